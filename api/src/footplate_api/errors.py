@@ -17,6 +17,7 @@ ApiError
 ├── DatabaseUnavailable   503
 │   └── DatabaseFull      503  reads go on
 ├── TooBusy               429  more telemetry at once than there is room for
+├── CostsBusy             503  more questions about costs at once than are answered
 ├── Starting              503  nothing is served before the database is migrated
 └── HttpError             404, 405, 408, 413 … of the router itself
 MigrationFailed                of the start alone: the process ends
@@ -208,6 +209,14 @@ class TooBusy(ApiError):
     status = 429
     title = "Too much telemetry at once"
     retry_after = 2
+
+
+class CostsBusy(ApiError):
+    """More costs are asked for at once than are reckoned."""
+
+    status = 503
+    title = "Too many questions about costs"
+    retry_after = 5
 
 
 class Starting(ApiError):

@@ -11,8 +11,9 @@ Later ones change the amounts through adjustments with their own date (`ledger.a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 from typing import Final
 
 from footplate_ledger.time import Span
@@ -20,6 +21,7 @@ from footplate_ledger.units import Rate
 from footplate_ledger.usage import Goods
 
 FOREVER: Final = 2**62
+_NEVER: Final = FOREVER + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +45,33 @@ class Book:
 
     entries: Sequence[Entry]
     _by_goods: dict[Goods, list[Entry]] = field(init=False, repr=False, compare=False)
+    _written: dict[Goods, list[Entry]] = field(init=False, repr=False, compare=False)
+    _superseded: dict[str, int] = field(init=False, repr=False, compare=False)  # id -> since when
     _cuts: dict[Goods, list[int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        superseded = {entry.supersedes for entry in self.entries}
-        standing = [entry for entry in self.entries if entry.id not in superseded]
-        # Of two that begin in the same second the one that was written later holds.
-        standing.sort(key=lambda entry: (entry.effective_from, entry.created_at, entry.id))
+        superseded: dict[str, int] = {}
+        for entry in self.entries:
+            if entry.supersedes:
+                since = superseded.get(entry.supersedes, FOREVER)
+                superseded[entry.supersedes] = min(since, entry.created_at)
         by_goods: dict[Goods, list[Entry]] = {}
-        for entry in standing:
-            by_goods.setdefault(entry.goods, []).append(entry)
+        written: dict[Goods, list[Entry]] = {}
+        # Of two that begin in the same second the one that was written later holds.
+        for entry in sorted(
+            self.entries, key=lambda entry: (entry.effective_from, entry.created_at, entry.id)
+        ):
+            written.setdefault(entry.goods, []).append(entry)
+            if entry.id not in superseded:
+                by_goods.setdefault(entry.goods, []).append(entry)
         cuts = {
             goods: sorted({edge for entry in those for edge in (entry.effective_from, entry.effective_to)})
             for goods, those in by_goods.items()
         }
         object.__setattr__(self, "_by_goods", by_goods)
+        object.__setattr__(self, "_written", written)
+        object.__setattr__(self, "_superseded", superseded)
         object.__setattr__(self, "_cuts", cuts)
-
-    def known_at(self, moment: int) -> Book:
-        """The book as it was in the second `moment`: without what was written since."""
-        return Book([entry for entry in self.entries if entry.created_at <= moment])
 
     def rate(self, goods: Goods, moment: int) -> Rate | None:
         """What an hour of `goods` costs in the second `moment`; None: nobody has said, which is not zero."""
@@ -78,6 +87,42 @@ class Book:
                 if moment < entry.effective_to:
                     return entry
         return None
+
+    def said(self, goods: Goods, moment: int, closed: int) -> list[tuple[int, Rate | None]]:
+        """What the book said of the second `moment` in the second `closed`, and whatever else it said later.
+
+        Each with the second from which on it said that; the first is `closed` itself.
+        """
+        found = list(self._candidates(goods, moment, closed))
+        ended = [self._superseded.get(entry.id, _NEVER) for entry in found]
+        changes = {entry.created_at for entry in found} | set(ended)
+        waiting = sorted(range(len(found)), key=lambda place: -found[place].created_at)
+        best: list[int] = []  # a heap of the places of those that were written
+        said: list[tuple[int, Rate | None]] = []
+        for at in [closed, *sorted(change for change in changes if closed < change < FOREVER)]:
+            while waiting and found[waiting[-1]].created_at <= at:
+                heappush(best, waiting.pop())
+            while best and ended[best[0]] <= at:
+                heappop(best)
+            rate = found[best[0]].rate if best else None
+            if not said or rate != said[-1][1]:
+                said.append((at, rate))
+        return said
+
+    def _candidates(self, goods: Goods, moment: int, closed: int) -> Iterator[Entry]:
+        """The entries by which `goods` may have their price in a second, by whatever state since `closed`.
+
+        The first of those that stand is in force; one that was there then, and stands for good, is the last.
+        """
+        for wanted in candidates(goods):
+            entries = self._written.get(wanted, [])
+            following = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
+            for at in range(following - 1, -1, -1):
+                entry = entries[at]
+                if moment < entry.effective_to:
+                    yield entry
+                    if entry.created_at <= closed and entry.id not in self._superseded:
+                        return
 
     def priced(self, goods: Goods, span: Span) -> Iterable[tuple[Span, Rate | None]]:
         """The parts of `span` in each of which one price holds."""

@@ -10,7 +10,7 @@ overlap: where more is held than there is, all that hold it share the whole.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -21,47 +21,78 @@ from footplate_ledger.usage import TOLD, Evidence, NodeUsage, PodUsage
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A part of a node's time: which pods have which share of it. The rest of one is idle."""
+    """A part of a node's time: which pods have which share of it, and what nobody holds."""
 
     span: Span
-    shares: Mapping[str, Fraction]  # by the pod's uid
-
-    @property
-    def idle(self) -> Fraction:
-        """What nobody holds."""
-        return 1 - sum(self.shares.values(), Fraction(0))
+    shares: Mapping[str, Fraction]  # by the pod's uid, of those that were asked about
+    idle: Fraction
 
 
-def held(node: NodeUsage, pods: Iterable[PodUsage], now: int) -> Iterator[Held]:
-    """The time of `node` until `now`, in parts during which its pods are the same; in order, without gaps."""
+@dataclass(slots=True)
+class _Sums:
+    """What the pods hold that are on a node at once; there may be very many, so they come and go."""
+
+    devices: int = 0
+    cpu: Fraction = Fraction(0)
+    pods: int = 0
+
+    def add(self, pod: PodUsage, times: int) -> None:
+        self.devices += times * pod.devices
+        self.cpu += times * pod.cpu
+        self.pods += times
+
+
+def held(
+    node: NodeUsage, pods: Iterable[PodUsage], now: int, wanted: Collection[str] | None = None
+) -> Iterator[Held]:
+    """The time of `node` until `now`, in parts during which its pods are the same; in order, without gaps.
+
+    Shares are told of the pods whose uids are `wanted`, or of all; what is idle always counts all.
+    """
     whole = node.span(now)
     spans = [(pod, pod.span(now).within(whole)) for pod in pods]
     there = sorted(((span, pod) for pod, span in spans if span), key=lambda found: (found[0], found[1].uid))
     edges = {whole.start, whole.end} | {edge for span, _ in there for edge in (span.start, span.end)}
     present: dict[str, PodUsage] = {}
     following, ending = 0, sorted(there, key=lambda found: (found[0].end, found[1].uid))
-    ended = 0
+    ended, sums = 0, _Sums()
     for start, end in pairwise(sorted(edges)):
         while following < len(there) and there[following][0].start <= start:
-            present[there[following][1].uid] = there[following][1]
+            pod = there[following][1]
+            sums.add(pod, 1)
+            if wanted is None or pod.uid in wanted:
+                present[pod.uid] = pod
             following += 1
         while ended < len(ending) and ending[ended][0].end <= start:
-            present.pop(ending[ended][1].uid, None)
+            pod = ending[ended][1]
+            sums.add(pod, -1)
+            present.pop(pod.uid, None)
             ended += 1
-        yield Held(Span(start, end), shares(node, list(present.values())))
+        yield Held(Span(start, end), *_shares(node, sums, present.values()))
 
 
-def shares(node: NodeUsage, pods: Sequence[PodUsage]) -> dict[str, Fraction]:
-    """What each of the pods has that are on `node` at once.
+def _shares(
+    node: NodeUsage, sums: _Sums, pods: Iterable[PodUsage]
+) -> tuple[Mapping[str, Fraction], Fraction]:
+    """What each of the pods has while so much is held on `node`, and what is idle.
 
     A node of which it is not known what it has is shared by what its pods hold. Pods that hold nothing
     at all have equal parts of a node that has nothing to be counted, and none of one that has.
     """
-    if node.devices or any(pod.devices for pod in pods):
-        return _portions(node.devices, {pod.uid: pod.devices for pod in pods})
-    if node.cpu or any(pod.cpu for pod in pods):
-        return _portions(node.cpu, {pod.uid: pod.cpu for pod in pods})
-    return _portions(0, {pod.uid: 1 for pod in pods})
+    amounts: dict[str, int] | dict[str, Fraction]
+    if node.devices or sums.devices:
+        there, taken = Fraction(node.devices), Fraction(sums.devices)
+        amounts = {pod.uid: pod.devices for pod in pods}
+    elif node.cpu or sums.cpu:
+        there, taken = node.cpu, sums.cpu
+        amounts = {pod.uid: pod.cpu for pod in pods}
+    else:
+        there = taken = Fraction(sums.pods)
+        amounts = {pod.uid: 1 for pod in pods}
+    whole = max(there, taken)
+    if not whole:
+        return {}, Fraction(1)
+    return {uid: amount / whole for uid, amount in amounts.items() if amount}, 1 - taken / whole
 
 
 def told_by(pods: Iterable[PodUsage], now: int) -> list[NodeUsage]:
@@ -96,8 +127,3 @@ def _stretches(there: Sequence[tuple[Span, PodUsage]]) -> Iterator[NodeUsage]:
 
 def _told_by(pod: PodUsage, span: Span, devices: int) -> NodeUsage:
     return NodeUsage(pod.node, pod.node, pod.goods, span.start, Evidence(TOLD, span.end), devices)
-
-
-def _portions(there: int | Fraction, wanted: Mapping[str, int | Fraction]) -> dict[str, Fraction]:
-    whole = max(there, sum(wanted.values()))
-    return {uid: Fraction(amount, whole) for uid, amount in wanted.items() if amount}

@@ -70,6 +70,7 @@ class Priced:
     node_seconds: Sum = field(default_factory=Sum)
     unpriced: Sum = field(default_factory=Sum)
     estimated: Sum = field(default_factory=Sum)
+    known: bool = False  # whether any of it has a price
 
     def add(self, held: Stretches, rates: Callable[[Stretch], Fraction | None], free: bool) -> None:
         """Adds what was held; of what is `free` only that which has a price."""
@@ -82,6 +83,7 @@ class Priced:
                 self.unpriced.take(seconds)
             else:
                 self.money.take(seconds, rate)
+                self.known = self.known or bool(seconds)
             if stretch in held.estimated:
                 self.estimated.take(held.estimated[stretch])
 
@@ -218,7 +220,8 @@ class Tallies:
         self, node: NodeUsage, pods: Mapping[str, PodUsage], keys: Mapping[str, Key | None], idle: Key | None
     ) -> None:
         marks = self._marks(node.goods)
-        for there in held(node, pods.values(), self._now):
+        counted = {uid for uid, key in keys.items() if key is not None}
+        for there in held(node, pods.values(), self._now, counted):
             span = there.span.within(self._window)
             if not span:
                 continue

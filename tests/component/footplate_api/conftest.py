@@ -22,6 +22,7 @@ from footplate_api.edge import Context
 from footplate_api.identity.access import Access
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.settings import with_driver
+from footplate_api.turns import Turns
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server, server
@@ -92,6 +93,7 @@ class Api:
     cluster: FakeCluster
     context: Context
     reviewer: FakeReviewer
+    turns: Turns
 
     async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:
         """Headers of the requests of a run's coordinator."""
@@ -142,7 +144,7 @@ async def starting(
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=BEARER) as client:
-            yield Api(client, cluster, context, reviewer)
+            yield Api(client, cluster, context, reviewer, app.state.costs.turns)
 
 
 @pytest_asyncio.fixture

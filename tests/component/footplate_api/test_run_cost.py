@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -118,6 +121,55 @@ async def test_a_coordinator_is_told_apart_and_costs_what_has_a_price(clocked: A
     await enter(clocked.context.database, "cpu", price(2, goods=CPU))
     found = await cost(clocked)
     assert (found["total"]["dollars"], found["coordinator"]["dollars"]) == (10.5, 0.5)
+
+
+async def test_a_coordinator_among_thousands_on_one_node_is_told_quickly(clocked: Api) -> None:
+    """Each second is shared with fifty others, and 4,000 come and go; in three months and by nine prices."""
+    await gpt(clocked)
+    start, there = NOW - 80 * DAY, Evidence(TOLD, NOW)
+    mine = pod(
+        "c", role=Role.COORDINATOR, node="n2", goods=CPU, devices=0, cpu=Fraction(1), start=start, end=there
+    )
+    database, other = clocked.context.database, replace(RUN, name="other", uid="uid-other")
+    for first in range(0, 4000, 1000):
+        begin = {number: start + number * 72 for number in range(first, first + 1000)}
+        await store(
+            database,
+            [
+                replace(mine, uid=f"o{number}", owner=other, start=since, end=Evidence(TOLD, since + HOUR))
+                for number, since in begin.items()
+            ],
+        )
+    await store(database, [mine], [node("n2", goods=CPU, devices=0, cpu=Fraction(100), start=start)])
+    for number in range(9):
+        spec = price(2 + number, since=start, goods=CPU)
+        await enter(database, f"cpu-{number}", spec, created=start + number * 8 * DAY)
+    begun = time.process_time()
+    found = await cost(clocked)
+    seconds = time.process_time() - begun
+    print(f"{seconds:.2f} s")
+    assert seconds < 1
+    assert found["total"]["nodeSeconds"] == pytest.approx(80 * DAY / 100)
+    months = sum(part["dollars"] for part in (*found["months"], *found["adjustments"]))
+    assert months == pytest.approx(found["total"]["dollars"], abs=0.01) and found["adjustments"]
+
+
+async def test_so_many_wait_for_their_turn_and_the_others_are_told_to_come_back(clocked: Api) -> None:
+    await gpt(clocked)
+    turns = clocked.turns
+    async with AsyncExitStack() as taken:
+        for _ in range(turns.at_once):
+            await taken.enter_async_context(turns.turn())
+        turns.most, turns.seconds = 1, 60.0
+        first = asyncio.create_task(clocked.client.get(COST))
+        await eventually(lambda: asyncio.sleep(0, turns.waiting), lambda waiting: waiting == 1)
+        for path in (COST, "/v1/costs"):
+            answer = await clocked.client.get(path)
+            assert (answer.status_code, answer.json()["title"]) == (503, "Too many questions about costs")
+            assert answer.headers["Retry-After"] == "5"
+        turns.most, turns.seconds = 2, 0.0
+        assert "Others take long" in (await clocked.client.get(COST)).json()["detail"]
+    assert (await first).status_code == 200 and turns.waiting == 0
 
 
 async def test_what_a_checkpoint_cost(clocked: Api) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy import event as on
 
 from footplate_api.database import Database
-from footplate_api.errors import DatabaseUnavailable
+from footplate_api.errors import ApiError, ClusterUnavailable, DatabaseUnavailable, InstallationLacksRights
 from footplate_api.models import UsedPod
 from footplate_api.pipelines.usage import UsageFollower
 from footplate_api.ports import EventType, Resource, WatchEvent
@@ -161,6 +161,37 @@ async def test_a_record_goes_only_after_the_commit(
 
 def _refuses(*_: object) -> Any:
     raise DatabaseUnavailable("away")
+
+
+class Refusing(FakeCluster):
+    """Kubernetes refuses to delete records, until it is told not to."""
+
+    trouble: ApiError | None = None
+
+    async def delete_record(self, name: str, uid: str, resource_version: str) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+        await super().delete_record(name, uid, resource_version)
+
+
+@pytest.mark.parametrize("trouble", [InstallationLacksRights("no"), ClusterUnavailable("no answer")])
+async def test_a_record_that_cannot_be_deleted_keeps_no_other_from_being_stored(
+    database: Database, trouble: ApiError, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Refusing(page_size=1)
+    cluster.trouble = trouble
+    for number in range(3):
+        await put(cluster, f"uid-{number}", record([pod(f"p{number}")], over=True))
+    watcher = follower(UsageFollower, database, cluster)
+    await watcher.list()
+    assert set(await stored(database)) == {"p0", "p1", "p2"}
+    late = await put(cluster, "uid-3", record([pod("p3")], over=True))
+    await watcher.apply([WatchEvent(EventType.ADDED, late)])
+    assert "p3" in await stored(database) and len(records(cluster)) == 4
+    assert f"UsageRecords that are over stay for now: {trouble.detail}" in caplog.text
+    cluster.trouble = None
+    await watcher.list()
+    assert records(cluster) == []
 
 
 class Changing(FakeCluster):

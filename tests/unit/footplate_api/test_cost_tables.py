@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -107,17 +110,18 @@ def test_a_step_over_two_months_is_told_by_the_book_of_each() -> None:
     assert (usage.span, usage.dollars) == (window, Decimal("24.0000"))
     assert (adjustment.kind, adjustment.span) == (Kind.ADJUSTMENT, Span(window.start, border))
     assert (adjustment.dollars, adjustment.at) == (Decimal("4.0000"), border + 1)
-    [before] = told(window, [first, late], border, **used)  # as it was told when the month ended
+    [before] = told(window, [first], border, **used)  # as it was told when the month ended
     assert before.dollars == Decimal("10.0000")
 
 
-def test_a_price_that_is_taken_back_lowers_a_closed_month() -> None:
+@pytest.mark.parametrize(("right", "shown"), [("9.9", ["-0.1000"]), ("9.99999", [])])
+def test_a_price_that_is_taken_back_lowers_a_closed_month(right: str, shown: list[str]) -> None:
     border = at("2026-11-01")
     window = Span(border - HOUR, border)
     first = Entry("a", H100, Rate.dollars_per_hour(10), 0)
-    late = Entry("b", H100, Rate.dollars_per_hour("9.99999"), 0, created_at=border + 1, supersedes="a")
-    _, adjustment = told(window, [first, late], T0, start=window.start, end=Evidence(TOLD, window.end))
-    assert adjustment.dollars == Decimal("0.0000")  # a thousandth of a cent, and yet it is said
+    late = Entry("b", H100, Rate.dollars_per_hour(right), 0, created_at=border + 1, supersedes="a")
+    _, *changed = told(window, [first, late], T0, start=window.start, end=Evidence(TOLD, window.end))
+    assert [str(line.dollars) for line in changed] == shown
 
 
 def test_there_are_not_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +136,44 @@ def test_what_is_unknown_is_empty_in_a_table_of_text() -> None:
     _, first, second, end = text.split("\r\n")
     assert first == "idle,2026-11-25T10:00:00Z,2026-11-25T11:00:00Z,,'+1,,,,,1.500,,,,"
     assert second.split(",")[3] == "2026-11-25T10:00:00Z" and end == ""
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize(("late", "most"), [(False, 1), (True, 4)])
+def test_a_large_book_and_ten_years_take_neither_long_nor_much_memory(
+    used: bool, late: bool, most: float
+) -> None:
+    """2,000 entries and 121 months; if they are late, each changes all months: 240,000 adjustments."""
+    window = Span(at("2016-11-15"), at("2026-11-15"))
+    length = (window.end - window.start) // 2000
+    entries = [
+        Entry(
+            f"e{number}",
+            H100,
+            Rate.dollars_per_hour(number % 7),
+            window.start if late else window.start + number * length,
+            created_at=window.end - 2000 + number if late else window.start + number * length,
+            supersedes=f"e{number - 1}" if late and number else None,
+        )
+        for number in range(2000)
+    ]
+    book = Book(entries)
+    tallies = Tallies(Tariff(book), window.end, rows.edges(window, [window]))
+    if used:
+        tallies.add(
+            node(start=window.start), [], lambda pod: None, lambda goods: (Kind.IDLE, (goods.profile,))
+        )
+
+    def table() -> None:
+        with suppress(Invalid):  # more adjustments than an answer has rows
+            rows.rows(tallies.found, window, [window], book, window.end)
+
+    begun = time.thread_time()
+    table()
+    seconds = time.thread_time() - begun
+    tracemalloc.start()
+    table()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"{seconds:.2f} s, {peak / 2**20:.0f} MiB")
+    assert seconds < most and peak < 50 * 2**20

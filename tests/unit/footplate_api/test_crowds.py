@@ -13,7 +13,7 @@ from footplate_api.errors import ClusterUnavailable, TooManyTokens, Unauthentica
 from footplate_api.identity.authentication import Authentication
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.rates import sends_telemetry
-from footplate_api.identity.turns import AT_ONCE, WAITING, Turns
+from footplate_api.identity.turns import AT_ONCE, WAITING, of_reviews
 from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, Verdicts
 from tests.support.clock import Clock
 from tests.support.reviewer import ADMIN, Asked, FakeReviewer
@@ -56,7 +56,7 @@ async def test_strangers_neither_flood_the_api_server_nor_keep_known_callers_wai
 
 
 async def test_who_waits_too_long_for_a_turn_is_told_to_come_back() -> None:
-    turns = Turns(at_once=1, waiting=5, seconds=0.01)
+    turns = of_reviews(at_once=1, waiting=5, seconds=0.01)
     async with turns.turn():
         with pytest.raises(TooManyTokens, match="slow"):
             async with turns.turn():
@@ -66,7 +66,7 @@ async def test_who_waits_too_long_for_a_turn_is_told_to_come_back() -> None:
 
 
 async def test_who_leaves_gives_up_the_turn() -> None:
-    turns, entered = Turns(at_once=1, waiting=1), asyncio.Event()
+    turns, entered = of_reviews(at_once=1, waiting=1), asyncio.Event()
 
     async def enter() -> None:
         async with turns.turn():

@@ -8,10 +8,12 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from footplate_ledger.adjustments import Adjustment, billed, months
+from footplate_ledger.account import Tariff
+from footplate_ledger.adjustments import Closing, adjustments, months
 from footplate_ledger.bill import Cost, lines, sum_of
 from footplate_ledger.prices import Book, Entry
-from footplate_ledger.time import Span
+from footplate_ledger.tally import Tallies
+from footplate_ledger.time import Span, month_end
 from footplate_ledger.units import Money, Rate
 from footplate_ledger.usage import RUNNING, Evidence, Goods, NodeUsage
 
@@ -20,18 +22,38 @@ def at(month: int, day: int = 1) -> int:
     return int(datetime(2026, month, day, tzinfo=UTC).timestamp())
 
 
-H100 = Goods("h100")
+REGIONS = ("", "eu-1")
+H100 = Goods("h100", region="eu-1")
 NODE = NodeUsage("n", "n", H100, at(1), Evidence(RUNNING, at(1)), devices=8)
 SPRING = Span(at(1), at(4))
 NOW = at(4)
+Adjustment = tuple[int, Span, Money]
 
 
 def cost(book: Book, span: Span) -> Cost:
     return sum_of(lines([NODE], [], book, NOW, span))
 
 
-def entry(name: str, dollars: int, since: int, written: int, supersedes: str | None = None) -> Entry:
-    return Entry(name, H100, Rate.dollars_per_hour(dollars), since, created_at=written, supersedes=supersedes)
+def billed(book: Book, window: Span, now: int = NOW) -> tuple[list[Cost], list[Adjustment]]:
+    """The months of `window` as they were closed, and what was changed about them later."""
+    parts = list(months(window))
+    tallies = Tallies(Tariff(book), now, [window.start, *(part.end for part in parts)])
+    tallies.add(NODE, (), lambda pod: None, lambda goods: "idle")
+    costs, changed = [], []
+    for place, part in enumerate(parts):
+        tally, closing = tallies.found["idle", place], Closing(book, part, now)
+        costs.append(tally.priced(closing).cost())
+        for second, dearer in adjustments([tally], closing).items():
+            if dearer.exact:
+                changed.append((second, part, Money(dearer.exact)))
+    return costs, sorted(changed, key=lambda change: change[:2])
+
+
+def entry(
+    name: str, dollars: int, since: int, written: int, supersedes: str | None = None, region: str = ""
+) -> Entry:
+    goods, rate = Goods("h100", region=region), Rate.dollars_per_hour(dollars)
+    return Entry(name, goods, rate, since, created_at=written, supersedes=supersedes)
 
 
 def test_months_end_where_the_calendar_says() -> None:
@@ -44,42 +66,68 @@ def test_months_end_where_the_calendar_says() -> None:
 
 def test_a_correction_of_a_closed_month_is_an_adjustment() -> None:
     book = Book([entry("e1", 10, at(1), at(1)), entry("e2", 12, at(1), at(3, 5), supersedes="e1")])
-    found, changed = billed(cost, book, SPRING, NOW)
+    found, changed = billed(book, SPRING)
     hours = [31 * 24, 28 * 24, 31 * 24]
-    assert [part.cost.money for part in found] == [
+    assert [part.money for part in found] == [
         Money.dollars(10 * hours[0]),
         Money.dollars(10 * hours[1]),
         Money.dollars(12 * hours[2]),  # open when it was written
     ]
     assert changed == [
-        Adjustment(at(3, 5), Span(at(1), at(2)), Money.dollars(2 * hours[0])),
-        Adjustment(at(3, 5), Span(at(2), at(3)), Money.dollars(2 * hours[1])),
+        (at(3, 5), Span(at(1), at(2)), Money.dollars(2 * hours[0])),
+        (at(3, 5), Span(at(2), at(3)), Money.dollars(2 * hours[1])),
     ]
 
 
 def test_a_price_that_was_unknown_is_an_adjustment_too() -> None:
     book = Book([entry("e1", 10, at(1), at(2, 2))])
-    found, changed = billed(cost, book, Span(at(1), at(2)), NOW)
-    assert found[0].cost.money == Money() and found[0].cost.unpriced
-    assert [adjustment.money for adjustment in changed] == [Money.dollars(10 * 31 * 24)]
+    found, changed = billed(book, Span(at(1), at(2)))
+    assert found[0].money == Money() and found[0].unpriced
+    assert [money for _, _, money in changed] == [Money.dollars(10 * 31 * 24)]
+
+
+def test_in_a_month_that_is_open_what_a_clock_that_is_ahead_wrote_counts() -> None:
+    book = Book([entry("e1", 10, at(1), at(1)), entry("e2", 12, at(2), at(2, 15) + 3)])
+    found, changed = billed(book, Span(at(2), at(2, 15)), now=at(2, 15))
+    assert [part.money for part in found] == [Money.dollars(12 * 14 * 24)] and changed == []
 
 
 MOMENTS = st.integers(at(1), NOW)
-ENTRIES = st.lists(st.tuples(st.integers(0, 50), MOMENTS, MOMENTS, st.booleans()), max_size=5).map(
+DAYS = st.integers(0, 90).map(lambda days: at(1) + days * 86400)
+ENTRIES = st.lists(
+    st.tuples(
+        st.integers(0, 50), MOMENTS | DAYS, MOMENTS | DAYS, st.integers(-4, 8), st.sampled_from(REGIONS)
+    ),
+    max_size=8,
+).map(
     lambda found: [
-        entry(f"e{number}", dollars, since, written, f"e{number - 1}" if corrects and number else None)
-        for number, (dollars, since, written, corrects) in enumerate(found)
+        entry(f"e{number}", dollars, since, written, f"e{other}" if other >= 0 else None, region)
+        for number, (dollars, since, written, other, region) in enumerate(found)
     ]
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=200)
 @given(ENTRIES)
-def test_months_and_adjustments_together_are_what_the_whole_book_says(entries: list[Entry]) -> None:
-    book = Book(entries)
-    found, changed = billed(cost, book, SPRING, NOW)
-    known = sum((part.cost.money.exact for part in found), Fraction(0))
-    assert known + sum(adjustment.money.exact for adjustment in changed) == cost(book, SPRING).money.exact
+def test_a_closed_month_is_what_the_book_said_then_and_each_change_what_it_said_before(
+    entries: list[Entry],
+) -> None:
+    def known(moment: int, month: Span) -> Money:
+        return cost(Book([entry for entry in entries if entry.created_at <= moment]), month).money
+
+    found, changed = billed(Book(entries), SPRING)
+    for month, part in zip(months(SPRING), found, strict=True):
+        closed = month_end(month.start)
+        assert part.money == known(closed, month)
+        later = sorted({entry.created_at for entry in entries if entry.created_at > closed})
+        states = [known(moment, month) for moment in [closed, *later]]
+        assert [change for change in changed if change[1] == month] == [
+            (moment, month, after - before)
+            for moment, before, after in zip(later, states, states[1:], strict=False)
+            if after != before
+        ]
+    known_now = sum((part.money.exact for part in found), Fraction(0))
+    assert known_now + sum(money.exact for _, _, money in changed) == cost(Book(entries), SPRING).money.exact
 
 
 @settings(max_examples=50)
@@ -88,6 +136,6 @@ def test_nothing_that_is_written_later_changes_a_closed_month(
     entries: list[Entry], dollars: int, since: int
 ) -> None:
     later = entry("later", dollars, since, at(3, 31))
-    before, _ = billed(cost, Book(entries), SPRING, NOW)
-    after, _ = billed(cost, Book([*entries, later]), SPRING, NOW)
-    assert after[:2] == before[:2]
+    before, _ = billed(Book(entries), SPRING)
+    after, _ = billed(Book([*entries, later]), SPRING)
+    assert [part.money for part in after[:2]] == [part.money for part in before[:2]]

@@ -141,8 +141,9 @@ def test_a_correction_takes_the_place_of_what_it_supersedes() -> None:
     right = Entry("e2", H100, Rate(Fraction(7)), 0, created_at=90, supersedes="e1")
     prices = Book([right, wrong])
     assert prices.rate(H100, 50) == Rate(Fraction(7))
-    assert prices.known_at(89).rate(H100, 50) == Rate(Fraction(9))
-    assert prices.known_at(4).rate(H100, 50) is None
+    said = [(4, None), (5, Rate(Fraction(9))), (90, Rate(Fraction(7)))]
+    assert prices.said(H100, 50, 4) == said
+    assert prices.said(H100, 50, 89) == [(89, Rate(Fraction(9))), said[-1]]
 
 
 # -- what is known of a pod -------------------------------------------------------------

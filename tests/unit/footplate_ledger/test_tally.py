@@ -15,6 +15,7 @@ from footplate_contracts.names import Role
 from footplate_ledger.account import Account, Tariff, accounts
 from footplate_ledger.bill import IDLE
 from footplate_ledger.exact import Sum
+from footplate_ledger.prices import Book
 from footplate_ledger.tally import Tallies
 from footplate_ledger.time import Span
 from footplate_ledger.units import rounded
@@ -70,7 +71,7 @@ def test_what_is_grouped_is_the_sum_of_its_pods(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_an_earlier_state_of_the_book_is_seen_in_the_same_pass(seed: int) -> None:
     made = world(random.Random(seed))
-    before = made.book.known_at(T0 + 20 * DAY)
+    before = Book([entry for entry in made.entries if entry.created_at <= T0 + 20 * DAY])
     found = tallied(made, [T0, NOW]).found
     said = accounts(made.nodes, made.pods, Tariff(before, SERIES), NOW, Span(T0, NOW))
     roles = {pod.uid: pod.role for pod in made.pods}

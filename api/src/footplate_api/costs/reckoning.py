@@ -22,6 +22,7 @@ from footplate_ledger.usage import Goods, NodeUsage, PodUsage
 
 ROWS_AT_ONCE: Final = 1000
 NODES_AT_ONCE: Final = 1000
+SPANS_AT_ONCE: Final = 20
 PATIENCE_SECONDS: Final = WORK_SECONDS  # with a database that answers late
 
 
@@ -52,6 +53,16 @@ async def add_all(
         await asyncio.to_thread(add, tallies, rows, told, keys)
     if idle:
         await _add_empty(session, tallies, span, keys, {node for node, _ in crowds})
+
+
+async def add_beside(session: ReadSession, tallies: Tallies, spans: Mapping[str, Span], keys: Keys) -> None:
+    """Adds what was used of these nodes, of each in its own time."""
+    nodes = sorted(spans)
+    for start in range(0, len(nodes), SPANS_AT_ONCE):
+        part = {node: spans[node] for node in nodes[start : start + SPANS_AT_ONCE]}
+        rows = await repository.pods_beside(session, part)
+        told = await repository.nodes_of(session, part)
+        await asyncio.to_thread(add, tallies, rows, told, keys)
 
 
 async def _add_empty(

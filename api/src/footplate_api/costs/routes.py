@@ -7,11 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from footplate_api.costs import csv, of_run, service
+from footplate_api.costs import csv, service
 from footplate_api.costs.schemas import CostQuery, CostTable, RunCost, RunCostQuery
 from footplate_api.costs.service import Costs
 from footplate_api.edge import Contextual
-from footplate_api.errors import DatabaseUnavailable, RunNotFound
+from footplate_api.errors import CostsBusy, DatabaseUnavailable, RunNotFound
 from footplate_api.identity.rights import SEES_ALL_COSTS, Authorizing, Calling, may
 from footplate_api.openapi import Responses, raises
 from footplate_api.schemas import Namespace, RunName
@@ -41,7 +41,7 @@ router = APIRouter(prefix="/v1", tags=["costs"])
     "/namespaces/{namespace}/runs/{name}/cost",
     summary="What a run has cost",
     dependencies=[may("get", named=True)],
-    responses=raises(RunNotFound, DatabaseUnavailable),
+    responses=raises(RunNotFound, DatabaseUnavailable, CostsBusy),
 )
 async def read_run_cost(
     namespace: Namespace,
@@ -55,11 +55,7 @@ async def read_run_cost(
     The numbers are those of the run's `status.cost`, reckoned from what is stored here: also of a run that
     is gone from Kubernetes, and of one that came and went while this API was away.
     """
-    tariff = await costs.tariffs.now()
-    now = second(context.now())
-    async with context.database.read() as session:
-        made, used = await service.of_run(session, namespace, name, query, now)
-    return await asyncio.to_thread(of_run.shown, made, used, tariff, now, query.pods)
+    return await costs.of_run(namespace, name, query, second(context.now()))
 
 
 @router.get(
@@ -67,7 +63,7 @@ async def read_run_cost(
     summary="Costs of runs, by group and step",
     response_model=None,
     dependencies=[SEES_ALL_COSTS],
-    responses=raises(DatabaseUnavailable) | _CSV,
+    responses=raises(DatabaseUnavailable, CostsBusy) | _CSV,
 )
 async def list_costs(
     query: Annotated[CostQuery, Query()],

@@ -13,17 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
-from fractions import Fraction
 from itertools import pairwise
 from typing import Final
 
 from footplate_api.costs.grouping import Group
 from footplate_api.errors import Invalid
-from footplate_ledger.adjustments import months, states
+from footplate_ledger.adjustments import Closing, adjustments, months
 from footplate_ledger.exact import Sum
 from footplate_ledger.prices import Book
 from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS
-from footplate_ledger.tally import Key, Priced, Rates, Tally
+from footplate_ledger.tally import Key, Priced, Tally
 from footplate_ledger.time import Span
 from footplate_ledger.units import Energy, Money
 
@@ -69,21 +68,32 @@ def rows(
 ) -> list[CostLine]:
     """The rows of what was added up between edges(), by (kind, group); raises Invalid for too many."""
     parts = [Span(*edge) for edge in pairwise(edges(window, steps))]
-    closed = {month: states(book, month, now) for month in months(window)}
-    rates = {month: Rates(first) for month, (first, _) in closed.items()}
-    of_month, of_step = _places(parts, list(closed)), _places(parts, steps)
+    of_month, of_step = _places(parts, list(months(window))), _places(parts, steps)
+    closings = {month: Closing(book, month, now) for month in {of_month[at] for _, at in found}}
     cells: dict[tuple[Span, Key], list[int]] = defaultdict(list)
     for key, at in found:
         cells[of_step[at], key].append(at)
     made = [
-        _of_cell(key, step, [(found[key, at], rates[of_month[at]]) for at in sorted(those)])
+        _of_cell(key, step, [(found[key, at], closings[of_month[at]]) for at in sorted(those)])
         for (step, key), those in _in_order(cells)
     ]
-    made += _adjustments(found, closed, of_month)
-    if len(made) > MOST:
+    changed: list[CostLine] = []
+    for line in _adjustments(found, closings, of_month):
+        changed.append(line)
+        _check(len(made) + len(changed))  # before all the others are reckoned
+    _check(len(made))
+    return made + sorted(changed, key=_order_of_adjustment)
+
+
+def _check(count: int) -> None:
+    if count > MOST:
         message = f"must make at most {MOST} rows: name fewer dimensions, a longer step or a shorter time"
-        raise Invalid.field("query.groupBy", len(made), message)
-    return made
+        raise Invalid.field("query.groupBy", count, message)
+
+
+def _order_of_adjustment(line: CostLine) -> tuple[int, Span, Kind, list[str]]:
+    assert line.at is not None
+    return line.at, line.span, line.kind, [value or "" for value in line.group]
 
 
 def _places(parts: Sequence[Span], wholes: Sequence[Span]) -> dict[int, Span]:
@@ -107,7 +117,7 @@ def _said(key: Key) -> tuple[Kind, Group]:
     return kind, group
 
 
-def _of_cell(key: Key, step: Span, parts: Iterable[tuple[Tally, Rates]]) -> CostLine:
+def _of_cell(key: Key, step: Span, parts: Iterable[tuple[Tally, Closing]]) -> CostLine:
     kind, group = _said(key)
     priced, free, whole = Priced(), Priced(), Tally()
     for tally, rates in parts:
@@ -138,14 +148,11 @@ def _line(kind: Kind, step: Span, group: Group, priced: Priced, free: Priced) ->
         (priced.estimated, free.estimated),
     ):
         of_all.take(of_free)
-    of_known_price = Sum()
-    of_known_price.take(priced.node_seconds)
-    of_known_price.take(priced.unpriced, Fraction(-1))
     return CostLine(
         kind,
         step,
         group,
-        priced.money.shown(Money.NANO, DOLLARS) if of_known_price else None,
+        priced.money.shown(Money.NANO, DOLLARS) if priced.known or free.known else None,
         node_seconds=priced.node_seconds.shown(1, _PLACES),
         unpriced_node_seconds=priced.unpriced.shown(1, _PLACES),
         estimated_node_seconds=priced.estimated.shown(1, _PLACES),
@@ -153,33 +160,15 @@ def _line(kind: Kind, step: Span, group: Group, priced: Priced, free: Priced) ->
 
 
 def _adjustments(
-    found: Mapping[tuple[Key, int], Tally],
-    closed: Mapping[Span, tuple[Book, list[tuple[int, Book]]]],
-    of_month: Mapping[int, Span],
+    found: Mapping[tuple[Key, int], Tally], closings: Mapping[Span, Closing], of_month: Mapping[int, Span]
 ) -> Iterator[CostLine]:
-    """What was written after a month was closed, by the day, the month, and whose it is."""
+    """What was written after a month was closed, in no order."""
     own: dict[tuple[Span, Key], list[Tally]] = defaultdict(list)
     for (key, at), tally in found.items():
         own[of_month[at], key].append(tally)
-    made = []
-    for month, (first, later) in closed.items():
-        before = Rates(first)
-        for at, state in later:
-            after = Rates(state)
-            for (concerned, key), tallies in own.items():
-                if concerned == month and (delta := _delta(tallies, before, after)):
-                    kind, group = _said(key)
-                    of_idle = Kind.IDLE_ADJUSTMENT if kind is Kind.IDLE else Kind.ADJUSTMENT
-                    made.append(CostLine(of_idle, month, group, delta.shown(Money.NANO, DOLLARS), at))
-            before = after
-    yield from sorted(
-        made, key=lambda row: (row.at, row.span, row.kind, [value or "" for value in row.group])
-    )
-
-
-def _delta(tallies: Iterable[Tally], before: Rates, after: Rates) -> Sum:
-    delta = Sum()
-    for tally in tallies:
-        delta.take(tally.priced(after).money)
-        delta.take(tally.priced(before).money, Fraction(-1))
-    return delta
+    for (month, key), tallies in own.items():
+        kind, group = _said(key)
+        of_idle = Kind.IDLE_ADJUSTMENT if kind is Kind.IDLE else Kind.ADJUSTMENT
+        for at, delta in adjustments(tallies, closings[month]).items():
+            if dollars := delta.shown(Money.NANO, DOLLARS):
+                yield CostLine(of_idle, month, group, dollars, at)

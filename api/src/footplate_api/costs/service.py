@@ -13,12 +13,13 @@ from pydantic.alias_generators import to_camel
 from footplate_api import lenient
 from footplate_api.attempts import repository as attempts
 from footplate_api.checkpoints import repository as checkpoints
-from footplate_api.costs import csv, grouping, reckoning, rows, steps
+from footplate_api.costs import csv, grouping, of_run, reckoning, rows, steps
 from footplate_api.costs.grouping import Grouping
-from footplate_api.costs.of_run import Made, Used, span_of
+from footplate_api.costs.of_run import Made
 from footplate_api.costs.reckoning import PATIENCE_SECONDS, Keys
 from footplate_api.costs.rows import CostLine, Kind
-from footplate_api.costs.schemas import CostQuery, CostRow, CostTable, RunCostQuery
+from footplate_api.costs.schemas import CostQuery, CostRow, CostTable, RunCost, RunCostQuery
+from footplate_api.costs.turns import of_costs
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
 from footplate_api.identity.authorization import Authorization
@@ -26,6 +27,7 @@ from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.runs import service as runs
 from footplate_api.tariff.service import Tariffs
+from footplate_api.turns import Turns
 from footplate_api.usage import repository
 from footplate_ledger.account import Tariff
 from footplate_ledger.records import written
@@ -33,7 +35,6 @@ from footplate_ledger.tally import Key, Tallies
 from footplate_ledger.time import Span, second
 from footplate_ledger.usage import Goods, PodUsage
 
-AT_ONCE: Final = 2  # answers that are reckoned; each takes a connection for seconds
 LONGEST: Final = timedelta(days=3660)
 _KEPT_AT_ONCE: Final = 5000
 
@@ -56,17 +57,31 @@ class Costs:
 
     database: Database
     tariffs: Tariffs
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    turns: Turns = field(default_factory=of_costs)
 
     async def rows(self, asked: Question, among: Collection[str] | None) -> list[CostLine]:
-        """The rows of the answer, from the namespaces `among`, or from all."""
-        async with self.turns:
+        """The rows of the answer, from the namespaces `among`, or from all; raises CostsBusy."""
+        async with self.turns.turn():
             tariff = await self.tariffs.now()
             async with self.database.read(PATIENCE_SECONDS) as session:
                 tallies = await self._tallies(session, asked, among, tariff)
             return await asyncio.to_thread(
                 rows.rows, tallies.found, asked.window, asked.steps, tariff.book, asked.now
             )
+
+    async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int) -> RunCost:
+        """What a run has cost; raises RunNotFound, CostsBusy."""
+        async with self.turns.turn():
+            tariff = await self.tariffs.now()
+            async with self.database.read(PATIENCE_SECONDS) as session:
+                made = await _made(session, namespace, name, query)
+                used = of_run.Used(await repository.pods_of(session, made.uid), made.attempts, now)
+                tallies = Tallies(tariff, now, used.edges) if used.spans else None
+                if tallies is not None:
+                    keys = Keys(lambda pod: pod.uid if pod.uid in used.pods else None)
+                    await reckoning.add_beside(session, tallies, used.spans, keys)
+            found = {} if tallies is None else tallies.found
+            return await asyncio.to_thread(of_run.shown, made, used, found, tariff.book, query.pods)
 
     async def _tallies(
         self, session: ReadSession, asked: Question, among: Collection[str] | None, tariff: Tariff
@@ -171,13 +186,11 @@ def _shown(row: CostLine, names: tuple[str, ...]) -> CostRow:
     )
 
 
-async def of_run(
-    session: ReadSession, namespace: str, name: str, query: RunCostQuery, now: int
-) -> tuple[Made, Used]:
-    """A run and what it used; of one that only its usage tells of, that. Raises RunNotFound."""
+async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQuery) -> Made:
+    """A run and what it made; of one that only its usage tells of, that. Raises RunNotFound."""
     try:
         run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
-        made = Made(
+        return Made(
             namespace,
             name,
             run.uid,
@@ -192,12 +205,7 @@ async def of_run(
         uid = await repository.owner_named(session, namespace, name, query.uid, since)
         if uid is None:
             raise
-        made = Made(namespace, name, uid, 0, await checkpoints.count(session, uid), [], {})
-    own = await repository.pods_of(session, made.uid)
-    nodes = {row.node for row in own}
-    span = span_of(own, now)
-    beside = [] if span is None else await repository.pods_on(session, nodes, span)
-    return made, Used(own, beside, await repository.nodes_of(session, nodes))
+        return Made(namespace, name, uid, 0, await checkpoints.count(session, uid), [], {})
 
 
 async def _attempts(session: ReadSession, uid: str) -> list[tuple[int, int]]:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from footplate_api.errors import Unauthenticated
+from footplate_api.identity import turns
 from footplate_api.identity.caller import Caller
 from footplate_api.identity.reviewing import Reviewer
-from footplate_api.identity.turns import Turns
 from footplate_api.identity.verdicts import Verdicts
 from footplate_contracts.names import API_AUDIENCE
 
@@ -52,8 +52,8 @@ class Authentication:
         self._clock = clock
         self._now = now
         self._verdicts = Verdicts[tuple[bytes, tuple[str, ...]], Caller | None](clock)
-        self._strangers = Turns()
-        self._acquainted = Turns()
+        self._strangers = turns.of_reviews()
+        self._acquainted = turns.of_reviews()
 
     async def caller(self, header: str | None, of_a_component: bool = False) -> Caller:
         """Whose the token in the header Authorization is.

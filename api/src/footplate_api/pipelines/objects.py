@@ -53,6 +53,8 @@ class ObjectFollower(Follower):
         self.taken = {uid: known for uid, known in self.taken.items() if uid in uids}
         await self.keep(names)
         self.heard()
+        self.may_watch(version)  # what follows may take long, and hear no answer
+        await self.settle()
         return version
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
@@ -68,6 +70,7 @@ class ObjectFollower(Follower):
             for manifest in gone:
                 self.taken.pop(manifest["metadata"]["uid"], None)
         await self._take(there)
+        await self.settle()
 
     async def _take(self, manifests: Sequence[Manifest]) -> None:
         news = [manifest for manifest in manifests if self._is_news(manifest)]
@@ -76,7 +79,7 @@ class ObjectFollower(Follower):
             await self.store(part)
             self.taken.update((known["metadata"]["uid"], _version(known)) for known in part)
         for start in range(0, len(manifests), AT_ONCE):
-            await self.stored(manifests[start : start + AT_ONCE])
+            self.stored(manifests[start : start + AT_ONCE])
             await asyncio.sleep(0)  # others have their turn
 
     def _is_news(self, manifest: Manifest) -> bool:
@@ -91,8 +94,14 @@ class ObjectFollower(Follower):
     async def store(self, manifests: Sequence[Manifest]) -> None:
         """Takes over objects that are new, or of another version than before, in one transaction."""
 
-    async def stored(self, manifests: Sequence[Manifest]) -> None:
-        """What follows for objects that are there, once all that they tell is stored; as a rule nothing."""
+    def stored(self, manifests: Sequence[Manifest]) -> None:
+        """Notes objects that are there, once all that they tell is stored; as a rule nothing."""
+
+    async def settle(self) -> None:
+        """What follows for those that were noted, once all others are stored, too; as a rule nothing.
+
+        Trouble with it is noted, and keeps nobody from hearing what is told.
+        """
 
     async def lose(self, manifests: Iterable[Manifest]) -> None:
         """Takes over that these objects are gone; what they told stands unless a kind says otherwise."""

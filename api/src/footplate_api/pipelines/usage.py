@@ -4,9 +4,10 @@ A record is a telling of pods and Nodes, and all tellings of one are merged (`fo
 order, any repetition and any split of them gives the same rows. So nothing depends on which replica hears
 of what, and a record that was deleted unseen changes nothing.
 
-A record is deleted once what it tells is committed, and only as it was then: by its uid and version. One
-that is over tells nothing more, but it stands for as long as its run does, for the operator reckons the
-run's cost from it. One that cannot be read stays where it is.
+A record is deleted once what it tells is committed, and only as it was then: by its uid and version; all
+others are stored first, so that nobody who refuses or does not answer keeps them from it. One that is over
+tells nothing more, but it stands for as long as its run does, for the operator reckons the run's cost from
+it. One that cannot be read stays where it is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Final
 
 from footplate_api import lenient
 from footplate_api.database import PAGE_SECONDS
-from footplate_api.errors import ClusterRefused
+from footplate_api.errors import ApiError, ClusterRefused
 from footplate_api.observation import USAGE
 from footplate_api.pipelines.objects import ObjectFollower
 from footplate_api.ports import Manifest, Resource
@@ -31,9 +32,26 @@ from footplate_api.usage.record import Tellings
 RUN: Final = "TrainingRun"
 ROWS_A_TRANSACTION: Final = 500  # of one record 256 at most
 DELETED_AT_ONCE: Final = 8
+OWNERS_AT_ONCE: Final = 500
 _NOT_FOUND: Final = 404
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A record that is over: all that is needed to take it away, as there may be tens of thousands."""
+
+    name: str
+    uid: str
+    version: str
+    owner: Mapping[str, Any]  # empty: it is of Nodes
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Over:
+        about = manifest["metadata"]
+        owner = lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
+        return cls(about["name"], about["uid"], about["resourceVersion"], owner)
 
 
 @dataclass
@@ -44,6 +62,7 @@ class UsageFollower(ObjectFollower):
     resource: ClassVar[Resource] = Resource.USAGE
 
     unreadable: set[str] = field(default_factory=set, init=False)  # uids
+    over: dict[str, Over] = field(default_factory=dict, init=False)  # by uid: not taken away yet
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
         read, failures = await asyncio.to_thread(decoded, manifests)
@@ -67,32 +86,51 @@ class UsageFollower(ObjectFollower):
     async def keep(self, names: Collection[str]) -> None:
         self.unreadable &= self.taken.keys()
 
-    async def stored(self, manifests: Sequence[Manifest]) -> None:
-        over = [known for known in manifests if self._is_over(known)]
+    def stored(self, manifests: Sequence[Manifest]) -> None:
+        over = (Over.of(manifest) for manifest in manifests if self._is_over(manifest))
+        self.over.update((record.uid, record) for record in over)
+
+    async def settle(self) -> None:
+        over, self.over = list(self.over.values()), {}  # what stays is noted again with the next list
         if not over:
             return
-        known = await self._known_runs(over)
         turns = asyncio.Semaphore(DELETED_AT_ONCE)
+        troubles: list[ApiError] = []
 
-        async def take_away(manifest: Manifest) -> None:
+        async def take_away(record: Over) -> None:
             async with turns:
-                if await self._is_gone(manifest, known):
-                    await self._delete(manifest)
+                if troubles:  # the others would hear the same
+                    return
+                try:
+                    if await self._is_gone(record, known):
+                        await self._delete(record)
+                except ApiError as error:
+                    troubles.append(error)
 
-        await asyncio.gather(*map(take_away, over))
+        try:
+            known = await self._known_runs(over)
+            await asyncio.gather(*map(take_away, over))
+        except ApiError as error:
+            troubles.append(error)
+        if troubles:
+            log.warning("UsageRecords that are over stay for now: %s", troubles[0].detail)
+            self.metrics.mirror_failures.inc()
 
     def _is_over(self, manifest: Manifest) -> bool:
         uid = manifest["metadata"]["uid"]
         return lenient.mapping(manifest, "spec").get("over") is True and uid not in self.unreadable
 
-    async def _known_runs(self, manifests: Sequence[Manifest]) -> Mapping[str, runs.Known]:
-        owners = {_owner(manifest).get("uid", "") for manifest in manifests}
-        async with self.database.read(PAGE_SECONDS) as session:
-            return await runs.known(session, owners)
+    async def _known_runs(self, over: Sequence[Over]) -> Mapping[str, runs.Known]:
+        owners = sorted({record.owner.get("uid", "") for record in over})
+        found: dict[str, runs.Known] = {}
+        for start in range(0, len(owners), OWNERS_AT_ONCE):
+            async with self.database.read(PAGE_SECONDS) as session:
+                found.update(await runs.known(session, owners[start : start + OWNERS_AT_ONCE]))
+        return found
 
-    async def _is_gone(self, manifest: Manifest, known: Mapping[str, runs.Known]) -> bool:
+    async def _is_gone(self, record: Over, known: Mapping[str, runs.Known]) -> bool:
         """Whether what the record is of is not in the cluster any more; of a kind that is not known: no."""
-        owner = _owner(manifest)
+        owner = record.owner
         if not owner:
             return True  # it is of Nodes, and those are gone when it is over
         if owner.get("kind") != RUN:
@@ -108,15 +146,10 @@ class UsageFollower(ObjectFollower):
             raise
         return bool(standing["metadata"]["uid"] != owner["uid"])
 
-    async def _delete(self, manifest: Manifest) -> None:
-        about = manifest["metadata"]
+    async def _delete(self, record: Over) -> None:
         with suppress(ClusterRefused):  # it is gone, or has changed: then it is told of anew
-            await self.cluster.delete_record(about["name"], about["uid"], about["resourceVersion"])
+            await self.cluster.delete_record(record.name, record.uid, record.version)
             self.metrics.usage_records_taken.inc()
-
-
-def _owner(manifest: Manifest) -> dict[str, Any]:
-    return lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
 
 
 def decoded(manifests: Iterable[Manifest]) -> tuple[list[Tellings], dict[str, ValueError]]:

@@ -85,6 +85,13 @@ async def pods_on(session: ReadSession, nodes: Collection[str], span: Span) -> S
     return (await session.execute(statement.order_by(_POD.c.node, _POD.c.start, _POD.c.uid))).all()
 
 
+async def pods_beside(session: ReadSession, spans: Mapping[str, Span]) -> Sequence[Any]:
+    """As pods_on(), of each node in its own time; of some dozens of nodes, each is a condition."""
+    there = or_(*(and_(_POD.c.node == node, _during(_POD, span)) for node, span in spans.items()))
+    statement = select(_POD).where(there).order_by(_POD.c.node, _POD.c.start, _POD.c.uid)
+    return (await session.execute(statement)).all()
+
+
 async def nodes_of(session: ReadSession, uids: Collection[str]) -> Mapping[str, NodeUsage]:
     """Those of these nodes that somebody told of, by uid."""
     rows = await session.execute(select(_NODE).where(_NODE.c.uid.in_(uids)))

@@ -1,0 +1,23 @@
+"""How many costs are reckoned at once: each answer takes a connection, memory and a thread for seconds."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_api.errors import CostsBusy
+from footplate_api.turns import Turns
+
+AT_ONCE: Final = 2
+WAITING: Final = 16
+SECONDS: Final = 20.0  # that one waits for its turn
+
+
+def of_costs() -> Turns:
+    """Turns of the process; who gets none hears CostsBusy."""
+    return Turns(AT_ONCE, WAITING, SECONDS, _refusal)
+
+
+def _refusal(waiting: int | None) -> CostsBusy:
+    if waiting is None:
+        return CostsBusy("Others take long to be told their costs; ask this again later.")
+    return CostsBusy(f"{waiting} questions about costs wait already; ask this one again later.")
