@@ -106,6 +106,7 @@ def entry_of(pod: PodUsage, name: str) -> PodEntry:
         role=pod.role,
         attempt=pod.attempt,
         node=pod.node,
+        node_devices=pod.node_devices,
         rating=_rating(pod.site),
         energy=None if measured == Measured() else used,
     )
@@ -155,6 +156,7 @@ def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodUsage:
             Seconds(Fraction(used.counter_seconds)),
             Seconds(Fraction(used.power_seconds)),
         ),
+        node_devices=entry.node_devices,
     )
 
 
