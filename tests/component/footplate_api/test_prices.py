@@ -12,12 +12,15 @@ import pytest_asyncio
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.ports import Manifest, Resource
+from footplate_api.tariff.service import Tariffs
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
+from footplate_ledger.records import written
+from footplate_ledger.usage import Goods
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.usages import enter, price, store
-from tests.support.usage_worlds import DAY, SPOT, T0, node, pod
+from tests.support.usage_worlds import DAY, H100, SPOT, T0, node, pod
 
 PRICES = "/v1/prices"
 PROFILES = "/v1/profiles"
@@ -199,6 +202,21 @@ async def test_the_book_is_filtered_by_profile_and_by_what_is_in_force(priced: A
     assert {entry["id"] for entry in await book(priced, at="2026-11-25T10:00:00Z")} == {"a", "spot", "other"}
     at = {"profile": "h100", "at": "2026-11-26T10:00:00Z"}
     assert {entry["id"] for entry in await book(priced, **at)} == {"b", "spot"}
+
+
+async def test_an_entry_that_one_of_another_profile_superseded_is_in_force_nowhere(priced: Api) -> None:
+    """As kubectl may enter it: book, profiles and ledger say the same of it."""
+    database = priced.context.database
+    await enter(database, "of-h100", price(10))
+    await enter(database, "of-a100", price(20, goods=Goods("a100"), supersedes="of-h100"))
+    [known] = await book(priced, profile="h100")
+    assert (known["id"], known["supersededBy"]) == ("of-h100", "of-a100")
+    assert await book(priced, profile="h100", at=written(T0)) == []
+    assert [known["id"] for known in await book(priced, at=written(T0))] == ["of-a100"]
+    assert (await priced.client.get("/v1/profiles/h100")).json()["prices"] == []
+    listed = (await priced.client.get("/v1/profiles")).json()["items"]
+    assert [profile["prices"] for profile in listed] == [[]]
+    assert (await Tariffs(database).now()).book.rate(H100, T0) is None
 
 
 async def test_a_name_that_is_taken_is_refused(priced: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -121,10 +122,13 @@ async def _note(database: Database, created: Manifest) -> PriceShown:
 
 async def list_prices(session: ReadSession, query: PriceQuery) -> PriceList:
     """The book, or what of it is in force at a time."""
-    rows = await repository.book(session, query.profile)
-    if query.at is None:
-        return PriceList(items=shown(rows))
-    return PriceList(items=shown(rows, in_force(rows, second(query.at))))
+    rows = await repository.book(session)  # all of it: an entry may supersede that of another profile
+    return await asyncio.to_thread(_list, rows, query)
+
+
+def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
+    only = None if query.at is None else in_force(rows, second(query.at))
+    return PriceList(items=shown(rows, only, query.profile))
 
 
 def in_force(rows: Sequence[Any], moment: int) -> frozenset[str]:
@@ -135,10 +139,16 @@ def in_force(rows: Sequence[Any], moment: int) -> frozenset[str]:
     return frozenset(known.id for known in found if known is not None)
 
 
-def shown(rows: Sequence[Any], only: frozenset[str] | None = None) -> list[PriceShown]:
-    """Entries, of these ids alone if they are given."""
+def shown(
+    rows: Sequence[Any], only: frozenset[str] | None = None, profile: str | None = None
+) -> list[PriceShown]:
+    """Entries of the whole book, of these ids and this profile alone if they are given."""
     superseded = {row.supersedes: row.name for row in rows if row.supersedes}
-    return [_shown(row, superseded) for row in rows if only is None or row.name in only]
+    return [
+        _shown(row, superseded)
+        for row in rows
+        if (only is None or row.name in only) and (profile is None or row.profile == profile)
+    ]
 
 
 def _shown(row: Any, superseded: dict[str, str]) -> PriceShown:
