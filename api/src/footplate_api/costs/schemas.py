@@ -131,12 +131,15 @@ class MonthCost(Schema):
 
     since: Moment = Field(serialization_alias="from")
     until: Moment = Field(serialization_alias="to")
-    dollars: float
+    dollars: float | None = Field(description="null: nobody had said a price")
 
 
-class CostAdjustment(MonthCost):
+class CostAdjustment(Schema):
     """What a price that was written after a month had ended changed about it."""
 
+    since: Moment = Field(serialization_alias="from")
+    until: Moment = Field(serialization_alias="to")
+    dollars: float
     at: Moment
 
 
