@@ -139,11 +139,14 @@ async def test_who_asks_twice_under_a_key_enters_one_price(priced: Api) -> None:
 
 
 async def test_who_asks_again_for_what_superseded_another_is_answered_as_before(priced: Api) -> None:
-    first = (await asked(priced)).json()["id"]
+    earlier = {"Idempotency-Key": "one"}
+    first = (await priced.client.post(PRICES, json=ASKED, headers=earlier)).json()["id"]
     body = {**ASKED, "supersedes": first, "dollarsPerNodeHour": 20}
     key = {"Idempotency-Key": "two"}
     answers = [await priced.client.post(PRICES, json=body, headers=key) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 201]
+    again = (await priced.client.post(PRICES, json=ASKED, headers=earlier)).json()
+    assert (again["id"], again["supersededBy"]) == (first, answers[0].json()["id"])
     found = {entry["id"]: entry["supersededBy"] for entry in await book(priced)}
     assert found == {first: answers[0].json()["id"], answers[0].json()["id"]: None}
 

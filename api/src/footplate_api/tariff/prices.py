@@ -117,7 +117,8 @@ async def _note(database: Database, created: Manifest) -> PriceShown:
     row = record.price_row(created)
     async with database.write() as session:
         await repository.add_prices(session, [row])
-    return _shown(_Row(row), {})
+        by = await repository.superseded_by(session, row["name"])
+    return _shown(_Row(row), {} if by is None else {row["name"]: by})
 
 
 async def list_prices(session: ReadSession, query: PriceQuery) -> PriceList:

@@ -32,6 +32,15 @@ async def book(session: ReadSession) -> Sequence[Any]:
     return (await session.execute(statement)).all()
 
 
+async def superseded_by(session: ReadSession, name: str) -> str | None:
+    """The entry that superseded this one; of several the one that book() has last."""
+    statement = select(BookEntry.name).where(BookEntry.supersedes == name)
+    found: str | None = await session.scalar(
+        statement.order_by(BookEntry.effective_from.desc(), BookEntry.name.desc()).limit(1)
+    )
+    return found
+
+
 async def show(session: WriteSession, model: Shown, rows: Sequence[Mapping[str, Any]]) -> None:
     """Takes over how objects are now."""
     made = sorted((dict(row) for row in rows), key=lambda row: str(row["name"]))
