@@ -152,7 +152,7 @@ class Ratio(Schema):
 
 
 class RunCost(Schema):
-    """What a run has cost; months and adjustments are together `total.dollars`."""
+    """What a run has cost; months and adjustments are together `total.dollars`, before each is rounded."""
 
     namespace: str
     name: str
