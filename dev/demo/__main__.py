@@ -33,9 +33,10 @@ def main(arguments: list[str]) -> int:
     try:
         kube = install()
         if arguments[:1] == ["bill"]:
+            forget_earlier_run(kube, bill.RUN)
             pack(kube)
-            with bill.fresh(kube):
-                bill.play(kube, "default", bill.manifest())
+            bill.play(kube, "default", bill.manifest())
+            kube.kubectl("delete", "trainingrun", bill.RUN, "--wait=false")
             console.print(f"\nmake bill took {time.monotonic() - started:.0f} s")
         elif arguments[:1] != ["install"]:
             demonstrate(kube)
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> int:
 def demonstrate(kube: Kube) -> None:
     """Data, run, curve, checkpoint, text, and where to go from here."""
     heading("1. Data: the Python documentation as token shards")
-    forget_earlier_run(kube)
+    forget_earlier_run(kube, RUN)
     pack(kube)
     print(kube.kubectl("logs", "job/pack-python-docs", "--tail=3").rstrip(), flush=True)
 
@@ -78,12 +79,12 @@ def pack(kube: Kube) -> None:
     kube.kubectl("wait", "--for=condition=complete", "job/pack-python-docs", "--timeout=300s")
 
 
-def forget_earlier_run(kube: Kube) -> None:
+def forget_earlier_run(kube: Kube, run: str) -> None:
     """Removes what an earlier demo left, its checkpoints too: each demo trains anew."""
-    if kube.get("trainingrun", RUN) is None:
+    if kube.get("trainingrun", run) is None:
         return
-    kube.kubectl("delete", "trainingrun", RUN, "--wait=true")
-    one_shot(kube, "forget", ["rm", "-rf", f"/shared/checkpoints/{RUN}"])
+    kube.kubectl("delete", "trainingrun", run, "--wait=true")
+    one_shot(kube, "forget", ["rm", "-rf", f"/shared/checkpoints/{run}"])
 
 
 def follow(kube: Kube) -> None:

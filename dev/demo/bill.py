@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -180,7 +179,8 @@ def exceed(bill: Bill) -> dict[str, Any]:
     heading(f"5. {spent} dollars are spent, and the budget is lowered to {LEFT} more")
     bill.change({"budget": {"dollars": round(spent + LEFT, 2)}})
     bill.rests("BudgetExceeded")
-    about = f"involvedObject.name={bill.run},involvedObject.kind=TrainingRun"
+    uid = (bill.kube.get("trainingrun", bill.run, "-n", bill.namespace) or {})["metadata"]["uid"]
+    about = f"involvedObject.kind=TrainingRun,involvedObject.uid={uid}"
     bill.kubectl("get", "events", "--field-selector", about, "--sort-by=.metadata.creationTimestamp")
     return bill.until("the status to be of the end of the last pod", lambda: _settled(bill))
 
@@ -274,11 +274,3 @@ def manifest() -> dict[str, Any]:
     spec["checkpoint"]["uri"] = f"/shared/checkpoints/{RUN}"
     spec["budget"] = {"dollars": BUDGET}
     return run
-
-
-@contextmanager
-def fresh(kube: Kube) -> Iterator[None]:
-    """Without what an earlier bill left."""
-    kube.kubectl("delete", "trainingrun", RUN, "--ignore-not-found", "--wait=true")
-    yield
-    kube.kubectl("delete", "trainingrun", RUN, "--wait=false")

@@ -67,13 +67,14 @@ class Bookkeeping:
         self.clock = Clock()
         self.cluster = cluster(self.clock, kinds=(TRAINING_RUN, USAGE_RECORD))
         self.profiles = {"h100": H100}
+        self.priced: set[str] | None = set()  # profiles that have a price
         self.run = self.cluster.put(run_manifest())
         self.measured: dict[str, Measured] = {}
         self.begin()
 
     def begin(self, days: float = 7.0) -> None:
         """Another operator, which knows nothing."""
-        nodes = NodeKeeper(self.cluster, self.clock, lambda: self.profiles)
+        nodes = NodeKeeper(self.cluster, self.clock, lambda: self.profiles, lambda at: self.priced)
         self.keeper = UsageKeeper(self.cluster, self.clock, nodes, {TRAINING_RUN.name: TRAINING_RUN})
         self.sweeper = Sweeper(self.cluster, self.keeper, timedelta(days=days))
         for body in self.cluster.all(NODE):

@@ -285,6 +285,7 @@ class Reason(StrEnum):
     WITHIN_BUDGET = "WithinBudget"
     BUDGET_NEARLY_SPENT = "BudgetNearlySpent"
     BUDGET_EXCEEDED = "BudgetExceeded"
+    SPENDING_UNKNOWN = "SpendingUnknown"
     PRICE_UNKNOWN = "PriceUnknown"
     ENERGY_UNKNOWN = "EnergyUnknown"
     NOT_RECORDED = "NotRecorded"  # the run was deleted before the API had its final status

@@ -22,7 +22,7 @@ from footplate_contracts import environment, logs
 from footplate_contracts.logs import fields
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.certificates.keeper import Keeper
-from footplate_operator.errors import ClusterError, Forbidden, OperatorError
+from footplate_operator.errors import ClusterError, Forbidden, NotFound, OperatorError
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
@@ -60,7 +60,8 @@ KINDS: Final[Sequence[NewController]] = (training_runs,)
 
 _log = logging.getLogger("footplate_operator")
 _DISCOVERY_SECONDS: Final = 1.0
-_FORBIDDEN_TRIES: Final = 3  # a right that was given just now is in force in a moment
+_REFUSED_TRIES: Final = 3  # a right that was given just now is in force in a moment
+_FAILING_TRIES: Final = 30
 _NONE: Final = "metadata.name=none"  # whether a kind can be listed, without its objects
 _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 
@@ -209,7 +210,8 @@ async def _wait_for_kinds(cluster: Cluster, replica: _Replica, own: Settings) ->
                 await cluster.find(kind, namespace if kind.namespaced else "", fields=_NONE)
                 break
             except ClusterError as error:
-                if kind in served.hints and isinstance(error, Forbidden) and tries >= _FORBIDDEN_TRIES:
+                most = _REFUSED_TRIES if isinstance(error, (Forbidden, NotFound)) else _FAILING_TRIES
+                if kind in served.hints and tries >= most:
                     _log.warning("goes on without a kind", extra=fields(kind=kind.name, error=error))
                     served.handlers.unseen.add(kind)
                     replica.sight.leave(kind)

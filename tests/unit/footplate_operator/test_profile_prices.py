@@ -226,7 +226,7 @@ class Office:
 
     def newcomer(self) -> ProfilePrices:
         """An operator that has just begun to lead."""
-        return ProfilePrices(self.cluster, Tariffs(self.cluster), self.clock)
+        return ProfilePrices(self.cluster, Tariffs(self.cluster, self.clock), self.clock)
 
     def profile(self, dollars: float | None) -> Json:
         body = profile_manifest(

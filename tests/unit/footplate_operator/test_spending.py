@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from time import process_time
 from typing import Any
 
 import pytest
@@ -15,13 +16,15 @@ from footplate_contracts.v1alpha1.budget import Budget
 from footplate_contracts.v1alpha1.status import CostStatus, TrainingRunStatus
 from footplate_ledger.account import Account, Tariff, accounts
 from footplate_ledger.prices import Book, Entry
-from footplate_ledger.units import Power, Rate
+from footplate_ledger.repeated import Accounts
+from footplate_ledger.units import Money, Power, Rate
 from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage, Site
 from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import Event
 from footplate_operator.trainingrun.desired.spending import judge, spent
 from footplate_operator.trainingrun.events import budget_event
 from footplate_operator.trainingrun.policies.budget import LONGEST_LOOK, Level, Spending, remembered, spending
+from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.known import OwnUsage
 from tests.support.fake_cluster import Clock
 from tests.support.operator_runs import run
@@ -237,3 +240,38 @@ def test_and_is_found_anew_when_anything_changes(change: dict[str, Any]) -> None
     first = judge(**usual, now=after(100), before=None)
     assert judge(**usual, now=after(101), before=first) is first
     assert judge(**(usual | change), now=after(101), before=first) is not first
+
+
+# -- what a large run's decisions take -------------------------------------------------------
+
+NODES, ATTEMPTS, HOUR = 512, 5, 3600
+
+
+def of_a_large_run() -> OwnUsage:
+    """Pods on each node, one after another; the last ones are there."""
+    nodes = [replace(NODE, uid=f"n{place}", name=f"n{place}") for place in range(NODES)]
+    pods = []
+    for attempt in range(ATTEMPTS):
+        end = Evidence(0 if attempt == ATTEMPTS - 1 else 2, (attempt + 1) * HOUR - 100)
+        for place in range(NODES):
+            start = attempt * HOUR + place % 60
+            pods.append(replace(POD, uid=f"p{attempt}-{place}", node=f"n{place}", start=start, end=end))
+    return OwnUsage(pods, [], nodes)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "seconds"),
+    [pytest.param(10**6, 0.1, id="far-from-the-budget"), pytest.param(100, 0.2, id="near-it")],
+)
+def test_decisions_about_thousands_of_pods_hold_nothing_up(ahead: int, seconds: float) -> None:
+    usage, tariff = of_a_large_run(), Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)]))
+    known, now = Accounts(), ATTEMPTS * HOUR
+    limit = account(usage, tariff, now + ahead).cost.money.exact / Money.NANO
+    limited, taken = run(budget={"dollars": float(limit)}), []
+    for second in range(now, now + 5):
+        pods = [*usage.pods[:-1], replace(usage.pods[-1], end=Evidence(0, second))]  # news of one
+        began = process_time()
+        found = judge(limited, replace(usage, pods=pods), tariff, after(second), None, known)
+        taken.append(process_time() - began)
+        assert found is not None and found.spending.look_after == min(LONGEST_LOOK, now + ahead - second)
+    assert min(taken[1:]) < seconds, taken

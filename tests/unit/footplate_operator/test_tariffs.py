@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from fractions import Fraction
 from typing import Any
@@ -10,17 +11,19 @@ import pytest
 
 from footplate_ledger.units import Rate
 from footplate_ledger.usage import Goods
-from footplate_operator.errors import ClusterError, LeadershipLost
+from footplate_operator.errors import ClusterError, Forbidden, LeadershipLost, NotFound
 from footplate_operator.runtime.handlers import Handlers
-from footplate_operator.runtime.kinds import POD, Json
+from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.tariff.tariffs import CARBON_INTENSITY, KINDS, PRICE_ENTRY, Tariffs
+from footplate_operator.tariff.tariffs import CARBON_INTENSITY, KINDS, LIST_SECONDS, PRICE_ENTRY, Tariffs
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.fake_cluster import FakeCluster
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.operator_world import World
+from tests.support.simulation.virtual_loop import in_virtual_time
 
+LONG = {**run_manifest()["spec"]["training"], "steps": 10_000}
 H100 = Goods("h100")
 NOON = 1767268800  # 2026-01-01T12:00:00Z
 MIDNIGHT = NOON - 12 * 3600
@@ -57,12 +60,18 @@ class Market:
         self.cluster = FakeCluster(kinds=KINDS)
         for body in bodies:
             self.cluster.put(body)
-        self.tariffs = Tariffs(self.cluster)
+        self.tariffs = Tariffs(self.cluster, self.cluster.clock)
 
     def told(self, body: Json) -> int | None:
         """Stored, and told by the watch."""
         kind = PRICE_ENTRY if body["kind"] == "PriceEntry" else CARBON_INTENSITY
         return self.tariffs.put(kind, self.cluster.put(body))
+
+    def says(self, body: Json) -> bool:
+        """Whether the book or the series is of what `body` says alone."""
+        tariff = self.tariffs.current()
+        told = [known.id for known in tariff.book.entries] or list(tariff.series.points)
+        return told == [body["metadata"]["name"] if body["kind"] == "PriceEntry" else "FRA"]
 
     @property
     def rate(self) -> Rate | None:
@@ -161,6 +170,16 @@ async def test_it_is_told_from_which_second_on_amounts_are_others() -> None:
     assert market.told(intensity(zone="DEU", points=first)) == MIDNIGHT
 
 
+async def test_profiles_have_a_price_until_the_last_of_their_entries_ends() -> None:
+    market = Market(entry(), entry("other", profile="a100", effectiveTo="2026-01-01T12:00:00Z"))
+    assert market.tariffs.priced(NOON) is None, "not listed yet"
+    await market.tariffs.look()
+    assert market.tariffs.priced(NOON - 1) == {"h100", "a100"}
+    assert market.tariffs.priced(NOON) == {"h100"}
+    market.told(entry("end", effectiveTo="2026-01-01T12:00:00Z", supersedes="first"))
+    assert market.tariffs.priced(NOON) == set()
+
+
 async def test_what_was_written_since_and_concerns_the_past_is_a_correction() -> None:
     market = Market(entry())
     await market.tariffs.look()
@@ -200,15 +219,65 @@ async def test_a_change_of_the_tariff_wakes_what_trains_and_what_has_ended_when_
     assert [(await queue._next()).name for _ in range(3)] == ["urgent", "ended", "live"]
 
 
-async def test_nothing_is_decided_before_the_prices_are_there() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(Forbidden("no right", 403), id="no-right"),
+        pytest.param(NotFound("no CRD", 404), id="not-installed"),
+        pytest.param(ClusterError("etcd is slow", 500), id="failing"),
+    ],
+)
+async def test_training_waits_for_no_price(kind: Kind, error: ClusterError) -> None:
     world = World()
-    world.cluster.put(entry())
-    world.cluster.refuse["find", PRICE_ENTRY] = ClusterError("no answer")
-    world.submit()
-    await world.live(5)
-    assert world.phase == "" and world.cluster.all(POD) == []
-    world.cluster.refuse.clear()
+    dear = entry(profile="local-cpu", dollars=3600.0)
+    world.cluster.refuse["find", kind] = error
+    world.submit(training=LONG, budget={"dollars": 60})
     await world.live(30, until=lambda: world.phase == "Running")
+    world.end_pod("tiny-w1-0", 1)
+    await world.live(60, until=lambda: len(world.workers("Running")) == 2)
+    assert world.condition("WithinBudget")["reason"] == "SpendingUnknown" and "cost" not in world.status
+    world.cluster.put(dear)
+    world.cluster.refuse.clear()
+    await world.live(400, until=lambda: world.phase == "Suspended")
+    assert world.status["cost"]["dollars"] >= 60
+
+
+async def test_what_was_counted_stands_while_prices_are_unknown() -> None:
+    world = World()
+    world.cluster.put(entry(profile="local-cpu", dollars=3600.0))
+    world.submit(training=LONG)
+    await world.live(60)
+    cost = world.status["cost"]
+    world.start_operator()
+    world.cluster.refuse["find", PRICE_ENTRY] = Forbidden("no right", 403)
+    world.end_pod("tiny-w1-0", 1)
+    await world.live(60)
+    assert (world.phase, world.status["cost"]) == ("Running", cost)
+
+
+@pytest.mark.parametrize("body", [entry(), intensity()], ids=["prices", "intensities"])
+@in_virtual_time
+async def test_what_no_watch_tells_of_is_listed_again(body: Json) -> None:
+    """Where an operator began before the kind was there, it has no watch of it."""
+    kind = PRICE_ENTRY if body["kind"] == "PriceEntry" else CARBON_INTENSITY
+    market = Market()
+    market.cluster.refuse["find", kind] = NotFound("no CRD", 404)
+    keeping = asyncio.create_task(market.tariffs.keep())
+    await asyncio.sleep(LIST_SECONDS + 1)
+    assert market.tariffs.listed() is None
+    market.cluster.refuse.clear()
+    market.cluster.put(body)
+    await asyncio.sleep(LIST_SECONDS)
+    assert market.says(body)
+    market.cluster.bury(kind, body["metadata"]["name"])
+    await asyncio.sleep(LIST_SECONDS)
+    assert not market.says(body)
+    market.told(body)
+    market.cluster.bury(kind, body["metadata"]["name"])
+    await asyncio.sleep(LIST_SECONDS)
+    assert market.says(body), "the watch will tell of it"
+    keeping.cancel()
 
 
 async def test_what_a_profile_says_of_its_price_is_in_the_book_when_the_watch_has_told_it() -> None:

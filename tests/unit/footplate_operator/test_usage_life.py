@@ -112,6 +112,18 @@ async def test_without_its_records_a_run_says_what_it_said_last() -> None:
     assert world.status["cost"]["until"] > cost["until"]
 
 
+async def test_a_budget_is_not_said_to_be_kept_while_the_records_cannot_be_read() -> None:
+    world = World()
+    world.cluster.refuse["get", USAGE_RECORD] = Forbidden("no right", 403)
+    world.submit(budget={"dollars": 60}, training=LONG)
+    await world.live(90)
+    said = world.condition("WithinBudget")
+    assert (said["status"], said["reason"]) == ("Unknown", "SpendingUnknown")
+    world.cluster.refuse.clear()
+    await world.live(90)
+    assert world.condition("WithinBudget")["reason"] == "PriceUnknown"
+
+
 async def test_training_waits_for_no_record() -> None:
     world = World()
     for verb in ("create", "merge"):

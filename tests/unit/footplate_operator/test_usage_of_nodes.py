@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
+from footplate_ledger.account import Tariff
+from footplate_ledger.prices import Book, Entry
+from footplate_ledger.units import Money, Rate, Seconds
 from footplate_ledger.usage import Goods
 from footplate_operator.runtime.kinds import NODE, POD, Json
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.run import TRAINING_RUN
+from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.nodes import NodeSight, fitting, goods_of, sighted_node
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import copied
@@ -100,7 +104,51 @@ TAINT = {"key": "team", "value": "a", "effect": "NoSchedule"}
     ],
 )
 def test_the_profile_that_fits(spec: Json, profiles: dict[str, ComputeProfileSpec], name: str) -> None:
-    assert fitting(seen(**spec), profiles) == name
+    assert fitting(seen(**spec), profiles, ()) == name
+
+
+PRICED = ComputeProfileSpec.from_json({**H100.to_json(), "price": {"dollarsPerNodeHour": 98}})
+
+
+@pytest.mark.parametrize(
+    ("profiles", "priced", "name"),
+    [
+        pytest.param({"a-debug": H100, "h100": H100}, {"h100"}, "h100", id="the-one-that-the-book-prices"),
+        pytest.param({"a-debug": H100, "h100": PRICED}, set(), "h100", id="the-one-that-states-a-price"),
+        pytest.param({"cpu": CPU, "h100": H100}, {"cpu"}, "cpu", id="before-what-is-asked-of-a-node"),
+        pytest.param({"cpu": CPU, "h100": H100}, {"cpu", "h100"}, "h100", id="of-those-the-one-asking-most"),
+        pytest.param({"a-debug": H100, "h100": PRICED}, None, None, id="the-book-is-not-known"),
+        pytest.param({"h100": H100}, None, "h100", id="nor-need-it-be"),
+    ],
+)
+def test_of_profiles_that_fit_one_that_has_a_price(
+    profiles: dict[str, ComputeProfileSpec], priced: set[str] | None, name: str | None
+) -> None:
+    assert fitting(seen(), profiles, priced) == name
+
+
+async def test_a_run_is_not_free_by_a_profile_without_a_price_that_fits_its_nodes_too() -> None:
+    books = Bookkeeping()
+    books.profiles, books.priced = {"a-debug": H100, "h100": H100}, {"h100"}
+    books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
+    books.bind("w0")
+    books.clock.advance(3600)
+    usage = await books.note()
+    assert usage is not None
+    tariff = Tariff(Book([Entry("e", Goods("h100"), Rate(Fraction(98 * Money.NANO)), 0)]))
+    cost = account(usage, tariff, books.keeper.second()).cost
+    assert (cost.money, cost.unpriced) == (Money(Fraction(98 * Money.NANO)), Seconds())
+
+
+async def test_which_of_several_fits_is_decided_once_the_book_is_known() -> None:
+    books = Bookkeeping()
+    books.profiles, books.priced = {"a-debug": H100, "h100": H100}, None
+    books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
+    await books.keeper.tend()
+    assert not books.nodes()
+    books.priced = {"h100"}
+    await books.keeper.tend()
+    assert books.nodes()["a"].profile == "h100"
 
 
 # -- their records -----------------------------------------------------------------------------

@@ -97,4 +97,4 @@ class ProfilePrices:
             _log.info("a price is in the book", extra=fields(name=entry.name, price=entry.spec.to_json()))
         except AlreadyExists:
             made = await self.cluster.get(PRICE_ENTRY, "", entry.name)
-        self.tariffs.put(PRICE_ENTRY, made)
+        self.tariffs.take(PRICE_ENTRY, made)

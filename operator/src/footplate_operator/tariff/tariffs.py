@@ -3,6 +3,9 @@
 They are watched. What a watch tells comes object by object, and nothing says which is the last of its first
 list; a run of which a price is still on its way would be told that nobody knows it. So before the first
 decision they are listed once, and until then nothing that the watch tells is news to anybody.
+
+Training waits for none of it: while they cannot be listed the tariff is unknown, what was counted stands, and
+they are listed again now and then. So are those of which no watch tells anything, as there may be none.
 """
 
 from __future__ import annotations
@@ -10,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime
 from typing import Final
 
+from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
 from footplate_contracts.names import API_VERSION
 from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
@@ -20,6 +25,7 @@ from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
 from footplate_ledger import records
 from footplate_ledger.account import Tariff
 from footplate_ledger.prices import FOREVER, Book, Entry
+from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import read
@@ -27,39 +33,72 @@ from footplate_operator.runtime.objects import read
 PRICE_ENTRY: Final = Kind(API_VERSION, "PriceEntry", "priceentries", namespaced=False)
 CARBON_INTENSITY: Final = Kind(API_VERSION, "CarbonIntensity", "carbonintensities", namespaced=False)
 KINDS: Final[Sequence[Kind]] = (PRICE_ENTRY, CARBON_INTENSITY)
+ANSWER_SECONDS: Final = 2.0  # that a decision waits for the first list
+FIRST_RETRY: Final = 2.0
+LONGEST_RETRY: Final = 60.0
+LIST_SECONDS: Final = 60.0  # between two lists of what no watch tells of
 _Known = Entry | CarbonIntensitySpec | None
 _log = logging.getLogger(__name__)
 
 
 class Tariffs:
-    """Each object by its name; one that cannot be read is left out, and the log names it."""
+    """Each object by its name; one that cannot be read is left out, and the log names it.
 
-    def __init__(self, cluster: Cluster) -> None:
+    `now` is a clock in UTC.
+    """
+
+    def __init__(self, cluster: Cluster, now: Callable[[], datetime]) -> None:
         self._cluster = cluster
+        self._now = now
         self._entries: dict[str, Entry] = {}
         self._intensities: dict[str, CarbonIntensitySpec] = {}
         self._versions: dict[tuple[Kind, str], int] = {}  # of those that cannot be read, too
         self._gone: set[tuple[Kind, str]] = set()  # as the watch told before they were listed
+        self._watched: set[Kind] = set()  # of which a watch has told anything
         self._listed = False
+        self._failures = 0
+        self._retry = 0.0  # before that nothing is listed again
         self._listing = asyncio.Lock()
         self._current: Tariff | None = None
+        self._ends: dict[str, int] | None = None  # by profile: until when any entry that stands holds
         # By profile: when an entry was written, and from which second on it says anything.
         self._written: defaultdict[str, list[tuple[int, int]]] | None = None
 
     async def look(self) -> None:
         """List them, unless that is done; may raise ClusterError."""
         async with self._listing:
-            if self._listed:
-                return
-            for kind in KINDS:
-                for body in await self._cluster.find(kind, ""):
-                    if (kind, body["metadata"]["name"]) not in self._gone:
-                        self.put(kind, body)
-            self._listed = True
-            self._gone.clear()
+            if not self._listed:
+                await self._list(KINDS)
+                self._listed = True
+
+    async def known(self) -> Tariff | None:
+        """As `listed`, which is tried first unless it has just failed."""
+        if not self._listed and self._now().timestamp() >= self._retry:
+            await self._try(self.look, ANSWER_SECONDS)
+        return self.listed()
+
+    def listed(self) -> Tariff | None:
+        """As `current`; None until they could be listed."""
+        return self.current() if self._listed else None
+
+    async def keep(self) -> None:
+        """List for ever what could not be listed, and what no watch tells of."""
+        while True:
+            await asyncio.sleep(LIST_SECONDS)
+            await self._try(self.look_again if self._listed else self.look)
+
+    async def look_again(self) -> None:
+        """List those of which no watch tells anything; may raise ClusterError."""
+        async with self._listing:
+            await self._list([kind for kind in KINDS if kind not in self._watched])
 
     def put(self, kind: Kind, body: Json) -> int | None:
-        """An object as it is now: amounts from which second on may be others since; None: none are."""
+        """A watch tells of an object: amounts from which second on may be others since; None: none are."""
+        self._watched.add(kind)
+        return self.take(kind, body)
+
+    def take(self, kind: Kind, body: Json) -> int | None:
+        """An object as it is now: as `put`."""
         name, version = body["metadata"]["name"], int(body["metadata"].get("resourceVersion") or 0)
         if version <= self._versions.get((kind, name), -1):
             return None
@@ -82,14 +121,12 @@ class Tariffs:
         return self._changed(before, self._known(kind, name))
 
     def drop(self, kind: Kind, body: Json) -> int | None:
-        """An object is gone: as `put`."""
+        """A watch tells that an object is gone: as `put`."""
         name = body["metadata"]["name"]
-        self._versions.pop((kind, name), None)
+        self._watched.add(kind)
         if not self._listed:
             self._gone.add((kind, name))
-        before = self._known(kind, name)
-        self._forget(kind, name)
-        return self._changed(before, None)
+        return self._lose(kind, name)
 
     def current(self) -> Tariff:
         """The book and the series; the same object until something changes."""
@@ -102,6 +139,19 @@ class Tariffs:
         """The entries of the book that name this source."""
         return [entry for entry in self._entries.values() if entry.source == source]
 
+    def priced(self, at: int) -> Collection[str] | None:
+        """The profiles that have a price in the second `at`, or later; None while the book is not known."""
+        if not self._listed:
+            return None
+        if self._ends is None:
+            superseded = {entry.supersedes for entry in self._entries.values()}
+            self._ends = {}
+            for entry in self._entries.values():
+                if entry.id not in superseded:
+                    profile = entry.goods.profile
+                    self._ends[profile] = max(entry.effective_to, self._ends.get(profile, 0))
+        return {profile for profile, end in self._ends.items() if at < end}
+
     def corrected(self, profile: str, since: int, until: int) -> bool:
         """Whether an entry that was written in the second `since` or later concerns nodes before `until`."""
         if self._written is None:
@@ -109,6 +159,39 @@ class Tariffs:
             for entry in self._entries.values():
                 self._written[entry.goods.profile].append((entry.created_at, self._begins(entry)))
         return any(since <= at and begins < until for at, begins in self._written.get(profile, ()))
+
+    async def _list(self, kinds: Sequence[Kind]) -> None:
+        """Take what there is of these kinds; raises ClusterError."""
+        for kind in kinds:
+            before = {name for known, name in self._versions if known == kind}
+            bodies = await self._cluster.find(kind, "")
+            for body in bodies:
+                if (kind, body["metadata"]["name"]) not in self._gone:
+                    self.take(kind, body)
+            for name in before - {body["metadata"]["name"] for body in bodies}:
+                self._lose(kind, name)
+        self._gone.clear()
+
+    async def _try(self, listing: Callable[[], Awaitable[None]], seconds: float | None = None) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await listing()
+            self._failures = 0
+        except (ClusterError, TimeoutError) as error:
+            now = self._now().timestamp()
+            if now < self._retry:
+                return  # others waited for the same list
+            self._failures += 1
+            self._retry = now + backoff(self._failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
+            level = logging.WARNING if self._failures == 1 else logging.DEBUG
+            said = f"{type(error).__name__}: {error}"
+            _log.log(level, "prices and carbon intensities cannot be listed", extra=fields(error=said))
+
+    def _lose(self, kind: Kind, name: str) -> int | None:
+        self._versions.pop((kind, name), None)
+        before = self._known(kind, name)
+        self._forget(kind, name)
+        return self._changed(before, None)
 
     def _begins(self, entry: Entry) -> int:
         """The first second that is another one by this entry."""
@@ -127,7 +210,7 @@ class Tariffs:
     def _changed(self, before: _Known, after: _Known) -> int | None:
         if before == after:
             return None
-        self._current = self._written = None
+        self._current = self._written = self._ends = None
         if not self._listed:
             return None
         series = [known for known in (before, after) if isinstance(known, CarbonIntensitySpec)]

@@ -110,8 +110,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         Owned(DISRUPTION_BUDGET, watched=True),
         Owned(REVISION, watched=True),
     )
-    parameters = (PROFILE, *TARIFF_KINDS)
-    hints = (NODE,)
+    parameters = (PROFILE,)
+    hints = (NODE, *TARIFF_KINDS)
     patient = TARIFF_KINDS
 
     def __init__(
@@ -126,7 +126,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         now: Callable[[], datetime],
         usage_kept_for: timedelta = USAGE_KEPT_FOR,
     ) -> None:
-        self.tariffs = Tariffs(cluster)
+        self.tariffs = Tariffs(cluster, now)
         self.prices = ProfilePrices(cluster, self.tariffs, now)
         self._histories = histories
         self._api = api
@@ -138,7 +138,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics = metrics
         self._release = release
         self._now = now
-        nodes = NodeKeeper(cluster, now, self._profiles.readable)
+        nodes = NodeKeeper(cluster, now, self._profiles.readable, self.tariffs.priced)
         self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
         self._sweeper = Sweeper(cluster, self.usage, usage_kept_for)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
@@ -152,7 +152,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     async def observe(
         self, run: Run, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> RunView:
-        await self.tariffs.look()
+        tariff = await self.tariffs.known()
         cache = self._caches.setdefault(run.uid, RunCache())
         pods, others, revisions = [], [], []
         for child in children:
@@ -168,9 +168,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
-        used, tariff = await self._note_usage(run, cache, pods, revisions, now), self.tariffs.current()
-        cache.judgement = judge(run, used, tariff, now, cache.judgement)
-        spending = spent(run, cache.judgement, now)
+        used = await self._note_usage(run, cache, pods, revisions, now)
+        cache.judgement = judge(run, used, tariff, now, cache.judgement, cache.accounts)
+        spending = spent(run, cache.judgement, now, known=None not in (used, tariff))
         run = judged(run, spending)
         admitted = await self._admission.admitted(run, cache, revisions)
         state = self._coordinators.state(run.uid)
@@ -241,11 +241,12 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         return compare(before, after)
 
     def complete(self, run: Run, after: TrainingRunStatus) -> TrainingRunStatus:
-        cache = self._caches.get(run.uid)
-        if cache is None or cache.usage is None or not cache.usage.pods:
+        cache, tariff = self._caches.get(run.uid), self.tariffs.listed()
+        if cache is None or tariff is None or cache.usage is None or not cache.usage.pods:
             return after
         passed = growth(cache.counted_since(run), after.time)
-        spent = cost(run.status.cost, cache.usage, self.tariffs.current(), passed, self._now())
+        known = cache.accounts
+        spent = cost(run.status.cost, cache.usage, tariff, passed, self._now(), known)
         return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:
@@ -295,7 +296,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             self.usage.tell_owner(usage.owner_of(body), gone)
 
     async def keep(self) -> None:
-        works = [asyncio.ensure_future(work) for work in (self.prices.run(), self._sweeper.run())]
+        going_on = (self.prices.run(), self.tariffs.keep(), self._sweeper.run())
+        works = [asyncio.ensure_future(work) for work in going_on]
         try:
             await asyncio.gather(*works)  # the first error is raised as it is
         finally:

@@ -15,7 +15,6 @@ from typing import Any, Final
 from footplate_contracts.names import PROFILE_LABEL, Env, Role, WorkerId
 from footplate_contracts.reports import CoordinatorState
 from footplate_ledger.account import Tariff
-from footplate_ledger.prices import Book
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Json, Kind
@@ -201,9 +200,7 @@ class Observed:
     api: Api = Api()
     recorded: Recorded | None = None  # of a run that has ended; None: no API is known
     usage: OwnUsage | None = None  # of its pods, those that are gone included; None: it is not known yet
-    tariff: Tariff = field(
-        default_factory=lambda: Tariff(Book(()))
-    )  # prices and intensities, as far as they are known
+    tariff: Tariff | None = None  # prices and intensities; None: they are not known yet
 
     @property
     def may_create(self) -> bool:

@@ -12,6 +12,7 @@ from footplate_contracts.logs import fields
 from footplate_contracts.names import Role
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.status import TimeStatus
+from footplate_ledger.repeated import Accounts
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
@@ -67,6 +68,7 @@ class RunCache:
     )  # pod uid, what -> since, value
 
     usage: OwnUsage | None = None  # None: not known
+    accounts: Accounts = field(default_factory=Accounts)  # of what is over
     judgement: Judgement | None = None  # of its budget, as it was found last
     # When `status.cost` was counted, and `status.time` as it was then.
     counted: tuple[str | None, TimeStatus | None] | None = None

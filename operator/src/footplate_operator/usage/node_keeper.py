@@ -1,7 +1,8 @@
 """Keeps the usage of Nodes: in memory, and in a UsageRecord of each one that is of any profile or had a pod.
 
 What is known of a Node's goods is decided once: by the profile that fits it, else by the first pod that was
-bound to it. Where Nodes may not be seen, none is known, and pods tell of them by their name.
+bound to it; by that, too, while several fit and the book that says which has a price cannot be read. Where
+Nodes may not be seen, none is known, and pods tell of them by their name.
 """
 
 from __future__ import annotations
@@ -64,15 +65,21 @@ class _Kept:
 
 @dataclass(eq=False)
 class NodeKeeper:
-    """By uid. `profiles`: those that can be read, by name."""
+    """By uid.
+
+    `profiles` are those that can be read, by name; `priced` those that have a price in the book at a
+    second or later, None while that is not known.
+    """
 
     cluster: Cluster
     now: Callable[[], datetime]
     profiles: Callable[[], Mapping[str, ComputeProfileSpec]]
+    priced: Callable[[int], Collection[str] | None]
     _kept: dict[str, _Kept] = field(default_factory=dict)
     _named: dict[str, NodeSight] = field(default_factory=dict)
     _gone: OrderedDict[str, NodeSight] = field(default_factory=OrderedDict)  # by name, the last one
     _unknown: set[str] = field(default_factory=set)  # of which neither a watch nor a record tells
+    _undecided: set[str] = field(default_factory=set)  # that several profiles fit, and no book says which
     _unseen_until: int = 0
 
     # -- what is told ------------------------------------------------------------------
@@ -97,7 +104,8 @@ class NodeKeeper:
         self._bury(sight.name, sight.uid, Evidence(TOLD, self._second()))
 
     def reconsider(self) -> None:
-        """Profiles have changed: one may fit a Node that none has fitted."""
+        """More is known of profiles: one may fit a Node that none has fitted."""
+        self._undecided.clear()
         for kept in self._kept.values():
             if not kept.usage.goods.profile:
                 self._resolve(kept)
@@ -149,6 +157,8 @@ class NodeKeeper:
 
     async def tend(self) -> None:
         """Write what is news; raises LeadershipLost."""
+        if self._undecided and self.priced(self._second()) is not None:
+            self.reconsider()
         now, gate = self._second(), asyncio.Semaphore(_AT_ONCE)
         period = max(LEAST_SECONDS, len(self._named) // NODES_PER_SECOND)
 
@@ -189,7 +199,10 @@ class NodeKeeper:
         if sight is None:
             return
         profiles = self.profiles()
-        name = kept.usage.goods.profile or fitting(sight, profiles)
+        fits = kept.usage.goods.profile or fitting(sight, profiles, self.priced(self._second()))
+        if fits is None:
+            self._undecided.add(sight.uid)
+        name = fits or ""
         profile = profiles.get(name)
         if not name and kept.by is not None:
             name, profile = kept.by.name, kept.by.profile

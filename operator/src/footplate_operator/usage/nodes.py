@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -86,13 +86,26 @@ def sighted_node(body: Mapping[str, Any]) -> NodeSight:
     )
 
 
-def fitting(node: NodeSight, profiles: Mapping[str, ComputeProfileSpec]) -> str:
-    """The profile that such a node is for; empty where none fits.
+def fitting(
+    node: NodeSight, profiles: Mapping[str, ComputeProfileSpec], priced: Collection[str] | None
+) -> str | None:
+    """The profile that such a node is for; empty where none fits, None where that is not known yet.
 
-    Of several the one that asks most of a node, and of equal ones the first by name.
+    Of several one that has a price, of those the one that asks most of a node, and of equal ones the first
+    by name.
+
+    Args:
+        priced: profiles that have a price in the book; None while the book is not known.
     """
-    found = [(-_asked(profile), name) for name, profile in profiles.items() if fits(node, profile)]
-    return min(found)[1] if found else ""
+    found = {name: profile for name, profile in profiles.items() if fits(node, profile)}
+    if len(found) < 2:
+        return next(iter(found), "")
+    if priced is None:
+        return None
+    return min(
+        found,
+        key=lambda name: (name not in priced and found[name].price is None, -_asked(found[name]), name),
+    )
 
 
 def fits(node: NodeSight, profile: ComputeProfileSpec) -> bool:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 
 from footplate_contracts.names import ConditionType
 from footplate_contracts.v1alpha1.budget import Budget
 from footplate_contracts.v1alpha1.status import CostStatus
 from footplate_ledger.account import Tariff
 from footplate_ledger.prices import FOREVER
+from footplate_ledger.records import moment
+from footplate_ledger.repeated import Accounts
 from footplate_ledger.time import second
 from footplate_operator.runtime import conditions
 from footplate_operator.trainingrun.desired.decision import Desired, soonest
 from footplate_operator.trainingrun.policies import budget
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.run import Run
-from footplate_operator.trainingrun.status.cost import account
+from footplate_operator.trainingrun.status.cost import account_from
 from footplate_operator.trainingrun.status.report import fit
 from footplate_operator.usage.known import OwnUsage
 
@@ -41,30 +43,48 @@ class Judgement:
 
 
 def judge(
-    run: Run, usage: OwnUsage | None, tariff: Tariff, now: datetime, before: Judgement | None
+    run: Run,
+    usage: OwnUsage | None,
+    tariff: Tariff | None,
+    now: datetime,
+    before: Judgement | None,
+    known: Accounts | None = None,
 ) -> Judgement | None:
-    """What is found by an account; None where there is no budget, or no usage to count.
+    """What is found by an account; None where there is no budget, or nothing to count by.
 
     Records that are gone say nothing: what was counted by them stands in the status.
+
+    Args:
+        before: what was found last.
+        known: what is remembered of earlier accounts.
     """
     limit, at = run.spec.budget, second(now)
-    if limit is None or usage is None or (not usage.pods and run.status.cost is not None):
+    if limit is None or usage is None or tariff is None or (not usage.pods and run.status.cost is not None):
         return None
     if before is not None and before.holds(limit, usage, tariff, at):
         return before
-    found = budget.spending(limit, cache(partial(account, usage, tariff)), at)
+    found = budget.spending(limit, cache(account_from(usage, tariff, at, known)), at)
     until = FOREVER if found.look_after is None else at + found.look_after
     return Judgement(limit, usage, tariff, until, found)
 
 
-def spent(run: Run, judgement: Judgement | None, now: datetime) -> Spending | None:
-    """What a run has spent of its budget, if it has one: as was found, else as its status says."""
+def spent(run: Run, judgement: Judgement | None, now: datetime, known: bool = True) -> Spending | None:
+    """What a run has spent of its budget, if it has one: as was found, else as its status says.
+
+    `known`: whether usage and tariff are; while they are not, a run that goes on may have spent more.
+    """
     if run.spec.budget is None:
         return None
     if judgement is None:
-        return budget.remembered(run.spec.budget, run.status.cost or CostStatus())
+        cost = run.status.cost or CostStatus()
+        return budget.remembered(run.spec.budget, cost, known or _is_final(run.ended, cost))
     left = None if judgement.until == FOREVER else judgement.until - second(now)
     return replace(judgement.spending, look_after=left)
+
+
+def _is_final(ended: datetime | None, cost: CostStatus) -> bool:
+    """Whether all of a run was counted."""
+    return ended is not None and cost.until is not None and moment(cost.until) >= second(ended)
 
 
 def judged(run: Run, spending: Spending | None) -> Run:

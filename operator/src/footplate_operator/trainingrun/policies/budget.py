@@ -10,11 +10,11 @@ known is too much already.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fractions import Fraction
+from math import ceil
 from typing import Final
 
 from footplate_contracts.names import ConditionType, Reason
@@ -30,6 +30,8 @@ NEARLY: Final = Fraction(4, 5)
 LONGEST_LOOK: Final = 300  # seconds; a run is looked at anyway about as often
 _PER_KILOGRAM: Final = 1000  # grams, which is what the ledger counts
 _UNKNOWN: Final = {
+    Reason.SPENDING_UNKNOWN: "what it has spent since that was counted is unknown, as its UsageRecords,"
+    " PriceEntries or CarbonIntensities cannot be read: the operator's log says why",
     Reason.PRICE_UNKNOWN: "some of its nodes have no price, and count for nothing here: state price in their"
     " ComputeProfile, or write a PriceEntry",
     Reason.ENERGY_UNKNOWN: "what some of its nodes consume is unknown, and counts for nothing here: state"
@@ -98,9 +100,14 @@ class _Limit:
     unknown: Reason | None  # something more may be
 
 
-def remembered(budget: Budget, cost: CostStatus) -> Spending:
-    """What `budget` means for a run of whose usage nothing is known just now, but what its status says."""
+def remembered(budget: Budget, cost: CostStatus, known: bool = True) -> Spending:
+    """What `budget` means for a run of whose usage nothing is known just now, but what its status says.
+
+    `known`: nothing was used beside that.
+    """
     limits = _limits(budget, Spent.told(cost))
+    if not known:
+        limits = [replace(limit, unknown=Reason.SPENDING_UNKNOWN) for limit in limits]
     return _spending(budget, limits, limits, None)
 
 
@@ -200,4 +207,24 @@ def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, l
     threshold = NEARLY if level is Level.WITHIN else Fraction(1)
     if share(LONGEST_LOOK) < threshold:
         return LONGEST_LOOK
-    return 1 + bisect_left(range(1, LONGEST_LOOK), threshold, key=share)
+    return _first(share, threshold, LONGEST_LOOK)
+
+
+def _first(share: Callable[[int], Fraction], threshold: Fraction, last: int) -> int:
+    """The first second after 0 and up to `last`, by which it is reached, in which it is.
+
+    An account is dear, and mostly grows along a line: where that would reach it is tried first, and the
+    second before; what is left after that is halved.
+    """
+    low, high = 0, last
+    while high - low > 1:
+        slope = (share(high) - share(low)) / (high - low)
+        steps = ceil((threshold - share(low)) / slope)
+        for tried in (low + steps, low + steps - 1, (low + high) // 2):
+            if not low < tried < high:
+                continue
+            if share(tried) < threshold:
+                low = tried
+            else:
+                high = tried
+    return high

@@ -8,17 +8,17 @@ been less, because a pod ended earlier than was known, is taken from all members
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from fractions import Fraction
 from typing import Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime, TimeStatus
-from footplate_ledger.account import Account, Tariff, accounts
-from footplate_ledger.bill import ALWAYS
+from footplate_ledger.account import Account, Tariff
 from footplate_ledger.buckets import Bucket, Sums, joined, shared
 from footplate_ledger.records import exact, moment
+from footplate_ledger.repeated import Accounts
 from footplate_ledger.summary import summary
 from footplate_ledger.time import Span, second
 from footplate_ledger.units import Seconds, total
@@ -28,10 +28,20 @@ from footplate_operator.usage.known import OwnUsage
 _MILLI: Final = 1000
 
 
-def account(usage: OwnUsage, tariff: Tariff, at: int, window: Span = ALWAYS) -> Account:
-    """What the pods have cost until the second `at`, within `window`; of time to come: if they go on."""
-    found = accounts(usage.nodes, [*usage.pods, *usage.others], tariff, at, window)
-    return sum((found.get(pod.uid, Account()) for pod in usage.pods), Account())
+def account_from(
+    usage: OwnUsage, tariff: Tariff, at: int, known: Accounts | None = None
+) -> Callable[[int], Account]:
+    """What the pods have cost until any second from `at` on; of time to come: if they go on.
+
+    Args:
+        known: what is remembered of earlier accounts of the same run.
+    """
+    return (known or Accounts()).of(usage.pods, usage.others, usage.nodes, tariff, at)
+
+
+def account(usage: OwnUsage, tariff: Tariff, at: int, known: Accounts | None = None) -> Account:
+    """What they have cost until the second `at`."""
+    return account_from(usage, tariff, at, known)(at)
 
 
 def cost(
@@ -40,19 +50,21 @@ def cost(
     tariff: Tariff,
     passed: Mapping[str, float],
     now: datetime,
+    known: Accounts | None = None,
 ) -> CostStatus:
     """`status.cost` at `now`.
 
     Args:
         before: that was written last.
         passed: by how much each member of `status.time` has grown since, in seconds.
+        known: what is remembered of earlier accounts.
     """
     at = second(now)
-    found = account(usage, tariff, at)
+    found = account(usage, tariff, at, known)
     since = moment(before.until) if before is not None and before.until else 0
     spares = total(Seconds, (_held(pod, Span(since, at)) for pod in usage.pods if pod.role is Role.SPARE))
-    known = _read(before.device_seconds if before is not None else None)
-    return summary(found, shared_out(known, found.device_seconds, spares, passed), at)
+    members = _read(before.device_seconds if before is not None else None)
+    return summary(found, shared_out(members, found.device_seconds, spares, passed), at)
 
 
 def shared_out(known: Sums, whole: Seconds, spares: Seconds, passed: Mapping[str, float]) -> Sums:

@@ -1,0 +1,118 @@
+"""Accounts of one run that are asked for again and again; pure but for what it remembers.
+
+A run has had thousands of pods in the end, of which hundreds are there. What is over on a node, before the
+first pod began that goes on there, never changes: it is reckoned once, and again only where anything of it is
+told otherwise. What goes on is added up in whole numbers, as `tally` does. The amounts are those of
+`account.accounts`, to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from footplate_ledger.account import Account, Tariff
+from footplate_ledger.prices import FOREVER
+from footplate_ledger.tally import Tallies
+from footplate_ledger.usage import RUNNING, TOLD, Evidence, NodeUsage, PodUsage
+
+_ALWAYS: Final = (-FOREVER, FOREVER)
+_OWN: Final = 0  # the key of the run's pods in a tally; nothing else is counted
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Of what was on one node; `node` is None where only pods tell of it."""
+
+    node: NodeUsage | None
+    pods: Sequence[PodUsage]
+
+
+@dataclass
+class Accounts:
+    """What is remembered of one run: by node what is over there, with what it cost."""
+
+    _tariff: Tariff | None = None
+    _over: dict[str, tuple[_Part, Account]] = field(default_factory=dict)
+    _sum: Account = field(default_factory=Account)
+
+    def of(
+        self,
+        pods: Iterable[PodUsage],
+        others: Iterable[PodUsage],
+        nodes: Iterable[NodeUsage],
+        tariff: Tariff,
+        at: int,
+    ) -> Callable[[int], Account]:
+        """What `pods` have cost by any second from `at` on.
+
+        Args:
+            others: of other runs, on the same nodes.
+            nodes: those that are known.
+        """
+        own = {pod.uid: pod for pod in pods}
+        told, on = {node.uid: node for node in nodes}, _by_node([*own.values(), *others])
+        over: dict[str, _Part] = {}
+        live: list[_Part] = []
+        for uid in {pod.node: None for pod in own.values()}:  # in the order of pods
+            ended, going_on = _split(on[uid], uid in told, at)
+            if any(pod.uid in own for pod in ended):
+                over[uid] = _Part(_until(told.get(uid), max(pod.end.until for pod in ended), at), ended)
+            if any(pod.uid in own for pod in going_on):
+                live.append(_Part(told.get(uid), going_on))
+        self._remember(over, own, tariff, at)
+        so_far = self._sum
+        return lambda second: so_far + _account(live, own, tariff, second)
+
+    def _remember(
+        self, over: Mapping[str, _Part], own: Mapping[str, PodUsage], tariff: Tariff, at: int
+    ) -> None:
+        known = self._over if tariff is self._tariff else {}
+        kept = {uid: known[uid] for uid, part in over.items() if uid in known and known[uid][0] == part}
+        if tariff is self._tariff and len(kept) == len(over) == len(known):
+            return
+        fresh = {
+            uid: (part, _account([part], own, tariff, at)) for uid, part in over.items() if uid not in kept
+        }
+        self._tariff, self._over = tariff, kept | fresh
+        self._sum = sum((account for _, account in self._over.values()), Account())
+
+
+def _by_node(pods: Iterable[PodUsage]) -> Mapping[str, Sequence[PodUsage]]:
+    on: defaultdict[str, list[PodUsage]] = defaultdict(list)
+    for pod in {pod.uid: pod for pod in pods}.values():
+        on[pod.node].append(pod)
+    return on
+
+
+def _split(pods: Sequence[PodUsage], seen: bool, at: int) -> tuple[Sequence[PodUsage], Sequence[PodUsage]]:
+    """Those that had ended before any of the others began, and the others.
+
+    Where only pods tell of a node, one that begins as another ends prolongs its stretch of time.
+    """
+    live = [pod for pod in pods if pod.end.known == RUNNING or pod.end.until >= at]
+    begins = min((pod.start for pod in live), default=FOREVER)
+    staying = {pod.uid for pod in live}
+    ended = [pod for pod in pods if pod.uid not in staying]
+    ended.sort(key=lambda pod: (pod.end.until, pod.uid))
+    while ended and (ended[-1].end.until > begins or (not seen and ended[-1].end.until == begins)):
+        live.append(ended.pop())
+        begins = min(begins, live[-1].start)
+    return ended, live
+
+
+def _until(node: NodeUsage | None, second: int, at: int) -> NodeUsage | None:
+    """As if the node had been gone then."""
+    if node is None:
+        return None
+    return replace(node, end=Evidence(TOLD, min(node.span(at).end, second)))
+
+
+def _account(parts: Iterable[_Part], own: Mapping[str, PodUsage], tariff: Tariff, at: int) -> Account:
+    tallies = Tallies(tariff, at, _ALWAYS)
+    for part in parts:
+        tallies.add(part.node, part.pods, lambda pod: _OWN if pod.uid in own else None, lambda goods: None)
+    found = tallies.found.get((_OWN, 0))
+    return Account() if found is None else found.account(tariff.book)

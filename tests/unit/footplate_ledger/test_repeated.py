@@ -1,0 +1,79 @@
+"""What is remembered of earlier accounts changes no amount, and saves what is over."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from footplate_ledger.account import Account, Tariff, accounts
+from footplate_ledger.prices import Book, Entry
+from footplate_ledger.repeated import Accounts
+from footplate_ledger.units import Rate
+from footplate_ledger.usage import RUNNING, TOLD, Evidence, NodeUsage, PodUsage
+from tests.support.usage_worlds import CPU, DAY, H100, SERIES, T0, World, pod, world
+
+
+def plain(pods: Sequence[PodUsage], nodes: Sequence[NodeUsage], run: str, tariff: Tariff, at: int) -> Account:
+    """What a run has cost, with nothing remembered."""
+    found = accounts(nodes, pods, tariff, at)
+    return sum((found.get(pod.uid, Account()) for pod in pods if pod.owner.uid == run), Account())
+
+
+def remembered(
+    known: Accounts, pods: Sequence[PodUsage], nodes: Sequence[NodeUsage], run: str, tariff: Tariff, at: int
+) -> Callable[[int], Account]:
+    own = [pod for pod in pods if pod.owner.uid == run]
+    return known.of(own, [pod for pod in pods if pod.owner.uid != run], nodes, tariff, at)
+
+
+def changed(chance: random.Random, made: World) -> None:
+    """Something is told otherwise: an end, a start, a pod that comes, a node, a price."""
+    at = chance.randrange(len(made.pods))
+    old = made.pods[at]
+    end = Evidence(chance.choice([RUNNING, 1, TOLD]), old.start + chance.randrange(1, 12 * DAY))
+    what = chance.randrange(5)
+    if what == 0:
+        made.pods[at] = replace(old, end=end)
+    elif what == 1:
+        begins = chance.choice([other.end.until for other in made.pods])  # as another one ends
+        uid, goods = f"{old.uid}-{len(made.pods)}-{begins}", chance.choice([old.goods, CPU])
+        made.pods.append(replace(old, uid=uid, goods=goods, start=begins, end=Evidence(RUNNING, begins)))
+    elif what == 2:
+        place = chance.randrange(len(made.nodes))
+        made.nodes[place] = replace(made.nodes[place], devices=chance.choice([4, 8]))
+    elif what == 3:
+        place = chance.randrange(len(made.entries))
+        rate = Rate(Fraction(chance.randrange(10**11)))
+        made.entries[place] = replace(made.entries[place], rate=rate, supersedes=None)
+    else:
+        made.pods.pop(at)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_amounts_are_those_of_an_account_that_remembers_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    made, known = world(chance, runs=2, nodes=7, pods=24), Accounts()
+    tariff = Tariff(made.book, SERIES)
+    for _ in range(6):
+        at = T0 + chance.randrange(0, 45 * DAY)
+        account_from = remembered(known, made.pods, made.nodes, "uid-0", tariff, at)
+        for second in (at, at + 1, at + chance.randrange(1, 9 * DAY)):
+            assert account_from(second) == plain(made.pods, made.nodes, "uid-0", tariff, second)
+        entries = list(made.entries)
+        changed(chance, made)
+        if made.entries != entries:
+            tariff = Tariff(made.book, SERIES)
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+def test_a_node_that_only_pods_tell_of_is_there_while_one_begins_as_another_ends(gap: int) -> None:
+    first = pod("p1", end=Evidence(TOLD, T0 + DAY))
+    then = pod("p2", goods=CPU, start=T0 + DAY + gap, end=Evidence(RUNNING, 0))
+    tariff, at = Tariff(Book([Entry("e", H100, Rate(Fraction(10**9)), 0)])), T0 + 2 * DAY
+    found = remembered(Accounts(), [first, then], [], first.owner.uid, tariff, at)(at)
+    assert found == plain([first, then], [], first.owner.uid, tariff, at)
+    assert bool(found.cost.unpriced.exact) is bool(gap), "its goods are those of the first"
