@@ -12,6 +12,8 @@ import pytest_asyncio
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.ports import Manifest, Resource
+from footplate_api.tariff import prices, record, repository
+from footplate_api.tariff.schemas import PriceQuery
 from footplate_api.tariff.service import Tariffs
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from footplate_ledger.records import written
@@ -20,10 +22,12 @@ from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.usages import enter, price, store
+from tests.support.loop_lag import loop_lag
 from tests.support.usage_worlds import DAY, H100, SPOT, T0, node, pod
 
 PRICES = "/v1/prices"
 PROFILES = "/v1/profiles"
+LONGEST_BITE = 0.06  # seconds of CPU; to put a book together takes longer
 NOW = datetime.fromtimestamp(T0, UTC)
 H100_SPEC = {
     "gpu": {
@@ -223,6 +227,32 @@ async def test_an_entry_that_one_of_another_profile_superseded_is_in_force_nowhe
     listed = (await priced.client.get("/v1/profiles")).json()["items"]
     assert [profile["prices"] for profile in listed] == [[]]
     assert (await Tariffs(database).now()).book.rate(H100, T0) is None
+
+
+async def test_a_large_book_keeps_nobody_waiting(priced: Api) -> None:
+    """Ten thousand entries, as of a price of every hour of a year."""
+    database = priced.context.database
+    rows = [
+        record.price_row(
+            {
+                "metadata": {"name": f"e{hour}", "uid": f"u{hour}", "creationTimestamp": written(T0)},
+                "spec": price(1 + hour % 9, since=T0 - 10_000 * 3600 + hour * 3600),
+            }
+        )
+        for hour in range(10_000)
+    ]
+    for start in range(0, len(rows), 500):
+        async with database.write() as session:
+            await repository.add_prices(session, rows[start : start + 500])
+    async with loop_lag() as of_tariff:
+        await Tariffs(database).now()
+    async with loop_lag() as of_list, database.read() as session:
+        found = await prices.list_prices(session, PriceQuery(at=datetime.fromtimestamp(T0 - 1, UTC)))
+    async with loop_lag() as of_entering:
+        assert (await asked(priced, region="eu-1")).status_code == 201
+    bites = of_tariff.longest, of_list.longest, of_entering.longest
+    print("longest bites, in seconds of CPU:", *(f"{seconds:.3f}" for seconds in bites))
+    assert [known.id for known in found.items] == ["e9999"] and max(bites) < LONGEST_BITE
 
 
 async def test_a_name_that_is_taken_is_refused(priced: Api) -> None:

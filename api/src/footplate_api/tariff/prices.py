@@ -81,10 +81,11 @@ async def _checked(cluster: Cluster, database: Database, asked: PriceSubmission,
     if await cluster.get_profile(asked.profile) is None:
         raise Invalid.field("body.profile", asked.profile, "must be the name of a ComputeProfile")
     async with database.read() as session:
-        book = [record.entry_of(row) for row in await repository.book(session)]
+        rows = await repository.book(session)
+    book = await asyncio.to_thread(record.entries_of, rows)
     if asked.supersedes is not None and asked.supersedes not in {known.id for known in book}:
         book += await _unseen(cluster, asked.supersedes)
-    entering.check(made, book)
+    await asyncio.to_thread(entering.check, made, book)
     return made
 
 
@@ -134,7 +135,7 @@ def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
 
 def in_force(rows: Sequence[Any], moment: int) -> frozenset[str]:
     """The ids of those by which their goods have their price in a second."""
-    book = Book([record.entry_of(row) for row in rows])
+    book = Book(record.entries_of(rows))
     goods = {known.goods for known in book.entries}
     found = (book.entry(wanted, moment) for wanted in goods)
     return frozenset(known.id for known in found if known is not None)

