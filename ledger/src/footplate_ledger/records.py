@@ -56,12 +56,12 @@ def moment(text: str) -> int:
 
 
 def written(moment: int) -> str:
-    """As Kubernetes writes a second.
+    """As Kubernetes writes a second; ValueError for one after the year 9999.
 
-    >>> written(60)
-    '1970-01-01T00:01:00Z'
+    >>> written(60), written(-62135596800)
+    ('1970-01-01T00:01:00Z', '0001-01-01T00:00:00Z')
     """
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
 
 
 def exact(number: float) -> Fraction:
