@@ -111,6 +111,7 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
                     region=goods.region,
                 ),
                 measured=_measured(chance),
+                node_devices=0 if goods is CPU else chance.choice([0, 8, 8, 16]),
             )
         )
     for number in range(8):

@@ -45,6 +45,7 @@ def upgrade() -> None:
         _text("role", 32),
         _whole("attempt"),
         _text("node", 64),
+        _whole("node_devices"),
         *_held(),
         _text("device_watts", 32, nullable=True),
         _text("node_watts", 32, nullable=True),

@@ -70,7 +70,7 @@ def accounts(
 ) -> dict[str, Account]:
     """By uid of the pod; what is idle under IDLE.
 
-    Nodes that nobody told of are shared by the workers and spares on them, and idle at no second. A
+    Nodes that nobody told of are shared by the workers and spares on them, as `told_by` has it. A
     coordinator costs what has a stated price, and is free otherwise: for it nothing is ever unpriced.
     """
     told = {node.uid: node for node in nodes}

@@ -56,12 +56,12 @@ def moment(text: str) -> int:
 
 
 def written(moment: int) -> str:
-    """As Kubernetes writes a second.
+    """As Kubernetes writes a second; ValueError for one after the year 9999.
 
-    >>> written(60)
-    '1970-01-01T00:01:00Z'
+    >>> written(60), written(-62135596800)
+    ('1970-01-01T00:01:00Z', '0001-01-01T00:00:00Z')
     """
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
 
 
 def exact(number: float) -> Fraction:
@@ -106,6 +106,7 @@ def entry_of(pod: PodUsage, name: str) -> PodEntry:
         role=pod.role,
         attempt=pod.attempt,
         node=pod.node,
+        node_devices=pod.node_devices,
         rating=_rating(pod.site),
         energy=None if measured == Measured() else used,
     )
@@ -155,6 +156,7 @@ def _pod(uid: str, entry: PodEntry, owner: Owner) -> PodUsage:
             Seconds(Fraction(used.counter_seconds)),
             Seconds(Fraction(used.power_seconds)),
         ),
+        node_devices=entry.node_devices,
     )
 
 

@@ -98,7 +98,9 @@ def _shares(
 def told_by(pods: Iterable[PodUsage], now: int) -> list[NodeUsage]:
     """Nodes that nobody told of but their pods: each is there for as long as one of its pods is.
 
-    What such a node has is not known, and nothing of it is ever idle.
+    Of its devices it has as many as the profiles of its pods say, so that nobody's share rests on what is
+    known of others; what they do not hold is idle. Where no profile says it, what such a node has is not
+    known, and nothing of it is ever idle.
     """
     on: dict[str, list[tuple[Span, PodUsage]]] = defaultdict(list)
     for pod in pods:
@@ -112,14 +114,16 @@ def told_by(pods: Iterable[PodUsage], now: int) -> list[NodeUsage]:
 def _stretches(there: Sequence[tuple[Span, PodUsage]]) -> Iterator[NodeUsage]:
     """One for each stretch of time in which at least one of these pods of one node is there."""
     (span, first), *others = there
+    devices = first.node_devices
     for following, pod in others:
         if following.start > span.end:
-            yield _told_by(first, span)
-            span, first = following, pod
+            yield _told_by(first, span, devices)
+            span, first, devices = following, pod, pod.node_devices
         else:
             span = Span(span.start, max(span.end, following.end))
-    yield _told_by(first, span)
+            devices = max(devices, pod.node_devices)
+    yield _told_by(first, span, devices)
 
 
-def _told_by(pod: PodUsage, span: Span) -> NodeUsage:
-    return NodeUsage(pod.node, pod.node, pod.goods, span.start, Evidence(TOLD, span.end))
+def _told_by(pod: PodUsage, span: Span, devices: int) -> NodeUsage:
+    return NodeUsage(pod.node, pod.node, pod.goods, span.start, Evidence(TOLD, span.end), devices)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Final
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
@@ -84,7 +85,8 @@ RUNNING, LAST_SEEN, TOLD = 0, 1, 2
 class PodUsage:
     """One pod on one node.
 
-    `devices` are what it holds there; `cpu` counts where it holds none.
+    `devices` are what it holds there; `cpu` counts where it holds none. `node_devices` are those of the whole
+    node, by the pod's profile: they count where nobody tells of the node; 0 is not known.
     """
 
     uid: str
@@ -99,6 +101,7 @@ class PodUsage:
     cpu: Fraction = Fraction(0)  # cores that it requests
     site: Site = Site()
     measured: Measured = field(default_factory=Measured)
+    node_devices: int = 0
 
     def span(self, now: int) -> Span:
         """What it has used until `now`."""
@@ -122,26 +125,32 @@ class NodeUsage:
         return Span(self.start, now if self.end.known == RUNNING else min(self.end.until, now))
 
 
+_ROLES: Final = (Role.COORDINATOR, Role.SPARE, Role.WORKER)  # which may become the ones after it
+
+
 def merged(known: PodUsage, told: PodUsage) -> PodUsage:
     """What is known of one pod after it was told of twice; ValueError for two pods.
 
     A start is Kubernetes' own and never changes; of two that differ, by a clock that was set, the
-    earlier counts. All else that differs is decided by its order, so that every order of tellings agrees.
+    earlier counts. A spare that became a worker is one, whenever that was told. All else that differs is
+    decided by its order, so that every order of tellings agrees.
     """
     if known.uid != told.uid:
         raise ValueError(f"usage of the pod {told.uid} cannot be merged into that of {known.uid}")
     last = max(known, told, key=_rank)
     return replace(
         last,
+        role=max(known.role, told.role, key=_ROLES.index),
         start=min(known.start, told.start),
         attempt=max(known.attempt, told.attempt),
+        node_devices=max(known.node_devices, told.node_devices),
         measured=max(known.measured, told.measured),
     )
 
 
 def _rank(usage: PodUsage) -> tuple[object, ...]:
     site = repr(usage.site)  # None has no order
-    return usage.end, usage.node, usage.goods, usage.devices, usage.cpu, usage.owner, usage.role, site
+    return usage.end, usage.node, usage.goods, usage.devices, usage.cpu, usage.owner, site
 
 
 def merged_node(known: NodeUsage, told: NodeUsage) -> NodeUsage:

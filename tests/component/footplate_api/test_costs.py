@@ -222,6 +222,12 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "backwards": ({"from": "2027-01-01T00:00:00Z"}, "query.from"),
     "too long": ({"from": "2000-01-01T00:00:00Z"}, "query.from"),
     "no moment": ({"from": "yesterday"}, "query.from"),
+    "before any price": ({"from": "0001-01-01T00:00:00Z"}, "query.from"),
+    "long ago": ({"to": "0001-01-01T00:00:00Z"}, "query.to"),
+    "at the end of all years": (
+        {"from": "9998-12-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"},
+        "query.to",
+    ),
     "no step": ({"step": "fortnight"}, "query.step"),
     "no length": ({"step": "0"}, "query.step"),
     "too many steps": ({"step": "60"}, "query.step"),

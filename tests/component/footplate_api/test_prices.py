@@ -12,15 +12,22 @@ import pytest_asyncio
 from footplate_api.errors import ClusterUnavailable
 from footplate_api.identity.caller import Caller, Right
 from footplate_api.ports import Manifest, Resource
+from footplate_api.tariff import prices, record, repository
+from footplate_api.tariff.schemas import PriceQuery
+from footplate_api.tariff.service import Tariffs
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
+from footplate_ledger.records import written
+from footplate_ledger.usage import Goods
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.usages import enter, price, store
-from tests.support.usage_worlds import DAY, SPOT, T0, node, pod
+from tests.support.loop_lag import loop_lag
+from tests.support.usage_worlds import DAY, H100, SPOT, T0, node, pod
 
 PRICES = "/v1/prices"
 PROFILES = "/v1/profiles"
+LONGEST_BITE = 0.06  # seconds of CPU; to put a book together takes longer
 NOW = datetime.fromtimestamp(T0, UTC)
 H100_SPEC = {
     "gpu": {
@@ -136,11 +143,14 @@ async def test_who_asks_twice_under_a_key_enters_one_price(priced: Api) -> None:
 
 
 async def test_who_asks_again_for_what_superseded_another_is_answered_as_before(priced: Api) -> None:
-    first = (await asked(priced)).json()["id"]
+    earlier = {"Idempotency-Key": "one"}
+    first = (await priced.client.post(PRICES, json=ASKED, headers=earlier)).json()["id"]
     body = {**ASKED, "supersedes": first, "dollarsPerNodeHour": 20}
     key = {"Idempotency-Key": "two"}
     answers = [await priced.client.post(PRICES, json=body, headers=key) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 201]
+    again = (await priced.client.post(PRICES, json=ASKED, headers=earlier)).json()
+    assert (again["id"], again["supersededBy"]) == (first, answers[0].json()["id"])
     found = {entry["id"]: entry["supersededBy"] for entry in await book(priced)}
     assert found == {first: answers[0].json()["id"], answers[0].json()["id"]: None}
 
@@ -154,6 +164,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "at no time": ({"effectiveTo": "2026-12-01T00:00:00Z"}, "body.effectiveTo"),
     "backwards": ({"effectiveTo": "2026-11-01T00:00:00Z"}, "body.effectiveTo"),
     "no moment": ({"effectiveFrom": "tomorrow"}, "body.effectiveFrom"),
+    "long ago": ({"effectiveFrom": "0001-01-01T00:00:00Z"}, "body.effectiveFrom"),
+    "in a year of five digits": ({"effectiveFrom": "9999-12-31T23:59:59-01:00"}, "body.effectiveFrom"),
+    "until after all years": ({"effectiveTo": "9999-12-31T00:00:00Z"}, "body.effectiveTo"),
     "unknown profile": ({"profile": "a100"}, "body.profile"),
     "no name": ({"profile": "H 100"}, "body.profile"),
     "unknown capacity": ({"capacity": "stolen"}, "body.capacity"),
@@ -199,6 +212,47 @@ async def test_the_book_is_filtered_by_profile_and_by_what_is_in_force(priced: A
     assert {entry["id"] for entry in await book(priced, at="2026-11-25T10:00:00Z")} == {"a", "spot", "other"}
     at = {"profile": "h100", "at": "2026-11-26T10:00:00Z"}
     assert {entry["id"] for entry in await book(priced, **at)} == {"b", "spot"}
+
+
+async def test_an_entry_that_one_of_another_profile_superseded_is_in_force_nowhere(priced: Api) -> None:
+    """As kubectl may enter it: book, profiles and ledger say the same of it."""
+    database = priced.context.database
+    await enter(database, "of-h100", price(10))
+    await enter(database, "of-a100", price(20, goods=Goods("a100"), supersedes="of-h100"))
+    [known] = await book(priced, profile="h100")
+    assert (known["id"], known["supersededBy"]) == ("of-h100", "of-a100")
+    assert await book(priced, profile="h100", at=written(T0)) == []
+    assert [known["id"] for known in await book(priced, at=written(T0))] == ["of-a100"]
+    assert (await priced.client.get("/v1/profiles/h100")).json()["prices"] == []
+    listed = (await priced.client.get("/v1/profiles")).json()["items"]
+    assert [profile["prices"] for profile in listed] == [[]]
+    assert (await Tariffs(database).now()).book.rate(H100, T0) is None
+
+
+async def test_a_large_book_keeps_nobody_waiting(priced: Api) -> None:
+    """Ten thousand entries, as of a price of every hour of a year."""
+    database = priced.context.database
+    rows = [
+        record.price_row(
+            {
+                "metadata": {"name": f"e{hour}", "uid": f"u{hour}", "creationTimestamp": written(T0)},
+                "spec": price(1 + hour % 9, since=T0 - 10_000 * 3600 + hour * 3600),
+            }
+        )
+        for hour in range(10_000)
+    ]
+    for start in range(0, len(rows), 500):
+        async with database.write() as session:
+            await repository.add_prices(session, rows[start : start + 500])
+    async with loop_lag() as of_tariff:
+        await Tariffs(database).now()
+    async with loop_lag() as of_list, database.read() as session:
+        found = await prices.list_prices(session, PriceQuery(at=datetime.fromtimestamp(T0 - 1, UTC)))
+    async with loop_lag() as of_entering:
+        assert (await asked(priced, region="eu-1")).status_code == 201
+    bites = of_tariff.longest, of_list.longest, of_entering.longest
+    print("longest bites, in seconds of CPU:", *(f"{seconds:.3f}" for seconds in bites))
+    assert [known.id for known in found.items] == ["e9999"] and max(bites) < LONGEST_BITE
 
 
 async def test_a_name_that_is_taken_is_refused(priced: Api) -> None:

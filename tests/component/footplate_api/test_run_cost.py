@@ -206,6 +206,23 @@ async def test_months_and_adjustments_are_together_the_total(clocked: Api) -> No
     assert found["total"]["dollars"] == 33.0
 
 
+async def test_a_month_without_a_price_has_cost_nobody_knows_what(clocked: Api) -> None:
+    await gpt(clocked)
+    await store(clocked.context.database, [pod()], [node()])
+    found = await cost(clocked)
+    assert [month["dollars"] for month in found["months"]] == [None] == [found["total"]["dollars"]]
+
+
+async def test_a_price_by_a_clock_that_is_ahead_is_in_total_and_months_alike(clocked: Api) -> None:
+    await gpt(clocked)
+    await store(clocked.context.database, [pod()], [node()])
+    await enter(clocked.context.database, "first", price(10))
+    await enter(clocked.context.database, "ahead", price(50, since=T0 - 100), created=NOW + 3)
+    found = await cost(clocked)
+    assert [month["dollars"] for month in found["months"]] == [50.0] == [found["total"]["dollars"]]
+    assert found["adjustments"] == []
+
+
 async def test_a_run_that_came_and_went_unseen_has_its_cost(clocked: Api) -> None:
     await enter(clocked.context.database, "h100", price(10))
     await put(clocked.cluster, "uid-gpt-0", record([pod()], over=True))

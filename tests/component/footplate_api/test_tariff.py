@@ -113,6 +113,12 @@ async def test_what_is_shown_comes_changes_and_goes(
     ("kind", "resource", "spec"),
     [
         pytest.param(PriceFollower, Resource.PRICES, price(1, effectiveFrom="soon"), id="prices"),
+        pytest.param(
+            PriceFollower,
+            Resource.PRICES,
+            price(1, effectiveFrom="9999-12-31T23:59:59-01:00"),
+            id="in-a-year-of-five-digits",
+        ),
         pytest.param(CarbonFollower, Resource.CARBON, {**SERIES, "points": []}, id="carbon"),
         pytest.param(ProfileFollower, Resource.PROFILES, {**PROFILE, "backend": "smoke"}, id="profiles"),
         pytest.param(ProfileFollower, Resource.PROFILES, {"energy": {"carbonZone": "\0"}}, id="unstorable"),

@@ -51,6 +51,12 @@ def test_what_contradicts_nothing(entry: Entry) -> None:
         pytest.param(asked(0, 101), "effectiveFrom", "from which standing holds", id="a-second-too-long"),
         pytest.param(asked(100, supersedes="later"), "effectiveFrom", "standing", id="in-the-place-of-one"),
         pytest.param(asked(400, supersedes="none"), "supersedes", "an entry of the book", id="of-nothing"),
+        pytest.param(
+            asked(400, goods=Goods("a100"), supersedes="later"),
+            "supersedes",
+            "of the same profile: that one is of",
+            id="of-another-profile",
+        ),
         pytest.param(asked(400, supersedes="old"), "supersedes", "standing superseded it", id="again"),
     ],
 )

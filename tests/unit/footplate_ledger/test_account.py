@@ -165,6 +165,22 @@ def test_nodes_that_nobody_told_of_are_there_while_their_pods_are() -> None:
     assert total == HOUR + 1000
 
 
+def test_a_share_of_such_a_node_rests_on_nothing_that_is_known_of_others() -> None:
+    half = pod(devices=4, node_devices=8)
+    other = replace(half, uid="p2", owner=replace(RUN, uid="other"))
+    alone, both = accounts([], [half], TARIFF, NOW), accounts([], [half, other], TARIFF, NOW)
+    assert same(alone["p1"], both["p1"]) and same(alone[IDLE], Account(both["p2"].cost))
+    assert alone["p1"].cost.node_seconds == Seconds(Fraction(HOUR, 2)) and IDLE not in both
+
+
+def test_what_is_not_held_of_such_a_node_is_idle_while_a_pod_is_there() -> None:
+    pods = [pod(devices=2, node_devices=8), pod(uid="p2", devices=2, start=100, end=Evidence(TOLD, 200))]
+    assert [(node.devices, node.span(NOW)) for node in told_by(pods, NOW)] == [(8, Span(0, HOUR))]
+    found = accounts([], pods, TARIFF, NOW)
+    assert found[IDLE].cost.node_seconds == Seconds(Fraction(3 * HOUR, 4) - 25)
+    assert sum((account.cost.node_seconds.exact for account in found.values()), Fraction(0)) == HOUR
+
+
 # -- coordinators ----------------------------------------------------------------------------
 
 

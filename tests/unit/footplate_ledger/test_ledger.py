@@ -159,6 +159,19 @@ def test_kubernetes_times_stand_over_the_last_evidence() -> None:
     assert seen.end.estimated and not told.end.estimated
 
 
+def test_what_its_node_has_is_known_once_anybody_told_it() -> None:
+    first = replace(pod(), end=Evidence(RUNNING, 50), node_devices=8)
+    then = replace(pod(), end=Evidence(TOLD, 90))
+    assert merged(first, then) == merged(then, first) == replace(then, node_devices=8)
+
+
+@pytest.mark.parametrize("seconds", [-60, 0, 60])
+def test_a_spare_that_became_a_worker_is_one_whatever_a_clock_said(seconds: int) -> None:
+    spare = replace(pod(), role=Role.SPARE, end=Evidence(RUNNING, 100))
+    worker = replace(spare, role=Role.WORKER, end=Evidence(RUNNING, 100 + seconds))
+    assert merged(spare, worker).role is merged(worker, spare).role is Role.WORKER
+
+
 def test_two_pods_are_not_merged() -> None:
     with pytest.raises(ValueError, match="p2"):
         merged(pod(), pod("p2"))
@@ -196,7 +209,7 @@ def worlds(draw: st.DrawFn) -> World:
         PodUsage(
             f"p{draw(st.integers(0, 5))}",
             RUN,
-            Role.WORKER,
+            draw(st.sampled_from(Role)),
             draw(st.integers(1, 3)),
             draw(st.sampled_from(uids)),
             H100,
@@ -204,6 +217,7 @@ def worlds(draw: st.DrawFn) -> World:
             draw(ENDS),
             draw(st.integers(0, 8)),
             draw(CPUS),
+            node_devices=draw(st.integers(0, 8)),
         )
         for _ in range(draw(st.integers(0, 10)))
     ]

@@ -19,6 +19,7 @@ from footplate_ledger.prices import Book, Entry
 from footplate_ledger.repeated import Accounts
 from footplate_ledger.units import Money, Power, Rate
 from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage, Site
+from footplate_operator.runtime import conditions
 from footplate_operator.runtime.conditions import condition
 from footplate_operator.runtime.events import Event
 from footplate_operator.trainingrun.desired.spending import judge, spent
@@ -200,6 +201,42 @@ def test_while_its_usage_cannot_be_read_a_run_has_spent_what_its_status_says(
 )
 def test_and_has_emitted_what_that_says(cost: dict[str, Any], reason: str) -> None:
     assert remembered(budget(carbonKilograms=4), CostStatus.from_json(cost)).condition.reason == reason
+
+
+# -- what turns out to be less ---------------------------------------------------------------
+
+
+def suspended(at: int, **limits: Any) -> Spending:
+    """Of a run that was suspended by ten dollars, and whose pod ended in the second `at` after all."""
+    told = conditions.merge([], [spending(budget(dollars=10), account_at(), 1000).condition], 1, after(1000))
+    known = run(budget=limits or {"dollars": 10})
+    known = replace(known, status=known.status.model_copy(update={"conditions": told}))
+    usage = OwnUsage([replace(POD, end=Evidence(TOLD, at))], [], [NODE])
+    tariff = Tariff(Book([Entry("e", H100, CENT_A_SECOND, 0)]))
+    found = spent(known, judge(known, usage, tariff, after(2000), None), after(2000))
+    assert found is not None
+    return found
+
+
+def test_an_end_that_was_seconds_earlier_than_was_known_resumes_nothing() -> None:
+    told = spending(budget(dollars=10), account_at(), 1000)
+    for at in (999, 990, 800):
+        found = suspended(at)
+        assert (found.exceeded, found.condition) == (told.exceeded, told.condition)
+        assert (found.level, found.look_after) == (Level.EXCEEDED, None)
+
+
+@pytest.mark.parametrize(
+    ("at", "limits"),
+    [
+        pytest.param(799, {"dollars": 10}, id="less-than-80-percent"),
+        pytest.param(999, {"dollars": 11}, id="raised"),
+        pytest.param(999, {"dollars": 10, "onExceeded": "Warn"}, id="a-warning-only"),
+        pytest.param(999, {"carbonKilograms": 10}, id="taken-away"),
+    ],
+)
+def test_but_a_budget_that_leaves_enough_or_is_another_one_does(at: int, limits: dict[str, Any]) -> None:
+    assert suspended(at, **limits).exceeded == ""
 
 
 # -- what was found is found anew only where it may be otherwise --------------------------

@@ -191,6 +191,10 @@ async def test_what_was_written_since_and_concerns_the_past_is_a_correction() ->
     late["metadata"]["creationTimestamp"] = "2026-01-01T20:00:00Z"
     market.told(late)
     assert corrected("h100", NOON, NOON), "what it supersedes held before"
+    other = entry("other", profile="a100", supersedes="late")
+    other["metadata"]["creationTimestamp"] = "2026-01-01T23:00:00Z"
+    market.told(other)
+    assert corrected("h100", NOON + 9 * 3600, NOON + 8 * 3600), "its profile has that price no more"
 
 
 # -- whom a change wakes ----------------------------------------------------------------

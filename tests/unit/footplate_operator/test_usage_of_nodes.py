@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -9,15 +10,18 @@ import pytest
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.account import Tariff
+from footplate_ledger.bill import Cost
 from footplate_ledger.prices import Book, Entry
 from footplate_ledger.units import Money, Rate, Seconds
-from footplate_ledger.usage import Goods
+from footplate_ledger.usage import Goods, Owner
 from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import NODE, POD, Json
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.trainingrun.status.cost import account
 from footplate_operator.usage.nodes import NodeSight, fitting, goods_of, sighted_node
+from footplate_operator.usage.pods import Terms
+from footplate_operator.usage.sighting import sighted
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import NAME
@@ -150,6 +154,33 @@ async def test_which_of_several_fits_is_decided_once_the_book_is_known() -> None
     books.priced = {"h100"}
     await books.keeper.tend()
     assert books.nodes()["a"].profile == "h100"
+
+
+async def test_what_a_run_has_of_a_node_that_is_not_seen_stays_when_another_one_is_forgotten() -> None:
+    books = Bookkeeping()
+    books.cluster.refuse["get", NODE] = Forbidden("no", 403, "Forbidden")
+    tariff = Tariff(Book([Entry("e", Goods("h100"), Rate(Fraction(100 * Money.NANO)), 0)]))
+    other, pods = replace(books.owner, name="other", uid="uid-other"), {}
+    for name in ("w0", "other"):
+        books.bind(name, **{GPU: "4"})
+    books.clock.advance(3600)
+
+    async def cost(owner: Owner, name: str) -> Cost:
+        books.end(name)
+        pods[name] = sighted(books.cluster.objects[POD, name], "worker", "h100")
+        usage = await books.keeper.note(owner, Terms("h100", H100), [pods[name]], lambda start: 1, {})
+        assert usage is not None
+        return account(usage, tariff, books.keeper.second()).cost
+
+    half = Money(Fraction(50 * Money.NANO))
+    assert (await cost(other, "other")).money == (await cost(books.owner, "w0")).money == half
+    assert books.pods()["w0"].node_devices == 8
+    books.keeper.forget(other.uid)
+    del books.cluster.objects[POD, "other"]
+    await books.keeper.tend()
+    assert (await cost(books.owner, "w0")).money == half
+    books.begin()
+    assert (await cost(books.owner, "w0")).money == half, "the next operator knows nothing of the other one"
 
 
 # -- their records -----------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from footplate_api.costs.rows import CostLine
 from footplate_ledger.records import written
 
 MEDIA_TYPE: Final = "text/csv"
-_ANY: Final = ("*/*", "text/*")
 # Before which spreadsheets take a text for a formula; values are those of whoever made a run.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 AMOUNTS: Final = (

@@ -160,8 +160,8 @@ def _bill(used: Used, found: Found, book: Book) -> tuple[list[MonthCost], list[C
         for tally in tallies:
             priced.add(tally.paid, closing, free=False)
             priced.add(tally.free, closing, free=True)
-        dollars = priced.money.shown(Money.NANO, DOLLARS)
-        billed.append(MonthCost(**_span(month), dollars=float(dollars)))
+        dollars = float(priced.money.shown(Money.NANO, DOLLARS)) if priced.known else None
+        billed.append(MonthCost(**_span(month), dollars=dollars))
         for at, dearer in adjustments(tallies, closing).items():
             if more := dearer.shown(Money.NANO, DOLLARS):
                 changed.append((at, month, more))

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from footplate_api.costs.grouping import Dimension
 from footplate_api.costs.rows import Kind
-from footplate_api.runs.schemas import Instant
 from footplate_api.schemas import Asked, FormerNamespaces, Schema, Uid
+from footplate_api.tariff.schemas import Counted
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 _NAMES: Final = ", ".join(f"`{name}`" for name in Dimension)
@@ -25,10 +25,10 @@ class CostQuery(Asked):
         description=f"one or several of {_NAMES} and `label:KEY`, separated by commas; `owner` is who asked"
         " for the run here",
     )
-    since: Instant | None = Field(
+    since: Counted | None = Field(
         None, alias="from", description="the first second; default: the beginning of the month of `to`"
     )
-    until: Instant | None = Field(None, alias="to", description="the first second after; default: now")
+    until: Counted | None = Field(None, alias="to", description="the first second after; default: now")
     step: str | None = Field(
         None,
         max_length=20,
@@ -131,12 +131,15 @@ class MonthCost(Schema):
 
     since: Moment = Field(serialization_alias="from")
     until: Moment = Field(serialization_alias="to")
-    dollars: float
+    dollars: float | None = Field(description="null: nobody had said a price")
 
 
-class CostAdjustment(MonthCost):
+class CostAdjustment(Schema):
     """What a price that was written after a month had ended changed about it."""
 
+    since: Moment = Field(serialization_alias="from")
+    until: Moment = Field(serialization_alias="to")
+    dollars: float
     at: Moment
 
 
@@ -149,7 +152,7 @@ class Ratio(Schema):
 
 
 class RunCost(Schema):
-    """What a run has cost; months and adjustments are together `total.dollars`."""
+    """What a run has cost; months and adjustments are together `total.dollars`, before each is rounded."""
 
     namespace: str
     name: str

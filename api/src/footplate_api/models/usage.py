@@ -26,6 +26,7 @@ class UsedPod(Base):
     role: Mapped[str] = mapped_column(String(32))
     attempt: Mapped[int] = mapped_column(BigInteger)
     node: Mapped[str] = mapped_column(String(64))
+    node_devices: Mapped[int] = mapped_column(BigInteger)  # by the profile; 0 is not known
     profile: Mapped[str] = mapped_column(String(253))
     capacity: Mapped[str] = mapped_column(String(32))
     region: Mapped[str] = mapped_column(String(253))

@@ -52,8 +52,12 @@ def check(asked: Entry, book: Sequence[Entry]) -> None:
     """Raises Invalid where `asked` contradicts what is in the book."""
     superseded = {known.supersedes: known.id for known in book if known.supersedes}
     if asked.supersedes is not None:
-        if asked.supersedes not in {known.id for known in book}:
+        wrong = next((known for known in book if known.id == asked.supersedes), None)
+        if wrong is None:
             raise Invalid.field("body.supersedes", asked.supersedes, "must be the id of an entry of the book")
+        if wrong.goods.profile != asked.goods.profile:
+            said = f"must be an entry of the same profile: that one is of {wrong.goods.profile}"
+            raise Invalid.field("body.supersedes", asked.supersedes, said)
         if asked.supersedes in superseded:
             said = f"must be an entry that stands: {superseded[asked.supersedes]} superseded it"
             raise Invalid.field("body.supersedes", asked.supersedes, said)

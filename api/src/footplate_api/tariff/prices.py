@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -80,10 +81,11 @@ async def _checked(cluster: Cluster, database: Database, asked: PriceSubmission,
     if await cluster.get_profile(asked.profile) is None:
         raise Invalid.field("body.profile", asked.profile, "must be the name of a ComputeProfile")
     async with database.read() as session:
-        book = [record.entry_of(row) for row in await repository.book(session)]
+        rows = await repository.book(session)
+    book = await asyncio.to_thread(record.entries_of, rows)
     if asked.supersedes is not None and asked.supersedes not in {known.id for known in book}:
         book += await _unseen(cluster, asked.supersedes)
-    entering.check(made, book)
+    await asyncio.to_thread(entering.check, made, book)
     return made
 
 
@@ -116,29 +118,39 @@ async def _note(database: Database, created: Manifest) -> PriceShown:
     row = record.price_row(created)
     async with database.write() as session:
         await repository.add_prices(session, [row])
-    return _shown(_Row(row), {})
+        by = await repository.superseded_by(session, row["name"])
+    return _shown(_Row(row), {} if by is None else {row["name"]: by})
 
 
 async def list_prices(session: ReadSession, query: PriceQuery) -> PriceList:
     """The book, or what of it is in force at a time."""
-    rows = await repository.book(session, query.profile)
-    if query.at is None:
-        return PriceList(items=shown(rows))
-    return PriceList(items=shown(rows, in_force(rows, second(query.at))))
+    rows = await repository.book(session)  # all of it: an entry may supersede that of another profile
+    return await asyncio.to_thread(_list, rows, query)
+
+
+def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
+    only = None if query.at is None else in_force(rows, second(query.at))
+    return PriceList(items=shown(rows, only, query.profile))
 
 
 def in_force(rows: Sequence[Any], moment: int) -> frozenset[str]:
     """The ids of those by which their goods have their price in a second."""
-    book = Book([record.entry_of(row) for row in rows])
+    book = Book(record.entries_of(rows))
     goods = {known.goods for known in book.entries}
     found = (book.entry(wanted, moment) for wanted in goods)
     return frozenset(known.id for known in found if known is not None)
 
 
-def shown(rows: Sequence[Any], only: frozenset[str] | None = None) -> list[PriceShown]:
-    """Entries, of these ids alone if they are given."""
+def shown(
+    rows: Sequence[Any], only: frozenset[str] | None = None, profile: str | None = None
+) -> list[PriceShown]:
+    """Entries of the whole book, of these ids and this profile alone if they are given."""
     superseded = {row.supersedes: row.name for row in rows if row.supersedes}
-    return [_shown(row, superseded) for row in rows if only is None or row.name in only]
+    return [
+        _shown(row, superseded)
+        for row in rows
+        if (only is None or row.name in only) and (profile is None or row.profile == profile)
+    ]
 
 
 def _shown(row: Any, superseded: dict[str, str]) -> PriceShown:

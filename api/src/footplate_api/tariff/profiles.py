@@ -34,9 +34,9 @@ async def get_profile(session: ReadSession, name: str, tariff: Tariff, now: int)
     specs = await repository.specs(session, Profile, [name])
     if name not in specs:
         raise ProfileNotFound(f"No ComputeProfile {name!r} was seen.")
-    book = await repository.book(session, name)
+    book = await repository.book(session)
     nodes = await usage.running_nodes(session)
-    return _list(specs, book, nodes, tariff, now).items[0]
+    return (await asyncio.to_thread(_list, specs, book, nodes, tariff, now)).items[0]
 
 
 def _list(
@@ -66,7 +66,7 @@ def _shown(
         device_watts=None if site.device is None else float(site.device.exact),
         node_watts=None if site.rest is None else float(site.rest.exact),
         power_usage_effectiveness=float(site.effectiveness),
-        prices=prices.shown([row for row in book if row.profile == name], in_force),
+        prices=prices.shown(book, in_force, name),
         carbon=[_carbon(Place(site.grams, site.zone, *place), tariff, now) for place in places],
         nodes=[
             NodesShown(capacity=Capacity(capacity), provider=provider, region=region, count=count)

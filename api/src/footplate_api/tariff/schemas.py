@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from footplate_api.runs.schemas import Instant
@@ -20,6 +21,17 @@ EXAMPLE: Final[JsonDict] = {
     "source": "contract 2026-117",
 }
 Name = Annotated[str, Field(max_length=253, pattern="^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+_FIRST, _LAST = 1970, 9998  # years
+
+
+def _in_time(moment: datetime) -> datetime:
+    if not _FIRST <= moment.year <= _LAST:
+        raise ValueError(f"must be in the years {_FIRST} to {_LAST}")
+    return moment
+
+
+Counted = Annotated[Instant, AfterValidator(_in_time)]
+"""A moment for which there may be prices, with room for a month before and after it."""
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 _TEXT: Final = r"^[^\x00]*$"  # PostgreSQL knows no other
 _Short = Annotated[str, Field(max_length=63, pattern=_TEXT)]
@@ -40,10 +52,10 @@ class PriceSubmission(Schema):
     dollars_per_node_hour: Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)] = Field(
         description="of one node for one hour; at most nine decimal places"
     )
-    effective_from: Instant | None = Field(
+    effective_from: Counted | None = Field(
         None, description="the first second in which it holds; default: now"
     )
-    effective_to: Instant | None = Field(
+    effective_to: Counted | None = Field(
         None, description="the first second in which it does not any more; default: until a later one begins"
     )
     source: _Long = Field("", description="where the price is from")
@@ -56,7 +68,7 @@ class PriceQuery(Asked):
     """Which prices."""
 
     profile: Name | None = Field(None, description="only of this ComputeProfile")
-    at: Instant | None = Field(None, description="only what is in force in this second")
+    at: Counted | None = Field(None, description="only what is in force in this second")
 
 
 class PriceShown(Schema):

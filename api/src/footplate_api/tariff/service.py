@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from footplate_api.database import Database, ReadSession
 from footplate_api.models.tariff import CarbonSeries
@@ -24,8 +25,9 @@ class Tariffs:
     async def now(self) -> Tariff:
         """All that is known; raises DatabaseUnavailable."""
         async with self._database.read() as session:
-            book = Book([record.entry_of(row) for row in await repository.book(session)])
-            return Tariff(book, await self._series(session))
+            rows = await repository.book(session)
+            series = await self._series(session)
+        return Tariff(await asyncio.to_thread(_book, rows), series)
 
     async def places(self, profile: str) -> frozenset[tuple[str, str]]:
         """Provider and region of the nodes of a profile that are there; raises DatabaseUnavailable."""
@@ -41,3 +43,7 @@ class Tariffs:
             series = await asyncio.to_thread(record.series_of, specs)
             self._known = versions, series
         return series
+
+
+def _book(rows: Iterable[Any]) -> Book:
+    return Book(record.entries_of(rows))

@@ -117,6 +117,7 @@ def pod_row(told: ToldPod) -> dict[str, Any]:
         "role": pod.role.value,
         "attempt": pod.attempt,
         "node": pod.node,
+        "node_devices": pod.node_devices,
         "provider": site.provider,
         **_held(pod),
         "device_watts": None if site.device is None else _decimal(site.device.exact),
@@ -186,6 +187,7 @@ def usage_of(row: Any) -> PodUsage:
             row.region,
         ),
         _measured(row.millijoules, row.counter_seconds, row.power_seconds),
+        row.node_devices,
     )
 
 

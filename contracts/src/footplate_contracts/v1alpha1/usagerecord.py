@@ -71,6 +71,7 @@ class PodUsage(Held):
     role: Role = Field(description="what it is in its run")
     attempt: Whole = Field(0, description="of the run, in which it began")
     node: Uid = Field(description="uid of the Node, or its name where Nodes cannot be seen")
+    node_devices: Whole = Field(0, description="accelerators of such a node, by the profile; 0: not known")
     rating: Rating | None = Field(None, description="absent: no profile says anything")
     energy: EnergyUsed | None = Field(None, description="absent: nobody measured it")
 

@@ -157,7 +157,9 @@ class Tariffs:
         if self._written is None:
             self._written = defaultdict(list)
             for entry in self._entries.values():
-                self._written[entry.goods.profile].append((entry.created_at, self._begins(entry)))
+                before = self._entries.get(entry.supersedes or "", entry)
+                for concerned in {entry.goods.profile, before.goods.profile}:
+                    self._written[concerned].append((entry.created_at, self._begins(entry)))
         return any(since <= at and begins < until for at, begins in self._written.get(profile, ()))
 
     async def _list(self, kinds: Sequence[Kind]) -> None:

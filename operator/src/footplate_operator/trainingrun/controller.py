@@ -245,8 +245,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if cache is None or tariff is None or cache.usage is None or not cache.usage.pods:
             return after
         passed = growth(cache.counted_since(run), after.time)
-        known = cache.accounts
-        spent = cost(run.status.cost, cache.usage, tariff, passed, self._now(), known)
+        spent = cost(run.status.cost, cache.usage, tariff, passed, self._now(), cache.accounts)
         return fit(after.model_copy(update={"cost": spent}))
 
     def last_progress(self, run: Run) -> datetime | None:

@@ -47,6 +47,7 @@ def used(
         site=Site(provider=provider, region=region)
         if apart or profile is None
         else site_of(profile, provider, region),
+        node_devices=0 if apart or gpu is None else gpu.count,
     )
 
 

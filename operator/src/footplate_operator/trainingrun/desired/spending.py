@@ -77,9 +77,12 @@ def spent(run: Run, judgement: Judgement | None, now: datetime, known: bool = Tr
         return None
     if judgement is None:
         cost = run.status.cost or CostStatus()
-        return budget.remembered(run.spec.budget, cost, known or _is_final(run.ended, cost))
-    left = None if judgement.until == FOREVER else judgement.until - second(now)
-    return replace(judgement.spending, look_after=left)
+        found = budget.remembered(run.spec.budget, cost, known or _is_final(run.ended, cost))
+    else:
+        left = None if judgement.until == FOREVER else judgement.until - second(now)
+        found = replace(judgement.spending, look_after=left)
+    said = conditions.find(run.status.conditions, ConditionType.WITHIN_BUDGET)
+    return budget.still(run.spec.budget, found, said.message if said is not None else "")
 
 
 def _is_final(ended: datetime | None, cost: CostStatus) -> bool:

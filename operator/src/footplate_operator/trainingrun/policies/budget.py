@@ -52,13 +52,14 @@ class Spending:
     """Of one run, by one account.
 
     `exceeded` says why it is to be suspended, empty where it is not; `look_after` are seconds until it may
-    be otherwise without news.
+    be otherwise without news; `nearly` are amounts of which 80 % are spent.
     """
 
     level: Level
     condition: NewCondition
     exceeded: str = ""
     look_after: int | None = None
+    nearly: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,25 @@ def _spending(
         condition=_condition(level, now, unknown, suspends),
         exceeded=f"{worst.said} is spent" if suspends else "",
         look_after=look_after,
+        nearly=tuple(limit.said for limit in now if limit.share >= NEARLY),
     )
+
+
+def still(budget: Budget, found: Spending, said: str) -> Spending:
+    """`found`, of a run whose condition WithinBudget has said `said` until now.
+
+    What becomes known later may be less: an end that was a few seconds earlier, energy that was measured. A
+    run that is suspended for an amount stays so while 80 % of it are spent, or it would go on for seconds,
+    and be suspended again.
+    """
+    if found.level is not Level.NEARLY or budget.on_exceeded is not OnExceeded.SUSPEND:
+        return found
+    for limit in _limits(budget, Spent()):
+        spent = _condition(Level.EXCEEDED, [limit], None, suspends=True)
+        if limit.said in found.nearly and spent.message == said:
+            exceeded = f"{limit.said} is spent"
+            return replace(found, level=Level.EXCEEDED, condition=spent, exceeded=exceeded, look_after=None)
+    return found
 
 
 def _level(share: Fraction) -> Level:
