@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cluster.kubernetes.envtest import ApiServer
-from footplate_operator.runtime.kinds import LEASE
+from footplate_operator.runtime.kinds import LEASE, POD
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import Process, operator_process
 from tests.support.chart import NAMESPACE, rendered
@@ -19,6 +19,8 @@ from tests.support.operator_fakes import run_manifest
 from tests.support.outage import Way, way_to
 
 _BINDING = "footplate-operator"
+_CLUSTER = "footplate-operator-cluster"
+_PRICES = {"priceentries", "carbonintensities"}
 
 
 @contextmanager
@@ -90,6 +92,30 @@ def test_a_replica_that_may_not_see_nodes_goes_on_without(
             status, text = operator.ask("/metrics")
             assert status == 200 and 'watch_age_seconds{kind="Node"}' not in text
             assert operator.said("goes on without a kind") == 1
+    finally:
+        api.apply(*(it for it in rendered() if it["kind"] == "ClusterRole"))
+
+
+def test_a_replica_that_may_not_see_prices_trains_without(
+    server: ApiServer, api: Api, tmp_path: Path
+) -> None:
+    rules = [it for it in rendered() if (it["kind"], it["metadata"]["name"]) == ("ClusterRole", _CLUSTER)]
+    for role in rules:
+        role["rules"] = [rule for rule in role["rules"] if not _PRICES & set(rule.get("resources", ()))]
+    try:
+        api.apply(*rules)
+        with operator_process(server, tmp_path) as operator:
+            wait_for(lambda: operator.said("message=leading"), "it leads")
+            assert operator.ask("/readyz") == (200, "ok, without CarbonIntensity, PriceEntry\n")
+            body = run_manifest(budget={"dollars": 5})
+            body["metadata"] = {"name": "tiny", "namespace": api.namespace}
+            api.apply(body)
+            wait_for(lambda: api.get(POD, "tiny-c1"), "it has a pod")
+            [said] = wait_for(
+                lambda: [it for it in api.status("tiny")["conditions"] if it["type"] == "WithinBudget"],
+                "its budget is judged",
+            )
+            assert (said["status"], said["reason"]) == ("Unknown", "SpendingUnknown")
     finally:
         api.apply(*(it for it in rendered() if it["kind"] == "ClusterRole"))
 

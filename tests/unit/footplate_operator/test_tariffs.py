@@ -257,7 +257,7 @@ async def test_what_was_counted_stands_while_prices_are_unknown() -> None:
     world.cluster.refuse["find", PRICE_ENTRY] = Forbidden("no right", 403)
     world.end_pod("tiny-w1-0", 1)
     await world.live(60)
-    assert (world.phase, world.status["cost"]) == ("Running", cost)
+    assert (world.phase, world.status["cost"], len(world.workers("Running"))) == ("Running", cost, 2)
 
 
 @pytest.mark.parametrize("body", [entry(), intensity()], ids=["prices", "intensities"])

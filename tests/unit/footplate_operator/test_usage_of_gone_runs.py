@@ -70,6 +70,33 @@ async def test_runs_of_another_installation_are_left_alone() -> None:
     assert books.pods()["w0"].end is None
 
 
+async def test_pods_where_nobody_may_look_end_by_the_last_evidence_after_a_day() -> None:
+    """Another installation that looks after them would have said that they go on."""
+    books = await begun()
+    for kind in (TRAINING_RUN, POD):
+        books.cluster.refuse["get", kind] = Forbidden("not a namespace of ours any more", 403)
+    for seconds, end in ((DAY - 1, None), (1, NOON)):
+        books.clock.advance(seconds)
+        books.begin()
+        await books.sweeper.sweep()
+        await tended(books, 0)
+        assert (books.pods()["w0"].end, books.pods()["w0"].estimated) == (end, end is not None)
+        assert not books.keeper.kept
+
+
+async def test_what_was_heard_where_nobody_may_look_any_more_is_written_before_it_is_set_aside() -> None:
+    books = await begun()
+    books.begin()
+    books.clock.advance(60)
+    books.end("w0")
+    books.hear(books.cluster.objects[POD, "w0"])
+    for kind in (TRAINING_RUN, POD):
+        books.cluster.refuse["get", kind] = Forbidden("not a namespace of ours any more", 403)
+    books.keeper.adopt_strays()
+    await tended(books, 0)
+    assert books.pods()["w0"].end == "2026-01-31T12:01:00Z" and not books.keeper.kept
+
+
 async def test_what_is_over_goes_once_nobody_has_taken_it_for_a_week() -> None:
     books = await begun()
     books.end("w0")

@@ -298,6 +298,27 @@ async def test_a_node_is_over_once_no_run_is_left_that_had_pods_there() -> None:
     assert books.records()[name].over
 
 
+@pytest.mark.parametrize("refused", [False, True])
+async def test_no_node_is_over_before_its_end_is_written(refused: bool) -> None:
+    books = await with_node()
+    await books.keeper.tend()
+    books.cluster.bury(NODE, "a")
+    books.clock.advance(3600)
+    books.begin()
+    states: list[tuple[bool, bool]] = []
+    books.cluster.watches.append(
+        lambda event, body: states.extend(
+            (bool(body["spec"].get("over")), "end" in entry) for entry in body["spec"]["nodes"].values()
+        )
+    )
+    if refused:
+        books.cluster.refuse["merge", USAGE_RECORD] = Forbidden("no right", 403)
+        await books.sweeper.sweep()
+        books.cluster.refuse.clear()
+    await books.sweeper.sweep()
+    assert states == [(False, True), (True, True)]
+
+
 async def test_a_pod_on_a_node_that_was_made_again_is_not_on_the_new_one() -> None:
     books = await with_node()
     first = books.cluster.objects[NODE, "a"]

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
 from footplate_contracts.names import Role
 from footplate_ledger.records import written
 from footplate_ledger.time import second
-from footplate_ledger.usage import Measured, Owner, PodUsage
+from footplate_ledger.usage import Measured, Owner
 from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import POD, Json, Kind
@@ -31,10 +30,11 @@ from footplate_operator.runtime.throttle import jitter
 from footplate_operator.usage.kept import Kept
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.node_keeper import NodeKeeper
-from footplate_operator.usage.objects import put
+from footplate_operator.usage.objects import found, put, record
 from footplate_operator.usage.pods import Terms, seen_again, used, vanished
-from footplate_operator.usage.records import PodRecords
+from footplate_operator.usage.records import AnotherOwner
 from footplate_operator.usage.sighting import Sighting, sighted
+from footplate_operator.usage.strays import Strays, problem
 from footplate_operator.usage.writes import USAGE_RECORD, over
 
 LEAST_SECONDS: Final = 60.0  # between two notes that pods of one owner go on
@@ -43,10 +43,9 @@ LOOK_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 2.0  # that a decision waits for the API server
 ASK_SECONDS: Final = 5  # between two questions about a pod that went, or lost its label
 ASK_AGAIN_SECONDS: Final = 600  # and about any other that nobody shows
-FIRST_RETRY: Final = 2.0
-LONGEST_RETRY: Final = 60.0
+UNSEEN_SECONDS: Final = 86_400  # after which pods that nobody may see are over
 _ROLES: Final = frozenset(Role)
-_MOST_EARLY: Final = 1_000
+_GAP: Final = 1  # numbers of records that are passed over, as somebody may have deleted one
 _AT_ONCE: Final = 8
 _log = logging.getLogger(__name__)
 
@@ -61,10 +60,12 @@ class UsageKeeper:
     kinds: Mapping[str, Kind]
     answer_seconds: float = ANSWER_SECONDS
     kept: dict[str, Kept] = field(default_factory=dict)  # by uid of the owner
-    there: set[str] = field(default_factory=set)  # uids of owners that are there, as far as was told
+    there: dict[str, Owner] = field(default_factory=dict)  # as far as was told, by uid
     _on: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    # Whose pods were told of before themselves, or after they were gone.
-    _early: OrderedDict[str, Kept] = field(default_factory=OrderedDict)
+    _strays: Strays = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._strays = Strays(self.kinds.keys(), self.there)
 
     # -- what is told ------------------------------------------------------------------
 
@@ -72,11 +73,9 @@ class UsageKeeper:
         """A version of a pod, the last one where it is `gone` or not labelled as ours any more."""
         if pod.role not in _ROLES:
             return
-        kept = self.kept.get(owner.uid) or self._early.get(owner.uid)
+        kept = self._strays.find(owner, self.kept.get(owner.uid))
         if kept is None:
-            kept = self._early[owner.uid] = Kept(PodRecords(owner))
-            if len(self._early) > _MOST_EARLY:
-                self._early.popitem(last=False)
+            return
         kept.heard[pod.uid] = pod
         if gone:
             kept.missing[pod.uid] = self.second()
@@ -86,16 +85,16 @@ class UsageKeeper:
     def tell_owner(self, owner: Owner, gone: bool) -> None:
         """An owner is there, or gone."""
         if not gone:
-            self.there.add(owner.uid)
+            self.there[owner.uid] = owner
             return
-        self.there.discard(owner.uid)
+        self.there.pop(owner.uid, None)
         self.adopt(owner)
 
     def forget(self, uid: str) -> None:
         """Nobody decides about the owner any more; its pods may still be there."""
         if uid in self.kept:
             self.kept[uid].followed = False
-            self.there.discard(uid)  # it may be gone, and no watch have said so
+            self.there.pop(uid, None)  # it may be gone, and no watch have said so
 
     def adopt(self, owner: Owner) -> Kept:
         """Look after an owner about whom nobody decides."""
@@ -105,9 +104,17 @@ class UsageKeeper:
 
     def adopt_strays(self) -> None:
         """All owners that are there have been told of: others have gone, and their pods may be there."""
-        for uid, kept in list(self._early.items()):
-            if uid not in self.there:
-                self.adopt(kept.owner)
+        for owner in self._strays.gone(self.kept):
+            self.adopt(owner)
+
+    def adopt_written(self, owner: Owner, is_open: bool) -> None:
+        """Look after an owner that records tell of, if nobody else does; `is_open`: pods of it may go on."""
+        if owner.uid in self.kept or not (is_open or owner.uid not in self.there):
+            return
+        if said := problem(owner, self.kinds):
+            self._strays.refuse(owner, said)
+        else:
+            self.adopt(owner)
 
     async def note(
         self,
@@ -136,8 +143,8 @@ class UsageKeeper:
                     await self._ask(kept, {pod.uid for pod in pods})
                     await self._write(kept)
                     kept.failures = 0
-            except (ClusterError, TimeoutError) as error:
-                self._failed(kept, error)
+            except (ClusterError, TimeoutError, AnotherOwner) as error:
+                kept.failed(self._seconds(), error)
         if not kept.loaded:
             return None
         self._take(kept, pods, measured)
@@ -189,28 +196,32 @@ class UsageKeeper:
 
     def _keep(self, owner: Owner) -> Kept:
         kept = self.kept.get(owner.uid)
+        if kept is not None and kept.owner != owner:
+            self._drop(kept)  # it was none: who is told of with a uid has it
+            kept = None
         if kept is None:
-            early = self._early.pop(owner.uid) if owner.uid in self._early else Kept(PodRecords(owner))
-            kept = self.kept[owner.uid] = early
+            kept = self.kept[owner.uid] = self._strays.take(owner)
             kept.wrote = self._seconds()
         return kept
 
     async def _load(self, kept: Kept) -> None:
-        """Read what was written; raises ClusterError."""
-        number = 0
+        """Read what was written; raises ClusterError. One that somebody has deleted hides no later one."""
+        number = missing = 0
         while not kept.loaded:
             try:
-                body = await self.cluster.get(USAGE_RECORD, "", kept.records.name(number))
+                self._read(kept, number, await record(self.cluster, kept.records.name(number)))
+                missing = 0
             except NotFound:
-                kept.loaded = True
-                break
-            self._read(kept, number, body)
+                missing += 1
+                kept.loaded = missing > _GAP
             number += 1
         await self.nodes.load({pod.node for pod in kept.records.pods.values()})
 
     def _read(self, kept: Kept, number: int, body: Json) -> None:
         try:
             kept.records.read(number, body.get("spec", {}))
+        except AnotherOwner:
+            raise
         except ValueError as error:
             _log.warning("a record cannot be read", extra=fields(name=body["metadata"]["name"], error=error))
         for pod in kept.records.pods.values():
@@ -251,19 +262,13 @@ class UsageKeeper:
             if pod.uid in shown or now - kept.asked.get(pod.uid, 0) < often:
                 continue
             kept.asked[pod.uid] = now
-            body = await self._find(kept, pod)
+            name = kept.records.pod_name(pod.uid)
+            body = await found(self.cluster, POD, kept.owner.namespace, name, pod.uid)
             if body is None:
                 kept.records.put(vanished(pod, kept.missing.get(pod.uid, pod.end.until)))
             else:
                 kept.missing.pop(pod.uid, None)
                 kept.records.put(seen_again(pod, sighted(body, pod.role, pod.goods.profile), now))
-
-    async def _find(self, kept: Kept, pod: PodUsage) -> Json | None:
-        try:
-            body = await self.cluster.get(POD, kept.owner.namespace, kept.records.pod_name(pod.uid))
-        except NotFound:
-            return None
-        return body if body["metadata"]["uid"] == pod.uid else None
 
     async def _tend(self, kept: Kept, everything: bool) -> None:
         try:
@@ -279,29 +284,36 @@ class UsageKeeper:
                 kept.failures = 0
                 if not kept.followed and not kept.records.open():
                     await self._let_go(kept)
+        except AnotherOwner as error:
+            self._drop(kept)  # a run that is gone has the uid
+            self._strays.refuse(kept.owner, str(error))
         except ClusterError as error:
-            self._failed(kept, error)
+            kept.failed(self._seconds(), error)
 
     async def _look_after(self, kept: Kept) -> None:
         """Nobody else asks whether the owner is there, and its pods."""
         kept.shown = frozenset()
-        if not kept.gone and kept.owner.uid not in self.there:
+        if not kept.gone and self.there.get(kept.owner.uid) != kept.owner:
             try:
-                kept.gone = await self._is_gone(kept.owner)
+                kind, owner = self.kinds[kept.owner.kind], kept.owner
+                kept.gone = await found(self.cluster, kind, owner.namespace, owner.name, owner.uid) is None
             except Forbidden:
-                if not kept.records.writes():
-                    self._drop(kept)  # it is in a namespace of another installation
+                await self._set_aside(kept)
                 raise
             if not kept.gone:
-                self.there.add(kept.owner.uid)
+                self.there[kept.owner.uid] = kept.owner
         await self._ask(kept, ())
 
-    async def _is_gone(self, owner: Owner) -> bool:
-        try:
-            body = await self.cluster.get(self.kinds[owner.kind], owner.namespace, owner.name)
-        except NotFound:
-            return True
-        return bool(body["metadata"]["uid"] != owner.uid)
+    async def _set_aside(self, kept: Kept) -> None:
+        """It is in a namespace that this installation may not see, or not any more; a sweep asks again.
+
+        Where another one looks after it, that says now and then that its pods go on. Else they have ended.
+        """
+        for pod in kept.records.open():
+            if self.second() - pod.end.until >= UNSEEN_SECONDS:
+                kept.records.put(vanished(pod, pod.end.until))
+        await self._write(kept)
+        self._drop(kept)
 
     async def _write(self, kept: Kept, everything: bool = False) -> None:
         """Write what is news; raises ClusterError."""
@@ -312,16 +324,19 @@ class UsageKeeper:
                 kept.records.lost(number)
                 raise
             except AlreadyExists:  # the answer of an earlier write was lost
-                self._read(kept, number, await self.cluster.get(USAGE_RECORD, "", write.name))
+                self._read(kept, number, await record(self.cluster, write.name))
                 raise
             kept.records.written(number, write, body.get("spec", {}))
         if everything:
             kept.wrote = self._seconds()
 
     async def _let_go(self, kept: Kept) -> None:
-        """All has ended and is written: where the owner is gone, nothing will be added."""
+        """All has ended and is written: where the owner is gone, nothing will be added.
+
+        The last record is the first to go, so that those that are left are still found by counting.
+        """
         if kept.gone:
-            for number in kept.records.numbers:
+            for number in reversed(kept.records.numbers):
                 said = over(written(self.second()))
                 with suppress(NotFound):
                     await self.cluster.merge(USAGE_RECORD, "", kept.records.name(number), said)
@@ -330,15 +345,9 @@ class UsageKeeper:
         self._drop(kept)
 
     def _drop(self, kept: Kept) -> None:
-        del self.kept[kept.owner.uid]
+        if self.kept.get(kept.owner.uid) is kept:
+            del self.kept[kept.owner.uid]
         for pod in kept.records.pods.values():
             self._on[pod.node].pop(pod.uid, None)
             if not self._on[pod.node]:
                 del self._on[pod.node]
-
-    def _failed(self, kept: Kept, error: Exception) -> None:
-        kept.failures += 1
-        kept.retry = self._seconds() + backoff(kept.failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
-        level = logging.WARNING if kept.failures == 1 else logging.DEBUG
-        said = f"{type(error).__name__}: {error}"
-        _log.log(level, "usage is not written yet", extra=fields(owner=kept.owner.uid, error=said))

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
+from footplate_contracts.backoff import backoff
+from footplate_contracts.logs import fields
 from footplate_ledger.usage import RUNNING, TOLD, Evidence, Measured, Owner
 from footplate_operator.usage.pods import Terms, seen_again
 from footplate_operator.usage.records import PodRecords
 from footplate_operator.usage.sighting import Sighting
+
+FIRST_RETRY: Final = 2.0
+LONGEST_RETRY: Final = 60.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -74,6 +82,14 @@ class Kept:
         if self.attempt is not None:
             return self.attempt(start)
         return max((pod.attempt for pod in self.records.pods.values()), default=0)
+
+    def failed(self, now: float, error: Exception) -> None:
+        """Something went wrong at the moment `now`: it is tried again after a while."""
+        self.failures += 1
+        self.retry = now + backoff(self.failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
+        level = logging.WARNING if self.failures == 1 else logging.DEBUG
+        said = f"{type(error).__name__}: {error}"
+        _log.log(level, "usage is not written yet", extra=fields(owner=self.owner.uid, error=said))
 
     def _take(self, pod: Sighting, now: int) -> None:
         known = self.records.pods.get(pod.uid)

@@ -186,6 +186,11 @@ class NodeKeeper:
                 await self._close(uid, name)
         self._unknown.clear()
         over = [uid for uid in names if uid in self._kept and self._kept[uid].usage.end.known != RUNNING]
+        for kept in [self._kept[uid] for uid in over]:
+            if kept.news:
+                await self._write(kept)
+        # Its end is said before that it is over: whoever takes it in between would bill it for ever.
+        over = [uid for uid in over if not self._kept[uid].news]
         for uid in [uid for uid, kept in self._kept.items() if kept.usage.end.known != RUNNING]:
             if uid not in needed and not self._kept[uid].news:
                 del self._kept[uid]
@@ -233,6 +238,8 @@ class NodeKeeper:
         try:
             spec = (await self.cluster.get(USAGE_RECORD, "", record_name(uid))).get("spec", {})
             [written] = nodes_of(UsageRecordSpec.from_any_release(spec))
+            if written.uid != uid:
+                raise ValueError(f"it is of the Node {written.uid}, and has to be of {uid}")
         except NotFound:
             if uid in self._kept:
                 self._kept[uid].loaded = True

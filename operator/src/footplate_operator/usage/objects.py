@@ -1,9 +1,10 @@
-"""Makes or changes one UsageRecord."""
+"""What is asked of the API server about usage: UsageRecords, and whether what they tell of is there."""
 
 from __future__ import annotations
 
+from footplate_operator.errors import ClusterError, NotFound
 from footplate_operator.runtime.cluster import Cluster
-from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.usage.writes import USAGE_RECORD, Write
 
 
@@ -12,3 +13,20 @@ async def put(cluster: Cluster, write: Write) -> Json:
     if not write.known:
         return await cluster.create(USAGE_RECORD, write.manifest)
     return await cluster.merge(USAGE_RECORD, "", write.name, {"spec": write.spec})
+
+
+async def record(cluster: Cluster, name: str) -> Json:
+    """The record of this name; raises NotFound."""
+    body = await cluster.get(USAGE_RECORD, "", name)
+    if body.get("metadata", {}).get("name") != name:
+        raise ClusterError(f"UsageRecord {name} was asked for, and the API server answers something else")
+    return body
+
+
+async def found(cluster: Cluster, kind: Kind, namespace: str, name: str, uid: str) -> Json | None:
+    """The object that has this uid; None where it is gone, or another one has its name."""
+    try:
+        body = await cluster.get(kind, namespace, name)
+    except NotFound:
+        return None
+    return body if body["metadata"]["uid"] == uid else None

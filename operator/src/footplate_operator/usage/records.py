@@ -22,6 +22,10 @@ from footplate_operator.usage.writes import Write, changed
 _GOES_ON: Final = Evidence(RUNNING, 0)
 
 
+class AnotherOwner(ValueError):
+    """A record is of another owner than its name says."""
+
+
 @dataclass(eq=False)
 class PodRecords:
     """All records of one owner."""
@@ -32,6 +36,7 @@ class PodRecords:
     _place: dict[str, int] = field(default_factory=dict)  # uid of a pod -> number of its record
     _entries: dict[int, dict[str, Json]] = field(default_factory=dict)  # as written, by number and uid
     _sites: dict[Site, Site] = field(default_factory=dict)  # each once: they are large, and few
+    _unreadable: set[int] = field(default_factory=set)  # numbers of records
     _told: dict[str, PodUsage] = field(default_factory=dict)  # as written, without what grows
 
     def name(self, number: int) -> str:
@@ -48,9 +53,15 @@ class PodRecords:
         return self._names[uid]
 
     def read(self, number: int, spec: Json) -> None:
-        """A record as the API server has it; ValueError where it cannot be read."""
+        """A record as the API server has it; ValueError (AnotherOwner) where it cannot be read."""
+        self._unreadable.add(number)
+        found = pods_of(UsageRecordSpec.from_any_release(spec))
+        for pod in found:
+            if pod.owner != self.owner:
+                raise AnotherOwner(f"its owner is {pod.owner}, and has to be {self.owner}")
+        self._unreadable.discard(number)
         entries = dict(spec.get("pods") or {})
-        for pod in pods_of(UsageRecordSpec.from_any_release(spec)):
+        for pod in found:
             self.put(pod, str(entries[pod.uid].get("name", "")))
             self._place[pod.uid] = number
             self._told[pod.uid] = _lasting(pod)
@@ -98,7 +109,8 @@ class PodRecords:
         filled = Counter(self._place.values())
         last = max(filled, default=0)
         for uid in sorted(self.pods.keys() - self._place.keys()):
-            last += filled[last] >= PODS_LIMIT
+            while filled[last] >= PODS_LIMIT or last in self._unreadable:
+                last += 1
             filled[last] += 1
             self._place[uid] = last
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
 from footplate_contracts.logs import fields
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
+from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger.records import moment, written
 from footplate_ledger.usage import Owner
 from footplate_operator.errors import ClusterError
@@ -34,6 +35,7 @@ class Sweeper:
     cluster: Cluster
     keeper: UsageKeeper
     kept_for: timedelta
+    _unreadable: set[str] = field(default_factory=set)  # names of records that the log has named
 
     async def run(self) -> None:
         """Keep usage for ever; raises LeadershipLost."""
@@ -57,28 +59,40 @@ class Sweeper:
         needed: set[str] = set()  # Nodes of owners that are there
         names: dict[str, str] = {}  # of Nodes that have a record
         for body in await self.cluster.find(USAGE_RECORD, "", labels=_OURS):
-            spec = body.get("spec", {})
-            if spec.get("over"):
-                await self._retire(body)
-            elif "owner" in spec:
-                pods = spec.get("pods") or {}
-                needed |= {pod["node"] for pod in pods.values()}
-                self._look_at(Owner(**spec["owner"]), any("end" not in pod for pod in pods.values()))
+            try:
+                over_for = self._over_for(body)
+                record = UsageRecordSpec.from_any_release(body.get("spec") or {})
+            except ValueError as error:
+                self._say_unreadable(body, error)
+                continue
+            if record.over:
+                await self._retire(body, over_for)
+            elif record.owner is not None:
+                needed |= {pod.node for pod in record.pods.values()}
+                is_open = any(pod.end is None for pod in record.pods.values())
+                self.keeper.adopt_written(Owner(**record.owner.to_json()), is_open)
             else:
-                names |= {uid: node["name"] for uid, node in (spec.get("nodes") or {}).items()}
+                names |= {uid: node.name for uid, node in record.nodes.items()}
+            await asyncio.sleep(0)  # one with hundreds of pods takes milliseconds to read
         for uid in await self.keeper.nodes.tidy(names, needed):
             await self._say_over(f"node-{uid}")
 
-    def _look_at(self, owner: Owner, is_open: bool) -> None:
-        if owner.uid not in self.keeper.kept and (is_open or owner.uid not in self.keeper.there):
-            self.keeper.adopt(owner)
+    def _over_for(self, body: Json) -> int | None:
+        """Seconds since it was said to be over; None: nobody has said since when."""
+        since = (body["metadata"].get("annotations") or {}).get(OVER_SINCE)
+        return None if since is None else self.keeper.second() - moment(since)
 
-    async def _retire(self, body: Json) -> None:
+    def _say_unreadable(self, body: Json, error: ValueError) -> None:
+        name = body["metadata"]["name"]
+        level = logging.DEBUG if name in self._unreadable else logging.WARNING
+        self._unreadable.add(name)
+        _log.log(level, "a record cannot be read, and is left alone", extra=fields(name=name, error=error))
+
+    async def _retire(self, body: Json, over_for: int | None) -> None:
         metadata = body["metadata"]
-        since = (metadata.get("annotations") or {}).get(OVER_SINCE)
-        if since is None:
+        if over_for is None:
             await self._say_over(metadata["name"])
-        elif self.keeper.second() - moment(since) >= self.kept_for.total_seconds():
+        elif over_for >= self.kept_for.total_seconds():
             await self.cluster.delete(USAGE_RECORD, "", metadata["name"], metadata["uid"])
 
     async def _say_over(self, name: str) -> None:
