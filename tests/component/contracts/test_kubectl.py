@@ -19,12 +19,13 @@ def test_columns(kubectl: Kubectl) -> None:
         "progress": {"step": 12, "totalSteps": 20, "percentage": 60},
         "world": {"nodes": 2},
         "goodput": 0.97,
+        "cost": {"dollars": 12.5},
     }
     assert kubectl.write_status("columns", status, AS_OPERATOR).returncode == 0
     header, row = kubectl("get", "trun", "columns").splitlines()
     kubectl("delete", "trun", "columns")
-    assert " ".join(header.split()) == "NAME STAGE PHASE STEP PROGRESS NODES RESTARTS GOODPUT AGE"
-    assert row.split()[:-1] == ["columns", "pretrain", "Running", "12", "60", "2", "1", "0.97"]
+    assert " ".join(header.split()) == "NAME STAGE PHASE STEP PROGRESS NODES RESTARTS GOODPUT COST AGE"
+    assert row.split()[:-1] == ["columns", "pretrain", "Running", "12", "60", "2", "1", "0.97", "12.5"]
 
 
 @pytest.mark.parametrize(
