@@ -21,6 +21,7 @@ from footplate_operator.runtime.kinds import (
     SERVICE,
 )
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
+from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import Killed
 from tests.support.operator_fakes import NAME
 from tests.support.operator_world import World
@@ -205,6 +206,6 @@ async def test_killed_while_deleting_nothing_stays_but_what_garbage_collection_t
         owned = [
             body
             for (kind, _), body in world.cluster.objects.items()
-            if kind not in (PROFILE, EVENT, TRAINING_RUN)
+            if kind not in (PROFILE, EVENT, TRAINING_RUN, USAGE_RECORD)  # the bill outlives the run
         ]
         assert all(child["metadata"]["ownerReferences"] for child in owned)
