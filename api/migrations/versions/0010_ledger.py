@@ -69,6 +69,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("uid", name="pk_used_nodes"),
     )
     op.create_index("ix_used_nodes_profile", "used_nodes", ["profile", "end_known"])
+    _create_tariff()
+    _guard_postgresql() if op.get_bind().dialect.name == "postgresql" else _guard_sqlite()
+
+
+def _create_tariff() -> None:
     op.create_table(
         "price_entries",
         _text("name", 253),
@@ -95,7 +100,6 @@ def upgrade() -> None:
             sa.Column("spec", sa.JSON(), nullable=False),
             sa.PrimaryKeyConstraint("name", name=f"pk_{table}"),
         )
-    _guard_postgresql() if op.get_bind().dialect.name == "postgresql" else _guard_sqlite()
 
 
 def _guard_postgresql() -> None:
