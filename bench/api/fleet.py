@@ -8,8 +8,8 @@ load's own share included: 15,000 points a second with a receipt within 250 ms a
 With `--returning N` as many coordinators bring 100,000 rows each meanwhile, as after an outage. Bars:
 10,000 of these rows a second, and 500 ms for the receipts of the others.
 
-Measured on a new SQLite file and on a PostgreSQL of its own that waits for the disk. All senders are one
-process: how late its own event loop was is within the receipts, and said.
+Measured on a new SQLite file and on a PostgreSQL of its own that waits for the disk. All that train are one
+process, and all that return another: how late the loop of the first one was is within the receipts, and said.
 
     python -m bench.api.fleet [--coordinators 1000] [--seconds 120] [--returning 0] [--backlog 100000]
         [--every 1.0] [--database-url URL] [--smoke]
@@ -20,172 +20,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import random
 import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import aiohttp
+from bench.api.senders import Load, Receipt, brought_back, coordinator, live
 from bench.api.serving import Usage, databases, process
 from sqlalchemy import text
 
 from footplate_api.database import Database
 from footplate_api.settings import with_driver
-from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import AgentIdentity, GenerationId, TelemetryItem
-from footplate_elastic.coordinator.shipping import Destination, Shipper
-from footplate_elastic.coordinator.telemetry import TelemetryBuffer
-from tests.support.review_server import of_pod
 
 POINTS: Final = 15  # a row
 BAR_SECONDS, BAR_SECONDS_RETURNING = 0.250, 0.500
 BAR_ROWS_RETURNING: Final = 10_000  # a second
 PRODUCED: Final = 0.99  # of what is produced in the measured time must be stored in it
 BEGINNING: Final = 15.0  # seconds until each sender has been told twice how long to gather
-_BEGUN: Final = time.time() - 100_000  # rows that are months old would be thinned at once
-_GENERATION: Final = GenerationId(epoch=1, number=1)
-_AGENT: Final = AgentIdentity(index=0, incarnation=0, pod_name="w0", address="127.0.0.1", local_world_size=8)
-
-
-@lru_cache(maxsize=50_000)  # those that return are about as far as each other, and this load shall be small
-def item(step: int) -> TelemetryItem:
-    """What rank 0's agent has of one step."""
-    row = StepMetrics(
-        step=step,
-        time=_BEGUN + step,
-        loss=2.718281828459045 + step * 1e-9,
-        gradient_norm=0.5772156649015329,
-        learning_rate=0.0006,
-        tokens=step * 524_288,
-        tokens_per_second=123_456.789,
-        sample_digest=f"{step:016x}",
-        step_seconds=1.0123,
-        data_seconds=0.0123,
-        compute_seconds=0.8765,
-        communication_seconds=0.0456,
-        optimizer_seconds=0.0789,
-        mfu=0.4123,
-        mfu_causal=0.3912,
-        memory_bytes=68_719_476_736 + step,
-        checkpoint_seconds=0.0,
-    )
-    return TelemetryItem(sequence=step, generation=_GENERATION, metrics=row)
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is sent: live coordinators with a row `every` so many seconds, and those that return."""
-
-    coordinators: int
-    seconds: int
-    every: float
-    returning: int
-    backlog: int  # rows of each that returns
-    beginning: float  # seconds that are not measured
-
-    @property
-    def rows(self) -> int:
-        """Of all together."""
-        return self.coordinators * self.steps + self.returning * self.backlog
-
-    @property
-    def steps(self) -> int:
-        """Of a live coordinator."""
-        return round(self.seconds / self.every)
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """Of a batch that is stored."""
-
-    moment: float  # of the clock `time.monotonic`
-    seconds: float  # since it was sent
-    rows: int
-
-
-@dataclass(frozen=True)
-class Loopback(Destination):
-    """Over plain HTTP a real coordinator shows its token to nobody; this one has one of this bench alone."""
-
-    def headers(self) -> dict[str, str]:
-        """Of the next request."""
-        return {**super().headers(), **of_pod(self.run_uid, "bench")}
-
-
-@dataclass
-class TimedShipper(Shipper):
-    """A shipper that notes how long its batches took to be stored."""
-
-    receipts: list[Receipt] = field(default_factory=list)
-    again: int = 0  # batches that had to be sent again
-
-    async def ship(self, session: aiohttp.ClientSession) -> float | None:
-        """Send the oldest batch; seconds after which to send again, None where that batch is settled."""
-        started, before = time.monotonic(), len(self.buffer)
-        offered = self.offered
-        pause = await super().ship(session)
-        if pause is None:
-            rows = before - len(self.buffer) + self.offered - offered
-            self.receipts.append(Receipt(time.monotonic(), time.monotonic() - started, rows))
-        else:
-            self.again += 1
-        return pause
-
-    offered: int = 0  # rows since it began
-
-    def offer(self, first: int, count: int) -> None:
-        """Rank 0 has finished the steps from `first` on."""
-        items = [item(step) for step in range(first, first + count)]
-        self.buffer.offer(_AGENT, items, first, _GENERATION)
-        self.offered += count
-        self.wake()
-
-    async def emptied(self, shipping: asyncio.Task[None]) -> None:
-        """The run ends: returns once all its rows are stored."""
-        self.over = lambda: True
-        self.wake()
-        while len(self.buffer):  # noqa: ASYNC110 - a buffer has no event for it
-            await asyncio.sleep(0.05)
-        shipping.cancel()
-        with suppress(asyncio.CancelledError):
-            await shipping
-
-
-def coordinator(url: str, name: str) -> TimedShipper:
-    """One with nothing in its buffer."""
-    telemetry = f"{url}/v1/namespaces/bench/runs/{name}/telemetry"
-    destination = Loopback(telemetry, None, f"uid-{name}", 1)
-    return TimedShipper(TelemetryBuffer(keep=True), destination, random.Random(name))
-
-
-async def live(shipper: TimedShipper, load: Load, offset: float) -> None:
-    """A row every so often."""
-    shipping = asyncio.create_task(shipper.run())
-    begun = time.monotonic() + offset
-    for step in range(1, load.steps + 1):
-        await asyncio.sleep(max(0.0, begun + step * load.every - time.monotonic()))
-        shipper.offer(step, 1)
-    await shipper.emptied(shipping)
-
-
-async def returning(shipper: TimedShipper, backlog: int) -> float:
-    """A backlog, offered when there is room; seconds until all of it is stored."""
-    started = time.monotonic()
-    shipping = asyncio.create_task(shipper.run())
-    for first in range(1, backlog + 1, 2000):
-        while len(shipper.buffer) > 2000:  # noqa: ASYNC110 - a buffer has no event for it
-            await asyncio.sleep(0.01)
-        shipper.offer(first, min(2000, backlog + 1 - first))
-    await shipper.emptied(shipping)
-    return time.monotonic() - started
 
 
 async def probe(url: str, seconds: list[float]) -> None:
@@ -253,7 +111,6 @@ class Seen:
 async def send(url: str, load: Load) -> Seen:
     """All coordinators at once; the live ones spread over a step."""
     fleet = [coordinator(url, f"live-{number}") for number in range(load.coordinators)]
-    back = [coordinator(url, f"back-{number}") for number in range(load.returning)]
     reads: list[float] = []
     late: list[float] = []
     watching = [asyncio.create_task(probe(url, reads)), asyncio.create_task(lateness(late))]
@@ -264,14 +121,14 @@ async def send(url: str, load: Load) -> Seen:
             for number, shipper in enumerate(fleet)
         )
     )
-    backlog = await asyncio.gather(*(returning(shipper, load.backlog) for shipper in back))
+    back = await brought_back(url, load)
     await training
     for task in watching:
         task.cancel()
     receipts = [receipt for shipper in fleet for receipt in shipper.receipts]
-    again = sum(shipper.again for shipper in [*fleet, *back])
-    ended = begun + min([load.seconds, *([max(backlog)] if backlog else [])])
-    return Seen(load, begun, ended, receipts, backlog, again, reads, late)
+    again = sum(shipper.again for shipper in fleet) + back.again
+    ended = begun + min(load.seconds, max(back.seconds, default=load.seconds))
+    return Seen(load, begun, ended, receipts, back.seconds, again, reads, late)
 
 
 async def counted(url: str) -> int:
@@ -330,9 +187,9 @@ def report(name: str, seen: Seen, stored: int, cost: Cost) -> bool:
 
 
 def own_seconds() -> float:
-    """CPU of this process."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return own.ru_utime + own.ru_stime
+    """CPU of this process, and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(spent.ru_utime + spent.ru_stime for spent in used)
 
 
 def measure(name: str, url: str, folder: Path, load: Load) -> bool:

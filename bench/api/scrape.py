@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from bench.api.fleet import item
+from bench.api.senders import item
 from bench.api.serving import api, databases
 from sqlalchemy import text
 

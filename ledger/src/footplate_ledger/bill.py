@@ -8,7 +8,7 @@ counted beside, in seconds of a node, and never as nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -98,16 +98,3 @@ def of_node(
                 yield Line(uid, node.uid, span, share, rate, known[uid].end.estimated)
             if part.idle:
                 yield Line(IDLE, node.uid, span, part.idle, rate, node.end.estimated)
-
-
-def by_pod(found: Iterable[Line]) -> Mapping[str, Cost]:
-    """Costs by the uid of the pod; IDLE among them."""
-    sums: dict[str, Cost] = defaultdict(Cost)
-    for line in found:
-        sums[line.pod] = sums[line.pod] + Cost.of(line)
-    return sums
-
-
-def sum_of(found: Iterable[Line]) -> Cost:
-    """The cost of all of them."""
-    return sum(map(Cost.of, found), Cost())

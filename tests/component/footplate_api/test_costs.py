@@ -22,7 +22,7 @@ from footplate_api.identity.caller import Caller
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.tariff.service import Tariffs
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION, Role
-from footplate_ledger.bill import lines, sum_of
+from footplate_ledger.bill import lines
 from footplate_ledger.sharing import told_by
 from footplate_ledger.tally import Rates, Tallies
 from footplate_ledger.time import Span
@@ -32,6 +32,7 @@ from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.threaded import served
 from tests.component.footplate_api.usages import enter, enter_all, price, store
+from tests.support.bills import sum_of
 from tests.support.reviewer import FakeReviewer, within
 from tests.support.usage_worlds import CPU, DAY, H100, HOUR, SPOT, T0, node, pod, world
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from footplate_ledger.account import Tariff
 from footplate_ledger.adjustments import Closing, adjustments, months
-from footplate_ledger.bill import Cost, lines, sum_of
+from footplate_ledger.bill import Cost, lines
 from footplate_ledger.prices import Book, Entry
 from footplate_ledger.tally import Tallies
 from footplate_ledger.time import Span, month_end
 from footplate_ledger.units import Money, Rate
 from footplate_ledger.usage import RUNNING, Evidence, Goods, NodeUsage
+from tests.support.bills import sum_of
 
 
 def at(month: int, day: int = 1) -> int:

@@ -9,17 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from footplate_elastic.agent.energy import LONGEST_GAP
 from footplate_ledger.carbon import CLOUDS, Place, Rank, Series, emitted, known, parts, table, yearly
-from footplate_ledger.energy import (
-    LONGEST_GAP,
-    Consumption,
-    Method,
-    Sample,
-    of_device,
-    rated,
-)
+from footplate_ledger.energy import Consumption, Method, rated
 from footplate_ledger.time import Span
 from footplate_ledger.units import HOUR, Carbon, Energy, Intensity, Power, Seconds
+from tests.support.device_energy import Sample, of_device
 
 WATTS = Power(Fraction(700))
 NOWHERE = Series()

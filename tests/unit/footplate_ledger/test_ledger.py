@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
-from footplate_ledger.bill import IDLE, Cost, Line, by_pod, lines, sum_of
+from footplate_ledger.bill import IDLE, Cost, Line, lines
 from footplate_ledger.prices import Book, Entry
 from footplate_ledger.sharing import held
 from footplate_ledger.time import Span, second, segments
@@ -30,6 +30,7 @@ from footplate_ledger.usage import (
     gathered,
     merged,
 )
+from tests.support.bills import by_pod, sum_of
 
 H100, SPOT = Goods("h100"), Goods("h100", Capacity.SPOT, "eu-1")
 RUN = Owner("TrainingRun", "research", "gpt", "u1")

@@ -12,21 +12,11 @@ from sqlalchemy.orm import Mapped, mapped_column
 from footplate_api.models.base import Base
 
 
-class UsedPod(Base):
-    """One pod on its node; `end_known` and `end_until` are the evidence of its end."""
-
-    __tablename__ = "used_pods"
+class _Held:
+    """What has a price, from when to when; `end_known` and `end_until` are the evidence of its end."""
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(253))
-    owner_kind: Mapped[str] = mapped_column(String(63))
-    owner_namespace: Mapped[str] = mapped_column(String(63))
-    owner_name: Mapped[str] = mapped_column(String(253))
-    owner_uid: Mapped[str] = mapped_column(String(64))
-    role: Mapped[str] = mapped_column(String(32))
-    attempt: Mapped[int] = mapped_column(BigInteger)
-    node: Mapped[str] = mapped_column(String(64))
-    node_devices: Mapped[int] = mapped_column(BigInteger)  # by the profile; 0 is not known
     profile: Mapped[str] = mapped_column(String(253))
     capacity: Mapped[str] = mapped_column(String(32))
     region: Mapped[str] = mapped_column(String(253))
@@ -36,6 +26,21 @@ class UsedPod(Base):
     start: Mapped[int] = mapped_column(BigInteger)
     end_known: Mapped[int] = mapped_column(SmallInteger)
     end_until: Mapped[int] = mapped_column(BigInteger)
+
+
+class UsedPod(_Held, Base):
+    """One pod on its node, from when it was bound until its containers had ended."""
+
+    __tablename__ = "used_pods"
+
+    owner_kind: Mapped[str] = mapped_column(String(63))
+    owner_namespace: Mapped[str] = mapped_column(String(63))
+    owner_name: Mapped[str] = mapped_column(String(253))
+    owner_uid: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(32))
+    attempt: Mapped[int] = mapped_column(BigInteger)
+    node: Mapped[str] = mapped_column(String(253))
+    node_devices: Mapped[int] = mapped_column(BigInteger)  # by the profile; 0 is not known
     # What the profile said when the pod was made; NULL is unknown.
     device_watts: Mapped[str | None] = mapped_column(String(32))
     node_watts: Mapped[str | None] = mapped_column(String(32))
@@ -56,21 +61,9 @@ class UsedPod(Base):
     )
 
 
-class UsedNode(Base):
+class UsedNode(_Held, Base):
     """One Node, from when it was made until it was gone."""
 
     __tablename__ = "used_nodes"
-
-    uid: Mapped[str] = mapped_column(String(64), primary_key=True)
-    name: Mapped[str] = mapped_column(String(253))
-    profile: Mapped[str] = mapped_column(String(253))
-    capacity: Mapped[str] = mapped_column(String(32))
-    region: Mapped[str] = mapped_column(String(253))
-    provider: Mapped[str] = mapped_column(String(253))
-    devices: Mapped[int] = mapped_column(BigInteger)
-    millicores: Mapped[int] = mapped_column(BigInteger)
-    start: Mapped[int] = mapped_column(BigInteger)
-    end_known: Mapped[int] = mapped_column(SmallInteger)
-    end_until: Mapped[int] = mapped_column(BigInteger)
 
     __table_args__ = (Index("ix_used_nodes_profile", "profile", "end_known"),)

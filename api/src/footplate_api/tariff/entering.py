@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from footplate_api.errors import Invalid
 from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.tariff.schemas import PriceSubmission
 from footplate_contracts.names import GROUP, REQUESTED_BY_ANNOTATION, VERSION
+from footplate_contracts.v1alpha1.priceentry import OF_A_PROFILE
 from footplate_ledger.prices import FOREVER, Entry
 from footplate_ledger.records import written
 from footplate_ledger.time import second
@@ -49,18 +50,14 @@ def entry(asked: PriceSubmission, now: datetime) -> Entry:
 
 
 def check(asked: Entry, book: Sequence[Entry]) -> None:
-    """Raises Invalid where `asked` contradicts what is in the book."""
+    """Raises Invalid where `asked` contradicts what is in the book, or says that a profile is its source."""
+    if asked.source.startswith(OF_A_PROFILE):
+        said = (
+            f"must not begin with {OF_A_PROFILE!r}: that is for what the operator makes of a profile's price"
+        )
+        raise Invalid.field("body.source", asked.source, said)
     superseded = {known.supersedes: known.id for known in book if known.supersedes}
-    if asked.supersedes is not None:
-        wrong = next((known for known in book if known.id == asked.supersedes), None)
-        if wrong is None:
-            raise Invalid.field("body.supersedes", asked.supersedes, "must be the id of an entry of the book")
-        if wrong.goods.profile != asked.goods.profile:
-            said = f"must be an entry of the same profile: that one is of {wrong.goods.profile}"
-            raise Invalid.field("body.supersedes", asked.supersedes, said)
-        if asked.supersedes in superseded:
-            said = f"must be an entry that stands: {superseded[asked.supersedes]} superseded it"
-            raise Invalid.field("body.supersedes", asked.supersedes, said)
+    _check_superseded(asked, book, superseded)
     standing = [known for known in book if known.id not in superseded and known.id != asked.supersedes]
     for known in standing:
         later = asked.effective_from <= known.effective_from < asked.effective_to
@@ -72,6 +69,22 @@ def check(asked: Entry, book: Sequence[Entry]) -> None:
                 f"must be later than {begins}, from which {known.id} holds, or effectiveTo at most that,"
                 f" or supersedes {known.id}",
             )
+
+
+def _check_superseded(asked: Entry, book: Sequence[Entry], superseded: Mapping[str, str]) -> None:
+    """Raises Invalid where `asked` cannot take the place it asks for; `superseded` says what, and by what."""
+    if asked.supersedes is None:
+        return
+    wrong = next((known for known in book if known.id == asked.supersedes), None)
+    said = ""
+    if wrong is None:
+        said = "must be the id of an entry of the book"
+    elif wrong.goods.profile != asked.goods.profile:
+        said = f"must be an entry of the same profile: that one is of {wrong.goods.profile}"
+    elif wrong.id in superseded:
+        said = f"must be an entry that stands: {superseded[wrong.id]} superseded it"
+    if said:
+        raise Invalid.field("body.supersedes", asked.supersedes, said)
 
 
 def manifest(asked: PriceSubmission, made: Entry, username: str, key: str | None) -> dict[str, Any]:

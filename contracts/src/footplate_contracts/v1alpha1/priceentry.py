@@ -6,7 +6,7 @@ wrong writes another that supersedes it.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.computeprofile import Capacity
 from footplate_contracts.v1alpha1.types import Name, Part, Time
 
+OF_A_PROFILE: Final = "ComputeProfile "
+"""How the source of an entry begins that the operator makes of a profile's price, and no other entry's."""
 Dollars = Annotated[float, Field(ge=0.0, le=1e6)]
 
 

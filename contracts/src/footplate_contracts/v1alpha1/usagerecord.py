@@ -70,7 +70,9 @@ class PodUsage(Held):
     name: _Short = Field("", description="of the pod")
     role: Role = Field(description="what it is in its run")
     attempt: Whole = Field(0, description="of the run, in which it began")
-    node: Uid = Field(description="uid of the Node, or its name where Nodes cannot be seen")
+    node: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="uid of the Node, or its name where Nodes cannot be seen"
+    )
     node_devices: Whole = Field(0, description="accelerators of such a node, by the profile; 0: not known")
     rating: Rating | None = Field(None, description="absent: no profile says anything")
     energy: EnergyUsed | None = Field(None, description="absent: nobody measured it")

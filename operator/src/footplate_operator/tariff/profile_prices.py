@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from footplate_contracts.names import FIELD_MANAGER, REQUESTED_BY_ANNOTATION
 from footplate_contracts.v1alpha1.computeprofile import Price
-from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
+from footplate_contracts.v1alpha1.priceentry import OF_A_PROFILE, PriceEntrySpec
 from footplate_ledger.prices import FOREVER, Entry
 from footplate_ledger.records import exact, moment, written
 from footplate_ledger.units import Money, Rate
@@ -64,7 +64,7 @@ def source(profile: str) -> str:
     >>> source("h100")
     'ComputeProfile h100'
     """
-    return f"ComputeProfile {profile}"[:253]
+    return f"{OF_A_PROFILE}{profile}"[:253]
 
 
 def stated(body: Mapping[str, Any]) -> Stated:

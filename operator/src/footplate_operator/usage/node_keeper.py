@@ -80,6 +80,7 @@ class NodeKeeper:
     _gone: OrderedDict[str, NodeSight] = field(default_factory=OrderedDict)  # by name, the last one
     _unknown: set[str] = field(default_factory=set)  # of which neither a watch nor a record tells
     _undecided: set[str] = field(default_factory=set)  # that several profiles fit, and no book says which
+    _unreadable: set[str] = field(default_factory=set)  # whose records the log has named
     _unseen_until: int = 0
 
     # -- what is told ------------------------------------------------------------------
@@ -247,7 +248,9 @@ class NodeKeeper:
                 self._unknown.add(uid)
             return
         except ValueError as error:
-            _log.warning("a record cannot be read", extra=fields(name=record_name(uid), error=error))
+            level = logging.DEBUG if uid in self._unreadable else logging.WARNING
+            self._unreadable.add(uid)
+            _log.log(level, "a record cannot be read", extra=fields(name=record_name(uid), error=error))
             return
         entry: Json = spec["nodes"][uid]
         kept = self._kept.setdefault(uid, _Kept(written, str(entry.get("provider", ""))))

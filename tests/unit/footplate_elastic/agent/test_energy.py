@@ -8,9 +8,10 @@ import pytest
 from hypothesis import strategies as some
 
 from footplate_elastic.agent.energy import LONGEST_GAP, DeviceEnergy, Reading
-from footplate_ledger.energy import Method, Sample, of_device
+from footplate_ledger.energy import Method
 from footplate_ledger.time import Span
 from footplate_ledger.units import Energy, Power, Seconds
+from tests.support.device_energy import Sample, of_device
 from tests.support.properties import given
 
 Series = list[tuple[int, Reading]]  # (second, what was shown)
