@@ -8,6 +8,9 @@ load's own share included: 15,000 points a second with a receipt within 250 ms a
 With `--returning N` as many coordinators bring 100,000 rows each meanwhile, as after an outage. Bars:
 10,000 of these rows a second, and 500 ms for the receipts of the others.
 
+Of ten minutes and more the API's memory has bars, too: 150 MB, and 1 MB of growth in ten minutes once a sixth
+of the time is over (`--seconds 3600`: the last 50 minutes of an hour).
+
 Measured on a new SQLite file and on a PostgreSQL of its own that waits for the disk. All that train are one
 process, and all that return another: how late the loop of the first one was is within the receipts, and said.
 
@@ -43,6 +46,8 @@ POINTS: Final = 15  # a row
 BAR_SECONDS, BAR_SECONDS_RETURNING = 0.250, 0.500
 BAR_ROWS_RETURNING: Final = 10_000  # a second
 PRODUCED: Final = 0.99  # of what is produced in the measured time must be stored in it
+BAR_MEGABYTES, BAR_GROWTH = 150.0, 1.0  # of the API; the second one in ten minutes
+LONG: Final = 600  # seconds of a run that says something of memory
 BEGINNING: Final = 15.0  # seconds until each sender has been told twice how long to gather
 
 
@@ -65,6 +70,13 @@ async def lateness(seconds: list[float]) -> None:
         seconds.append(time.perf_counter() - started - 0.02)
 
 
+async def memory(usage: Usage, samples: list[tuple[float, float]]) -> None:
+    """When, of the clock `time.monotonic`, and how many MB the API has."""
+    while True:
+        samples.append((time.monotonic(), usage.megabytes))
+        await asyncio.sleep(1)
+
+
 @dataclass
 class Seen:
     """What a run of the benchmark has seen."""
@@ -77,6 +89,7 @@ class Seen:
     again: int
     reads: list[float]
     late: list[float]
+    memory: list[tuple[float, float]]
 
     @property
     def measured(self) -> list[Receipt]:
@@ -104,16 +117,25 @@ class Seen:
         return self.load.returning * self.load.backlog / max(self.backlog_seconds)
 
     @property
+    def growth(self) -> float:
+        """MB in ten minutes, by the line through what was seen once a sixth of the time was over."""
+        early = self.begun + self.load.seconds / 6
+        times, sizes = zip(*((at, size) for at, size in self.memory if at >= early), strict=True)
+        return 600 * statistics.linear_regression(times, sizes).slope
+
+    @property
     def _first(self) -> float:
         return self.begun + self.load.beginning
 
 
-async def send(url: str, load: Load) -> Seen:
+async def send(url: str, usage: Usage, load: Load) -> Seen:
     """All coordinators at once; the live ones spread over a step."""
     fleet = [coordinator(url, f"live-{number}") for number in range(load.coordinators)]
     reads: list[float] = []
     late: list[float] = []
-    watching = [asyncio.create_task(probe(url, reads)), asyncio.create_task(lateness(late))]
+    sizes: list[tuple[float, float]] = []
+    works = (probe(url, reads), lateness(late), memory(usage, sizes))
+    watching = [asyncio.create_task(work) for work in works]
     begun = time.monotonic()
     training = asyncio.gather(
         *(
@@ -128,7 +150,7 @@ async def send(url: str, load: Load) -> Seen:
     receipts = [receipt for shipper in fleet for receipt in shipper.receipts]
     again = sum(shipper.again for shipper in fleet) + back.again
     ended = begun + min(load.seconds, max(back.seconds, default=load.seconds))
-    return Seen(load, begun, ended, receipts, back.seconds, again, reads, late)
+    return Seen(load, begun, ended, receipts, back.seconds, again, reads, late, sizes)
 
 
 async def counted(url: str) -> int:
@@ -155,7 +177,6 @@ class Cost:
     api_seconds: float
     own_seconds: float
     elapsed: float
-    megabytes: float
     load_average: float
 
 
@@ -178,11 +199,16 @@ def report(name: str, seen: Seen, stored: int, cost: Cost) -> bool:
     )
     shares = cost.api_seconds / cost.elapsed, cost.own_seconds / cost.elapsed
     print(f"of a core: API {shares[0]:.2f}, this load {shares[1]:.2f}")
-    print(f"memory of the API, afterwards        {cost.megabytes:10.0f} MB")
+    sizes = [size for _, size in seen.memory]
+    rest, most, last = sizes[0], max(sizes), sizes[-1]
+    print(f"memory of the API: at rest {rest:.0f} MB, at most {most:.0f} MB, at last {last:.0f} MB")
     good = stored == load.rows and high <= bar * 1e3 and seen.points >= PRODUCED * seen.produced
     if load.returning:
         print(f"rows a second of those that return   {seen.returned:10,.0f} (bar {BAR_ROWS_RETURNING:,})")
         good = good and seen.returned >= BAR_ROWS_RETURNING
+    elif load.seconds >= LONG:
+        print(f"  bar {BAR_MEGABYTES:.0f} MB; in ten minutes {seen.growth:+.2f} MB (bar {BAR_GROWTH:.0f})")
+        good = good and most <= BAR_MEGABYTES and seen.growth <= BAR_GROWTH
     return good
 
 
@@ -196,12 +222,11 @@ def measure(name: str, url: str, folder: Path, load: Load) -> bool:
     """One database; whether the bars were reached."""
     with process(folder, url) as (address, usage):
         before, own, begun = Usage(usage.pid).cpu_seconds, own_seconds(), time.monotonic()
-        seen = asyncio.run(send(address, load))
+        seen = asyncio.run(send(address, usage, load))
         cost = Cost(
             usage.cpu_seconds - before,
             own_seconds() - own,
             time.monotonic() - begun,
-            usage.megabytes,
             os.getloadavg()[0],
         )
     return report(name, seen, asyncio.run(counted(url)), cost)

@@ -147,18 +147,22 @@ SELECTORS: Final = (
 SCOPES: Final = (Within("team-1"), Within(), Within(among=("team-0", "team-2")), Within(among=()))
 
 
-def queries() -> Iterator[tuple[Within, RunQuery]]:
-    """Every scope, filter and selector, in one order after the other."""
-    sorts = itertools.cycle(Sort)
-    for within, asked, labelled in itertools.product(SCOPES, FILTERS, SELECTORS):
-        yield within, RunQuery(**asked, labelSelector=labelled, sort=next(sorts), limit=50)
+def queries(database: Database) -> Iterator[tuple[Within, RunQuery]]:
+    """Every scope, filter and selector, in one order after the other.
+
+    PostgreSQL, which takes five times as long for it, has every seventh: all of each, but not all pairs.
+    """
+    asked = zip(itertools.product(SCOPES, FILTERS, SELECTORS), itertools.cycle(Sort), strict=False)
+    every = 7 if database.engine.dialect.name == "postgresql" else 1
+    for (within, filtered, labelled), sort in itertools.islice(asked, 0, None, every):
+        yield within, RunQuery(**filtered, labelSelector=labelled, sort=sort, limit=50)
 
 
 @pytest.mark.parametrize("few", [pytest.param(FEW, id="looked-up"), pytest.param(0, id="met-on-a-walk")])
 async def test_each_list_has_the_runs_that_it_should_in_its_order(database: Database, few: int) -> None:
     rows = await filled(database, 40)
     async with database.read(60) as session:
-        for within, query in queries():
+        for within, query in queries(database):
             found = [row.uid for row in await listing.page(session, within, query, None, few)]
             assert found == expected(rows, within, query), (within, query)
 
@@ -207,7 +211,7 @@ async def test_every_list_walks_an_index_or_looks_up_a_few_runs(database: Databa
     async with database.write(60) as session:
         await session.execute(text("ANALYZE"))
         await session.execute(text("DROP TABLE IF EXISTS sqlite_stat1"))  # which nobody makes in production
-    for within, query in queries():
+    for within, query in queries(database):
         async with database.read(60) as session:
             few = await labels_of.few(session, [*listing.requirements(query)], FEW)
             for statement in await listing.statements(session, within, query, None):

@@ -235,6 +235,15 @@ async def test_what_cannot_be_read_is_skipped_and_said_once(
     assert watcher.metrics.objects_skipped.labels("UsageRecords")._value.get() == 1
 
 
+async def test_a_node_that_cannot_be_seen_is_told_of_by_its_name(database: Database) -> None:
+    """Which may be longer than any uid."""
+    there = pod(node="n" * 253)
+    cluster = FakeCluster()
+    await put(cluster, "uid-gpt-0", record([there]))
+    await follower(UsageFollower, database, cluster).list()
+    assert await stored(database) == {"p1": there}
+
+
 async def test_what_a_newer_release_adds_is_passed_over(database: Database) -> None:
     cluster = FakeCluster()
     newer = record([pod()])

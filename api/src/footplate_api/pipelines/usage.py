@@ -30,7 +30,7 @@ from footplate_api.usage import record, repository
 from footplate_api.usage.record import Tellings
 
 RUN: Final = "TrainingRun"
-ROWS_A_TRANSACTION: Final = 500  # of one record 256 at most
+ROWS_A_TRANSACTION: Final = 256  # as many as one record may tell of: the loop puts them together
 DELETED_AT_ONCE: Final = 8
 OWNERS_AT_ONCE: Final = 500
 _NOT_FOUND: Final = 404
