@@ -36,11 +36,11 @@ from footplate_api.identity.access import Access
 from footplate_api.identity.authentication import Issuer
 from footplate_api.identity.reviewing import Reviewer
 from footplate_api.metrics.retention import Limits
-from footplate_api.migrate import scripts
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.ports import Cluster
 from footplate_api.problems import MEDIA_TYPE, invalid, problem
+from footplate_api.revisions import scripts
 from footplate_api.startup import Startup
 from footplate_api.tariff.service import Tariffs
 

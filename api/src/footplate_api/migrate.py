@@ -1,5 +1,8 @@
 """Brings the database to the newest schema at start-up, one process at a time.
 
+`python -m footplate_api.migrate --scripts FOLDER` does so to FOOTPLATE_DATABASE_URL, for a parent that reads
+from stdout what becomes of it (`Said`, a line each), and that it does not outlive.
+
 Two replicas may start together, and a roll-out runs old code beside new: so the
 whole upgrade is one transaction under one lock, and a release only *expands*
 (new tables, nullable columns, indexes); what is no longer used is *contracted*
@@ -9,7 +12,12 @@ release made is left as it is: an older one that is started again works with it.
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import logging
+import os
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,17 +34,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from footplate_api.database import Database, unavailable
 from footplate_api.errors import DatabaseUnavailable
+from footplate_api.revisions import DATABASE_URL, Said, scripts
+from footplate_contracts import logs
 
 log = logging.getLogger(__name__)
 
 ADVISORY_LOCK: Final = 0x666F6F74  # "foot": any constant that nobody else uses
-
-
-def scripts() -> Path:
-    """The folder of the migrations: inside an installed package, beside src/ in a checkout."""
-    here = Path(__file__).resolve().parent
-    installed = here / "migrations"
-    return installed if installed.is_dir() else here.parents[1] / "migrations"
 
 
 def configuration(connection: Connection, folder: Path | None = None) -> Config:
@@ -97,3 +100,43 @@ def _upgrade(connection: Connection, revision: str, folder: Path | None) -> None
         log.warning("the schema %s is a newer release's; it is left as it is", current)
         return
     command.upgrade(config, revision)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 1 where the database is not of the newest schema; what is said on stdout says why."""
+    parser = argparse.ArgumentParser(prog="python -m footplate_api.migrate", description=__doc__)
+    parser.add_argument("--scripts", type=Path, default=scripts(), help="folder of the migrations")
+    chosen = parser.parse_args(argv)
+    logs.configure("footplate_api", log_format=logs.format_of(os.environ))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    return asyncio.run(_main(os.environ[DATABASE_URL], chosen.scripts))
+
+
+async def _main(url: str, folder: Path) -> int:
+    database = Database(url)
+    try:
+        await upgrade(database, scripts=folder, begun=lambda: _say(Said(begun=True)))
+    except DatabaseUnavailable as error:
+        _say(Said(unavailable=str(error.__cause__ or error)))
+        return 1
+    except Exception as error:  # the edge of the process: whatever it is, its parent has to know
+        log.exception("the migration failed")
+        _say(Said(failed=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"))
+        return 1
+    finally:
+        await database.close()
+    return 0
+
+
+def _say(what: Said) -> None:
+    print(what.model_dump_json(exclude_defaults=True), flush=True)
+
+
+def _end_with_parent() -> None:
+    while os.read(0, 1):  # which ends with whoever holds the other end of stdin
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from footplate_api import migrate
+from footplate_api import migrate, revisions
 from footplate_api.app import create_app
 from footplate_api.database import Database
 from footplate_api.edge import Context
@@ -137,7 +137,7 @@ async def starting(
         MirrorHealth(),
         revision="abc123",
         access=access or HASTE,
-        migrations=migrations or migrate.scripts(),
+        migrations=migrations or revisions.scripts(),
         **more,
     )
     app = create_app(context)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import tomllib
 from typing import Any
 
@@ -13,7 +15,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from footplate_api import migrate
+from footplate_api import migrate, revisions
 from footplate_api.database import Database
 from footplate_api.models import Base
 
@@ -34,9 +36,25 @@ async def test_migrations_lead_to_the_models(database: Database) -> None:
 
 async def test_an_upgraded_database_is_left_alone(database: Database) -> None:
     await migrate.upgrade(database)
-    newest = ScriptDirectory(str(migrate.scripts())).get_current_head()
+    newest = ScriptDirectory(str(revisions.scripts())).get_current_head()
     async with database.read() as session:
         assert (await session.execute(text("SELECT version_num FROM alembic_version"))).all() == [(newest,)]
+
+
+async def test_whether_anything_is_to_be_migrated_is_known_beforehand(database: Database) -> None:
+    newest = ScriptDirectory(str(revisions.scripts())).get_current_head()
+    assert revisions.newest(revisions.scripts()) == await revisions.current(database) == newest
+
+
+async def test_an_empty_database_has_no_revision(empty_url: str) -> None:
+    empty = Database(empty_url)
+    assert await revisions.current(empty) is None
+    await empty.close()
+
+
+def test_what_migrates_is_not_loaded_by_who_serves() -> None:
+    program = "import sys, footplate_api.__main__; sys.exit('alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 async def test_an_older_release_starts_on_the_schema_of_a_newer_one(database: Database) -> None:
@@ -48,10 +66,10 @@ async def test_an_older_release_starts_on_the_schema_of_a_newer_one(database: Da
 
 
 def test_a_wheel_carries_the_migrations_where_the_program_looks_for_them() -> None:
-    project = tomllib.loads((migrate.scripts().parent / "pyproject.toml").read_text())
+    project = tomllib.loads((revisions.scripts().parent / "pyproject.toml").read_text())
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert included == {"migrations": "footplate_api/migrations"}
-    assert (migrate.scripts() / "env.py").is_file()
+    assert (revisions.scripts() / "env.py").is_file()
 
 
 async def test_replicas_that_start_together_do_not_meet(empty_url: str) -> None:

@@ -12,7 +12,7 @@ from footplate_api.errors import TooManyTokens
 from footplate_api.turns import Turns
 
 AT_ONCE: Final = 32  # reviews in flight
-WAITING: Final = 500  # a fleet of coordinators that are all unknown, as after a restart of this process
+WAITING: Final = 200  # each holds 33 KB meanwhile; of a fleet that nobody knows the others come again
 SECONDS: Final = 5.0  # that one waits for its turn
 
 

@@ -3,21 +3,25 @@
 A database that is away is waited for: it comes back by itself, or somebody mends it, and a
 process that ends for it would only be started again. A migration that fails is nobody's to
 wait for: the process ends and says why.
+
+A migration may compute for minutes between two statements, and Kubernetes ends a process that answers no
+probe meanwhile. So it has a process of its own, with which the memory goes that it needed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
+import os
+import sys
 from pathlib import Path
 from typing import Final
 
-from footplate_api import migrate
-from footplate_api.apart import apart
+from footplate_api import revisions
 from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable, MigrationFailed
 from footplate_api.pipelines.labelling import Labelling
+from footplate_api.revisions import Said
 from footplate_api.startup import Stage, Startup
 from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
@@ -30,11 +34,11 @@ log = logging.getLogger(__name__)
 
 async def bring_up(database: Database, scripts: Path, startup: Startup) -> bool:
     """Whether `database` has the schema of `scripts` now; `startup` is told of each stage."""
-    url = database.engine.url.render_as_string(hide_password=False)
     tries = 0
     while True:
         try:
-            await apart(partial(_upgrade, url, scripts, startup))
+            if await revisions.current(database) != revisions.newest(scripts):
+                await _upgrade(database, scripts, startup)
             await _open(database)
             await Labelling(database).catch_up()
         except DatabaseUnavailable as error:
@@ -44,13 +48,13 @@ async def bring_up(database: Database, scripts: Path, startup: Startup) -> bool:
             await asyncio.sleep(
                 backoff(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, factor=1.5)
             )
+        except MigrationFailed as failure:
+            startup.fail(failure)
+            return False
         except Exception as error:  # the edge of the task: whatever it is, there is no schema to serve
             log.exception("the migration failed")
             said = str(error).partition("\n")[0]
-            failure = MigrationFailed(
-                f"the database cannot be migrated: {type(error).__name__}: {said}; it is as it was before"
-            )
-            startup.fail(failure)
+            startup.fail(_failure(f"{type(error).__name__}: {said}"))
             return False
         else:
             startup.serve()
@@ -64,9 +68,34 @@ async def _open(database: Database) -> None:
         await session.connection()
 
 
-async def _upgrade(url: str, scripts: Path, startup: Startup) -> None:
-    database = Database(url)
+async def _upgrade(database: Database, scripts: Path, startup: Startup) -> None:
+    """Raises DatabaseUnavailable, or MigrationFailed; then the database is as it was."""
+    url = database.engine.url.render_as_string(hide_password=False)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "footplate_api.migrate", "--scripts", str(scripts)),
+        env={**os.environ, revisions.DATABASE_URL: url},
+        stdin=asyncio.subprocess.PIPE,  # which ends with this process, however it ends
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    last = Said()
     try:
-        await migrate.upgrade(database, scripts=scripts, begun=partial(startup.enter, Stage.MIGRATING))
+        async for line in child.stdout:
+            last = Said.model_validate_json(line)
+            if last.begun:
+                startup.enter(Stage.MIGRATING)
+        code = await child.wait()
     finally:
-        await database.close()
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if last.unavailable:
+        raise DatabaseUnavailable("The database does not answer; nothing was stored.") from OSError(
+            last.unavailable
+        )
+    if code:
+        raise _failure(last.failed or f"the process that does so ended with exit code {code}")
+
+
+def _failure(why: str) -> MigrationFailed:
+    return MigrationFailed(f"the database cannot be migrated: {why}; it is as it was before")

@@ -1,0 +1,48 @@
+"""The schemas that this release knows, by the names of its migrations' files, and the one a database has.
+
+Nothing here needs Alembic, which takes 10 MB of memory: a process whose database is at the newest schema
+never loads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from footplate_api.database import Database
+
+DATABASE_URL: Final = "FOOTPLATE_DATABASE_URL"
+
+
+class Said(BaseModel):
+    """What the process that migrates (`footplate_api.migrate`) tells its parent, a line each."""
+
+    begun: bool = False  # the database has answered
+    unavailable: str = ""  # it does not answer, and why; nothing was changed
+    failed: str = ""  # what went wrong, by its type and a sentence; nothing was changed
+
+
+def scripts() -> Path:
+    """The folder of the migrations: inside an installed package, beside src/ in a checkout."""
+    here = Path(__file__).resolve().parent
+    installed = here / "migrations"
+    return installed if installed.is_dir() else here.parents[1] / "migrations"
+
+
+def newest(folder: Path) -> str:
+    """The revision to which the migrations of `folder` lead: their files are `<revision>_<what>.py`."""
+    return max(path.name.partition("_")[0] for path in (folder / "versions").glob("[0-9]*_*.py"))
+
+
+async def current(database: Database) -> str | None:
+    """The revision of the database; None while it has none. Raises DatabaseUnavailable."""
+    try:
+        async with database.read() as session:
+            found: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))
+    except DBAPIError:  # there is no such table
+        return None
+    return found
