@@ -73,7 +73,7 @@ def adjustments(tallies: Iterable[Tally], closing: Closing) -> Mapping[int, Sum]
     """By how many nano-dollars what is in `tallies` became dearer, by when that was written."""
     found: dict[int, Sum] = defaultdict(Sum)
     for tally in tallies:
-        for held in (tally.paid, tally.free):
+        for held in (tally.paid, tally.free, tally.idle):
             for stretch, seconds in held.seconds.items():
                 for at, dearer in closing.later(stretch):
                     found[at].take(seconds, dearer)

@@ -116,6 +116,7 @@ class Tally:
 
     paid: Stretches = field(default_factory=Stretches)
     free: Stretches = field(default_factory=Stretches)  # of coordinators, which cost only what has a price
+    idle: Stretches = field(default_factory=Stretches)  # its share of what nobody held (`idle.share`)
     energy: Sum = field(default_factory=Sum)  # millijoules
     methods: dict[Method, Sum] = field(default_factory=dict)  # seconds of a device
     carbon: dict[Rank, Sum] = field(default_factory=dict)  # grams
@@ -131,7 +132,7 @@ class Tally:
 
     def add(self, other: Tally) -> None:
         """Takes another one in."""
-        for mine, theirs in ((self.paid, other.paid), (self.free, other.free)):
+        for mine, theirs in ((self.paid, other.paid), (self.free, other.free), (self.idle, other.idle)):
             _join(mine.seconds, theirs.seconds)
             _join(mine.estimated, theirs.estimated)
         self.energy.take(other.energy)

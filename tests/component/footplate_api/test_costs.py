@@ -124,6 +124,31 @@ async def test_costs_are_told_by_what_a_run_has_and_by_its_nodes(clocked: Api) -
     assert idle["idle", None, "onDemand"] == 20.0 and idle["idle", None, "spot"] == 4.0
 
 
+async def test_what_nobody_held_is_shared_out_among_those_who_held_such_nodes(clocked: Api) -> None:
+    pods = [
+        pod("p0", owner=owner(0, "one"), devices=4),
+        pod("p1", owner=owner(1, "two"), node="n2", devices=2),
+        pod("p2", owner=owner(2, "two"), node="n3", goods=SPOT),
+    ]
+    nodes = [node("n1"), node("n2"), node("n3", goods=SPOT), node("n4", goods=CPU)]
+    over = Evidence(TOLD, T0 + HOUR)
+    await store(clocked.context.database, pods, [replace(there, end=over) for there in nodes])
+    for name, goods, dollars in (("h100", H100, 12), ("spot", SPOT, 4), ("cpu", CPU, 1)):
+        await enter(clocked.context.database, name, price(dollars, goods=goods))
+    found = {row["group"]["namespace"]: row for row in await rows(clocked, shareIdle=True)}
+    assert {
+        name: (row["kind"], row["dollars"], row["idleDollars"], row["idleNodeSeconds"])
+        for name, row in found.items()
+    } == {
+        "one": ("usage", 6.0, 10.0, HOUR * 5 / 6),  # two thirds of the 15 dollars that nobody held
+        "two": ("usage", 7.0, 5.0, HOUR * 5 / 12),
+        None: ("idle", 1.0, None, None),  # nobody held such a node
+    }
+    apart = await rows(clocked, idle=True)
+    assert sum(row["dollars"] for row in apart) == 6 + 7 + 15 + 1
+    assert {row["idleDollars"] for row in apart} == {None}
+
+
 async def test_a_row_says_what_is_known_of_it(clocked: Api) -> None:
     database = clocked.context.database
     await store(
@@ -233,6 +258,7 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "no length": ({"step": "0"}, "query.step"),
     "too many steps": ({"step": "60"}, "query.step"),
     "no boolean": ({"idle": "perhaps"}, "query.idle"),
+    "no boolean either": ({"shareIdle": "perhaps"}, "query.shareIdle"),
     "another name": ({"groupby": "queue"}, "query.groupby"),
 }
 
@@ -254,7 +280,7 @@ async def test_one_sees_the_costs_of_what_one_may_list(clocked: Api) -> None:
     headers = clocked.reviewer.add("token", Caller("alice"), within("mine"))
     answer = await clocked.client.get(COSTS, params=WINDOW, headers=headers)
     assert by_group(answer.json()["rows"]) == {("usage", "mine"): 5.0}
-    for more in ({"idle": "true"}, {"formerNamespaces": "true"}):
+    for more in ({"idle": "true"}, {"shareIdle": "true"}, {"formerNamespaces": "true"}):
         refused = await clocked.client.get(COSTS, params={**WINDOW, **more}, headers=headers)
         assert refused.status_code == 403
     nobody = clocked.reviewer.add("other", Caller("bob"), within())

@@ -132,9 +132,9 @@ def test_there_are_not_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_unknown_is_empty_in_a_table_of_text() -> None:
     line = CostLine(Kind.IDLE, Span(T0, T0 + HOUR), ("+1", None), None, node_seconds=Decimal("1.500"))
-    text = csv.table(grouping.parse("namespace,queue"), [line, replace(line, at=T0)], ["x"] * 8).decode()
+    text = csv.table(grouping.parse("namespace,queue"), [line, replace(line, at=T0)], ["x"] * 10).decode()
     _, first, second, end = text.split("\r\n")
-    assert first == "idle,2026-11-25T10:00:00Z,2026-11-25T11:00:00Z,,'+1,,,,,1.500,,,,"
+    assert first == "idle,2026-11-25T10:00:00Z,2026-11-25T11:00:00Z,,'+1,,,,,1.500,,,,,,"
     assert second.split(",")[3] == "2026-11-25T10:00:00Z" and end == ""
 
 

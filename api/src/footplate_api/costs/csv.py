@@ -23,6 +23,8 @@ AMOUNTS: Final = (
     "estimated_node_seconds",
     "device_seconds",
     "coordinator_dollars",
+    "idle_dollars",
+    "idle_node_seconds",
 )
 
 

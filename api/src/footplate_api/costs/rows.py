@@ -18,6 +18,7 @@ from typing import Final
 
 from footplate_api.costs.grouping import Group
 from footplate_api.errors import Invalid
+from footplate_ledger import idle
 from footplate_ledger.adjustments import Closing, adjustments, months
 from footplate_ledger.exact import Sum
 from footplate_ledger.prices import Book
@@ -56,6 +57,8 @@ class CostLine:
     estimated_node_seconds: Decimal | None = None
     device_seconds: int | None = None
     coordinator_dollars: Decimal | None = None
+    idle_dollars: Decimal | None = None
+    idle_node_seconds: Decimal | None = None
 
 
 def edges(window: Span, steps: Sequence[Span]) -> list[int]:
@@ -64,9 +67,19 @@ def edges(window: Span, steps: Sequence[Span]) -> list[int]:
 
 
 def rows(
-    found: Mapping[tuple[Key, int], Tally], window: Span, steps: Sequence[Span], book: Book, now: int
+    found: Mapping[tuple[Key, int], Tally],
+    window: Span,
+    steps: Sequence[Span],
+    book: Book,
+    now: int,
+    share_idle: bool = False,
 ) -> list[CostLine]:
-    """The rows of what was added up between edges(), by (kind, group); raises Invalid for too many."""
+    """The rows of what was added up between edges(), by (kind, group); raises Invalid for too many.
+
+    With `share_idle` what nobody held is shared out in `found`, and each row of usage tells its share.
+    """
+    if share_idle:
+        idle.share(found, lambda key: _said(key)[0] is Kind.IDLE)
     parts = [Span(*edge) for edge in pairwise(edges(window, steps))]
     of_month, of_step = _places(parts, list(months(window))), _places(parts, steps)
     closings = {month: Closing(book, month, now) for month in {of_month[at] for _, at in found}}
@@ -74,8 +87,9 @@ def rows(
     for key, at in found:
         cells[of_step[at], key].append(at)
     made = [
-        _of_cell(key, step, [(found[key, at], closings[of_month[at]]) for at in sorted(those)])
+        _of_cell(key, step, [(found[key, at], closings[of_month[at]]) for at in sorted(those)], share_idle)
         for (step, key), those in _in_order(cells)
+        if not share_idle or any(_is_left(key, found[key, at]) for at in those)
     ]
     changed: list[CostLine] = []
     for line in _adjustments(found, closings, of_month):
@@ -117,12 +131,18 @@ def _said(key: Key) -> tuple[Kind, Group]:
     return kind, group
 
 
-def _of_cell(key: Key, step: Span, parts: Iterable[tuple[Tally, Closing]]) -> CostLine:
+def _is_left(key: Key, tally: Tally) -> bool:
+    """Whether a row has to tell of it: of idle time that all was shared out there is nothing to tell."""
+    return _said(key)[0] is not Kind.IDLE or bool(tally.paid.seconds)
+
+
+def _of_cell(key: Key, step: Span, parts: Iterable[tuple[Tally, Closing]], shares: bool) -> CostLine:
     kind, group = _said(key)
-    priced, free, whole = Priced(), Priced(), Tally()
+    priced, free, waited, whole = Priced(), Priced(), Priced(), Tally()
     for tally, rates in parts:
         priced.add(tally.paid, rates, free=False)
         free.add(tally.free, rates, free=True)
+        waited.add(tally.idle, rates, free=False)
         whole.add(tally)
     line = _line(kind, step, group, priced, free)
     if kind is Kind.IDLE:
@@ -131,6 +151,13 @@ def _of_cell(key: Key, step: Span, parts: Iterable[tuple[Tally, Closing]]) -> Co
     grams = Sum()
     for of_rank in whole.carbon.values():
         grams.take(of_rank)
+    if shares:
+        unknown = bool(waited.node_seconds) and not waited.known
+        line = replace(
+            line,
+            idle_dollars=None if unknown else waited.money.shown(Money.NANO, DOLLARS),
+            idle_node_seconds=waited.node_seconds.shown(1, _PLACES),
+        )
     return replace(
         line,
         kilowatt_hours=whole.energy.shown(Energy.PER_KILOWATT_HOUR, KILOWATT_HOURS) if known else None,

@@ -38,6 +38,11 @@ class CostQuery(Asked):
     idle: bool = Field(
         False, description="also what nobody held of nodes; for who may list the runs of all namespaces"
     )
+    share_idle: bool = Field(
+        False,
+        description="share what nobody held out among those who held such nodes meanwhile, by how much each"
+        " held; rows of kind `idle` are what is left; for who may list the runs of all namespaces",
+    )
     former_namespaces: FormerNamespaces = False
 
 
@@ -68,6 +73,10 @@ class CostRow(Schema):
     estimated_node_seconds: float | None = Field(description="of them, of pods that nobody saw end")
     device_seconds: int | None
     coordinator_dollars: float | None = Field(description="of `dollars`, for coordinators")
+    idle_dollars: float | None = Field(
+        description="beside `dollars`: its share of what nobody held, where `shareIdle` asks for it"
+    )
+    idle_node_seconds: float | None = Field(description="of whole nodes, for which `idleDollars` are")
 
 
 class CostTable(Schema):

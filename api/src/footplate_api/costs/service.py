@@ -47,6 +47,7 @@ class Question:
     steps: list[Span]
     grouping: Grouping
     idle: bool
+    share_idle: bool
     former_namespaces: bool
     now: int
 
@@ -66,7 +67,13 @@ class Costs:
             async with self.database.read(PATIENCE_SECONDS) as session:
                 tallies = await self._tallies(session, asked, among, tariff)
             return await asyncio.to_thread(
-                rows.rows, tallies.found, asked.window, asked.steps, tariff.book, asked.now
+                rows.rows,
+                tallies.found,
+                asked.window,
+                asked.steps,
+                tariff.book,
+                asked.now,
+                asked.share_idle,
             )
 
     async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int) -> RunCost:
@@ -140,7 +147,8 @@ def question(query: CostQuery, now: datetime) -> Question:
         window,
         steps.steps(window, query.step),
         grouping.parse(query.group_by),
-        query.idle,
+        query.idle or query.share_idle,
+        query.share_idle,
         query.former_namespaces,
         second(now),
     )

@@ -140,7 +140,7 @@ async def _lists_former(request: Request) -> None:
 
 
 async def _sees_all_costs(request: Request) -> None:
-    if _asks_for(request, "idle") or asks_for_former(request):
+    if any(_asks_for(request, name) for name in ("idle", "shareIdle")) or asks_for_former(request):
         await authorization(request).demand(caller(request), LIST_EVERYWHERE)
 
 

@@ -1,0 +1,53 @@
+"""What nobody held, shared out among those who held something of the kind; pure.
+
+Nodes wait so that runs need not, and who uses them pays for that, too. So what was idle of some goods, in a
+part of time and at one price, is divided among all who held such goods meanwhile, by the node-seconds that
+each held. What was idle while nobody held any of its kind is nobody's still.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+from footplate_ledger.exact import Sum
+from footplate_ledger.tally import Key, Stretch, Tally
+
+
+def share(found: Mapping[tuple[Key, int], Tally], is_idle: Callable[[Key], bool]) -> None:
+    """Moves the idle time in `found`, by key and part of time, to `Tally.idle` of those who share it."""
+    parts: dict[int, tuple[list[Tally], list[Tally]]] = defaultdict(lambda: ([], []))
+    for (key, at), tally in found.items():
+        idle, used = parts[at]
+        (idle if is_idle(key) else used).append(tally)
+    for idle, used in parts.values():
+        holders = _by_stretch(used)
+        for tally in idle:
+            for stretch in [*tally.paid.seconds]:
+                _share(tally, stretch, holders.get(stretch, []))
+
+
+def _by_stretch(used: list[Tally]) -> Mapping[Stretch, list[Tally]]:
+    found: dict[Stretch, list[Tally]] = defaultdict(list)
+    for tally in used:
+        for stretch, seconds in tally.paid.seconds.items():
+            if seconds:
+                found[stretch].append(tally)
+    return found
+
+
+def _share(idle: Tally, stretch: Stretch, holders: list[Tally]) -> None:
+    if not holders:
+        return
+    whole = Sum()
+    for tally in holders:
+        whole.take(tally.paid.seconds[stretch])
+    held = whole.exact
+    for mine, name in ((idle.paid.seconds, "seconds"), (idle.paid.estimated, "estimated")):
+        seconds = mine.pop(stretch, None)
+        if seconds is None:
+            continue
+        waited = seconds.exact
+        for tally in holders:
+            theirs: dict[Stretch, Sum] = getattr(tally.idle, name)
+            theirs.setdefault(stretch, Sum()).take(tally.paid.seconds[stretch], waited / held)

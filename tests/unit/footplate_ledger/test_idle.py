@@ -1,0 +1,96 @@
+"""What nobody held is shared out, and nothing of it is lost or made."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from fractions import Fraction
+
+import pytest
+
+from footplate_ledger import idle
+from footplate_ledger.account import Tariff
+from footplate_ledger.bill import IDLE
+from footplate_ledger.tally import Key, Tallies, Tally
+from footplate_ledger.usage import TOLD, Evidence, Owner
+from tests.support.usage_worlds import CPU, DAY, H100, HOUR, SPOT, T0, World, node, pod, world
+
+NOW = T0 + 45 * DAY
+Found = Mapping[tuple[Key, int], Tally]
+
+
+def tallied(made: World, edges: list[int]) -> Found:
+    """By owner, and idle by goods."""
+    found = Tallies(Tariff(made.book), NOW, edges)
+    told = {there.uid: there for there in made.nodes}
+    for uid in {used.node for used in made.pods} | told.keys():
+        on = [used for used in made.pods if used.node == uid]
+        found.add(told.get(uid), on, lambda used: used.owner.uid, lambda goods: (IDLE, goods.profile))
+    return found.found
+
+
+def run(uid: str) -> Owner:
+    return Owner("TrainingRun", "team", f"run-{uid}", uid)
+
+
+def is_idle(key: Key) -> bool:
+    return isinstance(key, tuple)
+
+
+def together(found: Found) -> dict[object, Fraction]:
+    """Seconds of a node by part of time and stretch: held, and idle in whichever way."""
+    sums: dict[object, Fraction] = {}
+    for (_, at), tally in found.items():
+        for held in (tally.paid, tally.idle):
+            for stretch, seconds in held.seconds.items():
+                place = at, stretch.goods, stretch.since
+                sums[place] = sums.get(place, Fraction(0)) + seconds.exact
+    return sums
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_all_of_it_is_there_and_nobody_else_has_it(seed: int) -> None:
+    made = world(random.Random(seed))
+    edges = [T0 - DAY, T0 + 5 * DAY, T0 + 20 * DAY, NOW]
+    apart, shared = tallied(made, edges), tallied(made, edges)
+    idle.share(shared, is_idle)
+    assert together(shared) == together(apart)
+    held = {
+        (at, stretch.goods, stretch.since)
+        for (key, at), tally in shared.items()
+        for stretch, seconds in tally.paid.seconds.items()
+        if seconds and not is_idle(key)
+    }
+    for (key, at), tally in shared.items():
+        if is_idle(key):
+            assert not {(at, left.goods, left.since) for left in tally.paid.seconds} & held
+            assert not tally.idle.seconds
+
+
+def test_it_goes_by_how_much_each_held_and_only_to_whom_held_such_a_node() -> None:
+    over = Evidence(TOLD, T0 + HOUR)
+    nodes = [
+        node("n1", end=over),
+        node("n2", end=over),
+        node("n3", goods=SPOT, end=over),
+        node("n4", goods=CPU, end=over),
+    ]
+    pods = [
+        pod("p1", owner=run("a"), devices=4),
+        pod("p2", owner=run("b"), node="n2", devices=2),
+        pod("p3", owner=run("c"), node="n3", goods=SPOT),
+    ]
+    found = tallied(World(nodes, pods, []), [T0, T0 + HOUR])
+    idle.share(found, is_idle)
+    shares = {
+        key: {stretch.goods: seconds.exact / HOUR for stretch, seconds in tally.idle.seconds.items()}
+        for (key, _), tally in found.items()
+        if not is_idle(key)
+    }
+    assert shares == {
+        "a": {H100: Fraction(5, 6)},
+        "b": {H100: Fraction(5, 12)},
+        "c": {},
+    }
+    left = {key: [stretch.goods for stretch in tally.paid.seconds] for (key, _), tally in found.items()}
+    assert left[IDLE, "local-cpu"] == [CPU] and left[IDLE, "h100"] == []
