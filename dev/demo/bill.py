@@ -200,7 +200,8 @@ def compare(bill: Bill, status: Mapping[str, Any]) -> None:
     for attempt in told["attempts"]:
         show(f"attempt {attempt['attempt']}: {attempt['dollars']:.4f} dollars, {_seconds(attempt)}")
     for row in bill.team.get("/v1/costs?groupBy=label:team")["rows"]:
-        show(f"team {row['group']['label:team'] or '(none)'}: {row['dollars'] or 0:.4f} dollars")
+        amount = "nobody knows how many" if row["dollars"] is None else f"{row['dollars']:.4f}"
+        show(f"team {row['group']['label:team'] or '(none)'}: {amount} dollars")
     bill.kubectl("get", "trun", bill.run)
     own = by_kubernetes(bill, told)
     _same("kubectl get trun", status["cost"]["dollars"], "REST", told["total"]["dollars"])

@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import Header, Query
+from pydantic import Field
 
 from footplate_api.runs.idempotency import HEADER
+from footplate_api.schemas import Asked
 
-DryRun = Annotated[
-    bool, Query(alias="dryRun", description="only ask what would come of it: nothing is created")
-]
+
+class HowToCreate(Asked):
+    """Whether anything is created; whoever misspells the name did not mean that it is."""
+
+    dry_run: bool = Field(False, description="only ask what would come of it: nothing is created")
+
+
+Creating = Annotated[HowToCreate, Query()]
 
 
 def idempotency_key(description: str) -> Any:

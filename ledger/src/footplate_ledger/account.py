@@ -107,7 +107,7 @@ def _of_rest(pod: PodUsage, line: Line, series: Series) -> Account:
     """What the rest of the node consumed in the part of it that the pod had."""
     rest = pod.site.rest
     if rest is None:
-        return Account(consumption=Consumption(devices_only=True))
+        return Account(consumption=Consumption(devices_only=not _is_free(pod)))
     return _consumed(pod, Consumption(rest * line.node_seconds), line.span, series)
 
 

@@ -217,7 +217,13 @@ def _rating(site: Site) -> Rating:
 
 
 def price(name: str, created: str, spec: PriceEntrySpec) -> Entry:
-    """An entry of the book; `created` is when Kubernetes took the object. ValueError for a bad time."""
+    """An entry of the book; `created` is when Kubernetes took the object.
+
+    ValueError for a bad time, and for one that could never be told.
+    """
+    for told in (created, spec.effective_from, spec.effective_to):
+        if told is not None:
+            written(moment(told))
     return Entry(
         id=name,
         goods=Goods(spec.profile, spec.capacity, spec.region),

@@ -245,7 +245,7 @@ class Tallies:
         if free and self._rates(stretch) is None:
             return
         if pod.site.rest is None:
-            tally.devices_only = True
+            tally.devices_only = tally.devices_only or not free
             return
         rest, timeline = self._of_site(pod.site)
         energy = seconds * rest.numerator, share.denominator * rest.denominator

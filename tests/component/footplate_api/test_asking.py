@@ -280,6 +280,13 @@ async def test_a_dry_run_is_refused_as_the_run_would_be(api: Api) -> None:
     assert [error["field"] for error in answer.json()["errors"]] == ["query.dryRun"]
 
 
+async def test_who_misspells_a_dry_run_creates_nothing(api: Api) -> None:
+    for name in ("dryrun", "dry_run"):
+        answer = await api.client.post(RUNS, json=ASKED, params={name: "true"})
+        assert [error["field"] for error in answer.json()["errors"]] == [f"query.{name}"]
+    assert (await api.client.post(RUNS, json=ASKED)).status_code == 201
+
+
 # -- what one has already --------------------------------------------------------------
 
 

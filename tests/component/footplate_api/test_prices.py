@@ -125,6 +125,22 @@ async def test_a_dry_run_creates_nothing(priced: Api) -> None:
     assert (await priced.client.get("/v1/audit")).json()["items"] == []
 
 
+async def test_who_misspells_a_dry_run_enters_nothing(priced: Api) -> None:
+    for name in ("dryrun", "dry_run"):
+        answer = await priced.client.post(PRICES, params={name: "true"}, json=ASKED)
+        assert answer.status_code == 422
+        assert [wrong["field"] for wrong in answer.json()["errors"]] == [f"query.{name}"]
+    assert not entries(priced)
+
+
+async def test_a_correction_is_of_the_nodes_of_what_it_supersedes(priced: Api) -> None:
+    spot = (await asked(priced, capacity="spot", region="eu-1")).json()
+    right = (await asked(priced, supersedes=spot["id"], dollarsPerNodeHour=9)).json()
+    assert (right["capacity"], right["region"]) == ("spot", "eu-1")
+    bought = (await asked(priced, supersedes=right["id"], capacity="reserved", region="")).json()
+    assert (bought["capacity"], bought["region"]) == ("reserved", "")
+
+
 async def test_who_asks_twice_under_a_key_enters_one_price(priced: Api) -> None:
     key = {"Idempotency-Key": "one"}
     assert isinstance(priced.cluster, Losing)

@@ -55,7 +55,7 @@ def estimated(
         pytest.param({**CPU, "price": {"dollarsPerNodeHour": 0.1}}, 3, ("0.3", None, None), id="decimal"),
         pytest.param({**CPU, "price": {"dollarsPerNodeHour": 0}}, 3, ("0", None, None), id="free"),
         pytest.param(
-            {**CPU, "price": {"dollarsPerNodeHour": 1e9}}, 4096, ("4096000000000", None, None), id="large"
+            {**CPU, "price": {"dollarsPerNodeHour": 1e6}}, 4096, ("4096000000", None, None), id="large"
         ),
         pytest.param({**H100, "energy": {}}, 2, (None, "13.44", "6.384"), id="usual-effectiveness"),
         pytest.param(H100, 2, (None, "11.2", "5.32"), id="no-cooling-is-stated"),

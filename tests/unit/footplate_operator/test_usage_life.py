@@ -10,6 +10,7 @@ import pytest
 from footplate_contracts.v1alpha1.status import CostStatus, TimeStatus
 from footplate_contracts.v1alpha1.usagerecord import PodUsage, UsageRecordSpec
 from footplate_ledger.records import moment
+from footplate_ledger.time import second
 from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.throttle import StatusChange
@@ -98,6 +99,17 @@ async def test_another_operator_goes_on_where_the_last_one_was() -> None:
     after = sum(devices(world.status).values())
     assert after - before == pytest.approx(240, abs=20)
     assert len({pod.name for pod in recorded(world)}) == len(recorded(world)) == 3
+
+
+async def test_operators_that_are_started_again_and_again_note_that_pods_go_on() -> None:
+    """None of them leads for the minute after which that is noted again."""
+    world = await trains()
+    for _ in range(5):
+        await world.live(45)
+        world.start_operator()
+    await world.live(15)
+    seen = [moment(pod.seen or "") for pod in recorded(world)]
+    assert second(world.clock()) - min(seen) <= 90
 
 
 async def test_without_its_records_a_run_says_what_it_said_last() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response, status
 
 from footplate_api import bodies, conditional
-from footplate_api.asking import DryRun, idempotency_key
+from footplate_api.asking import Creating, idempotency_key
 from footplate_api.conditional import IfNoneMatch
 from footplate_api.edge import Contextual, Pricing, Reading, RunBody
 from footplate_api.errors import (
@@ -51,10 +51,10 @@ async def _create(
     authorization: Authorizing,
     writer: Writing,
     tariffs: Pricing,
+    how: Creating,
     key: IdempotencyKey = None,
-    dry_run: DryRun = False,
 ) -> Response:
-    if dry_run:
+    if how.dry_run:
         preview = await service.preview(
             context.cluster, authorization, writer.caller, writer.signed(manifest), tariffs, context.now()
         )

@@ -30,17 +30,22 @@ _USER: Final = 253  # characters of createdBy
 _DIGEST: Final = 16
 
 
-def entry(asked: PriceSubmission, now: datetime) -> Entry:
-    """What is asked for, as the ledger reckons with it; raises Invalid where it would hold at no time."""
+def entry(asked: PriceSubmission, now: datetime, book: Sequence[Entry]) -> Entry:
+    """What is asked for, as the ledger reckons with it; raises Invalid where it would hold at no time.
+
+    A correction that does not say for which nodes it is, is for those of the entry that it supersedes.
+    """
     begins = second(asked.effective_from or now)
     ends = FOREVER if asked.effective_to is None else second(asked.effective_to)
     if ends <= begins:
         raise Invalid.field(
             "body.effectiveTo", written(ends), f"must be later than effectiveFrom, {written(begins)}"
         )
+    like = next((known.goods for known in book if known.id == asked.supersedes), Goods(asked.profile))
+    capacity = like.capacity if asked.capacity is None else asked.capacity
     return Entry(
         id="",
-        goods=Goods(asked.profile, asked.capacity, asked.region),
+        goods=Goods(asked.profile, capacity, like.region if asked.region is None else asked.region),
         rate=Rate.dollars_per_hour(str(asked.dollars_per_node_hour)),
         effective_from=begins,
         effective_to=ends,
@@ -91,9 +96,9 @@ def manifest(asked: PriceSubmission, made: Entry, username: str, key: str | None
     """The object to create; under a `key` with a name that the next attempt has, too."""
     spec: dict[str, Any] = {
         "profile": asked.profile,
-        "capacity": asked.capacity.value,
+        "capacity": made.goods.capacity.value,
         "provider": asked.provider,
-        "region": asked.region,
+        "region": made.goods.region,
         "dollarsPerNodeHour": float(asked.dollars_per_node_hour),
         "effectiveFrom": written(made.effective_from),
         "source": asked.source,

@@ -77,7 +77,6 @@ class _Row:
 
 
 async def _checked(cluster: Cluster, database: Database, asked: PriceSubmission, now: datetime) -> Entry:
-    made = entering.entry(asked, now)
     if await cluster.get_profile(asked.profile) is None:
         raise Invalid.field("body.profile", asked.profile, "must be the name of a ComputeProfile")
     async with database.read() as session:
@@ -85,6 +84,7 @@ async def _checked(cluster: Cluster, database: Database, asked: PriceSubmission,
     book = await asyncio.to_thread(record.entries_of, rows)
     if asked.supersedes is not None and asked.supersedes not in {known.id for known in book}:
         book += await _unseen(cluster, asked.supersedes)
+    made = entering.entry(asked, now, book)
     await asyncio.to_thread(entering.check, made, book)
     return made
 

@@ -40,9 +40,6 @@ def price_row(manifest: Manifest) -> dict[str, Any]:
             "supersedes": entry.supersedes or "",
         }
         _check(row)
-        for moment in (entry.effective_from, entry.created_at, row["effective_to"]):
-            if moment is not None:
-                records.written(moment)  # raises for what could never be told
     except (KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"PriceEntry {about['name']!r} cannot be read: {error}") from error
     return row

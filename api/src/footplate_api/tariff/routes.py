@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from footplate_api import bodies
-from footplate_api.asking import DryRun, idempotency_key
+from footplate_api.asking import Creating, idempotency_key
 from footplate_api.edge import Contextual, Pricing, Reading
 from footplate_api.errors import (
     ClusterRefused,
@@ -50,14 +50,14 @@ async def _enter(
     asked: Annotated[PriceSubmission, Depends(_submitted)],
     context: Contextual,
     writer: Writing,
+    how: Creating,
     key: IdempotencyKey = None,
-    dry_run: DryRun = False,
 ) -> Response:
-    if dry_run:
+    if how.dry_run:
         made = await prices.preview(writer, context.cluster, context.database, asked, context.now())
     else:
         made = await prices.enter(writer, context.cluster, context.database, asked, key, context.now)
-    answered = status.HTTP_200_OK if dry_run else status.HTTP_201_CREATED
+    answered = status.HTTP_200_OK if how.dry_run else status.HTTP_201_CREATED
     return Response(made.model_dump_json(by_alias=True), answered, media_type="application/json")
 
 

@@ -44,10 +44,14 @@ class PriceSubmission(Schema):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     profile: Name = Field(description="ComputeProfile of the nodes")
-    capacity: Capacity = Field(Capacity.ON_DEMAND, description="how they are bought")
+    capacity: Capacity | None = Field(
+        None, description="how they are bought; default: as the entry says that is superseded, else onDemand"
+    )
     provider: _Short = Field("", description="for people, such as aws")
-    region: _Short = Field(
-        "", description="topology.kubernetes.io/region; empty: those that have no entry of their own"
+    region: _Short | None = Field(
+        None,
+        description="topology.kubernetes.io/region; empty: those that have no entry of their own; default: as"
+        " the entry says that is superseded, else empty",
     )
     dollars_per_node_hour: Annotated[Decimal, Field(ge=0, le=1_000_000, decimal_places=9)] = Field(
         description="of one node for one hour; at most nine decimal places"

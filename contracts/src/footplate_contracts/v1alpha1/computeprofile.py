@@ -12,6 +12,7 @@ from footplate_contracts.rules import Refusal, Rule, refuse
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, StringMap, Time
 
 Amount = Annotated[float, Field(ge=0.0, le=1e9)]
+Dollars = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 class PeakTflops(Part):
@@ -65,7 +66,7 @@ class Capacity(StrEnum):
 class Price(Part):
     """Dollars of one node."""
 
-    dollars_per_node_hour: Amount = Field(description="dollars of one node for one hour")
+    dollars_per_node_hour: Dollars = Field(description="dollars of one node for one hour")
     capacity: Capacity = Capacity.ON_DEMAND
     effective_from: Time | None = Field(
         None, description="since when this is the price; default: since it was stated"

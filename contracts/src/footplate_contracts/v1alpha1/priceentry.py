@@ -11,12 +11,11 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule
-from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_contracts.v1alpha1.computeprofile import Capacity, Dollars
 from footplate_contracts.v1alpha1.types import Name, Part, Time
 
 OF_A_PROFILE: Final = "ComputeProfile "
 """How the source of an entry begins that the operator makes of a profile's price, and no other entry's."""
-Dollars = Annotated[float, Field(ge=0.0, le=1e6)]
 
 
 class PriceEntrySpec(Part):

@@ -98,9 +98,8 @@ class UsageKeeper:
 
     def adopt(self, owner: Owner) -> Kept:
         """Look after an owner about whom nobody decides."""
-        kept = self._keep(owner)
-        kept.followed = False
-        return kept
+        self._keep(owner).followed = False
+        return self.kept[owner.uid]
 
     def adopt_strays(self) -> None:
         """All owners that are there have been told of: others have gone, and their pods may be there."""
@@ -213,7 +212,8 @@ class UsageKeeper:
                 missing = 0
             except NotFound:
                 missing += 1
-                kept.loaded = missing > _GAP
+                if missing > _GAP:
+                    kept.has_read_all()
             number += 1
         await self.nodes.load({pod.node for pod in kept.records.pods.values()})
 

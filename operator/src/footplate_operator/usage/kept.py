@@ -64,6 +64,11 @@ class Kept:
         known = self.records.pods
         self.heard = {uid: pod for uid, pod in self.heard.items() if uid not in known and pod.node}
 
+    def has_read_all(self) -> None:
+        """Of all records; that pods go on was written when they say, and not when this leader began."""
+        self.loaded = True
+        self.wrote = min([self.wrote, *(pod.end.until for pod in self.records.open())])
+
     def measure(self, measured: Mapping[str, Measured]) -> None:
         """Take sums that have grown, by uid of the pod."""
         for uid, sums in measured.items():

@@ -254,7 +254,7 @@ class NodeKeeper:
             return
         entry: Json = spec["nodes"][uid]
         kept = self._kept.setdefault(uid, _Kept(written, str(entry.get("provider", ""))))
-        kept.loaded, kept.wanted, kept.wrote = True, True, self._second()
+        kept.loaded, kept.wanted, kept.wrote = True, True, written.end.until
         kept.entry, kept.told = entry, _lasting(written)
         if written.goods.profile:
             kept.usage = replace(kept.usage, goods=written.goods)
