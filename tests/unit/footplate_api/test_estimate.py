@@ -65,6 +65,9 @@ def estimated(
         ),
         pytest.param({**CPU, "energy": GRID}, 2, (None, None, None), id="no-device"),
         pytest.param(
+            {**CPU, "energy": {**GRID, "nodeWatts": 1000}}, 2, (None, "2.2", "0.1232"), id="nodes-without-one"
+        ),
+        pytest.param(
             {"price": {"dollarsPerNodeHour": "x"}, "gpu": 8}, 2, (None, None, None), id="another-form"
         ),
         pytest.param({**H100, "energy": GRID}, None, (None, None, None), id="nodes-unknown"),

@@ -19,7 +19,7 @@ from footplate_ledger.carbon import Place, Rank, known
 from footplate_ledger.energy import rated
 from footplate_ledger.prices import Entry
 from footplate_ledger.records import exact, site_of
-from footplate_ledger.units import HOUR, Money, Rate, Seconds
+from footplate_ledger.units import HOUR, Energy, Money, Rate, Seconds
 from footplate_ledger.usage import Goods
 
 _DIGITS: Final = 6  # decimal places
@@ -33,7 +33,7 @@ class Hourly:
     """Per hour of all nodes, spares included; None is unknown."""
 
     dollars: Decimal | None = None
-    kilowatt_hours: Decimal | None = None  # of the devices at their rated power, with cooling (PUE)
+    kilowatt_hours: Decimal | None = None  # at rated power, with cooling (PUE)
     carbon_kilograms: Decimal | None = None
     devices_only: bool | None = None  # whether the rest of the nodes is not in the energy
     carbon_rank: Rank | None = None
@@ -70,11 +70,15 @@ def hourly(
     rate = _rate(name, region, profile, tariff, now)
     dollars = None if rate is None else _plain((rate * _AN_HOUR * count).shown(_DIGITS))
     site, gpu = site_of(profile, provider, region), profile.gpu
-    if site.device is None or gpu is None:
+    drawn = [(count, site.rest), (0 if gpu is None else gpu.count * count, site.device)]
+    parts = [
+        rated(number, _AN_HOUR, watts, site.effectiveness)
+        for number, watts in drawn
+        if number and watts is not None
+    ]
+    if not parts:
         return Hourly(dollars)
-    energy = rated(gpu.count * count, _AN_HOUR, site.device, site.effectiveness)
-    if site.rest is not None:
-        energy = energy + rated(count, _AN_HOUR, site.rest, site.effectiveness)
+    energy = sum(parts, Energy())
     found = known(Place(site.grams, site.zone, provider, region), tariff.series, now)
     return Hourly(
         dollars,
