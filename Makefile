@@ -49,7 +49,7 @@ unit: .venv/ready ## pure tests, in seconds, without sockets
 simulation: .venv/ready ## faults and histories of whole clusters, in one process and virtual time
 	@$(PYTEST) tests/simulation -q --numprocesses 2 --dist worksteal
 
-# Half of their time these wait for processes to start and for disks: three at a time keep two cores busy.
+# A third of their time these wait for others: three at a time keep two cores busy.
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
 	@$(SUITE) tests/component -q -m 'not long' --numprocesses 3 --dist worksteal
 

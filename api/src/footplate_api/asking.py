@@ -11,13 +11,13 @@ from footplate_api.runs.idempotency import HEADER
 from footplate_api.schemas import Asked
 
 
-class HowToCreate(Asked):
+class CreateOptions(Asked):
     """Whether anything is created; whoever misspells the name did not mean that it is."""
 
     dry_run: bool = Field(False, description="only ask what would come of it: nothing is created")
 
 
-Creating = Annotated[HowToCreate, Query()]
+Creating = Annotated[CreateOptions, Query()]
 
 
 def idempotency_key(description: str) -> Any:

@@ -1,7 +1,7 @@
 """Brings the database to the newest schema at start-up, one process at a time.
 
 `python -m footplate_api.migrate --scripts FOLDER` does so to FOOTPLATE_DATABASE_URL, for a parent that reads
-from stdout what becomes of it (`Said`, a line each), and that it does not outlive.
+from stdout what becomes of it (`MigrationReport`, a line each), and that it does not outlive.
 
 Two replicas may start together, and a roll-out runs old code beside new: so the
 whole upgrade is one transaction under one lock, and a release only *expands*
@@ -34,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from footplate_api.database import Database, unavailable
 from footplate_api.errors import DatabaseUnavailable
-from footplate_api.revisions import DATABASE_URL, Said, scripts
+from footplate_api.revisions import DATABASE_URL, MigrationReport, scripts
 from footplate_contracts import logs
 
 log = logging.getLogger(__name__)
@@ -115,20 +115,20 @@ def main(argv: list[str] | None = None) -> int:
 async def _main(url: str, folder: Path) -> int:
     database = Database(url)
     try:
-        await upgrade(database, scripts=folder, begun=lambda: _say(Said(begun=True)))
+        await upgrade(database, scripts=folder, begun=lambda: _say(MigrationReport(begun=True)))
     except DatabaseUnavailable as error:
-        _say(Said(unavailable=str(error.__cause__ or error)))
+        _say(MigrationReport(unavailable=str(error.__cause__ or error)))
         return 1
     except Exception as error:  # the edge of the process: whatever it is, its parent has to know
         log.exception("the migration failed")
-        _say(Said(failed=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"))
+        _say(MigrationReport(failed=f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"))
         return 1
     finally:
         await database.close()
     return 0
 
 
-def _say(what: Said) -> None:
+def _say(what: MigrationReport) -> None:
     print(what.model_dump_json(exclude_defaults=True), flush=True)
 
 

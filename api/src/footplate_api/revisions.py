@@ -18,7 +18,7 @@ from footplate_api.database import Database
 DATABASE_URL: Final = "FOOTPLATE_DATABASE_URL"
 
 
-class Said(BaseModel):
+class MigrationReport(BaseModel):
     """What the process that migrates (`footplate_api.migrate`) tells its parent, a line each."""
 
     begun: bool = False  # the database has answered

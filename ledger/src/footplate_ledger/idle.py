@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 
 from footplate_ledger.exact import Sum
 from footplate_ledger.tally import Key, Stretch, Tally
@@ -43,11 +44,7 @@ def _share(idle: Tally, stretch: Stretch, holders: list[Tally]) -> None:
     for tally in holders:
         whole.take(tally.paid.seconds[stretch])
     held = whole.exact
-    for mine, name in ((idle.paid.seconds, "seconds"), (idle.paid.estimated, "estimated")):
-        seconds = mine.pop(stretch, None)
-        if seconds is None:
-            continue
-        waited = seconds.exact
-        for tally in holders:
-            theirs: dict[Stretch, Sum] = getattr(tally.idle, name)
-            theirs.setdefault(stretch, Sum()).take(tally.paid.seconds[stretch], waited / held)
+    for sums in (attrgetter("seconds"), attrgetter("estimated")):
+        waited = sums(idle.paid).pop(stretch, Sum()).exact
+        for tally in holders if waited else ():
+            sums(tally.idle).setdefault(stretch, Sum()).take(tally.paid.seconds[stretch], waited / held)

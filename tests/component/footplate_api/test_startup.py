@@ -109,6 +109,16 @@ async def test_a_migration_that_fails_ends_the_start_and_leaves_nothing(
                 await session.execute(text("SELECT * FROM slow"))
 
 
+async def test_a_migration_whose_process_is_killed_ends_the_start(empty_url: str, tmp_path: Path) -> None:
+    killed = slow_migrations(tmp_path, end="__import__('os').kill(__import__('os').getpid(), 9)")
+    (tmp_path / "enough").touch()
+    async with starting(empty_url, FakeCluster(), killed) as api:
+        await asyncio.wait_for(api.context.startup.over(), 30)
+        assert "ended with exit code -9; it is as it was" in str(api.context.startup.failure)
+    async with starting(empty_url, FakeCluster()) as api:
+        await ready(api)
+
+
 async def test_a_process_that_is_ended_in_mid_migration_leaves_nothing(
     empty_url: str, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ from footplate_api import revisions
 from footplate_api.database import Database
 from footplate_api.errors import DatabaseUnavailable, MigrationFailed
 from footplate_api.pipelines.labelling import Labelling
-from footplate_api.revisions import Said
+from footplate_api.revisions import MigrationReport
 from footplate_api.startup import Stage, Startup
 from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
@@ -78,10 +78,10 @@ async def _upgrade(database: Database, scripts: Path, startup: Startup) -> None:
         stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdout is not None
-    last = Said()
+    last = MigrationReport()
     try:
         async for line in child.stdout:
-            last = Said.model_validate_json(line)
+            last = MigrationReport.model_validate_json(line)
             if last.begun:
                 startup.enter(Stage.MIGRATING)
         code = await child.wait()

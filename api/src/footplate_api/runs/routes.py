@@ -51,10 +51,10 @@ async def _create(
     authorization: Authorizing,
     writer: Writing,
     tariffs: Pricing,
-    how: Creating,
+    options: Creating,
     key: IdempotencyKey = None,
 ) -> Response:
-    if how.dry_run:
+    if options.dry_run:
         preview = await service.preview(
             context.cluster, authorization, writer.caller, writer.signed(manifest), tariffs, context.now()
         )

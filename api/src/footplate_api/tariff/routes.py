@@ -50,14 +50,14 @@ async def _enter(
     asked: Annotated[PriceSubmission, Depends(_submitted)],
     context: Contextual,
     writer: Writing,
-    how: Creating,
+    options: Creating,
     key: IdempotencyKey = None,
 ) -> Response:
-    if how.dry_run:
+    if options.dry_run:
         made = await prices.preview(writer, context.cluster, context.database, asked, context.now())
     else:
         made = await prices.enter(writer, context.cluster, context.database, asked, key, context.now)
-    answered = status.HTTP_200_OK if how.dry_run else status.HTTP_201_CREATED
+    answered = status.HTTP_200_OK if options.dry_run else status.HTTP_201_CREATED
     return Response(made.model_dump_json(by_alias=True), answered, media_type="application/json")
 
 
