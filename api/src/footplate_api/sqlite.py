@@ -27,6 +27,19 @@ class _Compiler(SQLiteCompiler):
         return text
 
 
+class _Connection(sqlite3.Connection):
+    """One that gives its locks back when it is closed.
+
+    SQLite ends a transaction only once the last of its statements is gone, too. Of a task that was cancelled
+    a traceback may hold one until cycles are collected, and every other writer would wait for that.
+    """
+
+    def close(self) -> None:
+        """End the transaction that is open, and close."""
+        self.rollback()
+        super().close()
+
+
 def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
     """For readers and for writers; raises ValueError for a file that cannot be."""
     if not url.database:
@@ -41,7 +54,7 @@ def _engine(url: URL, connections: int, begin: str) -> AsyncEngine:
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
-        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "factory": _Connection},
     )
     engine.dialect.statement_compiler = _Compiler
     _tame(engine.sync_engine, begin)
