@@ -1,8 +1,8 @@
 """The price book: entries that are never changed, and what was in force when; pure.
 
 An entry holds from `effective_from` to `effective_to`, or until a later one begins. A correction names
-the entry that it supersedes, which from then on never was. An entry of no region holds in each region in
-which none of its own is in force.
+the entry of its profile that it supersedes, which from then on never was. An entry of no region holds in
+each region in which none of its own is in force.
 
 A month that is over is closed: what is said of it rests on the entries that were there when it ended.
 Later ones change the amounts through adjustments with their own date (`ledger.adjustments`), never the month.
@@ -46,15 +46,11 @@ class Book:
     entries: Sequence[Entry]
     _by_goods: dict[Goods, list[Entry]] = field(init=False, repr=False, compare=False)
     _written: dict[Goods, list[Entry]] = field(init=False, repr=False, compare=False)
-    _superseded: dict[str, int] = field(init=False, repr=False, compare=False)  # id -> since when
+    _corrections: dict[str, Entry] = field(init=False, repr=False, compare=False)
     _cuts: dict[Goods, list[int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        superseded: dict[str, int] = {}
-        for entry in self.entries:
-            if entry.supersedes:
-                since = superseded.get(entry.supersedes, FOREVER)
-                superseded[entry.supersedes] = min(since, entry.created_at)
+        superseded = corrections(self.entries)
         by_goods: dict[Goods, list[Entry]] = {}
         written: dict[Goods, list[Entry]] = {}
         # Of two that begin in the same second the one that was written later holds.
@@ -70,7 +66,7 @@ class Book:
         }
         object.__setattr__(self, "_by_goods", by_goods)
         object.__setattr__(self, "_written", written)
-        object.__setattr__(self, "_superseded", superseded)
+        object.__setattr__(self, "_corrections", superseded)
         object.__setattr__(self, "_cuts", cuts)
 
     def rate(self, goods: Goods, moment: int) -> Rate | None:
@@ -88,13 +84,17 @@ class Book:
                     return entry
         return None
 
+    def corrected_by(self, name: str) -> Entry | None:
+        """The entry by which that of this name never was; None: it stands."""
+        return self._corrections.get(name)
+
     def said(self, goods: Goods, moment: int, closed: int) -> list[tuple[int, Rate | None]]:
         """What the book said of the second `moment` in the second `closed`, and whatever else it said later.
 
         Each with the second from which on it said that; the first is `closed` itself.
         """
         found = list(self._candidates(goods, moment, closed))
-        ended = [self._superseded.get(entry.id, _NEVER) for entry in found]
+        ended = [self._ended(entry) for entry in found]
         changes = {entry.created_at for entry in found} | set(ended)
         waiting = sorted(range(len(found)), key=lambda place: -found[place].created_at)
         best: list[int] = []  # a heap of the places of those that were written
@@ -121,13 +121,41 @@ class Book:
                 entry = entries[at]
                 if moment < entry.effective_to:
                     yield entry
-                    if entry.created_at <= closed and entry.id not in self._superseded:
+                    if entry.created_at <= closed and entry.id not in self._corrections:
                         return
+
+    def _ended(self, entry: Entry) -> int:
+        by = self.corrected_by(entry.id)
+        return _NEVER if by is None else by.created_at
 
     def priced(self, goods: Goods, span: Span) -> Iterable[tuple[Span, Rate | None]]:
         """The parts of `span` in each of which one price holds."""
         cuts = [cut for wanted in candidates(goods) for cut in self._cuts.get(wanted, ())]
         return ((part, self.rate(goods, part.start)) for part in span.cut(cuts))
+
+
+def corrections(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Id -> the first entry that superseded it, for each that never was.
+
+    Kubernetes cannot compare an object with another one, so it takes an entry that supersedes what is not
+    there, one of another profile, or one that was written later. None of these ends anything.
+
+    >>> h100, a100 = Goods("h100"), Goods("a100")
+    >>> wrong = Entry("e1", h100, Rate.dollars_per_hour(10), 0, created_at=1)
+    >>> right = Entry("e2", h100, Rate.dollars_per_hour(12), 0, created_at=2, supersedes="e1")
+    >>> other = Entry("e3", a100, Rate.dollars_per_hour(3), 0, created_at=3, supersedes="e2")
+    >>> {id: by.id for id, by in corrections([wrong, right, other]).items()}
+    {'e1': 'e2'}
+    """
+    known = {entry.id: entry for entry in entries}
+    found: dict[str, Entry] = {}
+    later = (entry for entry in known.values() if entry.supersedes)
+    for entry in sorted(later, key=lambda entry: (entry.created_at, entry.id)):
+        wrong = known.get(entry.supersedes or "")
+        if wrong is None or wrong.goods.profile != entry.goods.profile or wrong.created_at > entry.created_at:
+            continue
+        found.setdefault(wrong.id, entry)
+    return found
 
 
 def candidates(goods: Goods) -> list[Goods]:

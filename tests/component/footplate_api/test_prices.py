@@ -17,6 +17,7 @@ from footplate_api.tariff.schemas import PriceQuery
 from footplate_api.tariff.service import Tariffs
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from footplate_ledger.records import written
+from footplate_ledger.units import Rate
 from footplate_ledger.usage import Goods
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
@@ -230,19 +231,18 @@ async def test_the_book_is_filtered_by_profile_and_by_what_is_in_force(priced: A
     assert {entry["id"] for entry in await book(priced, **at)} == {"b", "spot"}
 
 
-async def test_an_entry_that_one_of_another_profile_superseded_is_in_force_nowhere(priced: Api) -> None:
+async def test_an_entry_of_another_profile_ends_none(priced: Api) -> None:
     """As kubectl may enter it: book, profiles and ledger say the same of it."""
     database = priced.context.database
     await enter(database, "of-h100", price(10))
     await enter(database, "of-a100", price(20, goods=Goods("a100"), supersedes="of-h100"))
-    [known] = await book(priced, profile="h100")
-    assert (known["id"], known["supersededBy"]) == ("of-h100", "of-a100")
-    assert await book(priced, profile="h100", at=written(T0)) == []
-    assert [known["id"] for known in await book(priced, at=written(T0))] == ["of-a100"]
-    assert (await priced.client.get("/v1/profiles/h100")).json()["prices"] == []
+    [known] = await book(priced, profile="h100", at=written(T0))
+    assert (known["id"], known["supersededBy"]) == ("of-h100", None)
+    assert {known["id"] for known in await book(priced, at=written(T0))} == {"of-h100", "of-a100"}
     listed = (await priced.client.get("/v1/profiles")).json()["items"]
-    assert [profile["prices"] for profile in listed] == [[]]
-    assert (await Tariffs(database).now()).book.rate(H100, T0) is None
+    for profile in (*listed, (await priced.client.get("/v1/profiles/h100")).json()):
+        assert [known["id"] for known in profile["prices"]] == ["of-h100"]
+    assert (await Tariffs(database).now()).book.rate(H100, T0) == Rate.dollars_per_hour(10)
 
 
 async def test_a_large_book_keeps_nobody_waiting(priced: Api) -> None:

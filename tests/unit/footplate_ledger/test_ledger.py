@@ -32,7 +32,7 @@ from footplate_ledger.usage import (
 )
 from tests.support.bills import by_pod, sum_of
 
-H100, SPOT = Goods("h100"), Goods("h100", Capacity.SPOT, "eu-1")
+H100, A100, SPOT = Goods("h100"), Goods("a100"), Goods("h100", Capacity.SPOT, "eu-1")
 RUN = Owner("TrainingRun", "research", "gpt", "u1")
 NOW = 500
 HOURLY = Rate.dollars_per_hour(36)  # a cent a second
@@ -145,6 +145,26 @@ def test_a_correction_takes_the_place_of_what_it_supersedes() -> None:
     said = [(4, None), (5, Rate(Fraction(9))), (90, Rate(Fraction(7)))]
     assert prices.said(H100, 50, 4) == said
     assert prices.said(H100, 50, 89) == [(89, Rate(Fraction(9))), said[-1]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(Entry("e2", A100, Rate(Fraction(7)), 0, created_at=90, supersedes="e1"), id="profile"),
+        pytest.param(Entry("e2", H100, Rate(Fraction(7)), 99, created_at=4, supersedes="e1"), id="earlier"),
+        pytest.param(Entry("e2", H100, Rate(Fraction(7)), 99, created_at=90, supersedes="e3"), id="nothing"),
+    ],
+)
+def test_what_cannot_be_a_correction_ends_nothing(other: Entry) -> None:
+    prices = Book([other, Entry("e1", H100, Rate(Fraction(9)), 0, created_at=5)])
+    assert prices.rate(H100, 50) == Rate(Fraction(9)) and prices.corrected_by("e1") is None
+
+
+def test_of_two_that_supersede_each_other_the_later_one_stands() -> None:
+    first = Entry("e1", H100, Rate(Fraction(9)), 0, created_at=5, supersedes="e2")
+    second = Entry("e2", H100, Rate(Fraction(7)), 0, created_at=6, supersedes="e1")
+    for entries in ([first, second], [second, first]):
+        assert Book(entries).rate(H100, 50) == Rate(Fraction(7))
 
 
 # -- what is known of a pod -------------------------------------------------------------

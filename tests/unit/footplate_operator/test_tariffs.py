@@ -194,7 +194,7 @@ async def test_what_was_written_since_and_concerns_the_past_is_a_correction() ->
     other = entry("other", profile="a100", supersedes="late")
     other["metadata"]["creationTimestamp"] = "2026-01-01T23:00:00Z"
     market.told(other)
-    assert corrected("h100", NOON + 9 * 3600, NOON + 8 * 3600), "its profile has that price no more"
+    assert not corrected("h100", NOON + 9 * 3600, NOON + 8 * 3600), "of another profile it corrects nothing"
 
 
 # -- whom a change wakes ----------------------------------------------------------------

@@ -19,7 +19,7 @@ from footplate_api.labels.derived import ASKED_UNDER
 from footplate_api.tariff.schemas import PriceSubmission
 from footplate_contracts.names import GROUP, REQUESTED_BY_ANNOTATION, VERSION
 from footplate_contracts.v1alpha1.priceentry import OF_A_PROFILE
-from footplate_ledger.prices import FOREVER, Entry
+from footplate_ledger.prices import FOREVER, Entry, corrections
 from footplate_ledger.records import written
 from footplate_ledger.time import second
 from footplate_ledger.units import Rate
@@ -61,7 +61,7 @@ def check(asked: Entry, book: Sequence[Entry]) -> None:
             f"must not begin with {OF_A_PROFILE!r}: that is for what the operator makes of a profile's price"
         )
         raise Invalid.field("body.source", asked.source, said)
-    superseded = {known.supersedes: known.id for known in book if known.supersedes}
+    superseded = corrections(book)
     _check_superseded(asked, book, superseded)
     standing = [known for known in book if known.id not in superseded and known.id != asked.supersedes]
     for known in standing:
@@ -76,7 +76,7 @@ def check(asked: Entry, book: Sequence[Entry]) -> None:
             )
 
 
-def _check_superseded(asked: Entry, book: Sequence[Entry], superseded: Mapping[str, str]) -> None:
+def _check_superseded(asked: Entry, book: Sequence[Entry], superseded: Mapping[str, Entry]) -> None:
     """Raises Invalid where `asked` cannot take the place it asks for; `superseded` says what, and by what."""
     if asked.supersedes is None:
         return
@@ -87,7 +87,7 @@ def _check_superseded(asked: Entry, book: Sequence[Entry], superseded: Mapping[s
     elif wrong.goods.profile != asked.goods.profile:
         said = f"must be an entry of the same profile: that one is of {wrong.goods.profile}"
     elif wrong.id in superseded:
-        said = f"must be an entry that stands: {superseded[wrong.id]} superseded it"
+        said = f"must be an entry that stands: {superseded[wrong.id].id} superseded it"
     if said:
         raise Invalid.field("body.supersedes", asked.supersedes, said)
 

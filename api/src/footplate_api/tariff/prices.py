@@ -66,7 +66,7 @@ async def preview(
     made = await _checked(cluster, database, asked, now)
     manifest = entering.manifest(asked, made, writer.username, None)
     tried = await writer.create_price(manifest, dry_run=True)
-    return _shown(_Row(record.price_row(tried)), {})
+    return _shown(_Row(record.price_row(tried)), None)
 
 
 class _Row:
@@ -118,42 +118,41 @@ async def _note(database: Database, created: Manifest) -> PriceShown:
     row = record.price_row(created)
     async with database.write() as session:
         await repository.add_prices(session, [row])
-        by = await repository.superseded_by(session, row["name"])
-    return _shown(_Row(row), {} if by is None else {row["name"]: by})
+        own = await repository.book(session, row["profile"])
+    by = (await asyncio.to_thread(book_of, own)).corrected_by(row["name"])
+    return _shown(_Row(row), by)
 
 
 async def list_prices(session: ReadSession, query: PriceQuery) -> PriceList:
     """The book, or what of it is in force at a time."""
-    rows = await repository.book(session)  # all of it: an entry may supersede that of another profile
+    rows = await repository.book(session, query.profile)
     return await asyncio.to_thread(_list, rows, query)
 
 
 def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
-    only = None if query.at is None else in_force(rows, second(query.at))
-    return PriceList(items=shown(rows, only, query.profile))
+    book = book_of(rows)
+    only = None if query.at is None else in_force(book, second(query.at))
+    return PriceList(items=shown(rows, book, only))
 
 
-def in_force(rows: Sequence[Any], moment: int) -> frozenset[str]:
+def book_of(rows: Sequence[Any]) -> Book:
+    """The book as the ledger reckons with it; of ten thousand rows beside the event loop."""
+    return Book(record.entries_of(rows))
+
+
+def in_force(book: Book, moment: int) -> frozenset[str]:
     """The ids of those by which their goods have their price in a second."""
-    book = Book(record.entries_of(rows))
     goods = {known.goods for known in book.entries}
     found = (book.entry(wanted, moment) for wanted in goods)
     return frozenset(known.id for known in found if known is not None)
 
 
-def shown(
-    rows: Sequence[Any], only: frozenset[str] | None = None, profile: str | None = None
-) -> list[PriceShown]:
-    """Entries of the whole book, of these ids and this profile alone if they are given."""
-    superseded = {row.supersedes: row.name for row in rows if row.supersedes}
-    return [
-        _shown(row, superseded)
-        for row in rows
-        if (only is None or row.name in only) and (profile is None or row.profile == profile)
-    ]
+def shown(rows: Sequence[Any], book: Book, only: frozenset[str] | None = None) -> list[PriceShown]:
+    """The entries in `rows` of `book`, those of these ids alone if they are given."""
+    return [_shown(row, book.corrected_by(row.name)) for row in rows if only is None or row.name in only]
 
 
-def _shown(row: Any, superseded: dict[str, str]) -> PriceShown:
+def _shown(row: Any, by: Entry | None) -> PriceShown:
     return PriceShown(
         id=row.name,
         profile=row.profile,
@@ -167,5 +166,5 @@ def _shown(row: Any, superseded: dict[str, str]) -> PriceShown:
         created_by=row.created_by,
         created_at=written(row.created_at),
         supersedes=row.supersedes or None,
-        superseded_by=superseded.get(row.name),
+        superseded_by=None if by is None else by.id,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from footplate_api.database import ReadSession
 from footplate_api.errors import ProfileNotFound
 from footplate_api.models.tariff import Profile
 from footplate_api.tariff import prices, repository
-from footplate_api.tariff.schemas import CarbonShown, NodesShown, ProfileList, ProfileShown
+from footplate_api.tariff.schemas import CarbonShown, NodesShown, PriceShown, ProfileList, ProfileShown
 from footplate_api.usage import repository as usage
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_ledger.account import Tariff
@@ -34,23 +35,28 @@ async def get_profile(session: ReadSession, name: str, tariff: Tariff, now: int)
     specs = await repository.specs(session, Profile, [name])
     if name not in specs:
         raise ProfileNotFound(f"No ComputeProfile {name!r} was seen.")
-    book = await repository.book(session)
+    book = await repository.book(session, name)
     nodes = await usage.running_nodes(session)
     return (await asyncio.to_thread(_list, specs, book, nodes, tariff, now)).items[0]
 
 
 def _list(
-    specs: Mapping[str, Any], book: Sequence[Any], nodes: Nodes, tariff: Tariff, now: int
+    specs: Mapping[str, Any], rows: Sequence[Any], nodes: Nodes, tariff: Tariff, now: int
 ) -> ProfileList:
+    book = prices.book_of(rows)
     in_force = prices.in_force(book, now)
-    return ProfileList(items=[_shown(*known, book, in_force, nodes, tariff, now) for known in specs.items()])
+    shown: dict[str, list[PriceShown]] = defaultdict(list)
+    for price in prices.shown(rows, book, in_force):
+        shown[price.profile].append(price)
+    return ProfileList(
+        items=[_shown(name, spec, shown[name], nodes, tariff, now) for name, spec in specs.items()]
+    )
 
 
 def _shown(
     name: str,
     spec: Any,
-    book: Sequence[Any],
-    in_force: frozenset[str],
+    in_force: list[PriceShown],
     nodes: Nodes,
     tariff: Tariff,
     now: int,
@@ -66,7 +72,7 @@ def _shown(
         device_watts=None if site.device is None else float(site.device.exact),
         node_watts=None if site.rest is None else float(site.rest.exact),
         power_usage_effectiveness=float(site.effectiveness),
-        prices=prices.shown(book, in_force, name),
+        prices=in_force,
         carbon=[_carbon(Place(site.grams, site.zone, *place), tariff, now) for place in places],
         nodes=[
             NodesShown(capacity=Capacity(capacity), provider=provider, region=region, count=count)

@@ -26,19 +26,12 @@ async def add_prices(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -
         await insert_missing(session, table, tuple(new[0]), [tuple(row.values()) for row in new])
 
 
-async def book(session: ReadSession) -> Sequence[Any]:
-    """All entries, in the order in which they begin."""
+async def book(session: ReadSession, profile: str | None = None) -> Sequence[Any]:
+    """All entries, or those of a profile, in the order in which they begin."""
     statement = select(table_of(BookEntry)).order_by(BookEntry.effective_from, BookEntry.name)
+    if profile is not None:
+        statement = statement.where(BookEntry.profile == profile)
     return (await session.execute(statement)).all()
-
-
-async def superseded_by(session: ReadSession, name: str) -> str | None:
-    """The entry that superseded this one; of several the one that book() has last."""
-    statement = select(BookEntry.name).where(BookEntry.supersedes == name)
-    found: str | None = await session.scalar(
-        statement.order_by(BookEntry.effective_from.desc(), BookEntry.name.desc()).limit(1)
-    )
-    return found
 
 
 async def show(session: WriteSession, model: Shown, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final
 from footplate_contracts.names import FIELD_MANAGER, REQUESTED_BY_ANNOTATION
 from footplate_contracts.v1alpha1.computeprofile import Price
 from footplate_contracts.v1alpha1.priceentry import OF_A_PROFILE, PriceEntrySpec
-from footplate_ledger.prices import FOREVER, Entry
+from footplate_ledger.prices import FOREVER, Entry, corrections
 from footplate_ledger.records import exact, moment, written
 from footplate_ledger.units import Money, Rate
 from footplate_ledger.usage import Goods
@@ -100,7 +100,7 @@ def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
     own = sorted(
         (entry for entry in known if entry.goods.profile == said.profile and _number(entry)), key=_order
     )
-    superseded = {entry.supersedes for entry in own}
+    superseded = corrections(own)
     stands = [entry for entry in own if entry.id not in superseded and now < entry.effective_to]
     count = _number(own[-1]) if own else 0
     if said.price is None:

@@ -144,10 +144,10 @@ class Tariffs:
         if not self._listed:
             return None
         if self._ends is None:
-            superseded = {entry.supersedes for entry in self._entries.values()}
+            book = self.current().book
             self._ends = {}
             for entry in self._entries.values():
-                if entry.id not in superseded:
+                if book.corrected_by(entry.id) is None:
                     profile = entry.goods.profile
                     self._ends[profile] = max(entry.effective_to, self._ends.get(profile, 0))
         return {profile for profile, end in self._ends.items() if at < end}
@@ -157,9 +157,7 @@ class Tariffs:
         if self._written is None:
             self._written = defaultdict(list)
             for entry in self._entries.values():
-                before = self._entries.get(entry.supersedes or "", entry)
-                for concerned in {entry.goods.profile, before.goods.profile}:
-                    self._written[concerned].append((entry.created_at, self._begins(entry)))
+                self._written[entry.goods.profile].append((entry.created_at, self._begins(entry)))
         return any(since <= at and begins < until for at, begins in self._written.get(profile, ()))
 
     async def _list(self, kinds: Sequence[Kind]) -> None:
