@@ -92,6 +92,16 @@ def test_watched_namespaces_narrow_what_policies_deny(name: str) -> None:
     assert where("--set", "operator.watchNamespaces={research,demo}") == [named]
 
 
+def test_watched_namespaces_narrow_whose_usage_nobody_else_writes() -> None:
+    def conditions(*flags: str) -> list[str]:
+        policy = one(rendered(*flags), "ValidatingAdmissionPolicy", "footplate-usage")
+        return [known["expression"] for known in policy["spec"].get("matchConditions", [])]
+
+    assert conditions() == []
+    [found] = conditions("--set", "operator.watchNamespaces={research,demo}")
+    assert found.endswith(".spec.?owner.?namespace.orValue('') in ['research','demo']")
+
+
 @pytest.mark.parametrize("name", ["footplate-operator", "footplate-api"])
 def test_pods_are_restricted(name: str) -> None:
     deployment = one(rendered(), "Deployment", name)

@@ -12,7 +12,7 @@ import yaml
 from cluster.kubernetes.envtest import api_server
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
-from tests.component.contracts.manifests import price_manifest, run_manifest
+from tests.component.contracts.manifests import price_manifest, run_manifest, usage_manifest
 from tests.support.chart import NAMESPACE, rendered
 
 WITHIN_SECONDS = 60.0  # for each: kinds of parameters are looked for every 30 s
@@ -56,6 +56,12 @@ def _await_policies(kubectl: Kubectl) -> None:
         return "is the entry itself" in done.stderr
 
     _await("an entry does not supersede itself", itself_superseded)
+
+    def forged() -> bool:
+        record = json.dumps(usage_manifest("forged"))
+        return kubectl.run("create", "--dry-run=server", "-f", "-", stdin=record).returncode == 0
+
+    _await("nobody but the operator notes usage", lambda: not forged())
 
 
 def _await(what: str, holds: Callable[[], bool]) -> None:

@@ -49,23 +49,24 @@ def run_manifest(changes: Mapping[str, object] | None = None, *, name: str = "go
 
 def profile_manifest(spec: dict[str, Any], *, name: str = "good") -> dict[str, Any]:
     """A whole ComputeProfile."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ComputeProfile",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
+    return _of_the_cluster("ComputeProfile", name, spec)
 
 
 def price_manifest(name: str, **spec: object) -> dict[str, Any]:
     """A whole PriceEntry; None leaves a field out."""
     usual = {"profile": "h100", "dollarsPerNodeHour": 30.5, "effectiveFrom": "2026-01-01T00:00:00Z"}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "PriceEntry",
-        "metadata": {"name": name},
-        "spec": {field: value for field, value in {**usual, **spec}.items() if value is not None},
-    }
+    stated = {field: value for field, value in {**usual, **spec}.items() if value is not None}
+    return _of_the_cluster("PriceEntry", name, stated)
+
+
+def usage_manifest(name: str) -> dict[str, Any]:
+    """A whole UsageRecord, of a run of which no pod has been seen."""
+    owner = {"kind": "TrainingRun", "namespace": "default", "name": "good", "uid": "a-uid"}
+    return _of_the_cluster("UsageRecord", name, {"owner": owner})
+
+
+def _of_the_cluster(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def changed(value: dict[str, Any], changes: Mapping[str, object]) -> dict[str, Any]:

@@ -58,6 +58,13 @@ def entry(kubectl: Kubectl) -> Iterator[str]:
             id="no-time",
         ),
         pytest.param(
+            {"effectiveFrom": "0000-01-01T00:00:00Z"}, "spec.effectiveFrom in body should match", id="year-0"
+        ),
+        pytest.param(
+            {"effectiveFrom": "2026-01-01t00:00:00z"}, "spec.effectiveFrom in body should match", id="small"
+        ),
+        pytest.param({"effectiveFrom": "2026-01-01T00:00:00.5+02:00"}, "", id="of-another-zone"),
+        pytest.param(
             {"effectiveTo": "2026-01-01T00:00:00Z"},
             "spec.effectiveTo: Invalid value: effectiveTo 2026-01-01T00:00:00Z must be later than"
             " effectiveFrom 2026-01-01T00:00:00Z",
