@@ -17,7 +17,9 @@ Uri = Annotated[str, Field(min_length=1, max_length=1024)]
 Label = Annotated[str, Field(min_length=1, max_length=63)]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Text = Annotated[str, Field(max_length=1024)]
-Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time"})]
+# The API server's own date-time knows the year 0 and small letters, which Python does not read.
+_DATE_TIME = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2})$"
+Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time", "pattern": _DATE_TIME})]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Whole = Annotated[int, Field(ge=0, le=1_000_000_000_000_000)]
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
