@@ -11,7 +11,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from footplate_api import bodies, document, edge, openapi, page
-from footplate_api.admission import Admission
+from footplate_api.admission import Admission, AdmissionGate
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
 from footplate_api.checkpoints import routes as checkpoints
@@ -103,6 +103,7 @@ def create_app(context: Context) -> FastAPI:
     authentication = Authentication(
         context.reviewer, context.access.audiences, context.issuers, context.clock
     )
+    app.add_middleware(AdmissionGate)
     app.add_middleware(RateGate, rates=context.access.rates, clock=context.clock)
     app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
     app.add_middleware(Staleness, mirror=context.mirror, now=context.now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -33,10 +34,10 @@ SENDER = of_pod("uid-gpt", "research")
 
 @asynccontextmanager
 async def announcing(
-    port: int, path: str = f"{GPT}/telemetry"
+    port: int, path: str = f"{GPT}/telemetry", tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Both ends of a connection on which a long body is announced, and none of it sent."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
     headers = {"Host": "api", **HEADERS, "Content-Length": ANNOUNCED, **(BEARER if path == RUNS else SENDER)}
     lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     writer.write("\r\n".join([*lines, "", ""]).encode())
@@ -96,8 +97,8 @@ async def test_senders_whose_bodies_do_not_come_leave_room_to_those_behind_them(
         assert (api.admission.large.used, api.admission.small.used) == (0, 0)
 
 
-async def silence(port: int) -> int:
-    async with announcing(port) as (reader, _):
+async def silence(port: int, tls: ssl.SSLContext | None = None) -> int:
+    async with announcing(port, tls=tls) as (reader, _):
         return int((await reader.readline()).split()[1])
 
 
@@ -115,7 +116,8 @@ async def test_four_hundred_silent_senders_hold_a_process_up_no_longer_than_it_w
     empty_url: str, tmp_path: Path
 ) -> None:
     async with fleet.api(tmp_path, empty_url, FOOTPLATE_BODY_SECONDS="2") as process:
-        silent = [asyncio.create_task(silence(process.port)) for _ in range(400)]
+        tls = process.issuer.trusting()
+        silent = [asyncio.create_task(silence(process.port, tls)) for _ in range(400)]
         answered = await fleet.returning(process, 100, partial(fleet.backlog, rows=1000))
         assert set(answered) == {200}
         assert set(await asyncio.gather(*silent)) == {408, 429}

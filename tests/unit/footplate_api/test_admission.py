@@ -6,9 +6,13 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
-from footplate_api.admission import LARGE_BYTES, Admission, Lane
+from footplate_api.admission import LARGE_BYTES, Admission, AdmissionGate, Lane
 from footplate_api.errors import TooBusy
+from footplate_api.turns import Turns
+
+RUN = "/v1/namespaces/research/runs/gpt"
 
 
 async def settled() -> None:
@@ -100,3 +104,33 @@ def test_long_bodies_and_those_of_unknown_length_have_a_lane_of_their_own() -> N
     assert admission.lane(LARGE_BYTES) is admission.small
     assert admission.lane(LARGE_BYTES + 1) is admission.large
     assert admission.lane(None) is admission.large
+
+
+async def unused(message: Message | None = None) -> Message:
+    raise AssertionError("nobody reads or answers here")
+
+
+async def test_short_batches_wait_before_the_router_and_nothing_else_does() -> None:
+    inside: list[str] = []
+    over = asyncio.Event()
+
+    async def router(scope: Scope, receive: Receive, send: Send) -> None:
+        inside.append(scope["path"])
+        await over.wait()
+
+    gate = AdmissionGate(router, Turns(1, 1, 60.0, lambda waiting: TooBusy(f"{waiting} wait")))
+
+    def asks(length: bytes | None, path: str = "telemetry") -> asyncio.Task[None]:
+        headers = [] if length is None else [(b"content-length", length)]
+        scope = {"type": "http", "method": "POST", "path": f"{RUN}/{path}", "headers": headers}
+        return asyncio.create_task(gate(scope, unused, unused))
+
+    short = [asks(b"10") for _ in range(3)]
+    others = [asks(b"%d" % (LARGE_BYTES + 1)), asks(None), asks(b"10", "suspend")]
+    await settled()
+    assert [path.rpartition("/")[2] for path in inside] == ["telemetry"] * 3 + ["suspend"]
+    with pytest.raises(TooBusy, match="1 wait"):
+        await short[2]
+    over.set()
+    await asyncio.gather(*short[:2], *others)
+    assert len(inside) == 5
