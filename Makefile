@@ -54,7 +54,7 @@ component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a rea
 	@$(SUITE) tests/component -q -m 'not long' --numprocesses 3 --dist worksteal
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
-	@$(SUITE) tests/system -q -m 'system and not long' --numprocesses 2 --maxschedchunk 1
+	@$(SUITE) tests/system -q -m 'system and not long' --numprocesses 3 --maxschedchunk 1
 	@$(SUITE) tests/system -q -m cluster_down
 
 .PHONY: test-long

@@ -233,12 +233,12 @@ def measure(name: str, url: str, folder: Path, load: Load) -> bool:
 
 
 @contextmanager
-def chosen(url: str | None, folder: Path) -> Iterator[dict[str, str]]:
-    """The database that was asked for, or both kinds."""
+def chosen(url: str | None, folder: Path, smoke: bool) -> Iterator[dict[str, str]]:
+    """The database that was asked for, or both kinds, or a file alone."""
     if url is not None:
         yield {url: url}
         return
-    with databases(folder) as both:
+    with databases(folder, smoke) as both:
         yield both
 
 
@@ -253,12 +253,12 @@ def main() -> int:
     parser.add_argument("--returning", type=int, default=0)
     parser.add_argument("--backlog", type=int, default=100_000, help="rows of each that returns")
     parser.add_argument("--database-url", help="default: a new SQLite file, and then a new PostgreSQL")
-    parser.add_argument("--smoke", action="store_true", help="twenty coordinators for a second")
+    parser.add_argument("--smoke", action="store_true", help="twenty coordinators for a second, on SQLite")
     asked = parser.parse_args()
     load = Load(asked.coordinators, asked.seconds, asked.every, asked.returning, asked.backlog, BEGINNING)
     if asked.smoke:
         load = Load(20, 1, 1.0, 0, 0, 0.0)
-    with tempfile.TemporaryDirectory() as name, chosen(asked.database_url, Path(name)) as urls:
+    with tempfile.TemporaryDirectory() as name, chosen(asked.database_url, Path(name), asked.smoke) as urls:
         reached = [measure(kind, url, Path(name), load) for kind, url in urls.items()]
     return 0 if all(reached) else 1
 

@@ -1,6 +1,6 @@
 """The cluster as the tests find it: `make install` has run, each worker packs the data once.
 
-A run spends much of its time waiting for pods, so two workers of pytest-xdist share the cluster, each
+A run spends much of its time waiting for pods, so three workers of pytest-xdist share the cluster, each
 with a namespace of its own. A test that takes away what other runs stand on, or has a bar in seconds that
 another run would break, is marked `alone`: it has the cluster to itself, and comes after all others.
 """
@@ -75,7 +75,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("system") is not None and HARMED.exists():
         subprocess.run(["python3", "dev/cluster", "up"], cwd=ROOT, check=True)
         settle(Kube.of_cluster_tool())
-        HARMED.unlink(missing_ok=True)  # two workers may begin on a cluster that an earlier session harmed
+        HARMED.unlink(
+            missing_ok=True
+        )  # workers may begin on a cluster that an earlier session harmed
 
 
 @contextmanager
