@@ -168,9 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--live", type=int, default=1_000)
     parser.add_argument("--rows", type=int, default=50, help="steps of each live run")
     parser.add_argument("--scrapes", type=int, default=30)
-    parser.add_argument(
-        "--smoke", action="store_true", help="little of all, on SQLite: seconds, and no bar"
-    )
+    parser.add_argument("--smoke", action="store_true", help="little of all, on SQLite: seconds, and no bar")
     chosen = parser.parse_args(argv)
     size = Size(chosen.runs, chosen.live, chosen.rows, chosen.scrapes)
     size = Size(runs=200, live=20, rows=3, scrapes=3) if chosen.smoke else size

@@ -75,9 +75,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("system") is not None and HARMED.exists():
         subprocess.run(["python3", "dev/cluster", "up"], cwd=ROOT, check=True)
         settle(Kube.of_cluster_tool())
-        HARMED.unlink(
-            missing_ok=True
-        )  # workers may begin on a cluster that an earlier session harmed
+        HARMED.unlink(missing_ok=True)  # workers may begin on a cluster that an earlier session harmed
 
 
 @contextmanager
