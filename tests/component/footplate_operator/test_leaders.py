@@ -60,6 +60,7 @@ def test_a_leader_that_was_stopped_does_nothing_when_it_goes_on(
         with operator_process(server, tmp_path, "second") as second:
             wait_for(lambda: second.said("waiting for the Lease"), "the second waits")
             before = [first.said(change) for change in CHANGES]
+            restarts = api.status("tiny").get("restarts", 0)
             first.process.send_signal(signal.SIGSTOP)
             try:
                 node.kill("tiny-w1-0")  # the first is told, and would make a substitute
@@ -69,4 +70,4 @@ def test_a_leader_that_was_stopped_does_nothing_when_it_goes_on(
                 first.process.send_signal(signal.SIGCONT)
             assert first.process.wait(timeout=10) == 1
             assert [first.said(change) for change in CHANGES] == before
-            assert api.status("tiny")["restarts"] == 1
+            assert api.status("tiny")["restarts"] == restarts + 1

@@ -25,7 +25,8 @@ def _costs(request: Request) -> Costs:
 
 
 Costing = Annotated[Costs, Depends(_costs)]
-Accept = Annotated[str | None, Header(max_length=1024, description="`text/csv` for a table of text")]
+# OpenAPI has no parameter of this name: the media types of the answer say what may be asked for.
+Accept = Annotated[str | None, Header(max_length=1024, include_in_schema=False)]
 _CSV: Responses = {
     200: {
         "model": CostTable,
