@@ -39,8 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _turn(item: pytest.Item) -> int:
     """When a test comes.
 
-    While a worker trains the undisturbed run, there are tests without it for the other; short tests
-    come at the end, so that both workers end at about the same time. The last of those that run alone
+    While a worker trains the undisturbed run, there are tests without it for the others; short tests
+    come at the end, so that all workers end at about the same time. The last of those that run alone
     is the one whose harm takes longest to mend, as nothing is mended after it.
     """
     fixtures = getattr(item, "fixturenames", ())
