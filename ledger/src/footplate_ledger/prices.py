@@ -137,8 +137,9 @@ class Book:
 def corrections(entries: Iterable[Entry]) -> dict[str, Entry]:
     """Id -> the first entry that superseded it, for each that never was.
 
-    Kubernetes cannot compare an object with another one, so it takes an entry that supersedes what is not
-    there, one of another profile, or one that was written later. None of these ends anything.
+    Kubernetes cannot compare an object with another one, so it takes an entry that supersedes one of another
+    profile; that ends nothing. Which of two was made first does not matter: a cluster that is restored from a
+    backup makes them in any order.
 
     >>> h100, a100 = Goods("h100"), Goods("a100")
     >>> wrong = Entry("e1", h100, Rate.dollars_per_hour(10), 0, created_at=1)
@@ -152,9 +153,8 @@ def corrections(entries: Iterable[Entry]) -> dict[str, Entry]:
     later = (entry for entry in known.values() if entry.supersedes)
     for entry in sorted(later, key=lambda entry: (entry.created_at, entry.id)):
         wrong = known.get(entry.supersedes or "")
-        if wrong is None or wrong.goods.profile != entry.goods.profile or wrong.created_at > entry.created_at:
-            continue
-        found.setdefault(wrong.id, entry)
+        if wrong is not None and wrong.goods.profile == entry.goods.profile:
+            found.setdefault(wrong.id, entry)
     return found
 
 
