@@ -10,6 +10,7 @@ library only, so that a test can import it from any environment.
 
 from __future__ import annotations
 
+import os
 import signal
 import ssl
 import subprocess
@@ -26,6 +27,7 @@ from cluster import paths
 from cluster.errors import ClusterError, NotReady
 from cluster.machine import shell
 from cluster.machine.ports import LOOPBACK, claim_ports
+from cluster.machine.processes import GO
 from cluster.programs import binaries
 from cluster.programs.kubeadm import Identity, Kubeadm
 
@@ -103,6 +105,7 @@ def _running(argv: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            env={**GO, **os.environ},
             start_new_session=True,
         )
     try:

@@ -14,11 +14,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from cluster.errors import NotReady
 from cluster.machine import cgroups
 from cluster.machine.records import Record, Records, alive, observed_start_time
 from cluster.paths import Layout
+
+# Kubernetes' own programs, which are written in Go: they collect garbage less often while they are small,
+# which saves a third of their CPU time.
+GO: Final[Mapping[str, str]] = {"GOGC": "400", "GOMEMLIMIT": "512MiB"}
 
 # $1: the group's cgroup.procs; the rest: the program. exec keeps the pid.
 _ENTER_GROUP = 'echo $$ > "$1" && shift && exec "$@"'
@@ -74,7 +79,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **service.env},
+                env={**GO, **os.environ, **service.env},
                 cwd="/",
                 start_new_session=True,  # survives this command and its terminal
             )
