@@ -51,7 +51,7 @@ class Database:
 
     @property
     def full(self) -> str | None:
-        """What the database said when the last write found no room; None once one was stored."""
+        """What the database said when a write last found no room; None since one has stored something."""
         return self._full
 
     @asynccontextmanager
@@ -81,11 +81,22 @@ class Database:
                 AsyncSession(self._writer) as session,
                 session.begin(),
             ):
+                before = await self._changes(session)
                 yield WriteSession(ReadSession(session))
+                stored = await self._changes(session) != before
         except DatabaseFull as error:
             self._full = str(error.__cause__)
             raise
-        self._full = None
+        if stored:
+            self._full = None
+
+    async def _changes(self, session: AsyncSession) -> object:
+        """What is another once `session` has changed something; asked for only while there is no room."""
+        if self._full is None:
+            return None
+        file = self.engine.dialect.name == "sqlite"
+        asked = "total_changes()" if file else "CAST(pg_current_xact_id_if_assigned() AS text)"
+        return await session.scalar(text(f"SELECT {asked}"))
 
     @asynccontextmanager
     async def _turn_of_writer(self) -> AsyncIterator[None]:
