@@ -22,7 +22,9 @@ TARIFF = Tariff(Book([Entry("e", Goods("h100"), Rate.dollars_per_hour(98), 0)]))
 
 async def with_node() -> Bookkeeping:
     books = Bookkeeping()
-    books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
+    body = node("a", NOON)
+    body["metadata"]["uid"] = "z"  # of two tellings of a pod that differ in nothing else it would count
+    books.keeper.nodes.put(books.cluster.put(body))
     await books.keeper.tend()
     return books
 
@@ -158,8 +160,9 @@ async def test_a_pod_that_was_bound_while_its_node_went_stays_there() -> None:
     books.bind("w0")
     old, new = anew(books)
     books.keeper.nodes.put(new)
-    await books.note()
-    assert books.pods()["w0"].node == old["metadata"]["uid"]
+    for _ in range(2):
+        await books.note()
+        assert books.pods()["w0"].node == old["metadata"]["uid"]
 
 
 async def test_a_pod_bound_to_a_node_that_is_not_there_is_on_none() -> None:

@@ -12,7 +12,7 @@ import pytest
 from footplate_ledger.units import Energy
 from footplate_ledger.usage import Measured, Owner
 from footplate_operator.errors import LeadershipLost
-from footplate_operator.runtime.kinds import POD, Json, Kind
+from footplate_operator.runtime.kinds import NODE, POD, Json, Kind
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.strays import Strays
 from footplate_operator.usage.writes import USAGE_RECORD
@@ -212,6 +212,7 @@ async def test_what_nobody_foresaw_of_one_owner_ends_no_other(
 @pytest.mark.parametrize("how", ["tended", "noted", "node"])
 async def test_who_leads_no_more_says_so(how: str) -> None:
     books = await begun()
+    await books.keeper.tend()
     books.end("w0")
     for verb in ("create", "merge"):
         books.cluster.refuse[verb, USAGE_RECORD] = LeadershipLost("another one leads")
@@ -219,7 +220,7 @@ async def test_who_leads_no_more_says_so(how: str) -> None:
         books.hear(books.cluster.objects[POD, "w0"])
         gone(books, books.owner)
     if how == "node":
-        books.keeper.kept.clear()
+        books.keeper.nodes.drop(books.cluster.objects[NODE, "a"])
     with pytest.raises(LeadershipLost):
         await (books.note() if how == "noted" else books.keeper.tend())
 

@@ -44,6 +44,7 @@ ANSWER_SECONDS: Final = 2.0  # that a decision waits for the API server
 ASK_SECONDS: Final = 5  # between two questions about a pod that went, or lost its label
 ASK_AGAIN_SECONDS: Final = 600  # and about any other that nobody shows
 UNSEEN_SECONDS: Final = 86_400  # after which pods that nobody may see are over
+UNTOLD_SECONDS: Final = 86_400  # after which it is asked whether an owner that has ended is there still
 _ROLES: Final = frozenset(Role)
 _GAP: Final = 1  # numbers of records that are passed over, as somebody may have deleted one
 _AT_ONCE: Final = 8
@@ -61,6 +62,7 @@ class UsageKeeper:
     answer_seconds: float = ANSWER_SECONDS
     kept: dict[str, Kept] = field(default_factory=dict)  # by uid of the owner
     there: dict[str, Owner] = field(default_factory=dict)  # as far as was told, by uid
+    _told: dict[str, int] = field(default_factory=dict)  # uid of an owner that is there -> since when
     _places: Places = field(init=False)
     _strays: Strays = field(init=False)
 
@@ -86,8 +88,9 @@ class UsageKeeper:
     def tell_owner(self, owner: Owner, gone: bool) -> None:
         """An owner is there, or gone."""
         if not gone:
-            self.there[owner.uid] = owner
+            self.there[owner.uid], self._told[owner.uid] = owner, self.second()
             return
+        self._told.pop(owner.uid, None)
         self.there.pop(owner.uid, None)
         self.adopt(owner)
 
@@ -96,6 +99,7 @@ class UsageKeeper:
         if uid in self.kept:
             self.kept[uid].followed = False
             self.there.pop(uid, None)  # it may be gone, and no watch have said so
+            self._told.pop(uid, None)
 
     def adopt(self, owner: Owner) -> Kept:
         """Look after an owner about whom nobody decides."""
@@ -115,6 +119,20 @@ class UsageKeeper:
             self._strays.refuse(owner, said)
         else:
             self.adopt(owner)
+
+    def is_quiet(self, owner: Owner) -> bool:
+        """Whether nobody keeps the owner, and it was told last long ago that it is there."""
+        told = self._told.get(owner.uid, 0)
+        is_there = self.there.get(owner.uid) == owner
+        return is_there and owner.uid not in self.kept and self.second() - told >= UNTOLD_SECONDS
+
+    async def ask(self, owner: Owner) -> None:
+        """Whether an owner is there still, of which a watch has told; raises ClusterError."""
+        gone = False
+        with suppress(Forbidden):  # as it was known
+            body = await found(self.cluster, self.kinds[owner.kind], owner.namespace, owner.name, owner.uid)
+            gone = body is None
+        self.tell_owner(owner, gone)
 
     async def note(
         self,
@@ -280,7 +298,7 @@ class UsageKeeper:
                 await self._set_aside(kept)
                 raise
             if not kept.gone:
-                self.there[kept.owner.uid] = kept.owner
+                self.tell_owner(kept.owner, gone=False)
         await self._ask(kept, ())
 
     async def _set_aside(self, kept: Kept) -> None:
