@@ -2,7 +2,7 @@
 
 What is over is for the API to take, which deletes it. Where none does, it goes after a while.
 
-There may be tens of thousands of records, of up to a quarter of a megabyte. So they are read page by page, and
+There may be tens of thousands of records, of up to a quarter of a megabyte. They are read page by page, and
 of each no more is kept than names and uids: what is to be done follows once all have been read.
 """
 
