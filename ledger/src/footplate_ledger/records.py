@@ -7,13 +7,15 @@ as they are written: 0.1 is a tenth.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeVar
 
 from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
+from footplate_contracts.v1alpha1.types import MOST_WHOLE
 from footplate_contracts.v1alpha1.usagerecord import (
     EnergyUsed,
     Held,
@@ -41,6 +43,8 @@ from footplate_ledger.usage import (
 )
 
 _MILLI: Final = 1000
+_MOST_CPU: Final = Fraction(MOST_WHOLE, _MILLI)
+Used = TypeVar("Used", PodUsage, NodeUsage)
 
 
 def moment(text: str) -> int:
@@ -115,6 +119,13 @@ def entry_of(pod: PodUsage, name: str) -> PodEntry:
 def node_entry_of(node: NodeUsage, provider: str) -> NodeEntry:
     """How a Node is written down."""
     return NodeEntry(**_held(node, provider), name=node.name)
+
+
+def holdable(used: Used) -> Used:
+    """With the most devices and CPU that a record can hold, where there are more."""
+    if used.devices <= MOST_WHOLE and used.cpu <= _MOST_CPU:
+        return used
+    return replace(used, devices=min(used.devices, MOST_WHOLE), cpu=min(used.cpu, _MOST_CPU))
 
 
 def owner_of(owner: Owner) -> UsageOwner:
