@@ -41,7 +41,7 @@ from footplate_ledger.usage import Goods, PodUsage
 LONGEST: Final = timedelta(days=3660)
 MOST_PODS: Final = 10_000  # that an answer tells one by one
 _KEPT_AT_ONCE: Final = 5000
-_PODS_AT_ONCE: Final = 1000
+_PODS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True)
