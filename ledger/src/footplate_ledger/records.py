@@ -25,7 +25,7 @@ from footplate_contracts.v1alpha1.usagerecord import (
 )
 from footplate_contracts.v1alpha1.usagerecord import NodeUsage as NodeEntry
 from footplate_contracts.v1alpha1.usagerecord import PodUsage as PodEntry
-from footplate_ledger.carbon import Series
+from footplate_ledger.carbon import Series, zone_key
 from footplate_ledger.prices import FOREVER, Entry
 from footplate_ledger.time import second
 from footplate_ledger.units import Energy, Money, Power, Rate, Seconds
@@ -252,6 +252,6 @@ def series(specs: Mapping[str, CarbonIntensitySpec]) -> Series:
     """What CarbonIntensity objects say, by name; of two that say something of one second the last by name."""
     found: dict[str, dict[int, Fraction]] = {}
     for _, spec in sorted(specs.items()):
-        points = found.setdefault(spec.zone, {})
+        points = found.setdefault(zone_key(spec.zone), {})
         points.update((moment(at.effective_from), exact(at.grams_per_kilowatt_hour)) for at in spec.points)
     return Series({zone: sorted(points.items()) for zone, points in found.items()})
