@@ -41,7 +41,7 @@ class Caller:
         return self.username.removeprefix(_ACCOUNT).partition(":")[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Right:
     """What somebody wants to do, in the words of an RBAC rule; an empty namespace stands for all of them.
 
