@@ -30,6 +30,17 @@ class Caller:
         return next((values[0] for key, values in self.extra if key == POD_UID and values), None)
 
     @property
+    def sender(self) -> str:
+        """Who it is of those that send telemetry.
+
+        Coordinators of a namespace have one account, and a pod each.
+
+        >>> Caller("alice").sender
+        'alice'
+        """
+        return self.pod_uid or self.username
+
+    @property
     def namespace(self) -> str | None:
         """Of the service account; None of other users.
 
