@@ -51,8 +51,8 @@ LATE_SECONDS: Final = 30.0  # for which a sender whose long body did not come ha
 WAIT_SECONDS: Final = 10.0  # for a turn, and for room; a coordinator waits for an answer for thirty
 
 
-class Place:
-    """That of one body in a lane."""
+class Room:
+    """That one body has in a lane."""
 
     def __init__(self) -> None:
         self._wanted = False
@@ -78,18 +78,18 @@ class Lane:
     capacity: int
     seconds: float = WAIT_SECONDS
     used: int = 0
-    _inside: set[Place] = field(default_factory=set)
+    _inside: set[Room] = field(default_factory=set)
     _line: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 
     @asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[Place]:
+    async def room(self, size: int) -> AsyncIterator[Room]:
         """Room for a body of `size` bytes for as long as the block takes; raises TooBusy where there is none.
 
         One that is larger than all there is has it for itself.
         """
         size = min(size, self.capacity)
         await self._enter(size)
-        place = Place()
+        place = Room()
         self._inside.add(place)
         if self._line:
             place.want()
@@ -184,9 +184,9 @@ class Admission:
         return self.small if is_short(size) else self.large
 
 
-async def _read(body: bodies.Body, place: Place, arrival: Arrival) -> bytes:
+async def _read(body: bodies.Body, room: Room, arrival: Arrival) -> bytes:
     arrival.resume()
-    place.when_wanted(arrival.hurry)
+    room.when_wanted(arrival.hurry)
     return await body.read(arrival)
 
 
