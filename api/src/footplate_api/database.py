@@ -17,27 +17,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final, NewType
+from typing import Final, NewType
 
 from asyncpg import PostgresError  # type: ignore[import-untyped]  # ships no types
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from footplate_api import sqlite
+from footplate_api import postgresql, sqlite
 from footplate_api.errors import DatabaseFull, DatabaseUnavailable
 
 ReadSession = NewType("ReadSession", AsyncSession)
 WriteSession = NewType("WriteSession", ReadSession)
 """What may write may read, not the other way round."""
 
-# Of PostgreSQL, for all that one request asks. The driver takes two seconds more to give the connection up,
-# and callers are told within five.
+# Of PostgreSQL, for all that one request asks. To give the connection up takes a second more, and callers
+# are told within five.
 ANSWER_SECONDS: Final = 2.0
 PAGE_SECONDS: Final = 10.0  # for what is mirrored together
 WORK_SECONDS: Final = 60.0  # for a bite of work in the background
-_CONNECT_SECONDS: Final = 3.0
 _FULL_SQLSTATE: Final = "53100"  # disk_full
 
 
@@ -52,7 +51,7 @@ class Database:
 
     @property
     def full(self) -> str | None:
-        """What the database said when the last write found no room; None once one was stored."""
+        """What the database said when a write last found no room; None since one has stored something."""
         return self._full
 
     @asynccontextmanager
@@ -82,11 +81,22 @@ class Database:
                 AsyncSession(self._writer) as session,
                 session.begin(),
             ):
+                before = await self._changes(session)
                 yield WriteSession(ReadSession(session))
+                stored = await self._changes(session) != before
         except DatabaseFull as error:
             self._full = str(error.__cause__)
             raise
-        self._full = None
+        if stored:
+            self._full = None
+
+    async def _changes(self, session: AsyncSession) -> object:
+        """What is another once `session` has changed something; asked for only while there is no room."""
+        if self._full is None:
+            return None
+        file = self.engine.dialect.name == "sqlite"
+        asked = "total_changes()" if file else "CAST(pg_current_xact_id_if_assigned() AS text)"
+        return await session.scalar(text(f"SELECT {asked}"))
 
     @asynccontextmanager
     async def _turn_of_writer(self) -> AsyncIterator[None]:
@@ -143,8 +153,4 @@ def _engines(url: str) -> tuple[AsyncEngine, AsyncEngine]:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return sqlite.engines(parsed)
-    # Compiling takes longer than any statement of ours that a planner may think worth it.
-    connecting = {"timeout": _CONNECT_SECONDS, "server_settings": {"jit": "off"}}
-    shared: dict[str, Any] = {"pool_pre_ping": True, "connect_args": connecting}
-    reader = create_async_engine(parsed, pool_size=5, max_overflow=5, **shared)
-    return reader, create_async_engine(parsed, pool_size=3, max_overflow=2, **shared)
+    return postgresql.engines(parsed)

@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from cluster.machine.ports import claim_ports
+from footplate_api.database import Database
+from footplate_api.errors import DatabaseFull
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.test_process import client, command, elsewhere, ended, ready
 from tests.support.review_server import of_pod, reviewing
@@ -75,3 +78,27 @@ async def test_a_full_volume_is_said_and_mends_itself(tmp_path: Path) -> None:
         assert answer.status_code == 200
         assert await readiness(caller) == (200, "ok")
         assert "footplate_api_database_full 0.0" in (await caller.get("/metrics")).text
+
+
+ROOMY = "PRAGMA max_page_count = 1000000"
+NO_ROOM = {
+    "sqlite": ("PRAGMA max_page_count = 1", "INSERT INTO full_test VALUES (2, zeroblob(1000000))"),
+    "postgresql": ("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$",),
+}
+
+
+async def test_a_write_of_nothing_does_not_say_that_there_is_room(database: Database) -> None:
+    async def write(*statements: str) -> None:
+        async with database.write() as session:
+            for statement in statements:
+                await session.execute(text(statement))
+
+    kind = database.engine.dialect.name
+    await write("CREATE TABLE full_test (number INTEGER, value BYTEA)")
+    with pytest.raises(DatabaseFull):
+        await write(*NO_ROOM[kind])
+    assert database.full
+    await write("DELETE FROM full_test")
+    assert database.full
+    await write(*([ROOMY] if kind == "sqlite" else []), "INSERT INTO full_test (number) VALUES (1)")
+    assert database.full is None

@@ -19,7 +19,7 @@ from footplate_api.edge import Context
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.telemetry import Delivery
 from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.pipelines.ingest import SMALL_ROWS, Ingest
+from footplate_api.pipelines.ingest import SMALL_ENTRIES, Ingest
 from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.threaded import served
@@ -27,7 +27,7 @@ from tests.support.reviewer import BEARER, FakeReviewer
 
 LARGE = 300  # rows, of which the body is a long one
 
-assert LARGE > SMALL_ROWS
+assert LARGE > SMALL_ENTRIES
 
 
 class Gated(Database):

@@ -10,7 +10,11 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import httpx
+import pytest
+from sqlalchemy import text
 
+from footplate_api.database import Database
+from footplate_api.errors import DatabaseUnavailable
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
@@ -25,7 +29,9 @@ async def test_readers_never_wait_for_writers(tmp_path: Path) -> None:
     async with running(with_driver(f"sqlite:///{tmp_path}/footplate.db"), FakeCluster()) as api:
         uid = await created(api)
         await sent(api, batch(uid, [row(1)]))
-        senders = [await api.coordinator(f"uid-{number}", f"run-{number}") for number in range(50)]
+        senders = [
+            await api.coordinator(f"uid-{number}", f"run-{number}") for number in range(150)
+        ]  # more than all buffers on the way hold
         with closing(sqlite3.connect(tmp_path / "footplate.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             waiting = [
@@ -55,6 +61,7 @@ class Forwarder:
         self._server = server
         self.passing = asyncio.Event()
         self.passing.set()
+        self.holding = asyncio.Event()  # something came that is swallowed
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,6 +74,8 @@ class Forwarder:
     async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
             while data := await source.read(65536):
+                if not self.passing.is_set():
+                    self.holding.set()
                 await self.passing.wait()
                 sink.write(data)
                 await sink.drain()
@@ -105,8 +114,10 @@ async def test_a_database_that_swallows_packets_is_a_503_within_five_seconds(
         started = time.monotonic()
         asked = [api.client.get(path) for path in ("/readyz", RUNS, f"{GPT}/metrics") * 8]
         headers = await api.coordinator(uid)
-        told = api.client.post(f"{GPT}/telemetry", json=batch(uid, [row(2)]), headers=headers)
-        answers = await asyncio.gather(told, *asked)
+        told = [
+            api.client.post(f"{GPT}/telemetry", json=batch(uid, [row(2)]), headers=headers) for _ in range(3)
+        ]
+        answers = await asyncio.gather(*told, *asked)
         assert time.monotonic() - started < 5.0
         assert {answer.status_code for answer in answers} == {503}
         assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
@@ -121,3 +132,47 @@ async def test_a_database_that_swallows_packets_is_a_503_within_five_seconds(
 async def seen(api: Api, name: str) -> bool:
     answer: httpx.Response = await api.client.get(f"{RUNS}/{name}")
     return answer.status_code == 200
+
+
+MANY = [
+    {"number": number, "text": "x" * 8000} for number in range(150)
+]  # more than all buffers on the way hold
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cancelled", "ends"),
+    [
+        pytest.param(0.2, False, DatabaseUnavailable, id="its-time-is-up"),
+        pytest.param(None, True, asyncio.CancelledError, id="who-wrote-is-cancelled"),
+        pytest.param(60.0, True, asyncio.CancelledError, id="cancelled-before-its-time-is-up"),
+    ],
+)
+async def test_a_silence_while_many_rows_are_sent_ends_the_write_and_its_locks(
+    postgres: Server, tmp_path: Path, seconds: float | None, cancelled: bool, ends: type[BaseException]
+) -> None:
+    insert = text("INSERT INTO many VALUES (:number, :text)")
+    async with forwarded(postgres, tmp_path) as (forwarder, url):
+        database = Database(url)
+        async with database.write() as session:
+            await session.execute(text("CREATE TABLE many (number INTEGER, text TEXT)"))
+
+        async def write() -> None:
+            async with database.write(seconds) as session:
+                await session.execute(text("LOCK TABLE many"))
+                await session.execute(insert, MANY[:2])  # the driver knows the statement from now on
+                forwarder.passing.clear()
+                await session.execute(insert, MANY)
+
+        writing = asyncio.create_task(write())
+        await forwarder.holding.wait()
+        if cancelled:
+            writing.cancel()
+        await asyncio.wait([writing], timeout=5.0)
+        assert writing.done()
+        with pytest.raises(ends):
+            await writing
+        forwarder.passing.set()
+        async with database.write() as session:
+            await session.execute(text("LOCK TABLE many"))
+            assert not await session.scalar(text("SELECT count(*) FROM many"))
+        await database.close()

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 
 from footplate_api import migrate
+from footplate_api.cluster import refusal
 from footplate_api.coordinators import repository
 from footplate_api.coordinators.record import Coordinator
 from footplate_api.coordinators.service import STRANGE_SECONDS, Coordinators
@@ -273,6 +274,19 @@ async def test_an_api_server_that_is_away_or_mute_refuses_nobody_for_good(databa
             await sender(asked, "pod-2")
     cluster.available = True
     assert await sender(known, "pod-2") == "uid-of-gpt"
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 422])
+async def test_a_refusal_of_what_the_api_asked_is_no_verdict_on_the_senders_rows(
+    database: Database, status: int
+) -> None:
+    class Refusing(FakeCluster):
+        async def get_run(self, namespace: str, name: str) -> Manifest:
+            raise refusal(status, "Bad Request, says a load balancer")
+
+    known = Coordinators(database, Refusing())
+    with pytest.raises(ClusterUnavailable, match=f"answered {status}: Bad Request, says a load balancer"):
+        await sender(known, "pod-2")
 
 
 async def test_memory_is_bounded_and_the_database_has_the_rest(database: Database) -> None:

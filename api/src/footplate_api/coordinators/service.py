@@ -113,9 +113,10 @@ class Coordinators:
             async with asyncio.timeout(self._patience), self._asking:
                 return await self._cluster.get_run(namespace, name)
         except ClusterRefused as error:
-            if error.status != _NOT_FOUND:
-                raise
-            return None
+            if error.status == _NOT_FOUND:
+                return None
+            # Of this API's own question: to the sender it would be a verdict on its rows.
+            raise ClusterUnavailable(f"The Kubernetes API server answered {error.status}: {error}") from error
         except TimeoutError as error:
             raise ClusterUnavailable("The Kubernetes API server does not answer in time.") from error
 

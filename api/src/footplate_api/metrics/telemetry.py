@@ -73,6 +73,11 @@ class Delivery:
         return sum(len(rows) for rows in self.rows.values())
 
     @property
+    def entries(self) -> int:
+        """What is to be stored of it: rows, checkpoints and removals."""
+        return self.count + len(self.checkpoints) + len(self.removals)
+
+    @property
     def last_time(self) -> float | None:
         """The latest moment that a row was measured at, in seconds since the Unix epoch; None without."""
         times = (row.columns[_TIME] for rows in self.rows.values() for row in rows)

@@ -2,8 +2,8 @@
 
 A commit waits for the disk whatever it holds, so a fleet that sends a row a second from each of a thousand
 runs cannot have one of its own for each. Deliveries that came within a few milliseconds share one; a receipt
-is given once it is done. Small deliveries go first, and larger ones have half of the time: runs that bring an
-hour's rows after an outage must not hold up those that train.
+is given once it is done. Small deliveries go first, and larger ones have half of the time and commits of
+their own: runs that bring an hour's rows after an outage must not hold up those that train.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -31,11 +31,14 @@ from footplate_api.runs import repository as runs
 from footplate_contracts.reports import TelemetryReceipt
 
 GATHER_SECONDS: Final = 0.01  # for more deliveries to come, before a commit
-SMALL_ROWS: Final = 64  # a delivery with no more goes before larger ones
-MOST_ROWS: Final = 2000  # of larger deliveries in one commit: what a small one waits for at most
+# Entries are rows, checkpoints and removals.
+SMALL_ENTRIES: Final = 64  # a delivery with no more goes before larger ones
+MOST_ENTRIES: Final = 2000  # of one commit, unless a single delivery has more: what a small one waits for
 # That any database stores. One that is slower than a request's time would never take a large delivery, and
 # its sender would bring it again for good.
-ROWS_A_SECOND: Final = 1000
+ENTRIES_A_SECOND: Final = 1000
+STILL_THERE_SECONDS: Final = 0.25  # for a database that took too long to show that it answers
+ALONE_SECONDS: Final = 0.5  # for a delivery that is stored again after it took too long with others
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,7 @@ class Ingest:
     async def store(self, delivery: Delivery) -> None:
         """Returns once `delivery` is durable; raises what is wrong with it, or with the database."""
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
-        (self._small if delivery.count <= SMALL_ROWS else self._large).append(waiting)
+        (self._small if delivery.entries <= SMALL_ENTRIES else self._large).append(waiting)
         self._news.set()
         await waiting.stored
 
@@ -97,35 +100,49 @@ class Ingest:
         while True:
             await self._news.wait()
             await asyncio.sleep(GATHER_SECONDS)
+            await self._commit(_taken(self._small))
             started = time.monotonic()
-            some = self._next(self._turn.has_come(started))
-            if some:
-                await self._commit(some)
-            if any(waiting.delivery.count > SMALL_ROWS for waiting in some):
+            if self._large and self._turn.has_come(started):
+                await self._commit(_taken(self._large))
                 self._turn.took(started, time.monotonic())
             if not self._small and not self._large:
                 self._news.clear()
 
-    def _next(self, large: bool) -> list[_Waiting]:
-        """All small ones, and of the larger ones, where it is their turn, the oldest that fit."""
-        some = list(self._small)
-        self._small.clear()
-        rows = 0
-        while large and self._large and (rows == 0 or rows + self._large[0].delivery.count <= MOST_ROWS):
-            rows += self._large[0].delivery.count
-            some.append(self._large.popleft())
-        return [waiting for waiting in some if not waiting.stored.done()]  # whoever asked may be gone
-
-    async def _commit(self, some: Sequence[_Waiting]) -> None:
+    async def _commit(self, some: Sequence[_Waiting], patience: float = ANSWER_SECONDS) -> None:
+        if not some:
+            return
+        entries = sum(waiting.delivery.entries for waiting in some)
         try:
-            async with self.database.write(_seconds(some)) as session:
+            async with self.database.write(patience + entries / ENTRIES_A_SECOND) as session:
                 refused = await store(session, [waiting.delivery for waiting in some])
         except DatabaseUnavailable as error:
-            self._settle(some, [error] * len(some))
+            if len(some) > 1 and isinstance(error.__cause__, TimeoutError) and await self._still_there():
+                await self._smallest_first(some, error)
+            else:
+                self._settle(some, [error] * len(some))
         except Exception as error:  # noqa: BLE001 - the edge of the task: nobody would start it again
             await self._apart(some, error)
         else:
             self._settle(some, refused)
+
+    async def _still_there(self) -> bool:
+        """Whether the database answers. One that is silent is not waited for: all would be told later."""
+        asked = asyncio.create_task(self.database.ping())
+        answered, _ = await asyncio.wait([asked], timeout=STILL_THERE_SECONDS)
+        asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody else looks at it
+        return bool(answered) and asked.exception() is None
+
+    async def _smallest_first(self, some: Sequence[_Waiting], error: DatabaseUnavailable) -> None:
+        """One delivery that takes too long, or waits for a lock, must not take all others with it.
+
+        The others have together the time of one request; whoever is not reached comes again.
+        """
+        until = time.monotonic() + ANSWER_SECONDS
+        for waiting in sorted(some, key=lambda waiting: waiting.delivery.entries):
+            if time.monotonic() < until:
+                await self._commit([waiting], ALONE_SECONDS)
+            else:
+                self._settle([waiting], [error])
 
     async def _apart(self, some: Sequence[_Waiting], error: Exception) -> None:
         """One delivery that cannot be stored, for whatever reason, must not take the others with it."""
@@ -148,9 +165,16 @@ class Ingest:
                 waiting.stored.set_exception(refusal)
 
 
-def _seconds(some: Iterable[_Waiting]) -> float:
-    """By which the database must have stored all of them."""
-    return ANSWER_SECONDS + sum(waiting.delivery.count for waiting in some) / ROWS_A_SECOND
+def _taken(queue: deque[_Waiting]) -> list[_Waiting]:
+    """The oldest, as many as fit into one commit, without those who are gone meanwhile."""
+    some: list[_Waiting] = []
+    entries = 0
+    while queue and (not some or entries + queue[0].delivery.entries <= MOST_ENTRIES):
+        waiting = queue.popleft()
+        if not waiting.stored.done():
+            some.append(waiting)
+            entries += waiting.delivery.entries
+    return some
 
 
 async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:

@@ -1,0 +1,59 @@
+"""PostgreSQL as a server's database: connections that can be given up whatever they are doing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final
+
+import asyncpg  # type: ignore[import-untyped]  # ships no types
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+_CONNECT_SECONDS: Final = 3.0
+_CLOSE_SECONDS: Final = 1.0  # for the server to take leave, and a statement back that was broken off
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # has no types
+    """One whose statements of many rows end when they are cancelled.
+
+    While the server takes no more of them the driver's own way waits for it, and takes a cancellation for the
+    end of that wait: it goes on to wait for an answer to what it has sent in part. The server waits for the
+    rest, with all locks of the transaction, and neither ends.
+    """
+
+    async def executemany(self, command: str, args: Iterable[Any], *, timeout: float | None = None) -> None:
+        """As the driver's; cancelled, the connection is closed."""
+        sending = asyncio.ensure_future(super().executemany(command, args, timeout=timeout))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            self.terminate()  # first: the answer that would be waited for comes no more
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            raise
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """As the driver's, which of a server that is silent takes longer, or waits for good."""
+        await super().close(timeout=_CLOSE_SECONDS)
+
+
+def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+    """For readers and for writers."""
+    return _engine(url, pool_size=5, max_overflow=5), _engine(url, pool_size=3, max_overflow=2)
+
+
+def _engine(url: URL, pool_size: int, max_overflow: int) -> AsyncEngine:
+    connecting = {
+        "timeout": _CONNECT_SECONDS,
+        "connection_class": _Connection,
+        # Compiling takes longer than any statement of ours that a planner may think worth it.
+        "server_settings": {"jit": "off"},
+    }
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=max_overflow,
+        pool_pre_ping=True,
+        connect_args=connecting,
+    )
