@@ -7,12 +7,15 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from footplate_contracts import names
 from footplate_operator.certificates import manifests, policy
 from footplate_operator.certificates.issue import new_authority, new_serving
 from footplate_operator.certificates.keeper import Given, Keeper
 from footplate_operator.certificates.manifests import Place
+from footplate_operator.certificates.policy import Pair
 from footplate_operator.errors import AlreadyExists, CertificateMissing, LeadershipLost
 from footplate_operator.runtime.fence import Fenced
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json
@@ -115,6 +118,17 @@ def test_it_is_made_anew_where_it_is_another_services_or_nobodys() -> None:
     assert policy.serving_fault(None, [authority], NAMES, NOW) == "none that can be read is there"
     assert policy.serving_fault(made, [authority], elsewhere, NOW) == "it is for other names"
     assert policy.serving_fault(made, [other], NAMES, NOW) == "no authority of ours has signed it"
+
+
+def test_it_is_made_anew_where_nobody_can_tell_who_signed_it() -> None:
+    """As where somebody has put another one into the Secret."""
+    authority = new_authority(PLACE, NOW)
+    made = new_serving(authority, NAMES, NOW)
+    sha256, unknown = (bytes.fromhex(f"2a8648ce3d0403{last}") for last in ("02", "7f"))
+    der = made.certificate.public_bytes(Encoding.DER)
+    assert der.count(sha256) == 2  # what is signed says it, and what stands around it
+    changed = Pair(x509.load_der_x509_certificate(der.replace(sha256, unknown)), made.key)
+    assert policy.serving_fault(changed, [authority], NAMES, NOW) == "no authority of ours has signed it"
 
 
 @pytest.mark.parametrize(
