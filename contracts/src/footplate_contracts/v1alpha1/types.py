@@ -6,7 +6,7 @@ and the API server refuses a CRD whose rules could cost too much.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import Field
 
@@ -21,7 +21,8 @@ Text = Annotated[str, Field(max_length=1024)]
 _DATE_TIME = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2})$"
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time", "pattern": _DATE_TIME})]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Whole = Annotated[int, Field(ge=0, le=1_000_000_000_000_000)]
+MOST_WHOLE: Final = 1_000_000_000_000_000
+Whole = Annotated[int, Field(ge=0, le=MOST_WHOLE)]
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 StringMap = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=64)]
