@@ -120,15 +120,23 @@ def test_it_is_made_anew_where_it_is_another_services_or_nobodys() -> None:
     assert policy.serving_fault(made, [other], NAMES, NOW) == "no authority of ours has signed it"
 
 
-def test_it_is_made_anew_where_nobody_can_tell_who_signed_it() -> None:
-    """As where somebody has put another one into the Secret."""
+@pytest.mark.parametrize(
+    ("part", "known", "unknown"),
+    [
+        pytest.param("serving", "2a8648ce3d040302", "2a8648ce3d04037f", id="signature"),  # ECDSA with SHA-256
+        pytest.param("authority", "2a8648ce3d030107", "2a8648ce3d03017f", id="curve"),  # P-256
+    ],
+)
+def test_it_is_made_anew_where_nobody_can_tell_who_signed_it(part: str, known: str, unknown: str) -> None:
+    """As where somebody has put another certificate into a Secret, of an algorithm that is not known here."""
     authority = new_authority(PLACE, NOW)
-    made = new_serving(authority, NAMES, NOW)
-    sha256, unknown = (bytes.fromhex(f"2a8648ce3d0403{last}") for last in ("02", "7f"))
-    der = made.certificate.public_bytes(Encoding.DER)
-    assert der.count(sha256) == 2  # what is signed says it, and what stands around it
-    changed = Pair(x509.load_der_x509_certificate(der.replace(sha256, unknown)), made.key)
-    assert policy.serving_fault(changed, [authority], NAMES, NOW) == "no authority of ours has signed it"
+    pairs = {"authority": authority, "serving": new_serving(authority, NAMES, NOW)}
+    der = pairs[part].certificate.public_bytes(Encoding.DER)
+    assert bytes.fromhex(known) in der
+    changed = x509.load_der_x509_certificate(der.replace(bytes.fromhex(known), bytes.fromhex(unknown)))
+    pairs[part] = Pair(changed, pairs[part].key)
+    fault = policy.serving_fault(pairs["serving"], [pairs["authority"]], NAMES, NOW)
+    assert fault == "no authority of ours has signed it"
 
 
 @pytest.mark.parametrize(
