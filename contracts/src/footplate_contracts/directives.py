@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 from pydantic.alias_generators import to_camel
 
+from footplate_contracts.energy import MOST_PODS
 from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.v1alpha1.resilience import Hang
 
@@ -120,5 +121,5 @@ class Directives(Report):
     limits: Limits | None = Field(default=None, description="in force after a step that all ranks agree upon")
     command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
     gone: list[GoneWorker] | None = Field(
-        default=None, description="of the agents that are missed; absent: none"
+        default=None, max_length=MOST_PODS, description="of the agents that are missed; absent: none"
     )

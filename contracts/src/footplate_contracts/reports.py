@@ -9,7 +9,7 @@ whatever must not be lost carries a sequence and is kept until acknowledged.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import FailFast, Field
 
@@ -291,8 +291,15 @@ class RunState(StrEnum):
     FINISHED = "finished"
 
 
+MOST_AGENTS: Final = MOST_PODS  # of one run: a gang of the largest size, its spares, and as many again
+
+
 class CoordinatorState(Report):
-    """Answer to the operator's long-poll; `version` grows with each change."""
+    """Answer to the operator's long-poll; `version` grows with each change.
+
+    It speaks for one run, and who listens to it listens to all of them: there is an end to each list, and
+    what is wrong with one entry is said once.
+    """
 
     version: int
     epoch: int
@@ -301,28 +308,34 @@ class CoordinatorState(Report):
         default=None, description="as it was told last; absent: an earlier one, which takes none"
     )
     refusals: Refusals = Field(
-        default_factory=dict, description="so that what was in force before stays in force"
+        default_factory=dict, max_length=256, description="so that what was in force before stays in force"
     )
     generation: GenerationId | None = None
-    members: list[Member] = Field(default_factory=list)
-    missing: list[int] = Field(default_factory=list, description="worker indices not heard of")
-    missed: list[MissedAgent] = Field(
-        default_factory=list, description="any number, whatever ended a generation"
+    members: Annotated[list[Member], FailFast()] = Field(default_factory=list, max_length=MOST_AGENTS)
+    missing: Annotated[list[int], FailFast()] = Field(
+        default_factory=list, max_length=MOST_AGENTS, description="worker indices not heard of"
+    )
+    missed: Annotated[list[MissedAgent], FailFast()] = Field(
+        default_factory=list, max_length=MOST_AGENTS, description="whatever ended a generation"
     )
     unreachable: list[UnreachablePair] = Field(default_factory=list, max_length=32)
-    waiting: list[AgentIdentity] = Field(
-        default_factory=list, description="ready for the next generation, and not in this one"
+    waiting: Annotated[list[AgentIdentity], FailFast()] = Field(
+        default_factory=list,
+        max_length=MOST_AGENTS,
+        description="ready for the next generation, and not in this one",
     )
     progress: Progress = Field(default_factory=Progress)
     start_step: int | None = Field(default=None, description="step the generation started from")
     unheard: bool = Field(default=False, description="ranks may have trained further than anybody told")
     checkpoint: CheckpointRecord | None = None
     checkpoint_steps: list[int] = Field(
-        default_factory=list, description="of the last three that became durable, ascending"
+        default_factory=list, max_length=32, description="of the last three that became durable, ascending"
     )
     failures: list[NumberedFailure] = Field(default_factory=list, max_length=32)
     failures_by_cause: dict[str, int] = Field(
-        default_factory=dict, description="of all numbers so far; an earlier coordinator does not count them"
+        default_factory=dict,
+        max_length=256,  # far more causes than there are: a newer release may have others
+        description="of all numbers so far; an earlier coordinator does not count them",
     )
     telemetry_backlog: int = 0
     given_up: GivenUp = Field(default_factory=GivenUp)

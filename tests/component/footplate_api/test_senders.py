@@ -24,6 +24,7 @@ from footplate_api.identity.caller import POD_UID, Caller
 from footplate_api.models.coordinator import RunCoordinator
 from footplate_api.ports import Manifest
 from footplate_api.settings import with_driver
+from footplate_contracts.problems import ProblemType
 from tests.component.footplate_api.builders import batch, checkpoint, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -165,6 +166,7 @@ async def test_what_a_coordinator_cannot_know_is_refused(
     body = {**body, "runUid": uid if body["runUid"] == "RUN" else body["runUid"]}
     answer = await post(api, of_pod("pod-2"), body)
     assert answer.status_code == status, answer.text
+    assert answer.json()["type"] == (ProblemType.INVALID if field else ProblemType.RUN_MISMATCH)
     assert [error["field"] for error in answer.json().get("errors", [])] == ([field] if field else [])
     assert uid not in answer.text
 

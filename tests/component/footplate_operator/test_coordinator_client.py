@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -17,12 +18,30 @@ import pytest
 from aiohttp import web
 
 from cluster.machine.ports import claim_ports
-from footplate_contracts.directives import Command, Directives, HangBounds, Limits
-from footplate_contracts.names import RunUid
-from footplate_contracts.reports import CoordinatorState, RunState
+from footplate_contracts.directives import Command, Directives, GoneWorker, HangBounds, Limits
+from footplate_contracts.energy import MOST_PODS, PodEnergy
+from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport
+from footplate_contracts.names import FIRST_SPARE, Cause, RunUid
+from footplate_contracts.reports import (
+    MOST_AGENTS,
+    AgentIdentity,
+    CoordinatorState,
+    Member,
+    MissedAgent,
+    NumberedFailure,
+    RunState,
+    UnreachablePair,
+    Verdict,
+)
 from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Endpoint, Watchers
+from footplate_operator.trainingrun.coordinator_client import (
+    ANSWER_BYTES,
+    ANSWER_VALUES,
+    CoordinatorClient,
+    Endpoint,
+    Watchers,
+)
 from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.observed import Credentials
 
@@ -46,7 +65,9 @@ class Served:
     port: int
     version: int = 1
     status: int = 200
-    body: str | None = None
+    body: str | bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)  # of an answer
+    accepted: set[str] = field(default_factory=set)  # encodings that were asked for
     said: list[tuple[str, object]] = field(default_factory=list)  # path and body
     news: asyncio.Event = field(default_factory=asyncio.Event)
     answering: asyncio.Event = field(default_factory=asyncio.Event)  # what it is told is answered only then
@@ -78,7 +99,10 @@ class Served:
         if int(request.query["after"]) >= self.version:
             self.news.clear()
             await asyncio.wait_for(self.news.wait(), float(request.query["wait"]))
-        return web.Response(text=self.body or self._view(), status=self.status)
+        self.accepted.add(request.headers["Accept-Encoding"])
+        body = self.body or self._view()
+        sent = body.encode() if isinstance(body, str) else body
+        return web.Response(body=sent, status=self.status, headers=self.headers)
 
     async def told(self, request: web.Request) -> web.Response:
         self.said.append((request.path, await request.json()))
@@ -189,6 +213,88 @@ async def test_an_answer_that_is_none_is_silence(
     async with serving(served, tmp_path):
         with pytest.raises(CoordinatorUnreachable):
             await CoordinatorClient(session, served.endpoint()).state(-1, 1)
+
+
+def with_more(more: str) -> str:
+    return f'{{"version": 1, "epoch": 1, "state": "training", {more}}}'
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        pytest.param(with_more(f'"x": "{" " * ANSWER_BYTES}"'), f"at most {ANSWER_BYTES} bytes", id="long"),
+        pytest.param(
+            with_more(f'"x": [{"[]," * (ANSWER_VALUES // 2)}[]]'),
+            f"at most {ANSWER_VALUES} values, not {ANSWER_VALUES + 6}",
+            id="of-many-values",
+        ),
+        pytest.param(
+            with_more(f'"missing": [{"1," * MOST_AGENTS}1]'),
+            rf"missing: List should have at most {MOST_AGENTS} items",
+            id="of-more-agents-than-a-run-has",
+        ),
+    ],
+)
+async def test_an_answer_that_is_larger_than_any_runs_is_silence(
+    session: aiohttp.ClientSession, tmp_path: Path, body: str, says: str
+) -> None:
+    served = new_served()
+    served.body = body
+    async with serving(served, tmp_path):
+        with pytest.raises(CoordinatorUnreachable, match=says):
+            await CoordinatorClient(session, served.endpoint()).state(-1, 1)
+
+
+async def test_nothing_is_unpacked(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    served = new_served()
+    served.body, served.headers = gzip.compress(with_more('"x": 1').encode()), {"Content-Encoding": "gzip"}
+    async with serving(served, tmp_path):
+        with pytest.raises(CoordinatorUnreachable, match="cannot be read"):
+            await CoordinatorClient(session, served.endpoint()).state(-1, 1)
+    assert served.accepted == {"identity"}
+
+
+async def test_the_largest_run_is_heard(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """With the longest names, and all of it missed."""
+
+    def agent(index: int) -> AgentIdentity:
+        return AgentIdentity(
+            index=index,
+            incarnation=1000,
+            pod_name=f"{'x' * 50}-{index}-1000",
+            pod_uid="x" * 36,
+            node_name="n" * 253,
+            address="fd00:1234:5678:9abc:def0:1234:5678:9abc",
+            local_world_size=8,
+        )
+
+    nodes, spares = range(4096), range(FIRST_SPARE, FIRST_SPARE + 256)
+    report = FailureReport(cause=Cause.USER_ERROR, reason="x" * 64, message="€" * MESSAGE_LIMIT, time=1.0)
+    energy = PodEnergy(pod_uid="x" * 36, millijoules=10**14, counter_seconds=10**8, power_seconds=10**8)
+    state = CoordinatorState(
+        version=1,
+        epoch=1,
+        state=RunState.GATHERING,
+        directives=Directives(
+            nodes=4096, gone=[GoneWorker(index=index, incarnation=1000, ended=True) for index in nodes]
+        ),
+        members=[
+            Member(agent=agent(index), group_rank=index, first_rank=8 * index, store_port=29500)
+            for index in nodes
+        ],
+        missing=list(nodes),
+        missed=[
+            MissedAgent(agent=agent(index), verdict=Verdict.UNREACHABLE, seconds=1234.5678) for index in nodes
+        ],
+        unreachable=[UnreachablePair(one=agent(0), other=agent(1))] * 32,
+        waiting=[agent(index) for index in spares],
+        failures=[NumberedFailure(number=1, agent=agent(0), failure=report)] * 32,
+        energy=[energy] * MOST_PODS,
+    )
+    served = new_served()
+    served.body = state.model_dump_json(by_alias=True, exclude_none=True)
+    async with serving(served, tmp_path):
+        assert await CoordinatorClient(session, served.endpoint()).state(-1, 20) == state
 
 
 async def test_news_is_told_once_and_the_last_word_stays(

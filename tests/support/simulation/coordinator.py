@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.reports import CoordinatorState, TelemetryBatch
 from footplate_elastic.coordinator.__main__ import new_coordinator
 from footplate_elastic.coordinator.config import CoordinatorConfig
 from footplate_elastic.coordinator.service import Service
@@ -106,8 +106,8 @@ class CoordinatorProcess(Process):
             await self.sleep(GATHER)
             batch = buffer.batch(self.run_uid, service.epoch)
             if batch is not None and self.world.api_works:
-                self.world.store(self.run_uid, batch[0])
-                buffer.settle(batch[1], batch[0].given_up)
+                self.world.store(self.run_uid, TelemetryBatch.model_validate_json(batch.text))
+                buffer.settle(batch.count, batch.given_up)
 
 
 class SimulatedClient(Client):

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from footplate_api.errors import ApiError, ClusterRefused, FieldError, Invalid, RunNotFound
-from footplate_api.problems import from_validation, invalid, path, problem, summary
+from footplate_api.errors import (
+    ApiError,
+    ClusterRefused,
+    FieldError,
+    HttpError,
+    Invalid,
+    RunMismatch,
+    RunNotFound,
+)
+from footplate_api.problems import from_validation, invalid, kind, path, problem, summary
+from footplate_contracts.problems import Problem, ProblemType
 
 
 @pytest.mark.parametrize(
@@ -25,6 +34,20 @@ def test_the_type_names_the_class(error: ApiError, kind: str, status: int) -> No
     assert (body["type"], body["status"]) == (f"urn:footplate:problem:{kind}", status)
     assert (body["detail"], body["requestId"]) == (error.detail, "id-1")
     assert "errors" not in body
+
+
+@pytest.mark.parametrize(
+    ("error", "acted_upon"),
+    [
+        pytest.param(Invalid("no"), ProblemType.INVALID, id="invalid"),
+        pytest.param(RunMismatch("no"), ProblemType.RUN_MISMATCH, id="mismatch"),
+        pytest.param(HttpError("no", status=413), ProblemType.HTTP_ERROR, id="too-large"),
+    ],
+)
+def test_the_types_by_which_coordinators_act(error: ApiError, acted_upon: ProblemType) -> None:
+    read = Problem.model_validate(problem(error, "id-1"))
+    assert read.type == acted_upon
+    assert {it.value for it in ProblemType} == {kind(cls) for cls in (Invalid, RunMismatch, HttpError)}
 
 
 def test_a_wrong_field_is_shown_with_value_and_remedy() -> None:

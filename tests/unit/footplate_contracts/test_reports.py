@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_origin
+
 import pytest
+from annotated_types import MaxLen
 from pydantic import ValidationError
 
-from footplate_contracts.reports import GenerationId, TelemetryItem
+from footplate_contracts.reports import CoordinatorState, GenerationId, TelemetryItem
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,20 @@ def test_other_texts_are_refused(text: str) -> None:
 def test_sequences_start_at_one() -> None:
     with pytest.raises(ValidationError):
         TelemetryItem(sequence=0)
+
+
+def test_every_list_of_a_coordinators_state_has_an_end() -> None:
+    listed = {
+        name: [bound.max_length for bound in field.metadata if isinstance(bound, MaxLen)]
+        for name, field in CoordinatorState.model_fields.items()
+        if get_origin(field.annotation) in (list, dict)
+    }
+    assert {"members", "missing", "missed", "waiting", "failures_by_cause", "energy"} <= listed.keys()
+    assert [name for name, bounds in listed.items() if not bounds] == []
+
+
+def test_of_many_wrong_entries_the_first_is_named() -> None:
+    told = {"version": 1, "epoch": 1, "state": "training", "members": [{}] * 1000}
+    with pytest.raises(ValidationError) as refused:
+        CoordinatorState.model_validate(told)
+    assert {wrong["loc"][:2] for wrong in refused.value.errors()} == {("members", 0)}

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from footplate_contracts import names
 from footplate_operator.certificates import manifests, policy
 from footplate_operator.certificates.issue import new_authority, new_serving
 from footplate_operator.certificates.keeper import Given, Keeper
 from footplate_operator.certificates.manifests import Place
+from footplate_operator.certificates.policy import Pair
 from footplate_operator.errors import AlreadyExists, CertificateMissing, LeadershipLost
 from footplate_operator.runtime.fence import Fenced
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json
@@ -115,6 +118,25 @@ def test_it_is_made_anew_where_it_is_another_services_or_nobodys() -> None:
     assert policy.serving_fault(None, [authority], NAMES, NOW) == "none that can be read is there"
     assert policy.serving_fault(made, [authority], elsewhere, NOW) == "it is for other names"
     assert policy.serving_fault(made, [other], NAMES, NOW) == "no authority of ours has signed it"
+
+
+@pytest.mark.parametrize(
+    ("part", "known", "unknown"),
+    [
+        pytest.param("serving", "2a8648ce3d040302", "2a8648ce3d04037f", id="signature"),  # ECDSA with SHA-256
+        pytest.param("authority", "2a8648ce3d030107", "2a8648ce3d03017f", id="curve"),  # P-256
+    ],
+)
+def test_it_is_made_anew_where_nobody_can_tell_who_signed_it(part: str, known: str, unknown: str) -> None:
+    """As where somebody has put another certificate into a Secret, of an algorithm that is not known here."""
+    authority = new_authority(PLACE, NOW)
+    pairs = {"authority": authority, "serving": new_serving(authority, NAMES, NOW)}
+    der = pairs[part].certificate.public_bytes(Encoding.DER)
+    assert bytes.fromhex(known) in der
+    changed = x509.load_der_x509_certificate(der.replace(bytes.fromhex(known), bytes.fromhex(unknown)))
+    pairs[part] = Pair(changed, pairs[part].key)
+    fault = policy.serving_fault(pairs["serving"], [pairs["authority"]], NAMES, NOW)
+    assert fault == "no authority of ours has signed it"
 
 
 @pytest.mark.parametrize(

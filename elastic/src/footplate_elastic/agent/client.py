@@ -22,6 +22,8 @@ from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.protocol.wire import EPOCH_HEADER
 
+ANSWER_BYTES: Final = 8 * 1024 * 1024  # the members of 4096 nodes with the longest names are 3 MB
+
 # A coordinator's node that is gone sends no end: the kernel has to find out by itself.
 _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
 
@@ -134,10 +136,13 @@ class Connection:
         """One request; raises Unreachable, after which the next request connects anew."""
         address, response = self._open(method, path, body, timeout)
         try:
-            content = response.read()
+            content = response.read(ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             self._give_up(address)
             raise Unreachable(repr(error)) from None
+        if len(content) > ANSWER_BYTES:
+            self._give_up(address)  # the rest of it would be taken for the next answer
+            raise Unreachable(f"the answer should be at most {ANSWER_BYTES} bytes, and is longer")
         return Answer(response.status, content)
 
     def stay(self, path: str) -> int:

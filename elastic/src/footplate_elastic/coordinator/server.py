@@ -25,7 +25,8 @@ from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
-_BODY_LIMIT: Final = 64 * 1024 * 1024  # an outbox of some thousand rows beside the members
+# Of 4096 members with the longest names and a thousand of the largest rows there are some 10 MB.
+BODY_LIMIT: Final = 16 * 1024 * 1024
 
 Message = TypeVar("Message", bound=Report)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,7 +42,7 @@ class Server:
 
     def application(self) -> web.Application:
         """The routes with authentication and error translation around them."""
-        app = web.Application(middlewares=[self._edge], client_max_size=_BODY_LIMIT)
+        app = web.Application(middlewares=[self._edge], client_max_size=BODY_LIMIT)
         app.add_routes(
             [
                 web.post(wire.JOIN, self.join),

@@ -5,8 +5,9 @@ training goes on, the queue grows, and it is emptied oldest first when the API
 answers again. Nor is anything dropped for a 401 or 403: a token may have ended
 a moment before the kubelet renewed it, and a pod sends before the operator has
 written into the status that it is the coordinator. Nor for an answer that is no
-receipt, as a proxy gives one. Only what the API will never take is given up, with
-a line in the log: one bad row must not keep all rows after it from being stored.
+receipt, as a proxy gives one, whatever its status. Only what the API itself says it
+will never take is given up, with a line in the log: one bad row must not keep all
+rows after it from being stored.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
-from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
+from footplate_contracts.problems import Problem, ProblemType
+from footplate_contracts.reports import TelemetryReceipt
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.pacing import gather_delay, retry_delay, told_delay
-from footplate_elastic.coordinator.telemetry import BATCH, TelemetryBuffer
+from footplate_elastic.coordinator.telemetry import BATCH, Batch, TelemetryBuffer
 
 _log = logging.getLogger(__name__)
 
-INVALID: Final = frozenset({400, 413, 422})  # something within the batch cannot be taken
-FOREIGN: Final = 409  # the name belongs to another run by now
+TOO_LARGE: Final = 413
+ANSWER_BYTES: Final = 1024 * 1024  # receipts have a hundred; problems name the fields that are wrong
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
 
 
@@ -56,9 +58,10 @@ class Destination:
         """Of the next request: the kubelet writes a new token into the file well before the old one ends.
 
         The token is for an API that has proven who it is: over plain HTTP there is none among them. The
-        run's own token is for its coordinator alone, and never is.
+        run's own token is for its coordinator alone, and never is. Raises ValueError while the file holds
+        no text.
         """
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         token = _content(self.token_file) if self.token_file and self._verified else ""
         return {**headers, "Authorization": f"Bearer {token}"} if token else headers
 
@@ -84,9 +87,11 @@ class Destination:
 
 def _content(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} should hold a token, and is no UTF-8: {error.reason}") from None
 
 
 @dataclass
@@ -141,39 +146,41 @@ class Shipper:
         batch = self.buffer.batch(self.destination.run_uid, self.destination.epoch, self._most)
         if batch is None:
             return None
-        body, count = batch
-        headers = self.destination.headers()
-        text = body.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
         try:
-            trust = self.destination.trust()
+            headers, trust = self.destination.headers(), self.destination.trust()
             # A redirection is not followed: it becomes a GET, whose answer says nothing of the batch.
             async with session.post(
-                self.destination.url, data=text, headers=headers, ssl=trust, allow_redirects=False
+                self.destination.url,
+                data=batch.text,
+                headers=headers,
+                ssl=trust,
+                allow_redirects=False,
+                auto_decompress=False,
             ) as answer:
-                said = await answer.text(errors="replace")
+                said = await _said(answer)
                 receipt = _receipt(said) if answer.status < 300 else None
                 if receipt is None:
                     told = told_delay(answer.status, answer.headers.get("Retry-After"))
-                    return self._refused(body, count, answer.status, said[:200], told)
+                    return self._refused(batch, answer.status, said, told)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             self._say(type(error).__name__, f"the API cannot be reached: {error!r}")
             return self._failed()
         self._say("")
-        self.buffer.settle(count, body.given_up)
+        self.buffer.settle(batch.count, batch.given_up)
         self._failures, self._gather = 0, gather_delay(receipt)
         self._most = min(BATCH, 2 * self._most)
         return None
 
-    def _refused(
-        self, body: TelemetryBatch, count: int, status: int, reason: str, told: float | None
-    ) -> float | None:
+    def _refused(self, batch: Batch, status: int, said: bytes, told: float | None) -> float | None:
         """Narrow down to the entry that the API will never take, and give that one up."""
-        if status in INVALID and count > 1:
-            self._most = count // 2
+        reason, final = said[:200].decode(errors="replace"), _final(status, said)
+        narrower = final is not ProblemType.RUN_MISMATCH and (final is not None or status == TOO_LARGE)
+        if narrower and batch.count > 1:
+            self._most = batch.count // 2
             return 0.0
-        if status in INVALID or status == FOREIGN:
-            _log.error("%d rows of telemetry are given up: %d %s", count, status, reason)
-            self.buffer.give_up(count, body.given_up)
+        if final is not None:
+            _log.error("%d rows of telemetry are given up: %d %s", batch.count, status, reason)
+            self.buffer.give_up(batch.count, batch.given_up)
             return None
         self._say(str(status), f"the API did not take it: {status} {reason}")
         return self._failed(told)
@@ -208,7 +215,26 @@ def _within(pause: float, deadline: float) -> float:
     return left - timing.LAST_TRY if pause >= left > timing.LAST_TRY else pause
 
 
-def _receipt(text: str) -> TelemetryReceipt | None:
+async def _said(answer: aiohttp.ClientResponse) -> bytes:
+    """Its body; raises ValueError for one that is longer than what the API can have to say."""
+    said = bytearray()
+    async for part in answer.content.iter_any():
+        said += part
+        if len(said) > ANSWER_BYTES:
+            raise ValueError(f"its answer should be at most {ANSWER_BYTES} bytes, and is longer")
+    return bytes(said)
+
+
+def _final(status: int, said: bytes) -> ProblemType | None:
+    """Why the API will never take it; None where it may, or where somebody else speaks."""
+    try:
+        kind = ProblemType(Problem.model_validate_json(said).type)
+    except ValueError:  # also of what is no JSON
+        return None
+    return kind if kind is not ProblemType.HTTP_ERROR or status == TOO_LARGE else None
+
+
+def _receipt(text: bytes) -> TelemetryReceipt | None:
     """What the API says of a batch that it took; None where that cannot be read."""
     try:
         return TelemetryReceipt.model_validate_json(text)

@@ -5,21 +5,25 @@ the API has stored it. Two numbers per agent say how far each has come:
 `received` (need not be sent again to this coordinator) and `acknowledged`
 (stored by the API, may be forgotten). Where no API is configured, received
 rows count as stored.
+
+What waits is kept as the JSON in which it will be sent: as an object of Python a
+row takes up to six times the room.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import islice
 from typing import Final
 
+from footplate_contracts.model import Report
 from footplate_contracts.names import WorkerId
 from footplate_contracts.reports import (
     AgentIdentity,
     CheckpointRecord,
-    CheckpointRemoval,
     GenerationId,
     GenerationRow,
     GivenUp,
@@ -28,18 +32,42 @@ from footplate_contracts.reports import (
     TelemetryItem,
 )
 
-CAPACITY: Final = 100_000  # rows; about 50 MB, reached after a day without an API at one step a second
-BATCH: Final = 1000  # entries; 300 KB: below what proxies let through by default
-VALUES: Final = 8  # further numbers of a row, which take as much room as the row itself
+# Bytes. The pod may have 512 MiB, and the rest of this process takes some 100: what a word of an agent takes
+# while it is read is to fit as well. A row is 200 to 700 bytes, with 64 further numbers up to 6,000: days at
+# a step a second without an API.
+CAPACITY: Final = 200_000_000
+ENTRY: Final = 200  # bytes that an entry takes beside its JSON
+BATCH: Final = 1000  # entries
+BATCH_BYTES: Final = 750_000  # below what proxies let through by default
 
 
-@dataclass(frozen=True)
+class _Kind(Enum):
+    """Which list of a TelemetryBatch an entry stands in."""
+
+    ROW = b"rows"
+    CHECKPOINT = b"checkpoints"
+    REMOVAL = b"removals"
+
+
+@dataclass(frozen=True, slots=True)
 class _Queued:
     worker: WorkerId  # sequences count within one incarnation
     sequence: int
-    row: GenerationRow | None
-    checkpoint: CheckpointRecord | None
-    removal: CheckpointRemoval | None
+    kind: _Kind | None  # None: nothing that this release knows
+    text: bytes  # JSON
+
+    @property
+    def size(self) -> int:
+        return len(self.text) + ENTRY
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The oldest `count` entries."""
+
+    text: bytes  # a TelemetryBatch in JSON
+    count: int
+    given_up: GivenUp  # as it is told with them
 
 
 @dataclass
@@ -47,10 +75,11 @@ class TelemetryBuffer:
     """A bounded queue in order of arrival."""
 
     keep: bool  # False: no API is configured
-    capacity: int = CAPACITY
+    capacity: int = CAPACITY  # bytes
     checkpoint: CheckpointRecord | None = None  # the newest
     checkpoint_steps: tuple[int, ...] = ()  # of the last three, ascending
     _queue: deque[_Queued] = field(default_factory=deque)
+    _size: int = 0  # bytes, of all entries
     _received: dict[WorkerId, int] = field(default_factory=dict)
     _stored: dict[WorkerId, int] = field(default_factory=dict)
     _refused: int = 0  # entries that the API will never take
@@ -98,21 +127,24 @@ class TelemetryBuffer:
             last = self._received.get(key)
             if last is not None and item.sequence <= last:
                 continue
-            if len(self._queue) >= self.capacity:
-                break
-            if last is None:
-                self._stored[key] = item.sequence - 1  # an earlier coordinator saw to those before
-            self._received[key] = item.sequence
             row = None
             if item.metrics is not None:
                 row = GenerationRow(generation=item.generation or fallback, metrics=item.metrics)
-                taken.append(row)
             record = _named(item.checkpoint, item.generation)
+            if self.keep:
+                entry = _queued(key, item, row, record)
+                if self._size + entry.size > self.capacity:
+                    break
+                self._queue.append(entry)
+                self._size += entry.size
+            if last is None:
+                self._stored[key] = item.sequence - 1  # an earlier coordinator saw to those before
+            self._received[key] = item.sequence
+            if row is not None:
+                taken.append(row)
             if record is not None:
                 self._note(record)
-            if self.keep:
-                self._queue.append(_Queued(key, item.sequence, row, record, item.removal))
-            else:
+            if not self.keep:
                 self._stored[key] = item.sequence
         return taken
 
@@ -129,23 +161,21 @@ class TelemetryBuffer:
         """Everything of this agent up to here is durable."""
         return self._stored.get(agent.worker, 0)
 
-    def batch(self, run_uid: str, epoch: int, most: int = BATCH) -> tuple[TelemetryBatch, int] | None:
-        """The oldest entries, at most `most`, and how many they are; None when nothing waits.
+    def batch(self, run_uid: str, epoch: int, most: int = BATCH) -> Batch | None:
+        """The oldest entries, at most `most`; None when nothing waits.
 
         None of them where only the counts of what is given up have grown.
         """
         if not self.waits:
             return None
-        entries = list(_fitting(islice(self._queue, most)))
-        batch = TelemetryBatch(
-            run_uid=run_uid,
-            epoch=epoch,
-            rows=[entry.row for entry in entries if entry.row is not None],
-            checkpoints=[entry.checkpoint for entry in entries if entry.checkpoint is not None],
-            removals=[entry.removal for entry in entries if entry.removal is not None],
-            given_up=self.given_up,
-        )
-        return batch, len(entries)
+        entries, given_up = list(self._fitting(most)), self.given_up
+        whole = TelemetryBatch(run_uid=run_uid, epoch=epoch, given_up=given_up)
+        lists = {kind.value.decode() for kind in _Kind}
+        parts = [whole.model_dump_json(by_alias=True, exclude=lists)[:-1].encode()]
+        for kind in _Kind:
+            texts = b",".join(entry.text for entry in entries if entry.kind is kind)
+            parts.append(b',"%s":[%s]' % (kind.value, texts))
+        return Batch(b"".join([*parts, b"}"]), len(entries), given_up)
 
     def settle(self, count: int, told: GivenUp) -> None:
         """The API has the oldest `count` entries, and was `told` what is given up."""
@@ -161,7 +191,17 @@ class TelemetryBuffer:
     def _forget(self, count: int) -> None:
         for _ in range(count):
             entry = self._queue.popleft()
+            self._size -= entry.size
             self._stored[entry.worker] = entry.sequence
+
+    def _fitting(self, most: int) -> Iterator[_Queued]:
+        """The first entries that a batch has room for; one at least."""
+        size = 0
+        for entry in islice(self._queue, most):
+            if size and size + len(entry.text) > BATCH_BYTES:
+                return
+            size += len(entry.text)
+            yield entry
 
     def _note(self, record: CheckpointRecord) -> None:
         if self.checkpoint is None or _age(record) >= _age(self.checkpoint):
@@ -169,15 +209,20 @@ class TelemetryBuffer:
         self.checkpoint_steps = tuple(sorted({*self.checkpoint_steps, record.step})[-3:])
 
 
-def _fitting(entries: Iterable[_Queued]) -> Iterator[_Queued]:
-    """The first of `entries` that are no larger than BATCH rows without further numbers; one at least."""
-    size = 0
-    for entry in entries:
-        values = entry.row.metrics.values if entry.row is not None else None
-        size += 1 + len(values or ()) // VALUES
-        if size > BATCH:
-            return
-        yield entry
+def _queued(
+    worker: WorkerId, item: TelemetryItem, row: GenerationRow | None, record: CheckpointRecord | None
+) -> _Queued:
+    """`item` as it waits: `row` or `record` is what it holds, if that is one."""
+    known: tuple[tuple[_Kind, Report | None], ...] = (
+        (_Kind.ROW, row),
+        (_Kind.CHECKPOINT, record),
+        (_Kind.REMOVAL, item.removal),
+    )
+    for kind, held in known:
+        if held is not None:
+            text = held.model_dump_json(by_alias=True, exclude_none=True)  # unlike json.dumps, quotes NaN
+            return _Queued(worker, item.sequence, kind, text.encode())
+    return _Queued(worker, item.sequence, None, b"")
 
 
 def _named(record: CheckpointRecord | None, generation: GenerationId | None) -> CheckpointRecord | None:

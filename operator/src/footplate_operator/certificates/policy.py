@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 AUTHORITY_LIFE: Final = timedelta(days=3650)
@@ -111,6 +111,6 @@ def _names(certificate: x509.Certificate) -> list[x509.GeneralName]:
 def _signed(certificate: x509.Certificate, authority: Pair) -> bool:
     try:
         certificate.verify_directly_issued_by(authority.certificate)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True

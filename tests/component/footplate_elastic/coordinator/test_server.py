@@ -19,7 +19,7 @@ from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest
 from footplate_elastic.coordinator.core import Coordinator
-from footplate_elastic.coordinator.server import Server
+from footplate_elastic.coordinator.server import BODY_LIMIT, Server
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -153,6 +153,11 @@ async def test_a_wrong_message_is_told_what_is_wrong(
 ) -> None:
     status, answer = await client.post(path, body)
     assert status == 400 and names in answer["reason"]
+
+
+async def test_a_body_that_is_larger_than_any_agents_is_not_read(client: Client) -> None:
+    async with client.session.post(wire.JOIN, json={"storePort": "1" * BODY_LIMIT}) as answer:
+        assert answer.status == 413
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from footplate_contracts.problems import ProblemType
 from footplate_contracts.reports import GenerationId, GivenUp, Heartbeat, TelemetryItem
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.shipping import Destination, Shipper
@@ -31,11 +32,17 @@ from tests.unit.footplate_elastic.coordinator.test_telemetry import items, row
 G1 = GenerationId(epoch=1, number=1)
 
 
-class FakeApi:
-    """Stores rows by step; answers the first requests with the given statuses."""
+def problem(status: int, kind: str) -> web.Response:
+    """An error as the API answers it."""
+    body = {"type": kind, "title": "Refused", "status": status, "detail": "why", "requestId": "id-1"}
+    return web.json_response(body, status=status, content_type="application/problem+json")
 
-    def __init__(self, *statuses: int) -> None:
-        self.statuses = list(statuses)
+
+class FakeApi:
+    """Stores rows by step; answers the first requests with a proxy's page, or a problem of the API's own."""
+
+    def __init__(self, *answers: int | tuple[int, str]) -> None:
+        self.answers = list(answers)
         self.rows: dict[int, Any] = {}
         self.valid: str | None = None  # what the header Authorization has to be
         self.tokens: list[str | None] = []
@@ -53,15 +60,17 @@ class FakeApi:
     async def take(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers.get("Authorization"))
         self.asked.append(asyncio.get_running_loop().time())
-        if self.statuses:
+        if self.answers:
+            answer = self.answers.pop(0)
             headers = {"Retry-After": self.retry_after} if self.retry_after else None
-            # With a proxy's own page.
-            return web.Response(status=self.statuses.pop(0), body=b"\xff caf\xe9", headers=headers)
+            if isinstance(answer, tuple):
+                return problem(*answer)
+            return web.Response(status=answer, body=b"\xff caf\xe9", headers=headers)
         if self.valid is not None and self.tokens[-1] != self.valid:
             return web.Response(status=401)
         batch = await request.json()
         if self.unacceptable & {entry["metrics"]["step"] for entry in batch["rows"]}:
-            return web.Response(status=422)
+            return problem(422, ProblemType.INVALID)
         self.given_up.append(batch["givenUp"])
         for entry in batch["rows"]:
             self.rows[entry["metrics"]["step"]] = entry
@@ -258,17 +267,6 @@ async def test_a_row_that_is_never_taken_holds_up_no_other(bad: set[int]) -> Non
     await server.close()
 
 
-async def test_rows_of_a_run_whose_name_has_another_by_now_are_given_up() -> None:
-    api, buffer = FakeApi(409), TelemetryBuffer(keep=True)
-    server = TestServer(api.application())
-    await server.start_server()
-    buffer.offer(agent(0), items(1, 7), 1, G1)
-    await shipper(buffer, str(server.make_url("/telemetry"))).flush(30.0)
-    assert len(buffer) == 0 and not api.rows
-    assert api.given_up == [{"refused": 7, "overflowed": 0}]
-    await server.close()
-
-
 async def test_a_coordinator_that_ends_while_the_api_is_away_hands_over_all_the_same() -> None:
     api, buffer = FakeApi(503, 503), TelemetryBuffer(keep=True)
     server = TestServer(api.application())
@@ -389,7 +387,7 @@ async def test_the_api_hears_what_is_given_up_though_there_is_no_row_to_tell_it_
 
 
 async def test_an_api_that_takes_no_empty_batch_is_sent_it_once() -> None:
-    api, buffer = FakeApi(422), TelemetryBuffer(keep=True)
+    api, buffer = FakeApi((422, ProblemType.INVALID)), TelemetryBuffer(keep=True)
     server = TestServer(api.application())
     await server.start_server()
     buffer.hear(Heartbeat(agent=agent(0), overflowed=3))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId
-from footplate_elastic.agent.outbox import CHUNK, Outbox
+import pytest
+
+from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
+from footplate_elastic.agent.outbox import CHUNK, ENTRY, Outbox
 from footplate_elastic.protocol.unstored_rows import RowName
+from tests.support.memory import kept
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
 G1 = GenerationId(epoch=1, number=1)
 
 
-def filled(rows: int, capacity: int = 10_000) -> Outbox:
-    outbox = Outbox(capacity)
+def filled(rows: int, room: int = 10_000) -> Outbox:
+    """An outbox with room for so many of them."""
+    item = TelemetryItem(sequence=1, generation=G1, metrics=row(1))
+    outbox = Outbox(room * (len(item.model_dump_json(by_alias=True, exclude_none=True)) + ENTRY))
     for step in range(1, rows + 1):
         outbox.metrics(G1, row(step))
     return outbox
@@ -70,12 +75,12 @@ def test_a_heartbeat_carries_a_chunk() -> None:
 
 
 def test_a_full_outbox_loses_the_oldest_and_counts_it() -> None:
-    outbox = filled(5, capacity=2)
+    outbox = filled(5, room=2)
     assert (sequences(outbox, 0), outbox.overflowed, outbox.overflowed_told) == ([4, 5], 3, 0)
 
 
 def test_what_is_dropped_here_and_waits_with_the_coordinator_is_not_lost() -> None:
-    outbox = filled(2, capacity=2)
+    outbox = filled(2, room=2)
     outbox.answered(received=1, overflowed=0)
     for step in (3, 4):
         outbox.metrics(G1, row(step))
@@ -83,7 +88,7 @@ def test_what_is_dropped_here_and_waits_with_the_coordinator_is_not_lost() -> No
 
 
 def test_what_another_coordinator_has_received_is_gone_with_it() -> None:
-    outbox = filled(2, capacity=2)
+    outbox = filled(2, room=2)
     for received in (2, 0):  # its successor has nothing
         outbox.answered(received, overflowed=0)
     outbox.metrics(G1, row(3))
@@ -91,7 +96,26 @@ def test_what_another_coordinator_has_received_is_gone_with_it() -> None:
 
 
 def test_what_a_coordinator_has_answered_to_is_told() -> None:
-    outbox = filled(5, capacity=2)
+    outbox = filled(5, room=2)
     for overflowed in (2, 1):  # two threads of an agent may overtake each other
         outbox.answered(received=0, overflowed=overflowed)
     assert (outbox.overflowed, outbox.overflowed_told) == (3, 2)
+
+
+def test_a_large_item_takes_the_place_of_several() -> None:
+    outbox = filled(5, room=5)
+    outbox.metrics(G1, row(6).model_copy(update={"values": {"reward": 1.0, "kl": 2.0}}))
+    assert (sequences(outbox, 0), outbox.overflowed, outbox.oldest) == ([3, 4, 5, 6], 2, 3)
+
+
+@pytest.mark.parametrize("numbers", [0, 64])
+def test_what_is_kept_takes_no_more_than_its_bytes(numbers: int) -> None:
+    outbox = Outbox(500_000)
+    values = {f"reward-{number}": 0.5 for number in range(numbers)} or None
+
+    def fill() -> None:
+        while not outbox.overflowed:
+            outbox.metrics(G1, row(outbox.sequence + 1).model_copy(update={"values": values}))
+
+    assert 400_000 < kept(fill) < 510_000
+    assert outbox.next(0)[0].metrics == row(2).model_copy(update={"values": values})

@@ -11,12 +11,14 @@ from footplate_contracts.reports import (
     CheckpointRecord,
     CheckpointRemoval,
     GenerationId,
+    GenerationRow,
     GivenUp,
     Heartbeat,
     TelemetryBatch,
     TelemetryItem,
 )
-from footplate_elastic.coordinator.telemetry import TelemetryBuffer
+from footplate_elastic.coordinator.telemetry import BATCH_BYTES, ENTRY, TelemetryBuffer
+from tests.support.memory import kept
 from tests.unit.footplate_elastic.coordinator.story import agent
 
 G1, G2 = GenerationId(epoch=1, number=1), GenerationId(epoch=1, number=2)
@@ -39,6 +41,21 @@ def item(sequence: int, generation: GenerationId | None = G1) -> TelemetryItem:
     return TelemetryItem(sequence=sequence, generation=generation, metrics=row(sequence))
 
 
+def room(rows: int) -> int:
+    """Bytes that so many of them take."""
+    text = GenerationRow(generation=G1, metrics=row(1)).model_dump_json(by_alias=True, exclude_none=True)
+    return rows * (len(text) + ENTRY)
+
+
+def sent(buffer: TelemetryBuffer) -> tuple[TelemetryBatch, int]:
+    """What is sent next, as the API reads it, and how many entries that are."""
+    batch = buffer.batch("uid", 1)
+    assert batch is not None
+    read = TelemetryBatch.model_validate_json(batch.text)
+    assert (read.run_uid, read.epoch, read.given_up) == ("uid", 1, batch.given_up)
+    return read, batch.count
+
+
 def items(first: int, last: int) -> list[TelemetryItem]:
     return [item(sequence) for sequence in range(first, last + 1)]
 
@@ -53,9 +70,7 @@ def test_with_an_api_only_what_it_stored_may_be_forgotten() -> None:
     buffer = TelemetryBuffer(keep=True)
     buffer.offer(agent(0), items(1, 3), 1, G1)
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (3, 0)
-    found = buffer.batch("uid", 1)
-    assert found is not None
-    batch, count = found
+    batch, count = sent(buffer)
     assert [entry.metrics.step for entry in batch.rows] == [1, 2, 3]
     buffer.settle(count, GivenUp())
     assert buffer.acknowledged(agent(0)) == 3
@@ -90,12 +105,30 @@ def test_incarnations_count_for_themselves() -> None:
 
 
 def test_a_full_queue_takes_nothing_and_the_agent_keeps_it() -> None:
-    buffer = TelemetryBuffer(keep=True, capacity=2)
-    buffer.offer(agent(0), items(1, 5), 1, G1)
+    buffer = TelemetryBuffer(keep=True, capacity=room(2))
+    assert len(buffer.offer(agent(0), items(1, 5), 1, G1)) == 2
     assert (buffer.received(agent(0)), len(buffer)) == (2, 2)
     buffer.settle(2, GivenUp())
     buffer.offer(agent(0), items(3, 5), 1, G1)
     assert buffer.received(agent(0)) == 4
+
+
+@pytest.mark.parametrize("numbers", [0, 64])
+def test_what_waits_takes_no_more_than_its_bytes(numbers: int) -> None:
+    buffer, word = TelemetryBuffer(keep=True, capacity=500_000), Heartbeat(agent=agent(0), outbox_oldest=1)
+    values = {f"reward-{number}": 0.5 for number in range(numbers)} or None
+
+    def fill() -> None:
+        sequence = 1
+        while sequence == buffer.received(word.agent) + 1:
+            metrics = row(sequence).model_copy(update={"values": values})
+            offered = Heartbeat(agent=word.agent, outbox=[TelemetryItem(sequence=sequence, metrics=metrics)])
+            read = Heartbeat.model_validate_json(offered.model_dump_json(by_alias=True, exclude_none=True))
+            buffer.offer(read.agent, read.outbox, 1, G1)
+            sequence += 1
+
+    assert 400_000 < kept(fill) < 510_000
+    assert sent(buffer)[0].rows[0].metrics == row(1).model_copy(update={"values": values})
 
 
 def test_a_row_keeps_the_generation_that_computed_it() -> None:
@@ -107,8 +140,8 @@ def test_a_row_keeps_the_generation_that_computed_it() -> None:
 def test_batches_are_bounded_and_keep_their_order() -> None:
     buffer = TelemetryBuffer(keep=True)
     buffer.offer(agent(0), items(1, 6000), 1, G1)
-    found = buffer.batch("uid", 1)
-    assert found is not None and found[1] == 1000 and found[0].rows[-1].metrics.step == 1000
+    batch, count = sent(buffer)
+    assert count == 1000 and batch.rows[-1].metrics.step == 1000
 
 
 def test_rows_with_many_further_numbers_fill_a_batch_sooner() -> None:
@@ -118,11 +151,9 @@ def test_rows_with_many_further_numbers_fill_a_batch_sooner() -> None:
         metrics = row(sequence).model_copy(update={"values": values})
         buffer.offer(agent(0), [TelemetryItem(sequence=sequence, metrics=metrics)], 1, G1)
     found = buffer.batch("uid", 1)
-    assert found is not None
-    batch, count = found
-    text = batch.model_dump_json(by_alias=True, exclude_none=True)
-    assert count == len(batch.rows) == 111 and len(text) < 600_000
-    assert TelemetryBatch.model_validate_json(text).rows[0].metrics.values is not None
+    assert found is not None and BATCH_BYTES - 2000 < len(found.text) < BATCH_BYTES + 2000
+    batch, count = sent(buffer)
+    assert count == len(batch.rows) and batch.rows[0].metrics.values is not None
 
 
 def test_the_newest_checkpoint_is_known() -> None:
@@ -158,8 +189,8 @@ def test_a_removal_is_kept_until_the_api_has_it() -> None:
     removal = CheckpointRemoval(step=50, generation=G1, time=1.0)
     buffer.offer(agent(0), [TelemetryItem(sequence=1, generation=G2, removal=removal), item(2)], 1, G2)
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0))) == (2, 0)
-    found = buffer.batch("uid", 1)
-    assert found is not None and (found[0].removals, len(found[0].rows), found[1]) == ([removal], 1, 2)
+    batch, count = sent(buffer)
+    assert (batch.removals, len(batch.rows), count) == ([removal], 1, 2)
 
 
 def overflow(index: int, incarnation: int, total: int, told: int = 0) -> Heartbeat:
@@ -188,9 +219,8 @@ def test_counts_alone_are_sent_once() -> None:
     buffer = TelemetryBuffer(keep=True)
     assert not buffer.waits and buffer.batch("uid", 1) is None
     buffer.hear(overflow(0, 0, 3))
-    found = buffer.batch("uid", 1)
-    assert found is not None and buffer.waits
-    batch, count = found
+    batch, count = sent(buffer)
+    assert buffer.waits
     assert (batch.given_up, batch.rows, count) == (GivenUp(overflowed=3), [], 0)
     buffer.hear(overflow(0, 0, 4))  # while that one is on its way
     buffer.settle(count, batch.given_up)
@@ -217,6 +247,6 @@ def test_a_record_that_names_no_generation_is_of_the_ranks_that_gave_it() -> Non
     buffer = TelemetryBuffer(keep=True)
     record = CheckpointRecord(step=50, uri="/c", time=1.0)
     buffer.offer(agent(0), [TelemetryItem(sequence=1, generation=G1, checkpoint=record)], 1, G2)
-    found = buffer.batch("uid", 1)
-    assert found is not None and [entry.generation for entry in found[0].checkpoints] == [G1]
+    batch, _ = sent(buffer)
+    assert [entry.generation for entry in batch.checkpoints] == [G1]
     assert buffer.checkpoint is not None and buffer.checkpoint.generation == G1

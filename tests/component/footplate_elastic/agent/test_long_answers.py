@@ -1,0 +1,44 @@
+"""An agent reads no more of an answer than a coordinator can have to say."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from footplate_elastic.agent.client import ANSWER_BYTES, Answer, Connection, Directory, Endpoint
+from footplate_elastic.agent.errors import Unreachable
+
+LENGTHS = {"/longest": ANSWER_BYTES, "/longer": ANSWER_BYTES + 1, "/none": 0}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(LENGTHS[self.path]))
+        self.end_headers()
+        self.wfile.write(b"x" * LENGTHS[self.path])
+
+
+@pytest.fixture
+def directory() -> Iterator[Directory]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield Directory(Endpoint("", "127.0.0.1", server.server_port, "", None))
+        server.shutdown()
+        serving.join()
+
+
+def test_the_rest_of_an_answer_that_is_too_long_is_no_later_answer(directory: Directory) -> None:
+    with closing(Connection(directory)) as connection:
+        with pytest.raises(Unreachable, match=f"at most {ANSWER_BYTES} bytes"):
+            connection.request("GET", "/longer", None, 30.0)
+        assert connection.request("GET", "/none", None, 30.0) == Answer(200, b"")
+        assert connection.request("GET", "/longest", None, 30.0) == Answer(200, b"x" * ANSWER_BYTES)
+        assert connection.request("GET", "/none", None, 30.0) == Answer(200, b"")
