@@ -139,7 +139,8 @@ async def test_no_odd_value_of_any_field_keeps_a_run_from_being_reconciled() -> 
             try:
                 await _reconciled(world, state)
             except Exception as error:
-                pytest.fail(f"{'.'.join(map(str, path))} of {value!r:.40} raises {error!r:.300}")
+                error.add_note(f"{'.'.join(map(str, path))} was {value!r:.40}")
+                raise
     assert tried > 500
 
 

@@ -79,7 +79,7 @@ class RunCache:
     counted: tuple[str | None, TimeStatus | None] | None = None
 
     def credible(self, said: CoordinatorState) -> CoordinatorState:
-        """What counts of what its coordinator `said`; each field of which something does not is logged once."""
+        """What counts of what its coordinator `said`; a field of which something does not is logged once."""
         if self.said is None or self.said[0] is not said:
             found = credible(said)
             self.said = said, found.state
