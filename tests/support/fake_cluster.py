@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 import marshal
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
 from footplate_operator.runtime import kinds
+from footplate_operator.runtime.cluster import PAGE
 from footplate_operator.runtime.kinds import POD, Json, Kind, kind_of
 
 CORE = tuple(value for value in vars(kinds).values() if isinstance(value, Kind))
@@ -86,6 +87,15 @@ class FakeCluster:
         if ("find", kind) in self.refuse:
             raise self.refuse["find", kind]
         return [copied(body) for body in self._matching(kind, labels, fields)]
+
+    async def pages(
+        self, kind: Kind, namespace: str, labels: str = "", fields: str = "", size: int = PAGE
+    ) -> AsyncIterator[list[Json]]:
+        names = [body["metadata"]["name"] for body in await self.find(kind, namespace, labels, fields)]
+        for start in range(0, len(names), size):
+            self._reachable()
+            found = (self.objects.get((kind, name)) for name in names[start : start + size])
+            yield [copied(body) for body in found if body is not None]
 
     async def create(self, kind: Kind, body: Json) -> Json:
         return self._change("create", kind, lambda: self._create(kind, body["metadata"]["name"], body))

@@ -90,7 +90,7 @@ def world(chance: random.Random, runs: int = 4, nodes: int = 3, pods: int = 14) 
         run = chance.randrange(runs)
         owner = Owner("TrainingRun", f"team-{run % 2}", f"run-{run}", f"uid-{run}")
         where = chance.randrange(nodes + 1)  # one of which nobody but its pods tells
-        goods = made.nodes[where].goods if where < nodes else H100
+        goods = made.nodes[where].goods if where < nodes else chance.choice([H100, SPOT, CPU])
         start = T0 + chance.randrange(0, 30 * DAY)
         ended = chance.choice([RUNNING, 1, TOLD, TOLD])
         made.pods.append(

@@ -3,15 +3,20 @@
 An agent tells sums that only grow, so whoever reads them needs the newest alone: none is lost with a
 message, and none counts twice. What the agent did not measure is not in them, and nothing is guessed here:
 of the time that its devices were there, the rest is to be rated by their thermal design power.
+
+Sums that no record of usage can hold are refused. Whoever hears them with other words passes them over, and
+reads the rest: what a device shows wrongly ends no run.
 """
 
 from __future__ import annotations
 
-from typing import Final, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import PydanticOmit
 
-from footplate_contracts.model import Report
+from footplate_contracts.model import Report, first_error
+from footplate_contracts.v1alpha1.types import Whole
 
 MOST_PODS: Final = (
     8192  # of one run, told at once: a gang of the largest size, its spares, and many that ended
@@ -26,9 +31,9 @@ class PodEnergy(Report):
     """
 
     pod_uid: str = Field(min_length=1)
-    millijoules: int = Field(ge=0, description="consumed in the seconds below, rounded down")
-    counter_seconds: int = Field(ge=0, description="for which the devices' own energy counters tell it")
-    power_seconds: int = Field(ge=0, description="for which it is their power between two samples")
+    millijoules: Whole = Field(description="consumed in the seconds below, rounded down")
+    counter_seconds: Whole = Field(description="for which the devices' own energy counters tell it")
+    power_seconds: Whole = Field(description="for which it is their power between two samples")
 
     def newest(self, other: Self) -> Self:
         """What is known of the pod from two of its words, in whatever order they came."""
@@ -39,3 +44,25 @@ class PodEnergy(Report):
                 "power_seconds": max(self.power_seconds, other.power_seconds),
             }
         )
+
+
+def _or_none(told: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> PodEnergy | None:
+    """The sums, or None; a list that is the context of the reading is told why."""
+    try:
+        found: PodEnergy | None = read(told)
+    except ValidationError as error:
+        if isinstance(info.context, list):
+            info.context.append(first_error(error))
+        return None
+    return found
+
+
+def _or_omitted(told: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> PodEnergy:
+    found = _or_none(told, read, info)
+    if found is None:
+        raise PydanticOmit
+    return found
+
+
+ReadableEnergy = Annotated[PodEnergy | None, WrapValidator(_or_none)]  # None: none can be read
+ListedEnergy = Annotated[PodEnergy, WrapValidator(_or_omitted)]  # in a list, which has those that can be read

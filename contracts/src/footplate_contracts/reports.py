@@ -15,7 +15,7 @@ from pydantic import FailFast, Field
 
 from footplate_contracts.diagnosis import KnownDiagnosis
 from footplate_contracts.directives import Command, Directives, NumberedLimits, Refusals
-from footplate_contracts.energy import MOST_PODS, PodEnergy
+from footplate_contracts.energy import MOST_PODS, ListedEnergy, ReadableEnergy
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.model import IF_READABLE, Report, read_unknown_as
@@ -152,7 +152,7 @@ class JoinRequest(Report):
 class Farewell(AgentIdentity):
     """An agent ends by request: its last word, in which an earlier coordinator reads who it is."""
 
-    energy: PodEnergy | None = None
+    energy: ReadableEnergy = None
 
 
 class Member(Report):
@@ -203,7 +203,7 @@ class Heartbeat(Report):
         default=False, description="this agent was told to end, and waits until what its ranks did is saved"
     )
     probed: ProbeResult | None = Field(default=None, description="the newest")
-    energy: PodEnergy | None = Field(default=None, description="absent where no device is measured")
+    energy: ReadableEnergy = Field(default=None, description="absent where no device is measured")
 
 
 class HeartbeatAnswer(Report):
@@ -332,7 +332,7 @@ class CoordinatorState(Report):
     )
     telemetry_backlog: int = 0
     given_up: GivenUp = Field(default_factory=GivenUp)
-    energy: list[PodEnergy] = Field(
+    energy: list[ListedEnergy] = Field(
         default_factory=list,
         max_length=MOST_PODS,
         description="of each pod that measures, also of those that ended last; more of it is no new version",

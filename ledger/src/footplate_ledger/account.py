@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from footplate_contracts.names import Role
-from footplate_ledger.bill import ALWAYS, IDLE, Cost, Line, lines
+from footplate_ledger.bill import ALWAYS, IDLE, Cost, Line, lines, of_node
 from footplate_ledger.carbon import Place, Rank, Series, emitted
 from footplate_ledger.energy import Consumption, Method, of_pod
 from footplate_ledger.prices import Book
@@ -78,7 +79,9 @@ def accounts(
     known = {uid: pod for uid, pod in everybody.items() if pod.node in told or not _is_free(pod)}
     unseen = told_by((pod for pod in known.values() if pod.node not in told), now)
     found: dict[str, Account] = defaultdict(Account)
-    for line in lines([*told.values(), *unseen], known.values(), tariff.book, now, window):
+    of_told = lines(told.values(), known.values(), tariff.book, now, window)
+    of_unseen = (of_node(node, on, tariff.book, now, window) for node, on in unseen)
+    for line in chain(of_told, *of_unseen):
         if line.cost is None and line.pod != IDLE and _is_free(known[line.pod]):
             continue
         found[line.pod] = found[line.pod] + Account(Cost.of(line))

@@ -33,6 +33,15 @@ from footplate_ledger.units import Carbon, Energy, Intensity
 CLOUDS: Final = ("aws", "azure", "gcp")
 
 
+def zone_key(zone: str) -> str:
+    """By what zones are compared: without regard to case.
+
+    >>> zone_key("fra"), zone_key("FRA")
+    ('FRA', 'FRA')
+    """
+    return zone.upper()
+
+
 class Rank(StrEnum):
     """Where an intensity is from, best first."""
 
@@ -90,34 +99,37 @@ class _Zone:
 
 @dataclass(frozen=True)
 class Series:
-    """What a kilowatt-hour emits in a zone from a second on; each second once, in any order."""
+    """What a kilowatt-hour emits in a zone from a second on; each zone and second once, in any order.
+
+    Zones are compared as zone_key() has it.
+    """
 
     points: Mapping[str, Sequence[tuple[int, Fraction]]] = field(default_factory=dict)
     _zones: Mapping[str, _Zone] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        zones = {zone: _Zone.of(points) for zone, points in self.points.items() if points}
+        zones = {zone_key(zone): _Zone.of(points) for zone, points in self.points.items() if points}
         object.__setattr__(self, "_zones", zones)
 
     def at(self, zone: str, second: int) -> Fraction | None:
         """The newest that is not later; None before the first."""
-        known = self._zones.get(zone)
+        known = self._zones.get(zone_key(zone))
         place = -1 if known is None else known.place(second)
         return None if known is None or place < 0 else known.grams[place]
 
     def since(self, zone: str) -> int | None:
         """The first second of which it says anything."""
-        known = self._zones.get(zone)
+        known = self._zones.get(zone_key(zone))
         return None if known is None else known.seconds[0]
 
     def mean(self, zone: str, span: Span) -> Fraction:
         """Over `span`, which begins no earlier than that second and is not empty."""
-        known = self._zones[zone]
+        known = self._zones[zone_key(zone)]
         return (known.until(span.end) - known.until(span.start)) / (span.end - span.start)
 
     def edges(self, zone: str, span: Span) -> Sequence[int]:
         """The seconds within `span` in which it changes."""
-        known = self._zones.get(zone)
+        known = self._zones.get(zone_key(zone))
         if known is None:
             return ()
         return known.seconds[bisect_right(known.seconds, span.start) : bisect_left(known.seconds, span.end)]
@@ -148,7 +160,7 @@ def yearly(place: Place) -> Known:
     A zone of which nothing is known, such as a misspelt one, is named by the source of what counts instead.
     """
     whole = table()
-    country = whole["countries"]["zones"].get(place.zone.upper())
+    country = whole["countries"]["zones"].get(zone_key(place.zone))
     if country is not None:
         source = f"{country['name']} {country['year']}: {whole['countries']['source']}"
         return Known(Intensity(Fraction(country["grams"])), Rank.ZONE, source)

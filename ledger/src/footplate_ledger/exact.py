@@ -7,7 +7,7 @@ is shown, and then rounded right, half to even.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final
@@ -19,34 +19,50 @@ _BITS: Final = 256  # of a quotient that is only near to the true one
 
 
 class Sum:
-    """A sum to which fractions are added."""
+    """A sum to which fractions are added.
 
-    __slots__ = ("_by_denominator",)
+    Most have one denominator for good, and there are very many: that one has no dictionary.
+    """
+
+    __slots__ = ("_denominator", "_numerator", "_others")
 
     def __init__(self) -> None:
-        self._by_denominator: dict[int, int] = {}
+        self._denominator = 1
+        self._numerator = 0
+        self._others: dict[int, int] | None = None  # numerators of the other denominators
 
     def add(self, numerator: int, denominator: int = 1) -> None:
         """Adds a fraction; `denominator` is above zero."""
-        found = self._by_denominator
-        found[denominator] = found.get(denominator, 0) + numerator
+        if denominator == self._denominator:
+            self._numerator += numerator
+        elif self._others is not None:
+            self._others[denominator] = self._others.get(denominator, 0) + numerator
+        elif self._numerator:
+            self._others = {denominator: numerator}
+        else:
+            self._denominator, self._numerator = denominator, numerator
 
     def take(self, other: Sum, factor: Fraction = Fraction(1)) -> None:
         """Adds another sum, times `factor`."""
-        for denominator, numerator in other._by_denominator.items():
-            self.add(numerator * factor.numerator, denominator * factor.denominator)
+        for denominator, numerator in other._parts():
+            if numerator:
+                self.add(numerator * factor.numerator, denominator * factor.denominator)
 
     def __bool__(self) -> bool:
         """Whether anything was added but zeros; no sum here has parts below zero beside others above."""
-        return any(self._by_denominator.values())
+        return any(numerator for _, numerator in self._parts())
 
     def __iter__(self) -> Iterator[Fraction]:
-        return (Fraction(numerator, denominator) for denominator, numerator in self._by_denominator.items())
+        return (Fraction(numerator, denominator) for denominator, numerator in self._parts())
+
+    def _parts(self) -> Sequence[tuple[int, int]]:
+        """Denominators, each once, and numerators."""
+        return [(self._denominator, self._numerator), *(self._others or {}).items()]
 
     @property
     def exact(self) -> Fraction:
         """The sum as one fraction; slow where there are thousands of denominators."""
-        parts = list(self) or [Fraction(0)]
+        parts = list(self)
         while len(parts) > 1:  # in pairs: of the long ones there are few
             parts = [sum(parts[at : at + 2], Fraction(0)) for at in range(0, len(parts), 2)]
         return parts[0]
@@ -60,7 +76,7 @@ class Sum:
         >>> third.shown(1, 1), third.shown(Fraction(1, 1000), 0)
         (Decimal('0.5'), Decimal('500'))
         """
-        if len(self._by_denominator) > _FEW:
+        if len(self._others or ()) >= _FEW:
             near = self._near(Fraction(10**digits) / unit)
             if near is not None:
                 return rounded(Fraction(near, 10**digits), digits)
@@ -69,9 +85,10 @@ class Sum:
     def _near(self, factor: Fraction) -> int | None:
         """The sum times `factor`, rounded; None where that cannot be told without a common denominator."""
         least = 0
-        for denominator, numerator in self._by_denominator.items():
+        parts = self._parts()
+        for denominator, numerator in parts:
             whole = (numerator * factor.numerator) << _BITS
             least += whole // (denominator * factor.denominator)
-        most = least + len(self._by_denominator)  # each quotient is less than one too small
+        most = least + len(parts)  # each quotient is less than one too small
         low, high = (round(Fraction(edge, 1 << _BITS)) for edge in (least, most))
         return low if low == high else None  # all between them is rounded alike

@@ -7,13 +7,15 @@ as they are written: 0.1 is a tenth.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeVar
 
 from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec
+from footplate_contracts.v1alpha1.types import MOST_WHOLE
 from footplate_contracts.v1alpha1.usagerecord import (
     EnergyUsed,
     Held,
@@ -23,7 +25,7 @@ from footplate_contracts.v1alpha1.usagerecord import (
 )
 from footplate_contracts.v1alpha1.usagerecord import NodeUsage as NodeEntry
 from footplate_contracts.v1alpha1.usagerecord import PodUsage as PodEntry
-from footplate_ledger.carbon import Series
+from footplate_ledger.carbon import Series, zone_key
 from footplate_ledger.prices import FOREVER, Entry
 from footplate_ledger.time import second
 from footplate_ledger.units import Energy, Money, Power, Rate, Seconds
@@ -41,6 +43,8 @@ from footplate_ledger.usage import (
 )
 
 _MILLI: Final = 1000
+_MOST_CPU: Final = Fraction(MOST_WHOLE, _MILLI)
+Used = TypeVar("Used", PodUsage, NodeUsage)
 
 
 def moment(text: str) -> int:
@@ -115,6 +119,13 @@ def entry_of(pod: PodUsage, name: str) -> PodEntry:
 def node_entry_of(node: NodeUsage, provider: str) -> NodeEntry:
     """How a Node is written down."""
     return NodeEntry(**_held(node, provider), name=node.name)
+
+
+def holdable(used: Used) -> Used:
+    """With the most devices and CPU that a record can hold, where there are more."""
+    if used.devices <= MOST_WHOLE and used.cpu <= _MOST_CPU:
+        return used
+    return replace(used, devices=min(used.devices, MOST_WHOLE), cpu=min(used.cpu, _MOST_CPU))
 
 
 def owner_of(owner: Owner) -> UsageOwner:
@@ -241,6 +252,6 @@ def series(specs: Mapping[str, CarbonIntensitySpec]) -> Series:
     """What CarbonIntensity objects say, by name; of two that say something of one second the last by name."""
     found: dict[str, dict[int, Fraction]] = {}
     for _, spec in sorted(specs.items()):
-        points = found.setdefault(spec.zone, {})
+        points = found.setdefault(zone_key(spec.zone), {})
         points.update((moment(at.effective_from), exact(at.grams_per_kilowatt_hour)) for at in spec.points)
     return Series({zone: sorted(points.items()) for zone, points in found.items()})

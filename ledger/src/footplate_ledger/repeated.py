@@ -57,7 +57,7 @@ class Accounts:
         over: dict[str, _Part] = {}
         live: list[_Part] = []
         for uid in {pod.node: None for pod in own.values()}:  # in the order of pods
-            ended, going_on = _split(on[uid], uid in told, at)
+            ended, going_on = _split(on[uid], at)
             if any(pod.uid in own for pod in ended):
                 over[uid] = _Part(_until(told.get(uid), max(pod.end.until for pod in ended), at), ended)
             if any(pod.uid in own for pod in going_on):
@@ -87,17 +87,14 @@ def _by_node(pods: Iterable[PodUsage]) -> Mapping[str, Sequence[PodUsage]]:
     return on
 
 
-def _split(pods: Sequence[PodUsage], seen: bool, at: int) -> tuple[Sequence[PodUsage], Sequence[PodUsage]]:
-    """Those that had ended before any of the others began, and the others.
-
-    Where only pods tell of a node, one that begins as another ends prolongs its stretch of time.
-    """
+def _split(pods: Sequence[PodUsage], at: int) -> tuple[Sequence[PodUsage], Sequence[PodUsage]]:
+    """Those that had ended before any of the others began, and the others."""
     live = [pod for pod in pods if pod.end.known == RUNNING or pod.end.until >= at]
     begins = min((pod.start for pod in live), default=FOREVER)
     staying = {pod.uid for pod in live}
     ended = [pod for pod in pods if pod.uid not in staying]
     ended.sort(key=lambda pod: (pod.end.until, pod.uid))
-    while ended and (ended[-1].end.until > begins or (not seen and ended[-1].end.until == begins)):
+    while ended and ended[-1].end.until > begins:
         live.append(ended.pop())
         begins = min(begins, live[-1].start)
     return ended, live

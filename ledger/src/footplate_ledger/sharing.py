@@ -9,14 +9,15 @@ overlap: where more is held than there is, all that hold it share the whole.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import pairwise
 
 from footplate_ledger.time import Span
-from footplate_ledger.usage import TOLD, Evidence, NodeUsage, PodUsage
+from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, PodUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,12 @@ def held(
 ) -> Iterator[Held]:
     """The time of `node` until `now`, in parts during which its pods are the same; in order, without gaps.
 
+    There are none of a node that ends before it begins, or begins later than now: clocks differ.
     Shares are told of the pods whose uids are `wanted`, or of all; what is idle always counts all.
     """
     whole = node.span(now)
+    if not whole:
+        return
     spans = [(pod, pod.span(now).within(whole)) for pod in pods]
     there = sorted(((span, pod) for pod, span in spans if span), key=lambda found: (found[0], found[1].uid))
     edges = {whole.start, whole.end} | {edge for span, _ in there for edge in (span.start, span.end)}
@@ -95,35 +99,51 @@ def _shares(
     return {uid: amount / whole for uid, amount in amounts.items() if amount}, 1 - taken / whole
 
 
-def told_by(pods: Iterable[PodUsage], now: int) -> list[NodeUsage]:
-    """Nodes that nobody told of but their pods: each is there for as long as one of its pods is.
+def told_by(pods: Iterable[PodUsage], now: int) -> list[tuple[NodeUsage, Sequence[PodUsage]]]:
+    """Nodes that nobody told of but their pods, and who is on each: it is there while one of them is.
 
-    Of its devices it has as many as the profiles of its pods say, so that nobody's share rests on what is
-    known of others; what they do not hold is idle. Where no profile says it, what such a node has is not
+    What such a node is follows, in each second, from the pods that are on it then, and from nothing else: who
+    asks about an hour knows of no other pods, and parts of a time are together the whole. It has the price of
+    the first of them, and as many devices as their profiles say, so that nobody's share rests on what is
+    known of others; what they do not hold is idle. Where no profile says it, what the node has is not
     known, and nothing of it is ever idle.
     """
     on: dict[str, list[tuple[Span, PodUsage]]] = defaultdict(list)
     for pod in pods:
         if span := pod.span(now):
             on[pod.node].append((span, pod))
-    return [
-        node for there in on.values() for node in _stretches(sorted(there, key=lambda at: (at[0], at[1].uid)))
-    ]
+    return [found for there in on.values() for found in _stretches(there)]
 
 
-def _stretches(there: Sequence[tuple[Span, PodUsage]]) -> Iterator[NodeUsage]:
-    """One for each stretch of time in which at least one of these pods of one node is there."""
-    (span, first), *others = there
-    devices = first.node_devices
-    for following, pod in others:
-        if following.start > span.end:
-            yield _told_by(first, span, devices)
-            span, first, devices = following, pod, pod.node_devices
-        else:
-            span = Span(span.start, max(span.end, following.end))
-            devices = max(devices, pod.node_devices)
-    yield _told_by(first, span, devices)
+def _stretches(there: Iterable[tuple[Span, PodUsage]]) -> Iterator[tuple[NodeUsage, Sequence[PodUsage]]]:
+    """One for each stretch of time in which pods of one node are there, and say the same of it."""
+    coming = deque(sorted(there, key=lambda at: (at[0].start, at[1].uid)))
+    edges = sorted({edge for span, _ in coming for edge in (span.start, span.end)})
+    present: deque[tuple[Span, PodUsage]] = deque()  # in the order in which they came, and some who left
+    devices: list[tuple[int, int]] = []  # a heap of minus what their profiles say, and until when
+    known: tuple[Goods, int] | None = None
+    on: list[PodUsage] = []
+    begun = 0
+    for second in edges:
+        came = []
+        while coming and coming[0][0].start == second:
+            span, pod = coming.popleft()
+            came.append((span, pod))
+            heappush(devices, (-pod.node_devices, span.end))
+        present.extend(came)
+        while present and present[0][0].end <= second:
+            present.popleft()
+        while devices and devices[0][1] <= second:
+            heappop(devices)
+        said = (present[0][1].goods, -devices[0][0]) if present else None
+        if said == known:
+            on.extend(pod for _, pod in came)
+            continue
+        if known is not None:
+            yield _told_by(on[0].node, known, Span(begun, second)), on
+        known, begun, on = said, second, [pod for span, pod in present if second < span.end]
 
 
-def _told_by(pod: PodUsage, span: Span, devices: int) -> NodeUsage:
-    return NodeUsage(pod.node, pod.node, pod.goods, span.start, Evidence(TOLD, span.end), devices)
+def _told_by(node: str, known: tuple[Goods, int], span: Span) -> NodeUsage:
+    goods, devices = known
+    return NodeUsage(node, node, goods, span.start, Evidence(TOLD, span.end), devices)

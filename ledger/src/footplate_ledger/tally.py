@@ -181,11 +181,18 @@ class _Marks:
             start, at = end, at + 1
 
 
-class Tallies:
-    """Adds up usage node by node: by key, and by the parts of time between `edges`, which are in order."""
+Found = dict[tuple[Key, int], Tally]
+"""By key and place of the part of time."""
 
-    def __init__(self, tariff: Tariff, now: int, edges: Sequence[int]) -> None:
-        self.found: dict[tuple[Key, int], Tally] = defaultdict(Tally)
+
+class Tallies:
+    """Adds up usage node by node: by key, and by the parts of time between `edges`, which are in order.
+
+    `found` makes those that are missing; one of the caller's own may refuse to make too many.
+    """
+
+    def __init__(self, tariff: Tariff, now: int, edges: Sequence[int], found: Found | None = None) -> None:
+        self.found: Found = defaultdict(Tally) if found is None else found
         self._tariff = tariff
         self._now = now
         self._edges = edges
@@ -211,17 +218,19 @@ class Tallies:
         """
         known = {pod.uid: pod for pod in pods if node is not None or pod.role is not Role.COORDINATOR}
         keys = {uid: key(pod) for uid, pod in known.items()}
-        for stretch in told_by(known.values(), self._now) if node is None else (node,):
-            self._add_held(stretch, known, keys, idle(stretch.goods))
+        told = told_by(known.values(), self._now) if node is None else ((node, known.values()),)
+        for there, on in told:
+            self._add_held(there, on, keys, idle(there.goods))
         for uid, pod in known.items():
             if keys[uid] is not None:
                 self._add_devices(pod, keys[uid])
 
     def _add_held(
-        self, node: NodeUsage, pods: Mapping[str, PodUsage], keys: Mapping[str, Key | None], idle: Key | None
+        self, node: NodeUsage, on: Iterable[PodUsage], keys: Mapping[str, Key | None], idle: Key | None
     ) -> None:
         marks = self._marks(node.goods)
-        counted = {uid for uid, key in keys.items() if key is not None}
+        pods = {pod.uid: pod for pod in on}
+        counted = {uid for uid in pods if keys[uid] is not None}
         for there in held(node, pods.values(), self._now, counted):
             span = there.span.within(self._window)
             if not span:

@@ -6,25 +6,34 @@ import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from footplate_api.attempts import repository as attempts
 from footplate_api.database import Database
 from footplate_api.edge import RUN_LIMIT, TELEMETRY_LIMIT, Context
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.schemas import MOST_ROWS
+from footplate_api.models import Attempt
+from footplate_api.models.base import table_of
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines import ingest
 from footplate_api.settings import with_driver
 from footplate_api.system.service import GAUGED_RUNS
+from footplate_ledger.units import Energy, Seconds
+from footplate_ledger.usage import TOLD, Evidence, Measured, Owner, PodUsage
 from tests.component.footplate_api import fleet
 from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.threaded import Served, served
+from tests.component.footplate_api.usages import store as use
 from tests.support.reviewer import FakeReviewer
+from tests.support.usage_worlds import DAY, T0, node, pod
 
 LONGEST_BITE = 0.1  # seconds of CPU
 BATCH = 5000  # the most rows of one
@@ -110,6 +119,50 @@ async def test_the_largest_batch(database_url: str) -> None:
         sent, headers = body(0, range(1, BATCH + 1)), await sender(api)
         answer = await measured(api, "POST", f"{RUNS}/run-0/telemetry", content=sent, headers=headers)
     assert (answer.status_code, answer.json()["rows"]) == (200, BATCH)
+
+
+PODS, ATTEMPTS, MINUTES = 8000, 1000, 10  # of each attempt
+LONG_AGO = T0 - 1000 * DAY
+
+
+def attempt(number: int) -> dict[str, Any]:
+    """A row of the table."""
+    columns = {column.name: None if column.nullable else 0 for column in table_of(Attempt).columns}
+    texts = dict.fromkeys(("generation", "reason", "node", "message"), "")
+    start = datetime.fromtimestamp(LONG_AGO + (number - 1) * MINUTES * 60, UTC)
+    return {**columns, **texts, "run_uid": "uid-0", "number": number, "resource_version": 1, "start": start}
+
+
+def of_attempt(number: int) -> PodUsage:
+    """The pod of this number, of as many in each attempt."""
+    start = LONG_AGO + number * ATTEMPTS // PODS * MINUTES * 60
+    return pod(
+        f"p{number:04}",
+        owner=Owner("TrainingRun", "research", "run-0", "uid-0"),
+        node=f"n{number % 64}",
+        start=start,
+        end=Evidence(TOLD, start + MINUTES * 60),
+        measured=Measured(Energy.joules(10**6 + number), Seconds(Fraction(500 + number % 7))),
+    )
+
+
+async def test_the_cost_of_a_run_that_began_very_often(database_url: str) -> None:
+    async def stored() -> None:
+        async with api.context.database.write(None) as session:
+            await attempts.store(session, [attempt(number) for number in range(1, ATTEMPTS + 1)])
+        nodes = [node(f"n{number}", start=LONG_AGO) for number in range(64)]
+        await use(api.context.database, map(of_attempt, range(PODS)), nodes)
+
+    async with with_runs(database_url, 1) as api:
+        await api.do(stored())
+        answer = await measured(api, "GET", f"{RUNS}/run-0/cost")
+        with_pods = await measured(api, "GET", f"{RUNS}/run-0/cost", params={"pods": True})
+    found = with_pods.json()
+    assert answer.json() == {**found, "countedUntil": answer.json()["countedUntil"], "pods": None}
+    assert found["total"]["nodeSeconds"] == PODS * MINUTES * 60
+    assert [part["nodeSeconds"] for part in found["attempts"]] == [PODS // ATTEMPTS * MINUTES * 60] * ATTEMPTS
+    assert [part["uid"] for part in found["pods"]] == [f"p{number:04}" for number in range(PODS)]
+    assert {part["nodeSeconds"] for part in found["pods"]} == {MINUTES * 60}
 
 
 def a_list(limit: int) -> bytes:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from footplate_api.costs import service
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account, Tariff, accounts
 from footplate_ledger.prices import Book, Entry
@@ -93,6 +94,26 @@ async def test_its_numbers_are_those_of_its_status(clocked: Api) -> None:
     assert found["countedUntil"] == "2026-11-25T13:00:00Z"
     exact = whole.cost.money.exact / 10**9
     assert found["perMillionTokens"]["dollars"] == pytest.approx(float(exact / 4), abs=5e-5)
+
+
+async def test_the_pods_of_a_run_are_told_up_to_so_many(
+    clocked: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await gpt(clocked)
+    await store(clocked.context.database, [pod(f"p{number}", devices=2) for number in range(4)], [node()])
+    monkeypatch.setattr(service, "_PODS_AT_ONCE", 3)
+    monkeypatch.setattr(service, "MOST_PODS", 4)
+    found = await cost(clocked, pods=True)
+    assert [(part["uid"], part["nodeSeconds"]) for part in found["pods"]] == [
+        (f"p{number}", HOUR / 4) for number in range(4)
+    ]
+    monkeypatch.setattr(service, "MOST_PODS", 3)
+    answer = await clocked.client.get(COST, params={"pods": True})
+    assert answer.status_code == 422
+    [wrong] = answer.json()["errors"]
+    assert (wrong["field"], wrong["value"]) == ("query.pods", "true")
+    assert wrong["message"].startswith("must be false for a run that has had 4 pods")
+    assert (await cost(clocked))["total"]["nodeSeconds"] == HOUR
 
 
 async def test_an_attempt_has_the_seconds_until_the_next_one_begins(clocked: Api) -> None:

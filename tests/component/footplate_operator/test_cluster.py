@@ -146,6 +146,10 @@ async def test_a_lost_update_is_a_conflict(cluster: KubernetesCluster, api: Api)
 async def test_everything_is_listed_page_by_page(cluster: KubernetesCluster, api: Api) -> None:
     names = [profile["metadata"]["name"] for profile in await cluster.find(PROFILE, "")]
     assert "local-cpu" in names
+    for name in ("a", "b", "c"):
+        await cluster.create(CONFIG_MAP, _config_map(api, name=name))
+    pages = [page async for page in cluster.pages(CONFIG_MAP, api.namespace, "team=a", size=2)]
+    assert [[body["metadata"]["name"] for body in page] for page in pages] == [["a", "b"], ["c"]]
 
 
 async def test_a_server_that_is_away_is_told_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -135,6 +136,24 @@ async def test_state_and_directives(session: aiohttp.ClientSession, tmp_path: Pa
         assert (await client.state(-1, 1)).state is RunState.TRAINING
         await client.tell(DIRECTIVES)
         assert served.said == [("/v1/directives", DIRECTIVES.to_json())]
+
+
+async def test_energy_that_cannot_be_hides_nothing_else_and_is_said_once(
+    session: aiohttp.ClientSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = new_served()
+    sums = [
+        {"podUid": uid, "millijoules": amount, "counterSeconds": 8, "powerSeconds": 0}
+        for uid, amount in (("a", 5), ("b", 2**64 - 1))
+    ]
+    served.body = json.dumps({"version": 1, "epoch": 1, "state": "training", "energy": sums})
+    async with serving(served, tmp_path):
+        client = CoordinatorClient(session, served.endpoint())
+        for _ in range(2):
+            state = await client.state(-1, 1)
+            assert [told.pod_uid for told in state.energy] == ["a"] and state.state is RunState.TRAINING
+    [line] = caplog.records
+    assert "1000000000000000, not '18446744073709551615'" in vars(line)["fields"]["why"]
 
 
 @pytest.mark.parametrize(

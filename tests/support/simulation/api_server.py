@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from footplate_operator.errors import ClusterError
-from footplate_operator.runtime.cluster import REQUEST_SECONDS, Cluster
+from footplate_operator.runtime.cluster import PAGE, REQUEST_SECONDS, Cluster
 from footplate_operator.runtime.kinds import Json, Kind
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.simulation.network import Network, Process, Unreached
@@ -45,6 +45,13 @@ class Client(Cluster):
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         return await self._ask(lambda: self._objects.find(kind, namespace, labels, fields))
+
+    async def pages(
+        self, kind: Kind, namespace: str, labels: str = "", fields: str = "", size: int = PAGE
+    ) -> AsyncIterator[list[Json]]:
+        pages = self._objects.pages(kind, namespace, labels, fields, size)
+        while page := await self._ask(lambda: anext(pages, [])):
+            yield page
 
     async def create(self, kind: Kind, body: Json) -> Json:
         return await self._change(lambda: self._objects.create(kind, body))

@@ -21,7 +21,7 @@ from footplate_ledger.prices import Book, Entry
 from footplate_ledger.tally import Tallies
 from footplate_ledger.time import Span
 from footplate_ledger.units import Rate
-from footplate_ledger.usage import TOLD, Evidence
+from footplate_ledger.usage import TOLD, Evidence, Site
 from tests.support.usage_worlds import DAY, H100, HOUR, T0, node, pod
 
 
@@ -94,7 +94,7 @@ def test_dimensions_keep_their_order_and_their_spelling() -> None:
 
 def told(window: Span, entries: list[Entry], now: int, **changed: Any) -> list[CostLine]:
     book = Book(entries)
-    tallies = Tallies(Tariff(book), now, rows.edges(window, [window]))
+    tallies = Tallies(Tariff(book), now, rows.edges(window, [window]), rows.Limited(window, [window]))
     key = (Kind.USAGE, ("a",))
     tallies.add(node(start=window.start), [pod(**changed)], lambda usage: key, lambda goods: None)
     return rows.rows(tallies.found, window, [window], book, now)
@@ -128,6 +128,54 @@ def test_there_are_not_too_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "MOST", 0)
     with pytest.raises(Invalid, match=r"query\.groupBy: must make at most 0 rows: name fewer dimensions"):
         told(Span(T0, T0 + DAY), [], T0 + DAY)
+
+
+def many(groups: int, window: Span, step: str | None) -> rows.Limited:
+    """Each of so many namespaces has a node of its own for all of the time."""
+    parts = steps(window, step)
+    found = rows.Limited(window, parts)
+    tallies = Tallies(Tariff(Book([])), window.end, rows.edges(window, parts), found)
+    for number in range(groups):
+        used = pod(start=window.start, end=Evidence(TOLD, window.end), site=Site())
+        key = (Kind.USAGE, (f"team-{number}",))
+        tallies.add(
+            node(start=window.start), [used], lambda usage, key=key: key, lambda goods: (Kind.IDLE, (None,))
+        )
+    return found
+
+
+def test_a_question_of_too_many_rows_takes_no_memory_before_it_is_refused() -> None:
+    window = Span(T0, T0 + 1000 * HOUR)
+    assert len(many(20, window, "hour")) == rows.MOST
+    tracemalloc.start()
+    right = "must make at most 20000 rows: name fewer dimensions, a longer step or a shorter time"
+    with pytest.raises(Invalid, match=f"query.groupBy: {right}, not 20001"):
+        many(200, window, "hour")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"{peak / 2**20:.0f} MiB")
+    assert peak < 50 * 2**20
+
+
+def test_months_of_one_row_are_counted_too() -> None:
+    window = Span(at("2016-11-15"), at("2026-11-15"))
+    with pytest.raises(Invalid, match=r"at most 30000 rows of a month: .* or a shorter time, not 30001"):
+        many(rows.MOST_TALLIES // 121 + 1, window, None)
+
+
+def test_what_is_shared_out_makes_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = Span(T0, T0 + HOUR)
+    monkeypatch.setattr(rows, "MOST", 1)
+    tallies = Tallies(
+        Tariff(Book([])),
+        window.end,
+        rows.edges(window, [window]),
+        rows.Limited(window, [window], share_idle=True),
+    )
+    used = pod(devices=4, start=window.start, end=Evidence(TOLD, window.end))
+    tallies.add(node(), [used], lambda usage: (Kind.USAGE, ("a",)), lambda goods: (Kind.IDLE, (None,)))
+    [line] = rows.rows(tallies.found, window, [window], Book([]), window.end, share_idle=True)
+    assert (line.kind, line.idle_node_seconds) == (Kind.USAGE, Decimal("1800.000"))
 
 
 def test_what_is_unknown_is_empty_in_a_table_of_text() -> None:
@@ -166,7 +214,7 @@ def test_a_large_book_and_ten_years_take_neither_long_nor_much_memory(
 
     def table() -> None:
         with suppress(Invalid):  # more adjustments than an answer has rows
-            rows.rows(tallies.found, window, [window], book, window.end)
+            rows.rows(dict(tallies.found), window, [window], book, window.end)
 
     begun = time.thread_time()
     table()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import permutations
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from footplate_contracts.energy import MOST_PODS, PodEnergy
 from footplate_contracts.reports import AgentIdentity, CoordinatorState, Farewell, Heartbeat, RunState
+from footplate_contracts.v1alpha1.types import MOST_WHOLE
 
 AGENT = AgentIdentity(index=0, incarnation=0, pod_name="w0", address="10.0.0.1", local_world_size=8)
 FIRST = PodEnergy(pod_uid="a", millijoules=5, counter_seconds=80, power_seconds=0)
@@ -50,3 +52,22 @@ def test_an_earlier_coordinator_reads_who_leaves_and_a_later_one_hears_it_of_an_
 
 def test_an_agent_that_measures_nothing_says_nothing_of_energy() -> None:
     assert "energy" not in Heartbeat(agent=AGENT).to_json()
+
+
+WILD = {**FIRST.to_json(), "podUid": "b", "millijoules": MOST_WHOLE + 1}
+
+
+def test_sums_that_no_record_can_hold_are_refused_and_hide_nothing_else() -> None:
+    with pytest.raises(ValidationError, match=r"millijoules[^$]*less than or equal to 1000000000000000"):
+        PodEnergy.from_json(WILD)
+    state = {"version": 1, "epoch": 1, "state": "training", "energy": [WILD, FIRST.to_json()]}
+    refused: list[str] = []
+    read = CoordinatorState.model_validate_json(json.dumps(state), context=refused)
+    assert read.energy == [FIRST]
+    assert refused == [
+        f"millijoules: Input should be less than or equal to {MOST_WHOLE}, not '{MOST_WHOLE + 1}'"
+    ]
+    for word in (Heartbeat, Farewell):
+        about = AGENT.to_json() if word is Farewell else {"agent": AGENT.to_json()}
+        assert word.from_json({**about, "energy": FIRST.to_json()}).energy == FIRST
+        assert word.from_json({**about, "energy": WILD}).energy is None

@@ -50,7 +50,7 @@ from footplate_ledger.usage import (
     Site,
 )
 
-H100 = Goods("h100", Capacity.SPOT, "eu-1")
+H100, A100 = Goods("h100", Capacity.SPOT, "eu-1"), Goods("a100")
 RUN = Owner("TrainingRun", "research", "gpt", "u1")
 HOUR, NOW = 3600, 100_000
 TARIFF = Tariff(Book([Entry("e1", replace(H100, region=""), Rate.dollars_per_hour("24.6"), 0)]))
@@ -157,7 +157,7 @@ def same(first: Account, second: Account) -> bool:
 def test_nodes_that_nobody_told_of_are_there_while_their_pods_are() -> None:
     pods = [pod(), pod(uid="p2", start=100, end=Evidence(TOLD, 200)), pod(uid="p3", start=5000)]
     pods[2] = replace(pods[2], end=Evidence(RUNNING, 0))
-    nodes = told_by(pods, 6000)
+    nodes = [there for there, _ in told_by(pods, 6000)]
     assert [(node.start, node.end.until) for node in nodes] == [(0, HOUR), (5000, 6000)]
     found = accounts([], pods, TARIFF, 6000)
     assert IDLE not in found
@@ -175,10 +175,25 @@ def test_a_share_of_such_a_node_rests_on_nothing_that_is_known_of_others() -> No
 
 def test_what_is_not_held_of_such_a_node_is_idle_while_a_pod_is_there() -> None:
     pods = [pod(devices=2, node_devices=8), pod(uid="p2", devices=2, start=100, end=Evidence(TOLD, 200))]
-    assert [(node.devices, node.span(NOW)) for node in told_by(pods, NOW)] == [(8, Span(0, HOUR))]
+    assert [(there.devices, there.span(NOW)) for there, _ in told_by(pods, NOW)] == [(8, Span(0, HOUR))]
     found = accounts([], pods, TARIFF, NOW)
     assert found[IDLE].cost.node_seconds == Seconds(Fraction(3 * HOUR, 4) - 25)
     assert sum((account.cost.node_seconds.exact for account in found.values()), Fraction(0)) == HOUR
+
+
+def test_such_a_node_has_the_price_of_the_first_pod_that_is_there() -> None:
+    pods = [
+        pod(devices=4, node_devices=8),
+        pod(uid="p2", goods=A100, devices=4, node_devices=8, start=1800, end=Evidence(TOLD, 2 * HOUR)),
+        pod(uid="p3", goods=A100, devices=4, start=2 * HOUR, end=Evidence(TOLD, 3 * HOUR)),
+    ]
+    assert [(there.goods, there.devices, there.span(4 * HOUR)) for there, _ in told_by(pods, 4 * HOUR)] == [
+        (H100, 8, Span(0, HOUR)),
+        (A100, 8, Span(HOUR, 2 * HOUR)),
+        (A100, 0, Span(2 * HOUR, 3 * HOUR)),  # of which nobody says what it has
+    ]
+    on = [[known.uid for known in those] for _, those in told_by(pods, 4 * HOUR)]
+    assert on == [["p1", "p2"], ["p2"], ["p3"]]
 
 
 # -- coordinators ----------------------------------------------------------------------------
@@ -254,9 +269,9 @@ def test_prices_are_those_that_were_written_and_not_binary_ones() -> None:
 def test_series_of_one_zone_are_joined() -> None:
     specs = {
         name: CarbonIntensitySpec.from_json(
-            {"zone": "FRA", "points": [{"from": f"1970-01-01T0{hour}:00:00Z", "gramsPerKilowattHour": grams}]}
+            {"zone": zone, "points": [{"from": f"1970-01-01T0{hour}:00:00Z", "gramsPerKilowattHour": grams}]}
         )
-        for name, hour, grams in (("b", 1, 70.5), ("a", 0, 50), ("c", 1, 60))
+        for name, zone, hour, grams in (("b", "fra", 1, 70.5), ("a", "FRA", 0, 50), ("c", "Fra", 1, 60))
     }
     assert series(specs).points == {"FRA": [(0, Fraction(50)), (HOUR, Fraction(60))]}
 

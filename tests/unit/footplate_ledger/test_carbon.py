@@ -152,6 +152,16 @@ def test_the_best_that_is_known_of_a_place_counts() -> None:
     ]
 
 
+@pytest.mark.parametrize("zone", ["fra", "Fra", "FRA"])
+@pytest.mark.parametrize("loaded", ["FRA", "fra"])
+def test_zones_are_compared_without_regard_to_case(zone: str, loaded: str) -> None:
+    series, place = Series({loaded: [(50, Fraction(31)), (100, Fraction(28))]}), Place(zone=zone)
+    assert known(place, series, 60).rank is Rank.SERIES and known(place, series, 0).rank is Rank.ZONE
+    found = [(part, int(best.intensity.exact)) for part, best in parts(place, series, Span(50, 150))]
+    assert found == [(Span(50, 100), 31), (Span(100, 150), 28)]
+    assert set(emitted(Energy.kilowatt_hours(1), place, series, Span(0, 100))) == {Rank.ZONE, Rank.SERIES}
+
+
 @pytest.mark.parametrize(
     ("place", "rank", "grams", "says"),
     [

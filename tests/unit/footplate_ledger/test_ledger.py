@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_ledger.account import Account, Tariff, accounts
 from footplate_ledger.bill import IDLE, Cost, Line, lines
 from footplate_ledger.prices import Book, Entry
-from footplate_ledger.sharing import held
+from footplate_ledger.sharing import held, told_by
 from footplate_ledger.time import Span, second, segments
 from footplate_ledger.units import Money, Rate, Seconds
 from footplate_ledger.usage import (
@@ -43,8 +44,8 @@ def node(uid: str = "n1", start: int = 0, end: int = 100, **changed: Any) -> Nod
     return replace(usual, **changed)
 
 
-def pod(uid: str = "p1", start: int = 0, end: int = 100, **changed: Any) -> PodUsage:
-    usual = PodUsage(uid, RUN, Role.WORKER, 1, "n1", H100, start, Evidence(TOLD, end), devices=8)
+def pod(uid: str = "p1", start: int = 0, end: int = 100, known: int = TOLD, **changed: Any) -> PodUsage:
+    usual = PodUsage(uid, RUN, Role.WORKER, 1, "n1", H100, start, Evidence(known, end), devices=8)
     return replace(usual, **changed)
 
 
@@ -90,6 +91,21 @@ def test_a_node_of_which_nothing_is_known_is_shared_by_what_its_pods_hold() -> N
     assert part.shares == {"a": Fraction(3, 4), "b": Fraction(1, 4)}
     [part] = held(node(devices=0), [pod("a", devices=0), pod("b", devices=0)], NOW)
     assert part.shares == {"a": Fraction(1, 2), "b": Fraction(1, 2)}
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param(node(start=240, end=0), id="ends-before-it-begins"),
+        pytest.param(node(start=NOW + 240, end=0), id="begins-later-than-now"),
+        pytest.param(node(start=NOW + 240, end=NOW + 400), id="is-there-later-than-now"),
+        pytest.param(replace(node(start=NOW + 240), end=Evidence(RUNNING, NOW)), id="is-not-over"),
+    ],
+)
+def test_nothing_is_held_of_a_node_that_has_no_time(there: NodeUsage) -> None:
+    pods = [pod(start=0, end=240), pod("p2", start=NOW, end=NOW + 900)]
+    assert list(held(there, pods, NOW)) == []
+    assert list(lines([there], pods, book(), NOW)) == []
 
 
 # -- prices ----------------------------------------------------------------------------
@@ -277,6 +293,56 @@ def test_parts_of_a_window_are_the_whole(world: World, window: Span, cuts: list[
     whole = by_pod(world.lines(window))
     for uid in whole:
         assert sum((part[uid] for part in parts if uid in part), Cost()) == whole[uid]
+
+
+@st.composite
+def unseen(draw: st.DrawFn) -> list[PodUsage]:
+    """Pods of several profiles on a node of which nobody else tells."""
+    pods = []
+    for number in range(draw(st.integers(0, 6))):
+        start, length = draw(MOMENTS), draw(st.integers(1, 100))
+        pods.append(
+            pod(
+                f"p{number}",
+                goods=draw(st.sampled_from([H100, SPOT, A100])),
+                start=start,
+                end=start + length,
+                known=draw(st.sampled_from([RUNNING, LAST_SEEN, TOLD])),
+                devices=draw(st.sampled_from([0, 1, 4])),
+                node_devices=draw(st.sampled_from([0, 4, 8])),
+            )
+        )
+    return pods
+
+
+PRICED = Tariff(
+    book(
+        Entry("e1", H100, HOURLY, 0),
+        Entry("e2", SPOT, Rate.dollars_per_hour(7), 0),
+        Entry("e3", A100, Rate.dollars_per_hour(11), 0),
+        Entry("e4", A100, Rate.dollars_per_hour(13), 90, effective_to=150),
+    )
+)
+
+
+def read(pods: list[PodUsage], window: Span) -> list[PodUsage]:
+    """Those who are there in a window: nobody who is asked about it reads any others."""
+    return [known for known in pods if known.span(NOW).within(window)]
+
+
+@settings(max_examples=100)
+@given(unseen(), WINDOWS, st.lists(MOMENTS, max_size=4))
+def test_parts_of_a_window_are_the_whole_where_only_pods_tell_of_nodes(
+    pods: list[PodUsage], window: Span, cuts: list[int]
+) -> None:
+    whole = accounts([], read(pods, window), PRICED, NOW, window)
+    parts = [accounts([], read(pods, part), PRICED, NOW, part) for part in window.cut(cuts)]
+    for uid in whole.keys() | {uid for part in parts for uid in part}:
+        found = sum((part[uid].cost for part in parts if uid in part), Cost())
+        assert found == whole.get(uid, Account()).cost, uid
+    nodes = [known for known, _ in told_by(pods, NOW)]
+    alone = sum_of(lines(nodes, [], PRICED.book, NOW, window))
+    assert _known(sum((account.cost for account in whole.values()), Cost())) == _known(alone)
 
 
 @settings(max_examples=50)

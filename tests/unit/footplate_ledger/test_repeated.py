@@ -12,7 +12,7 @@ import pytest
 from footplate_ledger.account import Account, Tariff, accounts
 from footplate_ledger.prices import Book, Entry
 from footplate_ledger.repeated import Accounts
-from footplate_ledger.units import Rate
+from footplate_ledger.units import Rate, Seconds
 from footplate_ledger.usage import RUNNING, TOLD, Evidence, NodeUsage, PodUsage
 from tests.support.usage_worlds import CPU, DAY, H100, SERIES, T0, World, pod, world
 
@@ -70,10 +70,10 @@ def test_the_amounts_are_those_of_an_account_that_remembers_nothing(seed: int) -
 
 
 @pytest.mark.parametrize("gap", [0, 1])
-def test_a_node_that_only_pods_tell_of_is_there_while_one_begins_as_another_ends(gap: int) -> None:
+def test_where_only_pods_tell_of_a_node_what_is_over_is_apart_from_what_begins_as_it_ends(gap: int) -> None:
     first = pod("p1", end=Evidence(TOLD, T0 + DAY))
     then = pod("p2", goods=CPU, start=T0 + DAY + gap, end=Evidence(RUNNING, 0))
     tariff, at = Tariff(Book([Entry("e", H100, Rate(Fraction(10**9)), 0)])), T0 + 2 * DAY
     found = remembered(Accounts(), [first, then], [], first.owner.uid, tariff, at)(at)
     assert found == plain([first, then], [], first.owner.uid, tariff, at)
-    assert bool(found.cost.unpriced.exact) is bool(gap), "its goods are those of the first"
+    assert found.cost.unpriced == Seconds(Fraction(DAY - gap)), "its goods are its own"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -16,9 +17,16 @@ from footplate_operator.runtime.handlers import Handlers
 from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.workqueue import WorkQueue
-from footplate_operator.tariff.tariffs import CARBON_INTENSITY, KINDS, LIST_SECONDS, PRICE_ENTRY, Tariffs
+from footplate_operator.tariff.tariffs import (
+    CARBON_INTENSITY,
+    KINDS,
+    LIST_SECONDS,
+    PRICE_ENTRY,
+    RELIST_SECONDS,
+    Tariffs,
+)
 from footplate_operator.trainingrun.run import TRAINING_RUN
-from tests.support.fake_cluster import FakeCluster
+from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.operator_world import World
 from tests.support.simulation.virtual_loop import in_virtual_time
@@ -56,8 +64,8 @@ def intensity(name: str = "france", grams: object = 50, **spec: Any) -> Json:
 class Market:
     """A cluster with prices, and an operator that follows them."""
 
-    def __init__(self, *bodies: Json) -> None:
-        self.cluster = FakeCluster(kinds=KINDS)
+    def __init__(self, *bodies: Json, cluster: type[FakeCluster] = FakeCluster) -> None:
+        self.cluster = cluster(kinds=KINDS)
         for body in bodies:
             self.cluster.put(body)
         self.tariffs = Tariffs(self.cluster, self.cluster.clock)
@@ -281,7 +289,38 @@ async def test_what_no_watch_tells_of_is_listed_again(body: Json) -> None:
     market.cluster.bury(kind, body["metadata"]["name"])
     await asyncio.sleep(LIST_SECONDS)
     assert market.says(body), "the watch will tell of it"
+    await asyncio.sleep(RELIST_SECONDS)
+    assert not market.says(body), "it has not"
     keeping.cancel()
+
+
+class Meanwhile(FakeCluster):
+    """One in which something happens while the answer to a list is on its way."""
+
+    happens: Callable[[], object] = staticmethod(lambda: None)
+
+    async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
+        found = await super().find(kind, namespace, labels, fields)
+        if kind == CARBON_INTENSITY:
+            self.happens()
+        return found
+
+
+async def test_what_the_watch_tells_while_they_are_listed_again_counts() -> None:
+    market = Market(intensity(), intensity("other", zone="DEU"), cluster=Meanwhile)
+    await market.tariffs.look()
+    assert isinstance(market.cluster, Meanwhile)
+    gone = copied(market.cluster.objects[CARBON_INTENSITY, "other"])
+    market.cluster.bury(CARBON_INTENSITY, "france")
+
+    def happens() -> None:
+        market.told(intensity(grams=20))
+        market.cluster.bury(CARBON_INTENSITY, "other")
+        market.tariffs.drop(CARBON_INTENSITY, gone)
+
+    market.cluster.happens = happens
+    await market.tariffs.list_all()
+    assert market.tariffs.current().series.points == {"FRA": [(MIDNIGHT, Fraction(20))]}
 
 
 async def test_what_a_profile_says_of_its_price_is_in_the_book_when_the_watch_has_told_it() -> None:

@@ -6,6 +6,7 @@ from footplate_contracts.names import Role
 from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.run import TRAINING_RUN
+from footplate_operator.usage.keeper import UNTOLD_SECONDS
 from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD
 from tests.support.operator_fakes import NAME
 from tests.support.pod_usage import NOON, Bookkeeping, begun, node
@@ -124,3 +125,38 @@ async def test_a_pod_that_was_told_of_before_its_run_is_not_lost() -> None:
     books.keeper.adopt_strays()
     await tended(books, 0)
     assert books.pods()["w0"].profile == "h100" and books.pods()["w0"].devices == 8
+
+
+async def test_a_run_that_has_ended_and_whose_deletion_nobody_told_is_found() -> None:
+    books = await begun()
+    books.keeper.tell_owner(books.owner, gone=False)
+    books.end("w0")
+    await books.note()
+    books.keeper.forget(books.owner.uid)
+    await tended(books)
+    books.keeper.tell_owner(books.owner, gone=False)  # the watch lists it again
+    assert not books.keeper.kept
+    books.clock.advance(UNTOLD_SECONDS)
+    await books.sweeper.sweep()
+    await tended(books)
+    assert not books.records()["uid-1-0"].over and not books.keeper.kept, "it is there"
+    books.cluster.bury(TRAINING_RUN, NAME)
+    for seconds, over in ((UNTOLD_SECONDS - 61, False), (1, True)):
+        books.clock.advance(seconds)
+        await books.sweeper.sweep()
+        await tended(books, 0)
+        assert books.records()["uid-1-0"].over == over
+    assert not books.keeper.kept
+
+
+async def test_a_run_that_nobody_may_see_any_more_is_taken_to_be_there() -> None:
+    books = await begun()
+    books.end("w0")
+    await books.note()
+    books.begin()
+    books.keeper.tell_owner(books.owner, gone=False)
+    books.clock.advance(UNTOLD_SECONDS)
+    books.cluster.refuse["get", TRAINING_RUN] = Forbidden("not a namespace of ours any more", 403)
+    await books.sweeper.sweep()
+    await tended(books)
+    assert not books.records()["uid-1-0"].over and not books.keeper.kept

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from footplate_ledger.usage import Owner
-from footplate_operator.runtime.kinds import POD, Json, Kind
+from footplate_ledger.units import Energy
+from footplate_ledger.usage import Measured, Owner
+from footplate_operator.errors import LeadershipLost
+from footplate_operator.runtime.kinds import NODE, POD, Json, Kind
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.strays import Strays
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.operator_fakes import NAME
-from tests.support.pod_usage import NOON, Bookkeeping, begun, node, seen
+from tests.support.pod_usage import GPU, NOON, Bookkeeping, begun, node, seen
 
 
 class Asked(FakeCluster):
@@ -142,6 +145,84 @@ def test_room_is_made_by_owners_that_are_not_there(caplog: pytest.LogCaptureFixt
     assert found.gone() == [owners[4]] and found.find(owners[0]) is not None
     told = [(line.message, vars(line)["fields"]["uid"]) for line in caplog.records]
     assert told == [("pods of an owner that nobody has told of are forgotten", uid) for uid in ("u1", "u3")]
+
+
+# -- numbers ----------------------------------------------------------------------------
+
+
+def gone(books: Bookkeeping, *owners: Owner) -> None:
+    """They are not there any more, or never were."""
+    for owner in owners:
+        books.keeper.tell_owner(owner, gone=True)
+
+
+@pytest.mark.parametrize("cpu", ["1E", "9223372036854775807", "1e400"])
+async def test_what_a_pod_asks_for_ends_nobody(cpu: str, caplog: pytest.LogCaptureFixture) -> None:
+    books = Bookkeeping()
+    books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
+    books.bind("evil", cpu=cpu, **{GPU: "5E"})
+    stranger = replace(books.owner, namespace="evil", name="none", uid="0-0")
+    books.keeper.hear(stranger, seen(books.cluster.objects[POD, "evil"]), False)
+    books.bind("w0")
+    books.hear(books.cluster.objects[POD, "w0"])
+    gone(books, stranger, books.owner)
+    for _ in range(3):
+        await books.keeper.tend()
+    entry = books.pods()["evil"]
+    assert (entry.millicores, entry.devices) == (10**15, 10**15)
+    assert books.pods()["w0"].millicores == 4000
+    [line] = caplog.records
+    assert line.message == "a pod is noted with the most that a record can hold"
+    books.begin()
+    assert books.keeper.kept == {}
+
+
+@pytest.mark.parametrize("how", ["tended", "noted"])
+async def test_what_nobody_foresaw_of_one_owner_ends_no_other(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    books = await begun()
+    other, [uid] = replace(books.owner, name="other", uid="uid-other"), books.records()["uid-1-0"].pods
+    books.measured = {uid: Measured(Energy(Fraction(2**64)))}  # more than any record holds
+    kept = books.keeper.kept["uid-1"]
+    if how == "noted":
+        books.clock.advance(10)
+        usage = await books.note()
+        assert usage is not None and len(usage.pods) == 1, "what is known is known"
+    else:
+        kept.measure(books.measured)
+        gone(books, books.owner)
+    books.bind("o0")
+    books.keeper.hear(other, seen(books.cluster.objects[POD, "o0"]), False)
+    gone(books, other)
+    books.end("w0")
+    books.hear(books.cluster.objects[POD, "w0"])
+    for _ in range(5):
+        await books.keeper.tend()
+        books.clock.advance(120)
+    assert books.pods()["o0"].name == "o0" and kept.failures >= 4
+    [line] = [line for line in caplog.records if line.levelname == "ERROR"]
+    assert line.exc_info and "millijoules" in vars(line)["fields"]["error"]
+    before = kept.failures
+    await books.keeper.tend()
+    await books.keeper.tend()
+    assert kept.failures == before + 1, "it is tried again after a while"
+
+
+@pytest.mark.parametrize("how", ["tended", "noted", "node"])
+async def test_who_leads_no_more_says_so(how: str) -> None:
+    books = await begun()
+    await books.keeper.tend()
+    books.end("w0")
+    for verb in ("create", "merge"):
+        books.cluster.refuse[verb, USAGE_RECORD] = LeadershipLost("another one leads")
+    if how == "tended":
+        books.hear(books.cluster.objects[POD, "w0"])
+        gone(books, books.owner)
+    if how == "node":
+        books.keeper.nodes.drop(books.cluster.objects[NODE, "a"])
+    with pytest.raises(LeadershipLost):
+        await (books.note() if how == "noted" else books.keeper.tend())
 
 
 # -- records ----------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -21,7 +22,7 @@ from footplate_api.costs.schemas import (
     Ratio,
     RunCost,
 )
-from footplate_api.usage import record
+from footplate_api.usage.record import ToldPod
 from footplate_contracts.names import Role
 from footplate_ledger.account import Account
 from footplate_ledger.adjustments import Closing, adjustments, months
@@ -29,7 +30,7 @@ from footplate_ledger.buckets import Bucket
 from footplate_ledger.prices import Book
 from footplate_ledger.records import written
 from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS, summary
-from footplate_ledger.tally import Key, Priced, Tally
+from footplate_ledger.tally import Found, Key, Priced, Tally
 from footplate_ledger.time import Span
 from footplate_ledger.units import Amount, Energy, Money, rounded
 from footplate_ledger.usage import RUNNING, PodUsage
@@ -38,55 +39,61 @@ _MILLION: Final = 10**6
 _OF_TIME: Final = frozenset({"device_seconds", "until"})  # what a summary says that is not said of parts
 
 
-Found = Mapping[tuple[Key, int], Tally]
-
-
 class Used:
-    """The pods of a run, and where each has a part: in months, and in the time of each attempt.
+    """When a run used nodes, and the parts of that time: months, and the time of each attempt.
 
     An attempt has the seconds until the next one begins: most pods outlive one. What there was before the
     first one is its own; where none is known, a pod is of the one in which it began.
     """
 
-    def __init__(self, rows: Iterable[Any], attempts: Sequence[tuple[int, int]], now: int) -> None:
-        """`attempts` are numbers, and the second in which each begins, in order."""
-        self.rows = {row.uid: row for row in rows}
-        self.pods = {uid: record.usage_of(row) for uid, row in self.rows.items()}
+    def __init__(self, spans: Mapping[str, Span], attempts: Sequence[tuple[int, int]], now: int) -> None:
+        """`spans` are by node, while pods of the run may be on it.
+
+        `attempts` are numbers, and the second in which each begins, in order.
+        """
+        self.spans = spans
         self.now = now
-        self.spans: dict[str, Span] = {}  # of each node, while pods of the run may be on it
-        for pod in self.pods.values():
-            if span := pod.span(now):
-                known = self.spans.get(pod.node, span)
-                self.spans[pod.node] = Span(min(known.start, span.start), max(known.end, span.end))
         self._attempts = attempts
-        self.edges = self._edges() if self.spans else []
+        self._starts = [start for _, start in attempts]
+        self.edges = self._edges() if spans else []
         self._parts = [Span(*edge) for edge in pairwise(self.edges)]
-        self._numbers = [self._number(part.start) for part in self._parts]
+
+    @property
+    def ends(self) -> list[int]:
+        """The edges of all of the time."""
+        return [self.edges[0], self.edges[-1]] if self.edges else []
 
     def _edges(self) -> list[int]:
         starts, ends = ([getattr(span, edge) for span in self.spans.values()] for edge in ("start", "end"))
         whole = Span(min(starts), max(ends))
-        begin = (start for _, start in self._attempts if whole.start < start < whole.end)
+        begin = (start for start in self._starts if whole.start < start < whole.end)
         return sorted({whole.start, *begin, *(month.end for month in months(whole))})
 
-    def months(self) -> list[tuple[Span, list[int]]]:
+    def months(self) -> list[tuple[Span, range]]:
         """Each, and the places of its parts."""
-        whole = Span(self.edges[0], self.edges[-1]) if self.edges else Span(0, 0)
         return [
-            (month, [at for at, part in enumerate(self._parts) if part.within(month)])
-            for month in months(whole)
+            (month, range(bisect_left(self.edges, month.start), bisect_left(self.edges, month.end)))
+            for month in (months(Span(*self.ends)) if self.edges else ())
         ]
 
-    def attempt(self, uid: str, place: int) -> int:
-        """Whose time a part of a pod's is."""
-        number = self._numbers[place]
-        return self.pods[uid].attempt if number is None else number
+    def key(self, pod: PodUsage) -> Key:
+        """Under what a pod of the run is added up, so that there are few: (attempt, is it a coordinator).
 
-    def _number(self, moment: int) -> int | None:
+        The attempt is 0 where those that are known say whose time each part is.
+        """
+        return 0 if self._attempts else pod.attempt, pod.role is Role.COORDINATOR
+
+    def attempt(self, key: Key, place: int) -> int:
+        """Whose time a part of what is added up under `key` is."""
         if not self._attempts:
-            return None
-        begun = [number for number, start in self._attempts if start <= moment]
-        return begun[-1] if begun else self._attempts[0][0]
+            return _said(key)[0]
+        return self._attempts[max(0, bisect_right(self._starts, self._parts[place].start) - 1)][0]
+
+
+def _said(key: Key) -> tuple[int, bool]:
+    assert isinstance(key, tuple)
+    attempt, coordinator = key
+    return attempt, coordinator
 
 
 @dataclass(frozen=True)
@@ -102,28 +109,29 @@ class Made:
     cost: Mapping[str, Any]  # status.cost, as the operator told it last
 
 
-def shown(made: Made, used: Used, found: Found, book: Book, pods: bool) -> RunCost:
-    """The answer; exact sums, divided and rounded at its very end. `found` has a tally by pod and part."""
-    attempts: dict[int, list[Account]] = defaultdict(list)
-    accounts: dict[str, Account] = defaultdict(Account)
-    for (uid, number), account in _accounts(used, found, book).items():
-        attempts[number].append(account)
-        accounts[uid] = accounts[uid] + account
-    total = _sum(accounts.values())
-    coordinators = (account for uid, account in accounts.items() if used.pods[uid].role is Role.COORDINATOR)
+def shown(made: Made, used: Used, found: Found, book: Book, pods: list[PodCost] | None) -> RunCost:
+    """The answer; exact sums, divided and rounded at its very end.
+
+    `found` has a tally by Used.key() and part of the time; each is taken out once its account is made.
+    """
     billed, changed = _bill(used, found, book)
+    attempts: dict[int, Account] = defaultdict(Account)
+    coordinator = Account()
+    for (number, of_coordinator), account in _accounts(used, found, book):
+        attempts[number] = attempts[number] + account
+        if of_coordinator:
+            coordinator = coordinator + account
+    total = _sum(attempts.values())
     return RunCost(
         namespace=made.namespace,
         name=made.name,
         uid=made.uid,
         counted_until=written(used.now),
         total=Amounts(**_amounts(total)),
-        coordinator=Amounts(**_amounts(_sum(coordinators))),
+        coordinator=Amounts(**_amounts(coordinator)),
         device_seconds=_buckets(made.cost),
-        attempts=[
-            AttemptCost(attempt=number, **_amounts(_sum(those))) for number, those in sorted(attempts.items())
-        ],
-        pods=[_pod(used.rows[uid], used.pods[uid], accounts[uid]) for uid in used.pods] if pods else None,
+        attempts=[AttemptCost(attempt=number, **_amounts(attempts[number])) for number in sorted(attempts)],
+        pods=pods,
         months=billed,
         adjustments=changed,
         tokens=made.tokens,
@@ -133,13 +141,21 @@ def shown(made: Made, used: Used, found: Found, book: Book, pods: bool) -> RunCo
     )
 
 
-def _accounts(used: Used, found: Found, book: Book) -> dict[tuple[str, int], Account]:
-    """By pod and number of the attempt."""
-    whole: dict[tuple[str, int], Tally] = defaultdict(Tally)
-    for (key, place), tally in found.items():
-        uid = str(key)
-        whole[uid, used.attempt(uid, place)].add(tally)
-    return {key: tally.account(book) for key, tally in whole.items()}
+def shown_pods(pods: Iterable[ToldPod], found: Found, book: Book) -> list[PodCost]:
+    """Each pod; `found` has a tally of all its time by its uid, which is taken out."""
+    return [_pod(pod, found.pop((pod.usage.uid, 0), Tally()).account(book)) for pod in pods]
+
+
+def _accounts(used: Used, found: Found, book: Book) -> Iterator[tuple[tuple[int, bool], Account]]:
+    """By number of the attempt, and whether it is that of coordinators."""
+    places: dict[tuple[int, bool], list[tuple[Key, int]]] = defaultdict(list)
+    for key, at in found:
+        places[used.attempt(key, at), _said(key)[1]].append((key, at))
+    for whose, those in places.items():
+        whole = Tally()
+        for place in those:
+            whole.add(found.pop(place))
+        yield whose, whole.account(book)
 
 
 def _sum(accounts: Iterable[Account]) -> Account:
@@ -180,10 +196,11 @@ def _amounts(account: Account) -> dict[str, Any]:
     return {**said, "held_device_seconds": float(rounded(account.device_seconds.exact, 3))}
 
 
-def _pod(row: Any, pod: PodUsage, account: Account) -> PodCost:
+def _pod(told: ToldPod, account: Account) -> PodCost:
+    pod = told.usage
     return PodCost(
         uid=pod.uid,
-        name=row.name,
+        name=told.name,
         role=pod.role,
         attempt=pod.attempt,
         node=pod.node,

@@ -22,7 +22,7 @@ from footplate_ledger.usage import Goods, NodeUsage, PodUsage
 
 ROWS_AT_ONCE: Final = 1000
 NODES_AT_ONCE: Final = 1000
-SPANS_AT_ONCE: Final = 20
+SPANS_AT_ONCE: Final = 8
 PATIENCE_SECONDS: Final = WORK_SECONDS  # with a database that answers late
 
 

@@ -41,6 +41,7 @@ router = APIRouter(prefix="/v1", tags=["costs"])
 @router.get(
     "/namespaces/{namespace}/runs/{name}/cost",
     summary="What a run has cost",
+    response_model=RunCost,
     dependencies=[may("get", named=True)],
     responses=raises(RunNotFound, DatabaseUnavailable, CostsBusy),
 )
@@ -50,13 +51,14 @@ async def read_run_cost(
     query: Annotated[RunCostQuery, Query()],
     context: Contextual,
     costs: Costing,
-) -> RunCost:
+) -> Response:
     """Dollars, energy and carbon of a run, by attempt and, with `pods=true`, by pod.
 
     The numbers are those of the run's `status.cost`, reckoned from what is stored here: also of a run that
     is gone from Kubernetes, and of one that came and went while this API was away.
     """
-    return await costs.of_run(namespace, name, query, second(context.now()))
+    body = await costs.of_run(namespace, name, query, second(context.now()))
+    return Response(body, media_type="application/json")
 
 
 @router.get(

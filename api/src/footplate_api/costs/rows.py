@@ -23,11 +23,12 @@ from footplate_ledger.adjustments import Closing, adjustments, months
 from footplate_ledger.exact import Sum
 from footplate_ledger.prices import Book
 from footplate_ledger.summary import DOLLARS, KILOGRAMS, KILOWATT_HOURS
-from footplate_ledger.tally import Key, Priced, Tally
+from footplate_ledger.tally import Found, Key, Priced, Tally
 from footplate_ledger.time import Span
 from footplate_ledger.units import Energy, Money
 
 MOST: Final = 20_000  # rows of one answer
+MOST_TALLIES: Final = 30_000  # of which they are made; 2 kB each, and a row has one for each of its months
 _THOUSAND: Final = 1000
 _PLACES: Final = 3  # of seconds of a node
 
@@ -66,8 +67,35 @@ def edges(window: Span, steps: Sequence[Span]) -> list[int]:
     return sorted({edge for part in (*steps, *months(window)) for edge in (part.start, part.end)})
 
 
+class Limited(Found):
+    """Tallies by (kind, group) and part of time, made when they are asked for: no more than an answer has.
+
+    So a question that would make too many rows is refused before they take any memory, with Invalid. What
+    nobody held is not counted where it is shared out, for then it has hardly any rows.
+    """
+
+    def __init__(self, window: Span, steps: Sequence[Span], share_idle: bool = False) -> None:
+        super().__init__()
+        self._step = _places([Span(*edge) for edge in pairwise(edges(window, steps))], steps)
+        self._share_idle = share_idle
+        self._cells: set[tuple[Span, Key]] = set()
+
+    def __missing__(self, place: tuple[Key, int]) -> Tally:
+        key, at = place
+        if not self._share_idle or _said(key)[0] is not Kind.IDLE:
+            self._cells.add((self._step[at], key))
+            _check(len(self._cells))
+        if len(self) == MOST_TALLIES:
+            right = (
+                f"must make at most {MOST_TALLIES} rows of a month: name fewer dimensions or a shorter time"
+            )
+            raise Invalid.field("query.groupBy", len(self) + 1, right)
+        made = self[place] = Tally()
+        return made
+
+
 def rows(
-    found: Mapping[tuple[Key, int], Tally],
+    found: Found,
     window: Span,
     steps: Sequence[Span],
     book: Book,
@@ -76,7 +104,8 @@ def rows(
 ) -> list[CostLine]:
     """The rows of what was added up between edges(), by (kind, group); raises Invalid for too many.
 
-    With `share_idle` what nobody held is shared out in `found`, and each row of usage tells its share.
+    With `share_idle` what nobody held is shared out in `found`, and each row of usage tells its share. What a
+    row was made of is taken out of `found`, so that both are not there at once.
     """
     if share_idle:
         idle.share(found, lambda key: _said(key)[0] is Kind.IDLE)
@@ -86,16 +115,22 @@ def rows(
     cells: dict[tuple[Span, Key], list[int]] = defaultdict(list)
     for key, at in found:
         cells[of_step[at], key].append(at)
-    made = [
-        _of_cell(key, step, [(found[key, at], closings[of_month[at]]) for at in sorted(those)], share_idle)
-        for (step, key), those in _in_order(cells)
-        if not share_idle or any(_is_left(key, found[key, at]) for at in those)
+    left = [
+        cell
+        for cell in _in_order(cells)
+        if not share_idle or any(_is_left(cell[0][1], found[cell[0][1], at]) for at in cell[1])
     ]
+    _check(len(left))
     changed: list[CostLine] = []
     for line in _adjustments(found, closings, of_month):
         changed.append(line)
-        _check(len(made) + len(changed))  # before all the others are reckoned
-    _check(len(made))
+        _check(len(left) + len(changed))  # before all the others are reckoned
+    made = [
+        _of_cell(
+            key, step, [(found.pop((key, at)), closings[of_month[at]]) for at in sorted(those)], share_idle
+        )
+        for (step, key), those in left
+    ]
     return made + sorted(changed, key=_order_of_adjustment)
 
 

@@ -51,7 +51,7 @@ class RunCostQuery(Asked):
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
-    pods: bool = Field(False, description="also each pod")
+    pods: bool = Field(False, description="also each pod, of 10,000 at most")
 
 
 class CostRow(Schema):

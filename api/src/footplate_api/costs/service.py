@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,10 +15,10 @@ from footplate_api.attempts import repository as attempts
 from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.costs import csv, grouping, of_run, reckoning, rows, steps
 from footplate_api.costs.grouping import Grouping
-from footplate_api.costs.of_run import Made
+from footplate_api.costs.of_run import Made, Used
 from footplate_api.costs.reckoning import PATIENCE_SECONDS, Keys
 from footplate_api.costs.rows import CostLine, Kind
-from footplate_api.costs.schemas import CostQuery, CostRow, CostTable, RunCost, RunCostQuery
+from footplate_api.costs.schemas import CostQuery, CostRow, CostTable, RunCostQuery
 from footplate_api.costs.turns import of_costs
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import Invalid, RunNotFound
@@ -29,14 +29,19 @@ from footplate_api.runs import service as runs
 from footplate_api.tariff.service import Tariffs
 from footplate_api.turns import Turns
 from footplate_api.usage import repository
+from footplate_api.usage.record import ToldPod
+from footplate_api.usage.repository import FIRST
 from footplate_ledger.account import Tariff
+from footplate_ledger.prices import Book
 from footplate_ledger.records import written
-from footplate_ledger.tally import Key, Tallies
+from footplate_ledger.tally import Found, Key, Tallies
 from footplate_ledger.time import Span, second
 from footplate_ledger.usage import Goods, PodUsage
 
 LONGEST: Final = timedelta(days=3660)
+MOST_PODS: Final = 10_000  # that an answer tells one by one
 _KEPT_AT_ONCE: Final = 5000
+_PODS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True)
@@ -76,19 +81,20 @@ class Costs:
                 asked.share_idle,
             )
 
-    async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int) -> RunCost:
-        """What a run has cost; raises RunNotFound, CostsBusy."""
+    async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int) -> bytes:
+        """What a run has cost, as JSON; raises RunNotFound, CostsBusy, and Invalid for too many pods."""
         async with self.turns.turn():
             tariff = await self.tariffs.now()
             async with self.database.read(PATIENCE_SECONDS) as session:
                 made = await _made(session, namespace, name, query)
-                used = of_run.Used(await repository.pods_of(session, made.uid), made.attempts, now)
-                tallies = Tallies(tariff, now, used.edges) if used.spans else None
-                if tallies is not None:
-                    keys = Keys(lambda pod: pod.uid if pod.uid in used.pods else None)
-                    await reckoning.add_beside(session, tallies, used.spans, keys)
-            found = {} if tallies is None else tallies.found
-            return await asyncio.to_thread(of_run.shown, made, used, found, tariff.book, query.pods)
+                pods = await _pods(session, made.uid) if query.pods else None
+                spans = await repository.spans_of(session, made.uid, now)
+                used = await asyncio.to_thread(of_run.Used, spans, made.attempts, now)
+                found = await _added(session, tariff, made.uid, used, used.edges, used.key)
+                by_pod: Found = {}
+                if pods:
+                    by_pod = await _added(session, tariff, made.uid, used, used.ends, lambda pod: pod.uid)
+            return await asyncio.to_thread(_run_as_json, made, used, found, tariff.book, pods, by_pod)
 
     async def _tallies(
         self, session: ReadSession, asked: Question, among: Collection[str] | None, tariff: Tariff
@@ -108,7 +114,8 @@ class Costs:
         def of_idle(goods: Goods) -> Key | None:
             return (Kind.IDLE, asked.grouping.of_idle(goods)) if asked.idle else None
 
-        tallies = Tallies(tariff, asked.now, rows.edges(asked.window, asked.steps))
+        found = rows.Limited(asked.window, asked.steps, asked.share_idle)
+        tallies = Tallies(tariff, asked.now, rows.edges(asked.window, asked.steps), found)
         keys = Keys(of_pod, of_idle)
         within = None if asked.idle else among
         await reckoning.add_all(session, tallies, asked.window, keys, within, asked.idle)
@@ -164,7 +171,7 @@ async def visible(authorization: Authorization, caller: Caller, database: Databa
 
 
 def as_json(asked: Question, query: CostQuery, found: list[CostLine]) -> bytes:
-    """The answer."""
+    """The answer; row by row, for objects of all of them would take ten times as much."""
     names = asked.grouping.names
     table = CostTable(
         since=written(asked.window.start),
@@ -172,9 +179,11 @@ def as_json(asked: Question, query: CostQuery, found: list[CostLine]) -> bytes:
         counted_until=written(min(asked.now, asked.window.end)),
         group_by=list(names),
         step=query.step,
-        rows=[_shown(row, names) for row in found],
+        rows=[],
     )
-    return table.model_dump_json(by_alias=True).encode()
+    head = table.model_dump_json(by_alias=True, exclude={"rows"}).removesuffix("}").encode()
+    lines = b",".join(_shown(row, names).model_dump_json(by_alias=True).encode() for row in found)
+    return b'%s,"rows":[%s]}' % (head, lines)
 
 
 def as_csv(asked: Question, found: list[CostLine]) -> bytes:
@@ -192,6 +201,46 @@ def _shown(row: CostLine, names: tuple[str, ...]) -> CostRow:
         group=dict(zip(names, row.group, strict=True)),
         **{name: None if amount is None else float(amount) for name, amount in amounts.items()},
     )
+
+
+async def _added(
+    session: ReadSession,
+    tariff: Tariff,
+    uid: str,
+    used: Used,
+    edges: Sequence[int],
+    key: Callable[[PodUsage], Key],
+) -> Found:
+    """What the pods of a run used between `edges`, by `key`."""
+    if not used.spans:
+        return {}
+    tallies = Tallies(tariff, used.now, edges)
+    keys = Keys(lambda pod: key(pod) if pod.owner.uid == uid else None)
+    await reckoning.add_beside(session, tallies, used.spans, keys)
+    return tallies.found
+
+
+async def _pods(session: ReadSession, uid: str) -> list[ToldPod]:
+    """All pods of a run, from the first to the last; raises Invalid for more than are told."""
+    count = await repository.count_of(session, uid)
+    if count > MOST_PODS:
+        right = (
+            f"must be false for a run that has had {count} pods: an answer tells each of {MOST_PODS} at most"
+        )
+        raise Invalid.field("query.pods", True, right)
+    found: list[ToldPod] = []
+    after = FIRST
+    while part := await repository.pods_of(session, uid, after, _PODS_AT_ONCE):
+        found.extend(part)
+        after = part[-1].usage.start, part[-1].usage.uid
+    return found
+
+
+def _run_as_json(
+    made: Made, used: Used, found: Found, book: Book, pods: Sequence[ToldPod] | None, by_pod: Found
+) -> bytes:
+    each = None if pods is None else of_run.shown_pods(pods, by_pod, book)
+    return of_run.shown(made, used, found, book, each).model_dump_json(by_alias=True).encode()
 
 
 async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQuery) -> Made:

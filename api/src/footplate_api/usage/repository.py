@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Table, and_, func, or_, select, true
+from sqlalchemy import ColumnElement, Table, and_, case, func, or_, select, true, tuple_
 
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.base import Base, table_of, upsert
 from footplate_api.models.label import RunLabel
 from footplate_api.models.usage import UsedNode, UsedPod
+from footplate_api.schemas import LARGEST
 from footplate_api.usage import record
-from footplate_api.usage.record import Tellings
+from footplate_api.usage.record import Tellings, ToldPod
 from footplate_ledger.time import Span
 from footplate_ledger.usage import RUNNING, NodeUsage
 
+FIRST: Final = (-LARGEST, "")  # before the start and the uid of any pod
 _POD, _NODE = table_of(UsedPod), table_of(UsedNode)
 
 
@@ -105,10 +107,28 @@ async def nodes_during(session: ReadSession, span: Span, after: str, limit: int)
     return [record.node_usage_of(row) for row in rows]
 
 
-async def pods_of(session: ReadSession, owner: str) -> Sequence[Any]:
-    """Rows of the pods of a run, from the first to the last."""
-    statement = select(_POD).where(_POD.c.owner_uid == owner).order_by(_POD.c.start, _POD.c.uid)
-    return (await session.execute(statement)).all()
+async def spans_of(session: ReadSession, owner: str, now: int) -> Mapping[str, Span]:
+    """By node, from the first second in which a pod of a run was on it to the last, as known at `now`."""
+    until = case((or_(_POD.c.end_known == RUNNING, _POD.c.end_until > now), now), else_=_POD.c.end_until)
+    there = select(_POD.c.node, func.min(_POD.c.start), func.max(until)).where(
+        _POD.c.owner_uid == owner, _POD.c.start < until
+    )
+    rows = await session.execute(there.group_by(_POD.c.node))
+    return {node: Span(start, end) for node, start, end in rows}
+
+
+async def count_of(session: ReadSession, owner: str) -> int:
+    """How many pods a run has had."""
+    statement = select(func.count()).select_from(_POD).where(_POD.c.owner_uid == owner)
+    return await session.scalar(statement) or 0
+
+
+async def pods_of(session: ReadSession, owner: str, after: tuple[int, str], limit: int) -> Sequence[ToldPod]:
+    """Pods of a run in the order of their starts and uids, after one of them."""
+    place = tuple_(_POD.c.start, _POD.c.uid)
+    statement = select(_POD).where(_POD.c.owner_uid == owner, place > after)
+    rows = await session.execute(statement.order_by(_POD.c.start, _POD.c.uid).limit(limit))
+    return [record.pod_of(row) for row in rows]
 
 
 async def namespaces(session: ReadSession) -> Sequence[str]:

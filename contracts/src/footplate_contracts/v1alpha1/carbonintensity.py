@@ -23,7 +23,7 @@ class CarbonIntensitySpec(Part):
     """A series of one zone; it wins over the yearly mean."""
 
     zone: Annotated[str, Field(min_length=1, max_length=16)] = Field(
-        description="as in energy.carbonZone of profiles"
+        description="as in energy.carbonZone of profiles, without regard to case"
     )
     source: Annotated[str, Field(max_length=253)] = Field("", description="where the series is from")
     points: Annotated[list[IntensityPoint], Field(min_length=1, max_length=POINTS_LIMIT)] = Field(

@@ -80,7 +80,9 @@ class Energy(Part):
         1.2, description="the data centre's total power over the computers' power"
     )
     carbon_zone: Annotated[str, Field(max_length=16)] = Field(
-        "", description="country by ISO 3166 alpha-3, such as FRA, or the zone of a CarbonIntensity"
+        "",
+        description="country by ISO 3166 alpha-3, such as FRA, or the zone of a CarbonIntensity,"
+        " without regard to case",
     )
     grams_per_kilowatt_hour: Amount | None = Field(
         None, description="carbon intensity, g/kWh; wins over carbonZone"

@@ -15,7 +15,6 @@ from footplate_contracts.rules import Refusal, Rule
 
 _URI: Final = 1024
 CHECKPOINT_URI_LIMIT: Final = _URI + 64  # the spec's longest, and a directory such as /step-50.e1g1 in it
-LARGEST: Final = 1_000_000_000_000_000
 
 Uri = Annotated[str, Field(min_length=1, max_length=_URI)]
 CheckpointUri = Annotated[str, Field(min_length=1, max_length=CHECKPOINT_URI_LIMIT)]
@@ -27,7 +26,8 @@ ShortText = Annotated[str, Field(max_length=253)]  # any name of Kubernetes, or 
 _DATE_TIME = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2})$"
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time", "pattern": _DATE_TIME})]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+MOST_WHOLE: Final = 1_000_000_000_000_000
+Whole = Annotated[int, Field(ge=0, le=MOST_WHOLE)]
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 StringMap = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=64)]

@@ -12,7 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 from footplate_contracts.energy import PodEnergy
+from footplate_contracts.model import first_error
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.devices import Devices, LibraryMissing
 from footplate_elastic.agent.energy import DeviceEnergy
@@ -64,12 +67,16 @@ class EnergyMeter:
                 seen = True
                 if shown.millijoules is not None or shown.milliwatts is not None:
                     self._known.setdefault(uuid, DeviceEnergy()).take(int(self._clock()), shown)
-            self._note("" if seen else "no device of which the pod has the whole is shown")
+            trouble = "" if seen else "no device of which the pod has the whole is shown"
         except LibraryMissing:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a driver's library raises, the ranks go on
-            self._note(f"{type(error).__name__}: {error}")
-        self.energy = self._sums()
+            trouble = f"{type(error).__name__}: {error}"
+        try:
+            self.energy = self._sums()
+        except ValidationError as error:  # what a device shows cannot be; what was told before stands
+            trouble = first_error(error)
+        self._note(trouble)
 
     def _sums(self) -> PodEnergy | None:
         known = list(self._known.values())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, Protocol
 from urllib.parse import urlencode
 
@@ -28,7 +28,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 REQUEST_SECONDS: Final = 30.0
 # With TLS each takes a quarter of a megabyte; calls that hang, as a webhook may have them, take one each.
 MOST_CONNECTIONS: Final = 200
-_PAGE: Final = 500
+PAGE: Final = 500
 _NOT_IN_YAML: Final = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,11 @@ class Cluster(Protocol):
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         """All objects that match the selectors; an empty namespace means all."""
+
+    def pages(
+        self, kind: Kind, namespace: str, labels: str = "", fields: str = "", size: int = PAGE
+    ) -> AsyncIterator[list[Json]]:
+        """As `find`, at most `size` objects at once: the next are asked for when whoever looks has done."""
 
     async def create(self, kind: Kind, body: Json) -> Json:
         """The object as it stands now; raises AlreadyExists, Invalid."""
@@ -84,18 +89,22 @@ class KubernetesCluster:
         return await self._request("GET", kind.path(namespace, name))
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
-        query = {"limit": str(_PAGE)}
+        return [body async for page in self.pages(kind, namespace, labels, fields) for body in page]
+
+    async def pages(
+        self, kind: Kind, namespace: str, labels: str = "", fields: str = "", size: int = PAGE
+    ) -> AsyncIterator[list[Json]]:
+        query = {"limit": str(size)}
         if labels:
             query["labelSelector"] = labels
         if fields:
             query["fieldSelector"] = fields
-        found: list[Json] = []
         while True:
             page = await self._request("GET", kind.path(namespace), query)
-            found += page.get("items", [])
+            yield page.pop("items", [])  # which is nobody's here while the next is read
             more = page.get("metadata", {}).get("continue", "")
             if not more:
-                return found
+                return
             query["continue"] = more
 
     async def create(self, kind: Kind, body: Json) -> Json:

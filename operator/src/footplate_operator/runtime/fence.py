@@ -7,10 +7,10 @@ and fixed names; that a decision is an old one, only the Lease tells.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.cluster import PAGE, Cluster
 from footplate_operator.runtime.kinds import Json, Kind
 
 
@@ -26,6 +26,11 @@ class Fenced(Cluster):
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
         return await self.cluster.find(kind, namespace, labels, fields)
+
+    def pages(
+        self, kind: Kind, namespace: str, labels: str = "", fields: str = "", size: int = PAGE
+    ) -> AsyncIterator[list[Json]]:
+        return self.cluster.pages(kind, namespace, labels, fields, size)
 
     async def create(self, kind: Kind, body: Json) -> Json:
         self.check()

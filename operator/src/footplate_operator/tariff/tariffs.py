@@ -5,7 +5,8 @@ list; a run of which a price is still on its way would be told that nobody knows
 decision they are listed once, and until then nothing that the watch tells is news to anybody.
 
 Training waits for none of it: while they cannot be listed the tariff is unknown, what was counted stands, and
-they are listed again now and then. So are those of which no watch tells anything, as there may be none.
+they are listed again now and then. So are those of which no watch tells anything, as there may be none; and,
+not as often, all: a watch that was away tells what there is, and not what went meanwhile.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ ANSWER_SECONDS: Final = 2.0  # that a decision waits for the first list
 FIRST_RETRY: Final = 2.0
 LONGEST_RETRY: Final = 60.0
 LIST_SECONDS: Final = 60.0  # between two lists of what no watch tells of
+RELIST_SECONDS: Final = 3600.0  # and of what watches tell of
 _Known = Entry | CarbonIntensitySpec | None
 _log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class Tariffs:
         self._entries: dict[str, Entry] = {}
         self._intensities: dict[str, CarbonIntensitySpec] = {}
         self._versions: dict[tuple[Kind, str], int] = {}  # of those that cannot be read, too
-        self._gone: set[tuple[Kind, str]] = set()  # as the watch told before they were listed
+        self._gone: set[tuple[Kind, str]] = set()  # as the watch told before they were listed, or meanwhile
         self._watched: set[Kind] = set()  # of which a watch has told anything
         self._listed = False
         self._failures = 0
@@ -82,15 +84,26 @@ class Tariffs:
         return self.current() if self._listed else None
 
     async def keep(self) -> None:
-        """List for ever what could not be listed, and what no watch tells of."""
+        """List for ever what could not be listed, what no watch tells of, and now and then all."""
+        time = asyncio.get_running_loop().time
+        due = time() + RELIST_SECONDS
         while True:
             await asyncio.sleep(LIST_SECONDS)
-            await self._try(self.look_again if self._listed else self.look)
+            if self._listed and time() >= due:
+                due = time() + RELIST_SECONDS
+                await self._try(self.list_all)
+            else:
+                await self._try(self.look_again if self._listed else self.look)
 
     async def look_again(self) -> None:
         """List those of which no watch tells anything; may raise ClusterError."""
         async with self._listing:
             await self._list([kind for kind in KINDS if kind not in self._watched])
+
+    async def list_all(self) -> None:
+        """List all again; may raise ClusterError."""
+        async with self._listing:
+            await self._list(KINDS)
 
     def put(self, kind: Kind, body: Json) -> int | None:
         """A watch tells of an object: amounts from which second on may be others since; None: none are."""
@@ -124,7 +137,7 @@ class Tariffs:
         """A watch tells that an object is gone: as `put`."""
         name = body["metadata"]["name"]
         self._watched.add(kind)
-        if not self._listed:
+        if not self._listed or self._listing.locked():
             self._gone.add((kind, name))
         return self._lose(kind, name)
 
@@ -163,13 +176,14 @@ class Tariffs:
     async def _list(self, kinds: Sequence[Kind]) -> None:
         """Take what there is of these kinds; raises ClusterError."""
         for kind in kinds:
-            before = {name for known, name in self._versions if known == kind}
+            before = {name: version for (known, name), version in self._versions.items() if known == kind}
             bodies = await self._cluster.find(kind, "")
             for body in bodies:
                 if (kind, body["metadata"]["name"]) not in self._gone:
                     self.take(kind, body)
-            for name in before - {body["metadata"]["name"] for body in bodies}:
-                self._lose(kind, name)
+            for name in before.keys() - {body["metadata"]["name"] for body in bodies}:
+                if self._versions.get((kind, name)) == before[name]:  # no watch has told of it meanwhile
+                    self._lose(kind, name)
         self._gone.clear()
 
     async def _try(self, listing: Callable[[], Awaitable[None]], seconds: float | None = None) -> None:

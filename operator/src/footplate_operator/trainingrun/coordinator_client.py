@@ -96,6 +96,7 @@ class CoordinatorClient(Client):
         self._tls = ssl.create_default_context(cadata=endpoint.certificate)
         address = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
         self._root = f"https://{address}:{endpoint.port}"
+        self._said = False  # that sums of energy are passed over
 
     async def state(self, after: int, wait: float) -> CoordinatorState:
         query = {"after": str(after), "wait": f"{wait:g}"}
@@ -128,11 +129,21 @@ class CoordinatorClient(Client):
                     raise CoordinatorUnreachable(
                         f"HTTP {response.status}: {text[:200].decode(errors='replace')}"
                     )
-                return CoordinatorState.model_validate_json(text)
+                passed_over: list[str] = []
+                state = CoordinatorState.model_validate_json(text, context=passed_over)
+                self._say(passed_over)
+                return state
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise CoordinatorUnreachable(f"{type(error).__name__}: {error}") from error
         except ValidationError as error:
             raise CoordinatorUnreachable(f"an answer that cannot be read: {error}") from error
+
+    def _say(self, passed_over: list[str]) -> None:
+        if passed_over:
+            about = fields(pod=self.endpoint.pod_uid, pods=len(passed_over), why=passed_over[0])
+            level = logging.DEBUG if self._said else logging.WARNING
+            _log.log(level, "the energy of pods is passed over, as it cannot be", extra=about)
+            self._said = True
 
 
 class Coordinators(Protocol):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from footplate_contracts.energy import PodEnergy
 from footplate_contracts.failures import REASON_LIMIT
 from footplate_contracts.names import Cause
 from footplate_contracts.reports import (
@@ -23,7 +22,7 @@ from footplate_contracts.reports import (
     NumberedFailure,
     Progress,
 )
-from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, LARGEST
+from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_WHOLE
 
 MOST: Final = 1_000_000_000  # of what is counted, and of seconds: sums over many coordinators fit as well
 _YEAR_10000: Final = 253_402_300_800  # seconds since the Unix epoch
@@ -61,18 +60,17 @@ def credible(said: CoordinatorState) -> Credible:
         "failures": [_failure(failure) for failure in said.failures if _fits(failure.number)],
         "failures_by_cause": _by_cause(said.failures_by_cause),
         "given_up": _given_up(said.given_up),
-        "energy": [energy for energy in said.energy if _is_energy(energy)],
     }
     passed_over = tuple(name for name, counts in update.items() if counts != getattr(said, name))
     return Credible(said.model_copy(update=update) if passed_over else said, passed_over)
 
 
-def _fits(number: float, most: float = LARGEST) -> bool:
+def _fits(number: float, most: float = MOST_WHOLE) -> bool:
     """Whether `number` is from 0 to `most`; NaN is not."""
     return 0 <= number <= most
 
 
-def _or_none(number: Number | None, most: float = LARGEST) -> Number | None:
+def _or_none(number: Number | None, most: float = MOST_WHOLE) -> Number | None:
     return number if number is not None and _fits(number, most) else None
 
 
@@ -87,11 +85,6 @@ def _is_agent(agent: AgentIdentity) -> bool:
 
 def _is_missed(missed: MissedAgent) -> bool:
     return _is_agent(missed.agent) and _fits(missed.seconds, MOST)
-
-
-def _is_energy(energy: PodEnergy) -> bool:
-    sums = (energy.millijoules, energy.counter_seconds, energy.power_seconds)
-    return len(energy.pod_uid) <= 64 and all(_fits(number) for number in sums)
 
 
 def _progress(progress: Progress) -> Progress:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from footplate_contracts.names import Role
 from footplate_ledger.records import written
 from footplate_ledger.time import second
 from footplate_ledger.usage import Measured, Owner
-from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, NotFound
+from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, LeadershipLost, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.throttle import jitter
@@ -31,7 +30,8 @@ from footplate_operator.usage.kept import Kept
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.node_keeper import NodeKeeper
 from footplate_operator.usage.objects import found, put, record
-from footplate_operator.usage.pods import Terms, seen_again, used, vanished
+from footplate_operator.usage.places import Places
+from footplate_operator.usage.pods import Terms, seen_again, vanished
 from footplate_operator.usage.records import AnotherOwner
 from footplate_operator.usage.sighting import Sighting, sighted
 from footplate_operator.usage.strays import Strays, problem
@@ -44,6 +44,7 @@ ANSWER_SECONDS: Final = 2.0  # that a decision waits for the API server
 ASK_SECONDS: Final = 5  # between two questions about a pod that went, or lost its label
 ASK_AGAIN_SECONDS: Final = 600  # and about any other that nobody shows
 UNSEEN_SECONDS: Final = 86_400  # after which pods that nobody may see are over
+UNTOLD_SECONDS: Final = 86_400  # after which it is asked whether an owner that has ended is there still
 _ROLES: Final = frozenset(Role)
 _GAP: Final = 1  # numbers of records that are passed over, as somebody may have deleted one
 _AT_ONCE: Final = 8
@@ -61,10 +62,12 @@ class UsageKeeper:
     answer_seconds: float = ANSWER_SECONDS
     kept: dict[str, Kept] = field(default_factory=dict)  # by uid of the owner
     there: dict[str, Owner] = field(default_factory=dict)  # as far as was told, by uid
-    _on: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    _told: dict[str, int] = field(default_factory=dict)  # uid of an owner that is there -> since when
+    _places: Places = field(init=False)
     _strays: Strays = field(init=False)
 
     def __post_init__(self) -> None:
+        self._places = Places(self.nodes, self.kept, self.second)
         self._strays = Strays(self.kinds.keys(), self.there)
 
     # -- what is told ------------------------------------------------------------------
@@ -85,8 +88,9 @@ class UsageKeeper:
     def tell_owner(self, owner: Owner, gone: bool) -> None:
         """An owner is there, or gone."""
         if not gone:
-            self.there[owner.uid] = owner
+            self.there[owner.uid], self._told[owner.uid] = owner, self.second()
             return
+        self._told.pop(owner.uid, None)
         self.there.pop(owner.uid, None)
         self.adopt(owner)
 
@@ -95,6 +99,7 @@ class UsageKeeper:
         if uid in self.kept:
             self.kept[uid].followed = False
             self.there.pop(uid, None)  # it may be gone, and no watch have said so
+            self._told.pop(uid, None)
 
     def adopt(self, owner: Owner) -> Kept:
         """Look after an owner about whom nobody decides."""
@@ -114,6 +119,20 @@ class UsageKeeper:
             self._strays.refuse(owner, said)
         else:
             self.adopt(owner)
+
+    def is_quiet(self, owner: Owner) -> bool:
+        """Whether nobody keeps the owner, and it was told last long ago that it is there."""
+        told = self._told.get(owner.uid, 0)
+        is_there = self.there.get(owner.uid) == owner
+        return is_there and owner.uid not in self.kept and self.second() - told >= UNTOLD_SECONDS
+
+    async def ask(self, owner: Owner) -> None:
+        """Whether an owner is there still, of which a watch has told; raises ClusterError."""
+        gone = False
+        with suppress(Forbidden):  # as it was known
+            body = await found(self.cluster, self.kinds[owner.kind], owner.namespace, owner.name, owner.uid)
+            gone = body is None
+        self.tell_owner(owner, gone)
 
     async def note(
         self,
@@ -144,10 +163,14 @@ class UsageKeeper:
                     kept.failures = 0
             except (ClusterError, TimeoutError, AnotherOwner) as error:
                 kept.failed(self._seconds(), error)
+            except LeadershipLost:
+                raise
+            except Exception as error:  # noqa: BLE001 - nothing waits for a note, whatever is wrong with it
+                kept.failed(self._seconds(), error, foreseen=False)
         if not kept.loaded:
             return None
         self._take(kept, pods, measured)
-        return self.usage(kept)
+        return self._places.usage(kept)
 
     # -- what goes on by itself ------------------------------------------------------------
 
@@ -171,18 +194,6 @@ class UsageKeeper:
         await self.nodes.tend()
 
     # -- what is known ---------------------------------------------------------------------
-
-    def usage(self, kept: Kept) -> OwnUsage:
-        """What an account needs."""
-        pods = list(kept.records.pods.values())
-        there = sorted({pod.node for pod in pods})
-        others = [
-            self.kept[owner].records.pods[uid]
-            for node in there
-            for uid, owner in self._on[node].items()
-            if owner != kept.owner.uid and owner in self.kept
-        ]
-        return OwnUsage(pods, others, self.nodes.of(there))
 
     def second(self) -> int:
         """Now."""
@@ -215,7 +226,7 @@ class UsageKeeper:
                 if missing > _GAP:
                     kept.has_read_all()
             number += 1
-        await self.nodes.load({pod.node for pod in kept.records.pods.values()})
+        await self._places.load(kept)
 
     def _read(self, kept: Kept, number: int, body: Json) -> None:
         try:
@@ -224,31 +235,13 @@ class UsageKeeper:
             raise
         except ValueError as error:
             _log.warning("a record cannot be read", extra=fields(name=body["metadata"]["name"], error=error))
-        for pod in kept.records.pods.values():
-            self._on[pod.node][pod.uid] = kept.owner.uid
+        self._places.take(kept.records.pods.values())
 
     async def _meet(self, kept: Kept, pods: Iterable[Sighting]) -> None:
         """Find the Nodes of pods that are new."""
         for pod in [*kept.heard.values(), *pods]:
             if pod.node and pod.role in _ROLES and pod.uid not in kept.records.pods:
-                await self._begin(kept, pod)
-
-    async def _begin(self, kept: Kept, pod: Sighting) -> None:
-        terms = kept.terms
-        if not terms.name or (pod.profile and pod.profile != terms.name):
-            terms = Terms(pod.profile, self.nodes.profiles().get(pod.profile))
-        try:
-            node = await self.nodes.find(pod.node, pod.bound)
-            if node is not None:
-                await self.nodes.load([node.uid])
-        except ClusterError:
-            if not pod.over:
-                raise
-            node = None  # it is about to go, and so is what is known of it
-        usage = used(pod, kept.owner, terms, kept.attempt_of(pod.bound), node, self.second())
-        kept.records.put(usage, pod.name)
-        self._on[usage.node][pod.uid] = kept.owner.uid
-        self.nodes.bind(usage.node, Terms() if pod.role == Role.COORDINATOR else terms)
+                await self._places.begin(kept, pod)
 
     def _take(self, kept: Kept, pods: Iterable[Sighting], measured: Mapping[str, Measured]) -> None:
         kept.take(pods, self.second())
@@ -289,6 +282,10 @@ class UsageKeeper:
             self._strays.refuse(kept.owner, str(error))
         except ClusterError as error:
             kept.failed(self._seconds(), error)
+        except LeadershipLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is wrong with one owner's ends nobody else's
+            kept.failed(self._seconds(), error, foreseen=False)
 
     async def _look_after(self, kept: Kept) -> None:
         """Nobody else asks whether the owner is there, and its pods."""
@@ -301,7 +298,7 @@ class UsageKeeper:
                 await self._set_aside(kept)
                 raise
             if not kept.gone:
-                self.there[kept.owner.uid] = kept.owner
+                self.tell_owner(kept.owner, gone=False)
         await self._ask(kept, ())
 
     async def _set_aside(self, kept: Kept) -> None:
@@ -347,7 +344,4 @@ class UsageKeeper:
     def _drop(self, kept: Kept) -> None:
         if self.kept.get(kept.owner.uid) is kept:
             del self.kept[kept.owner.uid]
-        for pod in kept.records.pods.values():
-            self._on[pod.node].pop(pod.uid, None)
-            if not self._on[pod.node]:
-                del self._on[pod.node]
+        self._places.drop(kept.records.pods.values())

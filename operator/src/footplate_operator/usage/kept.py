@@ -10,7 +10,8 @@ from typing import Final
 
 from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
-from footplate_ledger.usage import RUNNING, TOLD, Evidence, Measured, Owner
+from footplate_ledger.records import holdable
+from footplate_ledger.usage import RUNNING, TOLD, Evidence, Measured, Owner, PodUsage
 from footplate_operator.usage.pods import Terms, seen_again
 from footplate_operator.usage.records import PodRecords
 from footplate_operator.usage.sighting import Sighting
@@ -38,6 +39,7 @@ class Kept:
     alive: int = 0  # until when those were
     wrote: float = 0.0
     failures: int = 0
+    said: set[str] = field(default_factory=set)  # what the log has told with its traceback, or of a pod
     retry: float = 0.0  # before that nothing is asked or written
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -45,6 +47,15 @@ class Kept:
     def owner(self) -> Owner:
         """Whose pods they are."""
         return self.records.owner
+
+    def put(self, pod: PodUsage, name: str = "") -> None:
+        """What is known of a pod of this name, as far as a record can hold it."""
+        held = holdable(pod)
+        if held != pod and pod.uid not in self.said:
+            self.said.add(pod.uid)
+            about = fields(owner=self.owner.uid, pod=pod.uid, cpu=float(pod.cpu), devices=pod.devices)
+            _log.warning("a pod is noted with the most that a record can hold", extra=about)
+        self.records.put(held, name)
 
     def take(self, pods: Iterable[Sighting], now: int) -> None:
         """Whoever decides about the owner sees these pods at `now`, and no other."""
@@ -74,7 +85,7 @@ class Kept:
         for uid, sums in measured.items():
             known = self.records.pods.get(uid)
             if known is not None and sums > known.measured:
-                self.records.put(replace(known, measured=sums))
+                self.put(replace(known, measured=sums))
 
     def confirm(self, uid: str) -> None:
         """The pod was there as long as the others were."""
@@ -88,13 +99,18 @@ class Kept:
             return self.attempt(start)
         return max((pod.attempt for pod in self.records.pods.values()), default=0)
 
-    def failed(self, now: float, error: Exception) -> None:
+    def failed(self, now: float, error: Exception, foreseen: bool = True) -> None:
         """Something went wrong at the moment `now`: it is tried again after a while."""
         self.failures += 1
         self.retry = now + backoff(self.failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
-        level = logging.WARNING if self.failures == 1 else logging.DEBUG
         said = f"{type(error).__name__}: {error}"
-        _log.log(level, "usage is not written yet", extra=fields(owner=self.owner.uid, error=said))
+        about, message = fields(owner=self.owner.uid, error=said), "usage is not written yet"
+        if not foreseen and said not in self.said:
+            self.said.add(said)
+            _log.error(message, extra=about, exc_info=error)
+        else:
+            first = foreseen and self.failures == 1
+            _log.log(logging.WARNING if first else logging.DEBUG, message, extra=about)
 
     def _take(self, pod: Sighting, now: int) -> None:
         known = self.records.pods.get(pod.uid)

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from footplate_contracts.logs import fields
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
@@ -22,7 +22,7 @@ from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger.records import node_entry_of, nodes_of
 from footplate_ledger.time import second
 from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, NodeUsage, merged_node
-from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, NotFound
+from footplate_operator.errors import AlreadyExists, ClusterError, Forbidden, LeadershipLost, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.usage.nodes import NodeSight, fitting, sighted_node, usage_of
@@ -35,6 +35,7 @@ _MOST_GONE: Final = 10_000
 _AT_ONCE: Final = 8
 LEAST_SECONDS: Final = 300  # between two notes that a Node goes on; its kubelet says so every five minutes
 NODES_PER_SECOND: Final = 2
+QUIET_SECONDS: Final = 2 * LEAST_SECONDS  # after which it is asked whether a Node is there
 _log = logging.getLogger(__name__)
 
 
@@ -56,11 +57,19 @@ class _Kept:
     entry: Json | None = None  # as written; None: there is no record
     told: NodeUsage | None = None  # as written, without what grows
     wrote: int = 0
+    told_at: int = 0  # when it was seen last
 
     @property
     def news(self) -> bool:
         """Whether anything was not written yet."""
         return self.wanted and self.told != _lasting(self.usage)
+
+
+class _Gone(NamedTuple):
+    """A Node that is gone, and when that became known."""
+
+    sight: NodeSight
+    since: int
 
 
 @dataclass(eq=False)
@@ -77,10 +86,11 @@ class NodeKeeper:
     priced: Callable[[int], Collection[str] | None]
     _kept: dict[str, _Kept] = field(default_factory=dict)
     _named: dict[str, NodeSight] = field(default_factory=dict)
-    _gone: OrderedDict[str, NodeSight] = field(default_factory=OrderedDict)  # by name, the last one
+    _gone: OrderedDict[str, _Gone] = field(default_factory=OrderedDict)  # by name, the last one
     _unknown: set[str] = field(default_factory=set)  # of which neither a watch nor a record tells
     _undecided: set[str] = field(default_factory=set)  # that several profiles fit, and no book says which
     _unreadable: set[str] = field(default_factory=set)  # whose records the log has named
+    _said: set[str] = field(default_factory=set)  # what the log has told with its traceback
     _unseen_until: int = 0
 
     # -- what is told ------------------------------------------------------------------
@@ -88,15 +98,19 @@ class NodeKeeper:
     def put(self, body: Mapping[str, Any]) -> None:
         """A Node as it is now."""
         sight = sighted_node(body)
-        last = self._gone.get(sight.name)
-        if last is not None and last.uid == sight.uid:
+        last, named = self._gone.get(sight.name), self._named.get(sight.name)
+        if last is not None and last.sight.uid == sight.uid:
             return
+        if named is not None and named.uid != sight.uid:
+            if sight.created < named.created:
+                return  # a late word of one before it
+            self._lose(named.name, named.uid)
         self._named[sight.name] = sight
         kept = self._kept.get(sight.uid)
         if kept is None:
             usage = usage_of(sight, "", None, self._second())
             kept = self._kept[sight.uid] = _Kept(usage, sight.provider)
-        kept.sight = sight
+        kept.sight, kept.told_at = sight, self._second()
         self._resolve(kept)
 
     def drop(self, body: Mapping[str, Any]) -> None:
@@ -128,9 +142,11 @@ class NodeKeeper:
 
         Raises ClusterError, where that is not known yet.
         """
-        for known in (self._named.get(name), self._gone.get(name)):
-            if known is not None and known.created <= bound:
-                return known
+        known, gone = self._named.get(name), self._gone.get(name)
+        if known is not None and known.created <= bound:
+            return known
+        if gone is not None and gone.sight.created <= bound <= gone.since:
+            return gone.sight
         if self._second() < self._unseen_until:
             return None
         try:
@@ -142,6 +158,14 @@ class NodeKeeper:
             return None
         found = self._named.get(name)
         return found if found is not None and found.created <= bound else None
+
+    def successor(self, uid: str, bound: int) -> NodeSight | None:
+        """The Node that has the name of the one that is gone, `uid`, if it was there at `bound`."""
+        kept = self._kept.get(uid)
+        if kept is None or kept.sight is not None:
+            return None
+        named = self._named.get(kept.usage.name)
+        return named if named is not None and named.uid != uid and named.created <= bound else None
 
     async def load(self, uids: Iterable[str]) -> None:
         """Read what was written of these Nodes; raises ClusterError."""
@@ -181,9 +205,11 @@ class NodeKeeper:
             names: of Nodes that have a record, by uid.
             needed: uids of Nodes on which pods of runs were that are still there.
         """
-        for uid, name in names.items():
-            kept = self._kept.get(uid)
-            if kept is None or kept.sight is None:
+        quiet = self._second() - QUIET_SECONDS
+        told = {uid for uid, kept in self._kept.items() if kept.sight is not None and kept.told_at > quiet}
+        there = {uid: kept.usage.name for uid, kept in self._kept.items() if kept.sight is not None}
+        for uid, name in {**there, **names}.items():
+            if uid not in told:
                 await self._close(uid, name)
         self._unknown.clear()
         over = [uid for uid in names if uid in self._kept and self._kept[uid].usage.end.known != RUNNING]
@@ -227,13 +253,20 @@ class NodeKeeper:
         known = self._named.get(name)
         if known is not None and known.uid == uid:
             del self._named[name]
-            self._gone[name] = known
+            self._gone[name] = _Gone(known, self._second())
             while len(self._gone) > _MOST_GONE:
                 self._gone.popitem(last=False)
         kept = self._kept.get(uid)
         if kept is not None:
             kept.sight = None
+            # The clock of an operator may be behind that of the API server.
+            end = replace(end, until=max(end.until, kept.usage.start))
             kept.usage = merged_node(kept.usage, replace(kept.usage, end=end))
+
+    def _lose(self, name: str, uid: str) -> None:
+        """The Node is gone, and nobody has told when: the last evidence counts."""
+        kept = self._kept.get(uid)
+        self._bury(name, uid, Evidence(LAST_SEEN, self._second() if kept is None else kept.usage.end.until))
 
     async def _load(self, uid: str) -> None:
         try:
@@ -287,12 +320,18 @@ class NodeKeeper:
             _log.warning(
                 "the usage of a Node is not written", extra=fields(name=kept.usage.name, error=error)
             )
+        except LeadershipLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is wrong with one Node's ends nobody else's
+            self._say(kept.usage.name, error)
 
     async def _close(self, uid: str, name: str) -> None:
-        """Of a Node that no watch has told of: whether it is there."""
+        """Of a Node that no watch has told of for long: whether it is there."""
         try:
             await self.load([uid])
-            if (await self.cluster.get(NODE, "", name))["metadata"]["uid"] == uid:
+            body = await self.cluster.get(NODE, "", name)
+            if body["metadata"]["uid"] == uid:
+                self.put(body)
                 return
         except NotFound:
             pass
@@ -300,7 +339,17 @@ class NodeKeeper:
             return  # nothing new is known
         kept = self._kept.get(uid)
         if kept is not None and kept.usage.end.known == RUNNING:
-            self._bury(name, uid, Evidence(LAST_SEEN, kept.usage.end.until))
+            self._lose(name, uid)
+
+    def _say(self, name: str, error: Exception) -> None:
+        said = f"{type(error).__name__}: {error}"
+        known = said in self._said
+        self._said.add(said)
+        about = fields(name=name, error=said)
+        if known:
+            _log.debug("the usage of a Node is not written", extra=about)
+        else:
+            _log.error("the usage of a Node is not written", extra=about, exc_info=error)
 
     def _second(self) -> int:
         return second(self.now())

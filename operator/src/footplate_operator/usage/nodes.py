@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
-from footplate_ledger.records import moment
+from footplate_ledger.records import holdable, moment
 from footplate_ledger.usage import RUNNING, Evidence, Goods, NodeUsage
 from footplate_operator.usage.sighting import CPU, quantity_of
 
@@ -137,7 +137,7 @@ def goods_of(node: NodeSight | None, name: str, profile: ComputeProfileSpec | No
 def usage_of(node: NodeSight, name: str, profile: ComputeProfileSpec | None, now: int) -> NodeUsage:
     """A Node that is there, of the profile `name`."""
     gpu = None if profile is None else profile.gpu
-    return NodeUsage(
+    usage = NodeUsage(
         node.uid,
         node.name,
         goods_of(node, name, profile),
@@ -146,6 +146,7 @@ def usage_of(node: NodeSight, name: str, profile: ComputeProfileSpec | None, now
         devices=0 if gpu is None else int(node.allocatable.get(gpu.resource, 0)),
         cpu=node.allocatable.get(CPU, Fraction(0)),
     )
+    return holdable(usage)
 
 
 def _asked(profile: ComputeProfileSpec) -> int:

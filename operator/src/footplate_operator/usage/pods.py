@@ -65,6 +65,16 @@ def seen_again(known: PodUsage, pod: Sighting, now: int) -> PodUsage:
     return merged(known, replace(known, role=Role(pod.role), end=end_of(pod, now)))
 
 
+def moved(known: PodUsage, node: NodeSight, profile: ComputeProfileSpec | None) -> PodUsage:
+    """The pod on another Node, on which it was all the time; `profile` is that of its goods."""
+    return replace(
+        known,
+        node=node.uid,
+        goods=goods_of(node, known.goods.profile, profile),
+        site=replace(known.site, provider=node.provider, region=node.region),
+    )
+
+
 def vanished(known: PodUsage, evidence: int) -> PodUsage:
     """A pod that is gone and that nobody saw end: there was evidence of it until then."""
     return merged(known, replace(known, end=Evidence(LAST_SEEN, max(evidence, known.start))))

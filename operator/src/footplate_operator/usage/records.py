@@ -85,6 +85,10 @@ class PodRecords:
         self.pods[pod.uid] = pod if known is None else merged(known, pod)
         self._names[pod.uid] = name or self._names.get(pod.uid, "")
 
+    def replace(self, pod: PodUsage) -> None:
+        """Something else than was known of a pod."""
+        self.pods[pod.uid] = replace(pod, site=self._sites.setdefault(pod.site, pod.site))
+
     def open(self) -> list[PodUsage]:
         """Pods that have not ended, as far as is known."""
         return [pod for pod in self.pods.values() if pod.end.known == RUNNING]

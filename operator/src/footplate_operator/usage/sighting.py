@@ -17,6 +17,7 @@ from footplate_ledger.records import moment
 
 CPU: Final = "cpu"
 _MILLI: Final = 1000
+_MOST: Final = 2.0**63  # as the API server has it
 _OVER: Final = ("Succeeded", "Failed")
 _SCHEDULED: Final = "PodScheduled"
 
@@ -119,4 +120,4 @@ def quantity_of(quantity: object) -> Fraction:
     >>> quantity_of("1500m"), quantity_of(8)
     (Fraction(3, 2), Fraction(8, 1))
     """
-    return Fraction(round((amount(quantity) or 0.0) * _MILLI), _MILLI)
+    return Fraction(round(min(amount(quantity) or 0.0, _MOST) * _MILLI), _MILLI)

@@ -1,12 +1,16 @@
 """Looks at all UsageRecords now and then, for owners and Nodes that went while nobody looked.
 
 What is over is for the API to take, which deletes it. Where none does, it goes after a while.
+
+There may be tens of thousands of records, of up to a quarter of a megabyte. They are read page by page, and
+of each no more is kept than names and uids: what is to be done follows once all have been read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -16,7 +20,7 @@ from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger.records import moment, written
 from footplate_ledger.usage import Owner
-from footplate_operator.errors import ClusterError
+from footplate_operator.errors import ClusterError, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.usage.keeper import LOOK_SECONDS, UsageKeeper
@@ -24,8 +28,21 @@ from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD, over
 
 FIRST_SECONDS: Final = 60  # all owners, pods and Nodes have been told of by then
 SWEEP_SECONDS: Final = 3600  # what goes while this replica leads is told
+RECORDS_A_PAGE: Final = 10  # of 256 pods each they keep the event loop for some 50 ms
+MOST_ASKED: Final = 1000  # owners that a sweep asks about, of whom nothing was told for long
 _OURS: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 _log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Found:
+    """What of all records is needed."""
+
+    needed: set[str] = field(default_factory=set)  # uids of Nodes of owners that are there
+    names: dict[str, str] = field(default_factory=dict)  # of Nodes that have a record, by uid
+    unsaid: list[str] = field(default_factory=list)  # names of records that are over since nobody says when
+    late: list[tuple[str, str]] = field(default_factory=list)  # name and uid of those that nobody took
+    quiet: dict[str, Owner] = field(default_factory=dict)  # of whom nothing was told for long, by uid
 
 
 @dataclass(eq=False)
@@ -56,26 +73,42 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Look once; raises ClusterError."""
-        needed: set[str] = set()  # Nodes of owners that are there
-        names: dict[str, str] = {}  # of Nodes that have a record
-        for body in await self.cluster.find(USAGE_RECORD, "", labels=_OURS):
-            try:
-                over_for = self._over_for(body)
-                record = UsageRecordSpec.from_any_release(body.get("spec") or {})
-            except ValueError as error:
-                self._say_unreadable(body, error)
-                continue
-            if record.over:
-                await self._retire(body, over_for)
-            elif record.owner is not None:
-                needed |= {pod.node for pod in record.pods.values()}
-                is_open = any(pod.end is None for pod in record.pods.values())
-                self.keeper.adopt_written(Owner(**record.owner.to_json()), is_open)
-            else:
-                names |= {uid: node.name for uid, node in record.nodes.items()}
-            await asyncio.sleep(0)  # one with hundreds of pods takes milliseconds to read
-        for uid in await self.keeper.nodes.tidy(names, needed):
+        found = _Found()
+        async for page in self.cluster.pages(USAGE_RECORD, "", labels=_OURS, size=RECORDS_A_PAGE):
+            while page:
+                self._look_at(page.pop(), found)
+                await asyncio.sleep(0)  # one with hundreds of pods takes milliseconds to read
+        for name, uid in found.late:
+            await self.cluster.delete(USAGE_RECORD, "", name, uid)
+        for name in found.unsaid:
+            await self._say_over(name)
+        for uid in await self.keeper.nodes.tidy(found.names, found.needed):
             await self._say_over(f"node-{uid}")
+        for owner in found.quiet.values():
+            await self.keeper.ask(owner)
+
+    def _look_at(self, body: Json, found: _Found) -> None:
+        try:
+            over_for = self._over_for(body)
+            record = UsageRecordSpec.from_any_release(body.get("spec") or {})
+        except ValueError as error:
+            self._say_unreadable(body, error)
+            return
+        metadata = body["metadata"]
+        if record.over:
+            if over_for is None:
+                found.unsaid.append(metadata["name"])
+            elif over_for >= self.kept_for.total_seconds():
+                found.late.append((metadata["name"], metadata["uid"]))
+        elif record.owner is not None:
+            found.needed |= {pod.node for pod in record.pods.values()}
+            is_open = any(pod.end is None for pod in record.pods.values())
+            owner = Owner(**record.owner.to_json())
+            self.keeper.adopt_written(owner, is_open)
+            if len(found.quiet) < MOST_ASKED and self.keeper.is_quiet(owner):
+                found.quiet[owner.uid] = owner
+        else:
+            found.names |= {uid: node.name for uid, node in record.nodes.items()}
 
     def _over_for(self, body: Json) -> int | None:
         """Seconds since it was said to be over; None: nobody has said since when."""
@@ -88,12 +121,6 @@ class Sweeper:
         self._unreadable.add(name)
         _log.log(level, "a record cannot be read, and is left alone", extra=fields(name=name, error=error))
 
-    async def _retire(self, body: Json, over_for: int | None) -> None:
-        metadata = body["metadata"]
-        if over_for is None:
-            await self._say_over(metadata["name"])
-        elif over_for >= self.kept_for.total_seconds():
-            await self.cluster.delete(USAGE_RECORD, "", metadata["name"], metadata["uid"])
-
     async def _say_over(self, name: str) -> None:
-        await self.cluster.merge(USAGE_RECORD, "", name, over(written(self.keeper.second())))
+        with suppress(NotFound):  # somebody has taken it meanwhile
+            await self.cluster.merge(USAGE_RECORD, "", name, over(written(self.keeper.second())))

@@ -113,6 +113,17 @@ def test_whatever_the_library_raises_is_said_once_and_its_end_once(
     assert str(broken) in caplog.text
 
 
+def test_what_no_record_can_hold_is_not_told_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    run = Measured(Device("GPU-1", 0))
+    run.library.devices[0].millijoules = 300
+    assert run.after(10) == (300, 10, 0)
+    for counter in (2**63, 2**64 - 1):
+        run.library.devices[0].millijoules = counter
+        assert run.after(10) == (300, 10, 0), "what was told before stands"
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "millijoules: Input should be less than or equal to 1000000000000000" in caplog.text
+
+
 def test_where_no_device_is_shown_it_is_said_once_and_nothing_is_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

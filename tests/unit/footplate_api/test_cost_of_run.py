@@ -1,0 +1,64 @@
+"""What one run has cost, from what was added up: by attempt, and with few tallies."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Sequence
+
+from footplate_api.costs import of_run
+from footplate_api.costs.of_run import Made, Used
+from footplate_api.costs.schemas import RunCost
+from footplate_ledger.account import Tariff
+from footplate_ledger.prices import Book, Entry
+from footplate_ledger.records import moment
+from footplate_ledger.tally import Tallies
+from footplate_ledger.time import Span
+from footplate_ledger.units import Rate
+from footplate_ledger.usage import RUNNING, Evidence, PodUsage
+from tests.support.usage_worlds import DAY, H100, HOUR, T0, node, pod
+
+
+def told(pods: Sequence[PodUsage], attempts: Sequence[tuple[int, int]], now: int) -> RunCost:
+    """Each pod has a node of its own."""
+    tariff = Tariff(Book([Entry("e", H100, Rate.dollars_per_hour(36), 0)]))
+    used = Used({known.node: known.span(now) for known in pods}, attempts, now)
+    tallies = Tallies(tariff, now, used.edges)
+    for known in pods:
+        tallies.add(node(known.node, start=known.start), [known], used.key, lambda goods: None)
+    return of_run.shown(Made("a", "r", "u", 0, 0, [], {}), used, tallies.found, tariff.book, None)
+
+
+def test_many_attempts_of_many_pods_take_little_memory() -> None:
+    attempts = [(number + 1, T0 + number * HOUR) for number in range(100)]
+    pods = [pod(f"p{n}", node=f"n{n}", end=Evidence(RUNNING, T0)) for n in range(100)]
+    tracemalloc.start()
+    found = told(pods, attempts, T0 + 100 * HOUR)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"{peak / 2**20:.1f} MiB")
+    assert [part.node_seconds for part in found.attempts] == [100 * HOUR] * 100
+    assert peak < 2 * 2**20
+
+
+def test_parts_are_of_the_attempt_that_trained_in_them() -> None:
+    start = moment("2026-10-31T23:00:00Z")
+    attempts = [(3, start + 60), (4, start + 2 * HOUR)]
+    running = Evidence(RUNNING, start)
+    pods = [
+        pod("p1", attempt=3, start=start, end=running),
+        pod("p2", attempt=4, node="n2", start=start + HOUR, end=running),
+    ]
+    found = told(pods, attempts, start + 3 * HOUR)
+    assert [(part.attempt, part.node_seconds) for part in found.attempts] == [(3, 3 * HOUR), (4, 2 * HOUR)]
+    assert [month.dollars for month in found.months] == [36.0, 144.0]
+    unknown = told(pods, [], start + 3 * HOUR)
+    assert [(part.attempt, part.node_seconds) for part in unknown.attempts] == [(3, 3 * HOUR), (4, 2 * HOUR)]
+
+
+def test_months_have_the_parts_that_lie_in_them() -> None:
+    start = moment("2026-10-31T00:00:00Z")
+    attempts = [(1, start), (2, start + HOUR), (3, start + 2 * DAY)]
+    used = Used({"n1": Span(start, start + 3 * DAY)}, attempts, start + 3 * DAY)
+    assert [list(places) for _, places in used.months()] == [[0, 1], [2, 3]]
+    assert [used.attempt((0, False), place) for place in range(4)] == [1, 2, 2, 3]
+    assert Used({}, attempts, start).months() == []
