@@ -5,52 +5,98 @@ fleet has hundreds of rows, and sends them in the same second: those that there 
 wait with their bodies still on their side of the connection, and the others are told to come back.
 
 A request that waits within the framework holds 33 KB there, whatever its body. So those with short bodies,
-of which a fleet has a thousand under way on a machine that is busy, wait before the router.
+of which a fleet has a thousand under way on a machine that is busy, wait before the router, and of those
+with long ones no more come that far than have room or may wait for it.
+
+No sender is trusted to send the body that it announces. A short one has its turn once all of it has come:
+until then it is in the server's buffer, where it would be anyhow. A long one stands in line for room once
+some of it has, and is put out where it stops while others wait; its sender's next ones are then refused for
+a while. And each sender has a few batches under way at most: a coordinator sends one after the other, but
+what it gave up waiting for may not have ended here.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from fastapi import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footplate_api import bodies
+from footplate_api.arrivals import Arrival, Arrivals, Patience
 from footplate_api.errors import TooBusy
+from footplate_api.identity.caller import Caller
+from footplate_api.identity.gate import CALLER
 from footplate_api.identity.rates import sends_telemetry
+from footplate_api.late import Late
+from footplate_api.shares import Shares
 from footplate_api.turns import Turns
 
+TELEMETRY_LIMIT: Final = 8 * 1024 * 1024  # bytes; 5000 rows, the most that a batch holds, are 3 MB
 LARGE_BYTES: Final = 64 * 1024  # a body that is longer waits for other long ones only
+OF_ONE_SENDER: Final = 4  # batches
 AT_ONCE: Final = 64  # requests with short bodies, of which one commit may store all
-WAITING: Final = 2000
-WAIT_SECONDS: Final = 10.0
+WAITING: Final = 2000  # of these, for their turn, and as many for their bodies
+# Requests with long bodies: of the shortest of them 95 have room, so that some wait wherever these are all.
+LONG_AT_ONCE: Final = 192
+BEGINNING: Final = 96  # of these, of which nothing has come yet
+UNKNOWN_AT_ONCE: Final = 8  # requests that do not say how long their bodies are
+LATE_SECONDS: Final = 30.0  # for which a sender whose long body did not come has no other one taken
+WAIT_SECONDS: Final = 10.0  # for a turn, and for room; a coordinator waits for an answer for thirty
+
+
+class Room:
+    """That one body has in a lane."""
+
+    def __init__(self) -> None:
+        self._wanted = False
+        self._tell: Callable[[], None] | None = None
+
+    def when_wanted(self, tell: Callable[[], None]) -> None:
+        """Calls `tell` once others wait for room, which may be at once."""
+        self._tell = tell
+        if self._wanted:
+            tell()
+
+    def want(self) -> None:
+        """Others wait."""
+        self._wanted = True
+        if self._tell is not None:
+            self._tell()
 
 
 @dataclass
 class Lane:
-    """Room for `capacity` bytes of bodies; beyond it at most `waiting` requests queue, in order."""
+    """Room for `capacity` bytes of bodies; beyond it requests queue in order, for `seconds` at most."""
 
     capacity: int
-    waiting: int
+    seconds: float = WAIT_SECONDS
     used: int = 0
+    _inside: set[Room] = field(default_factory=set)
     _line: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 
     @asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[None]:
-        """Room for a body of `size` bytes for as long as the block takes; raises TooBusy where too many wait.
+    async def room(self, size: int) -> AsyncIterator[Room]:
+        """Room for a body of `size` bytes for as long as the block takes; raises TooBusy where there is none.
 
         One that is larger than all there is has it for itself.
         """
         size = min(size, self.capacity)
         await self._enter(size)
+        place = Room()
+        self._inside.add(place)
+        if self._line:
+            place.want()
         try:
-            yield
+            yield place
         finally:
+            self._inside.remove(place)
             self.used -= size
             self._admit()
 
@@ -58,10 +104,17 @@ class Lane:
         if not self._line and self.used + size <= self.capacity:
             self.used += size
             return
-        if len(self._line) >= self.waiting:
-            raise TooBusy(f"{len(self._line)} batches wait already; send this one again later.")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((size, turn))
+        for place in self._inside:
+            place.want()
+        try:
+            async with asyncio.timeout(self.seconds):
+                await self._let_in(size, turn)
+        except TimeoutError:
+            raise _refusal(None) from None
+
+    async def _let_in(self, size: int, turn: asyncio.Future[None]) -> None:
         try:
             await turn
         except asyncio.CancelledError:
@@ -92,39 +145,113 @@ def is_short(size: int | None) -> bool:
 class Admission:
     """Two lanes: what a run sends while it trains is not held up by what others bring after an outage.
 
-    16,384 rows of both lanes are 80 MB once they are parsed.
+    16,384 rows of both lanes are 80 MB once they are parsed. A body of unknown length is read before it
+    takes room in a lane, one at a time: as text it is a tenth of that.
     """
 
-    small: Lane = field(default_factory=lambda: Lane(capacity=2 * 1024 * 1024, waiting=AT_ONCE))
-    large: Lane = field(default_factory=lambda: Lane(capacity=6 * 1024 * 1024, waiting=64))
+    small: Lane = field(default_factory=lambda: Lane(capacity=2 * 1024 * 1024))
+    large: Lane = field(default_factory=lambda: Lane(capacity=6 * 1024 * 1024))
+    unknown: Lane = field(default_factory=lambda: Lane(capacity=1))
+    beginning: Arrivals = field(default_factory=lambda: Arrivals(BEGINNING))
+    beginning_unknown: Arrivals = field(default_factory=lambda: Arrivals(UNKNOWN_AT_ONCE // 2))
+    late: Late = field(default_factory=lambda: Late(LATE_SECONDS))
 
-    def lane(self, size: int | None) -> Lane:
-        """For a body of `size` bytes; None: its sender does not say how long it is."""
+    @asynccontextmanager
+    async def body(self, request: Request, patience: Patience) -> AsyncIterator[bytes]:
+        """The body of `request`, which has room for as long as the block takes.
+
+        Raises TooBusy, Invalid, or a 408 or 413.
+        """
+        size, body = bodies.announced(request), bodies.Body(request, TELEMETRY_LIMIT)
+        arrival = Arrival(patience)
+        async with AsyncExitStack() as stack:
+            if not is_short(size):
+                caller: Caller = request.scope[CALLER]
+                stack.enter_context(self.late.noted(caller.sender))
+                beginning = self.beginning_unknown if size is None else self.beginning
+                await beginning.wait(arrival, body.begin(arrival))
+            if size is None:
+                async with self.unknown.room(1) as place:
+                    text = await _read(body, place, arrival)
+                    await stack.enter_async_context(self.large.room(len(text)))
+            else:
+                place = await stack.enter_async_context(self.lane(size).room(size))
+                text = await _read(body, place, arrival)
+            yield text
+
+    def lane(self, size: int) -> Lane:
+        """For a body of `size` bytes."""
         return self.small if is_short(size) else self.large
 
 
-class AdmissionGate:
-    """The layer before the router in which short batches wait for their turn."""
+async def _read(body: bodies.Body, room: Room, arrival: Arrival) -> bytes:
+    arrival.resume()
+    room.when_wanted(arrival.hurry)
+    return await body.read(arrival)
 
-    def __init__(self, app: ASGIApp, turns: Turns | None = None) -> None:
+
+class AdmissionGate:
+    """The layer before the router in which batches wait for their turn."""
+
+    def __init__(
+        self, app: ASGIApp, patience: Patience, at_once: int = AT_ONCE, seconds: float = WAIT_SECONDS
+    ) -> None:
         self._app = app
-        self._turns = turns or Turns(AT_ONCE, WAITING, WAIT_SECONDS, _refusal)
+        self._patience = patience
+        self._shares = Shares(OF_ONE_SENDER, _too_many)
+        self._coming = Arrivals(WAITING)
+        self._short = Turns(at_once, WAITING, seconds, _refusal)
+        self._long = Turns(LONG_AT_ONCE, 0, seconds, lambda _: _refusal(LONG_AT_ONCE))
+        self._unknown = Turns(UNKNOWN_AT_ONCE, 0, seconds, lambda _: _refusal(UNKNOWN_AT_ONCE))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not _is_short_batch(scope):
+        if scope["type"] != "http" or not sends_telemetry(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
-        async with self._turns.turn():
-            await self._app(scope, receive, send)
+        caller: Caller = scope[CALLER]
+        size = bodies.announced(Request(scope))
+        with self._shares.one(caller.sender):
+            turns = self._turns(size)
+            turns.check()
+            if is_short(size):
+                receive = await self._whole(receive)
+            async with turns.turn():
+                await self._app(scope, receive, send)
+
+    def _turns(self, size: int | None) -> Turns:
+        if size is None:
+            return self._unknown
+        return self._short if is_short(size) else self._long
+
+    async def _whole(self, receive: Receive) -> Receive:
+        """Gives the body that `receive` does once all of it has come, and then what `receive` does."""
+        arrival = Arrival(self._patience)
+        left = [await self._coming.wait(arrival, _gathered(arrival, receive))]
+
+        async def again() -> Message:
+            return left.pop() if left else await receive()
+
+        return again
 
 
-def _is_short_batch(scope: Scope) -> bool:
-    if scope["type"] != "http" or not sends_telemetry(scope["method"], scope["path"]):
-        return False
-    return is_short(bodies.announced(Request(scope)))
+async def _gathered(arrival: Arrival, receive: Receive) -> Message:
+    """The parts of a body as one."""
+    body, more = bytearray(), True
+    while more:
+        message = await arrival.part(receive())
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part, more = message.get("body", b""), message.get("more_body", False)
+        arrival.took(len(part))
+        body += part
+    return {"type": "http.request", "body": bytes(body), "more_body": False}
 
 
 def _refusal(waiting: int | None) -> TooBusy:
     if waiting is None:
         return TooBusy("Batches are stored too slowly; send this one again later.")
     return TooBusy(f"{waiting} batches wait already; send this one again later.")
+
+
+def _too_many() -> TooBusy:
+    return TooBusy(f"{OF_ONE_SENDER} batches of this sender are under way; send this one again later.")

@@ -103,7 +103,7 @@ def create_app(context: Context) -> FastAPI:
     authentication = Authentication(
         context.reviewer, context.access.audiences, context.issuers, context.clock
     )
-    app.add_middleware(AdmissionGate)
+    app.add_middleware(AdmissionGate, patience=context.patience)
     app.add_middleware(RateGate, rates=context.access.rates, clock=context.clock)
     app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
     app.add_middleware(Staleness, mirror=context.mirror, now=context.now)

@@ -8,8 +8,7 @@ their bodies from here, and say in OpenAPI what they are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
@@ -17,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from footplate_api.arrivals import Arrival, Patience
 from footplate_api.errors import Invalid
 
 Parsed = TypeVar("Parsed")
@@ -47,65 +47,54 @@ def announced(request: Request) -> int | None:
     return int(length) if length.isascii() and length.isdigit() else None
 
 
-@dataclass(frozen=True)
-class Patience:
-    """For how long a body is waited for: whoever sends it holds room that others wait for.
+class Body:
+    """The body of `request`, which must be JSON of at most `limit` bytes: read in two goes, or in one.
 
-    `seconds` without a byte are too many, and so is a trickle that is slower than `least` bytes a second.
+    Raises Invalid, or a 413, and what `arrival` raises of a body that does not come.
     """
 
-    seconds: float = 30.0
-    least: float = 32 * 1024
+    def __init__(self, request: Request, limit: int) -> None:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not kind.endswith(_JSON):
+            raise Invalid.field(
+                "body",
+                kind or "no Content-Type",
+                "must be JSON, sent with the header Content-Type: application/json",
+            )
+        self._limit = limit
+        self._coming = aiter(request.stream())
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._bound(announced(request) or 0)
 
-    def deadline(self, began: float, last: float, received: int) -> float:
-        """By when more must have come of a body of which `received` bytes have, the newest of them at `last`.
+    async def begin(self, arrival: Arrival) -> None:
+        """Reads what comes first of it; that is all of a short one."""
+        await self._part(arrival)
 
-        >>> patience = Patience(seconds=10, least=100)
-        >>> patience.deadline(began=0, last=0, received=0), patience.deadline(began=0, last=1, received=900)
-        (10, 11)
-        >>> patience.deadline(began=0, last=19, received=950)
-        19.5
-        """
-        return min(last + self.seconds, began + self.seconds + received / self.least)
+    async def read(self, arrival: Arrival) -> bytes:
+        """Reads the rest; all of it."""
+        while await self._part(arrival):
+            pass
+        return b"".join(self._parts)
+
+    async def _part(self, arrival: Arrival) -> bool:
+        part = await arrival.part(anext(self._coming, None))
+        if part is None:
+            return False
+        arrival.took(len(part))
+        self._size += len(part)
+        self._bound(self._size)
+        self._parts.append(part)
+        return True
+
+    def _bound(self, size: int) -> None:
+        if size > self._limit:
+            raise HTTPException(413, f"the body must be at most {self._limit} bytes")
 
 
 async def read(request: Request, limit: int, patience: Patience) -> bytes:
     """The body, which must be JSON of at most `limit` bytes; raises Invalid, or a 408 or 413."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not kind.endswith(_JSON):
-        raise Invalid.field(
-            "body",
-            kind or "no Content-Type",
-            "must be JSON, sent with the header Content-Type: application/json",
-        )
-    if (announced(request) or 0) > limit:
-        raise HTTPException(413, f"the body must be at most {limit} bytes")
-    parts, size = [], 0
-    async for part in _arriving(request, patience):
-        size += len(part)
-        if size > limit:
-            raise HTTPException(413, f"the body must be at most {limit} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def _arriving(request: Request, patience: Patience) -> AsyncIterator[bytes]:
-    """The parts of the body as they come; raises a 408 for one that does not."""
-    clock = asyncio.get_running_loop().time
-    began, received = clock(), 0
-    parts = aiter(request.stream())
-    while True:
-        try:
-            async with asyncio.timeout_at(patience.deadline(began, clock(), received)):
-                part = await anext(parts, None)
-        except TimeoutError:
-            # The rest of it may come yet, and would be taken for the next request.
-            said = f"{received} bytes of the body came, and then too little for {patience.seconds:g} seconds"
-            raise HTTPException(408, said, {"Connection": "close"}) from None
-        if part is None:
-            return
-        received += len(part)
-        yield part
+    return await Body(request, limit).read(Arrival(patience))
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:

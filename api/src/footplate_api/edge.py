@@ -29,7 +29,7 @@ from starlette.routing import Match
 
 from footplate_api import bodies
 from footplate_api.admission import Admission
-from footplate_api.bodies import Patience
+from footplate_api.arrivals import Patience
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ApiError, HttpError
 from footplate_api.identity.access import Access
@@ -47,7 +47,6 @@ from footplate_api.tariff.service import Tariffs
 log = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "X-Request-Id"
-TELEMETRY_LIMIT: Final = 8 * 1024 * 1024  # bytes; 5000 rows, the most that a batch holds, are 3 MB
 RUN_LIMIT: Final = 3 * 1024 * 1024  # what the Kubernetes API server itself takes
 
 
@@ -108,11 +107,9 @@ def tariffs(request: Request) -> Tariffs:
 
 
 async def _admitted(request: Request, context: Contextual) -> AsyncIterator[bytes]:
-    size = bodies.announced(request)
     admission: Admission = request.app.state.admission
-    room = TELEMETRY_LIMIT if size is None else min(size, TELEMETRY_LIMIT)
-    async with admission.lane(size).room(room):
-        yield await bodies.read(request, TELEMETRY_LIMIT, context.patience)
+    async with admission.body(request, context.patience) as body:
+        yield body
 
 
 async def _run_body(request: Request, context: Contextual) -> bytes:

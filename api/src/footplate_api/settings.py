@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from footplate_api.bodies import Patience
+from footplate_api.arrivals import Patience
 from footplate_api.certificate import LOOK_SECONDS, Files
 from footplate_api.identity.access import Access
 from footplate_api.identity.oidc.config import is_loopback

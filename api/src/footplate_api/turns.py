@@ -32,9 +32,13 @@ class Turns:
         finally:
             self._turns.release()
 
-    async def _wait(self) -> None:
+    def check(self) -> None:
+        """Raises what `refusal` gives where too many wait already."""
         if self._turns.locked() and self.waiting >= self.most:
             raise self._refusal(self.waiting)
+
+    async def _wait(self) -> None:
+        self.check()
         self.waiting += 1
         try:
             async with asyncio.timeout(self.seconds):

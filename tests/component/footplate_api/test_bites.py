@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from footplate_api.admission import TELEMETRY_LIMIT
 from footplate_api.attempts import repository as attempts
 from footplate_api.database import Database
-from footplate_api.edge import RUN_LIMIT, TELEMETRY_LIMIT, Context
+from footplate_api.edge import RUN_LIMIT, Context
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.schemas import MOST_ROWS
 from footplate_api.models import Attempt

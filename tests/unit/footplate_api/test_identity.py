@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -188,6 +190,20 @@ async def test_the_oldest_of_too_many_are_forgotten() -> None:
     assert [ask.times for ask in asks] == [2, 1, 1, 0]
 
 
+@pytest.mark.parametrize(("answer", "seconds"), [(True, STALE_SECONDS), (False, REFUSED_SECONDS)])
+async def test_what_is_too_old_to_stand_in_for_anything_is_forgotten(answer: bool, seconds: float) -> None:
+    clock, ask = Clock(), Asked(answer)
+    verdicts = Verdicts[int, object](clock)
+    for number in range(100):
+        await verdicts.of(number, ask)
+    clock.seconds += seconds - 1.0
+    await verdicts.of(100, ask)
+    assert len(verdicts) == 101
+    clock.seconds += 1.0
+    await verdicts.of(101, ask)
+    assert len(verdicts) == 2
+
+
 async def test_who_leaves_takes_the_question_from_nobody() -> None:
     released = asyncio.Event()
 
@@ -248,6 +264,25 @@ async def test_what_is_not_granted_is_forbidden_in_words() -> None:
         Forbidden, match=r'alice may not get trainingruns\.footplate\.dev "gpt" in the namespace "b"'
     ):
         await may.demand(ALICE, Right("get", namespace="b", name="gpt"))
+
+
+async def test_rights_are_remembered_without_the_caller_that_each_request_makes_anew() -> None:
+    reviewer = FakeReviewer()
+    reviewer.add("t", ALICE, within("team-a"))
+    may = Authorization(reviewer, clock=Clock())
+    right = Right("get", namespace="team-a", name="gpt")
+
+    async def asks(groups: tuple[str, ...]) -> weakref.ref[Caller]:
+        who = Caller("alice", groups=groups)
+        await may.demand(who, right)
+        assert await may.listable(who, ["team-a", "team-b"]) == {"team-a"}
+        return weakref.ref(who)
+
+    callers = [await asks(groups) for groups in (("x", "y"), ("x", "y"), ("x', 'y",))]
+    await asyncio.sleep(0)  # tasks that have asked are over
+    gc.collect()
+    assert [caller() for caller in callers] == [None] * 3
+    assert len(reviewer.asked) == 2 * 4  # of one caller but once, and of another one besides
 
 
 async def test_which_namespaces_may_be_listed() -> None:

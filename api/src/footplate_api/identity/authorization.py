@@ -2,11 +2,15 @@
 
 A look at all namespaces is one request and as many reviews as there are namespaces. Those of all callers
 share a few turns, and who has begun one begins no second: what is asked meanwhile is the same look.
+
+What is remembered has its caller by a digest: each request of a token of a hundred groups makes that caller
+anew, and each verdict would keep one of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -25,14 +29,16 @@ class Authorization:
 
     def __init__(self, reviewer: Reviewer, clock: Callable[[], float] = time.monotonic) -> None:
         self._reviewer = reviewer
-        self._verdicts = Verdicts[tuple[Caller, Right], bool](clock)
+        self._verdicts = Verdicts[tuple[bytes, Right], bool](clock)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._looks: dict[tuple[Caller, frozenset[str]], asyncio.Task[frozenset[str]]] = {}
         self._users: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one has many tokens
 
     async def allowed(self, caller: Caller, right: Right) -> bool:
         """Whether `caller` has `right`; raises ClusterUnavailable or InstallationLacksRights."""
-        return await self._verdicts.of((caller, right), lambda: self._reviewer.allowed(caller, right))
+        return await self._verdicts.of(
+            (_digest(caller), right), lambda: self._reviewer.allowed(caller, right)
+        )
 
     async def demand(self, caller: Caller, right: Right) -> None:
         """Raises Forbidden where `caller` has not `right`: the same for what exists and what does not."""
@@ -56,12 +62,13 @@ class Authorization:
             done.exception()  # whoever asked may have left
 
     async def _look(self, caller: Caller, namespaces: frozenset[str]) -> frozenset[str]:
+        digest = _digest(caller)
         own = asyncio.Semaphore(AT_ONCE)  # or one look of many namespaces would be in the way of all others
 
         async def asked(namespace: str) -> str | None:
             right = Right("list", namespace=namespace)
             async with own:
-                may = await self._verdicts.of((caller, right), lambda: self._in_turn(caller, right))
+                may = await self._verdicts.of((digest, right), lambda: self._in_turn(caller, right))
             return namespace if may else None
 
         async with self._users.setdefault(caller.username, asyncio.Lock()):
@@ -76,3 +83,8 @@ class Authorization:
     async def _in_turn(self, caller: Caller, right: Right) -> bool:
         async with self._turns:
             return await self._reviewer.allowed(caller, right)
+
+
+def _digest(caller: Caller) -> bytes:
+    """The same for equal callers alone: what is written quotes every text within it."""
+    return hashlib.sha256(repr(caller).encode()).digest()

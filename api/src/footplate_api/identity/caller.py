@@ -30,6 +30,17 @@ class Caller:
         return next((values[0] for key, values in self.extra if key == POD_UID and values), None)
 
     @property
+    def sender(self) -> str:
+        """Who it is of those that send telemetry.
+
+        Coordinators of a namespace have one account, and a pod each.
+
+        >>> Caller("alice").sender
+        'alice'
+        """
+        return self.pod_uid or self.username
+
+    @property
     def namespace(self) -> str | None:
         """Of the service account; None of other users.
 
@@ -41,7 +52,7 @@ class Caller:
         return self.username.removeprefix(_ACCOUNT).partition(":")[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Right:
     """What somebody wants to do, in the words of an RBAC rule; an empty namespace stands for all of them.
 

@@ -94,8 +94,8 @@ class RateGate:
         await self._app(scope, receive, send)
 
     def _admit(self, caller: Caller, of_a_coordinator: bool) -> None:
-        if of_a_coordinator:  # coordinators of a namespace have one account, and a pod each
-            rate, wait = self._rates.telemetry, self._telemetry.take(caller.pod_uid or caller.username)
+        if of_a_coordinator:
+            rate, wait = self._rates.telemetry, self._telemetry.take(caller.sender)
         else:
             rate, wait = self._rates.requests, self._requests.take(caller.username)
         if wait > 0.0:

@@ -5,7 +5,8 @@ have it here. While the API server does not answer, one that was good at its las
 for some minutes, so that histories can be read meanwhile: there is nobody who could have told of a change.
 An API server that takes the question and says nothing is waited for once, not by every request.
 
-Refusals are remembered apart: whoever is refused a thousand times takes no room from who is not.
+Refusals are remembered apart: whoever is refused a thousand times takes no room from who is not. What can
+stand in for nothing any more is forgotten with the next answer.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ STALE_SECONDS: Final = 15 * 60.0  # of a good one, while the API server is away
 # Where there is a good one of before:
 PATIENT_SECONDS: Final = 2.0  # for an answer
 RETRY_SECONDS: Final = 5.0  # after a question that nobody answered, until one is waited for again
-MOST: Final = 20_000  # good ones, of some 300 bytes each
+MOST: Final = 20_000  # good ones, of some 500 bytes each; that of a token has its owner besides
 MOST_REFUSED: Final = 10_000
 
 Key = TypeVar("Key", bound=Hashable)
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Verdict(Generic[Answer]):
     answer: Answer
     at: float
@@ -100,6 +101,9 @@ class Verdicts(Generic[Key, Answer]):
         known = self._known[True].get(key)
         return known is not None and self._stands(known)
 
+    def __len__(self) -> int:
+        return sum(len(found) for found in self._known.values())
+
     def _verdict(self, key: Key) -> _Verdict[Answer] | None:
         return self._known[True].get(key) or self._known[False].get(key)
 
@@ -127,7 +131,16 @@ class Verdicts(Generic[Key, Answer]):
         found.move_to_end(key)
         while len(found) > self._most[good]:
             found.popitem(last=False)
+        self._forget()
         return answer
+
+    def _forget(self) -> None:
+        """What is too old, of which the oldest is first."""
+        now = self._clock()
+        for good, seconds in ((True, STALE_SECONDS), (False, REFUSED_SECONDS)):
+            found = self._known[good]
+            while found and now - next(iter(found.values())).at >= seconds:
+                found.popitem(last=False)
 
     def _fresh(self, known: _Verdict[Answer]) -> bool:
         now = self._clock()
