@@ -123,7 +123,7 @@ async def _work(context: Context, ingest: Ingest) -> None:
         ingest,
         CarryOver(context.database),
         Labelling(context.database),
-        Retention(context.database, context.now, context.limits, context.room),
+        Retention(context.database, context.now, context.limits, context.room, context.metrics),
         Exporting(context.database, context.replica),
     )
     async with asyncio.TaskGroup() as group:

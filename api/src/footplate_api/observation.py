@@ -61,6 +61,9 @@ class Metrics:
             "1 while the database has no room for what is to be stored; it can be read all the same.",
             registry=self.registry,
         )
+        self.database_crowded = Gauge(
+            "footplate_api_database_crowded", "1 while deleting rows makes no room.", registry=self.registry
+        )
         self.mirror_events = Counter(
             "footplate_api_mirror_events", "Changes of TrainingRuns seen.", registry=self.registry
         )

@@ -21,6 +21,8 @@ from footplate_contracts.model import Report
 
 Scalar = type[float] | type[int] | type[str]
 
+VALUES: Final = 64  # further numbers, the most a row has
+
 
 @dataclass(frozen=True)
 class GaugeFamily:
@@ -73,8 +75,9 @@ class StepMetrics(Report):
     )
     tokens_per_second: Annotated[float, Shown("speed/tokens_per_second", _SPEED)]
     sample_digest: str = Field(
+        max_length=64,
         description="first 16 hex digits of SHA-256 over the step's global sample ids, in order, as"
-        " little-endian int64"
+        " little-endian int64",
     )
     step_seconds: Annotated[
         float | None, Shown("seconds/step", GaugeFamily("step_seconds", "From row to row of the history."))
@@ -118,12 +121,13 @@ class StepMetrics(Report):
             GaugeFamily("checkpoints_left_out", "That could not be written, since the last durable one."),
         ),
     ] = Field(default=None, description="since the last durable one, as storage failed; absent where none")
-    values: dict[str, float] | None = Field(
-        default=None, description="further numbers by name, at most 64, such as reward or kl"
+    values: dict[Annotated[str, Field(max_length=63)], float] | None = Field(
+        default=None,
+        max_length=VALUES,
+        description="further numbers by name, at most 64, such as reward or kl",
     )
 
 
-VALUES: Final = 64  # the most a row has
 VALUE_NAMES: Final = 1000  # the most a run has
 VALUE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,62}")
 

@@ -13,7 +13,14 @@ import json
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.alias_generators import to_camel
 
 
@@ -80,6 +87,17 @@ def read_unknown_as(known: StrEnum) -> BeforeValidator:
     """For a field with members of an enum: one that a newer release added is read as `known`."""
     members = frozenset(type(known))
     return BeforeValidator(lambda value: known if isinstance(value, str) and value not in members else value)
+
+
+def _readable(given: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(given)
+    except ValidationError:
+        return None
+
+
+IF_READABLE = WrapValidator(_readable)
+"""For an optional field whose sender must be heard whatever is wrong with it: None then."""
 
 
 def first_error(error: ValidationError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from footplate_contracts.model import Report
+from footplate_contracts.v1alpha1.types import ShortText
 
 
 class Peer(Report):
@@ -31,4 +32,4 @@ class ProbeResult(Report):
 
     epoch: int
     number: int
-    unreached: list[str] = Field(default_factory=list, description="names of their pods")
+    unreached: list[ShortText] = Field(default_factory=list, description="names of their pods")

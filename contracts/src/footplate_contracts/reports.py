@@ -18,9 +18,10 @@ from footplate_contracts.directives import Command, Directives, NumberedLimits, 
 from footplate_contracts.energy import MOST_PODS, ListedEnergy, ReadableEnergy
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.model import IF_READABLE, Report, read_unknown_as
 from footplate_contracts.names import FIRST_SPARE, WorkerId
 from footplate_contracts.probes import Probe, ProbeResult
+from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, ShortText
 
 
 class GenerationId(Report):
@@ -72,7 +73,7 @@ class CheckpointRecord(Report):
     """A checkpoint that is durable: its commit marker exists."""
 
     step: int
-    uri: str = Field(description="the committed directory")
+    uri: str = Field(max_length=CHECKPOINT_URI_LIMIT, description="the committed directory")
     time: float
     bytes: int = 0
     seconds_blocked: float = 0.0
@@ -91,13 +92,18 @@ class CheckpointRemoval(Report):
 
 
 class TelemetryItem(Report):
-    """One entry of an agent's outbox; exactly one of the last three is set."""
+    """One entry of an agent's outbox; exactly one of the last three is set, or none that can be read."""
 
     sequence: int = Field(ge=1, description="counts up within one incarnation of an agent")
     generation: GenerationId | None = Field(default=None, description="the one that computed it")
-    metrics: StepMetrics | None = None
-    checkpoint: CheckpointRecord | None = None
-    removal: CheckpointRemoval | None = None
+    metrics: Annotated[StepMetrics | None, IF_READABLE] = None
+    checkpoint: Annotated[CheckpointRecord | None, IF_READABLE] = None
+    removal: Annotated[CheckpointRemoval | None, IF_READABLE] = None
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether what it held could not be read."""
+        return self.metrics is None and self.checkpoint is None and self.removal is None
 
 
 class GivenUp(Report):
@@ -115,10 +121,10 @@ class AgentIdentity(Report):
 
     index: int = Field(ge=0, description="worker index, the slot")
     incarnation: int = Field(ge=0, description="grows with every new pod of that slot")
-    pod_name: str
-    pod_uid: str = ""
-    node_name: str = ""
-    address: str = Field(description="IP under which other members reach this agent")
+    pod_name: ShortText
+    pod_uid: str = Field(default="", max_length=64)
+    node_name: ShortText = ""
+    address: ShortText = Field(description="IP under which other members reach this agent")
     local_world_size: int = Field(
         ge=1, validation_alias="slots", serialization_alias="slots", description="ranks this agent starts"
     )
@@ -227,7 +233,7 @@ class Grant(Report):
     """The answer; `granted` only for the newest generation."""
 
     granted: bool
-    reason: str = ""
+    reason: str = Field(default="", max_length=1024)
 
 
 # -- coordinator -> operator -------------------------------------------------------

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import select, update
 
 from footplate_api.metrics import stocks
@@ -15,6 +17,7 @@ from footplate_api.pipelines.retention import Retention
 from tests.component.footplate_api.builders import batch, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.telemetry import created, history, sent
+from tests.component.footplate_api.test_bounds import records
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 LIMITS = Limits(rows_per_run=1000, full=timedelta(days=30), rows_after=25, kept=timedelta(days=365))
@@ -84,6 +87,26 @@ async def test_without_room_those_that_ended_are_thinned_first(api: Api) -> None
     assert (await history(api))["step"] == [1000]
     other_steps = (await api.client.get("/v1/namespaces/research/runs/other/metrics")).json()["step"]
     assert other_steps == list(range(10, 501, 10))
+
+
+async def test_no_row_is_deleted_for_what_is_none(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    uid = await created(api)
+    await rows(api, uid, range(1, 1001))
+    await ended(api, uid, 1)
+    await records(api, uid, range(1), uri="x" * 4_000_000)
+    async with api.context.database.read() as session:
+        others = await stocks.other_bytes(session, 1000)
+    retention = Retention(api.context.database, lambda: NOW, LIMITS, int(1.2 * others))
+    said = []
+    for room in (retention.room, retention.room, 2 * others):
+        retention.room = room
+        with caplog.at_level(logging.INFO):
+            assert await retention.look() == 0
+        said.append(retention.metrics.registry.get_sample_value("footplate_api_database_crowded"))
+    assert (await history(api))["step"] == list(range(1, 1001))
+    assert said == [1.0, 1.0, 0.0]
+    words = [line.levelname for line in caplog.records if "what is no metric row" in line.message]
+    assert words == ["WARNING", "INFO"]
 
 
 async def test_a_run_that_the_mirror_has_not_seen_is_as_old_as_its_last_row(api: Api) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import get_origin
+from typing import Any, get_origin
 
 import pytest
 from annotated_types import MaxLen
 from pydantic import ValidationError
 
-from footplate_contracts.reports import CoordinatorState, GenerationId, TelemetryItem
+from footplate_contracts.metrics import VALUES, StepMetrics
+from footplate_contracts.reports import (
+    AgentIdentity,
+    CheckpointRecord,
+    CoordinatorState,
+    GenerationId,
+    Heartbeat,
+    TelemetryItem,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +66,60 @@ def test_of_many_wrong_entries_the_first_is_named() -> None:
     with pytest.raises(ValidationError) as refused:
         CoordinatorState.model_validate(told)
     assert {wrong["loc"][:2] for wrong in refused.value.errors()} == {("members", 0)}
+
+
+ROW = {
+    "step": 2,
+    "time": 1.0,
+    "loss": 1.0,
+    "gradientNorm": 1.0,
+    "learningRate": 0.1,
+    "tokens": 1,
+    "tokensPerSecond": 1.0,
+    "sampleDigest": "0" * 16,
+}
+RECORD = {"step": 1, "uri": "/c/step-1.e1g1", "time": 1.0}
+AGENT = {"index": 0, "incarnation": 0, "podName": "run-w0-0", "address": "10.0.0.1", "slots": 2}
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain", "field", "longest"),
+    [
+        pytest.param(CheckpointRecord, RECORD, "uri", 1088, id="uri"),
+        pytest.param(StepMetrics, ROW, "sampleDigest", 64, id="digest"),
+        pytest.param(AgentIdentity, AGENT, "podName", 253, id="pod"),
+        pytest.param(AgentIdentity, AGENT, "podUid", 64, id="uid"),
+        pytest.param(AgentIdentity, AGENT, "nodeName", 253, id="node"),
+        pytest.param(AgentIdentity, AGENT, "address", 253, id="address"),
+    ],
+)
+def test_texts_have_a_length(kind: Any, plain: dict[str, Any], field: str, longest: int) -> None:
+    kind.from_json({**plain, field: "x" * longest})
+    with pytest.raises(ValidationError, match=f"at most {longest} characters"):
+        kind.from_json({**plain, field: "x" * (longest + 1)})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({f"n{number}": 1.0 for number in range(VALUES + 1)}, id="many"),
+        pytest.param({"x" * 64: 1.0}, id="long-name"),
+    ],
+)
+def test_further_numbers_have_bounds(values: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        StepMetrics.from_json({**ROW, "values": values})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param({"checkpoint": {**RECORD, "uri": "x" * 5000}}, id="checkpoint"),
+        pytest.param({"metrics": {**ROW, "sampleDigest": "0" * 5000}}, id="row"),
+        pytest.param({"removal": {"step": "first"}}, id="removal"),
+    ],
+)
+def test_an_entry_that_cannot_be_read_holds_no_other_back(odd: dict[str, Any]) -> None:
+    outbox = [{"sequence": 1, **odd}, {"sequence": 2, "metrics": ROW}]
+    word = Heartbeat.from_json({"agent": AGENT, "outbox": outbox})
+    assert [(item.sequence, item.unreadable) for item in word.outbox] == [(1, True), (2, False)]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from itertools import accumulate
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, tuple_
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.metrics.telemetry import generation_of
 from footplate_api.models.base import upsert
 from footplate_api.models.checkpoint import Checkpoint
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval
+
+KEPT: Final = 10_000  # records of a run
+PAGE_CHARACTERS: Final = 2_000_000  # of the places on one page: an earlier release took some of any length
 
 
 async def store(session: WriteSession, records: Sequence[tuple[str, CheckpointRecord]]) -> None:
@@ -23,6 +27,7 @@ async def store(session: WriteSession, records: Sequence[tuple[str, CheckpointRe
     if records:
         statement = upsert(session, Checkpoint, _replaces, _still_removed)
         await session.execute(statement, _in_order(_committed(uid, record) for uid, record in records))
+        await _forget(session, {uid for uid, _ in records})
 
 
 async def remove(session: WriteSession, removals: Sequence[tuple[str, CheckpointRemoval]]) -> None:
@@ -30,6 +35,20 @@ async def remove(session: WriteSession, removals: Sequence[tuple[str, Checkpoint
     if removals:
         statement = upsert(session, Checkpoint, _is_gone, _marked)
         await session.execute(statement, _in_order(_removed(uid, removal) for uid, removal in removals))
+        await _forget(session, {uid for uid, _ in removals})
+
+
+async def _forget(session: WriteSession, runs: Set[str]) -> None:
+    """Of each of `runs` the newest KEPT stay; those that retention removed go first."""
+    row = Checkpoint
+    for run in sorted(runs):
+        of_run = row.run_uid == run
+        surplus = (await session.scalar(select(func.count()).where(of_run)) or 0) - KEPT
+        if surplus > 0:
+            oldest = (
+                select(row.step).where(of_run).order_by(row.removed_at.is_(None), row.step).limit(surplus)
+            )
+            await session.execute(delete(row).where(of_run, row.step.in_(oldest)))
 
 
 def _in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -85,14 +104,22 @@ def _marked(new: Any) -> Mapping[str, ColumnElement[Any]]:
 
 async def newest_first(
     session: ReadSession, run_uid: str, before: int | None, limit: int, removed: bool
-) -> Sequence[Checkpoint]:
-    """At most `limit` checkpoints below step `before`; `removed`: also those that retention removed."""
-    statement = select(Checkpoint).where(Checkpoint.run_uid == run_uid)
+) -> tuple[Sequence[Checkpoint], bool]:
+    """Checkpoints below step `before`, as many as fit a page of `limit`, and whether there are more.
+
+    `removed`: also those that retention removed.
+    """
+    chosen = [Checkpoint.run_uid == run_uid]
     if not removed:
-        statement = statement.where(Checkpoint.removed_at.is_(None))
+        chosen.append(Checkpoint.removed_at.is_(None))
     if before is not None:
-        statement = statement.where(Checkpoint.step < before)
-    return (await session.scalars(statement.order_by(Checkpoint.step.desc()).limit(limit))).all()
+        chosen.append(Checkpoint.step < before)
+    newest = Checkpoint.step.desc()
+    lengths = select(func.length(Checkpoint.uri)).where(*chosen).order_by(newest).limit(limit + 1)
+    sums = list(accumulate((await session.scalars(lengths)).all()))
+    fit = max(1, sum(characters <= PAGE_CHARACTERS for characters in sums[:limit]))
+    page = await session.scalars(select(Checkpoint).where(*chosen).order_by(newest).limit(fit))
+    return page.all(), len(sums) > fit
 
 
 async def count(session: ReadSession, run_uid: str) -> int:

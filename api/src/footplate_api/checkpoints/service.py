@@ -14,9 +14,9 @@ async def list_checkpoints(
 ) -> CheckpointList:
     """A page of a run's checkpoints, newest first; raises RunNotFound."""
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
-    rows = await repository.newest_first(session, run.uid, query.before, query.limit + 1, query.removed)
-    items = [_item(row) for row in rows[: query.limit]]
-    following = items[-1].step if len(rows) > query.limit else None
+    rows, more = await repository.newest_first(session, run.uid, query.before, query.limit, query.removed)
+    items = [_item(row) for row in rows]
+    following = items[-1].step if more else None
     return CheckpointList(run_uid=run.uid, items=items, next_before=following)
 
 

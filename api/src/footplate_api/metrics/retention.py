@@ -3,8 +3,8 @@
 A history is looked at whole while its run trains, and as a curve afterwards. So a run may have so many rows;
 one that ended long ago fewer. Where all together are too many for the volume, those that have ended are
 thinned to one number that they all have, before the oldest lose theirs, and before one that trains is
-touched.
-What a run ended with stays in any case: the last row of each generation.
+touched. A part of the room is theirs whatever else is stored: no row is deleted to make up for what is none.
+What a run ended with stays in any case: the last row of each of its newest generations.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from typing import Final
 _EVERY: Final[tuple[int, ...]] = tuple(
     base * 10**power for power in range(17) for base in (1, 2)
 )  # each divides the next
+USABLE: Final = 0.75  # of the room: the log of what is deleted needs some, too
+RESERVED: Final = 0.25  # of the room, for rows
+GENERATIONS: Final = 10_000  # of a run, whose rows are kept
 _SHARES: Final = (100_000, 50_000, 20_000, 10_000, 5_000, 2_000, 1_000, 500, 200, 100)
 
 
@@ -37,6 +40,28 @@ class Stock:
     run_uid: str
     rows: int
     age: timedelta | None
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that the database may take, and those that all but the metric rows take of them."""
+
+    whole: int
+    others: int
+
+    @property
+    def crowded(self) -> bool:
+        """Whether no deletion of rows would make enough room."""
+        return self.others > self.whole * USABLE
+
+    @property
+    def for_rows(self) -> int:
+        """Bytes that rows may take.
+
+        >>> Room(1000, 100).for_rows, Room(1000, 600).for_rows, Room(1000, 2000).for_rows
+        (650, 250, 250)
+        """
+        return max(int(self.whole * USABLE) - self.others, int(self.whole * RESERVED))
 
 
 def allowances(stocks: Sequence[Stock], limits: Limits, most: int | None) -> dict[str, int]:

@@ -109,6 +109,13 @@ async def note_thinned(session: WriteSession, segment: StoredSegment, every: int
     )
 
 
+async def drop(session: WriteSession, segments: Sequence[int]) -> None:
+    """Deletes segments with all that belongs to them; whoever adds to one at the moment is waited for."""
+    await session.execute(delete(MetricSegment).where(MetricSegment.id.in_(segments)))
+    for table in (MetricExtent, MetricRow):
+        await session.execute(delete(table).where(table.segment_id.in_(segments)))
+
+
 async def other_bytes(session: ReadSession, rows: int) -> int:
     """What all tables but that of the metric rows take, of which there are `rows`."""
     dialect = session.get_bind().dialect.name

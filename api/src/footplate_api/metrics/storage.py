@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Final
 
-from sqlalchemy import and_, bindparam, delete, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, func, select, tuple_, update
 
 from footplate_api.bulk import insert_missing
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.errors import ApiError, Invalid
 from footplate_api.metrics import further
 from footplate_api.metrics.lineage import Extent, merged
+from footplate_api.metrics.retention import GENERATIONS
 from footplate_api.metrics.spans import spans_of
 from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.base import table_of, upsert
@@ -23,6 +24,9 @@ from footplate_contracts.reports import GivenUp
 
 SegmentKey = tuple[str, int, int]
 """Run uid, epoch, number."""
+
+# Of a run, until retention has been there, which leaves it half of them.
+GENERATIONS_HELD: Final = 2 * GENERATIONS
 
 _SEGMENTS: Final = table_of(MetricSegment)
 _ROWS: Final = table_of(MetricRow)
@@ -36,27 +40,57 @@ async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[A
     Two writers of one segment wait for each other, in one order for all segments.
     """
     names, refused = await _names(session, deliveries)
+    taken = [delivery for delivery, wrong in zip(deliveries, refused, strict=True) if wrong is None]
+    keys = {key for delivery in taken for key in _keys(delivery)}
+    ids = await _locked(session, sorted(keys)) if keys else {}
+    if missing := keys - ids.keys():
+        refused = await _with_room(session, deliveries, refused, missing)
     rows: dict[SegmentKey, list[Row]] = {}
     for known, refusal in zip(deliveries, refused, strict=True):
         if refusal is None:
             for generation, some in known.rows.items():
                 rows.setdefault((known.run_uid, *generation), []).extend(some)
     if rows:
-        ids = await segment_ids(session, rows)
+        ids |= await _made(session, sorted(rows.keys() - ids.keys()))
         await _insert(session, rows, ids, names)
         await _extend(session, {ids[key]: [row.step for row in some] for key, some in rows.items()})
     return refused
 
 
-async def segment_ids(session: WriteSession, keys: Iterable[SegmentKey]) -> dict[SegmentKey, int]:
-    """The segments of `keys`, made where they are missing, and locked."""
-    asked = sorted(set(keys))
-    found = await _locked(session, asked)
-    missing = [key for key in asked if key not in found]
-    if missing:
-        await insert_missing(session, _SEGMENTS, ("run_uid", "epoch", "number"), missing)
-        found |= await _locked(session, missing)
+def _keys(delivery: Delivery) -> list[SegmentKey]:
+    return [(delivery.run_uid, *generation) for generation in delivery.rows]
+
+
+async def _with_room(
+    session: ReadSession,
+    deliveries: Sequence[Delivery],
+    refused: Sequence[ApiError | None],
+    missing: Set[SegmentKey],
+) -> list[ApiError | None]:
+    """What is wrong with each delivery, those included whose generations would be too many of one run."""
+    asked = MetricSegment.run_uid.in_({run for run, _, _ in missing})
+    counted = select(MetricSegment.run_uid, func.count()).where(asked).group_by(MetricSegment.run_uid)
+    held: dict[str, int] = {}
+    held.update((run, number) for run, number in await session.execute(counted))
+    found = list(refused)
+    for place, delivery in enumerate(deliveries):
+        new = 0 if found[place] else sum(key in missing for key in _keys(delivery))
+        together = held.get(delivery.run_uid, 0) + new
+        if new and together > GENERATIONS_HELD:
+            found[place] = Invalid.field(
+                "body.rows", f"{new} new generations", f"must be of at most {GENERATIONS_HELD} in a run"
+            )
+        elif new:
+            held[delivery.run_uid] = together
     return found
+
+
+async def _made(session: WriteSession, keys: Sequence[SegmentKey]) -> dict[SegmentKey, int]:
+    """Segments that were missing, locked."""
+    if not keys:
+        return {}
+    await insert_missing(session, _SEGMENTS, ("run_uid", "epoch", "number"), keys)
+    return await _locked(session, keys)
 
 
 async def _locked(session: WriteSession, keys: Sequence[SegmentKey]) -> dict[SegmentKey, int]:

@@ -38,6 +38,7 @@ _UID: Final = re.compile(r"[-0-9A-Za-z]{1,64}")
 _WHOLE: Final = [column for column in COLUMNS if column.type is int]
 _TEXTS: Final = [column for column in COLUMNS if column.type is str]
 _values: Final[Callable[[StepMetrics], tuple[Any, ...]]] = attrgetter(*STORED)
+GENERATIONS_AT_ONCE: Final = 100  # the most that one batch is of; a sender divides what is of more
 _DIRECTORY: Final = re.compile(r"\.e(\d{1,18})g(\d{1,18})/?$")  # of a checkpoint: step-50.e1g2
 
 
@@ -121,6 +122,10 @@ def check(batch: TelemetryBatch) -> None:
     _whole("body.givenUp.overflowed", batch.given_up.overflowed)
     for index, row in enumerate(batch.rows):
         _check_row(f"body.rows[{index}]", row, batch.epoch)
+    generations = {(row.generation.epoch, row.generation.number) for row in batch.rows}
+    if len(generations) > GENERATIONS_AT_ONCE:
+        said = f"rows of {len(generations)} generations"
+        raise Invalid.field("body.rows", said, f"must be rows of at most {GENERATIONS_AT_ONCE}")
     for index, record in enumerate(batch.checkpoints):
         _check_checkpoint(f"body.checkpoints[{index}]", record, batch.epoch)
     for index, removal in enumerate(batch.removals):

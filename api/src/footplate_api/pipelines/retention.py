@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,16 +17,17 @@ from typing import Final
 from footplate_api.database import WORK_SECONDS, Database
 from footplate_api.errors import ApiError
 from footplate_api.metrics import retention, stocks
-from footplate_api.metrics.retention import Limits, Stock
+from footplate_api.metrics.retention import GENERATIONS, Limits, Room, Stock
 from footplate_api.metrics.stocks import ROW_BYTES, StoredSegment
+from footplate_api.observation import Metrics
 from footplate_api.runs import keys
 from footplate_api.runs import repository as runs
 
 FIRST_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 300.0
 PAUSE_SECONDS: Final = 0.05  # between bites: others write, too
-USABLE: Final = 0.75  # of the volume: the log of what is deleted needs room, too
 _PAGE: Final = 5000  # segments
+_BITE: Final = 100  # segments that one transaction removes, and the most rows of each
 _NOTHING_LEFT: Final = 1 << 62  # no step is a multiple of it
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Retention:
     room: int | None = (
         None  # bytes that the database may take; None: as its volume has, where that can be told
     )
+    metrics: Metrics = field(default_factory=Metrics)
+    _crowded: bool = False  # what is no metric row takes so much that deleting rows would not help
 
     async def run(self) -> None:
         """Looks until cancelled; first when the start is over."""
@@ -60,6 +63,9 @@ class Retention:
         async with self.database.write(WORK_SECONDS) as session:
             await keys.forget(session, self.now())
         found = await self._segments()
+        for run in found:
+            await self._drop(found[run][:-GENERATIONS])
+            found[run] = found[run][-GENERATIONS:]
         held = await asyncio.to_thread(_rows, found)
         known = await self._stocks(found, held)
         most = await self._most(sum(held.values()))
@@ -101,7 +107,22 @@ class Retention:
             return None
         async with self.database.read(WORK_SECONDS) as session:
             others = await stocks.other_bytes(session, rows)
-        return max(0, int(room * USABLE) - others) // ROW_BYTES[self.database.engine.dialect.name]
+        of_room = Room(room, others)
+        self._say(of_room)
+        return of_room.for_rows // ROW_BYTES[self.database.engine.dialect.name]
+
+    def _say(self, room: Room) -> None:
+        """Log once that the rest of the database is too large, and that it is not any more."""
+        if room.crowded and not self._crowded:
+            log.warning(
+                "of %d bytes of room %d are taken by what is no metric row: rows are not deleted for that",
+                room.whole,
+                room.others,
+            )
+        elif self._crowded and not room.crowded:
+            log.info("what is no metric row leaves room for rows again")
+        self._crowded = room.crowded
+        self.metrics.database_crowded.set(room.crowded)
 
     def _room(self) -> int | None:
         path = self.database.engine.url.database
@@ -109,6 +130,17 @@ class Retention:
             return self.room
         volume = shutil.disk_usage(Path(path).parent).total
         return volume if self.room is None else min(volume, self.room)
+
+    async def _drop(self, surplus: Sequence[StoredSegment]) -> None:
+        """Removes the oldest generations of a run that has too many, in bites."""
+        for segment in surplus:
+            if segment.steps > _BITE:
+                await self._thin(segment, _NOTHING_LEFT)
+        for first in range(0, len(surplus), _BITE):
+            bite = [segment.id for segment in surplus[first : first + _BITE]]
+            async with self.database.write(WORK_SECONDS) as session:
+                await stocks.drop(session, bite)
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _thin(self, segment: StoredSegment, every: int) -> bool:
         every = max(every, segment.kept_every)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from footplate_contracts.names import Cause, ConditionType, Phase
-from footplate_contracts.v1alpha1.types import Label, Name, Part, Text, Time, Uri, Whole
+from footplate_contracts.v1alpha1.types import CheckpointUri, Label, Name, Part, Text, Time, Whole
 
 ATTEMPT_LIMIT = 20
 NODE_LIMIT = 32
@@ -62,7 +62,7 @@ class CheckpointStatus(Part):
     """The newest durable checkpoint."""
 
     latest_step: Whole = Field(description="its step")
-    uri: Uri = Field(description="its folder")
+    uri: CheckpointUri = Field(description="its folder")
     time: Time = Field(description="when it was complete")
     durable: bool = Field(True, description="whether it outlives the nodes")
     recent_steps: Annotated[list[Whole], Field(max_length=3)] = Field(

@@ -13,10 +13,15 @@ from pydantic import Field
 from footplate_contracts.model import Contract
 from footplate_contracts.rules import Refusal, Rule
 
-Uri = Annotated[str, Field(min_length=1, max_length=1024)]
+_URI: Final = 1024
+CHECKPOINT_URI_LIMIT: Final = _URI + 64  # the spec's longest, and a directory such as /step-50.e1g1 in it
+
+Uri = Annotated[str, Field(min_length=1, max_length=_URI)]
+CheckpointUri = Annotated[str, Field(min_length=1, max_length=CHECKPOINT_URI_LIMIT)]
 Label = Annotated[str, Field(min_length=1, max_length=63)]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
 Text = Annotated[str, Field(max_length=1024)]
+ShortText = Annotated[str, Field(max_length=253)]  # any name of Kubernetes, or nothing
 # The API server's own date-time knows the year 0 and small letters, which Python does not read.
 _DATE_TIME = r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}(Z|[+-][0-9]{2}:[0-9]{2})$"
 Time = Annotated[str, Field(max_length=32, json_schema_extra={"format": "date-time", "pattern": _DATE_TIME})]

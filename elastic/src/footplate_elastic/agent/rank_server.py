@@ -133,12 +133,15 @@ class RankServer:
         generation: GenerationId | None = None
         try:
             while packet := channel.recv(PACKET):
-                message = json.loads(packet)
-                if "hello" in message:
-                    generation = GenerationId.parse(message["hello"]) if message["hello"] else None
-                else:
-                    self._dispatch(channel, generation, message)
-        except (OSError, ValueError) as error:
+                try:
+                    message = json.loads(packet)
+                    if "hello" in message:
+                        generation = GenerationId.parse(message["hello"]) if message["hello"] else None
+                    else:
+                        self._dispatch(channel, generation, message)
+                except (ValueError, TypeError, KeyError) as error:  # what follows may be right
+                    _log.warning("a rank says what cannot be read; that is passed over: %r", error)
+        except OSError as error:
             _log.warning("a rank's connection broke: %r", error)
         finally:
             with self._lock:

@@ -99,6 +99,8 @@ class Coordinator:
         fallback = word.generation or self.state.generation
         if fallback is not None:
             before = self.telemetry.checkpoint
+            if unreadable := sum(item.unreadable for item in word.outbox):
+                _log.warning("%d entries of %s cannot be read", unreadable, word.agent.pod_name)
             for row in self.telemetry.offer(word.agent, word.outbox, word.outbox_oldest, fallback):
                 self.progress.row(row.generation, row.metrics)
             saved = self.telemetry.checkpoint != before

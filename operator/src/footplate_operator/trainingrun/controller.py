@@ -165,7 +165,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             elif isinstance(child, SecretView) and child.name == secret_name(run.name):
                 cache.credentials = cache.credentials or child.credentials
         cache.keep(pods)
-        cache.recovery, recovered = follow(cache.recovery, run.status, self._coordinators.state(run.uid), now)
+        cache.recovery, recovered = follow(cache.recovery, run.status, self._said(run, cache), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
         used = await self._note_usage(run, cache, pods, revisions, now)
@@ -173,7 +173,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         spending = spent(run, cache.judgement, now, known=None not in (used, tariff))
         run = judged(run, spending)
         admitted = await self._admission.admitted(run, cache, revisions)
-        state = self._coordinators.state(run.uid)
+        state = self._said(run, cache)
         self._nodes.stand(run.key, run.uid, pods)
         scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
         await self._nodes.ask(_doubtful(pods, state, self._nodes.ending(scheduling)), now)
@@ -349,12 +349,15 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         attempt = partial(usage.attempt_at, run.status.attempts)
         terms = usage.terms(in_force(run, revisions) or cache.revision)
         seen = [pod.sighting for pod in pods]
-        measured = usage.measured(self._coordinators.state(run.uid).energy)
+        measured = usage.measured(self._said(run, cache).energy)
         cache.usage = await self.usage.note(usage.owner(run), terms, seen, attempt, measured)
         if settled and cache.usage is None:
             self._recounts[run.key] = since
             raise ClusterError("the usage of a run whose cost is to be corrected cannot be read")
         return cache.usage
+
+    def _said(self, run: Run, cache: RunCache) -> CoordinatorState:
+        return cache.credible(self._coordinators.state(run.uid))
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""

@@ -17,6 +17,7 @@ from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
 from footplate_operator.runtime.objects import Child
+from footplate_operator.trainingrun.credible import credible
 from footplate_operator.trainingrun.desired.spending import Judgement
 from footplate_operator.trainingrun.edits import OFTEN, Wanted, essence
 from footplate_operator.trainingrun.gang import losses
@@ -67,11 +68,26 @@ class RunCache:
         default_factory=dict
     )  # pod uid, what -> since, value
 
+    # What its coordinator said last, and what of it counts.
+    said: tuple[CoordinatorState, CoordinatorState] | None = None
+    passed_over: set[str] = field(default_factory=set)  # fields of its words
+
     usage: OwnUsage | None = None  # None: not known
     accounts: Accounts = field(default_factory=Accounts)  # of what is over
     judgement: Judgement | None = None  # of its budget, as it was found last
     # When `status.cost` was counted, and `status.time` as it was then.
     counted: tuple[str | None, TimeStatus | None] | None = None
+
+    def credible(self, said: CoordinatorState) -> CoordinatorState:
+        """What counts of what its coordinator `said`; a field of which something does not is logged once."""
+        if self.said is None or self.said[0] is not said:
+            found = credible(said)
+            self.said = said, found.state
+            if new := sorted(set(found.passed_over) - self.passed_over):
+                self.passed_over.update(new)
+                about = fields(epoch=said.epoch, fields=", ".join(new))
+                _log.warning("a coordinator says what no status can hold; that is passed over", extra=about)
+        return self.said[1]
 
     def counted_since(self, run: Run) -> TimeStatus | None:
         """`status.time` as it was when `status.cost` was counted last; None: it never was."""

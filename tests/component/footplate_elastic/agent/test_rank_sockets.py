@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -128,9 +130,30 @@ def test_everything_that_was_said_before_the_end_is_heard(
     assert (heard.checkpoints, heard.removals) == ([1000], [gone])
 
 
-def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:
-    import socket
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"{", id="no-json"),
+        pytest.param(b"5", id="no-object"),
+        pytest.param(b'{"grant": 1}', id="no-step"),
+        pytest.param(b'{"metrics": {"step": 1}}', id="no-row"),
+        pytest.param(
+            json.dumps({"checkpoint": {"step": 1, "uri": "x" * 5000, "time": 1.0}}).encode(), id="long-uri"
+        ),
+    ],
+)
+def test_what_a_rank_says_after_something_odd_is_heard(said: bytes, server: RankServer, heard: Heard) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as rank:
+        rank.connect(str(server.path))
+        rank.send(json.dumps({"hello": str(G1)}).encode())
+        rank.send(said)
+        rank.send(json.dumps({"metrics": row(2).to_json()}).encode())
+    while not heard.rows:
+        time.sleep(0.005)
+    assert (heard.rows, heard.checkpoints) == ([(G1, 2)], [])
 
+
+def test_nothing_blocks_while_nobody_reads(tmp_path: Path) -> None:
     path = tmp_path / "deaf"
     deaf = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     deaf.bind(str(path))

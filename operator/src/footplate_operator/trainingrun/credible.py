@@ -1,0 +1,140 @@
+"""What of a coordinator's word a status can hold; the rest is passed over.
+
+A coordinator tells what ranks and agents told it, and all of them are programs of the run's owner. None of
+their words may keep the run from being reconciled, so what follows from them is within bounds before
+anything is decided upon it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from footplate_contracts.failures import REASON_LIMIT
+from footplate_contracts.names import Cause
+from footplate_contracts.reports import (
+    AgentIdentity,
+    CheckpointRecord,
+    CoordinatorState,
+    GenerationId,
+    GivenUp,
+    MissedAgent,
+    NumberedFailure,
+    Progress,
+)
+from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_WHOLE
+
+MOST: Final = 1_000_000_000  # of what is counted, and of seconds: sums over many coordinators fit as well
+_YEAR_10000: Final = 253_402_300_800  # seconds since the Unix epoch
+_EXIT_CODES: Final = 1 << 31  # either way
+_CAUSES: Final = frozenset(cause.value for cause in Cause)
+_MOST_CAUSES: Final = 16
+_NOTHING: Final = GivenUp()
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Credible:
+    """A coordinator's word, and the fields of which something was passed over."""
+
+    state: CoordinatorState
+    passed_over: tuple[str, ...] = ()
+
+
+def credible(said: CoordinatorState) -> Credible:
+    """What counts of what a coordinator `said`."""
+    if not _fits(said.epoch):
+        return Credible(CoordinatorState.silent(), ("epoch",))
+    update = {
+        "generation": _generation(said.generation),
+        "members": [member for member in said.members if _is_agent(member.agent)],
+        "missing": [index for index in said.missing if _fits(index)],
+        "missed": [missed for missed in said.missed if _is_missed(missed)],
+        "unreachable": [pair for pair in said.unreachable if _is_agent(pair.one) and _is_agent(pair.other)],
+        "waiting": [agent for agent in said.waiting if _is_agent(agent)],
+        "progress": _progress(said.progress),
+        "start_step": _or_none(said.start_step),
+        "checkpoint": _checkpoint(said.checkpoint),
+        "checkpoint_steps": [step for step in said.checkpoint_steps if _fits(step)],
+        "failures": [_failure(failure) for failure in said.failures if _fits(failure.number)],
+        "failures_by_cause": _by_cause(said.failures_by_cause),
+        "given_up": _given_up(said.given_up),
+    }
+    passed_over = tuple(name for name, counts in update.items() if counts != getattr(said, name))
+    return Credible(said.model_copy(update=update) if passed_over else said, passed_over)
+
+
+def _fits(number: float, most: float = MOST_WHOLE) -> bool:
+    """Whether `number` is from 0 to `most`; NaN is not."""
+    return 0 <= number <= most
+
+
+def _or_none(number: Number | None, most: float = MOST_WHOLE) -> Number | None:
+    return number if number is not None and _fits(number, most) else None
+
+
+def _generation(generation: GenerationId | None) -> GenerationId | None:
+    fits = generation is not None and _fits(generation.epoch) and _fits(generation.number)
+    return generation if fits else None
+
+
+def _is_agent(agent: AgentIdentity) -> bool:
+    return all(_fits(number, MOST) for number in (agent.index, agent.incarnation, agent.local_world_size))
+
+
+def _is_missed(missed: MissedAgent) -> bool:
+    return _is_agent(missed.agent) and _fits(missed.seconds, MOST)
+
+
+def _progress(progress: Progress) -> Progress:
+    """Nothing of it where one of its counts is none; without a speed where that is none."""
+    if not all(_fits(count) for count in (progress.step, progress.total_steps, progress.tokens)):
+        return Progress()
+    speed = _or_none(progress.step_seconds, MOST)
+    if speed is not None and not _fits(speed * max(0, progress.total_steps - progress.step)):
+        speed = None
+    return progress if speed == progress.step_seconds else progress.model_copy(update={"step_seconds": speed})
+
+
+def _checkpoint(record: CheckpointRecord | None) -> CheckpointRecord | None:
+    if record is None or not (_fits(record.step) and 0 <= record.time < _YEAR_10000):
+        return None
+    if not 0 < len(record.uri) <= CHECKPOINT_URI_LIMIT:
+        return None
+    blocked = record.seconds_blocked
+    return record if _fits(blocked, MOST) else record.model_copy(update={"seconds_blocked": 0.0})
+
+
+def _failure(numbered: NumberedFailure) -> NumberedFailure:
+    """It counts in any case; what is odd about it is not said."""
+    failure, agent = numbered.failure, numbered.agent
+    code = failure.exit_code
+    cleaned = failure.model_copy(
+        update={
+            "rank": _or_none(failure.rank),
+            "exit_code": code if code is not None and abs(code) < _EXIT_CODES else None,
+            "step": _or_none(failure.step),
+        }
+    )
+    known = agent if _is_agent(agent) else agent.model_copy(update={"index": 0, "incarnation": 0})
+    cleaned_numbered = numbered.model_copy(
+        update={
+            "failure": cleaned,
+            "agent": known,
+            "generation": _generation(numbered.generation),
+            "checkpoint_step": _or_none(numbered.checkpoint_step),
+        }
+    )
+    return numbered if cleaned_numbered == numbered else cleaned_numbered
+
+
+def _by_cause(counts: dict[str, int]) -> dict[str, int]:
+    """As many as a status holds; those of a newer release come last."""
+    fit = [cause for cause, count in counts.items() if len(cause) <= REASON_LIMIT and _fits(count, MOST)]
+    fit.sort(key=lambda cause: (cause not in _CAUSES, cause))
+    return {cause: counts[cause] for cause in fit[:_MOST_CAUSES]}
+
+
+def _given_up(told: GivenUp) -> GivenUp:
+    return told if _fits(told.refused, MOST) and _fits(told.overflowed, MOST) else _NOTHING
