@@ -25,6 +25,7 @@ from footplate_api.identity.authorization import Authorization
 from footplate_api.identity.gate import IdentityGate
 from footplate_api.identity.rates import Buckets, RateGate
 from footplate_api.metrics import routes as metrics
+from footplate_api.metrics.service import Histories
 from footplate_api.middleware import RequestEdge
 from footplate_api.pipelines import kubernetes, migration
 from footplate_api.pipelines.carry_over import CarryOver
@@ -93,6 +94,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.document = Document(app.openapi)
     app.state.admission = Admission()
     app.state.coordinators = Coordinators(context.database, context.cluster)
+    app.state.histories = Histories(context.database)
     app.state.tariffs = Tariffs(context.database)
     app.state.costs = Costs(context.database, app.state.tariffs)
     for router in ROUTERS:

@@ -18,6 +18,7 @@ ApiError
 │   └── DatabaseFull      503  reads go on
 ├── TooBusy               429  more telemetry at once than there is room for
 ├── CostsBusy             503  more questions about costs at once than are answered
+├── HistoriesBusy         503  more metric histories are asked for at once than are put together
 ├── Starting              503  nothing is served before the database is migrated
 └── HttpError             404, 405, 408, 413 … of the router itself
 MigrationFailed                of the start alone: the process ends
@@ -216,6 +217,14 @@ class CostsBusy(ApiError):
 
     status = 503
     title = "Too many questions about costs"
+    retry_after = 5
+
+
+class HistoriesBusy(ApiError):
+    """More metric histories are asked for at once than are put together."""
+
+    status = 503
+    title = "Too many questions for histories"
     retry_after = 5
 
 

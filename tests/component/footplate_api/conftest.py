@@ -93,7 +93,8 @@ class Api:
     cluster: FakeCluster
     context: Context
     reviewer: FakeReviewer
-    turns: Turns
+    turns: Turns  # of costs
+    histories: Turns
 
     async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:
         """Headers of the requests of a run's coordinator."""
@@ -144,7 +145,7 @@ async def starting(
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=BEARER) as client:
-            yield Api(client, cluster, context, reviewer, app.state.costs.turns)
+            yield Api(client, cluster, context, reviewer, app.state.costs.turns, app.state.histories.turns)
 
 
 @pytest_asyncio.fixture

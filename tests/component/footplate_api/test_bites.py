@@ -16,11 +16,12 @@ import pytest
 
 from footplate_api.admission import TELEMETRY_LIMIT
 from footplate_api.attempts import repository as attempts
+from footplate_api.bulk import insert_missing
 from footplate_api.database import Database
 from footplate_api.edge import RUN_LIMIT, Context
 from footplate_api.metrics import telemetry
 from footplate_api.metrics.schemas import MOST_ROWS
-from footplate_api.models import Attempt
+from footplate_api.models import Attempt, MetricExtent
 from footplate_api.models.base import table_of
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines import ingest
@@ -38,6 +39,7 @@ from tests.support.usage_worlds import DAY, T0, node, pod
 
 LONGEST_BITE = 0.1  # seconds of CPU
 BATCH = 5000  # the most rows of one
+GAPS = 100_000
 HEADERS = {"Content-Type": "application/json"}
 OPTIONAL = ("checkpointSeconds", "validationSeconds", "validationLoss")
 
@@ -106,6 +108,24 @@ async def test_the_longest_history(database_url: str) -> None:
     assert answer.json()["step"] == list(range(1, MOST_ROWS + 1))
     assert thinned.json()["step"] == list(range(2, MOST_ROWS + 1, 2))
     assert len(answer.json()["values"]["reward/7"]) == MOST_ROWS
+
+
+async def test_a_run_whose_rows_have_many_gaps(database_url: str) -> None:
+    async with with_runs(database_url, 1) as api:
+        await store(api, range(1), range(1, 2))
+
+        async def gaps() -> None:
+            extents = [(1, step, step) for step in range(3, 2 * GAPS, 2)]
+            async with api.context.database.write(None) as session:
+                await insert_missing(
+                    session, table_of(MetricExtent), ("segment_id", "first_step", "last_step"), extents
+                )
+
+        await api.do(gaps())
+        answer = await measured(api, "GET", f"{RUNS}/run-0/metrics", params={"limit": 10})
+        assert answer.json()["holes"][-1] == {"from": 200, "to": 200}
+        await measured(api, "GET", f"{RUNS}/run-0/metrics", params={"limit": 10, "to": 10})
+        await measured(api, "GET", "/metrics")
 
 
 async def test_a_scrape_of_all_the_gauges_there_can_be(database_url: str) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 
 from footplate_api.database import Database
 from footplate_api.metrics import repository
-from footplate_api.metrics.lineage import standing
+from footplate_api.metrics.lineage import Extents, standing
 from footplate_api.models.former import STEP_METRICS
 from footplate_api.pipelines.carry_over import BITE, CarryOver
 
@@ -60,9 +60,9 @@ async def test_what_a_former_release_writes_meanwhile_follows(database: Database
     await write(database, [former("a", 2, 1)])
     assert await carried(database) == [1, 0]
     async with database.read() as session:
-        assert [segment.extents for segment in (await repository.segments(session, ["a"]))["a"]] == [
-            ((1, 2),)
-        ]
+        [segment] = (await repository.segments(session, ["a"]))["a"]
+        found = await repository.extents(session, standing([segment]), 10)
+    assert found == Extents({segment.id: [(1, 2)]})
 
 
 async def test_what_a_former_release_trains_again_meanwhile_is_not_lost(database: Database) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 from sqlalchemy import text
 
 from footplate_api.metrics import further
+from footplate_api.metrics.schemas import MOST_CELLS
 from footplate_api.settings import with_driver
-from tests.component.footplate_api.builders import batch, row
+from tests.component.footplate_api.builders import batch, eventually, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server
-from tests.component.footplate_api.telemetry import created, history, sent
+from tests.component.footplate_api.telemetry import GPT, created, history, sent
 
 ROWS = 50_000
 NUMBERS = 48  # further ones, of each row
@@ -38,11 +40,32 @@ async def stored(api: Api, uid: str) -> None:
         await session.execute(text(_ROWS), {"packed": packed, "rows": ROWS})
 
 
-async def test_the_longest_history_is_answered(postgres: Server) -> None:
+async def test_the_longest_history_is_answered_in_pages_of_so_many_cells(postgres: Server) -> None:
     async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
         await stored(api, await created(api))
         found = await history(api, limit=ROWS)
-    assert (len(found["step"]), len(found["values"])) == (ROWS, NUMBERS)
+        rest = await history(api, limit=ROWS, **{"from": found["nextStep"]})
+    columns = 9 + NUMBERS  # step, generation, and those that are never absent
+    assert len(found["step"]) == MOST_CELLS // columns < ROWS
+    assert found["step"] + rest["step"] == list(range(1, ROWS + 1)) and "nextStep" not in rest
+    assert len(found["values"]) == len(rest["values"]) == NUMBERS
+
+
+async def test_so_many_histories_wait_for_their_turn_and_the_others_are_told_to_come_back(api: Api) -> None:
+    await created(api)
+    turns = api.histories
+    async with AsyncExitStack() as taken:
+        for _ in range(turns.at_once):
+            await taken.enter_async_context(turns.turn())
+        turns.most, turns.seconds = 1, 60.0
+        first = asyncio.create_task(history(api))
+        await eventually(lambda: asyncio.sleep(0, turns.waiting), lambda waiting: waiting == 1)
+        answer = await api.client.get(f"{GPT}/metrics")
+        assert (answer.status_code, answer.json()["title"]) == (503, "Too many questions for histories")
+        assert answer.headers["Retry-After"] == "5"
+        turns.most, turns.seconds = 2, 0.0
+        assert "Others take long" in (await api.client.get(f"{GPT}/metrics")).json()["detail"]
+    assert (await first)["step"] == [] and turns.waiting == 0
 
 
 async def test_a_large_batch_is_stored_by_a_database_that_is_slow(postgres: Server) -> None:

@@ -14,6 +14,7 @@ from footplate_api.checkpoints import repository as checkpoints
 from footplate_api.coordinators.record import Coordinator
 from footplate_api.database import Database
 from footplate_api.metrics import repository, storage
+from footplate_api.metrics.lineage import Extents, Segment, Stretch
 from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.metric import MetricRow
 from footplate_api.observation import Metrics
@@ -25,6 +26,10 @@ from tests.component.footplate_api.builders import batch, row
 SENDER = Coordinator("pod", "uid", "research", "gpt", 1)
 _WHOLE = {"tokens": 7, "sample_digest": "d"}
 _REST = [_WHOLE.get(name) for name in STORED[1:]]
+
+
+def whole(segment: Segment) -> Stretch:
+    return Stretch(segment, segment.first, segment.last)
 
 
 def body(chance: random.Random, number: int) -> dict[str, Any]:
@@ -51,10 +56,11 @@ async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
     }
     async with replicas[1].read() as session:
         [segments] = (await repository.segments(session, ["uid"])).values()
+        extents = (await repository.extents(session, [whole(known) for known in segments], 1000)).of
         stored = {
             (known.number, step)
             for known in segments
-            for first, last in known.extents
+            for first, last in extents[known.id]
             for step in range(first, last + 1)
         }
         assert stored == sent
@@ -95,4 +101,5 @@ async def test_rows_with_gaps_are_joined_by_those_that_lie_between(database: Dat
             await storage.store(session, [Delivery("research", "gpt", "uid", 1, {(1, 1): rows})])
     async with database.read() as session:
         [[segment]] = (await repository.segments(session, ["uid"])).values()
-    assert segment.extents == ((0, 5), (8, 9), (LARGEST - 1, LARGEST))
+        found = await repository.extents(session, [whole(segment)], 10)
+    assert found == Extents({segment.id: [(0, 5), (8, 9), (LARGEST - 1, LARGEST)]})

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import strategies as st
 
 from footplate_api.metrics.history import buckets, clipped, page_end, pages, stored, stride
-from footplate_api.metrics.lineage import Segment, Stretch, standing
+from footplate_api.metrics.lineage import Extents, Segment, Stretch, merged, standing
 from tests.support.properties import given
 
-ONE = Segment(1, 1, 1, ((1, 25),))
-TWO = Segment(2, 1, 2, ((11, 20), (31, 40)))
+ONE = Segment(1, 1, 1, 1, 25)
+TWO = Segment(2, 1, 2, 11, 40)
+EXTENTS = Extents({1: [(1, 25)], 2: [(11, 20), (31, 40)]})
 
 
 def part(segment: Segment, first: int, last: int) -> Stretch:
@@ -26,7 +27,8 @@ def test_a_part_is_cut_at_both_ends() -> None:
 
 def test_rows_are_counted_by_extents() -> None:
     history = standing([ONE, TWO])
-    assert [stored(history, last) for last in (5, 10, 15, 30, 40)] == [5, 10, 15, 20, 30]
+    counted = [stored(clipped(history, 0, last), EXTENTS) for last in (5, 10, 15, 30, 40)]
+    assert counted == [5, 10, 15, 20, 30]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,30 @@ def test_rows_are_counted_by_extents() -> None:
     ],
 )
 def test_a_page_ends_where_its_rows_are_full(limit: int, end: int) -> None:
-    assert page_end(standing([ONE, TWO]), limit) == end
+    assert page_end(standing([ONE, TWO]), EXTENTS, limit) == end
+
+
+def test_a_page_ends_where_no_more_is_known() -> None:
+    known = Extents({1: [(1, 25)], 2: [(11, 20)]}, known=30)
+    assert page_end(standing([ONE, TWO]), known, 100) == 30
+    assert page_end(standing([ONE, TWO]), known, 15) == 15
+
+
+def test_of_one_step_there_may_be_more_rows_than_a_page_has() -> None:
+    many = [Segment(number, 1, number, 5, 6) for number in range(30)]
+    extents = Extents({number: [(5, 6)] for number in range(30)})
+    assert page_end([part(known, 5, 6) for known in many], extents, 10) == 5
+
+
+@given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12, unique=True), min_size=1, max_size=5))
+def test_a_page_is_as_long_as_it_may_be(generations: list[list[int]]) -> None:
+    extents = Extents({number: merged([], steps) for number, steps in enumerate(generations)})
+    parts = [part(Segment(n, 1, n, min(of), max(of)), min(of), max(of)) for n, of in enumerate(generations)]
+    steps = sorted(step for of in generations for step in of)
+    for limit in (1, 3, 10):
+        end = page_end(parts, extents, limit)
+        assert sum(step <= end for step in steps) <= limit or end == steps[0]
+        assert end == steps[-1] or sum(step <= end + 1 for step in steps) > limit
 
 
 def test_buckets_end_with_multiples_and_with_the_history() -> None:
@@ -69,8 +94,8 @@ def test_thinning_keeps_within_the_limit(first: int, length: int, limit: int) ->
 @pytest.mark.parametrize("limit", [1, 3, 7, 1000])
 def test_pages_are_all_of_it_in_order_and_none_too_long(limit: int) -> None:
     whole = standing([ONE, TWO])
-    found = list(pages(whole, limit))
-    assert all(stored(page, page[-1].last) <= limit for page in found)
-    assert sum(stored(page, page[-1].last) for page in found) == stored(whole, whole[-1].last)
+    found = list(pages(whole, EXTENTS, limit))
+    assert all(stored(page, EXTENTS) <= limit for page in found)
+    assert sum(stored(page, EXTENTS) for page in found) == stored(whole, EXTENTS)
     ends = [max(part.last for part in page) for page in found]
     assert ends == sorted(set(ends))

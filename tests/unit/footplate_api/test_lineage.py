@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -10,28 +11,40 @@ from hypothesis import strategies as st
 
 from footplate_api.metrics.lineage import (
     Extent,
+    Extents,
     Segment,
     Stretch,
     holes,
     merged,
-    newest,
     standing,
     superseded,
 )
 from tests.support.properties import given
 
 
-def segment(number: int, *extents: Extent, epoch: int = 1) -> Segment:
-    return Segment(100 * epoch + number, epoch, number, extents)
+@dataclass(frozen=True)
+class Stored(Segment):
+    """A segment, with its extents."""
+
+    extents: tuple[Extent, ...]
 
 
-def rows(stretches: Iterable[Stretch]) -> list[tuple[int, str]]:
+def segment(number: int, *extents: Extent, epoch: int = 1) -> Stored:
+    return Stored(100 * epoch + number, epoch, number, extents[0][0], extents[-1][1], extents)
+
+
+def known(segments: Iterable[Stored], last: int | None = None) -> Extents:
+    """The extents of `segments`, up to step `last`."""
+    return Extents({stored.id: stored.extents for stored in segments}, last)
+
+
+def rows(stretches: Iterable[Stretch], extents: Extents) -> list[tuple[int, str]]:
     """(step, generation) of all rows of `stretches`."""
     return [
         (step, f"{part.segment.epoch}.{part.segment.number}")
         for part in stretches
-        for first, last in part.segment.extents
-        for step in range(max(first, part.first), min(last, part.last) + 1)
+        for first, last in extents.within(part)
+        for step in range(first, last + 1)
     ]
 
 
@@ -77,11 +90,12 @@ def named(generation: str, *steps: int) -> list[tuple[int, str]]:
     ],
 )
 def test_a_row_counts_if_no_earlier_step_has_a_newer_generation(
-    segments: list[Segment], history: list[tuple[int, str]], rest: list[tuple[int, str]]
+    segments: list[Stored], history: list[tuple[int, str]], rest: list[tuple[int, str]]
 ) -> None:
-    assert rows(standing(segments)) == history
-    assert sorted(rows(superseded(segments))) == sorted(rest)
-    assert rows(standing(segments[::-1])) == history
+    extents = known(segments)
+    assert rows(standing(segments), extents) == history
+    assert sorted(rows(superseded(segments), extents)) == sorted(rest)
+    assert rows(standing(segments[::-1]), extents) == history
 
 
 STEPS = st.lists(st.integers(1, 30), min_size=1, max_size=12, unique=True)
@@ -96,14 +110,13 @@ def test_every_row_is_history_or_superseded_by_the_rule(generations: list[list[i
         for step, number in all_rows
         if not any(earlier <= step and newer > number for earlier, newer in all_rows)
     }
-    history = rows(standing(segments))
+    history = rows(standing(segments), known(segments))
     assert set(history) == counts
     assert [step for step, _ in history] == sorted({step for step, _ in history})
-    assert sorted([*history, *rows(superseded(segments))]) == sorted(
+    assert sorted([*history, *rows(superseded(segments), known(segments))]) == sorted(
         (step, f"1.{number}") for step, number in all_rows
     )
-    latest = newest(segments)
-    assert latest is None or history[-1] == (max(generations[-1]), f"1.{len(generations)}")
+    assert not generations or history[-1] == (max(generations[-1]), f"1.{len(generations)}")
 
 
 @given(st.lists(STEPS, max_size=6))
@@ -129,5 +142,10 @@ def test_extents_are_the_steps_whatever_the_order(parts: list[list[int]]) -> Non
         pytest.param([segment(1, (1, 3), (7, 9)), segment(2, (5, 6))], (1, 6), [(4, 4)], id="filled-later"),
     ],
 )
-def test_steps_without_a_row_are_holes(segments: list[Segment], asked: Extent, missing: list[Extent]) -> None:
-    assert holes(standing(segments), *asked) == missing
+def test_steps_without_a_row_are_holes(segments: list[Stored], asked: Extent, missing: list[Extent]) -> None:
+    assert holes(standing(segments), known(segments), *asked) == missing
+
+
+def test_where_no_more_is_known_nothing_is_called_a_hole() -> None:
+    segments = [segment(1, (1, 3), (7, 9))]
+    assert holes(standing(segments), known(segments, 5), 1, 9) == [(4, 5)]

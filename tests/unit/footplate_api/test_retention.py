@@ -7,8 +7,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import strategies as st
 
-from footplate_api.metrics.lineage import merged
-from footplate_api.metrics.retention import Limits, Stock, allowances, every, left
+from footplate_api.metrics.retention import Limits, Stock, allowances, every
 from tests.support.properties import given
 
 LIMITS = Limits(rows_per_run=1000, full=timedelta(days=10), rows_after=100, kept=timedelta(days=100))
@@ -72,11 +71,3 @@ def test_multiples_that_stay_fit(rows: int, keep: int) -> None:
     multiple = every(rows, keep)
     assert multiple is not None and rows // multiple <= keep
     assert multiple == 1 or rows > keep
-
-
-@given(st.lists(st.integers(1, 40), max_size=30), st.sampled_from([1, 2, 10]), st.integers(0, 50))
-def test_what_is_left_is_counted(steps: list[int], multiple: int, thinned_to: int) -> None:
-    extents = merged([], steps)
-    lasts = {last for _, last in extents}
-    stay = [step for step in set(steps) if step > thinned_to or step % multiple == 0 or step in lasts]
-    assert left(extents, multiple, thinned_to) == len(stay)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from footplate_api.metrics.lineage import Stretch
+from footplate_api.metrics.lineage import Extents, Stretch
 
 Span = tuple[int, int, int]
 """Segment, first and last step."""
@@ -20,31 +20,35 @@ def clipped(stretches: Sequence[Stretch], first: int, last: int | None) -> list[
     return [part for part in cut if part.first <= part.last]
 
 
-def stored(stretches: Sequence[Stretch], last: int) -> int:
-    """How many rows `stretches` have up to step `last`, or had before they were thinned."""
-    return sum(
-        max(0, min(end, part.last, last) - max(begin, part.first) + 1)
-        for part in stretches
-        for begin, end in part.segment.extents
-    )
+def stored(stretches: Sequence[Stretch], extents: Extents) -> int:
+    """How many rows `stretches` have, as far as that is known, or had before they were thinned."""
+    return sum(last - first + 1 for part in stretches for first, last in extents.within(part))
 
 
-def page_end(stretches: Sequence[Stretch], limit: int) -> int:
+def page_end(stretches: Sequence[Stretch], extents: Extents, limit: int) -> int:
     """The step with which a page of at most `limit` rows ends; of one step there may be more than that."""
     low, high = min(part.first for part in stretches), max(part.last for part in stretches)
-    if stored(stretches, high) <= limit:
-        return high
-    while low < high:  # the last step up to which there are not too many; the first one is always shown
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if stored(stretches, middle) <= limit else (low, middle - 1)
-    return low
+    turns = sorted(
+        turn
+        for part in stretches
+        for first, last in extents.within(part)
+        for turn in ((first, 1), (last + 1, -1))
+    )
+    rows = at_once = begin = 0  # of the steps before `begin`, and of each one from there on
+    for step, change in turns:
+        if rows + at_once * (step - begin) > limit:
+            return max(low, begin - 1 + (limit - rows) // at_once)  # the first step is always shown
+        rows += at_once * (step - begin)
+        at_once += change
+        begin = step
+    return high if extents.known is None else max(low, min(high, extents.known))
 
 
-def pages(stretches: Sequence[Stretch], limit: int) -> Iterator[list[Stretch]]:
+def pages(stretches: Sequence[Stretch], extents: Extents, limit: int) -> Iterator[list[Stretch]]:
     """All of `stretches`, in order, in parts of at most `limit` rows; of one step there may be more."""
     rest = list(stretches)
     while rest:
-        end = page_end(rest, limit)
+        end = page_end(rest, extents, limit)
         yield clipped(rest, 0, end)
         rest = clipped(rest, end + 1, None)
 

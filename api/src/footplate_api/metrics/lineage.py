@@ -8,7 +8,7 @@ what a generation has stored is known as extents, stretches of steps without a g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Extent = tuple[int, int]
@@ -17,27 +17,18 @@ Extent = tuple[int, int]
 
 @dataclass(frozen=True)
 class Segment:
-    """What one generation of a run has stored; `extents` ascend, and there is at least one."""
+    """What one generation of a run has stored: rows from step `first` to `last`, with gaps or without."""
 
     id: int
     epoch: int
     number: int
-    extents: tuple[Extent, ...]
+    first: int
+    last: int
 
     @property
     def generation(self) -> tuple[int, int]:
         """By which segments of a run are ordered."""
         return self.epoch, self.number
-
-    @property
-    def first(self) -> int:
-        """Its first step."""
-        return self.extents[0][0]
-
-    @property
-    def last(self) -> int:
-        """Its last step."""
-        return self.extents[-1][1]
 
 
 @dataclass(frozen=True)
@@ -49,15 +40,26 @@ class Stretch:
     last: int
 
 
-def newest(segments: Iterable[Segment]) -> Segment | None:
-    """The segment of the newest generation: its last step is where the run stands."""
-    return max(segments, key=lambda segment: segment.generation, default=None)
+@dataclass(frozen=True)
+class Extents:
+    """Which steps have rows, as far as that was read: of all segments the extents up to step `known`."""
+
+    of: Mapping[int, Sequence[Extent]]  # segment -> ascending
+    known: int | None = None  # None: all of them
+
+    def within(self, part: Stretch) -> Iterator[Extent]:
+        """Those of a stretch, cut at its ends and where they are known no more."""
+        end = part.last if self.known is None else min(part.last, self.known)
+        for first, last in self.of.get(part.segment.id, ()):
+            first, last = max(first, part.first), min(last, end)
+            if first <= last:
+                yield first, last
 
 
 def standing(segments: Iterable[Segment]) -> list[Stretch]:
     """The history, ascending: at most one stretch of each segment, and none overlaps another.
 
-    >>> old, new = Segment(1, 1, 1, ((1, 10),)), Segment(2, 1, 2, ((6, 7),))
+    >>> old, new = Segment(1, 1, 1, 1, 10), Segment(2, 1, 2, 6, 7)
     >>> [(part.segment.id, part.first, part.last) for part in standing([old, new])]
     [(1, 1, 5), (2, 6, 7)]
     """
@@ -86,15 +88,16 @@ def _ends(segments: Iterable[Segment]) -> Iterable[tuple[Segment, int | None]]:
         end = segment.first - 1 if end is None else min(end, segment.first - 1)
 
 
-def holes(stretches: Sequence[Stretch], first: int, last: int) -> list[Extent]:
-    """Steps from `first` to `last` that no stretch has a row of, ascending.
+def holes(stretches: Sequence[Stretch], extents: Extents, first: int, last: int) -> list[Extent]:
+    """Steps from `first` to `last` that no stretch has a row of, ascending, as far as that is known.
 
     Every step has one: those that miss were lost, with the coordinator and the pod of rank 0 together.
     """
     missing, expected = [], first
+    last = last if extents.known is None else min(last, extents.known)
     for part in stretches:
-        for begin, end in part.segment.extents:
-            begin, end = max(begin, part.first), min(end, part.last, last)
+        for begin, end in extents.within(part):
+            end = min(end, last)
             if end < expected or begin > end:
                 continue
             if begin > expected:

@@ -5,35 +5,70 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, and_, case, func, select
 
 from footplate_api.database import ReadSession
-from footplate_api.metrics.lineage import Extent, Segment, Stretch, newest
-from footplate_api.metrics.spans import Span, spans_of
+from footplate_api.metrics.lineage import Extent, Extents, Segment, Stretch
+from footplate_api.metrics.spans import Span, spans_of, texts_of
 from footplate_api.models.base import table_of
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
 
 _ROWS: Final = table_of(MetricRow)
 
 
+def _end(step: Any, order: Any) -> Any:
+    """`step` of the first extent of a segment in this order: one descent of the tree, however many it has."""
+    of_segment = select(step).where(MetricExtent.segment_id == MetricSegment.id).order_by(order).limit(1)
+    return of_segment.correlate(MetricSegment).scalar_subquery()
+
+
+_FIRST: Final = _end(MetricExtent.first_step, MetricExtent.first_step)
+_LAST: Final = _end(MetricExtent.last_step, MetricExtent.first_step.desc())
+
+
 async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[Segment]]:
     """Run -> what each of its generations has stored."""
-    segment, extent = MetricSegment, MetricExtent
+    segment = MetricSegment
     statement = (
-        select(
-            segment.run_uid, segment.id, segment.epoch, segment.number, extent.first_step, extent.last_step
-        )
-        .join(extent, extent.segment_id == segment.id)
+        select(segment.run_uid, segment.id, segment.epoch, segment.number, _FIRST, _LAST)
         .where(segment.run_uid.in_(list(uids)))
-        .order_by(segment.id, extent.first_step)
+        .order_by(segment.id)
     )
-    found: dict[tuple[str, int, int, int], list[Extent]] = {}
+    found: dict[str, list[Segment]] = {}
     for uid, key, epoch, number, first, last in await session.execute(statement):
-        found.setdefault((uid, key, epoch, number), []).append((first, last))
-    by_run: dict[str, list[Segment]] = {}
-    for (uid, key, epoch, number), extents in found.items():
-        by_run.setdefault(uid, []).append(Segment(key, epoch, number, tuple(extents)))
-    return by_run
+        if first is not None:
+            found.setdefault(uid, []).append(Segment(key, epoch, number, first, last))
+    return found
+
+
+async def extents(session: ReadSession, stretches: Sequence[Stretch], most: int) -> Extents:
+    """Which steps of `stretches` have rows, from the first on; of no more than `most` extents."""
+    spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in stretches])
+    extent = MetricExtent
+    of_span = extent.segment_id == spans.c.segment
+    earlier = of_span & (extent.first_step <= spans.c.low)
+    # Of the extents that begin earlier only the last one may reach into the stretch.
+    first = select(func.max(extent.first_step)).where(earlier).correlate(spans).scalar_subquery()
+    later = of_span & extent.first_step.between(spans.c.low, spans.c.high)
+    last = select(extent.first_step).where(later).order_by(extent.first_step).offset(most).limit(1)
+    within = and_(
+        of_span,
+        extent.first_step >= func.coalesce(first, spans.c.low),
+        extent.first_step <= func.coalesce(last.correlate(spans).scalar_subquery(), spans.c.high),
+        extent.last_step >= spans.c.low,
+    )
+    begin = case((extent.first_step < spans.c.low, spans.c.low), else_=extent.first_step)
+    statement = (
+        select(extent.segment_id, extent.first_step, extent.last_step, begin)
+        .join_from(spans, extent, within)
+        .order_by(begin, spans.c.place)
+        .limit(most + 1)
+    )
+    found = (await session.execute(statement)).all()
+    of: dict[int, list[Extent]] = {}
+    for segment, *ends, _ in found:
+        of.setdefault(segment, []).append((ends[0], ends[1]))
+    return Extents(of, found[-1][-1] - 1 if len(found) > most else None)
 
 
 async def rows(
@@ -62,11 +97,19 @@ async def thinned(
 
 async def newest_rows(session: ReadSession, uids: Sequence[str]) -> Mapping[str, Row[*tuple[Any, ...]]]:
     """Run -> the last row of its newest generation, of those that have rows."""
-    standing = {uid: newest(found) for uid, found in (await segments(session, uids)).items()}
-    spans = {segment.id: (segment.last, uid) for uid, segment in standing.items() if segment is not None}
-    last_rows = [(segment, last, last) for segment, (last, _) in spans.items()]
-    found = await thinned(session, last_rows, _ROWS.c.keys())
-    return {spans[row.segment_id][1]: row for row in found}
+    runs, segment = texts_of(session, uids), MetricSegment
+    newest = (
+        select(segment.id)
+        .where(segment.run_uid == runs.c.text, _LAST.is_not(None))
+        .order_by(segment.epoch.desc(), segment.number.desc())
+        .limit(1)
+        .correlate(runs)
+        .scalar_subquery()
+    )
+    statement = select(segment.run_uid, segment.id, _LAST).join_from(runs, segment, segment.id == newest)
+    standing = {key: (last, uid) for uid, key, last in await session.execute(statement)}
+    found = await thinned(session, [(key, last, last) for key, (last, _) in standing.items()], _ROWS.c.keys())
+    return {standing[row.segment_id][1]: row for row in found}
 
 
 async def last_time(session: ReadSession, uid: str) -> float | None:

@@ -9,7 +9,7 @@ What a run ended with stays in any case: the last row of each of its newest gene
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -119,14 +119,3 @@ def every(rows: int, keep: int) -> int | None:
         if rows <= keep * multiple:
             return multiple
     return None
-
-
-def left(extents: Iterable[tuple[int, int]], kept_every: int, thinned_to: int) -> int:
-    """How many rows a segment has left."""
-    rows = 0
-    for first, last in extents:
-        rows += max(0, last - max(first - 1, thinned_to))
-        end = min(last, thinned_to)
-        if end >= first:
-            rows += end // kept_every - (first - 1) // kept_every + (end == last and last % kept_every != 0)
-    return rows

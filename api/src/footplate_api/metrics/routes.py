@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from footplate_api import bodies
-from footplate_api.edge import AdmittedBody, Contextual, Ingesting
+from footplate_api.edge import AdmittedBody, Ingesting
 from footplate_api.errors import (
     DatabaseFull,
     DatabaseUnavailable,
+    HistoriesBusy,
     NotItsCoordinator,
     RunMismatch,
     RunNotFound,
@@ -18,13 +19,19 @@ from footplate_api.errors import (
 )
 from footplate_api.identity.rights import may
 from footplate_api.identity.senders import OF_ITS_COORDINATOR, Sender
-from footplate_api.metrics import service
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
+from footplate_api.metrics.service import Histories
 from footplate_api.openapi import Responses, raises
 from footplate_api.schemas import Namespace, RunName
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
 router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"])
+
+
+def _histories(request: Request) -> Histories:
+    found = request.app.state.histories
+    assert isinstance(found, Histories)
+    return found
 
 
 # Put together off the event loop, so that FastAPI does not know its form.
@@ -55,15 +62,19 @@ async def ingest_telemetry(
     response_class=Response,
     summary="Metric history of a run",
     dependencies=[may("get", named=True)],
-    responses=raises(RunNotFound, DatabaseUnavailable) | _HISTORY,
+    responses=raises(RunNotFound, DatabaseUnavailable, HistoriesBusy) | _HISTORY,
 )
 async def read_metrics(
-    namespace: Namespace, name: RunName, query: Annotated[MetricQuery, Query()], context: Contextual
+    namespace: Namespace,
+    name: RunName,
+    query: Annotated[MetricQuery, Query()],
+    histories: Annotated[Histories, Depends(_histories)],
 ) -> Response:
     """The rows of the weights that exist, as columns of equal length.
 
     A row counts only if no row of an earlier step has a newer generation; `superseded=true` gives the others.
-    Long histories are thinned to `limit` rows unless `every` is given.
+    Long histories are thinned to `limit` rows unless `every` is given. Where these have more than 1,500,000
+    cells in all columns together, the last of them are left to the next page (`nextStep`).
     """
-    found = await service.read(context.database, namespace, name, query)
+    found = await histories.read(namespace, name, query)
     return Response(found, media_type="application/json")

@@ -12,6 +12,7 @@ from footplate_contracts.metrics import COLUMNS, VALUE_NAME, Column, Scalar
 
 DEFAULT_ROWS = 5000
 MOST_ROWS = 50_000
+MOST_CELLS = 1_500_000  # numbers of one answer, and nulls among them: all that is no further number fits
 
 
 GENERATION: Final = Column(

@@ -1,4 +1,4 @@
-"""Any number of stretches of steps in one statement, as a table to join with."""
+"""Any number of stretches of steps, or of texts, in one statement, as a table to join with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, column, text
+from sqlalchemy import BigInteger, String, column, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 Span = tuple[int, int, int]
@@ -31,3 +31,14 @@ def spans_of(session: AsyncSession, spans: Sequence[Span]) -> Any:
         ).bindparams(spans=json.dumps(spans))
     names = ("place", "segment", "low", "high")
     return source.columns(*(column(name, BigInteger) for name in names)).cte("spans")
+
+
+def texts_of(session: AsyncSession, texts: Sequence[str]) -> Any:
+    """`texts` as a table (text): one parameter, however many they are."""
+    if session.get_bind().dialect.name == "postgresql":
+        source = text("SELECT t AS text FROM unnest(CAST(:texts AS text[])) AS t").bindparams(
+            texts=list(texts)
+        )
+    else:
+        source = text("SELECT value AS text FROM json_each(:texts)").bindparams(texts=json.dumps(list(texts)))
+    return source.columns(column("text", String)).cte("texts")

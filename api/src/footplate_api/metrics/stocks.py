@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import case, delete, func, select, text, update
 
 from footplate_api import lenient
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.metrics import repository
-from footplate_api.metrics.lineage import Extent
 from footplate_api.models.metric import MetricExtent, MetricRow, MetricSegment
 
-WINDOW: Final = 10_000  # steps that one transaction looks at
+WINDOW: Final = 10_000  # rows that one transaction looks at
 # What a row of fifteen numbers takes with its place in the tree, as bench/api/history.py measures it.
 ROW_BYTES: Final = {"sqlite": 190, "postgresql": 250}
 
@@ -26,46 +25,54 @@ class StoredSegment:
 
     id: int
     run_uid: str
-    extents: tuple[Extent, ...]
     kept_every: int
     thinned_to: int
-
-    @property
-    def steps(self) -> int:
-        """That were ever stored."""
-        return sum(last - first + 1 for first, last in self.extents)
+    last: int
+    steps: int  # that were ever stored
+    rows: int  # that are left of them
 
 
 async def segments(session: ReadSession, after: int, limit: int) -> list[StoredSegment]:
-    """At most `limit` segments whose id is above `after`, in order."""
+    """At most `limit` segments whose id is above `after`, in order; the database counts their rows."""
     chosen = (
         select(MetricSegment).where(MetricSegment.id > after).order_by(MetricSegment.id).limit(limit)
     ).subquery()
+    known, extent = chosen.c, MetricExtent
     statement = (
         select(
-            chosen.c.id,
-            chosen.c.run_uid,
-            chosen.c.kept_every,
-            chosen.c.thinned_to,
-            MetricExtent.first_step,
-            MetricExtent.last_step,
+            known.id,
+            known.run_uid,
+            known.kept_every,
+            known.thinned_to,
+            func.max(extent.last_step),
+            func.sum(extent.last_step - extent.first_step + 1),
+            func.sum(_left(known.kept_every, known.thinned_to)),
         )
-        .join(MetricExtent, MetricExtent.segment_id == chosen.c.id)
-        .order_by(chosen.c.id, MetricExtent.first_step)
+        .join(extent, extent.segment_id == known.id)
+        .group_by(known.id, known.run_uid, known.kept_every, known.thinned_to)
+        .order_by(known.id)
     )
-    extents: dict[tuple[int, str, int, int], list[Extent]] = {}
-    for segment, run, every, to, first, last in await session.execute(statement):
-        extents.setdefault((segment, run, every, to), []).append((first, last))
     return [
-        StoredSegment(segment, run, tuple(found), every, to)
-        for (segment, run, every, to), found in extents.items()
+        StoredSegment(key, run, every, to, last, int(steps), int(rows) + (last <= to and last % every != 0))
+        for key, run, every, to, last, steps, rows in await session.execute(statement)
     ]
+
+
+def _left(every: Any, thinned_to: Any) -> Any:
+    """How many rows of an extent are left: those beyond what was thinned, and of the others the multiples."""
+    first, last = MetricExtent.first_step, MetricExtent.last_step
+    thinned = case((last < thinned_to, last), else_=thinned_to)
+    multiples = thinned // every - first // every + case((first % every == 0, 1), else_=0)
+    return case(
+        (thinned_to < first, last - first + 1),
+        else_=last - thinned + multiples,
+    )
 
 
 async def last_times(session: ReadSession, segments: Sequence[StoredSegment]) -> dict[str, datetime]:
     """Run -> the newest time of the last rows of its `segments`, of those that have one."""
     runs = {segment.id: segment.run_uid for segment in segments}
-    lasts = [(segment.id, segment.extents[-1][1], segment.extents[-1][1]) for segment in segments]
+    lasts = [(segment.id, segment.last, segment.last) for segment in segments]
     found: dict[str, datetime] = {}
     for row in await repository.thinned(session, lasts, ["time"]):
         time = lenient.instant(row.time)
@@ -75,33 +82,35 @@ async def last_times(session: ReadSession, segments: Sequence[StoredSegment]) ->
     return found
 
 
-def windows(segment: StoredSegment, every: int) -> Iterator[tuple[Extent, list[int]]]:
-    """Steps of which only multiples of `every` stay, a bite at a time, and the others that stay."""
-    unchanged = segment.thinned_to if every <= segment.kept_every else 0
-    for first, last in segment.extents:
-        for low in range(max(first, unchanged + 1), last + 1, WINDOW):
-            high = min(low + WINDOW - 1, last)
-            yield (low, high), [last] if high == last else []
+def begin(segment: StoredSegment, every: int) -> int:
+    """The first step that is looked at where only multiples of `every` stay: the last one that was."""
+    return segment.thinned_to if every <= segment.kept_every else 0
 
 
-async def thin(
-    session: WriteSession, segment: StoredSegment, window: Extent, every: int, stay: Sequence[int]
-) -> None:
-    """Deletes the rows of a window but multiples of `every`, and `stay`."""
+async def thin(session: WriteSession, segment: StoredSegment, begin: int, every: int) -> int | None:
+    """Deletes of the next rows from step `begin` all but multiples of `every`, and the segment's last one.
+
+    The step that follows upon them; None at the end.
+    """
     row = MetricRow
+    following = (row.segment_id == segment.id) & row.step.between(begin, segment.last)
+    ends = select(row.step).where(following).order_by(row.step).offset(WINDOW - 1).limit(1)
+    end = (await session.execute(ends)).scalar_one_or_none()
+    last = segment.last if end is None else end
     await session.execute(
         delete(row).where(
             row.segment_id == segment.id,
-            row.step.between(*window),
+            row.step.between(begin, last),
             row.step % every != 0,
-            row.step.not_in(stay),
+            row.step != segment.last,
         )
     )
+    return last + 1 if last < segment.last else None
 
 
 async def note_thinned(session: WriteSession, segment: StoredSegment, every: int) -> None:
     """Notes that `thin` has been everywhere, unless another replica has thinned more, or further."""
-    row, last = MetricSegment, segment.extents[-1][1]
+    row, last = MetricSegment, segment.last
     await session.execute(
         update(row)
         .where(row.id == segment.id, row.kept_every <= every, row.thinned_to <= last)

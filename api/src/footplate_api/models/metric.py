@@ -23,7 +23,7 @@ IDENTITY: Final = BigInteger().with_variant(Integer(), "sqlite")
 class MetricSegment(Base):
     """All rows of one generation of one run.
 
-    Of its steps up to `thinned_to` only multiples of `kept_every` are left, and the last of each extent.
+    Of its steps up to `thinned_to` only multiples of `kept_every` are left, and the last of all.
     No foreign key to `runs`: telemetry may arrive before the mirror has seen the run.
     """
 

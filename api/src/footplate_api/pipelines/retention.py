@@ -144,11 +144,12 @@ class Retention:
 
     async def _thin(self, segment: StoredSegment, every: int) -> bool:
         every = max(every, segment.kept_every)
-        if every == 1 or (every == segment.kept_every and segment.thinned_to >= segment.extents[-1][1]):
+        if every == 1 or (every == segment.kept_every and segment.thinned_to >= segment.last):
             return False
-        for window, stay in stocks.windows(segment, every):
+        following: int | None = stocks.begin(segment, every)
+        while following is not None:
             async with self.database.write(WORK_SECONDS) as session:
-                await stocks.thin(session, segment, window, every, stay)
+                following = await stocks.thin(session, segment, following, every)
             await asyncio.sleep(PAUSE_SECONDS)
         async with self.database.write(WORK_SECONDS) as session:
             await stocks.note_thinned(session, segment, every)
@@ -156,10 +157,7 @@ class Retention:
 
 
 def _rows(found: dict[str, list[StoredSegment]]) -> dict[str, int]:
-    return {
-        run: sum(retention.left(known.extents, known.kept_every, known.thinned_to) for known in segments)
-        for run, segments in found.items()
-    }
+    return {run: sum(known.rows for known in segments) for run, segments in found.items()}
 
 
 def _age(ended_at: datetime | None, now: datetime) -> timedelta | None:

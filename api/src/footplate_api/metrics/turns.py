@@ -1,0 +1,23 @@
+"""How many histories are put together at once: a long one takes memory and a thread meanwhile."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_api.errors import HistoriesBusy
+from footplate_api.turns import Turns
+
+AT_ONCE: Final = 2  # the longest takes 80 MB
+WAITING: Final = 128  # a page of a dashboard asks for dozens, of milliseconds each
+SECONDS: Final = 20.0  # that one waits for its turn
+
+
+def of_histories() -> Turns:
+    """Turns of the process; who gets none hears HistoriesBusy."""
+    return Turns(AT_ONCE, WAITING, SECONDS, _refusal)
+
+
+def _refusal(waiting: int | None) -> HistoriesBusy:
+    if waiting is None:
+        return HistoriesBusy("Others take long to be told their histories; ask for this one again later.")
+    return HistoriesBusy(f"{waiting} questions for histories wait already; ask this one again later.")
