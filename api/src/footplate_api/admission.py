@@ -51,7 +51,7 @@ LATE_SECONDS: Final = 30.0  # for which a sender whose long body did not come ha
 WAIT_SECONDS: Final = 10.0  # for a turn, and for room; a coordinator waits for an answer for thirty
 
 
-class Room:
+class RoomOfBody:
     """That one body has in a lane."""
 
     def __init__(self) -> None:
@@ -78,18 +78,18 @@ class Lane:
     capacity: int
     seconds: float = WAIT_SECONDS
     used: int = 0
-    _inside: set[Room] = field(default_factory=set)
+    _inside: set[RoomOfBody] = field(default_factory=set)
     _line: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
 
     @asynccontextmanager
-    async def room(self, size: int) -> AsyncIterator[Room]:
+    async def room(self, size: int) -> AsyncIterator[RoomOfBody]:
         """Room for a body of `size` bytes for as long as the block takes; raises TooBusy where there is none.
 
         One that is larger than all there is has it for itself.
         """
         size = min(size, self.capacity)
         await self._enter(size)
-        place = Room()
+        place = RoomOfBody()
         self._inside.add(place)
         if self._line:
             place.want()
@@ -184,7 +184,7 @@ class Admission:
         return self.small if is_short(size) else self.large
 
 
-async def _read(body: bodies.Body, room: Room, arrival: Arrival) -> bytes:
+async def _read(body: bodies.Body, room: RoomOfBody, arrival: Arrival) -> bytes:
     arrival.resume()
     room.when_wanted(arrival.hurry)
     return await body.read(arrival)

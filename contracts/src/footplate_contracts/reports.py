@@ -9,7 +9,7 @@ whatever must not be lost carries a sequence and is kept until acknowledged.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 
 from pydantic import FailFast, Field
 
@@ -297,9 +297,6 @@ class RunState(StrEnum):
     FINISHED = "finished"
 
 
-MOST_AGENTS: Final = MOST_PODS  # of one run: a gang of the largest size, its spares, and as many again
-
-
 class CoordinatorState(Report):
     """Answer to the operator's long-poll; `version` grows with each change.
 
@@ -317,17 +314,17 @@ class CoordinatorState(Report):
         default_factory=dict, max_length=256, description="so that what was in force before stays in force"
     )
     generation: GenerationId | None = None
-    members: Annotated[list[Member], FailFast()] = Field(default_factory=list, max_length=MOST_AGENTS)
+    members: Annotated[list[Member], FailFast()] = Field(default_factory=list, max_length=MOST_PODS)
     missing: Annotated[list[int], FailFast()] = Field(
-        default_factory=list, max_length=MOST_AGENTS, description="worker indices not heard of"
+        default_factory=list, max_length=MOST_PODS, description="worker indices not heard of"
     )
     missed: Annotated[list[MissedAgent], FailFast()] = Field(
-        default_factory=list, max_length=MOST_AGENTS, description="whatever ended a generation"
+        default_factory=list, max_length=MOST_PODS, description="whatever ended a generation"
     )
     unreachable: list[UnreachablePair] = Field(default_factory=list, max_length=32)
     waiting: Annotated[list[AgentIdentity], FailFast()] = Field(
         default_factory=list,
-        max_length=MOST_AGENTS,
+        max_length=MOST_PODS,
         description="ready for the next generation, and not in this one",
     )
     progress: Progress = Field(default_factory=Progress)

@@ -23,7 +23,6 @@ from footplate_contracts.energy import MOST_PODS, PodEnergy
 from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause, RunUid
 from footplate_contracts.reports import (
-    MOST_AGENTS,
     AgentIdentity,
     CoordinatorState,
     Member,
@@ -229,8 +228,8 @@ def with_more(more: str) -> str:
             id="of-many-values",
         ),
         pytest.param(
-            with_more(f'"missing": [{"1," * MOST_AGENTS}1]'),
-            rf"missing: List should have at most {MOST_AGENTS} items",
+            with_more(f'"missing": [{"1," * MOST_PODS}1]'),
+            rf"missing: List should have at most {MOST_PODS} items",
             id="of-more-agents-than-a-run-has",
         ),
     ],
