@@ -48,6 +48,9 @@ class Histories:
         more than a million numbers.
         """
         seconds = ANSWER_SECONDS + max(0, query.limit - DEFAULT_ROWS) / _ROWS_A_SECOND
+        # Of a database that is silent all are told at once, and not one after the other.
+        async with self.database.read() as session:
+            await runs.get(session, namespace, name, query.uid, query.former_namespaces)
         async with self.turns.turn():
             async with self.database.read(seconds) as session:
                 part, table = await _found(session, namespace, name, query)

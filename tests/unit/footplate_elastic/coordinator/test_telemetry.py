@@ -69,9 +69,7 @@ def test_without_an_api_what_is_received_may_be_forgotten() -> None:
 def test_an_entry_that_cannot_be_read_is_passed_over_as_if_it_were_stored() -> None:
     buffer = TelemetryBuffer(keep=True)
     assert len(buffer.offer(agent(0), [TelemetryItem(sequence=1), item(2)], 1, G1)) == 1
-    found = buffer.batch("uid", 1)
-    assert found is not None
-    batch, count = found
+    batch, count = sent(buffer)
     assert ([entry.metrics.step for entry in batch.rows], count) == ([2], 2)
     buffer.settle(count, GivenUp())
     assert (buffer.acknowledged(agent(0)), buffer.waits) == (2, False)
