@@ -40,3 +40,7 @@ class Asked(Schema):
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=False)
+
+
+class NothingAsked(Asked):
+    """For what takes no parameters: a misspelt filter is refused, and not an answer that is not filtered."""

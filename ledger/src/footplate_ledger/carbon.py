@@ -143,20 +143,25 @@ def known(place: Place, series: Series, second: int) -> Known:
 
 
 def yearly(place: Place) -> Known:
-    """The yearly mean of the zone, else of the cloud's region, else the world's."""
+    """The yearly mean of the zone, else of the cloud's region, else the world's.
+
+    A zone of which nothing is known, such as a misspelt one, is named by the source of what counts instead.
+    """
     whole = table()
     country = whole["countries"]["zones"].get(place.zone.upper())
     if country is not None:
         source = f"{country['name']} {country['year']}: {whole['countries']['source']}"
         return Known(Intensity(Fraction(country["grams"])), Rank.ZONE, source)
+    instead = f"; nothing is known of zone {place.zone!r}" if place.zone else ""
     if place.provider in CLOUDS:
         cloud = whole[place.provider]
         grams = cloud["zones"].get(place.region)
         if grams is not None:
-            source = f"{place.provider} {place.region}: {cloud['source']}"
+            source = f"{place.provider} {place.region}: {cloud['source']}{instead}"
             return Known(Intensity(Fraction(grams)), Rank.ZONE, source)
     world = whole["world"]
-    return Known(Intensity(Fraction(world["grams"])), Rank.WORLD, f"world {world['year']}: {world['source']}")
+    source = f"world {world['year']}: {world['source']}{instead}"
+    return Known(Intensity(Fraction(world["grams"])), Rank.WORLD, source)
 
 
 def parts(place: Place, series: Series, span: Span) -> Iterator[tuple[Span, Known]]:

@@ -39,7 +39,7 @@ STATUSES: Final = {
     "list_costs": {200, 422} | IDENTITY,
     "create_price": {200, 201} | IDENTITY | KUBERNETES | BODY,
     "list_prices": {200, 422} | IDENTITY,
-    "list_profiles": {200} | IDENTITY,
+    "list_profiles": {200, 422} | IDENTITY,
     "get_profile": {200, 422} | IDENTITY | ROUTER,
     "list_audit": {200, 422} | IDENTITY,
     "healthz": {200},
@@ -60,6 +60,19 @@ async def operations(api: Api) -> dict[str, dict[str, Any]]:
 async def test_each_operation_lists_every_status_that_it_has(operations: dict[str, Any]) -> None:
     listed = {name: {int(status) for status in found["responses"]} for name, found in operations.items()}
     assert listed == {name: statuses | {500} for name, statuses in STATUSES.items()}
+
+
+async def test_what_is_asked_with_a_parameter_that_is_not_told_is_refused(api: Api) -> None:
+    """A misspelt filter would be an answer that is not filtered."""
+    paths = (await api.client.get("/openapi.json")).json()["paths"]
+    asked = [(verb, path) for path, verbs in paths.items() for verb in verbs if path.startswith("/v1")]
+    for verb, path in asked:
+        if verb != "post":
+            answer = await api.client.request(
+                verb.upper(), path.format(namespace="research", name="gpt"), params={"colour": "red"}
+            )
+            assert answer.status_code == 422 and "query.colour" in answer.text, (verb, path)
+    assert {verb for verb, _ in asked} == {"get", "post", "delete"}
 
 
 def kinds(error: type[ApiError]) -> list[type[ApiError]]:

@@ -164,7 +164,7 @@ def test_the_best_that_is_known_of_a_place_counts() -> None:
             Place(provider="azure", region="southafricanorth"), Rank.ZONE, "900.6", "azure", id="azure"
         ),
         pytest.param(Place(provider="gcp", region="us-west4"), Rank.ZONE, "373", "gcp us-west4", id="gcp"),
-        pytest.param(Place(zone="Atlantis"), Rank.WORLD, "475", "world", id="no-such-zone"),
+        pytest.param(Place(zone="Atlantis"), Rank.WORLD, "475", "zone 'Atlantis'", id="no-such-zone"),
         pytest.param(Place(provider="mars", region="x"), Rank.WORLD, "475", "world", id="no-such-cloud"),
         pytest.param(Place(), Rank.WORLD, "475", "world", id="nothing"),
     ],

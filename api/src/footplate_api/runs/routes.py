@@ -22,8 +22,16 @@ from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Wr
 from footplate_api.openapi import Responses, leads_to, raises
 from footplate_api.runs import idempotency, service
 from footplate_api.runs.listing import Within
-from footplate_api.runs.schemas import RunDetail, RunList, RunPreview, RunQuery, RunSubmission
-from footplate_api.schemas import FormerNamespaces, Namespace, RunName, Uid
+from footplate_api.runs.schemas import (
+    RunChoice,
+    RunDetail,
+    RunList,
+    RunLookup,
+    RunPreview,
+    RunQuery,
+    RunSubmission,
+)
+from footplate_api.schemas import Namespace, RunName
 
 
 async def _manifest(namespace: Namespace, body: RunBody) -> dict[str, Any]:
@@ -139,13 +147,12 @@ async def list_all_runs(
 async def get_run(
     namespace: Namespace,
     name: RunName,
+    query: Annotated[RunLookup, Query()],
     session: Reading,
-    uid: Uid | None = None,
-    former_namespaces: Annotated[FormerNamespaces, Query(alias="formerNamespaces")] = False,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
-    found = await service.detail(session, namespace, name, uid, former_namespaces)
+    found = await service.detail(session, namespace, name, query.uid, query.former_namespaces)
     return conditional.tagged(found, if_none_match)
 
 
@@ -157,9 +164,11 @@ async def get_run(
     dependencies=[may("delete", named=True)],
     responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull),
 )
-async def delete_run(namespace: Namespace, name: RunName, writer: Writing, uid: Uid | None = None) -> None:
+async def delete_run(
+    namespace: Namespace, name: RunName, query: Annotated[RunChoice, Query()], writer: Writing
+) -> None:
     """Deletes the TrainingRun in Kubernetes; its history stays here.
 
     With `uid`, a younger run of the same name is left alone (409).
     """
-    await writer.delete_run(namespace, name, uid)
+    await writer.delete_run(namespace, name, query.uid)

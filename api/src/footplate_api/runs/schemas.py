@@ -22,7 +22,7 @@ from footplate_api.labels import selector
 from footplate_api.labels.derived import LONGEST_VALUE
 from footplate_api.runs.ordering import Sort
 from footplate_api.runs.pagination import LONGEST
-from footplate_api.schemas import Asked, FormerNamespaces, Schema
+from footplate_api.schemas import Asked, FormerNamespaces, Schema, Uid
 from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_ledger.carbon import Rank
@@ -124,6 +124,18 @@ class RunQuery(Asked):
     def identity(self) -> str:
         """What all pages of one list share."""
         return self.model_dump_json(exclude={"limit", "cursor"})
+
+
+class RunChoice(Asked):
+    """Which of the runs that have had one name."""
+
+    uid: Uid | None = None
+
+
+class RunLookup(RunChoice):
+    """And whether those of earlier namespaces are among them."""
+
+    former_namespaces: FormerNamespaces = False
 
 
 class RunSummary(Schema):

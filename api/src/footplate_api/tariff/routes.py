@@ -20,6 +20,7 @@ from footplate_api.errors import (
 from footplate_api.identity.caller import PROFILES
 from footplate_api.identity.rights import Writing, may
 from footplate_api.openapi import Responses, raises
+from footplate_api.schemas import NothingAsked
 from footplate_api.tariff import prices, profiles
 from footplate_api.tariff.schemas import (
     Name,
@@ -103,7 +104,9 @@ async def list_prices(query: Annotated[PriceQuery, Query()], session: Reading) -
     dependencies=[may("list", PROFILES, everywhere=True)],
     responses=raises(DatabaseUnavailable),
 )
-async def list_profiles(context: Contextual, tariffs: Pricing) -> ProfileList:
+async def list_profiles(
+    _: Annotated[NothingAsked, Query()], context: Contextual, tariffs: Pricing
+) -> ProfileList:
     """All ComputeProfiles, by name."""
     tariff = await tariffs.now()
     async with context.database.read() as session:
@@ -116,7 +119,9 @@ async def list_profiles(context: Contextual, tariffs: Pricing) -> ProfileList:
     dependencies=[may("get", PROFILES, named=True, everywhere=True)],
     responses=raises(ProfileNotFound, DatabaseUnavailable),
 )
-async def get_profile(name: Name, context: Contextual, tariffs: Pricing) -> ProfileShown:
+async def get_profile(
+    name: Name, _: Annotated[NothingAsked, Query()], context: Contextual, tariffs: Pricing
+) -> ProfileShown:
     """One ComputeProfile, as Kubernetes shows it."""
     tariff = await tariffs.now()
     async with context.database.read() as session:
