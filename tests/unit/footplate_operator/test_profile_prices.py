@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, Price
 from footplate_ledger import records
@@ -155,6 +157,32 @@ def test_what_breaks_off_in_the_middle_is_completed_and_not_written_twice() -> N
     assert len(whole) == 2
     desk.entries.pop()
     assert [new.name for new in desk.says(None, day=2)] == [whole[1].name]
+
+
+SAID = st.one_of(
+    st.none(),
+    st.builds(
+        price,
+        st.sampled_from([1, 2, 3]),
+        st.sampled_from(["onDemand", "spot"]),
+        st.none() | st.integers(0, 9).map(lambda day: CREATED + DAY * day),
+    ),
+)
+
+
+@given(st.lists(st.tuples(SAID, st.integers(0, 2)), max_size=6))
+def test_whoever_breaks_off_at_any_entry_writes_the_same_in_the_end(
+    history: list[tuple[Price | None, int]],
+) -> None:
+    whole, broken = Desk(), Desk()
+    for day, (said, written) in enumerate(history):
+        whole.says(said, day)
+        before = list(broken.entries)
+        broken.says(said, day)
+        del broken.entries[len(before) + written :]
+        broken.says(said, day)
+        assert broken.entries == whole.entries
+        assert broken.says(said, day) == []
 
 
 def test_another_operator_and_a_later_look_name_it_alike() -> None:

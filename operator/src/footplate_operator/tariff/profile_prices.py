@@ -107,15 +107,23 @@ def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
         return _ends(said, stands, now, count)
     goods = Goods(said.profile, said.price.capacity)
     last = next((entry for entry in reversed(own) if entry.effective_to == FOREVER), None)
-    if last is not None and last in stands and _says(said.price, goods, last):
-        return []
-    begins = _begins(said, first=not own, now=now)
+    done = last if last is not None and last in stands and _says(said.price, goods, last) else None
+    begins = _begins(said, first=not own, now=now) if done is None else done.effective_from
     # Those that would begin later, or at once, are not what the profile says any more.
-    wrong = [entry for entry in stands if entry.goods == goods and begins <= entry.effective_from]
+    wrong: list[Entry | None] = [
+        entry
+        for entry in stands
+        if entry.goods == goods and begins <= entry.effective_from and not (done and _same(done, entry))
+    ]
     return [
         _entry(said, goods, _rate(said.price), (begins, FOREVER), old.id if old else "", count + place)
-        for place, old in enumerate(wrong or [None], start=1)
+        for place, old in enumerate(wrong or ([None] if done is None else []), start=1)
     ]
+
+
+def _same(entry: Entry, other: Entry) -> bool:
+    """Whether both say the same; one statement has as many entries as it supersedes."""
+    return (entry.rate, entry.effective_from) == (other.rate, other.effective_from)
 
 
 def _says(price: Price, goods: Goods, last: Entry) -> bool:
