@@ -60,10 +60,11 @@ class Database:
 
         `seconds` are PostgreSQL's: a file answers, or it takes its time.
         """
-        async with _translated(), self._patience(seconds), AsyncSession(self.engine) as session:
+        async with _translated(), self.patience(seconds), AsyncSession(self.engine) as session:
             yield ReadSession(session)
 
-    def _patience(self, seconds: float | None) -> asyncio.Timeout:
+    def patience(self, seconds: float | None) -> asyncio.Timeout:
+        """Ends what takes longer than `seconds`; None never does, nor does a file."""
         return asyncio.timeout(None if self.engine.dialect.name == "sqlite" else seconds)
 
     @asynccontextmanager
@@ -77,7 +78,7 @@ class Database:
             async with (
                 _translated(),
                 self._turn_of_writer(),
-                self._patience(seconds),
+                self.patience(seconds),
                 AsyncSession(self._writer) as session,
                 session.begin(),
             ):

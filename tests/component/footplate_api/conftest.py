@@ -25,6 +25,7 @@ from footplate_api.settings import with_driver
 from footplate_api.turns import Turns
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.postgres import Server, server
 from tests.support.limits import HASTE
 from tests.support.reviewer import BEARER, FakeReviewer
@@ -80,7 +81,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest_asyncio.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A database of the newest schema."""
-    opened = Database(database_url)
+    opened = PatientDatabase(database_url)
     yield opened
     await opened.close()
 
@@ -117,7 +118,7 @@ async def running(
 ) -> AsyncIterator[Api]:
     """The application with its lifespan: its database looked at for migrations, mirroring.
 
-    `more` goes to its context.
+    `more` goes to `starting`.
     """
     async with starting(url, cluster, access=access, **more) as started:
         await started.context.startup.over()
@@ -126,12 +127,20 @@ async def running(
 
 @asynccontextmanager
 async def starting(
-    url: str, cluster: FakeCluster, migrations: Path | None = None, access: Access | None = None, **more: Any
+    url: str,
+    cluster: FakeCluster,
+    migrations: Path | None = None,
+    access: Access | None = None,
+    database: type[Database] = PatientDatabase,
+    **more: Any,
 ) -> AsyncIterator[Api]:
-    """The application as soon as it answers, with the migrations of a folder."""
+    """The application as soon as it answers, with the migrations of a folder.
+
+    `database` is `Database` where a test is about the time that it has; `more` goes to the context.
+    """
     reviewer = more.pop("reviewer", None) or FakeReviewer()
     context = Context(
-        Database(url),
+        database(url),
         cluster,
         reviewer,
         Metrics(),

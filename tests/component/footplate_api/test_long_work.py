@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 
 from sqlalchemy import text
 
+from footplate_api.database import Database
 from footplate_api.metrics import further
 from footplate_api.metrics.schemas import MOST_CELLS
 from footplate_api.settings import with_driver
@@ -69,7 +70,7 @@ async def test_so_many_histories_wait_for_their_turn_and_the_others_are_told_to_
 
 
 async def test_a_large_batch_is_stored_by_a_database_that_is_slow(postgres: Server) -> None:
-    async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
+    async with running(with_driver(postgres.remembered()), FakeCluster(), database=Database) as api:
         uid = await created(api)
         await sent(api, batch(uid, [row(1)]))
         async with api.context.database.write(60.0) as session:

@@ -107,7 +107,10 @@ async def forwarded(server: Server, folder: Path) -> AsyncIterator[tuple[Forward
 async def test_a_database_that_swallows_packets_is_a_503_within_five_seconds(
     postgres: Server, tmp_path: Path
 ) -> None:
-    async with forwarded(postgres, tmp_path) as (forwarder, url), running(url, FakeCluster()) as api:
+    async with (
+        forwarded(postgres, tmp_path) as (forwarder, url),
+        running(url, FakeCluster(), database=Database) as api,
+    ):
         uid = await created(api)
         await sent(api, batch(uid, [row(1)]))
         forwarder.passing.clear()

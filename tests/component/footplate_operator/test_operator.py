@@ -54,13 +54,13 @@ def _trains_in(api: Api, generation: str) -> Json | None:
 
 
 def test_a_run_lives_from_apply_to_succeeded(operator: Process, api: Api, node: Node) -> None:
-    api.apply(_run(api))
+    api.apply(_run(api, steps=150))  # so many that it still trains when the change comes
     _phase(api, "Running")
-    longer = {"spec": {"training": {"steps": 75}, "checkpoint": {"keepLast": 2}}}
+    longer = {"spec": {"training": {"steps": 165}, "checkpoint": {"keepLast": 2}}}
     api("patch", "trun", "tiny", "--type=merge", "-p", json.dumps(longer))
     status = _phase(api, "Succeeded")
-    assert (status["progress"]["step"], status["progress"]["totalSteps"], status["restarts"]) == (75, 75, 0)
-    assert status["checkpoint"]["latestStep"] == 75
+    assert (status["progress"]["step"], status["progress"]["totalSteps"], status["restarts"]) == (165, 165, 0)
+    assert status["checkpoint"]["latestStep"] == 165
     assert status["world"]["ranks"] == 4
     assert _condition(status, "Complete")["status"] == "True"
     run = api.get(TRAINING_RUN, "tiny")

@@ -25,6 +25,7 @@ SAID_WITHIN_SECONDS = 10.0
         pytest.param(
             "data.uri", "/shared/data/nowhere", "Failed",
             ("Complete", "False", "DataMissing"), "/shared/data/nowhere", id="data-missing",
+            marks=pytest.mark.alone,
         ),
         pytest.param(
             "trainer.image", "localhost/footplate/no-such-image:1", "Failed",
@@ -41,6 +42,7 @@ def test_a_mistake_is_said(
     runs.wait_phase(name, phase, seconds=SAID_WITHIN_SECONDS)
 
 
+@pytest.mark.alone
 def test_a_corrupt_shard_is_named(runs: Runs, name: str, shell: Shell) -> None:
     copy = f"/shared/data/{name}"
     shell(f"cp -r {DATA} {copy} && printf x | dd of={copy}/shard-00000.bin bs=1 seek=1000 conv=notrunc")
@@ -49,6 +51,7 @@ def test_a_corrupt_shard_is_named(runs: Runs, name: str, shell: Shell) -> None:
     assert "shard-00000.bin" in found["message"]
 
 
+@pytest.mark.alone
 def test_a_full_volume_is_said(runs: Runs, name: str) -> None:
     """The first checkpoint does not fit: the run says so soon after, and does not try for ever."""
     claim = SMALL_CLAIM.format(name=name)
