@@ -82,7 +82,7 @@ class TelemetryBuffer:
     _size: int = 0  # bytes, of all entries
     _received: dict[WorkerId, int] = field(default_factory=dict)
     _stored: dict[WorkerId, int] = field(default_factory=dict)
-    _refused: int = 0  # entries that the API will never take
+    _refused: int = 0  # entries that the API will never take, or that could not be read
     # Of each agent, also of those that have ended: what its outbox had no room for, and what of that an
     # earlier coordinator has counted.
     _overflowed: dict[WorkerId, tuple[int, int]] = field(default_factory=dict)
@@ -146,6 +146,7 @@ class TelemetryBuffer:
                 self._note(record)
             if not self.keep:
                 self._stored[key] = item.sequence
+                self._refused += item.unreadable
         return taken
 
     def hear(self, word: Heartbeat) -> None:
@@ -180,7 +181,7 @@ class TelemetryBuffer:
     def settle(self, count: int, told: GivenUp) -> None:
         """The API has the oldest `count` entries, and was `told` what is given up."""
         self._told = told
-        self._forget(count)
+        self._refused += sum(entry.kind is None for entry in self._forget(count))
 
     def give_up(self, count: int, told: GivenUp) -> None:
         """The API will never take the oldest `count` entries; of an empty batch, what it was `told`."""
@@ -188,11 +189,13 @@ class TelemetryBuffer:
         self._told = self._told if count else told
         self._forget(count)
 
-    def _forget(self, count: int) -> None:
-        for _ in range(count):
-            entry = self._queue.popleft()
+    def _forget(self, count: int) -> list[_Queued]:
+        """Takes the oldest `count` entries away, as ones that need no longer be kept."""
+        gone = [self._queue.popleft() for _ in range(count)]
+        for entry in gone:
             self._size -= entry.size
             self._stored[entry.worker] = entry.sequence
+        return gone
 
     def _fitting(self, most: int) -> Iterator[_Queued]:
         """The first entries that a batch has room for; one at least."""

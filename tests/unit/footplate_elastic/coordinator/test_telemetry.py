@@ -66,15 +66,6 @@ def test_without_an_api_what_is_received_may_be_forgotten() -> None:
     assert (buffer.received(agent(0)), buffer.acknowledged(agent(0)), len(buffer)) == (3, 3, 0)
 
 
-def test_an_entry_that_cannot_be_read_is_passed_over_as_if_it_were_stored() -> None:
-    buffer = TelemetryBuffer(keep=True)
-    assert len(buffer.offer(agent(0), [TelemetryItem(sequence=1), item(2)], 1, G1)) == 1
-    batch, count = sent(buffer)
-    assert ([entry.metrics.step for entry in batch.rows], count) == ([2], 2)
-    buffer.settle(count, GivenUp())
-    assert (buffer.acknowledged(agent(0)), buffer.waits) == (2, False)
-
-
 def test_with_an_api_only_what_it_stored_may_be_forgotten() -> None:
     buffer = TelemetryBuffer(keep=True)
     buffer.offer(agent(0), items(1, 3), 1, G1)
@@ -243,6 +234,19 @@ def test_what_the_api_will_never_take_is_counted() -> None:
     buffer.offer(agent(0), items(1, 3), 1, G1)
     buffer.give_up(2, GivenUp())
     assert (buffer.given_up, buffer.acknowledged(agent(0)), len(buffer)) == (GivenUp(refused=2), 2, 1)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_entry_that_cannot_be_read_is_counted_once(keep: bool) -> None:
+    buffer, odd = TelemetryBuffer(keep=keep), TelemetryItem(sequence=2, generation=G1)
+    for _ in range(2):
+        buffer.offer(agent(0), [item(1), odd, item(3)], 1, G1)
+    if keep:
+        batch, count = sent(buffer)
+        assert ([row.metrics.step for row in batch.rows], count) == ([1, 3], 3)
+        buffer.settle(count, batch.given_up)
+    assert buffer.given_up == GivenUp(refused=1)
+    assert (buffer.acknowledged(agent(0)), buffer.waits) == (3, True)
 
 
 def test_counts_that_the_api_does_not_take_are_not_told_again() -> None:
