@@ -143,6 +143,9 @@ class Connection:
         if len(content) > ANSWER_BYTES:
             self._give_up(address)  # the rest of it would be taken for the next answer
             raise Unreachable(f"the answer should be at most {ANSWER_BYTES} bytes, and is longer")
+        if response.length:  # a read of at most so many bytes does not say that the other side ended early
+            self._give_up(address)
+            raise Unreachable(f"the answer ended {response.length} bytes early")
         return Answer(response.status, content)
 
     def stay(self, path: str) -> int:

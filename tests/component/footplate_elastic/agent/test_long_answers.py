@@ -1,4 +1,4 @@
-"""An agent reads no more of an answer than a coordinator can have to say."""
+"""An agent reads no more of an answer than a coordinator can have to say, and takes no part for the whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from footplate_elastic.agent.client import ANSWER_BYTES, Answer, Connection, Directory, Endpoint
 from footplate_elastic.agent.errors import Unreachable
 
-LENGTHS = {"/longest": ANSWER_BYTES, "/longer": ANSWER_BYTES + 1, "/none": 0}
+LENGTHS = {"/longest": ANSWER_BYTES, "/longer": ANSWER_BYTES + 1, "/none": 0, "/cut": 100}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -22,7 +22,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(LENGTHS[self.path]))
         self.end_headers()
-        self.wfile.write(b"x" * LENGTHS[self.path])
+        if self.path == "/cut":  # as by a coordinator that is killed
+            self.wfile.write(b"x")
+            self.close_connection = True
+        else:
+            self.wfile.write(b"x" * LENGTHS[self.path])
 
 
 @pytest.fixture
@@ -41,4 +45,11 @@ def test_the_rest_of_an_answer_that_is_too_long_is_no_later_answer(directory: Di
             connection.request("GET", "/longer", None, 30.0)
         assert connection.request("GET", "/none", None, 30.0) == Answer(200, b"")
         assert connection.request("GET", "/longest", None, 30.0) == Answer(200, b"x" * ANSWER_BYTES)
+        assert connection.request("GET", "/none", None, 30.0) == Answer(200, b"")
+
+
+def test_an_answer_that_is_cut_off_is_none(directory: Directory) -> None:
+    with closing(Connection(directory)) as connection:
+        with pytest.raises(Unreachable, match="ended 99 bytes early"):
+            connection.request("GET", "/cut", None, 30.0)
         assert connection.request("GET", "/none", None, 30.0) == Answer(200, b"")
