@@ -139,9 +139,9 @@ class Bookkeeping:
         return {node.name: node for record in self.records().values() for node in record.nodes.values()}
 
 
-async def begun() -> Bookkeeping:
+async def begun(cluster: type[FakeCluster] = FakeCluster) -> Bookkeeping:
     """A run with one worker on a Node, noted."""
-    books = Bookkeeping()
+    books = Bookkeeping(cluster)
     books.keeper.nodes.put(books.cluster.put(node("a", NOON)))
     books.bind("w0")
     await books.note()

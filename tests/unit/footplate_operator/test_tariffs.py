@@ -294,6 +294,20 @@ async def test_what_no_watch_tells_of_is_listed_again(body: Json) -> None:
     keeping.cancel()
 
 
+async def test_what_a_list_finds_of_what_a_watch_should_have_told_is_said_with_its_next_word() -> None:
+    market = Market(intensity(), intensity("other", zone="DEU"))
+    await market.tariffs.look()
+    assert market.told(intensity(grams=20)) == MIDNIGHT
+    late = market.cluster.put(intensity(grams=30))
+    await market.tariffs.list_all()
+    assert market.tariffs.put(CARBON_INTENSITY, late) == MIDNIGHT
+    assert market.tariffs.put(CARBON_INTENSITY, late) is None
+    market.cluster.bury(CARBON_INTENSITY, "other")
+    await market.tariffs.list_all()
+    assert market.tariffs.put(CARBON_INTENSITY, late) == MIDNIGHT
+    assert market.tariffs.put(CARBON_INTENSITY, late) is None
+
+
 class Meanwhile(FakeCluster):
     """One in which something happens while the answer to a list is on its way."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_ledger.account import Tariff, accounts
 from footplate_ledger.bill import IDLE
 from footplate_ledger.prices import Book, Entry
@@ -153,6 +154,30 @@ async def test_a_pod_is_put_down_for_its_node_by_the_next_operator_too() -> None
     await books.note()
     entry = books.pods()["w0"]
     assert (entry.node, entry.region, entry.capacity) == (new["metadata"]["uid"], "eu-1", "spot")
+
+
+async def test_a_node_that_no_profile_fits_is_of_the_goods_of_the_pod_that_was_put_down_for_it() -> None:
+    books = await with_node()
+    price = {"dollarsPerNodeHour": 12, "capacity": "spot"}
+    books.profiles["h100"] = ComputeProfileSpec.from_json({**H100.to_json(), "price": price})
+    _, new = anew(books)
+    new = copied(new)
+    del new["metadata"]["labels"]["pool"]
+    books.cluster.put(new)
+    books.bind("w0")
+    books.cluster.refuse["get", NODE] = ClusterError("it does not answer")
+    await books.note()
+    books.cluster.refuse.clear()
+    books.begin()
+    await books.note()
+    await books.keeper.tend()
+    [entry] = [
+        known
+        for record in books.records().values()
+        for uid, known in record.nodes.items()
+        if uid == new["metadata"]["uid"]
+    ]
+    assert (entry.capacity, books.pods()["w0"].capacity) == ("spot", "spot")
 
 
 async def test_a_pod_that_was_bound_while_its_node_went_stays_there() -> None:

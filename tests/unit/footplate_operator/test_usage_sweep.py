@@ -7,8 +7,10 @@ import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
-from footplate_operator.errors import NotFound
-from footplate_operator.runtime.kinds import Json
+import pytest
+
+from footplate_operator.errors import ClusterError, NotFound
+from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.usage.sweep import RECORDS_A_PAGE
 from footplate_operator.usage.writes import USAGE_RECORD, over
 from tests.support.fake_cluster import FakeCluster, copied
@@ -75,3 +77,61 @@ async def test_a_record_that_was_taken_meanwhile_stops_nothing() -> None:
     books.cluster.refuse["merge", USAGE_RECORD] = NotFound("taken", 404)
     await books.sweeper.sweep()
     assert books.cluster.calls[-1] == "merge UsageRecord"
+
+
+class Refusing(FakeCluster):
+    """Refuses to delete some records, and to list beyond the first page."""
+
+    refused: frozenset[str] = frozenset()
+    breaks = False
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *more: Any, **others: Any) -> None:
+        if name in self.refused:
+            raise ClusterError("Invalid")
+        await super().delete(kind, namespace, name, *more, **others)
+
+    async def pages(self, *given: Any, **more: Any) -> AsyncIterator[list[Json]]:
+        async for page in super().pages(*given, **more):
+            yield page
+            if self.breaks:
+                raise ClusterError("the token has expired")
+
+
+async def overdue(records: int) -> tuple[Bookkeeping, Refusing]:
+    """Records that nobody took."""
+    books = await begun(cluster=Refusing)
+    assert isinstance(books.cluster, Refusing)
+    body = copied(books.cluster.objects[USAGE_RECORD, "uid-1-0"])
+    for number in range(records):
+        told = over(NOON)
+        name = f"r{number:02}"
+        metadata = {"labels": body["metadata"]["labels"], "name": name, **told["metadata"]}
+        books.cluster.put({**body, "metadata": metadata, "spec": {**body["spec"], **told["spec"]}})
+    books.clock.advance(8 * 86_400)
+    return books, books.cluster
+
+
+def left(cluster: FakeCluster) -> set[str]:
+    return {body["metadata"]["name"] for body in cluster.all(USAGE_RECORD)} & {f"r{n:02}" for n in range(99)}
+
+
+async def test_a_few_records_that_cannot_go_keep_none_of_the_others() -> None:
+    books, cluster = await overdue(5)
+    cluster.refused = frozenset({"r00", "r03"})
+    await books.sweeper.sweep()
+    assert left(cluster) == {"r00", "r03"}
+
+
+async def test_many_failures_end_a_sweep() -> None:
+    books, cluster = await overdue(20)
+    cluster.refused = frozenset(f"r{number:02}" for number in range(20))
+    with pytest.raises(ClusterError, match="Invalid"):
+        await books.sweeper.sweep()
+
+
+async def test_a_list_that_breaks_off_leaves_less_for_the_next() -> None:
+    books, cluster = await overdue(3 * RECORDS_A_PAGE)
+    cluster.breaks = True
+    with pytest.raises(ClusterError, match="expired"):
+        await books.sweeper.sweep()
+    assert 2 * RECORDS_A_PAGE <= len(left(cluster)) <= 2 * RECORDS_A_PAGE + 1

@@ -62,6 +62,7 @@ class Tariffs:
         self._retry = 0.0  # before that nothing is listed again
         self._listing = asyncio.Lock()
         self._current: Tariff | None = None
+        self._found = FOREVER  # amounts from which second on are others by lists, which told nobody
         self._ends: dict[str, int] | None = None  # by profile: until when any entry that stands holds
         # By profile: when an entry was written, and from which second on it says anything.
         self._written: defaultdict[str, list[tuple[int, int]]] | None = None
@@ -106,9 +107,13 @@ class Tariffs:
             await self._list(KINDS)
 
     def put(self, kind: Kind, body: Json) -> int | None:
-        """A watch tells of an object: amounts from which second on may be others since; None: none are."""
+        """A watch tells of an object: amounts from which second on may be others since; None: none are.
+
+        What a list found before any watch told of it, or in place of one, is said with the next word of a
+        watch, which tells of all objects whenever it begins anew.
+        """
         self._watched.add(kind)
-        return self.take(kind, body)
+        return self._with_found(self.take(kind, body))
 
     def take(self, kind: Kind, body: Json) -> int | None:
         """An object as it is now: as `put`."""
@@ -139,7 +144,7 @@ class Tariffs:
         self._watched.add(kind)
         if not self._listed or self._listing.locked():
             self._gone.add((kind, name))
-        return self._lose(kind, name)
+        return self._with_found(self._lose(kind, name))
 
     def current(self) -> Tariff:
         """The book and the series; the same object until something changes."""
@@ -180,11 +185,21 @@ class Tariffs:
             bodies = await self._cluster.find(kind, "")
             for body in bodies:
                 if (kind, body["metadata"]["name"]) not in self._gone:
-                    self.take(kind, body)
+                    self._find(kind, self.take(kind, body))
             for name in before.keys() - {body["metadata"]["name"] for body in bodies}:
                 if self._versions.get((kind, name)) == before[name]:  # no watch has told of it meanwhile
-                    self._lose(kind, name)
+                    self._find(kind, self._lose(kind, name))
         self._gone.clear()
+
+    def _find(self, kind: Kind, since: int | None) -> None:
+        """A list found that amounts from `since` on are others; None for what the first one finds."""
+        if since is not None and kind in self._watched:
+            self._found = min(self._found, since)
+
+    def _with_found(self, since: int | None) -> int | None:
+        found, self._found = self._found, FOREVER
+        earliest = min(found, FOREVER if since is None else since)
+        return None if earliest == FOREVER else earliest
 
     async def _try(self, listing: Callable[[], Awaitable[None]], seconds: float | None = None) -> None:
         try:

@@ -310,7 +310,8 @@ class UsageKeeper:
             if self.second() - pod.end.until >= UNSEEN_SECONDS:
                 kept.records.put(vanished(pod, pod.end.until))
         await self._write(kept)
-        self._drop(kept)
+        if not kept.followed:  # seen meanwhile
+            self._drop(kept)
 
     async def _write(self, kept: Kept, everything: bool = False) -> None:
         """Write what is news; raises ClusterError."""

@@ -30,10 +30,11 @@ class Places:
         pods = list(kept.records.pods.values())
         there = sorted({pod.node for pod in pods})
         others = [
-            self.kept[owner].records.pods[uid]
+            pod
             for node in there
             for uid, owner in self._on[node].items()
             if owner != kept.owner.uid and owner in self.kept
+            if (pod := self.kept[owner].records.pods.get(uid)) is not None  # its owner may be read anew
         ]
         return OwnUsage(pods, others, self.nodes.of(there))
 
@@ -78,7 +79,8 @@ class Places:
         found = [(pod, self.nodes.successor(pod.node, pod.start)) for pod in pods.values()]
         for pod, node in found:
             if node is not None:
+                profile = self.nodes.profiles().get(pod.goods.profile)
                 self.drop([pod])
-                kept.records.replace(moved(pod, node, self.nodes.profiles().get(pod.goods.profile)))
+                kept.records.replace(moved(pod, node, profile))
                 self.take([pods[pod.uid]])
-                self.nodes.bind(node.uid, Terms(pod.goods.profile))
+                self.nodes.bind(node.uid, Terms(pod.goods.profile, profile))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,6 +31,7 @@ FIRST_SECONDS: Final = 60  # all owners, pods and Nodes have been told of by the
 SWEEP_SECONDS: Final = 3600  # what goes while this replica leads is told
 RECORDS_A_PAGE: Final = 10  # of 256 pods each they keep the event loop for some 50 ms
 MOST_ASKED: Final = 1000  # owners that a sweep asks about, of whom nothing was told for long
+MOST_FAILURES: Final = 10  # of one sweep: beyond that it is the API server's trouble, not that of an object
 _OURS: Final = f"{MANAGED_BY_LABEL}={MANAGED_BY}"
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,23 @@ class _Found:
     unsaid: list[str] = field(default_factory=list)  # names of records that are over since nobody says when
     late: list[tuple[str, str]] = field(default_factory=list)  # name and uid of those that nobody took
     quiet: dict[str, Owner] = field(default_factory=dict)  # of whom nothing was told for long, by uid
+
+
+@dataclass(eq=False)
+class _Failures:
+    """A few objects that the API server refuses keep the others from nothing."""
+
+    count: int = 0
+
+    async def over(self, work: Awaitable[None]) -> None:
+        """Do it; raises the ClusterError of the last of many."""
+        try:
+            await work
+        except ClusterError as error:
+            self.count += 1
+            if self.count > MOST_FAILURES:
+                raise
+            _log.warning("an object of usage is left for the next sweep", extra=fields(error=error))
 
 
 @dataclass(eq=False)
@@ -73,19 +92,26 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Look once; raises ClusterError."""
-        found = _Found()
-        async for page in self.cluster.pages(USAGE_RECORD, "", labels=_OURS, size=RECORDS_A_PAGE):
-            while page:
-                self._look_at(page.pop(), found)
-                await asyncio.sleep(0)  # one with hundreds of pods takes milliseconds to read
+        found, failures = _Found(), _Failures()
+        broken_off: ClusterError | None = None
+        try:
+            async for page in self.cluster.pages(USAGE_RECORD, "", labels=_OURS, size=RECORDS_A_PAGE):
+                while page:
+                    self._look_at(page.pop(), found)
+                    await asyncio.sleep(0)  # one with hundreds of pods takes milliseconds to read
+        except ClusterError as error:
+            broken_off = error
         for name, uid in found.late:
-            await self.cluster.delete(USAGE_RECORD, "", name, uid)
+            await failures.over(self.cluster.delete(USAGE_RECORD, "", name, uid))
         for name in found.unsaid:
-            await self._say_over(name)
+            await failures.over(self._say_over(name))
+        if broken_off is not None:
+            raise broken_off  # the next list has the fewer records; what follows needs a whole one
+        found.needed |= {pod.node for kept in self.keeper.kept.values() for pod in kept.records.pods.values()}
         for uid in await self.keeper.nodes.tidy(found.names, found.needed):
-            await self._say_over(f"node-{uid}")
+            await failures.over(self._say_over(f"node-{uid}"))
         for owner in found.quiet.values():
-            await self.keeper.ask(owner)
+            await failures.over(self.keeper.ask(owner))
 
     def _look_at(self, body: Json, found: _Found) -> None:
         try:
