@@ -44,16 +44,19 @@ class Arrival:
     """How far a body has come, and by when more of it must have."""
 
     def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+        self._unhurried = self._patience = patience
         self._clock = asyncio.get_running_loop().time
         self._began = self._last = self._clock()
         self._before = 0  # bytes that had come by then
         self._received = 0
-        self._why = f"for {patience.seconds:g} seconds"
+        self._why = _for(patience)
         self._limit: asyncio.Timeout | None = None  # of the part that is waited for
 
     def hurry(self, seconds: float = HURRIED_SECONDS) -> None:
-        """Others wait for what this body holds: its silence may be no longer than `seconds` from now on."""
+        """Others wait for what this body holds: its silence may be no longer than `seconds` until `resume`.
+
+        That which has been counts.
+        """
         if seconds < self._patience.seconds:
             self._patience = replace(self._patience, seconds=seconds)
             self._why = "while others waited"
@@ -61,7 +64,8 @@ class Arrival:
             self._limit.reschedule(self._deadline())
 
     def resume(self) -> None:
-        """The body was not read for a while: from now on it has to come on."""
+        """The body was not read for a while: from now on it has to come on, as if nobody had waited."""
+        self._patience, self._why = self._unhurried, _for(self._unhurried)
         self._began = self._last = self._clock()
         self._before = self._received
 
@@ -89,6 +93,10 @@ class Arrival:
         error = HttpError(said, status=408)
         error.headers = {"Connection": "close"}  # the rest may come yet, and would be taken for a request
         return error
+
+
+def _for(patience: Patience) -> str:
+    return f"for {patience.seconds:g} seconds"
 
 
 class Arrivals:

@@ -6,8 +6,8 @@ rights of a route are its first dependencies.
 The sessions in which routes read come from here; the clock is that of the context. Telemetry is
 written by one task (pipelines.ingest), which answers once it is committed. What asks Kubernetes
 before it writes (runs.service.submit) opens a transaction of its own once that has answered: a
-writer's lock is not held through a wait. And what computes for seconds (metrics.service.read) has
-given its session back before.
+writer's lock is not held through a wait. And what is made of a long history
+(metrics.service.Histories.read) is written as JSON once its session is given back.
 """
 
 from __future__ import annotations

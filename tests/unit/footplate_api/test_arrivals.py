@@ -316,6 +316,16 @@ async def test_a_body_that_is_hurried_after_a_long_silence_is_given_up_at_once()
     assert seconds() == pytest.approx(HURRIED_SECONDS + 1.0)
 
 
+@in_virtual_time
+async def test_a_body_that_was_hurried_is_waited_for_as_long_as_others_once_its_turn_has_come() -> None:
+    arrival = Arrival(PATIENCE)
+    arrival.hurry()
+    arrival.resume()
+    with pytest.raises(ApiError, match=f"too little for {PATIENCE.seconds:g} seconds"):
+        await arrival.part(never())
+    assert seconds() == pytest.approx(PATIENCE.seconds)
+
+
 async def test_who_is_no_longer_waited_for_is_not_counted() -> None:
     arrivals = Arrivals(2)
 

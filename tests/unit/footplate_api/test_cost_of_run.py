@@ -5,6 +5,8 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Sequence
 
+import pytest
+
 from footplate_api.costs import of_run
 from footplate_api.costs.of_run import Made, Used
 from footplate_api.costs.schemas import RunCost
@@ -18,14 +20,24 @@ from footplate_ledger.usage import RUNNING, Evidence, PodUsage
 from tests.support.usage_worlds import DAY, H100, HOUR, T0, node, pod
 
 
-def told(pods: Sequence[PodUsage], attempts: Sequence[tuple[int, int]], now: int) -> RunCost:
+def told(
+    pods: Sequence[PodUsage], attempts: Sequence[tuple[int, int]], now: int, checkpoints: int = 0
+) -> RunCost:
     """Each pod has a node of its own."""
     tariff = Tariff(Book([Entry("e", H100, Rate.dollars_per_hour(36), 0)]))
     used = Used({known.node: known.span(now) for known in pods}, attempts, now)
     tallies = Tallies(tariff, now, used.edges)
     for known in pods:
         tallies.add(node(known.node, start=known.start), [known], used.key, lambda goods: None)
-    return of_run.shown(Made("a", "r", "u", 0, 0, [], {}), used, tallies.found, tariff.book, None)
+    return of_run.shown(Made("a", "r", "u", 0, checkpoints, [], {}), used, tallies.found, tariff.book, None)
+
+
+@pytest.mark.parametrize(("checkpoints", "dollars"), [(0, None), (9000, 0.004), (10_000, None)])
+def test_what_a_checkpoint_cost_is_not_known_where_some_are_forgotten(
+    checkpoints: int, dollars: float | None
+) -> None:
+    ratio = told([pod("p", node="n")], [(1, T0)], T0 + HOUR, checkpoints).per_checkpoint
+    assert (None if ratio is None else ratio.dollars) == dollars
 
 
 def test_many_attempts_of_many_pods_take_little_memory() -> None:

@@ -123,6 +123,6 @@ async def newest_first(
 
 
 async def count(session: ReadSession, run_uid: str) -> int:
-    """How many steps of a run were committed, those that retention removed included."""
+    """How many steps of a run were committed, those that retention removed included; at most KEPT."""
     committed = select(func.count()).where(Checkpoint.run_uid == run_uid, Checkpoint.uri != "")
     return await session.scalar(committed) or 0

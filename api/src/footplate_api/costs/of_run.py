@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from footplate_api import lenient
+from footplate_api.checkpoints.repository import KEPT
 from footplate_api.costs.schemas import (
     Amounts,
     AttemptCost,
@@ -137,7 +138,7 @@ def shown(made: Made, used: Used, found: Found, book: Book, pods: list[PodCost] 
         tokens=made.tokens,
         per_million_tokens=_ratio(total, Fraction(made.tokens, _MILLION)),
         checkpoints=made.checkpoints,
-        per_checkpoint=_ratio(total, Fraction(made.checkpoints)),
+        per_checkpoint=_ratio(total, Fraction(made.checkpoints)) if made.checkpoints < KEPT else None,
     )
 
 

@@ -176,5 +176,9 @@ class RunCost(Schema):
     adjustments: list[CostAdjustment]
     tokens: int = Field(description="that the run has trained")
     per_million_tokens: Ratio | None = Field(description="null before the first token")
-    checkpoints: int = Field(description="durable ones, those that are removed included")
-    per_checkpoint: Ratio | None = Field(description="null before the first one")
+    checkpoints: int = Field(
+        description="durable ones, those that are removed included; of more than 10,000 the newest"
+    )
+    per_checkpoint: Ratio | None = Field(
+        description="null before the first one, and from 10,000 on, as older ones are forgotten"
+    )

@@ -128,8 +128,11 @@ class Ingest:
     async def _still_there(self) -> bool:
         """Whether the database answers. One that is silent is not waited for: all would be told later."""
         asked = asyncio.create_task(self.database.ping())
-        answered, _ = await asyncio.wait([asked], timeout=STILL_THERE_SECONDS)
-        asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody else looks at it
+        asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody else may look
+        try:
+            answered, _ = await asyncio.wait([asked], timeout=STILL_THERE_SECONDS)
+        finally:
+            asked.cancel()  # its connection goes back at once
         return bool(answered) and asked.exception() is None
 
     async def _smallest_first(self, some: Sequence[_Waiting], error: DatabaseUnavailable) -> None:
