@@ -50,18 +50,15 @@ class Histories:
         seconds = ANSWER_SECONDS + max(0, query.limit - DEFAULT_ROWS) / _ROWS_A_SECOND
         # Of a database that is silent all are told at once, and not one after the other.
         async with self.database.read() as session:
-            await runs.get(session, namespace, name, query.uid, query.former_namespaces)
+            run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
         async with self.turns.turn():
             async with self.database.read(seconds) as session:
-                part, table = await _found(session, namespace, name, query)
+                part, table = await _found(session, run, query)
             return await asyncio.to_thread(_json, part, table)
 
 
-async def _found(
-    session: ReadSession, namespace: str, name: str, query: MetricQuery
-) -> tuple[HistoryPart, Table]:
+async def _found(session: ReadSession, run: Run, query: MetricQuery) -> tuple[HistoryPart, Table]:
     """What makes the answer: the columns, and what is beside them."""
-    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     segments = (await repository.segments(session, [run.uid])).get(run.uid, [])
     chosen = lineage.superseded(segments) if query.superseded else lineage.standing(segments)
     part = history.clipped(chosen, query.from_step, query.to_step)
