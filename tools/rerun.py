@@ -24,8 +24,7 @@ from pathlib import Path
 
 import pytest
 
-MANY = 5  # failures that are no chance any more, and
-MANY_SHARE = 0.01  # so many of all tests: a slow machine fails a few of two thousand
+MANY = 5  # failures that are no chance any more
 RERUN_SECONDS = 900.0  # several times what the longest test takes
 REASON_LINES = 6
 REPORT = "FLAKY_REPORT"  # environment: a file that flaky tests are added to, to be shown at the end of CI
@@ -51,8 +50,7 @@ class Outcomes:
 
     @property
     def worth_a_rerun(self) -> bool:
-        failed = len(self.failures)
-        return not self.beyond_chance and 0 < failed <= max(MANY, MANY_SHARE * (self.passed + failed))
+        return not self.beyond_chance and 0 < len(self.failures) <= MANY
 
 
 def reason(failure: str) -> str:

@@ -32,14 +32,6 @@ def test_worth_a_rerun(reports: Sequence[pytest.TestReport], expected: bool) -> 
     assert outcomes.worth_a_rerun is expected
 
 
-@pytest.mark.parametrize(("failures", "expected"), [(20, True), (21, False)])
-def test_of_two_thousand_tests_one_in_a_hundred_is_worth_a_rerun(failures: int, expected: bool) -> None:
-    outcomes = Outcomes(passed=2000 - failures)
-    for number in range(failures):
-        outcomes.pytest_runtest_logreport(failed(str(number), "call"))
-    assert outcomes.worth_a_rerun is expected
-
-
 def test_what_cannot_be_collected_is_no_chance() -> None:
     outcomes = Outcomes()
     outcomes.pytest_runtest_logreport(failed("a", "call"))
