@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+from bench.api.percentiles import percentile
 from bench.api.senders import Load, Receipt, brought_back, coordinator, live
 from bench.api.serving import Usage, databases, process
 from sqlalchemy import text
@@ -164,10 +165,8 @@ async def counted(url: str) -> int:
 
 def percentiles(seconds: Sequence[float]) -> tuple[float, float]:
     """The median and the 99th, in milliseconds."""
-    if len(seconds) < 2:
-        return (0.0, 0.0)
-    parts = statistics.quantiles(seconds, n=100)
-    return parts[49] * 1e3, parts[98] * 1e3
+    median = statistics.median(seconds) if seconds else 0.0
+    return median * 1e3, percentile(seconds) * 1e3
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """How long does a part of a long history take, and how many bytes a stored point?
 
 A hundred million points are put into the database, rows of fifteen, runs of a million rows among them. Then
-1,000 points of ten metrics are asked of five runs at once, as a dashboard does, first of the longest. Bars:
-300 ms for all five at the 99th percentile, 24 bytes a point on disk, indexes included.
+1,000 points of ten metrics are asked of five runs at once, as a dashboard does: first of the five longest, by
+an API that has answered nothing yet, then of the others in turn, and of all again. Bars: 300 ms for all five
+at the 99th percentile, 24 bytes a point on disk, indexes included.
 
-    python -m bench.api.history [--points 100000000] [--looks 60] [--database-url URL] [--smoke]
+    python -m bench.api.history [--points 100000000] [--looks 400] [--database-url URL] [--smoke]
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+from bench.api.percentiles import percentile
 from bench.api.serving import api, database
 from sqlalchemy import text
 
@@ -124,7 +126,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--points", type=int, default=100_000_000)
-    parser.add_argument("--looks", type=int, default=60)
+    parser.add_argument("--looks", type=int, default=400)
     parser.add_argument("--database-url", help="default: a new SQLite file")
     parser.add_argument("--smoke", action="store_true", help="few points, in seconds: shows that it runs")
     arguments = parser.parse_args()
@@ -137,13 +139,15 @@ def main() -> int:
         with api(folder, url) as address:
             seconds = asyncio.run(looks(address, runs, count))
     stored = sum(runs) * POINTS
-    high = statistics.quantiles(seconds, n=100)[98]
+    high = percentile(seconds)
     print(f"{stored:,} points of {len(runs)} runs, the longest of {runs[0]:,} rows")
     print(f"on disk              {size / stored:10.1f} bytes a point   (bar {BAR_BYTES:.0f})")
     print(
         f"{RUNS} runs, {ROWS:,} rows each, ten metrics: median {statistics.median(seconds) * 1e3:.0f} ms,"
         f" p99 {high * 1e3:.0f} ms   (bar {BAR_SECONDS * 1e3:.0f} ms)"
     )
+    first, longest = seconds[0] * 1e3, max(seconds) * 1e3
+    print(f"  the first of {len(seconds)} looks {first:.0f} ms, the longest {longest:.0f} ms")
     return 0 if high <= BAR_SECONDS and size / stored <= BAR_BYTES else 1
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from bench.api.percentiles import percentile
 from bench.api.serving import api, database
 from sqlalchemy import text
 
@@ -206,11 +207,6 @@ def all_of(
             asked = {**query, "sort": sort.value, **({"labelSelector": selector} if selector else {})}
             found[scope, title][f"{sort.value}, {labelled}"] = measure(client, path, asked, pages)
     return found
-
-
-def percentile(seconds: list[float]) -> float:
-    """The 99th."""
-    return statistics.quantiles(seconds, n=100)[98]
 
 
 def main() -> int:

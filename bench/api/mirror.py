@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from bench.api.list_runs import LIMIT, manifest
+from bench.api.percentiles import percentile
 from bench.api.serving import database, process
 
 from footplate_contracts.names import GROUP, VERSION
@@ -196,11 +197,6 @@ def loaded(url: str, runs: int) -> float:
                 raise SystemExit(f"the mirror had not all runs after {LOADED_SECONDS:.0f} s")
             time.sleep(0.2)
     return time.monotonic() - started
-
-
-def percentile(seconds: list[float]) -> float:
-    """The 99th."""
-    return statistics.quantiles(seconds, n=100)[98] if len(seconds) > 1 else max(seconds, default=0.0)
 
 
 def main() -> int:

@@ -4,9 +4,10 @@ A parsed row takes ten times the room of its text. After an outage of ten minute
 fleet has hundreds of rows, and sends them in the same second: those that there is room for are read, some
 wait with their bodies still on their side of the connection, and the others are told to come back.
 
-A request that waits within the framework holds 33 KB there, whatever its body. So those with short bodies,
-of which a fleet has a thousand under way on a machine that is busy, wait before the router, and of those
-with long ones no more come that far than have room or may wait for it.
+A request that waits within the framework holds 33 KB there, whatever its body, and 20 KB before the router.
+So those with short bodies, of which a fleet has a thousand in one second once it returns, wait before it, and
+no more of them than may have their turn soon; of those with long ones no more come to the router than have
+room or may wait for it.
 
 No sender is trusted to send the body that it announces. A short one has its turn once all of it has come:
 until then it is in the server's buffer, where it would be anyhow. A long one stands in line for room once
@@ -42,7 +43,8 @@ TELEMETRY_LIMIT: Final = 8 * 1024 * 1024  # bytes; 5000 rows, the most that a ba
 LARGE_BYTES: Final = 64 * 1024  # a body that is longer waits for other long ones only
 OF_ONE_SENDER: Final = 4  # batches
 AT_ONCE: Final = 64  # requests with short bodies, of which one commit may store all
-WAITING: Final = 2000  # of these, for their turn, and as many for their bodies
+WAITING: Final = 256  # of these, for their turn: more than a second's of any fleet (metrics.pace)
+COMING: Final = 2000  # of these, whose bodies are on their way
 # Requests with long bodies: of the shortest of them 95 have room, so that some wait wherever these are all.
 LONG_AT_ONCE: Final = 192
 BEGINNING: Final = 96  # of these, of which nothing has come yet
@@ -199,7 +201,7 @@ class AdmissionGate:
         self._app = app
         self._patience = patience
         self._shares = Shares(OF_ONE_SENDER, _too_many)
-        self._coming = Arrivals(WAITING)
+        self._coming = Arrivals(COMING)
         self._short = Turns(at_once, WAITING, seconds, _refusal)
         self._long = Turns(LONG_AT_ONCE, 0, seconds, lambda _: _refusal(LONG_AT_ONCE))
         self._unknown = Turns(UNKNOWN_AT_ONCE, 0, seconds, lambda _: _refusal(UNKNOWN_AT_ONCE))

@@ -85,6 +85,12 @@ class Protocol(HttpToolsProtocol):
         self._silent_bytes = 0
         super().on_body(body)
 
+    def on_response_complete(self) -> None:
+        """Go on, and keep nothing of a request that is over until the next one comes: that may be long."""
+        super().on_response_complete()
+        if self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body:
+            self.cycle = self.scope = self.headers = None  # type: ignore[assignment]  # as before the first
+
     def send_400_response(self, msg: str) -> None:
         """Say what is wrong with what is no request, and close: with 431 where it is the headers' length."""
         if self._excess != _HEADERS_TOO_LONG:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
-from contextlib import suppress
+import weakref
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,17 +42,22 @@ def served(folder: Path, issuer: Issuer, protocol: type[asyncio.Protocol]) -> uv
     )
 
 
-async def taken(config: uvicorn.Config, issuer: Issuer) -> int:
-    """Bytes of a body that a client gets rid of."""
+@asynccontextmanager
+async def listening(config: uvicorn.Config) -> AsyncIterator[tuple[str, int]]:
+    """The address of a server, for the block."""
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)
     await server.startup()
-    address = server.servers[0].sockets[0].getsockname()
-    sent = await asyncio.to_thread(flood, address, issuer)
-    for listening in server.servers:
-        listening.close()
-    return sent
+    yield server.servers[0].sockets[0].getsockname()
+    for listener in server.servers:
+        listener.close()
+
+
+async def taken(config: uvicorn.Config, issuer: Issuer) -> int:
+    """Bytes of a body that a client gets rid of."""
+    async with listening(config) as address:
+        return await asyncio.to_thread(flood, address, issuer)
 
 
 def flood(address: tuple[str, int], issuer: Issuer) -> int:
@@ -84,15 +90,8 @@ def test_little_is_read_ahead_of_whoever_takes_it(tmp_path: Path) -> None:
 
 async def answered(config: uvicorn.Config, *requests: bytes, issuer: Issuer | None = None) -> list[bytes]:
     """What a server says to each of `requests`, on a connection of its own, until it closes."""
-    server = uvicorn.Server(config)
-    config.load()
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    address = server.servers[0].sockets[0].getsockname()
-    found = [await asyncio.to_thread(said, address, request, issuer) for request in requests]
-    for listening in server.servers:
-        listening.close()
-    return found
+    async with listening(config) as address:
+        return [await asyncio.to_thread(said, address, request, issuer) for request in requests]
 
 
 def said(address: tuple[str, int], request: bytes, issuer: Issuer | None) -> bytes:
@@ -151,3 +150,46 @@ def test_what_stands_before_a_body_is_bounded(tmp_path: Path, encrypted: bool) -
         answers = runner.run(answered(config, *requests, issuer=issuer if encrypted else None))
     statuses = dict(zip(BEFORE_BODIES, (answer[9:12] for answer in answers), strict=True))
     assert statuses == {what: status for what, (_, status) in BEFORE_BODIES.items()}
+
+
+# -- what stays of a request that is over --------------------------------------------------
+
+
+class Mark:
+    """Something that a request holds."""
+
+
+async def held(config: uvicorn.Config, marks: Sequence[weakref.ref[Mark]]) -> list[int]:
+    """How many requests are held while a connection waits for its next one, after one, two, and two at once.
+
+    Args:
+        marks: of requests that `config`'s application has had; each comes before its answer.
+    """
+    found = []
+    sent = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody"
+    async with listening(config) as (host, port):
+        reader, writer = await asyncio.open_connection(host, port)
+        for requests in (1, 1, 2):
+            writer.write(sent * requests)
+            for _ in range(requests):
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0)  # the application's task ends
+            found.append(sum(mark() is not None for mark in marks))
+        writer.close()
+        await writer.wait_closed()
+    return found
+
+
+def test_nothing_is_held_of_a_request_that_is_over(tmp_path: Path) -> None:
+    marks: list[weakref.ref[Mark]] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        scope["mark"] = mark = Mark()
+        marks.append(weakref.ref(mark))
+        await greeting(scope, receive, send)
+
+    config = served(tmp_path, Issuer(), Protocol)
+    config.app, config.ssl_context_factory = application, None
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert runner.run(held(config, marks)) == [0, 0, 0]
+    assert len(marks) == 4

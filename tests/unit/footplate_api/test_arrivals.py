@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from footplate_api.admission import (
     AT_ONCE,
     BEGINNING,
+    COMING,
     LATE_SECONDS,
     LONG_AT_ONCE,
     OF_ONE_SENDER,
@@ -160,12 +161,12 @@ async def test_silent_senders_of_short_batches_take_no_turn() -> None:
 @in_virtual_time
 async def test_of_more_silent_ones_than_are_waited_for_the_oldest_make_room() -> None:
     edge = Edge()
-    silent = edge.posts(WAITING + 500, 100, silence)
+    silent = edge.posts(COMING + 500, 100, silence)
     await settled()
     assert Counter(task.result() for task in silent if task.done()) == {408: 500}
     assert {task.result() for task in silent[:500]} == {408}
     assert await edge.post("honest", 2, sends(b"{}")) == 200
-    await asyncio.gather(*silent[WAITING // 2 + 500 :])
+    await asyncio.gather(*silent[COMING // 2 + 500 :])
     assert seconds() == pytest.approx(HURRIED_SECONDS)
     await asyncio.gather(*silent)
 
