@@ -59,10 +59,12 @@ class UsageTruth:
 
     def settled(self) -> bool:
         """Whether everything that is gone is recorded to its end."""
-        records = self._world.objects.all(USAGE_RECORD)
-        ended = {uid for body in records for uid, pod in body["spec"].get("pods", {}).items() if "end" in pod}
-        gone = [uid for uid, truth in self.pods.items() if truth.gone is not None and self._was_seen(truth)]
-        return all(uid in ended for uid in gone)
+        recorded = self.recorded()
+        return all(
+            recorded[uid].end is not None if uid in recorded else not self._was_seen(truth)
+            for uid, truth in self.pods.items()
+            if truth.gone is not None
+        )
 
     def check(self) -> None:
         """That what is recorded is what was so, or says that it is an estimate."""
