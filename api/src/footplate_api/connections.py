@@ -88,8 +88,12 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on, and keep nothing of a request that is over until the next one comes: that may be long."""
         super().on_response_complete()
-        if self.cycle is not None and self.cycle.response_complete and not self.cycle.more_body:
-            self.cycle = self.scope = self.headers = None  # type: ignore[assignment]  # as before the first
+        over = self.cycle  # or a later one, which is still read
+        if over is None or over.more_body or not over.response_complete:
+            return
+        self.cycle = None  # type: ignore[assignment]  # as before the first request
+        if self.scope is over.scope:  # nothing of the next one has come
+            self.scope = self.headers = None  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
         """Say what is wrong with what is no request, and close: with 431 where it is the headers' length."""
