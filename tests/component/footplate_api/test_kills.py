@@ -35,6 +35,8 @@ from tests.support.usage_worlds import DAY, T0, pod
 
 SIZES = (1, 20, 60, 300, 2000)  # rows of a batch: small ones and large ones have lanes of their own
 COORDINATORS = 8
+# A life of more than a minute would else thin rows, whose times are of 2026.
+KEPT = {f"FOOTPLATE_RETENTION_{what}_DAYS": "100000" for what in ("FULL", "KEPT")}
 LONGEST = 0.05  # seconds from a receipt to the kill: in this time some are read, stored and answered
 
 
@@ -114,7 +116,7 @@ class Restarted:
 
     def serving(self) -> AbstractContextManager[object]:
         url, records = plain(self.url), self.operator.records
-        return serving(self.folder, self.port, url, records, FOOTPLATE_LOG_LEVEL="CRITICAL")
+        return serving(self.folder, self.port, url, records, FOOTPLATE_LOG_LEVEL="CRITICAL", **KEPT)
 
     async def take_all(self) -> None:
         """One life of it in which it takes the records that are left."""
