@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import PAGE, REQUEST_SECONDS, Cluster
-from footplate_operator.runtime.kinds import Json, Kind
+from footplate_operator.runtime.kinds import POD, Json, Kind
 from tests.support.fake_cluster import FakeCluster, copied
 from tests.support.simulation.network import Network, Process, Unreached
 
@@ -107,6 +107,7 @@ class Watches:
         self._due: dict[str, float] = {}  # by uid, when the newest event of it comes
         self._torn = False
         self._closed = False
+        self.bound: set[str] = set()  # uids of pods of which it was told while they were on a node, or had been
         server.objects.watches.append(self._changed)
         server.network.listeners.append(self._look)
         self._list()
@@ -160,6 +161,8 @@ class Watches:
 
     def _send(self, kind: Kind, event: str | None, body: Json) -> None:
         loop, uid = asyncio.get_running_loop(), body["metadata"]["uid"]
+        if kind == POD and body["spec"].get("nodeName"):
+            self.bound.add(uid)
         due = max(self._due.get(uid, 0.0) + 1e-5, loop.time() + self._server.chance.uniform(*_EVENT))
         self._due[uid] = due
         loop.call_at(due, self._arrive, kind, event, body)

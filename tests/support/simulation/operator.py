@@ -45,7 +45,6 @@ class OperatorReplica(Process):
         self.world = world
         self.leads = False
         self.clock = timedelta(seconds=world.operators_clock)
-        self.led_since = 0.0  # seconds since 1970
         self.watches: Watches | None = None
         self.spawn(self._operate())
 
@@ -68,7 +67,7 @@ class OperatorReplica(Process):
         lease = Leadership(client, "footplate", "footplate-operator", self.name, LEASE_SECONDS, self.now)
         await lease.acquire()
         cluster = Fenced(client, lease.check)
-        self.leads, self.led_since = True, world.seconds()
+        self.leads = True
         queue: WorkQueue[Key] = WorkQueue(random.Random(world.chance.random()))
         watchers = Watchers(self._connect, queue.add, lease.check)
         metrics = Metrics()

@@ -61,7 +61,7 @@ class UsageTruth:
         """Whether everything that is gone is recorded to its end."""
         recorded = self.recorded()
         return all(
-            recorded[uid].end is not None if uid in recorded else not self._was_seen(truth)
+            recorded[uid].end is not None if uid in recorded else not self._was_seen(uid)
             for uid, truth in self.pods.items()
             if truth.gone is not None
         )
@@ -76,7 +76,7 @@ class UsageTruth:
         for uid, truth in self.pods.items():
             entry = recorded.get(uid)
             if entry is None:
-                if self._was_seen(truth):
+                if self._was_seen(uid):
                     yield f"{truth.name} is not recorded"
                 continue
             if moment(entry.start) != truth.start:
@@ -89,7 +89,7 @@ class UsageTruth:
             elif entry.estimated and truth.gone is not None and moment(entry.end) > truth.gone + LATE:
                 yield f"{truth.name} was gone at {truth.gone}, not {moment(entry.end)}"
 
-    def _was_seen(self, truth: Truth) -> bool:
-        """Whether somebody who still leads led already while it was there."""
+    def _was_seen(self, uid: str) -> bool:
+        """Whether a pod was shown on its node to somebody who still leads: of others nothing can be known."""
         leaders = [replica for replica in self._world.operators if replica.leads]
-        return any(truth.gone is None or replica.led_since <= truth.gone for replica in leaders)
+        return any(replica.watches is not None and uid in replica.watches.bound for replica in leaders)
