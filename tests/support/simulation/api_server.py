@@ -107,7 +107,7 @@ class Watches:
         self._due: dict[str, float] = {}  # by uid, when the newest event of it comes
         self._torn = False
         self._closed = False
-        self.bound: set[str] = set()  # uids of pods of which it was told while they were on a node, or had been
+        self.bound: set[str] = set()  # uids of pods that it was told of as being on a node
         server.objects.watches.append(self._changed)
         server.network.listeners.append(self._look)
         self._list()
