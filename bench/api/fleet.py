@@ -50,7 +50,7 @@ BAR_ROWS_RETURNING: Final = 10_000  # a second
 PRODUCED: Final = 0.99  # of what is produced in the measured time must be stored in it
 BAR_MEGABYTES, BAR_GROWTH = 150.0, 1.0  # of the API; the second one in ten minutes
 LONG: Final = 600  # seconds of a run that says something of memory
-PACED: Final = 2  # receipts, each of which tells how long to gather
+TOLD: Final = 2  # receipts, each of which tells how long to gather
 
 
 async def probe(url: str, seconds: list[float]) -> None:
@@ -149,7 +149,7 @@ async def send(url: str, usage: Usage, load: Load) -> Seen:
     receipts = [receipt for shipper in fleet for receipt in shipper.receipts]
     again = sum(shipper.again for shipper in fleet) + back.again
     ended = begun + min(load.seconds, max(back.seconds, default=load.seconds))
-    paced = max((moments(shipper)[: load.paced] or [begun])[-1] for shipper in fleet)
+    paced = max((moments(shipper)[: load.told] or [begun])[-1] for shipper in fleet)
     return Seen(load, begun, paced, ended, receipts, back.seconds, again, reads, late, sizes)
 
 
@@ -259,7 +259,7 @@ def main() -> int:
     parser.add_argument("--database-url", help="default: a new SQLite file, and then a new PostgreSQL")
     parser.add_argument("--smoke", action="store_true", help="twenty coordinators for a second, on SQLite")
     asked = parser.parse_args()
-    load = Load(asked.coordinators, asked.seconds, asked.every, asked.returning, asked.backlog, PACED)
+    load = Load(asked.coordinators, asked.seconds, asked.every, asked.returning, asked.backlog, TOLD)
     if asked.smoke:
         load = Load(20, 1, 1.0, 0, 0, 0)
     with tempfile.TemporaryDirectory() as name, chosen(asked.database_url, Path(name), asked.smoke) as urls:

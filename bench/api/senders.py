@@ -62,7 +62,7 @@ class Load:
     every: float
     returning: int
     backlog: int  # rows of each that returns
-    paced: int  # receipts after which a live one has its pace; what is measured begins when all have
+    told: int  # receipts after which a live one has its pace; what is measured begins when all have
 
     @property
     def rows(self) -> int:

@@ -43,7 +43,7 @@ TELEMETRY_LIMIT: Final = 8 * 1024 * 1024  # bytes; 5000 rows, the most that a ba
 LARGE_BYTES: Final = 64 * 1024  # a body that is longer waits for other long ones only
 OF_ONE_SENDER: Final = 4  # batches
 AT_ONCE: Final = 64  # requests with short bodies, of which one commit may store all
-WAITING: Final = 256  # of these, for their turn: more than a second's of any fleet (metrics.pace)
+WAITING: Final = 256  # of these, for their turn: more than a second's of 2,000 senders (metrics.pace)
 COMING: Final = 2000  # of these, whose bodies are on their way
 # Requests with long bodies: of the shortest of them 95 have room, so that some wait wherever these are all.
 LONG_AT_ONCE: Final = 192
