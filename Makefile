@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest
 SUITE := $(if $(CI),$(BIN)/python -m tools.rerun,$(PYTEST))
 TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,callbacks checkpoint commands huggingface loop metrics \
 	model optim parallel stages test_failures.py) $(addprefix tests/unit/footplate_planning/,test_flops.py \
-	test_inventory.py test_topology.py) # those that import torch, and about half of the work
+	test_inventory.py test_topology.py) # those that import torch
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
 PACKAGES := contracts/src planning/src ledger/src operator/src api/src elastic/src trainer-image/src
 OURS := contracts planning ledger operator api elastic trainer
@@ -43,7 +43,8 @@ test: unit simulation component system ## every test but those of test-long, on 
 unit: .venv/ready ## pure tests, in seconds, without sockets
 	@torch=$$(mktemp); trap "rm -f $$torch" EXIT; code=0; \
 	$(MEMORY) $(PYTEST) $(TORCH_TESTS) -q > $$torch 2>&1 & \
-	$(MEMORY) $(PYTEST) -p tests.support.without_torch tests/unit -q $(TORCH_TESTS:%=--ignore=%) || code=$$?; \
+	$(MEMORY) $(PYTEST) -p tests.support.without_torch tests/unit -q $(TORCH_TESTS:%=--ignore=%) \
+		--numprocesses 2 --dist worksteal || code=$$?; \
 	wait $$! || code=$$?; cat $$torch; exit $$code
 
 simulation: .venv/ready ## faults and histories of whole clusters, in one process and virtual time
