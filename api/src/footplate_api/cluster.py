@@ -130,6 +130,9 @@ class KubernetesCluster:
     async def list_runs(self, token: str | None) -> ListPage:
         return await self._list(_path(), JSON, token)
 
+    async def list_versions(self, token: str | None) -> ListPage:
+        return await self._list(_path(), METADATA_LIST, token)
+
     def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         return self._watch(_path(), JSON, resource_version)
 

@@ -119,6 +119,10 @@ class Cluster(Writer, Protocol):
         """
         ...
 
+    async def list_versions(self, token: str | None) -> ListPage:
+        """As list_runs; of runs the metadata only."""
+        ...
+
     def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         """Events after `resource_version`, as many at a time as arrived together.
 

@@ -49,16 +49,14 @@ def manifest(number: int, version: int) -> dict[str, Any]:
 
 
 class Crowd:
-    """Runs by number, each with the version that it is in."""
+    """Runs by number, each with the version that it is in, all of one namespace."""
 
     def __init__(self, runs: int) -> None:
         self.versions = {number: number + 1 for number in range(runs)}
         self.version = runs
-        text = json.dumps(manifest(11_111_111, 22_222_222))
-        uid, version = f"{11_111_111:012x}", '"resourceVersion": "22222222"'
-        assert uid in text and version in text
-        # Made by replacing, as dumping 30,000 of them would take longer than all that is tested.
-        self._text = text.replace(uid, "{uid}").replace(version, '"resourceVersion": "{version}"')
+        self.gets = self.wholes = 0  # runs and pages of whole runs that were asked for
+        run = manifest(11_111_111, 22_222_222)
+        self._text, self._metadata = _places(run), _places({"metadata": run["metadata"]})
 
     def change(self, number: int) -> None:
         """Gives a run a newer version."""
@@ -71,18 +69,43 @@ class Crowd:
             del self.versions[number]
             self.version += 1
 
-    def page(self, limit: int, start: int) -> bytes:
-        """The answer to a list request."""
+    def run(self, number: int) -> bytes:
+        """The answer to a request for a run."""
+        self.gets += 1
+        return _placed(self._text, number, self.versions[number]).encode()
+
+    def page(self, limit: int, start: int, whole: bool) -> bytes:
+        """The answer to a list request, of metadata only where it is not `whole`."""
         chosen = list(self.versions.items())[start : start + limit]
-        items = [
-            self._text.replace("{uid}", f"{number:012x}").replace("{version}", str(version))
-            for number, version in chosen
-        ]
+        text = self._text if whole else self._metadata
+        items = [_placed(text, number, version) for number, version in chosen]
+        self.wholes += whole
         following = start + limit
         metadata = {"resourceVersion": str(self.version)}
         if following < len(self.versions):
             metadata["continue"] = str(following)
         return f'{{"metadata": {json.dumps(metadata)}, "items": [{",".join(items)}]}}'.encode()
+
+
+def _places(run: dict[str, Any]) -> str:
+    """The JSON of a run with a place for whatever tells it from others.
+
+    Made by replacing, as dumping 30,000 of them would take longer than all that is tested.
+    """
+    text = json.dumps(run)
+    for told, place in (
+        (f"{11_111_111:012x}", "{uid}"),
+        ("run-11111111", "run-{number}"),
+        ("22222222", "{version}"),
+    ):
+        assert told in text
+        text = text.replace(told, place)
+    return text
+
+
+def _placed(text: str, number: int, version: int) -> str:
+    text = text.replace("{uid}", f"{number:012x}").replace("{number}", str(number))
+    return text.replace("{version}", str(version))
 
 
 @contextmanager
@@ -93,8 +116,13 @@ def serving(crowd: Crowd, folder: Path) -> Iterator[Path]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            query = parse_qs(urlsplit(self.path).query)
-            body = crowd.page(int(query["limit"][0]), int(query.get("continue", ["0"])[0]))
+            parts = urlsplit(self.path)
+            query = parse_qs(parts.query)
+            if "limit" in query:
+                whole = "PartialObjectMetadata" not in self.headers["Accept"]
+                body = crowd.page(int(query["limit"][0]), int(query.get("continue", ["0"])[0]), whole)
+            else:
+                body = crowd.run(int(parts.path.rpartition("run-")[2]))
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -7,7 +7,7 @@ import copy
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
@@ -97,6 +97,10 @@ class FakeCluster:
         self._answer()
         self.lists += 1
         return self._page(self.objects, token)
+
+    async def list_versions(self, token: str | None) -> ListPage:
+        page = await self.list_runs(token)
+        return replace(page, manifests=[{"metadata": manifest["metadata"]} for manifest in page.manifests])
 
     def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
         return self._watch(self._events, resource_version)

@@ -32,9 +32,14 @@ class Clock:
         return self.time
 
 
-def mirror(database: Database, cluster: FakeCluster, now: Callable[[], datetime] | None = None) -> Mirror:
+def mirror(
+    database: Database,
+    cluster: FakeCluster,
+    now: Callable[[], datetime] | None = None,
+    of: type[Mirror] = Mirror,
+) -> Mirror:
     """A mirror that is not running yet."""
-    return Mirror(
+    return of(
         cluster,
         database,
         Metrics(),

@@ -195,6 +195,39 @@ async def test_a_run_submitted_before_a_list_and_created_during_it_is_not_taken_
     assert run is not None and run.deleted_at is None
 
 
+@pytest.mark.parametrize("more", [0, 60], ids=["few-changed", "most-changed"])
+async def test_runs_that_change_while_nobody_watches_are_shown_by_the_next_list(
+    database: Database, more: int
+) -> None:
+    """Whether they are asked for one by one or listed whole, and whatever becomes of them meanwhile."""
+
+    class Busy(FakeCluster):
+        async def get_run(self, namespace: str, name: str) -> Manifest:
+            if name == "gone":
+                await self.remove("research", name)
+            elif name == "anew":
+                await self.remove("research", name)
+                await self.put("research", name, status=running(8))
+            return await super().get_run(namespace, name)
+
+    cluster = Busy(page_size=100)
+    names = ("gpt", "gone", "anew", *(f"run-{number}" for number in range(100)))
+    for name in names:
+        await cluster.put("research", name, status=running(1))
+    watcher = mirror(database, cluster)
+    await watcher.list()
+    asked = cluster.gets
+    for name in names[: 3 + more]:
+        await cluster.put("research", name, status=running(2))
+    version = int(await watcher.list())
+    assert (asked, cluster.gets) == (0, 0 if more else 3)
+    assert await step_of(database, "gpt") == 2
+    await watcher.apply(cluster.events_after(version))
+    gone = await found(database, "gone")
+    assert gone is not None and (gone.deleted_at is None) == bool(more)
+    assert await step_of(database, "anew") == (2 if more else 8)
+
+
 async def test_a_run_that_came_and_went_while_a_list_was_on_its_way_is_deleted(database: Database) -> None:
     class Busy(FakeCluster):
         async def list_runs(self, token: str | None) -> ListPage:

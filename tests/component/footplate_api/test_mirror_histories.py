@@ -17,7 +17,7 @@ from sqlalchemy import select
 from footplate_api.database import Database
 from footplate_api.errors import ListExpired
 from footplate_api.models import Run
-from footplate_api.ports import ListPage, WatchEvent
+from footplate_api.ports import ListPage, Manifest, WatchEvent
 from footplate_api.runs import service
 from tests.component.footplate_api.fakes import Backup, FakeCluster
 from tests.component.footplate_api.mirrors import Clock, mirror, running
@@ -43,6 +43,10 @@ class Interrupted(FakeCluster):
         page = [manifest for _, manifest in objects[start : start + 2]]
         await self._history.meanwhile()
         return ListPage(page, version, f"{start + 2}/{number}" if start + 2 < len(objects) else None)
+
+    async def get_run(self, namespace: str, name: str) -> Manifest:
+        await self._history.meanwhile()
+        return await super().get_run(namespace, name)
 
 
 class History:

@@ -60,11 +60,13 @@ async def test_thousands_of_runs_block_nothing_and_are_written_once(
             with writes() as written:
                 await watcher.list()
         assert written == {"installation": 1}
+        assert (crowd.gets, crowd.wholes) == (0, -(-runs // cluster.PAGE))  # a list of all is read once
         crowd.change(7)
         crowd.remove(range(100, 130))
         async with loop_lag() as little:
             await watcher.list()
         await client.close()
+    assert (crowd.gets, crowd.wholes) == (1, -(-runs // cluster.PAGE))
     changed, gone = [await shown(database, number) for number in (7, 100)]
     assert (changed.resource_version, gone.deleted_at is not None) == (runs + 1, True)
     longest = (first.longest, again.longest, little.longest)

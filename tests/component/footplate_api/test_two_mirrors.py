@@ -10,6 +10,7 @@ import pytest
 
 from footplate_api.database import Database
 from footplate_api.errors import ListExpired
+from footplate_api.pipelines.mirror import Mirror
 from footplate_api.ports import EventType, ListPage, WatchEvent
 from footplate_api.runs import service
 from tests.component.footplate_api.builders import eventually
@@ -80,6 +81,22 @@ async def test_a_run_that_is_created_between_two_pages_stays(database: Database,
     cluster.meanwhile.append(submit)
     await mirror(database, cluster, Clock(NOW)).list()
     assert await is_live(database)
+
+
+async def test_a_run_that_is_newer_than_a_list_is_not_asked_for(database: Database) -> None:
+    cluster = Meanwhile()
+    watcher = mirror(database, cluster)
+    await cluster.put("research", "gpt", status=running(1))
+    await watcher.list()
+
+    async def change() -> None:
+        await cluster.put("research", "gpt", status=running(2))
+        await watcher.apply([await told(cluster)])
+
+    asked = cluster.gets
+    cluster.meanwhile.append(change)
+    await watcher.list()
+    assert (cluster.gets, await step_of(database, "gpt")) == (asked, 2)
 
 
 async def test_a_list_that_is_late_changes_nothing_newer(database: Database) -> None:
@@ -183,6 +200,22 @@ async def test_what_was_heard_before_the_cluster_was_set_back_is_written_no_more
         await lagging.apply([event(EventType.MODIFIED, 500)])
     await lagging.list()
     assert await step_of(database, "gpt") == 2
+
+
+async def test_no_list_goes_on_beside_a_watch_of_the_time_that_is_no_more(database: Database) -> None:
+    class Watching(Mirror):
+        @property
+        def watching(self) -> bool:
+            return self.timeline is not None
+
+    cluster = FakeCluster()
+    watching = mirror(database, cluster, of=Watching)
+    await watching.list()
+    await restored(database, cluster)
+    for _ in range(2):
+        with pytest.raises(ListExpired, match="since the watch was begun"):
+            await watching.list()
+        await mirror(database, cluster).list()  # begins a new timeline
 
 
 async def test_two_mirrors_that_find_it_at_once_begin_one_timeline(database: Database) -> None:

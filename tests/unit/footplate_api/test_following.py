@@ -17,6 +17,7 @@ import pytest
 from footplate_api.database import Database
 from footplate_api.errors import ClusterUnavailable, ListExpired
 from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.pipelines import following
 from footplate_api.pipelines.following import MOST_EVENTS, Follower, gathered
 from footplate_api.ports import Cluster, EventType, WatchEvent
 
@@ -186,3 +187,21 @@ async def test_a_watch_that_expires_ends_the_list_beside_it_and_all_is_listed_ag
     async with followed(expires=True) as kept:
         await asyncio.wait_for(kept.again.wait(), 30)
         assert kept.heard_of == []
+
+
+async def test_after_a_watch_that_expired_all_is_listed_at_once_and_then_ever_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What changed since is in no table until then."""
+    waited: list[tuple[int, int]] = []  # failures and lists by then
+    async with followed(expires=True) as kept:
+
+        def counted(failures: int, _chance: float) -> float:
+            waited.append((failures, kept.lists))
+            return 0.0
+
+        monkeypatch.setattr(following, "retry_delay", counted)
+        for _ in range(2):
+            await asyncio.wait_for(kept.again.wait(), 30)
+            kept.again.clear()
+        assert waited[0] == (2, 2)

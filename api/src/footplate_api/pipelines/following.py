@@ -26,7 +26,7 @@ from footplate_contracts.backoff import backoff
 RELIST_SECONDS: Final = 600.0
 FIRST_RETRY_SECONDS: Final = 0.5
 LONGEST_RETRY_SECONDS: Final = 15.0
-PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once
+PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once, and before the first list
 GATHER_SECONDS: Final = 0.25
 MOST_EVENTS: Final = 1000  # that wait to be written; then the watch is read no further
 
@@ -72,7 +72,7 @@ class Follower(ABC):
                 await self._round()
             except ListExpired as error:
                 log.info("listing %s again: %s", self.kind, error)
-                await self._wait()
+                await self._wait(self.failures > 0)  # what changes from here on comes with the list alone
             except DatabaseUnavailable as error:  # /readyz asks the database itself
                 log.warning("%s", error.detail)
                 self.metrics.mirror_failures.inc()
@@ -83,6 +83,11 @@ class Follower(ABC):
             except Exception as error:  # the edge of the task: nobody would start it again
                 log.exception("the mirror of %s stumbled", self.kind)
                 await self._trouble(f"The mirror of {self.kind} failed with {type(error).__name__}.")
+
+    @property
+    def watching(self) -> bool:
+        """Whether what changes is taken over already while the list is read."""
+        return self._begun is not None and self._begun.done()
 
     def may_watch(self, version: str) -> None:
         """The list that is read shows this version: what comes after it may be taken over already."""
@@ -120,9 +125,9 @@ class Follower(ABC):
         self.metrics.mirror_failures.inc()
         await self._wait()
 
-    async def _wait(self) -> None:
+    async def _wait(self, long: bool = True) -> None:
         self.failures += 1
-        await asyncio.sleep(retry_delay(self.failures, self.chance()))
+        await asyncio.sleep(retry_delay(self.failures, self.chance()) if long else PAUSE_SECONDS)
 
     async def _follow(self, version: str) -> None:
         relist = self.now().timestamp() + RELIST_SECONDS

@@ -22,8 +22,13 @@ run as it is at L, so of rows of versions up to L it is the truth:
 - A row of a version above L was written after L: by another replica's watch, or by a POST
   between two pages. The list says nothing of it; the watch from L will.
 
-So the watch from L may begin with the second page: a list of 30,000 runs takes seconds, and for none of
-them is the table behind.
+So the watch from L may begin with the second page: a list of 30,000 runs takes seconds, and none of them
+is behind for that long.
+
+Of most runs a list says what is known. So their metadata are listed, which tell versions, and those in
+another version than their rows are asked for one by one. What is answered is the run at L or later: it
+replaces rows of versions up to L, as an item of the list does. A run that is gone by then, or another one
+of its name, is left to the watch. Where too many changed, as at the first start, all are listed whole.
 
 A POST that is answered, deleted and listed before its own transaction begins leaves a row
 that is live until the next list.
@@ -51,10 +56,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 from footplate_api import lenient
 from footplate_api.attempts import record as attempt_record
@@ -63,7 +68,7 @@ from footplate_api.coordinators import record as coordinator_record
 from footplate_api.coordinators import repository as coordinators
 from footplate_api.coordinators.record import Coordinator
 from footplate_api.database import PAGE_SECONDS, WORK_SECONDS, WriteSession
-from footplate_api.errors import ListExpired
+from footplate_api.errors import ClusterRefused, ListExpired
 from footplate_api.installation import repository as installation
 from footplate_api.metrics import repository as metric_rows
 from footplate_api.observation import RUNS
@@ -72,6 +77,11 @@ from footplate_api.ports import EventType, ListPage, Manifest, WatchEvent
 from footplate_api.runs import ending, record, repository
 
 ROWS_A_TRANSACTION: Final = 100  # whoever else writes runs waits for so many at most
+MOST_ASKED_FOR: Final = 50  # of a page, one by one
+_NOT_FOUND: Final = 404
+
+Asking: TypeAlias = Callable[[str | None], Awaitable[ListPage]]
+Completing: TypeAlias = Callable[[Sequence[Manifest]], Awaitable[Sequence[Manifest] | None]]
 
 log = logging.getLogger(__name__)
 
@@ -102,23 +112,37 @@ class Mirror(Follower):
         self.metrics.mirror_last_event.set(self.health.heard_at.timestamp())
 
     async def list(self) -> str:
+        version = await self._read(self.cluster.list_versions, self._changed)
+        if version is None:
+            version = await self._read(self.cluster.list_runs, self._as_listed)
+        self.heard()
+        return str(version)
+
+    async def _read(self, ask: Asking, complete: Completing) -> int | None:
+        """Takes over a list, page by page; its version, None where `complete` leaves that to another list."""
         async with self.database.read(PAGE_SECONDS) as session:
             before = await installation.moment(session)
-        page = await self.cluster.list_runs(None)
+        page = await ask(None)
         version = int(page.resource_version)
+        set_back = version < before.newest_version
+        if self.watching and (set_back or before.timeline != self.timeline):
+            raise ListExpired("the cluster was set back since the watch was begun")
         self.timeline = before.timeline
-        if version < before.newest_version:
+        if set_back:
             await self._set_back(before, version)
         self.may_watch(page.resource_version)
         present: set[str] = set()
         while True:
-            present |= await self._take(page, version)
+            manifests = await complete(await self._news(page, version))
+            if manifests is None:
+                return None
+            await self._take(manifests, version)
+            present |= versions(page.manifests).keys()
             if page.next_token is None:
                 break
-            page = await self.cluster.list_runs(page.next_token)
+            page = await ask(page.next_token)
         await self._miss(present, version)
-        self.heard()
-        return str(version)
+        return version
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
         """Stores the last event of each run, and the attempts of every event, in one transaction."""
@@ -149,12 +173,33 @@ class Mirror(Follower):
         if not await installation.reach(session, version, self.timeline):
             raise ListExpired("the cluster was set back since the last list")
 
-    async def _take(self, page: ListPage, version: int) -> Set[str]:
-        """Stores what a page of a list of this version says anew; the uids of all its runs."""
-        present = versions(page.manifests)
+    async def _news(self, page: ListPage, version: int) -> Sequence[Manifest]:
+        """What a page of a list of this version tells that the table does not show."""
         async with self.database.read(PAGE_SECONDS) as session:
-            known = await repository.known(session, present.keys())
-        news = [manifest for manifest in page.manifests if is_news(manifest, known)]
+            known = await repository.known(session, versions(page.manifests).keys())
+        return [manifest for manifest in page.manifests if is_news(manifest, known, version)]
+
+    async def _changed(self, news: Sequence[Manifest]) -> Sequence[Manifest] | None:
+        """The runs of these metadata as they are now, without those that are gone; None of too many."""
+        if len(news) > MOST_ASKED_FOR:
+            return None
+        found = await asyncio.gather(*(self._asked_for(manifest["metadata"]) for manifest in news))
+        return [manifest for manifest in found if manifest is not None]
+
+    async def _asked_for(self, about: Mapping[str, Any]) -> Manifest | None:
+        try:
+            found = await self.cluster.get_run(about["namespace"], about["name"])
+        except ClusterRefused as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+        return found if found["metadata"]["uid"] == about["uid"] else None
+
+    async def _as_listed(self, news: Sequence[Manifest]) -> Sequence[Manifest]:
+        return news
+
+    async def _take(self, news: Sequence[Manifest], version: int) -> None:
+        """Stores what a list of this version says anew."""
         for start in range(0, len(news), ROWS_A_TRANSACTION):
             told = await asyncio.to_thread(decoded, news[start : start + ROWS_A_TRANSACTION], self.now())
             async with self.database.write(PAGE_SECONDS) as session:
@@ -162,7 +207,6 @@ class Mirror(Follower):
                 await repository.store(session, told.runs, listed=version)
                 await attempts.store(session, told.attempts, listed=version)
                 await coordinators.store(session, told.coordinators)
-        return present.keys()
 
     async def _miss(self, present: Collection[str], version: int) -> None:
         """Notes the end of runs that a list of this version lacks."""
@@ -204,10 +248,15 @@ def versions(manifests: Iterable[Manifest]) -> dict[str, str]:
     return {about["uid"]: about.get("resourceVersion", "") for about in metadata if "uid" in about}
 
 
-def is_news(manifest: Manifest, known: Mapping[str, repository.Known]) -> bool:
-    """Whether the table shows this run in another version, as deleted, without its end, or not at all."""
+def is_news(manifest: Manifest, known: Mapping[str, repository.Known], listed: int) -> bool:
+    """Whether the table shows this run in another version, as deleted, without its end, or not at all.
+
+    Of rows that are newer than a list of version `listed` that list says nothing.
+    """
     metadata = manifest.get("metadata") or {}
     row = known.get(metadata.get("uid", ""))
+    if row is not None and row.resource_version > listed:
+        return False
     if row is None or str(row.resource_version) != metadata.get("resourceVersion"):
         return True
     return row.deleted or row.end_unknown
