@@ -19,13 +19,14 @@ from footplate_api.observation import Metrics
 from footplate_api.pipelines.ingest import ENTRIES_A_SECOND, MOST_ENTRIES, SMALL_ENTRIES, Ingest
 from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import batch, checkpoint, row
+from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.postgres import Server
 from tests.component.footplate_api.test_gone import stored, storing
 
 GENERATION = {"epoch": 1, "number": 1}
 
 
-class Noting(Database):
+class Noting(PatientDatabase):
     """Notes for how many entries each write has been given time."""
 
     def __init__(self, url: str) -> None:
