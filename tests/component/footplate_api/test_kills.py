@@ -19,7 +19,6 @@ import pytest
 from cluster.machine.ports import claim_ports
 from footplate_api.costs import reckoning
 from footplate_api.costs.reckoning import Keys
-from footplate_api.database import Database
 from footplate_api.tariff.service import Tariffs
 from footplate_ledger.prices import Book
 from footplate_ledger.tally import Rates, Tallies
@@ -27,6 +26,7 @@ from footplate_ledger.time import Span
 from footplate_ledger.usage import RUNNING, TOLD, Evidence, Owner, PodUsage
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.fleet import backlog, plain, stored
+from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.test_process import client, ready, serving
 from tests.component.footplate_api.usages import known, record
 from tests.support.review_server import of_pod
@@ -184,7 +184,7 @@ def whole(last: int) -> tuple[int, ...] | None:
 
 async def check_usage(url: str, told: Mapping[str, PodUsage]) -> None:
     """Each pod is there as it was told of last, and each of its seconds is billed once."""
-    database = Database(url)
+    database = PatientDatabase(url)
     there = (await known(database, told)).pods
     window = Span(T0, T0 + 400 * DAY)
     tallies = Tallies(await Tariffs(database).now(), window.end, [window.start, window.end])
