@@ -132,6 +132,7 @@ class Runs:
         history = self.api.get(path)
         if history is None:
             raise DemoError(f"{path}: not found")
+        history.pop("holes", None)  # of rows that may still be on their way
         columns = {key: column for key, column in history.items() if isinstance(column, list)}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
