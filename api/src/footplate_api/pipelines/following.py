@@ -26,7 +26,7 @@ from footplate_contracts.backoff import backoff
 RELIST_SECONDS: Final = 600.0
 FIRST_RETRY_SECONDS: Final = 0.5
 LONGEST_RETRY_SECONDS: Final = 15.0
-PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once, and before the first list
+PAUSE_SECONDS: Final = 0.1  # between watches, should a proxy end each at once; and after one that expired
 GATHER_SECONDS: Final = 0.25
 MOST_EVENTS: Final = 1000  # that wait to be written; then the watch is read no further
 
