@@ -1,14 +1,18 @@
-"""What a handful of watch events comes down to, and how long a failing mirror waits."""
+"""What watch events come down to, when pages of a list are asked for, and how long a failing mirror waits."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 
+from footplate_api.errors import ListExpired
 from footplate_api.pipelines.following import retry_delay
-from footplate_api.pipelines.mirror import changes
-from footplate_api.ports import EventType, WatchEvent
+from footplate_api.pipelines.mirror import changes, pages
+from footplate_api.ports import EventType, ListPage, WatchEvent
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -63,3 +67,50 @@ def test_changes(events: list[WatchEvent], rows: list[tuple[str, int, datetime |
 )
 def test_retry_delay(failures: int, chance: float, seconds: float) -> None:
     assert retry_delay(failures, chance) == seconds
+
+
+@dataclass
+class Listing:
+    """A list of three pages, of which the one after `lost` cannot be read any more."""
+
+    lost: str = ""
+    asked: list[str | None] = field(default_factory=list)
+    pending: int = 0  # questions without an answer
+
+    async def ask(self, token: str | None) -> ListPage:
+        self.asked.append(token)
+        self.pending += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.pending -= 1
+        if token == self.lost:
+            raise ListExpired("too old")
+        return ListPage([], "7", {None: "1", "1": "2"}.get(token))
+
+
+async def test_the_next_page_is_asked_for_while_one_is_taken() -> None:
+    listing, asked = Listing(), []
+    async for _ in pages(listing.ask, await listing.ask(None)):
+        await asyncio.sleep(0)
+        asked.append(listing.asked[-1])
+    assert asked == ["1", "2", "2"]
+
+
+async def test_a_page_that_is_lost_is_said_after_those_before_it_are_taken() -> None:
+    listing, taken = Listing(lost="2"), 0
+    with pytest.raises(ListExpired):
+        async for _ in pages(listing.ask, await listing.ask(None)):
+            await asyncio.sleep(0)
+            taken += 1
+    assert taken == 2
+
+
+async def test_nobody_waits_for_a_page_after_the_caller_has_enough() -> None:
+    listing = Listing()
+    async with aclosing(pages(listing.ask, await listing.ask(None))) as rest:
+        async for _ in rest:
+            await asyncio.sleep(0)
+            assert listing.pending == 1
+            break
+    assert listing.pending == 0

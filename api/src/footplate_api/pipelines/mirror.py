@@ -56,7 +56,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, TypeAlias
@@ -132,15 +142,13 @@ class Mirror(Follower):
             await self._set_back(before, version)
         self.may_watch(page.resource_version)
         present: set[str] = set()
-        while True:
-            manifests = await complete(await self._news(page, version))
-            if manifests is None:
-                return None
-            await self._take(manifests, version)
-            present |= versions(page.manifests).keys()
-            if page.next_token is None:
-                break
-            page = await ask(page.next_token)
+        async with aclosing(pages(ask, page)) as rest:
+            async for page in rest:
+                manifests = await complete(await self._news(page, version))
+                if manifests is None:
+                    return None
+                await self._take(manifests, version)
+                present |= versions(page.manifests).keys()
         await self._miss(present, version)
         return version
 
@@ -229,6 +237,19 @@ class Mirror(Follower):
             if not live:
                 return sorted(missing)
             after = live[-1]
+
+
+async def pages(ask: Asking, page: ListPage) -> AsyncGenerator[ListPage, None]:
+    """`page` and all after it; the next one is asked for while the caller works on the one before."""
+    while page.next_token is not None:
+        asked = asyncio.ensure_future(ask(page.next_token))
+        try:
+            yield page
+            page = await asked
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+    yield page
 
 
 async def note_gone(session: WriteSession, uid: str, version: int, noticed_at: datetime) -> None:
