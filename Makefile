@@ -48,7 +48,7 @@ unit: .venv/ready ## pure tests, in seconds, without sockets
 	wait $$! || code=$$?; cat $$torch; exit $$code
 
 simulation: .venv/ready ## faults and histories of whole clusters, in one process and virtual time
-	@$(PYTEST) tests/simulation -q --numprocesses 2 --dist worksteal
+	@$(PYTEST) tests/simulation -q -m 'not long' --numprocesses 2 --dist worksteal
 
 # A third of their time these wait for others: three at a time keep two cores busy.
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
@@ -60,7 +60,7 @@ system: install ## whole runs on the cluster, faults included; takes the cluster
 
 .PHONY: test-long
 test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs and lack of room on the cluster
-	@HISTORIES=2000 $(PYTEST) tests/simulation/test_histories.py -q --numprocesses 2 --dist worksteal
+	@$(PYTEST) tests/simulation -q -m long --numprocesses 2 --dist worksteal
 	@$(PYTEST) tests/component -q -m long --numprocesses 2
 	@$(MAKE) --no-print-directory install
 	@$(PYTEST) tests/system -q -m 'system and long'

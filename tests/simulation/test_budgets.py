@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.support.simulation.world import Simulation, simulated
 
 LONG = {"uri": "/shared/checkpoints", "everySteps": 100_000}  # none becomes durable
@@ -44,6 +46,7 @@ async def test_killed_ranks_without_a_checkpoint_in_between_never_end_a_run(worl
     assert "Failed" not in [phase for _, phase in world.phases]
 
 
+@pytest.mark.long
 @simulated(nodes=3)
 async def test_an_operator_that_is_away_for_an_hour_finds_every_failure_counted(world: Simulation) -> None:
     await training(world, budgets={"Communication": 60})

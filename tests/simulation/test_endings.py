@@ -63,6 +63,7 @@ async def test_an_api_that_never_comes_back_is_waited_for_no_longer_than_an_hour
     assert "no answer in time" in event["note"]
 
 
+@pytest.mark.long
 @simulated(nodes=4)
 async def test_operator_and_api_that_come_back_together_after_hours_lose_no_end(world: Simulation) -> None:
     uid = await ended_without_api(world)

@@ -23,7 +23,8 @@ from tests.support.simulation.histories import CRASHES, EDITS, Disturbed
 from tests.support.simulation.virtual_loop import VirtualLoop
 
 EACH: Final = 25  # histories in each of the tests below
-HISTORIES: Final = int(os.environ.get("HISTORIES", "200"))  # in all of them
+FEW: Final = 100  # for `make test`
+HISTORIES: Final = int(os.environ.get("HISTORIES", "2000"))  # in all of them
 
 
 class History(RuleBasedStateMachine):
@@ -101,7 +102,13 @@ class History(RuleBasedStateMachine):
             logging.disable(logging.NOTSET)
 
 
-@pytest.mark.parametrize("number", range(HISTORIES // EACH))
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(number, marks=[pytest.mark.long] * (number >= FEW // EACH))
+        for number in range(HISTORIES // EACH)
+    ],
+)
 def test_no_history_ends_a_run_or_stalls_it(number: int) -> None:
     machine = seed(number)(type(f"History{number}", (History,), {}))
     run_state_machine_as_test(machine, settings=SETTINGS)

@@ -43,6 +43,16 @@ def _migrate(url: str) -> None:
         thread.submit(asyncio.run, upgraded()).result()
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Shows on PostgreSQL in the long tests alone what is not about the database."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        on_postgresql = parameters is not None and parameters.params.get("database_url") == "postgresql"
+        if on_postgresql and item.get_closest_marker("any_database"):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     with server() as running:

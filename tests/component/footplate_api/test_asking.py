@@ -158,6 +158,7 @@ async def test_the_key_of_what_was_refused_is_free(api: Api) -> None:
     assert (await api.client.post(RUNS, json=OTHER, headers=KEY)).status_code == 201
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "sch\u00f6n"])
 async def test_a_key_that_cannot_be_is_refused_by_name(api: Api, key: str) -> None:
     answer = await api.client.post(RUNS, json=GPT, headers={b"Idempotency-Key": key.encode("latin-1")})
@@ -290,6 +291,7 @@ async def test_who_misspells_a_dry_run_creates_nothing(api: Api) -> None:
 # -- what one has already --------------------------------------------------------------
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("path", [f"{RUNS}/gpt", RUNS, "/v1/runs"])
 async def test_what_a_caller_has_is_not_sent_again(api: Api, path: str) -> None:
     await api.client.post(RUNS, json=GPT)
@@ -343,6 +345,7 @@ async def seen(api: Api, headers: dict[str, str]) -> set[str]:
             return namespaces
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     "other",
     [

@@ -335,6 +335,7 @@ async def test_pages_join_to_the_whole_newest_first_though_one_is_added(api: Api
     assert seen == list(reversed(ids))
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("query", "field"),
     [

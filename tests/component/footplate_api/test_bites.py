@@ -37,6 +37,8 @@ from tests.component.footplate_api.usages import store as use
 from tests.support.reviewer import FakeReviewer
 from tests.support.usage_worlds import DAY, T0, node, pod
 
+pytestmark = pytest.mark.any_database
+
 LONGEST_BITE = 0.1  # seconds of CPU
 BATCH = 5000  # the most rows of one
 GAPS = 100_000

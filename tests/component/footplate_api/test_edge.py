@@ -25,6 +25,8 @@ from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server
 from tests.support.reviewer import FakeReviewer
 
+pytestmark = pytest.mark.any_database
+
 TELEMETRY = f"{RUNS}/gpt/telemetry"
 
 

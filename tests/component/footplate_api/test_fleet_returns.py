@@ -11,6 +11,7 @@ import pytest
 from tests.component.footplate_api.fleet import allowed, api, backlog, peak, returning, stored, wrong
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("senders", "rows"),
     [

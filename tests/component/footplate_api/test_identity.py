@@ -19,6 +19,8 @@ from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.support.reviewer import within
 
+pytestmark = pytest.mark.any_database
+
 RUN = f"{RUNS}/gpt"
 OTHER = "/v1/namespaces/other/runs"
 OTHERS = tuple(

@@ -24,7 +24,8 @@ from tests.component.footplate_api.mirrors import Clock, mirror, running
 
 STEPS = 80
 NAMES = ("a", "b", "c", "d")
-SEEDS = [int(os.environ["SEED"])] if "SEED" in os.environ else range(int(os.environ.get("HISTORIES", "6")))
+FEW = 3  # for `make test`
+SEEDS = [pytest.param(seed, marks=[pytest.mark.long] * (seed >= FEW)) for seed in range(20)]
 
 
 class Interrupted(FakeCluster):
@@ -141,7 +142,7 @@ class History:
         return True
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [int(os.environ["SEED"])] if "SEED" in os.environ else SEEDS)
 async def test_the_table_shows_the_cluster(database: Database, seed: int) -> None:
     history = History(database, seed)
     for _ in range(STEPS):

@@ -46,6 +46,7 @@ def writes() -> Iterator[Counter[str]]:
         on.remove(Engine, "before_cursor_execute", count)
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("runs", [3_000, pytest.param(30_000, marks=pytest.mark.long)])
 async def test_thousands_of_runs_block_nothing_and_are_written_once(
     database: Database, tmp_path: Path, runs: int

@@ -19,6 +19,8 @@ from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api
 
+pytestmark = pytest.mark.any_database
+
 CRD: Final = Path(__file__).parents[3] / "crds" / "trainingruns.footplate.dev.yaml"
 ROUTER: Final = {404, 405}
 SCRAPE: Final = {401, 403, 502, 503}

@@ -12,6 +12,8 @@ from tools import vendor
 from footplate_api.page import FILES
 from tests.component.footplate_api.conftest import Api
 
+pytestmark = pytest.mark.any_database
+
 FOREIGN = r"""["'`]?\s*(?:https?:)?//[\w.-]+\.\w"""
 # What makes a browser fetch something: in HTML, in a style sheet, in a script.
 LOADS = re.compile(

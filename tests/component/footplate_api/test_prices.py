@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from footplate_api.errors import ClusterUnavailable
@@ -245,6 +246,7 @@ async def test_an_entry_of_another_profile_ends_none(priced: Api) -> None:
     assert (await Tariffs(database).now()).book.rate(H100, T0) == Rate.dollars_per_hour(10)
 
 
+@pytest.mark.any_database
 async def test_a_large_book_keeps_nobody_waiting(priced: Api) -> None:
     """Ten thousand entries, as of a price of every hour of a year."""
     database = priced.context.database

@@ -38,6 +38,7 @@ async def test_a_whole_manifest_is_taken_as_well(api: Api) -> None:
     assert (await api.client.post(RUNS, json=manifest)).json()["labels"] == {"team": "a"}
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -155,6 +156,7 @@ async def test_filters_by_phase_and_stage(api: Api) -> None:
     assert await names(api.client, stage="sft", phase="Running") == ["b"]
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("parameters", "field"),
     [
@@ -183,6 +185,7 @@ async def test_a_wrong_query_is_refused_by_name(api: Api, parameters: dict[str, 
     assert error["value"] == str(next(iter(parameters.values())))
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("namespace", ["Research", "a_b", "x" * 64, "-a"])
 async def test_a_namespace_that_cannot_be_is_refused(api: Api, namespace: str) -> None:
     assert (await api.client.get(f"/v1/namespaces/{namespace}/runs")).status_code == 422

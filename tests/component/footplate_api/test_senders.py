@@ -58,6 +58,7 @@ async def post(api: Api, caller: Caller, body: Any) -> httpx.Response:
     return await api.client.post(TELEMETRY, json=body, headers=headers)
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     "caller",
     [

@@ -149,6 +149,7 @@ def _wrong(change: dict[str, Any], place: str = "metrics") -> dict[str, Any]:
     return {**batch("some-uid", [row(1), wrong]), "epoch": 1}
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -215,6 +216,7 @@ async def test_a_dense_history_is_read_in_parts(api: Api) -> None:
     assert (steps, start) == (list(range(1, 26)), None)
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("parameters", "field"),
     [

@@ -253,6 +253,7 @@ async def test_what_a_newer_release_adds_is_passed_over(database: Database) -> N
     assert await stored(database) == {"p1": pod()}
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize("count", [1_000, pytest.param(30_000, marks=pytest.mark.long)])
 async def test_thousands_of_records_block_nothing_and_are_written_once(
     database: Database, count: int

@@ -12,6 +12,7 @@ from tests.support.runs import Runs
 pytestmark = pytest.mark.system
 
 
+@pytest.mark.long
 def test_eight_ranks_share_samples_layers_and_matrices(runs: Runs, name: str) -> None:
     """2 x 2 x 2 ranks on two nodes: the grid is in the status, the loss falls, each step is there once."""
     manifest = (ROOT / "examples/cube.yaml").read_text().replace("cube", name)

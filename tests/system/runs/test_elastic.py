@@ -16,6 +16,7 @@ def world(runs: Runs, name: str) -> Json:
     return found
 
 
+@pytest.mark.long
 def test_a_spare_steps_in_and_a_scaled_run_grows_at_a_checkpoint(
     runs: Runs, name: str, undisturbed: list[Json]
 ) -> None:

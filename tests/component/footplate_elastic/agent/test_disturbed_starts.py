@@ -150,6 +150,7 @@ def zygote_of(gang: Gang, index: int) -> int:
     return int(zygote)
 
 
+@pytest.mark.long
 def test_a_run_whose_zygotes_are_killed_at_any_time_goes_on(gang: Gang) -> None:
     gang.extra["TEST_IMPORTS"] = str(gang.directory)
     gang.warm = ["disturbed_imports", *gang.warm]

@@ -6,6 +6,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from footplate_contracts.directives import Directives, Limits
 from footplate_contracts.names import Env
 from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
@@ -29,6 +31,7 @@ def trains(state: CoordinatorState, generation: GenerationId, step: int, total: 
     return here and state.progress.step >= step and state.progress.total_steps == total
 
 
+@pytest.mark.long
 def test_a_run_goes_on_to_the_length_that_was_asked_for_last(
     tmp_path: Path, shards: Path, api: FakeApi
 ) -> None:

@@ -18,12 +18,13 @@ from tests.support.tiny import pack_tiny, tiny_config
 USUAL = HangBounds(factor=3.0, floor_seconds=600.0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("phase", "overrides", "field"),
     [
-        pytest.param("loading", [], "loadingSeconds", id="loads", marks=pytest.mark.long),
+        pytest.param("loading", [], "loadingSeconds", id="loads"),
         pytest.param("checkpoint", ["checkpoint.asynchronous=false"], "checkpointSeconds", id="saves"),
-        pytest.param("validation", [], "validationSeconds", id="validates", marks=pytest.mark.long),
+        pytest.param("validation", [], "validationSeconds", id="validates"),
     ],
 )
 def test_a_rank_that_stands_still_is_missed(

@@ -26,6 +26,7 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
     made.close()
 
 
+@pytest.mark.long
 def test_a_substitute_on_another_machine_has_the_place_of_one_of_two(machines: Machines) -> None:
     machines.hang_seconds = 3
     machines.start()

@@ -102,7 +102,7 @@ def losses(metrics: Path) -> list[tuple[int, float]]:
     return [(row["step"], row["loss"]) for row in read_rows(metrics)]
 
 
-@pytest.mark.parametrize("asynchronous", ["true", "false"])
+@pytest.mark.parametrize("asynchronous", ["true", pytest.param("false", marks=pytest.mark.long)])
 def test_a_save_that_one_rank_cannot_write_is_made_again_while_training_goes_on(
     shards: Path, tmp_path: Path, asynchronous: str
 ) -> None:

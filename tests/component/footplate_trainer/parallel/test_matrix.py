@@ -12,7 +12,7 @@ from tests.support.layout_list import ADAMW, IN_BF16, LAYOUTS, OPTIMIZERS, Layou
 from tests.support.layouts import Distance, Trained, distance
 
 # Those that together touch every axis; the others take minutes.
-SHORT = {"zbv", "tensor-context", "pipeline-tensor-full"}
+SHORT = {"zbv", "pipeline-tensor-full"}  # those of test_reshard beside them
 
 
 @pytest.fixture(scope="module")
