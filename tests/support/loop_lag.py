@@ -45,7 +45,7 @@ async def loop_lag() -> AsyncIterator[LoopLag]:
     finally:
         sampling.cancel()
         await asyncio.wait([sampling])
-        lag.longest /= _slowness()
+        lag.longest /= slowness()
         gc.unfreeze()
 
 
@@ -56,8 +56,8 @@ async def _sample(lag: LoopLag) -> None:
         lag.longest = max(lag.longest, time.thread_time() - before)
 
 
-def _slowness() -> float:
-    """How many times longer than known a piece of work takes now, at least 1."""
+def slowness() -> float:
+    """How many times longer than on the machine that limits are for a piece of work takes now, at least 1."""
     taken = []
     for _ in range(5):
         before = time.thread_time()

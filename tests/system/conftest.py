@@ -13,10 +13,11 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -24,6 +25,8 @@ from demo.kube import ROOT, Kube
 from tests.support.placement import Room, room_in
 from tests.support.runs import Json, Runs, runs_in, tiny
 from tests.support.settle import settle
+
+KeptOnce: TypeAlias = Callable[[str, Callable[[], object]], Any]
 
 UNDISTURBED_STEPS = 80
 # The machine's, as the cluster is.
@@ -119,14 +122,25 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(runs: Runs, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Finished:
-    """A run of UNDISTURBED_STEPS, which the tests that hurt one compare theirs with; one for all workers."""
+def kept_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> KeptOnce:
+    """Makes what one worker has to make for all of them; JSON, by its name."""
     own = tmp_path_factory.getbasetemp()
-    kept = (own if worker_id == "master" else own.parent) / "undisturbed.json"
-    with locked(kept.with_suffix(".lock"), fcntl.LOCK_EX):
-        if not kept.exists():
-            kept.write_text(json.dumps(asdict(_train_undisturbed(runs))))
-    return Finished(**json.loads(kept.read_text()))
+    folder = own if worker_id == "master" else own.parent
+
+    def made(name: str, make: Callable[[], object]) -> Any:
+        kept = folder / f"{name}.json"
+        with locked(kept.with_suffix(".lock"), fcntl.LOCK_EX):
+            if not kept.exists():
+                kept.write_text(json.dumps(make()))
+        return json.loads(kept.read_text())
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def finished(runs: Runs, kept_once: KeptOnce) -> Finished:
+    """A run of UNDISTURBED_STEPS, which the tests that hurt one compare theirs with; one for all workers."""
+    return Finished(**kept_once("undisturbed", lambda: asdict(_train_undisturbed(runs))))
 
 
 def _train_undisturbed(runs: Runs) -> Finished:

@@ -47,9 +47,11 @@ def _migrate(url: str) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Shows on PostgreSQL in the long tests alone what is not about the database."""
     for item in items:
-        parameters = getattr(item, "callspec", None)
-        on_postgresql = parameters is not None and parameters.params.get("database_url") == "postgresql"
-        if on_postgresql and item.get_closest_marker("any_database"):
+        parameters = (
+            item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        )
+        databases = {parameters.get("database_url"), parameters.get("empty_url")}
+        if "postgresql" in databases and item.get_closest_marker("any_database"):
             item.add_marker(pytest.mark.long)
 
 

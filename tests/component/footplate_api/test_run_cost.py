@@ -26,6 +26,7 @@ from tests.component.footplate_api.builders import RUNS, batch, checkpoint, even
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.usages import enter, price, put, record, store
+from tests.support.loop_lag import slowness
 from tests.support.usage_worlds import CPU, DAY, H100, HOUR, RUN, T0, World, node, pod
 
 NOW = T0 + 3 * HOUR
@@ -169,7 +170,7 @@ async def test_a_coordinator_among_thousands_on_one_node_is_told_quickly(clocked
     found = await cost(clocked)
     seconds = time.process_time() - begun
     print(f"{seconds:.2f} s")
-    assert seconds < 1
+    assert seconds / slowness() < 1
     assert found["total"]["nodeSeconds"] == pytest.approx(80 * DAY / 100)
     months = sum(part["dollars"] for part in (*found["months"], *found["adjustments"]))
     assert months == pytest.approx(found["total"]["dollars"], abs=0.01) and found["adjustments"]
