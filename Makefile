@@ -48,7 +48,7 @@ unit: .venv/ready ## pure tests, in seconds, without sockets
 	wait $$! || code=$$?; cat $$torch; exit $$code
 
 simulation: .venv/ready ## faults and histories of whole clusters, in one process and virtual time
-	@$(PYTEST) tests/simulation -q -m 'not long' --numprocesses 2 --dist worksteal
+	@$(PYTEST) -p tests.support.without_torch tests/simulation -q -m 'not long' --numprocesses 2 --dist worksteal
 
 # A third of their time these wait for others: three at a time keep two cores busy.
 component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server

@@ -81,7 +81,8 @@ def create_app(context: Context) -> FastAPI:
         description="Errors are problem+json (RFC 9457) with the wrong field, its value and what is right.",
         version=version("footplate-api"),
         openapi_tags=list(_TAGS),
-        generate_unique_id_function=lambda route: route.name,
+        # As they are: FastAPI would make each of an included router anew when it is asked for first.
+        routes=[route for router in ROUTERS for route in router.routes],
         redirect_slashes=False,
         openapi_url=None,
         docs_url=None,
@@ -97,8 +98,6 @@ def create_app(context: Context) -> FastAPI:
     app.state.histories = Histories(context.database)
     app.state.tariffs = Tariffs(context.database)
     app.state.costs = Costs(context.database, app.state.tariffs)
-    for router in ROUTERS:
-        app.include_router(router)
     edge.install(app)
     app.state.refusals = Buckets(context.access.rates.noted_refusals, context.clock)
     app.state.authorization = Authorization(context.reviewer, context.clock)

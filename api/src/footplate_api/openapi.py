@@ -9,6 +9,7 @@ operation (`complete`): whoever reads the document finds every status that can o
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from footplate_api.errors import (
@@ -31,6 +32,9 @@ from footplate_api.startup import SERVED
 
 Responses = dict[int | str, dict[str, Any]]
 """Status -> Response Object, as FastAPI takes them."""
+
+ROUTER: Final[dict[str, Any]] = {"generate_unique_id_function": attrgetter("name")}
+"""Of each router: an operation is called as its function is."""
 
 _SCHEMAS: Final = "#/components/schemas/"
 _PROBLEM: Final = f"{_SCHEMAS}Problem"

@@ -112,6 +112,7 @@ async def test_the_longest_history(database_url: str) -> None:
     assert len(answer.json()["values"]["reward/7"]) == MOST_ROWS
 
 
+@pytest.mark.long
 async def test_a_run_whose_rows_have_many_gaps(database_url: str) -> None:
     async with with_runs(database_url, 1) as api:
         await store(api, range(1), range(1, 2))
@@ -169,6 +170,7 @@ def of_attempt(number: int) -> PodUsage:
     )
 
 
+@pytest.mark.long
 async def test_the_cost_of_a_run_that_began_very_often(database_url: str) -> None:
     async def stored() -> None:
         async with api.context.database.write(None) as session:

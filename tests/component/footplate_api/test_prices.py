@@ -246,7 +246,7 @@ async def test_an_entry_of_another_profile_ends_none(priced: Api) -> None:
     assert (await Tariffs(database).now()).book.rate(H100, T0) == Rate.dollars_per_hour(10)
 
 
-@pytest.mark.any_database
+@pytest.mark.long
 async def test_a_large_book_keeps_nobody_waiting(priced: Api) -> None:
     """Ten thousand entries, as of a price of every hour of a year."""
     database = priced.context.database

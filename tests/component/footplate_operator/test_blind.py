@@ -96,6 +96,7 @@ def test_a_replica_that_may_not_see_nodes_goes_on_without(
         api.apply(*(it for it in rendered() if it["kind"] == "ClusterRole"))
 
 
+@pytest.mark.long
 def test_a_replica_that_may_not_see_prices_trains_without(
     server: ApiServer, api: Api, tmp_path: Path
 ) -> None:

@@ -222,6 +222,7 @@ def test_deletion_leaves_nothing(operator: Process, api: Api, node: Node) -> Non
     wait_for(lambda: not left() or None, "nothing is left", 15)
 
 
+@pytest.mark.long
 def test_a_run_applied_again_at_once_does_not_wait_for_dead_nodes(
     operator: Process, api: Api, node: Node
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_run_applied_again_at_once_does_not_wait_for_dead_nodes(
     assert operator.said("ChildConflict") == 0
 
 
+@pytest.mark.long
 def test_a_run_applied_again_while_the_operator_is_away_does_not_wait_for_garbage_collection(
     server: ApiServer, api: Api, node: Node, tmp_path: Path
 ) -> None:

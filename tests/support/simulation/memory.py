@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 from footplate_contracts.reports import GenerationId, GenerationRow
 from footplate_trainer.checkpoint.layout import Begun
-from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy, newest_complete
-from footplate_trainer.checkpoint.memory.folder import KEPT
+from footplate_trainer.checkpoint.memory.copies import KEPT, CopyShard, MemoryCopy, newest_complete
 
 
 @dataclass(frozen=True)

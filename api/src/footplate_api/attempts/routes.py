@@ -11,10 +11,10 @@ from footplate_api.attempts.schemas import AttemptList, AttemptQuery
 from footplate_api.edge import Reading
 from footplate_api.errors import DatabaseUnavailable, RunNotFound
 from footplate_api.identity.rights import may
-from footplate_api.openapi import raises
+from footplate_api.openapi import ROUTER, raises
 from footplate_api.schemas import Namespace, RunName
 
-router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"])
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"], **ROUTER)
 
 
 @router.get(

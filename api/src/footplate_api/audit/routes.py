@@ -11,9 +11,9 @@ from footplate_api.audit.schemas import AuditList, AuditQuery
 from footplate_api.edge import Reading
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.identity.rights import may
-from footplate_api.openapi import raises
+from footplate_api.openapi import ROUTER, raises
 
-router = APIRouter(prefix="/v1", tags=["audit"])
+router = APIRouter(prefix="/v1", tags=["audit"], **ROUTER)
 
 
 @router.get(

@@ -11,10 +11,10 @@ from footplate_api.checkpoints.schemas import CheckpointList, CheckpointQuery
 from footplate_api.edge import Reading
 from footplate_api.errors import DatabaseUnavailable, RunNotFound
 from footplate_api.identity.rights import may
-from footplate_api.openapi import raises
+from footplate_api.openapi import ROUTER, raises
 from footplate_api.schemas import Namespace, RunName
 
-router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["checkpoints"])
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["checkpoints"], **ROUTER)
 
 
 @router.get(

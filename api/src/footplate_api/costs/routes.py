@@ -13,7 +13,7 @@ from footplate_api.costs.service import Costs
 from footplate_api.edge import Contextual
 from footplate_api.errors import CostsBusy, DatabaseUnavailable, RunNotFound
 from footplate_api.identity.rights import SEES_ALL_COSTS, Authorizing, Calling, may
-from footplate_api.openapi import Responses, raises
+from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.schemas import Namespace, RunName
 from footplate_ledger.time import second
 
@@ -35,7 +35,7 @@ _CSV: Responses = {
     }
 }
 
-router = APIRouter(prefix="/v1", tags=["costs"])
+router = APIRouter(prefix="/v1", tags=["costs"], **ROUTER)
 
 
 @router.get(

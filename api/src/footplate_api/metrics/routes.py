@@ -21,11 +21,11 @@ from footplate_api.identity.rights import may
 from footplate_api.identity.senders import OF_ITS_COORDINATOR, Sender
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
 from footplate_api.metrics.service import Histories
-from footplate_api.openapi import Responses, raises
+from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.schemas import Namespace, RunName
 from footplate_contracts.reports import TelemetryBatch, TelemetryReceipt
 
-router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"])
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"], **ROUTER)
 
 
 def _histories(request: Request) -> Histories:

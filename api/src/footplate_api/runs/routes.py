@@ -19,7 +19,7 @@ from footplate_api.errors import (
     RunNotFound,
 )
 from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Writing, may
-from footplate_api.openapi import Responses, leads_to, raises
+from footplate_api.openapi import ROUTER, Responses, leads_to, raises
 from footplate_api.runs import idempotency, service
 from footplate_api.runs.listing import Within
 from footplate_api.runs.schemas import (
@@ -75,7 +75,7 @@ async def _create(
     return Response(created, status.HTTP_201_CREATED, media_type="application/json")
 
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], **ROUTER)
 
 _OWN, _ALL = "/v1/namespaces/{namespace}/runs", "/v1/runs"
 _KUBERNETES = (ClusterRefused, ClusterUnavailable, InstallationLacksRights)

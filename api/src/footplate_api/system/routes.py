@@ -10,11 +10,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from footplate_api.edge import Contextual
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.identity.rights import READS_METRICS
-from footplate_api.openapi import Responses, raises
+from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.system import service
 from footplate_api.system.schemas import Health, Readiness, Version
 
-router = APIRouter(tags=["system"])
+router = APIRouter(tags=["system"], **ROUTER)
 
 _EXPOSITION: Final[Responses] = {
     200: {

@@ -19,7 +19,7 @@ from footplate_api.errors import (
 )
 from footplate_api.identity.caller import PROFILES
 from footplate_api.identity.rights import Writing, may
-from footplate_api.openapi import Responses, raises
+from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.schemas import NothingAsked
 from footplate_api.tariff import prices, profiles
 from footplate_api.tariff.schemas import (
@@ -62,7 +62,7 @@ async def _enter(
     return Response(made.model_dump_json(by_alias=True), answered, media_type="application/json")
 
 
-router = APIRouter(prefix="/v1", tags=["costs"])
+router = APIRouter(prefix="/v1", tags=["costs"], **ROUTER)
 
 _PREVIEW: Responses = {200: {"model": PriceShown, "description": "The entry as it would be: of `dryRun`"}}
 

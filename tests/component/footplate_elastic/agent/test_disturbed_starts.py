@@ -166,6 +166,7 @@ def test_a_run_whose_zygotes_are_killed_at_any_time_goes_on(gang: Gang) -> None:
     assert [agent.poll() for agent in agents] == [None, None]
 
 
+@pytest.mark.long
 def test_an_agent_whose_zygotes_are_always_killed_says_so_and_stays(gang: Gang) -> None:
     gang.extra["TEST_IMPORTS"] = str(gang.directory)
     gang.warm = ["disturbed_imports"]

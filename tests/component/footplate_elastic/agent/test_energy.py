@@ -125,6 +125,7 @@ def test_whoever_reads_that_a_run_has_finished_reads_what_all_its_pods_consumed(
     assert [agent.wait(30) for agent in agents] == [ExitCode.SUCCESS, ExitCode.SUCCESS]
 
 
+@pytest.mark.long
 def test_an_agent_that_is_told_to_end_has_told_what_its_devices_consumed(measured: Measured) -> None:
     agents = measured.start()
     measured.wait_for(lambda state: state.state is RunState.TRAINING and state.progress.step >= 7)
@@ -134,6 +135,7 @@ def test_an_agent_that_is_told_to_end_has_told_what_its_devices_consumed(measure
     assert agents[0].poll() is None
 
 
+@pytest.mark.long
 def test_agents_whose_ranks_use_no_devices_measure_none_though_there_are_some(measured: Measured) -> None:
     measured.use(Backend.GLOO)
     measured.steps = 20

@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.layout import Begun
 
+KEPT: Final = 2  # steps: the newest one may be incomplete when a rank dies
 _NAME = re.compile(r"step-(\d+)\.e(\d+)g(\d+)\.(\d+)-of-(\d+)")
 
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import Tensor
 
-from footplate_trainer.checkpoint.memory.copies import CopyShard, MemoryCopy
-
-KEPT: Final = 2  # steps: the newest one may be incomplete when a rank dies
+from footplate_trainer.checkpoint.memory.copies import KEPT, CopyShard, MemoryCopy
 
 
 class MemoryFolder:
