@@ -213,6 +213,7 @@ def test_an_agent_that_is_told_to_end_leaves_once_all_have_saved(gang: Gang) -> 
     assert (failure.failure.cause, failure.failure.reason) == (Cause.NODE_LOST, "PodDeleted")
 
 
+@pytest.mark.long
 def test_an_agent_that_is_told_to_end_waits_for_no_coordinator_that_is_gone(gang: Gang) -> None:
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
