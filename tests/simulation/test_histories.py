@@ -23,7 +23,7 @@ from tests.support.simulation.histories import CRASHES, EDITS, Disturbed
 from tests.support.simulation.virtual_loop import VirtualLoop
 
 EACH: Final = 25  # histories in each of the tests below
-FEW: Final = 50  # for `make test`
+FEW: Final = 200  # for `make test`
 HISTORIES: Final = int(os.environ.get("HISTORIES", "2000"))  # in all of them
 
 

@@ -158,11 +158,13 @@ async def test_a_second_process_on_the_same_file_ends_with_a_sentence(tmp_path: 
     with serving(tmp_path, port) as first:
         async with client(port) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)
-            url = f"sqlite:///{tmp_path}/link/footplate.db"  # by whatever name
-            ended = await asyncio.to_thread(once, tmp_path, other, url)
-            assert ended.returncode == ExitCode.CONFIG and "Traceback" not in ended.stderr
-            assert f"{tmp_path}/data/footplate.db is written by another process" in ended.stderr
-            assert f"pid {first.pid} on {socket.gethostname()}" in ended.stderr
+            for folder in ("data", "link"):
+                ended = await asyncio.to_thread(
+                    once, tmp_path, other, f"sqlite:///{tmp_path}/{folder}/footplate.db"
+                )
+                assert ended.returncode == ExitCode.CONFIG and "Traceback" not in ended.stderr
+                assert f"{tmp_path}/data/footplate.db is written by another process" in ended.stderr
+                assert f"pid {first.pid} on {socket.gethostname()}" in ended.stderr
             assert await ready(probe)
         first.send_signal(signal.SIGKILL)
         first.wait()

@@ -148,11 +148,8 @@ async def _lives(steps: list[Step], crash_at: int | None, effect: bool) -> tuple
 async def test_killed_at_every_call_the_run_trains_on(
     steps: list[Step], epoch: int, failures: dict[str, int], restarts: int, effect: bool
 ) -> None:
-    before = 0
-    if len(steps) > 1:  # those of the start have a row of their own
-        _, before, _ = await _lives([_trains], None, effect)
     _, calls, _ = await _lives(steps, None, effect)
-    for number in range(before + 1, calls + 1):
+    for number in range(1, calls + 1):
         world, _, crashed = await _lives(steps, number, effect)
         where = f"killed at call {number}: {world.cluster.calls[number - 1]}"
         assert crashed, where
