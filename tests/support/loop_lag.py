@@ -37,6 +37,7 @@ async def loop_lag() -> AsyncIterator[LoopLag]:
     session holds millions of objects that are none of the loop's doing.
     """
     lag = LoopLag()
+    inherited = gc.get_freeze_count() > 0
     gc.collect()
     gc.freeze()
     sampling = asyncio.create_task(_sample(lag))
@@ -46,7 +47,8 @@ async def loop_lag() -> AsyncIterator[LoopLag]:
         sampling.cancel()
         await asyncio.wait([sampling])
         lag.longest /= slowness()
-        gc.unfreeze()
+        if not inherited:
+            gc.unfreeze()
 
 
 async def _sample(lag: LoopLag) -> None:

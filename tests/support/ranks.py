@@ -26,7 +26,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["footplate_trainer.warm", "tests.support.ranks"])
+_CONTEXT.set_forkserver_preload(["tests.support.warm_ranks"])
 
 
 @dataclass

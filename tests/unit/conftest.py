@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -11,12 +10,6 @@ from typing import Any
 import pytest
 
 _LOCAL = {socket.AF_UNIX}
-
-
-def pytest_collection_finish() -> None:
-    """What was imported stays: the garbage collector need not go through it again and again."""
-    gc.collect()
-    gc.freeze()
 
 
 class Guarded(socket.socket):

@@ -71,6 +71,12 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture
+def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
+    """The URL of a file `footplate.db` of the newest schema with no row in it."""
+    return with_driver(f"sqlite:///{shutil.copy(migrated_file, tmp_path)}")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database, for tests that are about its migration."""
@@ -81,11 +87,11 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of a database of the newest schema with no row in it, copied from one that was migrated."""
     if request.param == "sqlite":
-        file = shutil.copy(request.getfixturevalue("migrated_file"), tmp_path)
-        return with_driver(f"sqlite:///{file}")
+        copied: str = request.getfixturevalue("sqlite_url")
+        return copied
     running: Server = request.getfixturevalue("postgres")
     return with_driver(running.remembered())
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,7 +24,6 @@ from footplate_api.models import Attempt, MetricExtent
 from footplate_api.models.base import table_of
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines import ingest
-from footplate_api.settings import with_driver
 from footplate_api.system.service import GAUGED_RUNS
 from footplate_ledger.units import Energy, Seconds
 from footplate_ledger.usage import TOLD, Evidence, Measured, Owner, PodUsage
@@ -208,8 +206,8 @@ def wrong() -> bytes:
         pytest.param(f"{RUNS}/run-0/telemetry", wrong(), id="forty-thousand-wrong-fields"),
     ],
 )
-async def test_what_is_refused(tmp_path: Path, path: str, sent: bytes) -> None:
-    async with with_runs(with_driver(f"sqlite:///{tmp_path}/footplate.db"), 1) as api:
+async def test_what_is_refused(sqlite_url: str, path: str, sent: bytes) -> None:
+    async with with_runs(sqlite_url, 1) as api:
         headers = HEADERS if path == RUNS else await sender(api)
         answer = await measured(api, "POST", path, content=sent, headers=headers)
     assert answer.status_code == 422, answer.text

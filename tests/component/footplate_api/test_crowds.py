@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,6 @@ from footplate_api.identity.caller import Caller
 from footplate_api.identity.rates import Rate, Rates
 from footplate_api.identity.turns import AT_ONCE, WAITING
 from footplate_api.identity.verdicts import FRESH_SECONDS, RETRY_SECONDS, STALE_SECONDS
-from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -48,13 +46,9 @@ class HeldReviewer(FakeReviewer):
         return await super().allowed(caller, right)
 
 
-def database(folder: Path) -> str:
-    return with_driver(f"sqlite:///{folder}/footplate.db")
-
-
-async def test_strangers_with_ever_new_tokens_keep_nobody_waiting(tmp_path: Path) -> None:
+async def test_strangers_with_ever_new_tokens_keep_nobody_waiting(sqlite_url: str) -> None:
     reviewer, clock = HeldReviewer(), Clock()
-    async with running(database(tmp_path), FakeCluster(), reviewer=reviewer, clock=clock) as api:
+    async with running(sqlite_url, FakeCluster(), reviewer=reviewer, clock=clock) as api:
         headers = reviewer.add("alices", Caller("alice"), within("research"))
         assert (await api.client.get(RUNS, headers=headers)).status_code == 200
         reviewer.held, before = True, reviewer.reviewed
@@ -75,7 +69,7 @@ async def test_strangers_with_ever_new_tokens_keep_nobody_waiting(tmp_path: Path
     assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
 
 
-async def test_who_calls_too_often_is_told_when_to_come_back_before_a_body_is_read(tmp_path: Path) -> None:
+async def test_who_calls_too_often_is_told_when_to_come_back_before_a_body_is_read(sqlite_url: str) -> None:
     clock, access = Clock(), Access(rates=Rates(Rate(0.5, 3), Rate(1.0, 2)))
     read = 0
 
@@ -84,7 +78,7 @@ async def test_who_calls_too_often_is_told_when_to_come_back_before_a_body_is_re
         read += 1
         yield b"{}"
 
-    async with running(database(tmp_path), FakeCluster(), access, clock=clock) as api:
+    async with running(sqlite_url, FakeCluster(), access, clock=clock) as api:
         await api.context.startup.over()
         assert [await status(api) for _ in range(3)] == [200] * 3
         refused = await api.client.post(RUNS, content=body())
@@ -109,10 +103,10 @@ async def status(api: Api) -> int:
 
 @pytest.mark.parametrize("silent", [False, True], ids=["gone", "silent"])
 async def test_while_kubernetes_is_gone_for_minutes_people_read_on_and_write_nothing(
-    tmp_path: Path, silent: bool
+    sqlite_url: str, silent: bool
 ) -> None:
     reviewer, cluster, clock = HeldReviewer(), FakeCluster(), Clock()
-    async with running(database(tmp_path), cluster, reviewer=reviewer, clock=clock) as api:
+    async with running(sqlite_url, cluster, reviewer=reviewer, clock=clock) as api:
         await api.mirrored(await cluster.put("research", "gpt"))
         viewer = reviewer.add("viewers", Caller("viewer"), within("research"))
         editor = reviewer.add("editors", Caller("editor"), within("research", verbs=("list", "create")))

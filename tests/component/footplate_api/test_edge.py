@@ -239,8 +239,8 @@ class WithoutRights(FakeCluster):
         raise refusal(403, json.dumps({"message": message}))
 
 
-async def test_rights_that_the_api_lacks_are_no_403_of_the_caller(tmp_path: Path) -> None:
-    async with running(with_driver(f"sqlite:///{tmp_path}/footplate.db"), WithoutRights()) as api:
+async def test_rights_that_the_api_lacks_are_no_403_of_the_caller(sqlite_url: str) -> None:
+    async with running(sqlite_url, WithoutRights()) as api:
         answer = await api.client.post(RUNS, json={"metadata": {"name": "gpt"}, "spec": {}})
     assert (answer.status_code, answer.json()["type"]) == (
         502,

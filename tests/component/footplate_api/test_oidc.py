@@ -22,7 +22,6 @@ from footplate_api.identity.oidc.discovery import MOST_BYTES, Discovery
 from footplate_api.identity.oidc.issuer import OidcIssuer
 from footplate_api.identity.oidc.keyring import PAUSE_SECONDS, REFRESH_SECONDS
 from footplate_api.identity.oidc.keys import Key
-from footplate_api.settings import with_driver
 from tests.component.footplate_api.builders import RUNS, eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -62,7 +61,7 @@ def believed(publisher: Publisher) -> Oidc:
 
 
 @asynccontextmanager
-async def believing(folder: Path) -> AsyncIterator[World]:
+async def believing(url: str) -> AsyncIterator[World]:
     async with publishing() as publisher:
         oidc, clock, patience = believed(publisher), Clock(), [60.0]
 
@@ -70,15 +69,14 @@ async def believing(folder: Path) -> AsyncIterator[World]:
             return await Discovery(oidc, patience[-1]).keys()
 
         issuer = OidcIssuer(oidc, keys, clock)
-        url = with_driver(f"sqlite:///{folder}/footplate.db")
         async with running(url, FakeCluster(), issuers=(issuer,)) as api:
             api.reviewer.add("unused", Caller("oidc:alice"), within("research"))
             yield World(api, publisher, clock, patience)
 
 
 @pytest_asyncio.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with believing(tmp_path) as found:
+async def world(sqlite_url: str) -> AsyncIterator[World]:
+    async with believing(sqlite_url) as found:
         yield found
 
 

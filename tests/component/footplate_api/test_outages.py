@@ -25,8 +25,8 @@ from tests.component.footplate_api.telemetry import GPT, created, history, sent
 SOON = 2.0  # seconds; whoever waited for the lock would wait until it is given back, which is after that
 
 
-async def test_readers_never_wait_for_writers(tmp_path: Path) -> None:
-    async with running(with_driver(f"sqlite:///{tmp_path}/footplate.db"), FakeCluster()) as api:
+async def test_readers_never_wait_for_writers(sqlite_url: str, tmp_path: Path) -> None:
+    async with running(sqlite_url, FakeCluster()) as api:
         uid = await created(api)
         await sent(api, batch(uid, [row(1)]))
         senders = [

@@ -33,7 +33,6 @@ from footplate_api.edge import Context
 from footplate_api.identity.caller import Right
 from footplate_api.identity.reviewing import KubernetesReviewer
 from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.settings import with_driver
 from footplate_contracts.names import API_AUDIENCE, REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api import rights_page
 from tests.component.footplate_api.builders import eventually
@@ -114,9 +113,9 @@ async def own(installation: Installation, tmp_path: Path) -> AsyncIterator[Kuber
 
 
 @pytest_asyncio.fixture
-async def caller(own: KubernetesCluster, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def caller(own: KubernetesCluster, sqlite_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the API in front of that API server."""
-    database = Database(with_driver(f"sqlite:///{tmp_path}/footplate.db"))
+    database = Database(sqlite_url)
     context = Context(database, own, KubernetesReviewer(own), Metrics(), MirrorHealth())
     app = create_app(context)
     async with app.router.lifespan_context(app):

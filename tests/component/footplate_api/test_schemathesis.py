@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -25,7 +24,6 @@ from footplate_api.edge import Context
 from footplate_api.identity.caller import Caller
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.schemas import LARGEST
-from footplate_api.settings import with_driver
 from footplate_api.tariff.schemas import EXAMPLE
 from tests.component.footplate_api.strict_cluster import StrictCluster
 from tests.support.limits import HASTE
@@ -72,13 +70,13 @@ def configuration(examples: int) -> SchemathesisConfig:
     )
 
 
-def application(folder: Path, any_spec: bool = True) -> FastAPI:
+def application(url: str, any_spec: bool = True) -> FastAPI:
     """The API on SQLite and a cluster that refuses what a real one refuses.
 
     `any_spec`: for the specs of runs there is no rule, neither in the document nor in the cluster. The API
     passes them on as they are, and a request for each of their thousand bounds takes minutes.
     """
-    database = Database(with_driver(f"sqlite:///{folder}/footplate.db"))
+    database = Database(url)
     cluster = StrictCluster(any_spec)
     cluster.profiles[str(EXAMPLE["profile"])] = {"spec": {}}
     app = create_app(Context(database, cluster, FakeReviewer(), Metrics(), MirrorHealth(), access=HASTE))
@@ -133,8 +131,8 @@ def _breaches(app: FastAPI, examples: int) -> tuple[list[str], Counter[tuple[Any
         pytest.param(5, False, marks=pytest.mark.long, id="whole-specs"),
     ],
 )
-def test_every_answer_is_as_it_is_described(tmp_path: Path, examples: int, any_spec: bool) -> None:
-    app = application(tmp_path, any_spec)
+def test_every_answer_is_as_it_is_described(sqlite_url: str, examples: int, any_spec: bool) -> None:
+    app = application(sqlite_url, any_spec)
     found, answered = breaches(app, examples)
     paths = app.openapi()["paths"]
     assert not found, "\n\n".join(found)
@@ -144,8 +142,8 @@ def test_every_answer_is_as_it_is_described(tmp_path: Path, examples: int, any_s
 
 
 @pytest.mark.long
-def test_an_answer_that_is_not_described_would_be_found(tmp_path: Path) -> None:
-    app = application(tmp_path)
+def test_an_answer_that_is_not_described_would_be_found(sqlite_url: str) -> None:
+    app = application(sqlite_url)
     paths = app.openapi()["paths"]
     del paths[f"{RUNS}/{{name}}"]["get"]["responses"]["404"]
     paths[RUNS]["get"]["responses"]["200"]["content"]["application/json"]["schema"] = {"type": "array"}

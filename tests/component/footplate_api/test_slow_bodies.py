@@ -18,7 +18,6 @@ from footplate_api.arrivals import Patience
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.observation import Metrics, MirrorHealth
-from footplate_api.settings import with_driver
 from tests.component.footplate_api import fleet
 from tests.component.footplate_api.builders import RUNS, batch, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
@@ -62,8 +61,8 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, str, dict[str, Any]
 
 
 @asynccontextmanager
-async def patient(folder: Path, patience: Patience) -> AsyncIterator[Served]:
-    database = Database(with_driver(f"sqlite:///{folder}/footplate.db"))
+async def patient(url: str, patience: Patience) -> AsyncIterator[Served]:
+    database = Database(url)
     cluster, reviewer = FakeCluster(), FakeReviewer()
     for name in ("gpt", *(f"run-{number}" for number in range(SILENT))):
         status = {"coordinator": {"podUID": uid(name), "epoch": 1}}
@@ -76,9 +75,9 @@ async def patient(folder: Path, patience: Patience) -> AsyncIterator[Served]:
 
 
 @pytest.mark.parametrize("path", [f"{GPT}/telemetry", RUNS], ids=["telemetry", "a-run"])
-async def test_a_body_that_stops_is_a_408(tmp_path: Path, path: str) -> None:
+async def test_a_body_that_stops_is_a_408(sqlite_url: str, path: str) -> None:
     patience = Patience(seconds=0.2)
-    async with patient(tmp_path, patience) as api, announcing(api.port, path) as (reader, writer):
+    async with patient(sqlite_url, patience) as api, announcing(api.port, path) as (reader, writer):
         writer.write(b'{"runUid"')
         status, headers, problem = await answer(reader)
     assert (status, problem["status"], problem["type"]) == (408, 408, "urn:footplate:problem:http-error")
@@ -86,9 +85,9 @@ async def test_a_body_that_stops_is_a_408(tmp_path: Path, path: str) -> None:
     assert "9 bytes of the body came, and then too little for 0.2 seconds" in problem["detail"]
 
 
-async def test_a_body_that_trickles_is_a_408(tmp_path: Path) -> None:
+async def test_a_body_that_trickles_is_a_408(sqlite_url: str) -> None:
     patience = Patience(seconds=0.5, least=1e6)
-    async with patient(tmp_path, patience) as api, announcing(api.port) as (reader, writer):
+    async with patient(sqlite_url, patience) as api, announcing(api.port) as (reader, writer):
         answered = asyncio.create_task(reader.readline())  # more may be lost: the connection is closed
         while not answered.done():
             writer.write(b" ")
@@ -98,9 +97,9 @@ async def test_a_body_that_trickles_is_a_408(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"{"], ids=["silent", "stopped"])
 async def test_senders_whose_bodies_do_not_come_leave_room_to_those_behind_them(
-    tmp_path: Path, begun: bytes
+    sqlite_url: str, begun: bytes
 ) -> None:
-    async with patient(tmp_path, Patience(seconds=600)) as api, AsyncExitStack() as stack:
+    async with patient(sqlite_url, Patience(seconds=600)) as api, AsyncExitStack() as stack:
         for number in range(SILENT):
             path = f"{RUNS}/run-{number}/telemetry"
             _, writer = await stack.enter_async_context(announcing(api.port, path))
@@ -117,11 +116,11 @@ async def test_senders_whose_bodies_do_not_come_leave_room_to_those_behind_them(
         await eventually(lambda: asyncio.sleep(0, admission.large.used), lambda used: used == 0)
 
 
-async def test_short_batches_that_do_not_come_hold_up_nobody(tmp_path: Path) -> None:
+async def test_short_batches_that_do_not_come_hold_up_nobody(sqlite_url: str) -> None:
     async def under_way() -> int:
         return len(asyncio.all_tasks())
 
-    async with patient(tmp_path, Patience(seconds=600)) as api, AsyncExitStack() as stack:
+    async with patient(sqlite_url, Patience(seconds=600)) as api, AsyncExitStack() as stack:
         for number in range(2 * AT_ONCE):
             path = f"{RUNS}/run-{number % SILENT}/telemetry"
             await stack.enter_async_context(announcing(api.port, path, length=100))
@@ -137,8 +136,8 @@ async def test_short_batches_that_do_not_come_hold_up_nobody(tmp_path: Path) -> 
             assert b" 422 " in await reader.readline()
 
 
-async def test_a_sender_with_too_much_under_way_is_told_to_come_back(tmp_path: Path) -> None:
-    async with patient(tmp_path, Patience(seconds=600)) as api, AsyncExitStack() as stack:
+async def test_a_sender_with_too_much_under_way_is_told_to_come_back(sqlite_url: str) -> None:
+    async with patient(sqlite_url, Patience(seconds=600)) as api, AsyncExitStack() as stack:
         for _ in range(OF_ONE_SENDER):
             await stack.enter_async_context(announcing(api.port))
         await eventually(lambda: asyncio.sleep(0, len(api.admission.beginning)), OF_ONE_SENDER.__eq__)
@@ -147,8 +146,8 @@ async def test_a_sender_with_too_much_under_way_is_told_to_come_back(tmp_path: P
         assert "4 batches of this sender are under way" in answer.json()["detail"]
 
 
-async def test_a_sender_that_goes_away_as_its_body_is_read_leaves_its_room(tmp_path: Path) -> None:
-    async with patient(tmp_path, Patience(seconds=600)) as api:
+async def test_a_sender_that_goes_away_as_its_body_is_read_leaves_its_room(sqlite_url: str) -> None:
+    async with patient(sqlite_url, Patience(seconds=600)) as api:
         async with announcing(api.port) as (_, writer):
             writer.write(b"{")
             await eventually(lambda: asyncio.sleep(0, api.admission.large.used), bool)
@@ -164,9 +163,9 @@ async def silence(port: int, path: str, tls: ssl.SSLContext) -> int:
 
 @pytest.mark.long
 async def test_four_hundred_silent_senders_hold_a_process_up_no_longer_than_it_was_told(
-    empty_url: str, tmp_path: Path
+    database_url: str, tmp_path: Path
 ) -> None:
-    async with fleet.api(tmp_path, empty_url, FOOTPLATE_BODY_SECONDS="2") as process:
+    async with fleet.api(tmp_path, database_url, FOOTPLATE_BODY_SECONDS="2") as process:
         tls = process.issuer.trusting()
         silent = [
             asyncio.create_task(silence(process.port, f"{RUNS}/run-{number}/telemetry", tls))
@@ -178,4 +177,4 @@ async def test_four_hundred_silent_senders_hold_a_process_up_no_longer_than_it_w
         taken = fleet.peak(process.pid)
         print(f"{taken / 2**20:.0f} MiB")
         assert taken < fleet.allowed()
-    assert await fleet.stored(empty_url) == {f"uid-{number}": (1000,) * 4 for number in range(100)}
+    assert await fleet.stored(database_url) == {f"uid-{number}": (1000,) * 4 for number in range(100)}

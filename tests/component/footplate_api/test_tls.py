@@ -58,10 +58,10 @@ def proven(answer: httpx.Response) -> str:
 
 
 @asynccontextmanager
-async def api(folder: Path, issuer: Issuer, volume: Volume) -> AsyncIterator[int]:
+async def api(folder: Path, url: str, issuer: Issuer, volume: Volume) -> AsyncIterator[int]:
     """The port of an API that serves with what the volume holds."""
     [port] = claim_ports(1)
-    with serving(folder, port, **told(volume)):
+    with serving(folder, port, url, **told(volume)):
         async with client(port, issuer) as probe:
             await eventually(lambda: ready(probe), bool, seconds=120)
         yield port
@@ -101,11 +101,11 @@ async def shows(fresh: httpx.AsyncClient, files: Mapping[str, bytes]) -> None:
     await eventually(shown, lambda seen: seen == files["tls.crt"].decode(), seconds=60)
 
 
-async def test_renewed_while_requests_go_on_and_none_fails(tmp_path: Path) -> None:
+async def test_renewed_while_requests_go_on_and_none_fails(sqlite_url: str, tmp_path: Path) -> None:
     issuer, volume = Issuer(), Volume(tmp_path / "tls")
     volume.put(issuer.serving())
     async with (
-        api(tmp_path, issuer, volume) as port,
+        api(tmp_path, sqlite_url, issuer, volume) as port,
         client(port, issuer) as kept,
         client(port, issuer, keeps=0) as fresh,
         asking(kept, fresh) as more,
@@ -117,11 +117,11 @@ async def test_renewed_while_requests_go_on_and_none_fails(tmp_path: Path) -> No
             await more()
 
 
-async def test_a_broken_certificate_is_not_taken_and_the_next_one_is(tmp_path: Path) -> None:
+async def test_a_broken_certificate_is_not_taken_and_the_next_one_is(sqlite_url: str, tmp_path: Path) -> None:
     issuer, volume = Issuer(), Volume(tmp_path / "tls")
     first, other = issuer.serving(), issuer.serving()
     volume.put(first)
-    async with api(tmp_path, issuer, volume) as port, client(port, issuer, keeps=0) as fresh:
+    async with api(tmp_path, sqlite_url, issuer, volume) as port, client(port, issuer, keeps=0) as fresh:
         volume.put({"tls.crt": other["tls.crt"], "tls.key": first["tls.key"]})
         for _ in range(3):
             await asyncio.sleep(2 * float(LOOK))
@@ -130,10 +130,10 @@ async def test_a_broken_certificate_is_not_taken_and_the_next_one_is(tmp_path: P
         await shows(fresh, other)
 
 
-async def test_nothing_is_served_in_clear_or_by_an_old_protocol(tmp_path: Path) -> None:
+async def test_nothing_is_served_in_clear_or_by_an_old_protocol(sqlite_url: str, tmp_path: Path) -> None:
     issuer, volume = Issuer(), Volume(tmp_path / "tls")
     volume.put(issuer.serving())
-    async with api(tmp_path, issuer, volume) as port:
+    async with api(tmp_path, sqlite_url, issuer, volume) as port:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as clear:
             with pytest.raises(httpx.TransportError):
                 await clear.get("/healthz")
@@ -157,12 +157,13 @@ async def test_nothing_is_served_in_clear_or_by_an_old_protocol(tmp_path: Path) 
 
 
 async def test_it_ends_at_once_although_somebody_keeps_a_connection_and_does_not_look_at_it(
+    sqlite_url: str,
     tmp_path: Path,
 ) -> None:
     issuer, volume = Issuer(), Volume(tmp_path / "tls")
     volume.put(issuer.serving())
     [port] = claim_ports(1)
-    with serving(tmp_path, port, **told(volume)) as process:
+    with serving(tmp_path, port, sqlite_url, **told(volume)) as process:
         async with client(port, issuer) as probe:
             await eventually(lambda: ready(probe), bool, seconds=120)
             process.send_signal(signal.SIGTERM)
