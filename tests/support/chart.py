@@ -43,7 +43,12 @@ def rendered(*flags: str) -> list[dict[str, Any]]:
     """The objects of the chart under the given flags of `helm template`."""
     done = template(*flags)
     assert done.returncode == 0, done.stderr
-    return [item for item in yaml.safe_load_all(done.stdout) if item]
+    return objects_in(done.stdout)
+
+
+def objects_in(text: str) -> list[dict[str, Any]]:
+    """The objects of a text with one or more documents; by the parser in C, ten times faster."""
+    return [item for item in yaml.load_all(text, Loader=yaml.CSafeLoader) if item]
 
 
 def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tests.support.chart import (
     container,
     environment,
     helm,
+    objects_in,
     one,
     rendered,
     rights,
@@ -207,7 +208,7 @@ def test_a_version_with_a_build_makes_labels_and_tags_that_are_legal(tmp_path: P
     (chart / "Chart.yaml").write_text(yaml.safe_dump(said | {"version": version, "appVersion": "1.2.3+b.7"}))
     done = helm("template", "footplate", str(chart), f"--kube-version={KUBERNETES}")
     assert done.returncode == 0, done.stderr
-    objects = [item for item in yaml.safe_load_all(done.stdout) if item]
+    objects = objects_in(done.stdout)
     for item in objects:
         labels = item["metadata"]["labels"]
         assert all(

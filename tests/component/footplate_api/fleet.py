@@ -78,7 +78,7 @@ async def api(folder: Path, url: str, **variables: str) -> AsyncIterator[Process
     """A process on the database at `url`, which serves with TLS as in a pod."""
     [port], issuer, volume = claim_ports(1), Issuer(), Volume(folder / "tls")
     volume.put(issuer.serving())
-    with serving(folder, port, plain(url), **told(volume), **variables) as process:
+    with serving(folder, port, plain(url), fresh=True, **told(volume), **variables) as process:
         async with client(port, issuer) as probe:
             await eventually(lambda: ready(probe), bool, seconds=60)
         yield Process(port, process.pid, issuer)

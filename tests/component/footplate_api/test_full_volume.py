@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ async def on_a_tiny_volume(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClien
     apart = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
     with (
         reviewing(folder) as kubeconfig,
-        ended(apart + command(folder, port, kubeconfig), environment) as process,
+        ended(subprocess.Popen(apart + command(folder, port, kubeconfig), env=environment)) as process,
     ):
         async with client(port) as caller:
 

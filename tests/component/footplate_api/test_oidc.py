@@ -207,7 +207,7 @@ async def test_a_process_is_told_of_its_issuer_by_its_environment_and_idles_smal
             "FOOTPLATE_OIDC_AUDIENCES": CLIENT,
             "FOOTPLATE_OIDC_USERNAME_PREFIX": "-",
         }
-        with serving(tmp_path, port, **variables) as process:
+        with serving(tmp_path, port, fresh=True, **variables) as process:
             async with client(port) as probe:
                 await eventually(lambda: ready(probe), bool, seconds=60)
                 token = publisher.keys[0].sign(publisher.claims(time.time(), sub="admin"))

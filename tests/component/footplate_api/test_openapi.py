@@ -10,7 +10,6 @@ from typing import Any, Final
 import jsonschema_rs
 import pytest
 import pytest_asyncio
-import yaml
 
 from footplate_api.errors import ApiError
 from footplate_api.problems import kind
@@ -18,6 +17,7 @@ from footplate_api.runs import described
 from footplate_api.runs.schemas import EXAMPLE
 from tests.component.footplate_api.builders import RUNS
 from tests.component.footplate_api.conftest import Api
+from tests.support.chart import objects_in
 
 pytestmark = pytest.mark.any_database
 
@@ -202,7 +202,7 @@ async def test_the_body_of_a_run_is_what_kubernetes_takes(api: Api) -> None:
 
 
 def test_the_schema_of_a_spec_has_all_fields_and_bounds_of_the_crd() -> None:
-    [crd] = yaml.safe_load_all(CRD.read_text())
+    [crd] = objects_in(CRD.read_text())
     root = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     ours = dict(leaves(described.spec()))
     assert {

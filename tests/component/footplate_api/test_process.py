@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 from cluster.machine.ports import claim_ports
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import RUNS, eventually
+from tests.support import programs
 from tests.support.limits import HASTE_VARIABLES
 from tests.support.review_server import Handler, reviewing
 from tests.support.reviewer import BEARER
@@ -45,31 +46,44 @@ def command(folder: Path, port: int, kubeconfig: Path | None = None) -> list[str
     if kubeconfig is None:
         kubeconfig = folder / "kubeconfig"
         kubeconfig.write_text(KUBECONFIG)
-    return [sys.executable, "-m", "footplate_api", "--port", str(port), "--kubeconfig", str(kubeconfig)]
+    return [sys.executable, "-m", "footplate_api", *arguments(port, kubeconfig)]
+
+
+def arguments(port: int, kubeconfig: Path) -> list[str]:
+    return ["--port", str(port), "--kubeconfig", str(kubeconfig)]
 
 
 @contextmanager
 def serving(
-    folder: Path, port: int, url: str | None = None, records: Records | None = None, **variables: str
-) -> Iterator[subprocess.Popen[bytes]]:
+    folder: Path,
+    port: int,
+    url: str | None = None,
+    records: Records | None = None,
+    fresh: bool = False,
+    **variables: str,
+) -> Iterator[programs.Running]:
     """A process on the database at `url`, by default a file in `folder`, with these environment variables.
 
-    `records` are what its API server has of usage.
+    Args:
+        records: what its API server has of usage.
+        fresh: it is started as in a pod, for a test of its start or of its memory.
     """
     url = url or f"sqlite:///{folder}/data/footplate.db"
     environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": url, **HASTE_VARIABLES, **variables}
     handler = Handler if records is None else beside_reviews(records)
-    with (
-        reviewing(folder, handler) as kubeconfig,
-        ended(command(folder, port, kubeconfig), environment) as process,
-    ):
-        yield process
+    with reviewing(folder, handler) as kubeconfig:
+        process = (
+            subprocess.Popen(command(folder, port, kubeconfig), env=environment)
+            if fresh
+            else programs.start("footplate_api.__main__", arguments(port, kubeconfig), environment)
+        )
+        with ended(process):
+            yield process
 
 
 @contextmanager
-def ended(program: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is killed after the block."""
-    process = subprocess.Popen(program, env=environment)
+def ended(process: programs.Running) -> Iterator[programs.Running]:
+    """The process is killed after the block."""
     try:
         yield process
     finally:
@@ -116,7 +130,7 @@ def resident(pid: int) -> float:
 
 async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
     [port] = claim_ports(1)
-    with serving(tmp_path, port) as process:
+    with serving(tmp_path, port, fresh=True) as process:
         async with client(port) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)
             assert (await probe.get(RUNS)).json() == {"items": [], "nextCursor": None}
@@ -155,7 +169,7 @@ def test_without_any_cluster_it_ends_at_once_with_a_sentence() -> None:
 async def test_a_second_process_on_the_same_file_ends_with_a_sentence(tmp_path: Path) -> None:
     [port, other] = claim_ports(2)
     (tmp_path / "link").symlink_to(tmp_path / "data")
-    with serving(tmp_path, port) as first:
+    with serving(tmp_path, port, fresh=True) as first:
         async with client(port) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)
             for folder in ("data", "link"):
@@ -168,7 +182,7 @@ async def test_a_second_process_on_the_same_file_ends_with_a_sentence(tmp_path: 
             assert await ready(probe)
         first.send_signal(signal.SIGKILL)
         first.wait()
-    with serving(tmp_path, other):
+    with serving(tmp_path, other, fresh=True):
         async with client(other) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -21,6 +19,7 @@ from cluster.kubernetes.envtest import ApiServer, api_server
 from cluster.machine.ports import claim_ports
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.kubelet import Node, StandIn
+from tests.support import programs
 from tests.support.chart import NAMESPACE, rendered
 from tests.support.operator_fakes import profile_manifest
 
@@ -61,12 +60,12 @@ def operator_process(
     server: ApiServer,
     folder: Path,
     identity: str = "one",
-    module: str = "footplate_operator",
+    module: str = "footplate_operator.__main__",
     kubeconfig: Path | None = None,
     api_service: str = "",
     api_url: str = "",
 ) -> Iterator[Process]:
-    """`python -m footplate_operator`, until the block ends or it is ended."""
+    """An operator, until the block ends or it is ended."""
     port = claim_ports(1)[0]
     environment = {
         **os.environ,
@@ -81,9 +80,7 @@ def operator_process(
     }
     log = folder / f"operator-{port}.log"
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module], env=environment, stdout=output, stderr=output
-        )
+        process = programs.start(module, [], environment, output.fileno())
     try:
         yield Process(process, port, log)
     finally:
@@ -94,7 +91,7 @@ def operator_process(
 class Process:
     """A running operator."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: programs.Program, port: int, log: Path) -> None:
         self.process = process
         self.port = port
         self.log = log

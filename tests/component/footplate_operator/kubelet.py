@@ -14,8 +14,6 @@ import json
 import os
 import signal
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -41,8 +39,10 @@ from footplate_contracts.reports import (
 )
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
 from tests.component.footplate_operator.api import Api
+from tests.support import programs
 from tests.support.connection import Json
 
+COORDINATOR = "footplate_elastic.coordinator.__main__"
 STEP_SECONDS = 0.05
 
 
@@ -69,13 +69,16 @@ class Node:
     api: Api
     folder: Path
     network: str
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, programs.Program] = field(default_factory=dict)
     agents: dict[str, StandIn] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     working: bool = True
     dead: set[str] = field(default_factory=set)  # uids of pods whose node has died
     # One thing after another, as kubelets do: no word of a start comes after the word of the end.
     turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        programs.zygote_of(COORDINATOR)  # by the main thread
 
     def keep(self, stop: threading.Event) -> None:
         """Work until stopped."""
@@ -128,10 +131,10 @@ class Node:
         if pod["metadata"]["labels"]["footplate.dev/role"] == "coordinator":
             address = f"{self.network}.{pod['metadata']['labels']['footplate.dev/epoch']}"
             variables = environment(pod, address) | files
-            command = [sys.executable, "-m", "footplate_elastic.coordinator", "--bind", address]
+            arguments = ["--bind", address]
             with (self.folder / f"{name}.log").open("ab") as log:
-                self.processes[name] = subprocess.Popen(
-                    command, env={**os.environ, **variables}, stdout=log, stderr=log
+                self.processes[name] = programs.start(
+                    COORDINATOR, arguments, {**os.environ, **variables}, log.fileno()
                 )
         else:
             address = "127.0.0.1"

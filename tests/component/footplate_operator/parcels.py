@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -11,7 +10,8 @@ from typing import Any
 from footplate_contracts.model import Contract
 from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_contracts.v1alpha1.status import Condition
-from footplate_operator.__main__ import KINDS, main
+from footplate_operator.__main__ import KINDS
+from footplate_operator.__main__ import main as operator
 from footplate_operator.runtime.controller import Controller, Owned
 from footplate_operator.runtime.decision import Create, Decision, Delete, Problem
 from footplate_operator.runtime.kinds import CONFIG_MAP, Json, Kind
@@ -86,5 +86,5 @@ async def parcels(*_: Any) -> AsyncIterator[Parcels]:
     yield Parcels()
 
 
-if __name__ == "__main__":
-    sys.exit(main((*KINDS, parcels)))
+def main() -> int:
+    return operator((*KINDS, parcels))
