@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections import Counter
 
+import aiohttp
 import pytest
 from aiohttp import web
 from kubernetes.aio.client.configuration import Configuration
@@ -46,7 +47,7 @@ async def test_every_piece_of_an_answer_is_heard_and_no_refusal_is() -> None:
     )
     async with serving(app, port), session:
         assert (await session.get(f"{known.host}/api/v1/nodes")).status == 403
-        async with session.get(f"{known.host}/api/v1/pods") as answer:
+        async with session.get(f"{known.host}/api/v1/pods?watch=true") as answer:
             connection = answer.connection
             assert connection is not None and connection.transport is not None
             made = connection.transport.get_extra_info("socket")
@@ -58,6 +59,26 @@ async def test_every_piece_of_an_answer_is_heard_and_no_refusal_is() -> None:
                 assert await anext(pieces) == b'{"type": "BOOKMARK"}\n'
                 assert heard == {"/api/v1/pods": number}
     assert counted == {("GET", 200): 1, ("GET", 403): 1}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_that_breaks_off_is_a_request_that_failed(status: int) -> None:
+    async def break_off(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(status=status)
+        await answer.prepare(request)
+        await answer.write(b'{"items": [')
+        assert request.transport is not None
+        request.transport.abort()
+        return answer
+
+    app = web.Application()
+    app.add_routes([web.get("/apis", break_off)])
+    port = claim_ports(1)[0]
+    known = Configuration(host=f"http://127.0.0.1:{port}")
+    session = watch_session(known, lambda path: None, lambda method, status: None, leanings={})
+    async with serving(app, port), session:
+        with pytest.raises(aiohttp.ClientConnectionError):  # after which kopf asks again
+            await session.get(f"{known.host}/apis")
 
 
 async def test_of_a_list_only_what_is_worth_it_is_kept() -> None:

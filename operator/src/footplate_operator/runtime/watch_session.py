@@ -2,6 +2,9 @@
 
 A connection whose other end has vanished would stay open until the kernel gives it up, after
 a quarter of an hour; ours is given up after some seconds, and made anew.
+
+kopf asks again where a request fails, but not where its answer breaks off: that would end the operator
+while it asks what the API server serves. So an answer is whole before kopf has it, unless it is a watch.
 """
 
 from __future__ import annotations
@@ -43,6 +46,11 @@ def watch_session(
                 heard(path)
                 listened = _Listened(self.content, lambda: heard(path))
                 self.content = cast(aiohttp.StreamReader, listened)
+            if self.status >= 400 or "watch" not in self.url.query:
+                try:
+                    await self.read()
+                except aiohttp.ClientPayloadError as error:
+                    raise aiohttp.ClientConnectionError(f"the answer broke off: {error}") from error
             return answer
 
         async def json(self, **options: Any) -> Any:
