@@ -155,6 +155,7 @@ class FakeCoordinator:
     nodes: int = 0
     least: int | None = None  # so few may go on
     reachable: bool = True
+    saving: bool = False  # all ranks wait for a checkpoint
     run: str = ""  # uid
 
     def __post_init__(self) -> None:
@@ -202,6 +203,7 @@ class FakeCoordinator:
                 loss=3.0 if self.step else None,
                 step_seconds=0.1,
                 time=now if self.step else None,
+                saving=self.saving,
             ),
             start_step=self.start_step,
             checkpoint=self.checkpoint,

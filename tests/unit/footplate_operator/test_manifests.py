@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -258,7 +259,8 @@ def test_an_upgrade_of_the_operator_is_a_change_at_the_next_admission_only() -> 
     before = frozen(subject)
     newer = Defaults(trainer_image="trainer:2", coordinator_image="coordinator:2")
     assert admit(subject, before.frozen.profile, newer, [before], RELEASE).number == 2
-    assert in_force(subject, [before]) == before
+    admitted = replace(subject, status=subject.status.model_copy(update={"revision": "tiny-1"}))
+    assert in_force(admitted, [before]) == before
 
 
 def test_a_revision_survives_the_api_server() -> None:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from footplate_contracts.names import WRITTEN_BY_ANNOTATION
+from footplate_contracts.model import digest
+from footplate_contracts.names import WRITTEN_BY_ANNOTATION, config_map_name
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, REVISION, Json
 from footplate_operator.runtime.objects import UnreadableStatus
@@ -21,7 +22,7 @@ from footplate_operator.trainingrun.revision import (
 )
 from footplate_operator.trainingrun.run import decode
 from tests.support.fake_cluster import travelled
-from tests.support.operator_fakes import DEFAULTS, RELEASE, run_manifest
+from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest, run_manifest
 from tests.support.operator_runs import frozen, run
 from tests.support.operator_world import World, running
 from tests.support.releases import UNHEARD_OF, extended
@@ -73,6 +74,46 @@ def test_the_revision_that_the_status_names_is_in_force_though_it_cannot_be_read
     body["metadata"] |= {"uid": "uid-1", "creationTimestamp": "2026-01-31T11:00:00Z"}
     taken = UnreadableRevision(2, NEWER, "why")
     assert in_force(decode(body), [frozen(run()), taken]) == taken
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        pytest.param({"revision": 7}, "revision: should be 1, not 7", id="another-number"),
+        pytest.param({}, "revision: should be 1, not 'nothing'", id="no-number"),
+    ],
+)
+def test_a_revision_whose_number_is_not_its_names_cannot_be_read(said: Json, error: str) -> None:
+    body = travelled(controller_revision(run(), frozen(run())))
+    del body["revision"]
+    seen = view_revision(body | said)
+    assert isinstance(seen, UnreadableRevision) and (seen.number, seen.error) == (1, error)
+
+
+@pytest.mark.parametrize("named", [pytest.param("tiny-1", id="named"), pytest.param("", id="not-even-named")])
+async def test_a_revision_that_is_gone_is_no_reason_to_take_the_live_profile(named: str) -> None:
+    world = await running(training={**run_manifest()["spec"]["training"], "steps": 10_000})
+    kept = travelled(world.cluster.objects[REVISION, "tiny-1"])
+    world.cluster.bury(REVISION, "tiny-1")
+    body = travelled(world.run)
+    body["status"]["revision"] = named
+    world.cluster.put(body)
+    world.cluster.put(profile_manifest(processesPerNode=1))
+    world.start_operator()
+    await world.live(3)
+    pods, said = world.cluster.names(POD), world.condition("Reconciled")
+    lost = "ControllerRevision tiny-1 is not there" if named else "its status names no revision"
+    assert (said["status"], said["reason"]) == ("False", "RevisionUnreadable")
+    assert said["message"].startswith(f"{lost}: what its pods are made of is not known, and nothing is made")
+    world.end_pod("tiny-w1-0", 137)
+    await world.live(10)
+    assert world.cluster.names(POD) == pods and not world.cluster.names(REVISION)
+    body = travelled(world.run)
+    body["status"]["revision"] = "tiny-1"
+    world.cluster.put(body)
+    world.cluster.put(kept)
+    await world.live(30, until=lambda: "tiny-w1-1" in world.cluster.names(POD) and world.phase == "Running")
+    assert world.cluster.names(REVISION) == ["tiny-1"]
 
 
 async def test_a_running_run_is_left_alone_and_says_which_release_can_go_on() -> None:
@@ -144,6 +185,27 @@ def test_ranks_get_what_a_newer_release_froze_for_them() -> None:
     assert isinstance(seen, Revision) and seen.frozen == frozen(run()).frozen
     assert seen.config == body["data"]["config"]
     assert seen.config_map("tiny") != frozen(run()).config_map("tiny")
+
+
+def test_ranks_get_nothing_that_the_release_which_froze_it_did_not_know() -> None:
+    body = travelled(controller_revision(run(), frozen(run())))
+    del (
+        body["data"]["config"]["training"]["deterministic"],
+        body["data"]["config"]["data"]["packing"]["enabled"],
+    )
+    seen = view_revision(body)
+    assert isinstance(seen, Revision) and seen.config == body["data"]["config"]
+    assert seen.config_map("tiny") == config_map_name("tiny", digest(body["data"]["config"]))
+    assert controller_revision(run(), seen)["data"] == body["data"]
+
+
+def test_a_whole_number_that_the_api_server_shortened_is_the_number_that_was_frozen() -> None:
+    body = travelled(controller_revision(run(), frozen(run())))
+    name = frozen(run()).config_map("tiny")
+    assert body["data"]["config"]["training"]["gradientClipNorm"] == 1.0
+    body["data"]["config"]["training"]["gradientClipNorm"] = 1
+    seen = view_revision(body)
+    assert isinstance(seen, Revision) and seen.config_map("tiny") == name
 
 
 def test_a_run_that_is_admitted_anew_gets_what_this_release_knows() -> None:

@@ -12,8 +12,10 @@ from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
+    WITHOUT_PODS,
     AnyRevision,
     Defaults,
+    MissingRevision,
     Revision,
     admit,
     in_force,
@@ -36,7 +38,7 @@ class Admission:
 
     async def admitted(
         self, run: Run, cache: RunCache, revisions: Sequence[AnyRevision]
-    ) -> AnyRevision | Problem | None:
+    ) -> AnyRevision | MissingRevision | Problem | None:
         """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
         admits = needs_admission(run.phase, suspension.asked(run) is not None)
         if not admits:
@@ -46,6 +48,8 @@ class Admission:
             if (found := in_force(run, revisions)) is not None:
                 cache.revision = found if isinstance(found, Revision) else None
                 return found
+            if run.phase not in WITHOUT_PODS:
+                return MissingRevision(run.status.revision or "")
         if admits:
             await self.profiles.look_for(run.spec.compute.profile)
         profile = self.profiles.get(run.spec.compute.profile)
@@ -60,7 +64,9 @@ class Admission:
         cache.revision = admitted
         return admitted
 
-    async def profile_since(self, run: Run, admitted: AnyRevision | Problem | None) -> Problem | list[str]:
+    async def profile_since(
+        self, run: Run, admitted: AnyRevision | MissingRevision | Problem | None
+    ) -> Problem | list[str]:
         """What became of the profile of an admitted run: why it is of no use now, or what changed."""
         name = run.spec.compute.profile
         if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run.phase, False):

@@ -69,7 +69,7 @@ from footplate_operator.trainingrun.observed import Api, Credentials, Observed, 
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
-from footplate_operator.trainingrun.revision import AnyRevision, Defaults, Revision, in_force
+from footplate_operator.trainingrun.revision import AnyRevision, Defaults, MissingRevision, Revision, in_force
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.cost import cost, growth
@@ -90,7 +90,7 @@ class RunView:
     """What a decision about a run looks at; without `revision` it could not be admitted."""
 
     observed: Observed
-    revision: AnyRevision | None
+    revision: AnyRevision | MissingRevision | None
     unobserved: timedelta = timedelta(0)  # of the phase
     spending: Spending | None = None  # of its budget, if it has one
 

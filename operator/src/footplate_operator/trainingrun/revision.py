@@ -23,9 +23,11 @@ from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.objects import unreadable
 from footplate_operator.trainingrun.directives import in_force_at_once
 from footplate_operator.trainingrun.run import Run
 
+WITHOUT_PODS: Final = frozenset({None, Phase.QUEUED, Phase.SUSPENDED})  # what comes next admits them anew
 _IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunConfig calls otherwise
 
 
@@ -64,8 +66,13 @@ class Revision:
 
     @cached_property
     def config(self) -> Json:
-        """The RunConfig as ranks are given it: a substitute gets what a newer release wrote for its peers."""
-        config: Json = _with_unknown(self.frozen.config.to_json(), self.written.get("config"))
+        """The RunConfig as ranks are given it: a substitute gets what its peers got, whoever froze it.
+
+        What another release left out, or said beside what this one reads, is nobody's to mend: the digest of
+        this is in the name of the ConfigMap that pods mount.
+        """
+        read = self.frozen.config.to_json()
+        config: Json = _as_written(read, self.written["config"]) if self.written else read
         return config
 
     def config_map(self, run: str) -> str:
@@ -89,43 +96,65 @@ class UnreadableRevision:
         """Name of its ControllerRevision."""
         return revision_name(run, self.number)
 
+    def problem(self, run: str) -> str:
+        """For whoever installed this release over that one."""
+        return unreadable(f"ControllerRevision {self.name(run)}", self.written_by, self.error)
+
+
+@dataclass(frozen=True)
+class MissingRevision:
+    """The frozen state of a run that may have pods, where there is none of that name."""
+
+    named: str  # by the status; empty where that names none
+
+    def problem(self, run: str) -> str:
+        """For whoever can bring it back."""
+        lost = (
+            f"ControllerRevision {self.named} is not there" if self.named else "its status names no revision"
+        )
+        return (
+            f"{lost}: what its pods are made of is not known, and nothing is made or deleted; put it back"
+            " from a copy, or delete the run and create it anew: it goes on from its newest checkpoint"
+        )
+
 
 AnyRevision = Revision | UnreadableRevision
 
 
 def view_revision(body: Json) -> AnyRevision:
-    """The revision in a ControllerRevision; raises KeyError for an object that is none of ours."""
-    number = int(body["revision"])
+    """The revision in a ControllerRevision; raises ValueError for an object that is none of ours."""
+    number = int(str(body["metadata"]["name"]).rpartition("-")[2])
     written_by = body["metadata"].get("annotations", {}).get(WRITTEN_BY_ANNOTATION, "")
     try:
+        if body.get("revision") != number:
+            said = body.get("revision", "nothing")
+            return UnreadableRevision(number, written_by, f"revision: should be {number}, not {said!r}")
         data = body.get("data", {})
         return Revision(number, RevisionData.from_any_release(data), written_by, data)
     except ValidationError as error:
         return UnreadableRevision(number, written_by, first_error(error))
 
 
-def _with_unknown(read: Any, written: Any) -> Any:
-    """`read`, with those members of what was `written` that this release passed over."""
+def _as_written(read: Any, written: Any) -> Any:
+    """What was `written`, with numbers as whoever wrote it had them: the API server gives 3.0 back as 3."""
     if isinstance(read, dict) and isinstance(written, dict):
-        return written | {name: _with_unknown(value, written.get(name)) for name, value in read.items()}
+        return {name: _as_written(read.get(name, value), value) for name, value in written.items()}
     if isinstance(read, list) and isinstance(written, list) and len(read) == len(written):
-        return [_with_unknown(*pair) for pair in zip(read, written, strict=True)]
-    return read
+        return [_as_written(*pair) for pair in zip(read, written, strict=True)]
+    return read if read == written else written
 
 
 def needs_admission(phase: Phase | None, suspend: bool) -> bool:
     """Whether a run in `phase` takes the profile as it is now, rather than the frozen one."""
     if phase is Phase.SUSPENDED:
         return not suspend
-    return phase in (None, Phase.QUEUED)
+    return phase in WITHOUT_PODS
 
 
 def in_force(run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | None:
-    """The revision that the status names, or the newest; None where there is none."""
-    for revision in revisions:
-        if revision.name(run.name) == run.status.revision:
-            return revision
-    return max(revisions, key=lambda revision: revision.number, default=None)
+    """The revision that the status names; None where it is not there."""
+    named = (revision for revision in revisions if revision.name(run.name) == run.status.revision)
+    return next(named, None)
 
 
 def admit(

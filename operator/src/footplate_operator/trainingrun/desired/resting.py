@@ -11,7 +11,6 @@ from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
 from footplate_operator.runtime.decision import Delete, Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
-from footplate_operator.runtime.objects import unreadable
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.events import unrecorded_event
@@ -19,7 +18,7 @@ from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import deletion, gathering
 from footplate_operator.trainingrun.policies.suspension import Suspension
-from footplate_operator.trainingrun.revision import UnreadableRevision
+from footplate_operator.trainingrun.revision import MissingRevision, UnreadableRevision
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.fields import last_seen
 from footplate_operator.trainingrun.status.report import compare, not_training, report
@@ -109,10 +108,11 @@ def waiting(run: Run, observed: Observed, left: float, now: datetime) -> Desired
     )
 
 
-def untouched(run: Run, revision: UnreadableRevision, observed: Observed, now: datetime) -> Desired:
+def untouched(
+    run: Run, revision: UnreadableRevision | MissingRevision, observed: Observed, now: datetime
+) -> Desired:
     """Nobody here knows what its pods are made of: say who does, and tell what its coordinator says."""
-    what = f"ControllerRevision {revision.name(run.name)}"
-    message = unreadable(what, revision.written_by, revision.error)
+    message = revision.problem(run.name)
     said = [NewCondition(ConditionType.RECONCILED, False, Reason.REVISION_UNREADABLE, message)]
     return Desired(
         status=report(run, last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now),

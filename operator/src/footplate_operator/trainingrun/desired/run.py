@@ -23,29 +23,29 @@ from footplate_operator.trainingrun.desired.situation import assess
 from footplate_operator.trainingrun.desired.stopping import fail, give_back, succeed, suspend
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import suspension
-from footplate_operator.trainingrun.revision import AnyRevision, UnreadableRevision
+from footplate_operator.trainingrun.revision import WITHOUT_PODS, AnyRevision, MissingRevision, Revision
 from footplate_operator.trainingrun.run import Run
 
-_WITHOUT_PODS = frozenset({None, Phase.QUEUED, Phase.SUSPENDED})
 
-
-def desire(run: Run, revision: AnyRevision | None, observed: Observed, now: datetime) -> Desired:
+def desire(
+    run: Run, revision: AnyRevision | MissingRevision | None, observed: Observed, now: datetime
+) -> Desired:
     """What should exist for `run`, and what its status should say.
 
     Args:
         run: the run with the status written last.
-        revision: what its pods are made of, readable or not; None where it could not be admitted.
+        revision: what its pods are made of, readable, there, or not; None where it could not be admitted.
         observed: what was seen.
     """
     if run.ended is not None:
         return ended(run, run.ended, observed, now)
-    if (asked := suspension.asked(run)) is not None and run.phase in _WITHOUT_PODS:
+    if (asked := suspension.asked(run)) is not None and run.phase in WITHOUT_PODS:
         return suspended(run, asked, observed, now)
     if (left := until_next_try(run, now)) > 0:
         return waiting(run, observed, left, now)
     if revision is None:
         return queued(run, observed, now)
-    if isinstance(revision, UnreadableRevision):
+    if not isinstance(revision, Revision):
         return untouched(run, revision, observed, now)
     situation = assess(run, revision, observed, now)
     if situation.finished:

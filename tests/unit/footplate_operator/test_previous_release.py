@@ -1,0 +1,61 @@
+"""Runs that the previous release left in every phase: an operator of this one takes over."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from footplate_contracts.names import Phase
+from footplate_operator.runtime.kinds import EVENT, POD, Json
+from footplate_operator.trainingrun.run import TRAINING_RUN
+from footplate_operator.usage.writes import USAGE_RECORD
+from tests.support.fake_cluster import copied
+from tests.support.operator_world import World
+from tests.support.released.found import STORIES, found
+
+GO_ON: Final = tuple(name for name in STORIES if name.startswith(("training", "checkpointing", "starting")))
+NEVER_WRITTEN: Final = {Phase.ADMITTED, Phase.PREFLIGHT}
+
+
+def children(world: World) -> dict[tuple[str, str], Json]:
+    """All that a run owns, as it stands."""
+    told = (TRAINING_RUN, USAGE_RECORD, EVENT)
+    return {
+        (kind.name, name): copied(body)
+        for (kind, name), body in world.cluster.objects.items()
+        if kind not in told
+    }
+
+
+def test_there_are_twenty_and_more_and_in_every_phase() -> None:
+    assert len(STORIES) >= 20
+    assert {found(name).phase for name in STORIES} == {phase.value for phase in set(Phase) - NEVER_WRITTEN}
+
+
+@pytest.mark.parametrize("story", STORIES)
+async def test_it_is_found_and_nothing_of_it_is_touched(story: str) -> None:
+    world = found(story).world()
+    before, status = children(world), copied(world.status)
+    world._train = lambda: None
+    await world.live(5)
+    assert children(world) == before
+    assert not [
+        call for call in world.cluster.calls if "TrainingRun" not in call and "UsageRecord" not in call
+    ]
+    assert world.condition("Reconciled")["reason"] not in ("RevisionUnreadable", "StatusUnreadable")
+    assert world.phase == status["phase"]
+    assert world.status.get("attempts") == status.get("attempts")
+
+
+@pytest.mark.parametrize("story", GO_ON)
+async def test_it_goes_on(story: str) -> None:
+    world = found(story).world()
+    before, step = world.cluster.names(POD), world.status.get("progress", {}).get("step", 0)
+    world.kubelet_works = world.trains = True
+    for coordinator in world.coordinators.values():
+        coordinator.saving = False
+    await world.live(20, until=lambda: world.phase == "Running")
+    await world.live(5)
+    assert world.phase == "Running" and world.status["progress"]["step"] > step
+    assert set(before) <= set(world.cluster.names(POD)), "nobody was replaced"
