@@ -32,16 +32,15 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def template(*flags: str) -> subprocess.CompletedProcess[str]:
+def template(*flags: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
     """`helm template` of the release `footplate`."""
-    return helm(
-        "template", "footplate", ".", f"--namespace={NAMESPACE}", f"--kube-version={KUBERNETES}", *flags
-    )
+    place = (f"--namespace={NAMESPACE}", f"--kube-version={KUBERNETES}")
+    return helm("template", "footplate", str(chart), *place, *flags)
 
 
-def rendered(*flags: str) -> list[dict[str, Any]]:
+def rendered(*flags: str, chart: Path = CHART) -> list[dict[str, Any]]:
     """The objects of the chart under the given flags of `helm template`."""
-    done = template(*flags)
+    done = template(*flags, chart=chart)
     assert done.returncode == 0, done.stderr
     return objects_in(done.stdout)
 

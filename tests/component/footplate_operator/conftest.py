@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -14,13 +16,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tools.released import path_of
 
 from cluster.kubernetes.envtest import ApiServer, api_server
 from cluster.machine.ports import claim_ports
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.kubelet import Node, StandIn
 from tests.support import programs
-from tests.support.chart import NAMESPACE, rendered
+from tests.support.chart import CHART, NAMESPACE, rendered
 from tests.support.operator_fakes import profile_manifest
 
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
@@ -35,7 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         api("apply", "--server-side", "-f", "crds/")
         api("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/")
         api.apply(profile_manifest())
-        _grant(api, running)
+        grant(running)
         yield running
 
 
@@ -43,11 +46,11 @@ def _own_kubeconfig(server: ApiServer) -> Path:
     return server.kubeconfig.with_name("operator.kubeconfig")
 
 
-def _grant(api: Api, server: ApiServer) -> None:
-    """Write a kubeconfig with the rights that the chart gives the operator, and no others."""
-    api("create", "namespace", NAMESPACE)
-    home = replace(api, namespace=NAMESPACE)
-    home.apply(*(manifest for manifest in rendered() if manifest["kind"] in RIGHTS))
+def grant(server: ApiServer, chart: Path = CHART) -> None:
+    """Write a kubeconfig with the rights that `chart` gives the operator, and no others."""
+    home = Api(server.kubectl, server.kubeconfig, NAMESPACE)
+    home.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    home.apply(*(manifest for manifest in rendered(chart=chart) if manifest["kind"] in RIGHTS))
     token = home("create", "token", "footplate-operator").strip()
     kubeconfig = yaml.safe_load(server.kubeconfig.read_text())
     for user in kubeconfig["users"]:
@@ -64,8 +67,9 @@ def operator_process(
     kubeconfig: Path | None = None,
     api_service: str = "",
     api_url: str = "",
+    tree: Path | None = None,
 ) -> Iterator[Process]:
-    """An operator, until the block ends or it is ended."""
+    """An operator, until the block ends or it is ended; of the checkout `tree`, where that is another."""
     port = claim_ports(1)[0]
     environment = {
         **os.environ,
@@ -80,7 +84,13 @@ def operator_process(
     }
     log = folder / f"operator-{port}.log"
     with log.open("ab") as output:
-        process = programs.start(module, [], environment, output.fileno())
+        process: programs.Running
+        if tree is None:
+            process = programs.start(module, [], environment, output.fileno())
+        else:
+            environment["PYTHONPATH"] = path_of(tree)
+            argv = [sys.executable, "-P", "-m", module]
+            process = subprocess.Popen(argv, env=environment, stdout=output, stderr=output)
     try:
         yield Process(process, port, log)
     finally:
@@ -91,7 +101,7 @@ def operator_process(
 class Process:
     """A running operator."""
 
-    def __init__(self, process: programs.Program, port: int, log: Path) -> None:
+    def __init__(self, process: programs.Running, port: int, log: Path) -> None:
         self.process = process
         self.port = port
         self.log = log

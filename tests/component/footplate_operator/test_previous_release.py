@@ -1,0 +1,111 @@
+"""One release up and one down, with runs of every phase, on a real API server: no child is touched."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tools import released
+
+from cluster.kubernetes.envtest import ApiServer, api_server
+from footplate_operator.runtime.kinds import NODE
+from tests.component.footplate_operator.api import Api, wait_for
+from tests.component.footplate_operator.conftest import Process, grant, operator_process
+from tests.component.footplate_operator.planted import Planted, nodes, plant
+from tests.support import audit
+from tests.support.chart import CHART, NAMESPACE
+from tests.support.operator_fakes import DEFAULTS, profile_manifest
+from tests.support.released.found import STORIES, found
+
+OPERATOR: Final = f"system:serviceaccount:{NAMESPACE}:footplate-operator"
+# What it says of runs, and to whom; none of it is a child of one.
+WORDS: Final = {
+    "trainingruns/status",
+    "computeprofiles/status",
+    "usagerecords",
+    "priceentries",
+    "events",
+    "leases",
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """An API server with what every story left."""
+
+    server: ApiServer
+    requests: audit.Log
+    runs: list[Planted]
+    folder: Path
+
+    def reign(self, identity: str, tree: Path | None = None) -> Process:
+        """An operator leads until it has looked at every run; `tree`: of that checkout."""
+        grant(self.server, CHART if tree is None else tree / "charts" / "footplate")
+        with operator_process(
+            self.server, self.folder, identity, api_url=DEFAULTS.api_url, tree=tree
+        ) as process:
+            wait_for(lambda: process.said("message=leading"), f"{identity} leads")
+            wait_for(lambda: _has_looked(process, len(self.runs)), f"{identity} has looked at every run")
+        return process
+
+
+def _has_looked(process: Process, runs: int) -> bool:
+    _, text = process.ask("/metrics")
+    counts = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    looks = sum(float(value) for name, value in counts.items() if "reconciles_total" in name)
+    return looks >= runs and float(counts["footplate_operator_queue_runs"]) == 0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    notes = tmp_path / "audit"
+    with api_server(tmp_path / "api-server", flags=audit.flags(notes)) as server:
+        api = Api(server.kubectl, server.kubeconfig)
+        api("apply", "--server-side", "-f", "crds/")
+        api("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/")
+        stories = [found(name) for name in STORIES]
+        machines = [
+            {"apiVersion": NODE.api_version, "kind": NODE.name, "metadata": {"name": name}}
+            for name in nodes(stories)
+        ]
+        urgent = {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": "urgent"},
+        }
+        api.apply(profile_manifest(), {**urgent, "value": 1000}, *machines)
+        runs = [plant(api, story, story.story[:63], DEFAULTS.api_url) for story in stories]
+        yield World(server, audit.Log(notes), runs, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def previous() -> Path:
+    """The checkout of the previous release."""
+    try:
+        return released.checkout(released.previous())
+    except subprocess.CalledProcessError:
+        pytest.skip(f"this clone has no history: commit {released.previous()} is not there")
+
+
+def test_one_release_up_and_one_down_touches_no_child(world: World, previous: Path) -> None:
+    before = {run.story: run.children() for run in world.runs}
+    phases = {run.story: run.api.status("tiny")["phase"] for run in world.runs}
+    assert len(before) >= 20 and sum(map(len, before.values())) > 100
+    for identity, tree in (("old", previous), ("new", None), ("old-again", previous)):
+        process = world.reign(identity, tree)
+        touched = {
+            run.story: set(run.children().items()) ^ set(before[run.story].items()) for run in world.runs
+        }
+        assert not {story: children for story, children in touched.items() if children}, identity
+        written = {request.resource for request in world.requests.of(OPERATOR) if request.writes}
+        assert "trainingruns/status" in written and written <= WORDS, f"{identity}: {written - WORDS}"
+        assert not process.said("undecodable") and not process.said("Traceback"), identity
+        for run in world.runs:
+            assert run.condition("Reconciled")["reason"] not in ("RevisionUnreadable", "StatusUnreadable"), (
+                run
+            )
+            assert run.api.status("tiny")["phase"] == phases[run.story], f"{identity}: {run.story}"
