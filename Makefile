@@ -51,7 +51,7 @@ simulation: .venv/ready ## faults and histories of whole clusters, in one proces
 	@$(PYTEST) -p tests.support.without_torch tests/simulation -q -m 'not long' --numprocesses 2 --dist worksteal
 
 # A third of their time these wait for others: three at a time keep two cores busy.
-component: .venv/ready binaries postgresql ## real PostgreSQL, real ranks, a real API server
+component: .venv/ready binaries postgresql prometheus ## real PostgreSQL, real ranks, a real API server
 	@$(SUITE) tests/component -q -m 'not long' --numprocesses 3 --dist worksteal
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
@@ -92,6 +92,15 @@ postgresql:
 	@compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || { \
 		echo "[apt] installing postgresql"; apt-get update -qq; \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql > /dev/null; }
+
+# Unpacked and not installed: the package would start a server of its own, and take its port.
+PROMETHEUS := $(CACHE)/prometheus-$(shell . /etc/os-release && echo $$ID-$$VERSION_ID)
+.PHONY: prometheus
+prometheus: $(PROMETHEUS)/usr/bin/promtool
+$(PROMETHEUS)/usr/bin/promtool:
+	@echo "[apt] unpacking prometheus"; apt-get update -qq; half=$$(mktemp -d); cd $$half; \
+	apt-get download -qq -o APT::Sandbox::User=root prometheus > /dev/null; dpkg-deb -x prometheus_*.deb tree; mkdir -p $(CACHE); \
+	rm -rf $(PROMETHEUS); mv tree $(PROMETHEUS); rm -rf $$half
 
 # -- code ------------------------------------------------------------------------------
 

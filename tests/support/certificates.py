@@ -74,9 +74,9 @@ class Issuer:
         """Who trusts this trusts what it signs."""
         return bundle_of([self._authority])
 
-    def serving(self) -> dict[str, bytes]:
-        """The files of another certificate for localhost and 127.0.0.1."""
-        made = new_serving(self._authority, names_of("api", "default"), self._now)
+    def serving(self, service: str = "api", namespace: str = "default") -> dict[str, bytes]:
+        """The files of another certificate for localhost, 127.0.0.1 and that Service."""
+        made = new_serving(self._authority, names_of(service, namespace), self._now)
         return {"tls.crt": certificate_text(made.certificate), "tls.key": key_text(made.key)}
 
     def trusting(self) -> ssl.SSLContext:

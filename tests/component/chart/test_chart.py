@@ -245,30 +245,6 @@ def test_what_the_api_is_told() -> None:
     }
 
 
-def test_a_podmonitor_on_request() -> None:
-    assert not any(item["kind"] == "PodMonitor" for item in rendered())
-    monitor = one(rendered("--set", "metrics.podMonitor.enabled=true"), "PodMonitor", "footplate")
-    own, api = monitor["spec"]["podMetricsEndpoints"]
-    assert own == {"port": "metrics", "interval": "30s"}
-    assert api == {
-        "port": "https",
-        "scheme": "https",
-        "interval": "30s",
-        "tlsConfig": {
-            "serverName": "footplate-api.footplate-system.svc",
-            "ca": {"configMap": {"name": "footplate-api-ca", "key": "ca.crt"}},
-        },
-    }
-
-
-def test_a_podmonitor_shows_a_token() -> None:
-    flags = ("metrics.podMonitor.enabled=true", "metrics.podMonitor.tokenSecret.name=prometheus")
-    monitor = one(rendered(*(part for flag in flags for part in ("--set", flag))), "PodMonitor", "footplate")
-    own, api = monitor["spec"]["podMetricsEndpoints"]
-    assert api["authorization"] == {"type": "Bearer", "credentials": {"name": "prometheus", "key": "token"}}
-    assert "authorization" not in own
-
-
 def test_annotations_and_labels_reach_the_pods() -> None:
     flags = ("--set-string", r"podAnnotations.footplate\.dev/images=abc", "--set", "podLabels.team=ml")
     for name in ("footplate-operator", "footplate-api"):
@@ -339,6 +315,11 @@ def test_nothing_holds_up_an_uninstall() -> None:
         ),
         pytest.param("api.tls.existingSecret=My Secret", "at '/api/tls/existingSecret'", id="certificate"),
         pytest.param("api.logLevel=loud", "at '/api/logLevel'", id="log-level"),
+        pytest.param(
+            "metrics.podMonitor.enabled=true",
+            "metrics.podMonitor.enabled is true, but there is no PodMonitor any more",
+            id="monitor-of-an-earlier-release",
+        ),
         pytest.param(
             "api.persistence.accessMode=ReadWriteMany",
             "api.persistence.accessMode is ReadWriteMany, but a SQLite file has one writer: ReadWriteOncePod",

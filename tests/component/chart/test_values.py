@@ -19,6 +19,7 @@ SCHEMA: Final[dict[str, Any]] = json.loads((CHART / "values.schema.json").read_t
 CLIENTS: Final = 'api.auth.oidc.clientIDs=["b"]'
 ISSUER: Final = ("api.auth.oidc.issuerURL=https://a", CLIENTS)
 AUTHORITIES: Final = "api.auth.oidc.caConfigMap.name=ca"
+MONITORED: Final = "metrics.serviceMonitor.enabled=true"
 GIVEN: Final = {
     "api.auth.oidc.issuerURL": (CLIENTS,),
     "api.auth.oidc.clientIDs": ISSUER,
@@ -33,13 +34,13 @@ GIVEN: Final = {
     "api.database.existingSecret.key": ("api.database.existingSecret.name=db",),
     "api.retention.databaseSize": ("api.database.url=postgresql://host/db",),
     "api.tls.caConfigMap": ("api.tls.existingSecret=mine",),
-    "metrics.podMonitor.tokenSecret.name": ("metrics.podMonitor.enabled=true",),
-    "metrics.podMonitor.tokenSecret.key": (
-        "metrics.podMonitor.enabled=true",
-        "metrics.podMonitor.tokenSecret.name=prometheus",
+    "metrics.serviceMonitor.tokenSecret.name": (MONITORED,),
+    "metrics.serviceMonitor.tokenSecret.key": (
+        MONITORED,
+        "metrics.serviceMonitor.tokenSecret.name=prometheus",
     ),
-    "metrics.podMonitor.interval": ("metrics.podMonitor.enabled=true",),
-    "metrics.podMonitor.labels": ("metrics.podMonitor.enabled=true",),
+    "metrics.serviceMonitor.interval": (MONITORED,),
+    "metrics.serviceMonitor.labels": (MONITORED,),
 }
 TEXTS: Final = ("other", "9Gi", "7s", "postgresql://host/other", "https://other", "77m")
 
