@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 import os
 import ssl
@@ -45,6 +46,7 @@ from tests.support.usage_worlds import pod
 PAGE: Final = Path(__file__).parents[3] / "docs" / "rights.md"
 NEEDED: Final = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 REVIEW: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+RULES: Final = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 WITHIN_SECONDS: Final = 60.0
 
 
@@ -145,6 +147,21 @@ class Kubernetes:
         assert answer.status_code == 201, answer.text
         return bool(answer.json()["status"]["allowed"])
 
+    def seen_everywhere(self, person: str) -> dict[str, set[str]]:
+        """Resource -> verbs that somebody has where nothing is bound to them, as `kubectl auth can-i --list`."""
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": OTHER},
+        }
+        answer = self._client.post(RULES, json=review, headers=bearer(self._tokens[person])).json()["status"]
+        assert not answer["incomplete"], answer
+        found: dict[str, set[str]] = {}
+        for rule in answer["resourceRules"]:
+            for group, resource in itertools.product(rule["apiGroups"], rule["resources"]):
+                found.setdefault(f"{group}/{resource}", set()).update(rule["verbs"])
+        return found
+
 
 @pytest.fixture(scope="module")
 def kubernetes(installation: Installation) -> Iterator[Kubernetes]:
@@ -196,9 +213,21 @@ def test_kubectl_says_the_same(
     assert kubernetes.allows(person, right) == (answer == "yes")
 
 
-def test_who_has_a_role_of_a_namespace_finds_the_profiles(kubernetes: Kubernetes) -> None:
-    assert kubernetes.allows("view", Right("list", "computeprofiles"))
-    assert not kubernetes.allows("admin", Right("update", "computeprofiles", name="local-cpu"))
+@pytest.mark.parametrize("person", PEOPLE)
+def test_who_has_a_role_of_a_namespace_sees_profiles_and_nothing_else_of_the_cluster(
+    installation: Installation, kubernetes: Kubernetes, person: str
+) -> None:
+    profile = {"spec": {"backend": "gloo"}, **of_kind("ComputeProfile", "seen")}
+    apply(installation.server, installation.folder, [profile])
+    account = f"--as=system:serviceaccount:{BOUND}:{person}"
+    assert "computeprofile.footplate.dev/seen" in kubectl(
+        installation.server, "get", "cprof", "--output=name", account, "--as-group=system:authenticated"
+    )
+    seen = kubernetes.seen_everywhere(person)
+    assert {resource for resource, verbs in seen.items() if verbs & {"get", "list", "watch", "*"}} == {
+        "footplate.dev/computeprofiles"
+    }
+    assert seen["footplate.dev/computeprofiles"] == {"get", "list", "watch"}
 
 
 async def test_a_run_is_created_and_deleted_for_its_caller(
