@@ -148,7 +148,7 @@ class Kubernetes:
         return bool(answer.json()["status"]["allowed"])
 
     def seen_everywhere(self, person: str) -> dict[str, set[str]]:
-        """Resource -> verbs that somebody has where nothing is bound to them, as `kubectl auth can-i --list`."""
+        """Resource -> verbs that somebody has where nothing is bound to them, as `auth can-i --list`."""
         review = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectRulesReview",
