@@ -25,6 +25,7 @@ from footplate_api.identity.authentication import Issuer
 from footplate_api.identity.oidc.config import Oidc
 from footplate_api.identity.reviewing import KubernetesReviewer
 from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.served import Served
 from footplate_api.settings import Settings
 from footplate_api.sole_writer import sole_writer
 from footplate_api.startup import Startup
@@ -125,16 +126,18 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     try:
         database = Database(chosen.database_url)
+        served = Served(chosen.watch_namespaces)
         context = Context(
             database,
             kubernetes,
             KubernetesReviewer(kubernetes),
             Metrics(),
-            MirrorHealth(),
+            MirrorHealth.of(served.places),
             revision=chosen.revision,
             limits=chosen.limits,
             patience=chosen.patience,
             access=chosen.access,
+            served=served,
             issuers=issuers,
             room=chosen.database_size,
         )

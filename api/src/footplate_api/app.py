@@ -107,7 +107,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(AdmissionGate, patience=context.patience)
     app.add_middleware(RateGate, rates=context.access.rates, clock=context.clock)
     app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
-    app.add_middleware(Staleness, mirror=context.mirror, now=context.now)
+    app.add_middleware(Staleness, mirror=context.mirror, served=context.served, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)
     app.add_middleware(RequestEdge, metrics=context.metrics)
     return app
@@ -118,7 +118,7 @@ async def _work(context: Context, ingest: Ingest) -> None:
     if not await migration.bring_up(context.database, context.migrations, context.startup):
         return
     following = kubernetes.follow(
-        context.cluster, context.database, context.metrics, context.mirror, context.now
+        context.cluster, context.database, context.metrics, context.mirror, context.now, context.served
     )
     pipelines = (
         ingest,

@@ -14,6 +14,7 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 from urllib.parse import quote
 
@@ -85,14 +86,20 @@ async def _configure(configuration: Configuration, kubeconfig: Path | None, in_p
 
 
 class KubernetesCluster:
-    """`ports.Cluster` on a real API server."""
+    """`ports.Cluster` on a real API server; with `namespace`, within that."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, namespace: str = "") -> None:
         self._client = client
+        self._namespace = namespace
+        # Whoever may read some namespaces by their names may list them by the same.
+        self._named = {"fieldSelector": f"metadata.name={namespace}"} if namespace else {}
 
     async def close(self) -> None:
         """Closes all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]  # has no annotations
+
+    def within(self, namespace: str) -> KubernetesCluster:
+        return KubernetesCluster(self._client, namespace)
 
     async def identity(self) -> str:
         found = await self._ask("GET", f"{NAMESPACES}/kube-system", {}, accept=METADATA)
@@ -128,19 +135,19 @@ class KubernetesCluster:
         return str((about or {}).get("uid") or "")
 
     async def list_runs(self, token: str | None) -> ListPage:
-        return await self._list(_path(), JSON, token)
+        return await self._list(_path(self._namespace), JSON, token)
 
     async def list_versions(self, token: str | None) -> ListPage:
-        return await self._list(_path(), METADATA_LIST, token)
+        return await self._list(_path(self._namespace), METADATA_LIST, token)
 
     def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
-        return self._watch(_path(), JSON, resource_version)
+        return self._watch(_path(self._namespace), JSON, resource_version)
 
     async def list_namespaces(self, token: str | None) -> ListPage:
-        return await self._list(NAMESPACES, METADATA_LIST, token)
+        return await self._list(NAMESPACES, METADATA_LIST, token, more=self._named)
 
     def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
-        return self._watch(NAMESPACES, METADATA, resource_version)
+        return self._watch(NAMESPACES, METADATA, resource_version, self._named)
 
     async def create_price(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
         query = {**_CREATING, **({"dryRun": "All"} if dry_run else {})}
@@ -167,16 +174,28 @@ class KubernetesCluster:
         reviewed: Manifest = await self._ask("POST", path, {}, dict(manifest))
         return reviewed
 
-    async def _list(self, path: str, accept: str, token: str | None, limit: int = PAGE) -> ListPage:
-        query = {"limit": str(limit), **({"continue": token} if token else {})}
+    async def _list(
+        self,
+        path: str,
+        accept: str,
+        token: str | None,
+        limit: int = PAGE,
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> ListPage:
+        query = {"limit": str(limit), **({"continue": token} if token else {}), **more}
         page = await self._ask("GET", path, query, accept=accept)
         metadata = page["metadata"]
         return ListPage(page["items"], metadata["resourceVersion"], metadata.get("continue") or None)
 
     async def _watch(
-        self, path: str, accept: str, resource_version: str
+        self,
+        path: str,
+        accept: str,
+        resource_version: str,
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[Sequence[WatchEvent]]:
         query = {
+            **more,
             "watch": "true",
             "resourceVersion": resource_version,
             "allowWatchBookmarks": "true",

@@ -41,6 +41,7 @@ from footplate_api.pipelines.ingest import Ingest
 from footplate_api.ports import Cluster
 from footplate_api.problems import MEDIA_TYPE, invalid, problem
 from footplate_api.revisions import scripts
+from footplate_api.served import Served
 from footplate_api.startup import Startup
 from footplate_api.tariff.service import Tariffs
 
@@ -68,6 +69,7 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
     access: Access = field(default_factory=Access)
+    served: Served = field(default_factory=Served)
     room: int | None = None  # bytes that the database may take
     startup: Startup = field(default_factory=Startup)
     migrations: Path = field(default_factory=scripts)

@@ -8,6 +8,7 @@ ApiError
 ├── Invalid               422  the request says something that cannot be (also a ValueError)
 ├── RunNotFound           404
 ├── ProfileNotFound       404
+├── NamespaceNotServed    404  a write in a namespace that this installation is not for
 ├── RunMismatch           409  a batch of another run than its sender's
 ├── ClusterRefused        4xx  the API server's own word, its status kept
 ├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
@@ -141,6 +142,13 @@ class ProfileNotFound(ApiError):
 
     status = 404
     title = "Profile not found"
+
+
+class NamespaceNotServed(ApiError):
+    """The installation serves some namespaces, and this is none of them."""
+
+    status = 404
+    title = "Namespace not served"
 
 
 class RunMismatch(ApiError):

@@ -90,23 +90,56 @@ class Metrics:
         )
 
 
+NO_LIST: Final = "no list of runs has been read yet"
+
+
+def titled(kind: str, place: str) -> str:
+    """What trouble with a kind goes by, where each place is followed by itself.
+
+    >>> titled("TrainingRuns", ""), titled("TrainingRuns", "team-a")
+    ('TrainingRuns', 'TrainingRuns in team-a')
+    """
+    return f"{kind} in {place}" if place else kind
+
+
 @dataclass
 class MirrorHealth:
-    """Whether the mirror follows Kubernetes; written by the mirror, read by /readyz."""
+    """Whether the mirror follows Kubernetes; written by the mirror, read by /readyz.
 
+    Runs are followed in `places`, each by itself: namespaces, or all of them under the empty name. What is
+    said of runs is what is true of the place that is worst off.
+    """
+
+    places: tuple[str, ...] = ("",)
     troubles: dict[str, str] = field(
-        default_factory=lambda: {RUNS: "no list of runs has been read yet"}
-    )  # with Kubernetes, by kind: of its last list or watch
-
+        default_factory=lambda: {RUNS: NO_LIST}
+    )  # with Kubernetes, by kind and place: of its last list or watch
     heard_at: datetime | None = None  # of runs; Kubernetes says something every minute
     heard: dict[str, datetime] = field(default_factory=dict)  # of what costs follow from, by kind
+    _heard_in: dict[str, datetime] = field(default_factory=dict, init=False)  # of runs, by place
+
+    @classmethod
+    def of(cls, places: tuple[str, ...]) -> MirrorHealth:
+        """As it is when the process begins."""
+        return cls(places, {titled(RUNS, place): NO_LIST for place in places})
+
+    def trouble_with_runs(self, sentence: str) -> None:
+        """None of the places can be followed."""
+        self.troubles.update((titled(RUNS, place), sentence) for place in self.places)
+
+    def hear_of_runs(self, place: str, now: datetime) -> None:
+        """Kubernetes answered there."""
+        self._heard_in[place] = now
+        if self._heard_in.keys() >= set(self.places):
+            self.heard_at = min(self._heard_in.values())
 
     refusal: str | None = None  # why this process must not go on
     refused: asyncio.Event = field(default_factory=asyncio.Event)
 
     def refuse(self, sentence: str) -> None:
         """Says that the process must end."""
-        self.refusal = self.troubles[RUNS] = sentence
+        self.refusal = sentence
+        self.trouble_with_runs(sentence)
         self.refused.set()
 
     def stale(self, now: datetime, kinds: Collection[str] = (RUNS,)) -> str | None:
@@ -125,7 +158,8 @@ class MirrorHealth:
         if heard_at is None:
             return "unknown"
         silent = (now - heard_at).total_seconds() > SILENT_SECONDS
-        return heard_at.isoformat(timespec="seconds") if kind in self.troubles or silent else None
+        troubled = any(titled(kind, place) in self.troubles for place in ("", *self.places))
+        return heard_at.isoformat(timespec="seconds") if troubled or silent else None
 
     @property
     def failure(self) -> str | None:

@@ -107,6 +107,10 @@ class Cluster(Writer, Protocol):
         """The ComputeProfile of this name, None where there is none."""
         ...
 
+    def within(self, namespace: str) -> Cluster:
+        """This cluster, whose lists and watches of runs and namespaces show this namespace alone."""
+        ...
+
     async def identity(self) -> str:
         """What tells this cluster from any other: the uid of its namespace kube-system."""
         ...

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from footplate_api.arrivals import Patience
 from footplate_api.certificate import LOOK_SECONDS, Files
@@ -83,6 +83,11 @@ def _bytes(text: object) -> int | None:
     return int(found)
 
 
+def _names(text: object) -> tuple[str, ...]:
+    """Names that are separated by commas."""
+    return tuple(filter(None, map(str.strip, str(text).split(","))))
+
+
 def _usual_host(known: dict[str, Any]) -> str:
     """Outside a pod tokens may come over plain HTTP, so that only the loopback is bound."""
     return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
@@ -125,6 +130,7 @@ class Settings(OidcSettings):
     telemetry_rate_burst: int = Field(
         Rates.telemetry.burst, ge=1, le=10**6, description="a number of at least 1"
     )
+    watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()  # empty: all
     metrics_public: bool = Field(False, description="true or false")
     docs_public: bool = Field(False, description="true or false")
     revision: str | None = None  # git revision of the build, for /version
@@ -163,8 +169,7 @@ class Settings(OidcSettings):
     @property
     def access(self) -> Access:
         """Who is let in."""
-        audiences = tuple(filter(None, map(str.strip, self.token_audiences.split(","))))
-        return Access(audiences, self.metrics_public, self.docs_public, self.rates)
+        return Access(_names(self.token_audiences), self.metrics_public, self.docs_public, self.rates)
 
     @property
     def rates(self) -> Rates:

@@ -15,24 +15,29 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from footplate_api.observation import OF_COSTS, RUNS, MirrorHealth
+from footplate_api.served import Served
 
 HEADER: Final = "Footplate-Stale-Since"
 _READ: Final = ("GET", "HEAD")
 _OF_RUNS: Final = "/v1/"
+_NAMESPACED: Final = re.compile(r"/v1/namespaces/([^/]+)/")
 _COSTS: Final = re.compile(r"/v1/(costs|prices|profiles(/[^/]*)?|namespaces/[^/]*/runs/[^/]*/cost)")
 
 
 class Staleness:
     """The layer that adds the header to what is read of runs."""
 
-    def __init__(self, app: ASGIApp, mirror: MirrorHealth, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, app: ASGIApp, mirror: MirrorHealth, served: Served, now: Callable[[], datetime]
+    ) -> None:
         self._app = app
         self._mirror = mirror
+        self._served = served
         self._now = now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         reads = scope["type"] == "http" and scope["method"] in _READ and scope["path"].startswith(_OF_RUNS)
-        since = self._mirror.stale(self._now(), kinds(scope["path"])) if reads else None
+        since = self._since(scope["path"]) if reads else None
 
         async def saying(message: Message) -> None:
             if since is not None and message["type"] == "http.response.start":
@@ -40,6 +45,12 @@ class Staleness:
             await send(message)
 
         await self._app(scope, receive, saying)
+
+    def _since(self, path: str) -> str | None:
+        namespaced = _NAMESPACED.match(path)
+        if namespaced is not None and namespaced[1] not in self._served:
+            return "unknown"  # nobody follows the runs there any more
+        return self._mirror.stale(self._now(), kinds(path))
 
 
 def kinds(path: str) -> Collection[str]:

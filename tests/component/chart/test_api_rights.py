@@ -10,8 +10,11 @@ READING: Final = {"get", "list", "watch"}
 
 
 def test_rights_of_the_api() -> None:
-    assert rights(one(rendered(), "ClusterRole", "footplate-api")) == {
-        ("footplate.dev", "trainingruns"): READING | {"create", "delete"},
+    objects = rendered()
+    assert rights(one(objects, "ClusterRole", "footplate-api")) == {
+        ("footplate.dev", "trainingruns"): READING | {"create", "delete"}
+    }
+    assert rights(one(objects, "ClusterRole", "footplate-api-cluster")) == {
         ("footplate.dev", "usagerecords"): READING | {"delete"},
         ("footplate.dev", "priceentries"): READING | {"create"},
         **{("footplate.dev", kind): READING for kind in ("carbonintensities", "computeprofiles")},

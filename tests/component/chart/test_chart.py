@@ -65,17 +65,15 @@ def test_rights_of_the_operator() -> None:
     assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update"}}
 
 
-def test_watched_namespaces_narrow_the_rights() -> None:
+@pytest.mark.parametrize("name", ["footplate-operator", "footplate-api"])
+def test_watched_namespaces_narrow_the_rights(name: str) -> None:
     objects = rendered("--set", "operator.watchNamespaces={research,demo}")
     bindings = [item for item in objects if item["kind"] in ("ClusterRoleBinding", "RoleBinding")]
-    where = {
-        item["metadata"].get("namespace")
-        for item in bindings
-        if item["roleRef"]["name"] == "footplate-operator"
-    }
+    where = {item["metadata"].get("namespace") for item in bindings if item["roleRef"]["name"] == name}
     assert where == {"research", "demo"}
-    operator = one(objects, "Deployment", "footplate-operator")
-    assert environment(operator)["FOOTPLATE_WATCH_NAMESPACES"] == "research,demo"
+    assert environment(one(objects, "Deployment", name))["FOOTPLATE_WATCH_NAMESPACES"] == "research,demo"
+    everywhere = rights(one(objects, "ClusterRole", f"{name}-cluster"))
+    assert not {resource for _, resource in everywhere} & {"trainingruns", "pods", "secrets"}
 
 
 @pytest.mark.parametrize("name", ["footplate-status", "footplate-requested-by"])
@@ -240,6 +238,7 @@ def test_what_the_api_is_told() -> None:
         "FOOTPLATE_TELEMETRY_RATE_BURST": "100",
         "FOOTPLATE_METRICS_PUBLIC": "false",
         "FOOTPLATE_DOCS_PUBLIC": "false",
+        "FOOTPLATE_WATCH_NAMESPACES": "",
         "FOOTPLATE_LOG_LEVEL": "DEBUG",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
     }

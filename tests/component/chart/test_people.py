@@ -28,8 +28,8 @@ def test_what_the_api_creates_is_what_it_alone_signs() -> None:
     objects = rendered()
     policy = one(objects, "ValidatingAdmissionPolicy", "footplate-requested-by")
     (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
-    role = rights(one(objects, "ClusterRole", "footplate-api"))
-    created = {resource for (_, resource), verbs in role.items() if "create" in verbs}
+    roles = [rights(one(objects, "ClusterRole", f"footplate-api{part}")) for part in ("", "-cluster")]
+    created = {resource for role in roles for (_, resource), verbs in role.items() if "create" in verbs}
     assert set(rule["resources"]) == created - {"tokenreviews", "subjectaccessreviews"}  # stored nowhere
 
 

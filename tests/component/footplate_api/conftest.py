@@ -21,6 +21,7 @@ from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.identity.access import Access
 from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.served import Served
 from footplate_api.settings import with_driver
 from footplate_api.turns import Turns
 from tests.component.footplate_api.builders import coordinator, eventually
@@ -162,7 +163,7 @@ async def starting(
         cluster,
         reviewer,
         Metrics(),
-        MirrorHealth(),
+        MirrorHealth.of(more.get("served", Served()).places),
         revision="abc123",
         access=access or HASTE,
         migrations=migrations or revisions.scripts(),

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from footplate_api.errors import ClusterRefused, ClusterUnavailable, ListExpired
 from footplate_api.ports import EventType, ListPage, Manifest, Resource, WatchEvent
@@ -48,6 +48,9 @@ class FakeCluster:
         self._news = asyncio.Condition()
 
     # -- what the API calls ----------------------------------------------------------
+
+    def within(self, namespace: str) -> FakeCluster:
+        return cast(FakeCluster, _Within(self, namespace))
 
     async def identity(self) -> str:
         self._answer()
@@ -293,3 +296,42 @@ class FakeCluster:
         self._events.append(WatchEvent(kind, copy.deepcopy(dict(manifest))))
         async with self._news:
             self._news.notify_all()
+
+
+@dataclass
+class _Within:
+    """A cluster of which one namespace is seen."""
+
+    whole: FakeCluster
+    namespace: str
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    async def list_runs(self, token: str | None) -> ListPage:
+        page = await self.whole.list_runs(token)
+        return replace(page, manifests=[body for body in page.manifests if self._shows(body)])
+
+    async def list_versions(self, token: str | None) -> ListPage:
+        page = await self.whole.list_versions(token)
+        return replace(page, manifests=[body for body in page.manifests if self._shows(body)])
+
+    async def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        async for events in self.whole.watch_runs(resource_version):
+            if shown := [event for event in events if self._shows(event.manifest)]:
+                yield shown
+
+    async def list_namespaces(self, token: str | None) -> ListPage:
+        page = await self.whole.list_namespaces(token)
+        return replace(page, manifests=[body for body in page.manifests if self._is(body)])
+
+    async def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
+        async for events in self.whole.watch_namespaces(resource_version):
+            if shown := [event for event in events if self._is(event.manifest)]:
+                yield shown
+
+    def _shows(self, manifest: Manifest) -> bool:
+        return bool(manifest["metadata"].get("namespace") == self.namespace)
+
+    def _is(self, manifest: Manifest) -> bool:
+        return bool(manifest["metadata"]["name"] == self.namespace)

@@ -18,6 +18,7 @@ from footplate_api.observation import Metrics
 from footplate_api.pipelines.exporting import LEASE, RENEW_SECONDS, Exporting
 from footplate_api.runs import record
 from footplate_api.runs import repository as runs
+from footplate_api.served import Served
 from footplate_api.settings import with_driver
 from footplate_api.system import repository, service
 from tests.component.footplate_api.builders import eventually
@@ -26,6 +27,7 @@ from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+EVERYWHERE = Served()
 
 
 def row(name: str, phase: str | None, minutes: int, seen: datetime = NOW) -> dict[str, Any]:
@@ -48,9 +50,11 @@ async def stored(database: Database, rows: Sequence[dict[str, Any]]) -> None:
         await runs.store(session, rows)
 
 
-async def scraped(database: Database, replica: str = "a") -> dict[str, dict[str, float]]:
+async def scraped(
+    database: Database, replica: str = "a", served: Served = EVERYWHERE
+) -> dict[str, dict[str, float]]:
     """Family -> the run's name or its phase -> value."""
-    said = (await service.exposition(database, Metrics().registry, replica, NOW)).decode()
+    said = (await service.exposition(database, Metrics().registry, served, replica, NOW)).decode()
     return {
         family.name: {
             sample.labels.get("name", sample.labels.get("phase", "")): sample.value

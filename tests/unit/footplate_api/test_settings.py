@@ -39,6 +39,7 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
         "rate_burst": 200,
         "telemetry_rate_per_second": 20.0,
         "telemetry_rate_burst": 100,
+        "watch_namespaces": (),
         "metrics_public": False,
         "docs_public": False,
         "oidc_issuer": None,

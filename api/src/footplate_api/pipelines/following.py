@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 
 from footplate_api.database import Database
 from footplate_api.errors import ApiError, DatabaseUnavailable, ListExpired
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import Metrics, MirrorHealth, titled
 from footplate_api.ports import Cluster, WatchEvent
 from footplate_contracts.backoff import backoff
 
@@ -47,6 +47,7 @@ class Follower(ABC):
     chance: Callable[[], float] = random.random
     gather_seconds: float = GATHER_SECONDS
     failures: int = 0  # since a watch last worked
+    place: str = ""  # the namespace that `cluster` shows; empty: all of them
     _begun: asyncio.Future[str] | None = field(default=None, init=False)  # version of the list that is read
     _whole: bool = field(default=False, init=False)  # the list has been taken over
 
@@ -71,7 +72,7 @@ class Follower(ABC):
             try:
                 await self._round()
             except ListExpired as error:
-                log.info("listing %s again: %s", self.kind, error)
+                log.info("listing %s again: %s", titled(self.kind, self.place), error)
                 await self._wait(self.failures > 0)  # what changes from here on comes with the list alone
             except DatabaseUnavailable as error:  # /readyz asks the database itself
                 log.warning("%s", error.detail)
@@ -121,7 +122,7 @@ class Follower(ABC):
         self.may_watch(version)
 
     async def _trouble(self, detail: str) -> None:
-        self.health.troubles[self.kind] = detail
+        self.health.troubles[titled(self.kind, self.place)] = detail
         self.metrics.mirror_failures.inc()
         await self._wait()
 
@@ -148,7 +149,7 @@ class Follower(ABC):
 
     def heard(self) -> None:
         """Notes that Kubernetes answered."""
-        self.health.troubles.pop(self.kind, None)
+        self.health.troubles.pop(titled(self.kind, self.place), None)
 
 
 async def gathered(

@@ -10,7 +10,7 @@ from typing import Final
 
 from footplate_api.database import Database
 from footplate_api.errors import AnotherCluster
-from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.observation import Metrics, MirrorHealth, titled
 from footplate_api.pipelines.following import Follower
 from footplate_api.pipelines.mirror import Mirror
 from footplate_api.pipelines.namespaces import NamespaceMirror
@@ -18,21 +18,21 @@ from footplate_api.pipelines.recognition import recognised
 from footplate_api.pipelines.tariff import CarbonFollower, PriceFollower, ProfileFollower
 from footplate_api.pipelines.usage import UsageFollower
 from footplate_api.ports import Cluster
+from footplate_api.served import Served
 
 log = logging.getLogger(__name__)
 
-FOLLOWERS: Final[Sequence[type[Follower]]] = (
-    NamespaceMirror,
-    Mirror,
-    PriceFollower,
-    CarbonFollower,
-    ProfileFollower,
-    UsageFollower,
-)
+OF_PLACES: Final[Sequence[type[Follower]]] = (NamespaceMirror, Mirror)
+OF_THE_CLUSTER: Final[Sequence[type[Follower]]] = (PriceFollower, CarbonFollower, ProfileFollower)
 
 
 async def follow(
-    cluster: Cluster, database: Database, metrics: Metrics, health: MirrorHealth, now: Callable[[], datetime]
+    cluster: Cluster,
+    database: Database,
+    metrics: Metrics,
+    health: MirrorHealth,
+    now: Callable[[], datetime],
+    served: Served,
 ) -> None:
     """Follows until cancelled; returns, with `health.refusal` said, where the database is another's."""
     try:
@@ -41,6 +41,12 @@ async def follow(
         log.error("%s", error)
         health.refuse(str(error))
         return
+    own = (database, metrics, health, now)
+    followers: list[Follower] = [follower(cluster, *own) for follower in OF_THE_CLUSTER]
+    followers.append(UsageFollower(cluster, *own, served=served))
+    for place in served.places:
+        shown = cluster.within(place) if place else cluster
+        followers += [follower(shown, *own, place=place) for follower in OF_PLACES]
     async with asyncio.TaskGroup() as group:
-        for mirror in FOLLOWERS:
-            group.create_task(mirror(cluster, database, metrics, health, now).run(), name=mirror.kind)
+        for follower in followers:
+            group.create_task(follower.run(), name=titled(follower.kind, follower.place))

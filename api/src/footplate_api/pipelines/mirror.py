@@ -107,7 +107,7 @@ class Told:
 
 @dataclass
 class Mirror(Follower):
-    """Follows TrainingRuns."""
+    """Follows TrainingRuns: all of them, or those of one namespace, of which alone its lists then speak."""
 
     kind: ClassVar[str] = RUNS
 
@@ -118,8 +118,9 @@ class Mirror(Follower):
 
     def heard(self) -> None:
         super().heard()
-        self.health.heard_at = self.now()
-        self.metrics.mirror_last_event.set(self.health.heard_at.timestamp())
+        self.health.hear_of_runs(self.place, self.now())
+        if self.health.heard_at is not None:
+            self.metrics.mirror_last_event.set(self.health.heard_at.timestamp())
 
     async def list(self) -> str:
         version = await self._read(self.cluster.list_versions, self._changed)
@@ -232,7 +233,7 @@ class Mirror(Follower):
         after: repository.LivePlace | None = None
         while True:
             async with self.database.read(PAGE_SECONDS) as session:
-                live = await repository.live(session, version, after)
+                live = await repository.live(session, version, after, self.place)
             missing += [place.uid for place in live if place.uid not in present]
             if not live:
                 return sorted(missing)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from footplate_api.database import Database
 from footplate_api.errors import AnotherCluster, ApiError, DatabaseUnavailable
 from footplate_api.installation import repository as installation
-from footplate_api.observation import RUNS, MirrorHealth
+from footplate_api.observation import MirrorHealth
 from footplate_api.pipelines.following import retry_delay
 from footplate_api.ports import Cluster
 
@@ -37,12 +37,12 @@ async def recognised(
             log.warning("%s", error.detail)
         except ApiError as error:
             log.warning("%s", error.detail)
-            health.troubles[RUNS] = error.detail
+            health.trouble_with_runs(error.detail)
         except AnotherCluster:
             raise
         except Exception as error:  # the edge of the task: nobody would start it again
             log.exception("the cluster could not be told from others")
-            health.troubles[RUNS] = f"The mirror cannot begin ({type(error).__name__})."
+            health.trouble_with_runs(f"The mirror cannot begin ({type(error).__name__}).")
         else:
             return
         failures += 1

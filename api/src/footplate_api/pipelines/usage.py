@@ -26,6 +26,7 @@ from footplate_api.observation import USAGE
 from footplate_api.pipelines.objects import ObjectFollower
 from footplate_api.ports import Manifest, Resource
 from footplate_api.runs import repository as runs
+from footplate_api.served import Served
 from footplate_api.usage import record, repository
 from footplate_api.usage.record import Tellings
 
@@ -56,15 +57,17 @@ class Over:
 
 @dataclass
 class UsageFollower(ObjectFollower):
-    """Follows UsageRecords."""
+    """Follows UsageRecords; those of runs elsewhere are another installation's, to store and to take away."""
 
     kind: ClassVar[str] = USAGE
     resource: ClassVar[Resource] = Resource.USAGE
 
+    served: Served = field(default_factory=Served)
     unreadable: set[str] = field(default_factory=set, init=False)  # uids
     over: dict[str, Over] = field(default_factory=dict, init=False)  # by uid: not taken away yet
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
+        manifests = [manifest for manifest in manifests if self._is_ours(manifest)]
         read, failures = await asyncio.to_thread(decoded, manifests)
         for error in failures.values():
             self.skip(error)
@@ -118,7 +121,12 @@ class UsageFollower(ObjectFollower):
 
     def _is_over(self, manifest: Manifest) -> bool:
         uid = manifest["metadata"]["uid"]
-        return lenient.mapping(manifest, "spec").get("over") is True and uid not in self.unreadable
+        over = lenient.mapping(manifest, "spec").get("over") is True and uid not in self.unreadable
+        return over and self._is_ours(manifest)
+
+    def _is_ours(self, manifest: Manifest) -> bool:
+        owner = lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
+        return not owner or owner.get("namespace") in self.served
 
     async def _known_runs(self, over: Sequence[Over]) -> Mapping[str, runs.Known]:
         owners = sorted({record.owner.get("uid", "") for record in over})

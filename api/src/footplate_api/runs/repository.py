@@ -148,14 +148,22 @@ class LivePlace(NamedTuple):
     uid: str
 
 
-async def live(session: ReadSession, up_to: int, after: LivePlace | None) -> Sequence[LivePlace]:
-    """Some of the runs that are not known to be deleted, of versions up to `up_to`; none at the end."""
+async def live(
+    session: ReadSession, up_to: int, after: LivePlace | None, namespace: str = ""
+) -> Sequence[LivePlace]:
+    """Some of the runs that are not known to be deleted, of versions up to `up_to`; none at the end.
+
+    Args:
+        namespace: of this one alone; empty: of all.
+    """
     statement = (
         select(Run.namespace, Run.created_at, Run.uid)
         .where(Run.deleted_at.is_(None), Run.resource_version <= up_to)
         .order_by(Run.namespace, Run.created_at, Run.uid)
         .limit(_LIVE_A_QUERY)
     )
+    if namespace:
+        statement = statement.where(Run.namespace == namespace)
     if after is not None:
         statement = statement.where(tuple_(Run.namespace, Run.created_at, Run.uid) > tuple(after))
     return [LivePlace(*row) for row in await session.execute(statement)]

@@ -16,6 +16,7 @@ from footplate_api.errors import (
     DatabaseFull,
     DatabaseUnavailable,
     InstallationLacksRights,
+    NamespaceNotServed,
     RunNotFound,
 )
 from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Writing, may
@@ -36,6 +37,10 @@ from footplate_api.schemas import Namespace, RunName
 
 async def _manifest(namespace: Namespace, body: RunBody) -> dict[str, Any]:
     return service.manifest(namespace, await bodies.parsed(body, service.submission))
+
+
+async def _is_served(namespace: Namespace, context: Contextual) -> None:
+    context.served.check(namespace)
 
 
 async def _visible(authorization: Authorizing, caller: Calling, context: Contextual) -> Within:
@@ -77,6 +82,7 @@ async def _create(
 
 router = APIRouter(tags=["runs"], **ROUTER)
 
+_SERVED = Depends(_is_served)
 _OWN, _ALL = "/v1/namespaces/{namespace}/runs", "/v1/runs"
 _KUBERNETES = (ClusterRefused, ClusterUnavailable, InstallationLacksRights)
 _OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_attempts", "read_run_cost")
@@ -89,9 +95,9 @@ _PREVIEW: Responses = {200: {"model": RunPreview, "description": "The run as it 
     status_code=status.HTTP_201_CREATED,
     response_model=RunDetail,
     summary="Create a run",
-    dependencies=[may("create")],
+    dependencies=[may("create"), _SERVED],
     openapi_extra=bodies.described(RunSubmission),
-    responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull)
+    responses=raises(*_KUBERNETES, NamespaceNotServed, DatabaseUnavailable, DatabaseFull)
     | leads_to(201, "", *_OF_A_RUN)
     | _PREVIEW,
 )
@@ -161,8 +167,8 @@ async def get_run(
     status_code=status.HTTP_202_ACCEPTED,
     response_class=Response,
     summary="Delete a run",
-    dependencies=[may("delete", named=True)],
-    responses=raises(*_KUBERNETES, DatabaseUnavailable, DatabaseFull),
+    dependencies=[may("delete", named=True), _SERVED],
+    responses=raises(*_KUBERNETES, NamespaceNotServed, DatabaseUnavailable, DatabaseFull),
 )
 async def delete_run(
     namespace: Namespace, name: RunName, query: Annotated[RunChoice, Query()], writer: Writing

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Dialect, Row, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Dialect, Row, and_, delete, func, or_, select
 from sqlalchemy.dialects import postgresql
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.models.exporter import THE_ROW, RunExporter
 from footplate_api.models.run import Run
+from footplate_api.served import Served
 from footplate_api.system.ranking import ENDED
 
 _STANDING = (Run.uid, Run.namespace, Run.name, Run.phase, Run.step, Run.loss)
@@ -20,25 +21,35 @@ Standing = Row[*tuple[Any, ...]]
 """uid, namespace, name, phase, step, loss."""
 
 
-async def phases(session: ReadSession) -> Mapping[str | None, int]:
-    """How many runs that Kubernetes has are in each phase; the index alone is read."""
-    statement = select(Run.phase, func.count().label("runs")).where(Run.deleted_at.is_(None))
+def _standing(served: Served) -> ColumnElement[bool]:
+    """Whether Kubernetes has the run, and this installation follows it."""
+    there = Run.deleted_at.is_(None)
+    return and_(there, Run.namespace.in_(served.namespaces)) if served.namespaces else there
+
+
+async def phases(session: ReadSession, served: Served) -> Mapping[str | None, int]:
+    """How many runs are in each phase; of all namespaces the index alone is read."""
+    statement = select(Run.phase, func.count().label("runs")).where(_standing(served))
     rows = (await session.execute(statement.group_by(Run.phase))).all()
     return {row.phase: row.runs for row in rows}
 
 
-async def youngest(session: ReadSession, among: Sequence[str | None], limit: int) -> Sequence[Standing]:
+async def youngest(
+    session: ReadSession, served: Served, among: Sequence[str | None], limit: int
+) -> Sequence[Standing]:
     """At most `limit` runs of these phases, youngest first."""
     known = [phase for phase in among if phase is not None]
     of_phases = Run.phase.in_(known) if None not in among else or_(Run.phase.in_(known), Run.phase.is_(None))
-    statement = select(*_STANDING).where(Run.deleted_at.is_(None), of_phases)
+    statement = select(*_STANDING).where(_standing(served), of_phases)
     result = await session.execute(statement.order_by(Run.created_at.desc()).limit(limit))
     return await asyncio.to_thread(result.all)
 
 
-async def ended(session: ReadSession, seen_after: datetime, limit: int) -> tuple[Sequence[Standing], int]:
+async def ended(
+    session: ReadSession, served: Served, seen_after: datetime, limit: int
+) -> tuple[Sequence[Standing], int]:
     """At most `limit` runs that ended and changed after that, youngest first; how many there are."""
-    lately = and_(Run.deleted_at.is_(None), Run.phase.in_(sorted(ENDED)), Run.seen_at > seen_after)
+    lately = and_(_standing(served), Run.phase.in_(sorted(ENDED)), Run.seen_at > seen_after)
     count = (await session.execute(select(func.count()).select_from(Run).where(lately))).scalar_one()
     statement = select(*_STANDING).where(lately).order_by(Run.created_at.desc()).limit(limit)
     result = await session.execute(statement)

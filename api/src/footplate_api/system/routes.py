@@ -54,6 +54,6 @@ async def metrics(context: Contextual) -> Response:
     more of those that train, wait or just ended.
     """
     text = await service.exposition(
-        context.database, context.metrics.registry, context.replica, context.now()
+        context.database, context.metrics.registry, context.served, context.replica, context.now()
     )
     return Response(text, media_type=CONTENT_TYPE_LATEST)

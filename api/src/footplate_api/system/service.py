@@ -14,6 +14,7 @@ from footplate_api.database import Database, ReadSession
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.metrics import repository as metrics
 from footplate_api.observation import MirrorHealth
+from footplate_api.served import Served
 from footplate_api.system import gauges, ranking, repository
 from footplate_api.system.gauges import Gauged, Shown
 from footplate_api.system.schemas import Readiness, Version
@@ -39,15 +40,15 @@ def versions(revision: str | None) -> Version:
     return Version(api=version("footplate-api"), contracts=version("footplate-contracts"), revision=revision)
 
 
-async def shown(session: ReadSession, now: datetime) -> Shown:
+async def shown(session: ReadSession, served: Served, now: datetime) -> Shown:
     """The runs that have gauges, by rank and youngest first; and how many there are in all."""
-    phases = await repository.phases(session)
+    phases = await repository.phases(session, served)
     found: list[repository.Standing] = []
     for among in ranking.ranks(phases):
         if len(found) < GAUGED_RUNS:
-            found += await repository.youngest(session, among, GAUGED_RUNS - len(found))
+            found += await repository.youngest(session, served, among, GAUGED_RUNS - len(found))
     room = GAUGED_RUNS - len(found)
-    lately, ended = await repository.ended(session, now - GAUGED_AFTER_END, room)
+    lately, ended = await repository.ended(session, served, now - GAUGED_AFTER_END, room)
     uids = [run.uid for run in (*found, *lately)]
     newest = await metrics.newest_rows(session, uids)
     given_up = await metrics.given_up(session, uids)
@@ -67,7 +68,9 @@ async def shown(session: ReadSession, now: datetime) -> Shown:
     return Shown(runs, phases, max(live + ended - len(runs), 0))
 
 
-async def exposition(database: Database, registry: CollectorRegistry, replica: str, now: datetime) -> bytes:
+async def exposition(
+    database: Database, registry: CollectorRegistry, served: Served, replica: str, now: datetime
+) -> bytes:
     """The process's instruments and, on the replica that exports them, the runs' gauges, as text.
 
     Without the database only the former: an outage is when they are wanted most. The text is made
@@ -77,7 +80,7 @@ async def exposition(database: Database, registry: CollectorRegistry, replica: s
     with suppress(DatabaseUnavailable):
         async with database.read() as session:
             if await repository.exports(session, replica):
-                found = await shown(session, now)
+                found = await shown(session, served, now)
     return await asyncio.to_thread(_text, registry, found)
 
 
