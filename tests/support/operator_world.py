@@ -21,6 +21,7 @@ from footplate_operator.runtime.metrics import Metrics
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.status_writer import StatusWriter
+from footplate_operator.scope import Scope
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint
@@ -71,6 +72,7 @@ class World:
         self.addresses = 0
         self.histories = FakeHistories()
         self.api = API
+        self.scope = Scope()
         self.start_operator()
 
     # -- the operator ------------------------------------------------------------------
@@ -82,9 +84,8 @@ class World:
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
-        controller = TrainingRuns(
-            self.cluster, self, DEFAULTS, metrics, RELEASE, self.histories, self.api, self.clock
-        )
+        beside = (DEFAULTS, metrics, RELEASE, self.histories, self.api, self.clock)
+        controller = TrainingRuns(self.cluster, self, *beside, scope=self.scope)
         self.cache, self.usage, self.prices = Cache(controller), controller.usage, controller.prices
         actor = Actor(controller, self.cluster, self.cache)
         writer = StatusWriter(controller, self.cluster, self.cache, self.queue, self.clock, "operator")

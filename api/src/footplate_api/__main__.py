@@ -126,7 +126,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
     try:
         database = Database(chosen.database_url)
-        served = Served(chosen.watch_namespaces)
+        served = Served(chosen.watch_namespaces, chosen.cluster_duties)
         context = Context(
             database,
             kubernetes,

@@ -9,6 +9,7 @@ ApiError
 ├── RunNotFound           404
 ├── ProfileNotFound       404
 ├── NamespaceNotServed    404  a write in a namespace that this installation is not for
+├── BookKeptElsewhere     409  a price, where another installation of the cluster keeps the book
 ├── RunMismatch           409  a batch of another run than its sender's
 ├── ClusterRefused        4xx  the API server's own word, its status kept
 ├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
@@ -149,6 +150,13 @@ class NamespaceNotServed(ApiError):
 
     status = 404
     title = "Namespace not served"
+
+
+class BookKeptElsewhere(ApiError):
+    """Of several installations in a cluster one keeps the price book, and this is another."""
+
+    status = 409
+    title = "Price book kept elsewhere"
 
 
 class RunMismatch(ApiError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from footplate_api.errors import NamespaceNotServed
+from footplate_api.errors import BookKeptElsewhere, NamespaceNotServed
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Served:
     """
 
     namespaces: tuple[str, ...] = ()  # none: all of them
+    cluster: bool = True  # whether it keeps what belongs to no namespace: Nodes' usage, and the price book
 
     def __contains__(self, namespace: object) -> bool:
         return not self.namespaces or namespace in self.namespaces
@@ -28,6 +29,14 @@ class Served:
     def places(self) -> tuple[str, ...]:
         """What is followed, each by itself: the empty text stands for all namespaces."""
         return self.namespaces or ("",)
+
+    def check_book(self) -> None:
+        """Raises BookKeptElsewhere."""
+        if not self.cluster:
+            raise BookKeptElsewhere(
+                "another installation of Footplate in this cluster keeps the price book (clusterDuties):"
+                " enter the price there, or create a PriceEntry"
+            )
 
     def check(self, namespace: str) -> None:
         """Raises NamespaceNotServed."""

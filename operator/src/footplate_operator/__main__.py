@@ -39,6 +39,7 @@ from footplate_operator.runtime.sight import Sight, paths
 from footplate_operator.runtime.stalls import Stalls
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
+from footplate_operator.scope import Scope
 from footplate_operator.settings import Settings
 from footplate_operator.trainingrun.factory import training_runs
 from footplate_operator.trainingrun.revision import Defaults
@@ -53,6 +54,7 @@ NewController = Callable[
         Callable[[], None],
         Callable[[], datetime],
         timedelta,
+        Scope,
     ],
     AbstractAsyncContextManager[Controller[Any, Any, Any]],
 ]
@@ -191,7 +193,9 @@ async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _K
     cluster = Fenced(parts.cluster, check)
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
     kept_for = timedelta(days=own.usage_days)
-    making = new(cluster, queue.add, metrics.registry, own.defaults, parts.api, check, now, kept_for)
+    making = new(
+        cluster, queue.add, metrics.registry, own.defaults, parts.api, check, now, kept_for, own.scope
+    )
     controller = await stack.enter_async_context(making)
     cache = Cache(controller)
     actor = Actor(controller, cluster, cache)

@@ -16,6 +16,7 @@ from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.certificates.keeper import Given
 from footplate_operator.certificates.manifests import Place
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET
+from footplate_operator.scope import Scope
 from footplate_operator.trainingrun.revision import Defaults
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     )
     namespace: str = "default"
     watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()  # empty: all
+    cluster_duties: bool = Field(True, description="true or false")  # one of several installations has them
     pod_name: str = ""
     in_pod: Annotated[bool, BeforeValidator(bool)] = Field(False, validation_alias="KUBERNETES_SERVICE_HOST")
     identity: str = Field(default_factory=_usual_identity)
@@ -72,6 +74,11 @@ class Settings(BaseSettings):
     workers: int = Field(8, description="a whole number")  # runs reconciled at the same time
     resync_seconds: float = Field(300.0, description="a number")
     usage_days: float = Field(7.0, ge=0.0, description="a number, 0 or more")  # that records wait for the API
+
+    @property
+    def scope(self) -> Scope:
+        """What this installation looks after."""
+        return Scope(self.watch_namespaces, self.cluster_duties)
 
     @property
     def keeps_certificates(self) -> bool:

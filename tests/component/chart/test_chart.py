@@ -76,7 +76,7 @@ def test_watched_namespaces_narrow_the_rights(name: str) -> None:
     assert not {resource for _, resource in everywhere} & {"trainingruns", "pods", "secrets"}
 
 
-@pytest.mark.parametrize("name", ["footplate-status", "footplate-requested-by"])
+@pytest.mark.parametrize("name", ["footplate-status", "footplate-requested-by", "footplate-compute"])
 def test_watched_namespaces_narrow_what_policies_deny(name: str) -> None:
     """Two releases with namespaces of their own do not deny what the other one writes."""
 
@@ -97,7 +97,10 @@ def test_watched_namespaces_narrow_whose_usage_nobody_else_writes() -> None:
         return [known["expression"] for known in policy["spec"].get("matchConditions", [])]
 
     assert conditions() == []
-    [found] = conditions("--set", "operator.watchNamespaces={research,demo}")
+    narrowed = ("--set", "operator.watchNamespaces={research,demo}")
+    [found] = conditions(*narrowed)
+    assert found.endswith(".spec.?owner.?namespace.orValue('') in ['research','demo','']"), "Nodes, too"
+    [found] = conditions(*narrowed, "--set", "clusterDuties=false")
     assert found.endswith(".spec.?owner.?namespace.orValue('') in ['research','demo']")
 
 
@@ -132,6 +135,7 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_LOG_LEVEL": "INFO",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
         "FOOTPLATE_WATCH_NAMESPACES": "",
+        "FOOTPLATE_CLUSTER_DUTIES": "true",
         "FOOTPLATE_USAGE_DAYS": "7",
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",
@@ -239,6 +243,7 @@ def test_what_the_api_is_told() -> None:
         "FOOTPLATE_METRICS_PUBLIC": "false",
         "FOOTPLATE_DOCS_PUBLIC": "false",
         "FOOTPLATE_WATCH_NAMESPACES": "",
+        "FOOTPLATE_CLUSTER_DUTIES": "true",
         "FOOTPLATE_LOG_LEVEL": "DEBUG",
         "FOOTPLATE_LOG_FORMAT": "logfmt",
     }
@@ -314,6 +319,11 @@ def test_nothing_holds_up_an_uninstall() -> None:
         ),
         pytest.param("api.tls.existingSecret=My Secret", "at '/api/tls/existingSecret'", id="certificate"),
         pytest.param("api.logLevel=loud", "at '/api/logLevel'", id="log-level"),
+        pytest.param(
+            "clusterDuties=false",
+            "clusterDuties is false, but operator.watchNamespaces is empty",
+            id="duties-of-nobody",
+        ),
         pytest.param(
             "metrics.podMonitor.enabled=true",
             "metrics.podMonitor.enabled is true, but there is no PodMonitor any more",

@@ -34,6 +34,7 @@ GIVEN: Final = {
     "api.database.existingSecret.key": ("api.database.existingSecret.name=db",),
     "api.retention.databaseSize": ("api.database.url=postgresql://host/db",),
     "api.tls.caConfigMap": ("api.tls.existingSecret=mine",),
+    "clusterDuties": ('operator.watchNamespaces=["other"]',),
     "metrics.serviceMonitor.tokenSecret.name": (MONITORED,),
     "metrics.serviceMonitor.tokenSecret.key": (
         MONITORED,

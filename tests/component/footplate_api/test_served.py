@@ -15,20 +15,22 @@ from cluster.kubernetes.envtest import ApiServer
 from footplate_api.cluster import KubernetesCluster
 from footplate_api.database import Database
 from footplate_api.models import Run
+from footplate_api.models.usage import UsedNode
 from footplate_api.observation import RUNS as KIND
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines import kubernetes as pipelines
 from footplate_api.ports import Cluster, Resource
 from footplate_api.served import Served
+from footplate_ledger.usage import TOLD, Evidence
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running as serving
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import Clock, running
 from tests.component.footplate_api.test_gauges import export, scraped
 from tests.component.footplate_api.test_kubernetes import kubectl, kubernetes, manifest, with_token
-from tests.component.footplate_api.usages import record
+from tests.component.footplate_api.usages import node_record, record
 from tests.support.chart import NAMESPACE, rendered
-from tests.support.usage_worlds import RUN, pod
+from tests.support.usage_worlds import RUN, T0, node, pod
 
 __all__ = ["kubernetes"]  # a fixture
 
@@ -134,6 +136,23 @@ async def test_usage_of_runs_elsewhere_is_left_to_whom_it_belongs(database: Data
             return set(cluster.others[Resource.USAGE])
 
         await eventually(left, lambda names: not names)
+
+
+async def test_one_installation_of_several_keeps_what_the_cluster_has_once(sqlite_url: str) -> None:
+    cluster, other = FakeCluster(), Served(TEAMS[:1], cluster=False)
+    over = node_record([node(end=Evidence(TOLD, T0 + 60))], over=True)
+    async with serving(sqlite_url, cluster, served=other) as api:
+        await cluster.put_object(Resource.USAGE, "node-1", over, {})
+        asked = {"profile": "small", "dollarsPerNodeHour": "0.1"}
+        refused = await api.client.post("/v1/prices", json=asked)
+        assert (refused.status_code, refused.json()["title"]) == (409, "Price book kept elsewhere")
+
+        async def stored() -> int:
+            async with api.context.database.read() as session:
+                return len((await session.scalars(select(UsedNode))).all())
+
+        await eventually(stored, lambda count: count == 1)
+        assert set(cluster.others[Resource.USAGE]) == {"node-1"}, "the other one takes it away"
 
 
 def _known(health: MirrorHealth, kind: str) -> Asking:

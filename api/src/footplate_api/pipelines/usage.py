@@ -51,8 +51,7 @@ class Over:
     @classmethod
     def of(cls, manifest: Manifest) -> Over:
         about = manifest["metadata"]
-        owner = lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
-        return cls(about["name"], about["uid"], about["resourceVersion"], owner)
+        return cls(about["name"], about["uid"], about["resourceVersion"], _owner(manifest))
 
 
 @dataclass
@@ -122,10 +121,11 @@ class UsageFollower(ObjectFollower):
     def _is_over(self, manifest: Manifest) -> bool:
         uid = manifest["metadata"]["uid"]
         over = lenient.mapping(manifest, "spec").get("over") is True and uid not in self.unreadable
-        return over and self._is_ours(manifest)
+        return over and self._is_ours(manifest) and (bool(_owner(manifest)) or self.served.cluster)
 
     def _is_ours(self, manifest: Manifest) -> bool:
-        owner = lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
+        """Whether it is of a run that is served here, or of Nodes, which are everybody's to know."""
+        owner = _owner(manifest)
         return not owner or owner.get("namespace") in self.served
 
     async def _known_runs(self, over: Sequence[Over]) -> Mapping[str, runs.Known]:
@@ -158,6 +158,11 @@ class UsageFollower(ObjectFollower):
         with suppress(ClusterRefused):  # it is gone, or has changed: then it is told of anew
             await self.cluster.delete_record(record.name, record.uid, record.version)
             self.metrics.usage_records_taken.inc()
+
+
+def _owner(manifest: Manifest) -> Mapping[str, Any]:
+    """Empty of a record of Nodes."""
+    return lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
 
 
 def decoded(manifests: Iterable[Manifest]) -> tuple[list[Tellings], dict[str, ValueError]]:

@@ -10,6 +10,7 @@ from footplate_api import bodies
 from footplate_api.asking import Creating, idempotency_key
 from footplate_api.edge import Contextual, Pricing, Reading
 from footplate_api.errors import (
+    BookKeptElsewhere,
     ClusterRefused,
     ClusterUnavailable,
     DatabaseFull,
@@ -62,6 +63,10 @@ async def _enter(
     return Response(made.model_dump_json(by_alias=True), answered, media_type="application/json")
 
 
+async def _keeps_the_book(context: Contextual) -> None:
+    context.served.check_book()
+
+
 router = APIRouter(prefix="/v1", tags=["costs"], **ROUTER)
 
 _PREVIEW: Responses = {200: {"model": PriceShown, "description": "The entry as it would be: of `dryRun`"}}
@@ -72,10 +77,15 @@ _PREVIEW: Responses = {200: {"model": PriceShown, "description": "The entry as i
     status_code=status.HTTP_201_CREATED,
     response_model=PriceShown,
     summary="Enter a price into the book",
-    dependencies=[may("update", PROFILES, everywhere=True)],
+    dependencies=[may("update", PROFILES, everywhere=True), Depends(_keeps_the_book)],
     openapi_extra=bodies.described(PriceSubmission),
     responses=raises(
-        ClusterRefused, ClusterUnavailable, InstallationLacksRights, DatabaseUnavailable, DatabaseFull
+        BookKeptElsewhere,
+        ClusterRefused,
+        ClusterUnavailable,
+        InstallationLacksRights,
+        DatabaseUnavailable,
+        DatabaseFull,
     )
     | _PREVIEW,
 )

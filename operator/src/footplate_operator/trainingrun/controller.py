@@ -45,6 +45,7 @@ from footplate_operator.runtime.kinds import (
 from footplate_operator.runtime.objects import Child, Key
 from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.runtime.throttle import StatusChange
+from footplate_operator.scope import EVERYTHING, Scope
 from footplate_operator.tariff.keeper import ProfilePrices
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.tariff.tariffs import Tariffs
@@ -125,6 +126,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         api: ApiAccess,
         now: Callable[[], datetime],
         usage_kept_for: timedelta = USAGE_KEPT_FOR,
+        scope: Scope = EVERYTHING,
     ) -> None:
         self.tariffs = Tariffs(cluster, now)
         self.prices = ProfilePrices(cluster, self.tariffs, now)
@@ -138,9 +140,10 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics = metrics
         self._release = release
         self._now = now
-        nodes = NodeKeeper(cluster, now, self._profiles.readable, self.tariffs.priced)
+        self._scope = scope
+        nodes = NodeKeeper(cluster, now, self._profiles.readable, self.tariffs.priced, scope.cluster)
         self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
-        self._sweeper = Sweeper(cluster, self.usage, usage_kept_for)
+        self._sweeper = Sweeper(cluster, self.usage, usage_kept_for, scope)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
         self._recounts: dict[Key, int] = {}  # amounts from which second on may be others since
 
@@ -295,7 +298,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             self.usage.tell_owner(usage.owner_of(body), gone)
 
     async def keep(self) -> None:
-        going_on = (self.prices.run(), self.tariffs.keep(), self._sweeper.run())
+        prices = [self.prices.run()] if self._scope.cluster else []
+        going_on = (*prices, self.tariffs.keep(), self._sweeper.run())
         works = [asyncio.ensure_future(work) for work in going_on]
         try:
             await asyncio.gather(*works)  # the first error is raised as it is

@@ -15,6 +15,7 @@ from footplate_contracts.release import release
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.objects import Key
+from footplate_operator.scope import Scope
 from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Watchers
 from footplate_operator.trainingrun.history_client import asking
@@ -34,11 +35,12 @@ async def training_runs(
     check: Callable[[], None],
     now: Callable[[], datetime],
     usage_kept_for: timedelta,
+    scope: Scope,
 ) -> AsyncIterator[TrainingRuns]:
     """The controller of TrainingRuns, which listens to their coordinators for the block.
 
     `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in
-    UTC. Usage that nobody took is kept for so long.
+    UTC. Usage that nobody took is kept for so long; `scope` is what this installation looks after.
     """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:
@@ -47,7 +49,7 @@ async def training_runs(
         try:
             async with asking(session, api, requeue) as histories:
                 yield TrainingRuns(
-                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for
+                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for, scope
                 )
         finally:
             await watchers.close()

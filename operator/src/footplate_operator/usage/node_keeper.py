@@ -77,13 +77,14 @@ class NodeKeeper:
     """By uid.
 
     `profiles` are those that can be read, by name; `priced` those that have a price in the book at a
-    second or later, None while that is not known.
+    second or later, None while that is not known. Where it `notes` nothing, another installation does.
     """
 
     cluster: Cluster
     now: Callable[[], datetime]
     profiles: Callable[[], Mapping[str, ComputeProfileSpec]]
     priced: Callable[[int], Collection[str] | None]
+    notes: bool = True
     _kept: dict[str, _Kept] = field(default_factory=dict)
     _named: dict[str, NodeSight] = field(default_factory=dict)
     _gone: OrderedDict[str, _Gone] = field(default_factory=OrderedDict)  # by name, the last one
@@ -184,6 +185,8 @@ class NodeKeeper:
         """Write what is news; raises LeadershipLost."""
         if self._undecided and self.priced(self._second()) is not None:
             self.reconsider()
+        if not self.notes:
+            return
         now, gate = self._second(), asyncio.Semaphore(_AT_ONCE)
         period = max(LEAST_SECONDS, len(self._named) // NODES_PER_SECOND)
 
@@ -214,14 +217,14 @@ class NodeKeeper:
         self._unknown.clear()
         over = [uid for uid in names if uid in self._kept and self._kept[uid].usage.end.known != RUNNING]
         for kept in [self._kept[uid] for uid in over]:
-            if kept.news:
+            if kept.news and self.notes:
                 await self._write(kept)
         # Its end is said before that it is over: whoever takes it in between would bill it for ever.
         over = [uid for uid in over if not self._kept[uid].news]
         for uid in [uid for uid, kept in self._kept.items() if kept.usage.end.known != RUNNING]:
-            if uid not in needed and not self._kept[uid].news:
+            if uid not in needed and not (self.notes and self._kept[uid].news):
                 del self._kept[uid]
-        return [uid for uid in over if uid not in needed]
+        return [uid for uid in over if uid not in needed] if self.notes else []
 
     # -- particulars -----------------------------------------------------------------------
 

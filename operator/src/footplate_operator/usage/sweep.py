@@ -21,10 +21,11 @@ from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_contracts.v1alpha1.usagerecord import UsageRecordSpec
 from footplate_ledger.records import moment, written
 from footplate_ledger.usage import Owner
-from footplate_operator.errors import ClusterError, NotFound
+from footplate_operator.errors import ClusterError, Forbidden, NotFound
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.usage.keeper import LOOK_SECONDS, UsageKeeper
+from footplate_operator.scope import Scope
+from footplate_operator.usage.keeper import LOOK_SECONDS, UNSEEN_SECONDS, UsageKeeper
 from footplate_operator.usage.writes import OVER_SINCE, USAGE_RECORD, over
 
 FIRST_SECONDS: Final = 60  # all owners, pods and Nodes have been told of by then
@@ -44,6 +45,7 @@ class _Found:
     names: dict[str, str] = field(default_factory=dict)  # of Nodes that have a record, by uid
     unsaid: list[str] = field(default_factory=list)  # names of records that are over since nobody says when
     late: list[tuple[str, str]] = field(default_factory=list)  # name and uid of those that nobody took
+    elsewhere: list[tuple[str, str]] = field(default_factory=list)  # of these, those of other scopes
     quiet: dict[str, Owner] = field(default_factory=dict)  # of whom nothing was told for long, by uid
 
 
@@ -66,11 +68,16 @@ class _Failures:
 
 @dataclass(eq=False)
 class Sweeper:
-    """Of all records; those that are over and that nobody took go after `kept_for`."""
+    """Of all records; those that are over and that nobody took go after `kept_for`.
+
+    Records of runs that are not of our `scope` are another installation's, unless nobody is left who says
+    that their pods go on.
+    """
 
     cluster: Cluster
     keeper: UsageKeeper
     kept_for: timedelta
+    scope: Scope = field(default_factory=Scope)
     _unreadable: set[str] = field(default_factory=set)  # names of records that the log has named
 
     async def run(self) -> None:
@@ -103,6 +110,8 @@ class Sweeper:
             broken_off = error
         for name, uid in found.late:
             await failures.over(self.cluster.delete(USAGE_RECORD, "", name, uid))
+        for name, uid in found.elsewhere:
+            await failures.over(self._take_away(name, uid))
         for name in found.unsaid:
             await failures.over(self._say_over(name))
         if broken_off is not None:
@@ -121,11 +130,14 @@ class Sweeper:
             self._say_unreadable(body, error)
             return
         metadata = body["metadata"]
+        ours = record.owner is None or record.owner.namespace in self.scope
         if record.over:
-            if over_for is None:
+            if over_for is None and ours:
                 found.unsaid.append(metadata["name"])
-            elif over_for >= self.kept_for.total_seconds():
-                found.late.append((metadata["name"], metadata["uid"]))
+            elif over_for is not None and over_for >= self.kept_for.total_seconds():
+                (found.late if ours else found.elsewhere).append((metadata["name"], metadata["uid"]))
+        elif not ours and self._is_told_of(record):
+            return
         elif record.owner is not None:
             found.needed |= {pod.node for pod in record.pods.values()}
             is_open = any(pod.end is None for pod in record.pods.values())
@@ -135,6 +147,11 @@ class Sweeper:
                 found.quiet[owner.uid] = owner
         else:
             found.names |= {uid: node.name for uid, node in record.nodes.items()}
+
+    def _is_told_of(self, record: UsageRecordSpec) -> bool:
+        """Whether somebody has said within a day that a pod of it goes on."""
+        seen = (moment(pod.seen) for pod in record.pods.values() if pod.end is None and pod.seen is not None)
+        return self.keeper.second() - max(seen, default=0) < UNSEEN_SECONDS
 
     def _over_for(self, body: Json) -> int | None:
         """Seconds since it was said to be over; None: nobody has said since when."""
@@ -146,6 +163,10 @@ class Sweeper:
         level = logging.DEBUG if name in self._unreadable else logging.WARNING
         self._unreadable.add(name)
         _log.log(level, "a record cannot be read, and is left alone", extra=fields(name=name, error=error))
+
+    async def _take_away(self, name: str, uid: str) -> None:
+        with suppress(Forbidden):  # it is another installation's, which lets nobody else
+            await self.cluster.delete(USAGE_RECORD, "", name, uid)
 
     async def _say_over(self, name: str) -> None:
         with suppress(NotFound):  # somebody has taken it meanwhile

@@ -1,0 +1,24 @@
+"""What this installation looks after, where several share a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Runs of some namespaces, or of all, and in one installation of several what belongs to no namespace.
+
+    >>> "team-a" in Scope(), "team-a" in Scope(("team-b",))
+    (True, False)
+    """
+
+    namespaces: tuple[str, ...] = ()  # none: all of them
+    cluster: bool = True  # Nodes' usage, and the price book
+
+    def __contains__(self, namespace: object) -> bool:
+        return not self.namespaces or namespace in self.namespaces
+
+
+EVERYTHING: Final = Scope()

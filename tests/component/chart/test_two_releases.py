@@ -1,0 +1,182 @@
+"""Two releases in one cluster: side by side with namespaces of their own, refused where these overlap."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from cluster.kubernetes.envtest import ApiServer, api_server
+from tests.component.contracts.kube import Kubectl
+from tests.component.footplate_api.usages import record
+from tests.support.chart import helm
+from tests.support.operator_fakes import profile_manifest, run_manifest
+from tests.support.usage_worlds import pod
+
+A, B = "footplate-system", "footplate-b"  # the namespaces of the releases
+ACCOUNT: Final = {
+    name: f"system:serviceaccount:{name}:{release}"
+    for name, release in ((A, "footplate"), (B, "b-footplate"))
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """An API server on which real releases are installed, whose pods nobody starts."""
+
+    server: ApiServer
+    kubectl: Kubectl
+
+    def helm(self, verb: str, release: str, namespace: str, *flags: str) -> subprocess.CompletedProcess[str]:
+        """`helm install` or `upgrade`, of the chart."""
+        place = (
+            (f"--namespace={namespace}", "--create-namespace")
+            if verb == "install"
+            else (f"--namespace={namespace}",)
+        )
+        return helm(verb, release, ".", *place, f"--kubeconfig={self.server.kubeconfig}", *flags)
+
+    def status_refusal(self, namespace: str, account: str) -> str:
+        """What is answered to an operator that writes the status of the run there; empty: it is taken."""
+        patch = ("patch", "trun", "tiny", f"--namespace={namespace}", "--subresource=status", "--type=merge")
+        said = json.dumps({"status": {"replicas": 2}})
+        done = self.kubectl.run(*patch, "-p", said, f"--as={account}-operator", "--as-group=system:masters")
+        return done.stderr if done.returncode else ""
+
+    def create_refusal(self, body: dict[str, Any], account: str) -> str:
+        """The same of an object that it creates."""
+        create = (
+            "create",
+            "--dry-run=server",
+            "--filename=-",
+            f"--as={account}",
+            "--as-group=system:masters",
+        )
+        done = self.kubectl.run(*create, stdin=json.dumps(body))
+        return done.stderr if done.returncode else ""
+
+
+def narrowed(*namespaces: str, duties: bool = True) -> tuple[str, ...]:
+    """Flags of a release that serves these."""
+    return (
+        f"--set-json=operator.watchNamespaces={json.dumps(namespaces)}",
+        f"--set=clusterDuties={json.dumps(duties)}",
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One with release `footplate` for team-a, which has the cluster's duties."""
+    with api_server(tmp_path_factory.mktemp("two-releases")) as server:
+        kubectl = Kubectl(server.kubectl, server.kubeconfig)
+        for name in ("team-a", "team-b"):
+            kubectl("create", "namespace", name)
+        found = Cluster(server, kubectl)
+        installed = found.helm("install", "footplate", A, *narrowed("team-a"))
+        assert installed.returncode == 0, installed.stderr
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("release", "namespace", "flags", "said"),
+    [
+        pytest.param(
+            "b",
+            B,
+            narrowed("team-b", "team-a", duties=False),
+            "operator.watchNamespaces of release b in namespace footplate-b is [team-b team-a], and release"
+            " footplate in namespace footplate-system serves [team-a]: two operators would act upon the",
+            id="one-namespace-in-common",
+        ),
+        pytest.param(
+            "b",
+            B,
+            (),
+            "operator.watchNamespaces of release b in namespace footplate-b is [], and release footplate in"
+            " namespace footplate-system serves [team-a]",
+            id="all-namespaces",
+        ),
+        pytest.param(
+            "b",
+            B,
+            narrowed("team-b"),
+            "clusterDuties is true, but release footplate in namespace footplate-system keeps",
+            id="the-duties-twice",
+        ),
+        pytest.param(
+            "b",
+            A,
+            narrowed("team-b", duties=False),
+            "release footplate in namespace footplate-system is there already: give release b a namespace",
+            id="in-one-namespace",
+        ),
+        pytest.param(
+            "footplate",
+            B,
+            narrowed("team-b", duties=False),
+            "release footplate in namespace footplate-system has this name, and objects of the whole",
+            id="of-one-name",
+        ),
+    ],
+)
+def test_what_two_releases_cannot_share_is_refused(
+    cluster: Cluster, release: str, namespace: str, flags: tuple[str, ...], said: str
+) -> None:
+    refused = cluster.helm("install", release, namespace, *flags)
+    assert refused.returncode != 0 and said in refused.stderr, refused.stderr
+
+
+def test_each_serves_its_own(cluster: Cluster) -> None:
+    installed = cluster.helm("install", "b", B, *narrowed("team-b", duties=False))
+    assert installed.returncode == 0, installed.stderr
+    upgraded = cluster.helm("upgrade", "footplate", A, *narrowed("team-a"))
+    assert upgraded.returncode == 0, "its own policies are no other release's"
+    cluster.kubectl("create", "--filename=-", stdin=json.dumps(profile_manifest("small")))
+    for namespace in ("team-a", "team-b"):
+        run = run_manifest(compute={"profile": "small", "nodes": 2})
+        run["metadata"] = {"name": "tiny", "namespace": namespace}
+        cluster.kubectl("create", "--filename=-", stdin=json.dumps(run))
+    for own, other, account in (("team-a", "team-b", ACCOUNT[A]), ("team-b", "team-a", ACCOUNT[B])):
+        assert cluster.status_refusal(own, account) == ""
+        assert (
+            f"status is written by {ACCOUNT[B if own == 'team-a' else A]}-operator alone"
+            in cluster.status_refusal(other, account)
+        )
+
+
+def test_what_the_cluster_has_once_is_of_one_release(cluster: Cluster) -> None:
+    price = {
+        "apiVersion": "footplate.dev/v1alpha1",
+        "kind": "PriceEntry",
+        "metadata": {"name": "first", "annotations": {"footplate.dev/requested-by": "jane"}},
+        "spec": {
+            "profile": "small",
+            "dollarsPerNodeHour": 1,
+            "effectiveFrom": "2026-01-01T00:00:00Z",
+            "createdBy": "jane",
+        },
+    }
+    assert cluster.create_refusal(price, f"{ACCOUNT[A]}-api") == ""
+    assert "spec.createdBy: jane did not write this" in cluster.create_refusal(price, f"{ACCOUNT[B]}-api")
+    for namespace, account in (("team-a", ACCOUNT[A]), ("team-b", ACCOUNT[B])):
+        other = ACCOUNT[B if account == ACCOUNT[A] else A]
+        usage = {
+            "apiVersion": "footplate.dev/v1alpha1",
+            "kind": "UsageRecord",
+            "metadata": {"name": "uid-0"},
+            "spec": record([pod()]),
+        }
+        usage["spec"]["owner"]["namespace"] = namespace
+        assert cluster.create_refusal(usage, f"{account}-operator") == ""
+        assert "records of usage are written by the operator" in cluster.create_refusal(
+            usage, f"{other}-operator"
+        )
+    node = {**usage, "metadata": {"name": "node-1"}, "spec": {"nodes": {}}}
+    assert "records of usage" not in cluster.create_refusal(node, f"{ACCOUNT[A]}-operator")
+    assert "records of usage are written by the operator" in cluster.create_refusal(
+        node, f"{ACCOUNT[B]}-operator"
+    )
