@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_bytes
 
 from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
@@ -16,6 +17,8 @@ from footplate_operator.certificates.issue import new_authority, new_serving
 from footplate_operator.certificates.manifests import Place, bundle_of
 from footplate_operator.certificates.policy import Pair, names_of
 from footplate_operator.certificates.x509 import certificate_text, key_text
+from footplate_operator.trainingrun.credentials import KEY_BYTES, derived
+from footplate_operator.trainingrun.observed import Credentials
 
 
 def vouches(bundle: str, certificate: bytes, name: str, now: datetime) -> bool:
@@ -60,6 +63,11 @@ class Volume:
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
+
+
+def any_credentials(*names: str) -> Credentials:
+    """Those of some run whose coordinator has these names, and of nobody else."""
+    return derived(token_bytes(KEY_BYTES), "uid", names, datetime.now(UTC))
 
 
 class Issuer:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Invalid, NotFound
+from footplate_contracts.names import MANAGED_BY_LABEL
+from footplate_operator.errors import AlreadyExists, ClusterError, Conflict, Forbidden, Invalid, NotFound
 from footplate_operator.runtime import kinds
 from footplate_operator.runtime.cluster import PAGE
-from footplate_operator.runtime.kinds import POD, Json, Kind, kind_of
+from footplate_operator.runtime.kinds import POD, SECRET, Json, Kind, kind_of
 
 CORE = tuple(value for value in vars(kinds).values() if isinstance(value, Kind))
 Name = tuple[Kind, str]
@@ -126,6 +127,10 @@ class FakeCluster:
     ) -> None:
         def end() -> Json:
             known = self.objects.get((kind, name))
+            if kind == SECRET and known is not None and not _is_managed(known):
+                raise Forbidden(
+                    f"Secret {name} is not Footplate's", 403, "Forbidden"
+                )  # a policy of the chart
             if known is not None and uid in ("", known["metadata"]["uid"]):
                 self._note_force(kind, known, grace)
                 self.end(kind, name, grace)
@@ -270,6 +275,10 @@ def _merged(known: Json, patch: Json) -> Json:
         else:
             fresh[key] = value
     return fresh
+
+
+def _is_managed(body: Json) -> bool:
+    return MANAGED_BY_LABEL in body["metadata"].get("labels", {})
 
 
 def _on_a_node(pod: Json) -> bool:

@@ -25,12 +25,17 @@ from footplate_contracts.reports import (
     RunState,
 )
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.runtime.kinds import Json
+from footplate_operator.errors import Forbidden
+from footplate_operator.keys.keyring import Keys
+from footplate_operator.runtime.kinds import SECRET, Json
 from footplate_operator.runtime.objects import Key
+from footplate_operator.trainingrun.credentials import KEY_BYTES, derived, key_id
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories
-from footplate_operator.trainingrun.observed import Recorded
+from footplate_operator.trainingrun.metadata import certificate_names
+from footplate_operator.trainingrun.observed import Credentials, Recorded
 from footplate_operator.trainingrun.revision import Defaults
-from tests.support.fake_cluster import Clock, copied
+from footplate_operator.trainingrun.run import Run
+from tests.support.fake_cluster import Clock, FakeCluster, copied
 
 DEFAULTS = Defaults(trainer_image="trainer:1", coordinator_image="coordinator:1", api_url="http://api")
 API = ApiAccess(DEFAULTS.api_url)
@@ -125,6 +130,29 @@ class FakeHistories(Histories):
 
     def forget(self, uid: RunUid) -> None:
         self.asked = []
+
+
+def hide_secrets(cluster: FakeCluster) -> None:
+    """Refuse whatever a Secret could be read by, as the operator's role does."""
+    for verb in ("get", "find", "delete_all", "merge", "replace"):
+        cluster.refuse[verb, SECRET] = Forbidden("secrets is forbidden", 403, "Forbidden")
+
+
+@dataclass
+class FakeKeys(Keys):
+    """A key that is known from the beginning, and what was handed over."""
+
+    key: bytes = bytes(KEY_BYTES)
+    handed_over: dict[str, Credentials] = field(default_factory=dict)  # by uid of the run
+
+    @property
+    def current(self) -> str:
+        return key_id(self.key)
+
+    def credentials(self, run: Run, key: str | None) -> Credentials | None:
+        if key == self.current:
+            return derived(self.key, run.uid, certificate_names(run), run.created)
+        return self.handed_over.get(run.uid)
 
 
 @dataclass

@@ -39,7 +39,9 @@ from tests.support.operator_fakes import (
     RELEASE,
     FakeCoordinator,
     FakeHistories,
+    FakeKeys,
     FakeQueue,
+    hide_secrets,
     identity,
     profile_manifest,
     run_manifest,
@@ -64,6 +66,7 @@ class World:
         kinds = (TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS)
         self.cluster = FakeCluster(self.clock, kinds=kinds)
         self.cluster.watches.append(self._watched)
+        hide_secrets(self.cluster)
         self.coordinators: dict[str, FakeCoordinator] = {}  # by pod name
         self.saved: dict[str, CheckpointRecord] = {}  # by uid of the run: the shared volume
         self.kubelet_works = True
@@ -73,6 +76,7 @@ class World:
         self.histories = FakeHistories()
         self.api = API
         self.scope = Scope()
+        self.keys = FakeKeys()
         self.start_operator()
 
     # -- the operator ------------------------------------------------------------------
@@ -84,7 +88,7 @@ class World:
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
-        beside = (DEFAULTS, metrics, RELEASE, self.histories, self.api, self.clock)
+        beside = (DEFAULTS, metrics, RELEASE, self.histories, self.api, self.keys, self.clock)
         controller = TrainingRuns(self.cluster, self, *beside, scope=self.scope)
         self.cache, self.usage, self.prices = Cache(controller), controller.usage, controller.prices
         actor = Actor(controller, self.cluster, self.cache)
@@ -348,11 +352,8 @@ class World:
     # -- particulars ---------------------------------------------------------------------
 
     def _pods(self, role: str) -> list[Json]:
-        return [
-            pod
-            for pod in self.cluster.all(POD)
-            if pod["metadata"]["labels"].get("footplate.dev/role") == role
-        ]
+        pods = self.cluster.all(POD)
+        return [pod for pod in pods if pod["metadata"]["labels"].get("footplate.dev/role") == role]
 
     def _running(self, role: str, uid: RunUid) -> list[Json]:
         running = [

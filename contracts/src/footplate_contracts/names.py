@@ -238,6 +238,7 @@ class Reason(StrEnum):
     AS_DESIRED = "AsDesired"
     AWAITS_RESUMPTION = "AwaitsResumption"  # as all of the spec that can change while ranks train
     PROFILE_NOT_FOUND = "ProfileNotFound"
+    CREDENTIALS_UNKNOWN = "CredentialsUnknown"  # an earlier operator made them, and they were not handed over
     REVISION_UNREADABLE = "RevisionUnreadable"  # another release wrote it
     STATUS_UNREADABLE = "StatusUnreadable"  # another release wrote it
     CHILD_CONFLICT = "ChildConflict"

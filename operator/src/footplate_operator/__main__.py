@@ -23,6 +23,7 @@ from footplate_contracts.logs import fields
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.certificates.keeper import Keeper
 from footplate_operator.errors import ClusterError, Forbidden, NotFound, OperatorError
+from footplate_operator.keys.keyring import Keyring, Keys
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
@@ -51,6 +52,7 @@ NewController = Callable[
         CollectorRegistry,
         Defaults,
         ApiAccess,
+        Keys,
         Callable[[], None],
         Callable[[], datetime],
         timedelta,
@@ -149,7 +151,8 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         keeper = Keeper(Fenced(cluster, leadership.check), own.place, now, own.given)
         bundle = (lambda: keeper.bundle) if own.keeps_certificates else (lambda: None)
         api = ApiAccess(own.api_url, own.api_token_file, bundle)
-        parts = _Parts(cluster, leadership, metrics, now, own, api)
+        keys = Keyring(Fenced(cluster, leadership.check), own.keys)
+        parts = _Parts(cluster, leadership, metrics, now, own, api, keys)
         served = [await _serve(kind, parts, stack) for kind in kinds]
         watched = [kind for own_kind in served for kind in own_kind.watched]
         hints = frozenset(kind for own_kind in served for kind in own_kind.hints)
@@ -169,6 +172,8 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         if own.keeps_certificates:
             await keeper.begin()
             works.append(keeper.run())
+        await keys.begin()
+        works.append(keys.run())
         replica.sight.begin()
         await _first_of(stop, _watch(replica, own, stop), replica.sight.keep(), leadership.keep(), *works)
         if not stop.is_set():
@@ -185,6 +190,7 @@ class _Parts:
     now: Callable[[], datetime]
     own: Settings
     api: ApiAccess
+    keys: Keys
 
 
 async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _Kind:
@@ -193,9 +199,8 @@ async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _K
     cluster = Fenced(parts.cluster, check)
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
     kept_for = timedelta(days=own.usage_days)
-    making = new(
-        cluster, queue.add, metrics.registry, own.defaults, parts.api, check, now, kept_for, own.scope
-    )
+    beside = (own.defaults, parts.api, parts.keys, check, now, kept_for, own.scope)
+    making = new(cluster, queue.add, metrics.registry, *beside)
     controller = await stack.enter_async_context(making)
     cache = Cache(controller)
     actor = Actor(controller, cluster, cache)

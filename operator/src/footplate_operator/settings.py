@@ -15,6 +15,7 @@ from footplate_contracts.names import LogFormat
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.certificates.keeper import Given
 from footplate_operator.certificates.manifests import Place
+from footplate_operator.keys.manifests import KeyPlace
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET
 from footplate_operator.scope import Scope
 from footplate_operator.trainingrun.revision import Defaults
@@ -36,12 +37,26 @@ def _usual_identity(known: dict[str, Any]) -> str:
     return name if known["in_pod"] else f"{name}-{os.getpid()}"
 
 
-class Settings(BaseSettings):
-    """The operator's configuration; an empty variable is as good as none."""
+class InstallationSettings(BaseSettings):
+    """Whose runs are looked after, and where their key is; an empty variable is as good as none."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, validate_default=False, frozen=True
     )
+
+    log_format: Annotated[LogFormat, Field(description=f"one of {', '.join(LogFormat)}")] = LogFormat.LOGFMT
+    namespace: str = "default"
+    watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()  # empty: all
+    keys_name: str = "footplate-run-key"  # of a Secret, and the beginning of others' names
+
+    @property
+    def keys(self) -> KeyPlace:
+        """Where the key and handed over credentials are."""
+        return KeyPlace(self.namespace, self.keys_name)
+
+
+class Settings(InstallationSettings):
+    """The operator's configuration."""
 
     lease_name: ClassVar[str] = "footplate-operator"
     lease_seconds: ClassVar[float] = 15.0
@@ -60,12 +75,9 @@ class Settings(BaseSettings):
     # Where somebody else makes the certificate of that Service: who vouches for it, under ca.crt.
     api_ca_secret: str = ""
     api_ca_config_map: str = ""
-    log_format: LogFormat = Field(LogFormat.LOGFMT, description=f"one of {', '.join(LogFormat)}")
     log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = Field(
         "INFO", description=f"one of {', '.join(get_args(LogLevel))}"
     )
-    namespace: str = "default"
-    watch_namespaces: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()  # empty: all
     cluster_duties: bool = Field(True, description="true or false")  # one of several installations has them
     pod_name: str = ""
     in_pod: Annotated[bool, BeforeValidator(bool)] = Field(False, validation_alias="KUBERNETES_SERVICE_HOST")

@@ -26,7 +26,6 @@ from tests.support.chart import (
 LOCAL = ("--values", "values-local.yaml")
 QUIET_CHILDREN = [
     ("", "configmaps"),
-    ("", "secrets"),
     ("", "services"),
     ("policy", "poddisruptionbudgets"),
 ]
@@ -47,6 +46,7 @@ def test_rights_of_the_operator() -> None:
         ("footplate.dev", "trainingruns/status"): {"patch"},
         ("", "pods"): owning | {"patch"},
         **dict.fromkeys(QUIET_CHILDREN, owning),
+        ("", "secrets"): {"create", "delete"},
         ("apps", "controllerrevisions"): owning,
         ("", "events"): {"list"},
         ("events.k8s.io", "events"): {"create"},
@@ -136,6 +136,7 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_LOG_FORMAT": "logfmt",
         "FOOTPLATE_WATCH_NAMESPACES": "",
         "FOOTPLATE_CLUSTER_DUTIES": "true",
+        "FOOTPLATE_KEYS_NAME": "footplate-run-key",
         "FOOTPLATE_USAGE_DAYS": "7",
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",

@@ -87,6 +87,11 @@ class Api:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/binding"
         self("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
 
+    def may_delete(self, kind: Kind, name: str) -> bool:
+        """Whether the API server would let this caller."""
+        status, _ = ask(self.kubeconfig, "DELETE", kind.path(self.namespace, name) + "?dryRun=All")
+        return not refused(status)
+
     def status(self, name: str) -> Json:
         """Status of a TrainingRun, empty before there is one."""
         found: Json = (self.get(TRAINING_RUN, name) or {}).get("status", {})

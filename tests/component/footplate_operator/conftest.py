@@ -20,10 +20,12 @@ from tools.released import path_of
 
 from cluster.kubernetes.envtest import ApiServer, api_server
 from cluster.machine.ports import claim_ports
+from footplate_operator.runtime.kinds import SECRET
 from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.kubelet import Node, StandIn
 from tests.support import programs
 from tests.support.chart import CHART, NAMESPACE, rendered
+from tests.support.connection import Json
 from tests.support.operator_fakes import profile_manifest
 
 RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
@@ -42,6 +44,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         yield running
 
 
+def _secret(name: str) -> Json:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
+
+
+def _of_rights(body: Json) -> bool:
+    """Whether it belongs to what the operator may do: the policy that guards what it may delete unseen."""
+    return str(body["metadata"]["name"]) == "footplate-secrets"
+
+
 def _own_kubeconfig(server: ApiServer) -> Path:
     return server.kubeconfig.with_name("operator.kubeconfig")
 
@@ -50,12 +61,24 @@ def grant(server: ApiServer, chart: Path = CHART) -> None:
     """Write a kubeconfig with the rights that `chart` gives the operator, and no others."""
     home = Api(server.kubectl, server.kubeconfig, NAMESPACE)
     home.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    home.apply(*(manifest for manifest in rendered(chart=chart) if manifest["kind"] in RIGHTS))
-    token = home("create", "token", "footplate-operator").strip()
+    wanted = [body for body in rendered(chart=chart) if body["kind"] in RIGHTS or _of_rights(body)]
+    home.apply(*wanted)
+    own = kubeconfig_of(server, "operator", home("create", "token", "footplate-operator").strip())
+    if any(_of_rights(body) for body in wanted):
+        # A policy is in force a moment after it is written.
+        elsewhere = Api(server.kubectl, own)
+        Api(server.kubectl, server.kubeconfig).apply(_secret("somebodys"))
+        wait_for(lambda: not elsewhere.may_delete(SECRET, "somebodys") or None, "the policy is in force")
+
+
+def kubeconfig_of(server: ApiServer, name: str, token: str) -> Path:
+    """A file of that name for whoever has this token."""
     kubeconfig = yaml.safe_load(server.kubeconfig.read_text())
     for user in kubeconfig["users"]:
         user["user"] = {"token": token}
-    _own_kubeconfig(server).write_text(yaml.safe_dump(kubeconfig))
+    path = server.kubeconfig.with_name(f"{name}.kubeconfig")
+    path.write_text(yaml.safe_dump(kubeconfig))
+    return path
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +40,8 @@ from footplate_operator.trainingrun.coordinator_client import (
     Endpoint,
     Watchers,
 )
-from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.observed import Credentials
+from tests.support.certificates import any_credentials
 
 HOST = "tiny-coordinator.default.svc"
 KEY = Key("default", "tiny")
@@ -134,8 +133,7 @@ async def serving(served: Served, folder: Path) -> AsyncIterator[None]:
 
 
 def new_served() -> Served:
-    names = [HOST, "tiny-coordinator"]
-    return Served(new_credentials(names, datetime.now(UTC)), claim_ports(1)[0])
+    return Served(any_credentials(HOST, "tiny-coordinator"), claim_ports(1)[0])
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from tools.released import GOLDEN
 from footplate_contracts.names import API_CA_FILE, Phase
 from footplate_contracts.reports import CheckpointRecord
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.runtime.kinds import CONFIG_MAP, Json
+from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json
+from footplate_operator.runtime.objects import controller_of
+from footplate_operator.trainingrun.manifests.children import read_secret
 from tests.support.operator_fakes import FakeCoordinator
 from tests.support.operator_world import World
 
@@ -32,7 +34,7 @@ class Found:
     coordinators: dict[str, Any]  # by pod name
     saved: dict[str, Any]  # by uid of the run: its newest checkpoint
 
-    def world(self) -> World:
+    def world(self, handed_over: bool = True) -> World:
         """A world in which an operator of this release has just started; nothing else acts."""
         world = World()
         world.clock.moment = self.now
@@ -47,6 +49,9 @@ class Found:
         ]
         if bundles:
             world.api = ApiAccess("https://api:8443", bundle=lambda: str(bundles[0]))
+        if handed_over:
+            secrets = {controller_of(body)["uid"]: read_secret(body) for body in world.cluster.all(SECRET)}
+            world.keys.handed_over = secrets
         world.cluster.calls.clear()
         world.kubelet_works = world.trains = False
         world.start_operator()

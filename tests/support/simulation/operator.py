@@ -22,7 +22,7 @@ from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.coordinator_client import Endpoint, Watchers
 from footplate_operator.trainingrun.history_client import Askers
 from footplate_operator.trainingrun.metrics import RunMetrics
-from tests.support.operator_fakes import API, DEFAULTS, RELEASE
+from tests.support.operator_fakes import API, DEFAULTS, RELEASE, FakeKeys
 from tests.support.simulation.api_server import Client, Watches
 from tests.support.simulation.coordinator import SimulatedClient
 from tests.support.simulation.history import SimulatedHistory
@@ -73,7 +73,8 @@ class OperatorReplica(Process):
         metrics = Metrics()
         askers = Askers(SimulatedHistory(world, self), queue.add)
         told = RunMetrics(metrics.registry)
-        controller = TrainingRuns(cluster, watchers, DEFAULTS, told, RELEASE, askers, API, self.now)
+        beside = (DEFAULTS, told, RELEASE, askers, API, FakeKeys(), self.now)
+        controller = TrainingRuns(cluster, watchers, *beside)
         cache = Cache(controller)
         writer = StatusWriter(controller, cluster, cache, queue, self.now, self.name)
         actor = Actor(controller, cluster, cache)

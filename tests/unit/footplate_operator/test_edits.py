@@ -13,7 +13,6 @@ from footplate_operator.runtime.kinds import (
     EVENT,
     POD,
     REVISION,
-    SECRET,
     SERVICE,
     Json,
     Kind,
@@ -57,9 +56,6 @@ def _said(world: World, kind: Kind) -> list[Json]:
             REVISION, lambda body: body["data"]["defaults"].update(trainerImage="mine:1"), id="frozen-image"
         ),
         pytest.param(CONFIG_MAP, lambda body: body["data"].update({"run.json": "{}"}), id="config-map"),
-        pytest.param(SECRET, lambda body: body["data"].update(token="bWluZQ=="), id="secret"),
-        pytest.param(SECRET, lambda body: body.update(data={}), id="empty-secret"),
-        pytest.param(SECRET, lambda body: body["metadata"]["labels"].pop(RUN_UID), id="label-of-a-secret"),
         pytest.param(
             CONFIG_MAP,
             lambda body: body["metadata"]["labels"].update({MANAGED: "me"}),
@@ -137,7 +133,7 @@ async def test_a_pod_that_is_labelled_otherwise_is_found_by_a_new_operator() -> 
     assert world.workers() == ["tiny-w0-0", "tiny-w1-0"] and world.status["restarts"] == 0
 
 
-@pytest.mark.parametrize("kind", [SECRET, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, REVISION])
+@pytest.mark.parametrize("kind", [CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, REVISION])
 async def test_a_deleted_child_is_back_within_seconds(kind: Kind) -> None:
     world = await running()
     world.trains = False

@@ -111,7 +111,7 @@ async def test_deletion_leaves_nothing() -> None:
     world.cluster.bury(TRAINING_RUN, NAME)
     await world.reconcile()
     world._kubelet()
-    staying = (PROFILE, EVENT, USAGE_RECORD)
+    staying = (PROFILE, EVENT, USAGE_RECORD, SECRET)  # which garbage collection takes away
     left = [f"{kind.name} {name}" for kind, name in world.cluster.objects if kind not in staying]
     assert left == []
     deletions = [call for call in world.cluster.calls if call.startswith("delete_all")]

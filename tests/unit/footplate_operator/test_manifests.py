@@ -14,11 +14,11 @@ import pytest
 from footplate_contracts.names import Env, Phase, WorkerId
 from footplate_contracts.v1alpha1.pods import PullPolicy
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.credentials import new_credentials
+from footplate_operator.trainingrun.credentials import KEY_BYTES, derived, key_id
 from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.manifests import worker as worker_manifest
 from footplate_operator.trainingrun.metadata import certificate_names
-from footplate_operator.trainingrun.observed import Api
+from footplate_operator.trainingrun.observed import Api, Credentials
 from footplate_operator.trainingrun.revision import (
     Defaults,
     admit,
@@ -30,6 +30,7 @@ from footplate_operator.trainingrun.run import Run, decode_profile
 from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest
 from tests.support.operator_runs import H100, frozen, run
 
+KEY = bytes(range(KEY_BYTES))
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -224,16 +225,27 @@ def test_ranks_learn_the_peak_that_the_profile_states() -> None:
     assert config.to_json()["world"]["peakTflops"] == {"bf16": 989.0, "fp32": 67.0}
 
 
+def made(key: bytes = KEY, uid: str = "uid-1") -> Credentials:
+    return derived(key, uid, certificate_names(run()), NOW)
+
+
 def test_a_secret_is_read_as_it_was_written() -> None:
-    credentials = new_credentials(certificate_names(run()), NOW)
-    body = children.secret(run(), credentials)
-    assert children.read_secret(body) == credentials
+    body = children.secret(run(), made())
+    assert children.read_secret(body) == made()
     assert body["immutable"] and len(base64.b64decode(body["data"]["token"])) >= 32
 
 
+def test_credentials_are_the_same_whoever_leads_and_of_one_run_and_one_key() -> None:
+    assert made() == made()
+    others = (made(uid="uid-2"), made(key=bytes(KEY_BYTES)))
+    for other in others:
+        assert other.token != made().token and other.private_key != made().private_key
+        assert other.certificate != made().certificate
+    assert KEY.hex() not in key_id(KEY) and key_id(KEY) != key_id(bytes(KEY_BYTES))
+
+
 def test_a_certificate_is_its_own_and_only_authority() -> None:
-    one, other = (new_credentials(certificate_names(run()), NOW) for _ in range(2))
-    assert one.token != other.token and one.private_key != other.private_key
+    one = made()
     context = ssl.create_default_context(cadata=one.certificate.decode())
     [authority] = context.get_ca_certs()
     names = dict.fromkeys(pair[1] for pair in authority["subjectAltName"])

@@ -120,15 +120,17 @@ async def test_what_belongs_to_a_run_that_is_there_is_not_taken_from_it() -> Non
 async def test_a_child_that_does_not_go_is_told_after_half_a_minute() -> None:
     world = await _on_dead_nodes()
     world.start_operator()
-    world.cluster.refuse["delete_all", SECRET] = Forbidden("secrets is forbidden", 403)
-    world.cluster.objects[SECRET, "tiny-run"]["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:00Z"
+    world.cluster.refuse["delete_all", SERVICE] = Forbidden("services is forbidden", 403)
+    world.cluster.objects[SERVICE, "tiny-coordinator"]["metadata"]["deletionTimestamp"] = (
+        "2026-01-31T12:00:00Z"
+    )
     _applied_again(world)
     await world.live(25)
     assert world.condition("Reconciled").get("status", "") in WELL
     await world.live(10)
     said = world.condition("Reconciled")
     assert (said["reason"], "belongs to TrainingRun tiny" in said["message"]) == ("ChildConflict", True)
-    world.cluster.bury(SECRET, "tiny-run")
+    world.cluster.bury(SERVICE, "tiny-coordinator")
     await world.live(20, until=lambda: world.phase == "Running")
     assert world.condition("Reconciled")["status"] == "True"
 

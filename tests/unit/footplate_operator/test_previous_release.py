@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from footplate_contracts.names import Phase
-from footplate_operator.runtime.kinds import EVENT, POD, Json
+from footplate_operator.runtime.kinds import EVENT, POD, REVISION, SECRET, Json
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.support.fake_cluster import copied
@@ -15,6 +15,7 @@ from tests.support.operator_world import World
 from tests.support.released.found import STORIES, found
 
 GO_ON: Final = tuple(name for name in STORIES if name.startswith(("training", "checkpointing", "starting")))
+NOT_TAKEN_OVER: Final = ("RevisionUnreadable", "StatusUnreadable", "CredentialsUnknown")
 NEVER_WRITTEN: Final = {Phase.ADMITTED, Phase.PREFLIGHT}
 
 
@@ -43,9 +44,34 @@ async def test_it_is_found_and_nothing_of_it_is_touched(story: str) -> None:
     assert not [
         call for call in world.cluster.calls if "TrainingRun" not in call and "UsageRecord" not in call
     ]
-    assert world.condition("Reconciled")["reason"] not in ("RevisionUnreadable", "StatusUnreadable")
+    assert world.condition("Reconciled")["reason"] not in NOT_TAKEN_OVER
     assert world.phase == status["phase"]
     assert world.status.get("attempts") == status.get("attempts")
+
+
+@pytest.mark.parametrize("story", GO_ON)
+async def test_whose_credentials_were_not_handed_over_trains_on_and_says_so(story: str) -> None:
+    world = found(story).world(handed_over=False)
+    before = children(world)
+    world._train = lambda: None
+    await world.live(5)
+    said = world.condition("Reconciled")
+    assert children(world) == before and (said["status"], said["reason"]) == ("False", "CredentialsUnknown")
+    assert said["message"].startswith("this operator does not know what Secret tiny-run holds")
+    world.keys.handed_over = found(story).world().keys.handed_over
+    await world.live(10)
+    assert world.condition("Reconciled")["reason"] not in NOT_TAKEN_OVER
+
+
+async def test_a_suspended_run_is_resumed_with_credentials_of_this_release() -> None:
+    """Nobody reads what its Secret holds: it is made anew, while the run has no pods."""
+    world = found("suspended").world(handed_over=False)
+    before = world.cluster.objects[SECRET, "tiny-run"]["data"]
+    world.kubelet_works = world.trains = True
+    world.change(suspend=False)
+    await world.live(60, until=lambda: world.phase == "Running")
+    assert world.cluster.objects[SECRET, "tiny-run"]["data"] != before
+    assert world.cluster.objects[REVISION, "tiny-2"]["data"]["defaults"]["runKey"] == world.keys.current
 
 
 @pytest.mark.parametrize("story", GO_ON)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_operator.errors import ClusterError, Forbidden
-from footplate_operator.runtime.kinds import SECRET
+from footplate_operator.runtime.kinds import SERVICE
 from tests.support.operator_fakes import KEY
 from tests.support.operator_world import World, running
 
@@ -29,10 +29,10 @@ async def test_a_list_that_is_refused_is_told_at_once() -> None:
     world = await running()
     world.trains = False
     world.clock.advance(400)  # the children are listed again
-    world.cluster.refuse["find", SECRET] = Forbidden("secrets is forbidden", 403, "Forbidden")
+    world.cluster.refuse["find", SERVICE] = Forbidden("services is forbidden", 403, "Forbidden")
     await _look(world, 1, Forbidden)
     said = world.condition("Reconciled")
-    assert (said["status"], said["reason"], said["message"]) == ("False", "ApiError", "secrets is forbidden")
+    assert (said["status"], said["reason"], said["message"]) == ("False", "ApiError", "services is forbidden")
     assert world.phase == "Running", "and nothing else is touched"
     await _heals(world)
 
@@ -41,7 +41,7 @@ async def test_an_api_server_that_is_busy_is_told_after_half_a_minute() -> None:
     world = await running()
     world.trains = False
     world.clock.advance(400)
-    world.cluster.refuse["find", SECRET] = ClusterError("too many requests", 429)
+    world.cluster.refuse["find", SERVICE] = ClusterError("too many requests", 429)
     await _look(world, 29, ClusterError)
     assert world.condition("Reconciled")["status"] == "True"
     await _look(world, 3, ClusterError)
@@ -53,7 +53,7 @@ async def test_a_mistake_of_the_operator_is_told_and_names_itself() -> None:
     world = await running()
     world.trains = False
     world.clock.advance(400)
-    world.cluster.refuse["find", SECRET] = ZeroDivisionError("division by zero")
+    world.cluster.refuse["find", SERVICE] = ZeroDivisionError("division by zero")
     await _look(world, 3, ZeroDivisionError)
     said = world.condition("Reconciled")
     assert (said["status"], said["reason"]) == ("False", "OperatorError")

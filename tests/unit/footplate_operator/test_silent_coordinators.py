@@ -23,7 +23,7 @@ from footplate_operator.trainingrun.coordinator_client import Client, Endpoint, 
 from footplate_operator.trainingrun.history_client import NoHistories
 from footplate_operator.trainingrun.metrics import RunMetrics
 from tests.support.fake_cluster import FakeCluster, travelled
-from tests.support.operator_fakes import API, DEFAULTS, RELEASE
+from tests.support.operator_fakes import API, DEFAULTS, RELEASE, FakeKeys
 from tests.support.operator_world import RESYNC_SECONDS, running
 from tests.support.simulation.virtual_loop import in_virtual_time
 
@@ -54,7 +54,7 @@ async def test_silent_coordinators_delay_no_other_run() -> None:
     watchers = Watchers(Silent, queue.add)
     metrics = RunMetrics(Metrics().registry)
     controller = TrainingRuns(
-        cluster, watchers, DEFAULTS, metrics, RELEASE, NoHistories(), API, cluster.clock
+        cluster, watchers, DEFAULTS, metrics, RELEASE, NoHistories(), API, FakeKeys(), cluster.clock
     )
     cache = Cache(controller)
     writer = StatusWriter(controller, cluster, cache, queue, cluster.clock, "operator")

@@ -14,7 +14,6 @@ from footplate_operator.runtime.kinds import (
     EVENT,
     POD,
     REVISION,
-    SECRET,
     SERVICE,
     Json,
     Kind,
@@ -252,7 +251,6 @@ async def test_a_coordinator_that_cannot_start_is_told_and_made_ever_more_rarely
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        pytest.param(SECRET, "tiny-run", id="secret"),
         pytest.param(SERVICE, "tiny-coordinator", id="service"),
         pytest.param(REVISION, "tiny-1", id="revision"),
         pytest.param(DISRUPTION_BUDGET, "tiny", id="disruption-budget"),
@@ -303,15 +301,6 @@ async def test_a_foreign_run_config_is_a_condition_and_no_end_of_training() -> N
     world.cluster.bury(CONFIG_MAP, name)
     await world.live(60, until=lambda: world.condition("Reconciled")["status"] == "True")
     assert name in world.cluster.names(CONFIG_MAP)
-
-
-async def test_a_deleted_secret_comes_back_as_it_was() -> None:
-    world = await running()
-    before = world.cluster.objects[SECRET, "tiny-run"]["data"]
-    world.cluster.bury(SECRET, "tiny-run")
-    world.trains = False
-    await world.live(400, until=lambda: bool(world.cluster.names(SECRET)))
-    assert world.cluster.objects[SECRET, "tiny-run"]["data"] == before
 
 
 async def test_the_last_words_of_a_pod_that_cannot_start_are_told() -> None:

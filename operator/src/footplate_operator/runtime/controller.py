@@ -27,9 +27,14 @@ DecisionT = TypeVar("DecisionT", bound=Decision[Any])
 
 @dataclass(frozen=True)
 class Owned:
-    """A kind of children. What is not watched is listed now and then."""
+    """A kind of children. What is not watched is listed now and then.
+
+    Of one that is `unread` the operator may make and delete objects and see none: garbage collection takes
+    them away, and to create one is to put it in the place of what has its name.
+    """
 
     kind: Kind
+    unread: bool = False
     watched: bool = False
     lingers: bool = False  # one that was deleted is there for a while still, as a pod that ends
     purge_grace: int | None = None  # seconds that a child has once its owner is deleted; None: its own
@@ -74,6 +79,10 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     def watched(self) -> list[Kind]:
         """Kinds of children that are watched."""
         return [owned.kind for owned in self.owns if owned.watched]
+
+    def unread(self, kind: Kind) -> bool:
+        """Whether children of this kind are not looked at."""
+        return any(owned.kind == kind and owned.unread for owned in self.owns)
 
     def lingers(self, kind: Kind) -> bool:
         """Whether children of this kind are there for a while still once they were deleted."""

@@ -1,4 +1,7 @@
-"""What the pods of a run are made of: the profile as it is now, or as it was when the run was admitted."""
+"""What the pods of a run are made of: the profile as it is now, or as it was when the run was admitted.
+
+And by which credentials they know one another.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from footplate_contracts.names import Reason
+from footplate_operator.keys.keyring import Keys
 from footplate_operator.runtime.decision import Problem
+from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
@@ -34,12 +39,16 @@ class Admission:
 
     profiles: Profiles
     defaults: Defaults
+    keys: Keys
     release: str
 
     async def admitted(
         self, run: Run, cache: RunCache, revisions: Sequence[AnyRevision]
     ) -> AnyRevision | MissingRevision | Problem | None:
-        """What its pods are made of; why it cannot be admitted; None where its profile is missing."""
+        """What its pods are made of; why it cannot be admitted; None where its profile is missing.
+
+        Raises ClusterError.
+        """
         admits = needs_admission(run.phase, suspension.asked(run) is not None)
         if not admits:
             known = cache.revision
@@ -55,8 +64,9 @@ class Admission:
         profile = self.profiles.get(run.spec.compute.profile)
         if profile is None or isinstance(profile, Problem):
             return profile
+        defaults = self.defaults.model_copy(update={"run_key": self.keys.current})
         try:
-            admitted = admit(run, profile, self.defaults, revisions, self.release)
+            admitted = admit(run, profile, defaults, revisions, self.release)
         except ValueError as error:
             return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
         if admits and (wrong := refusal(admitted.frozen.config, run.spec.compute.profile, profile)):
@@ -87,3 +97,19 @@ class Admission:
             return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
         news = changed(frozen.profile, live)
         return [f"compute.profile ({name} was changed: {', '.join(news)})"] if news else []
+
+    def credentials(
+        self,
+        run: Run,
+        cache: RunCache,
+        admitted: AnyRevision | MissingRevision | Problem | None,
+        pods: Sequence[PodView],
+    ) -> Credentials | None:
+        """None where nobody knows them, or needs to; raises ClusterError while the key is not known."""
+        if admitted is None or isinstance(admitted, Problem) or (run.ended is not None and not pods):
+            return None
+        key = self.keys.current if isinstance(admitted, MissingRevision) else admitted.run_key
+        if cache.credentials is None or cache.credentials[0] != key:
+            found = self.keys.credentials(run, key)
+            cache.credentials = None if found is None else (key, found)
+        return None if cache.credentials is None else cache.credentials[1]

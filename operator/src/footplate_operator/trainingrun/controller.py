@@ -2,7 +2,7 @@
 
 Decisions are made in `desired`, as a pure function. Here stands what they need
 from outside: pods and other children, what coordinators say, profiles, Events
-about volumes, and credentials, which need chance.
+about volumes, and credentials.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from footplate_contracts.logs import fields
-from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid, secret_name
+from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
@@ -25,6 +25,7 @@ from footplate_ledger.records import moment
 from footplate_ledger.time import second
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import ClusterError
+from footplate_operator.keys.keyring import Keys
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.conditions import find
@@ -55,18 +56,17 @@ from footplate_operator.trainingrun.coordinator_client import (
     Coordinators,
     Endpoint,
 )
-from footplate_operator.trainingrun.credentials import new_credentials
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.desired.spending import judge, judged, spent, with_budget
 from footplate_operator.trainingrun.events import budget_event, held_up_event, phase_event
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
-from footplate_operator.trainingrun.metadata import certificate_names, coordinator_host
+from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
-from footplate_operator.trainingrun.observed import Api, Credentials, Observed, PodView, view_pod
+from footplate_operator.trainingrun.observed import Api, Observed, PodView, view_pod
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
@@ -75,7 +75,7 @@ from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decod
 from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.status.cost import cost, growth
 from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
-from footplate_operator.trainingrun.views import RevisionView, SecretView, view_of
+from footplate_operator.trainingrun.views import RevisionView, view_of
 from footplate_operator.usage.keeper import UsageKeeper
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.node_keeper import NodeKeeper
@@ -105,7 +105,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     # What holds a GPU goes first. The others hardly change: a watch of them tells that somebody edits one.
     owns = (
         Owned(POD, watched=True, lingers=True, purge_grace=DELETED_GRACE),
-        Owned(SECRET, watched=True),
+        Owned(SECRET, unread=True),
         Owned(CONFIG_MAP, watched=True),
         Owned(SERVICE, watched=True),
         Owned(DISRUPTION_BUDGET, watched=True),
@@ -124,6 +124,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         release: str,
         histories: Histories,
         api: ApiAccess,
+        keys: Keys,
         now: Callable[[], datetime],
         usage_kept_for: timedelta = USAGE_KEPT_FOR,
         scope: Scope = EVERYTHING,
@@ -136,7 +137,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
-        self._admission = Admission(self._profiles, defaults, release)
+        self._admission = Admission(self._profiles, defaults, keys, release)
         self._metrics = metrics
         self._release = release
         self._now = now
@@ -165,8 +166,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             others.append(child)
             if isinstance(child, RevisionView):
                 revisions.append(child.revision)
-            elif isinstance(child, SecretView) and child.name == secret_name(run.name):
-                cache.credentials = cache.credentials or child.credentials
         cache.keep(pods)
         cache.recovery, recovered = follow(cache.recovery, run.status, self._said(run, cache), now)
         if recovered is not None:
@@ -182,11 +181,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         await self._nodes.ask(_doubtful(pods, state, self._nodes.ending(scheduling)), now)
         ending = self._nodes.ending(scheduling)
         problem = admitted if isinstance(admitted, Problem) else None
-        credentials = None if run.ended else _credentials(run, cache, now)
+        credentials = self._admission.credentials(run, cache, admitted, pods)
         edited: Sequence[tuple[Child, Json]] = ()
         insisted: Child | None = None
         if isinstance(admitted, Revision) and credentials is not None:
-            wanted = children_of(run, admitted, credentials)
+            wanted = children_of(run, admitted)
             edited, insisted = cache.edited(others, wanted, now)
         observed = Observed(
             pods=tuple(cache.noticed(self._nodes.complete(pod, ending), now) for pod in pods),
@@ -202,6 +201,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             profiles=self._profiles.names(),
             profile=await self._admission.profile_since(run, admitted),
             credentials=credentials,
+            secret_missed=cache.misses_secret(run, pods, now),
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
             usage=used,
@@ -365,13 +365,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
     def _listen(self, run: Run, desired: Desired) -> None:
         """Follow the coordinator that serves, and none that was left behind."""
-        pod, credentials = desired.coordinator, self._caches[run.uid].credentials
+        pod, known = desired.coordinator, self._caches[run.uid].credentials
         if pod is None or not pod.address:
             if run.ended is not None:
                 self._coordinators.forget(run.uid)
             elif run.phase is Phase.SUSPENDED:
                 self._coordinators.leave(run.uid)  # nobody answers there until the run is resumed
-        elif credentials is not None:
+        elif known is not None:
+            _, credentials = known
             endpoint = Endpoint(
                 pod_uid=pod.uid,
                 epoch=pod.epoch,
@@ -387,12 +388,6 @@ def _doubtful(pods: Iterable[PodView], state: CoordinatorState, ending: Iterable
     """Nodes that are looked at anew before anything is concluded from them."""
     missed = {missed.agent.node_name for missed in state.missed}
     return missed | {pod.node for pod in pods if pod.live}.intersection(ending)
-
-
-def _credentials(run: Run, cache: RunCache, now: datetime) -> Credentials:
-    if cache.credentials is None:
-        cache.credentials = new_credentials(certificate_names(run), now)
-    return cache.credentials
 
 
 def _why(status: TrainingRunStatus) -> str:

@@ -1,54 +1,78 @@
-"""A run's token and certificate: made by chance, once, at the edge.
+"""A run's token and certificate: they follow from the installation's key and the uid of the run; pure.
 
-The certificate signs itself and is the run's only authority, so nobody needs a
-certificate manager, and the key of one run opens no other.
+So nobody has to read a Secret to know them, whoever leads: the operator may create and delete Secrets where
+runs are, and read none. The certificate signs itself and is the run's only authority, so nobody needs a
+certificate manager, and what one run has opens no other. Ed25519 signs the same bytes the same way each time.
 """
 
 from __future__ import annotations
 
-import secrets
+import base64
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from footplate_operator.certificates.x509 import certificate_text, key_text, named, new_key, usage
+from footplate_operator.certificates.x509 import certificate_text, key_text, named, usage
 from footplate_operator.trainingrun.observed import Credentials
 
+KEY_BYTES: Final = 32
 TOKEN_BYTES: Final = 32
 LIFETIME: Final = timedelta(days=3650)  # longer than any run; the Secret goes with the run
 _EARLIER: Final = timedelta(days=1)  # nodes whose clocks are behind
+_SERIAL_BYTES: Final = 16
 
 
-def new_credentials(names: Sequence[str], now: datetime) -> Credentials:
-    """Fresh credentials; `names` are the DNS names of the coordinator, the main one first."""
-    key = new_key()
+def key_id(key: bytes) -> str:
+    """What tells keys apart, and from which nobody learns one: a revision has it."""
+    return hashlib.sha256(b"footplate run key " + key).hexdigest()[:16]
+
+
+def derived(key: bytes, uid: str, names: Sequence[str], created: datetime) -> Credentials:
+    """The credentials of the run `uid`; `names` are the DNS names of its coordinator, the main one first.
+
+    Args:
+        key: of the installation, KEY_BYTES long.
+        created: when the run was, by its metadata.
+    """
+    private = Ed25519PrivateKey.from_private_bytes(_part(key, uid, "tls", KEY_BYTES))
+    serial = int.from_bytes(_part(key, uid, "serial", _SERIAL_BYTES), "big") or 1
     return Credentials(
-        token=secrets.token_urlsafe(TOKEN_BYTES),
-        certificate=certificate_text(_self_signed(key, names, now)),
-        private_key=key_text(key),
+        token=base64.urlsafe_b64encode(_part(key, uid, "token", TOKEN_BYTES)).rstrip(b"=").decode(),
+        certificate=certificate_text(_self_signed(private, serial, names, created)),
+        private_key=key_text(private),
     )
 
 
-def _self_signed(key: ec.EllipticCurvePrivateKey, names: Sequence[str], now: datetime) -> x509.Certificate:
+def _part(key: bytes, uid: str, what: str, length: int) -> bytes:
+    """RFC 5869; other words, other bytes."""
+    info = f"{what} of run {uid}".encode()
+    return HKDF(hashes.SHA256(), length, salt=b"footplate", info=info).derive(key)
+
+
+def _self_signed(
+    key: Ed25519PrivateKey, serial: int, names: Sequence[str], created: datetime
+) -> x509.Certificate:
     name, public = named(names[0]), key.public_key()
     return (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _EARLIER)
-        .not_valid_after(now + LIFETIME)
+        .serial_number(serial)
+        .not_valid_before(created - _EARLIER)
+        .not_valid_after(created + LIFETIME)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage(proves=True, vouches=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
-        .sign(key, hashes.SHA256())
+        .sign(key, None)
     )

@@ -28,7 +28,6 @@ from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
     REVISION,
-    SECRET,
     SERVICE,
     Json,
     Kind,
@@ -103,8 +102,6 @@ def _list(labels: Mapping[str, str]) -> str:
 
 def _content(kind: Kind, body: Mapping[str, Any]) -> object:
     spec = body.get("spec", {})
-    if kind == SECRET:
-        return body.get("data", {})
     if kind == CONFIG_MAP:
         data = body.get("data") or {}
         return [_parsed(data.get(RUN_CONFIG_FILE, "")), data.get(API_CA_FILE)]

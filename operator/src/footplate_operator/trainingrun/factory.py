@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from footplate_contracts.release import release
 from footplate_operator.api_access import ApiAccess
+from footplate_operator.keys.keyring import Keys
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.objects import Key
 from footplate_operator.scope import Scope
@@ -32,6 +33,7 @@ async def training_runs(
     registry: CollectorRegistry,
     defaults: Defaults,
     api: ApiAccess,
+    keys: Keys,
     check: Callable[[], None],
     now: Callable[[], datetime],
     usage_kept_for: timedelta,
@@ -48,8 +50,7 @@ async def training_runs(
         metrics, version = RunMetrics(registry), release(_DISTRIBUTION)
         try:
             async with asking(session, api, requeue) as histories:
-                yield TrainingRuns(
-                    cluster, watchers, defaults, metrics, version, histories, api, now, usage_kept_for, scope
-                )
+                beside = (defaults, metrics, version, histories, api, keys, now, usage_kept_for, scope)
+                yield TrainingRuns(cluster, watchers, *beside)
         finally:
             await watchers.close()

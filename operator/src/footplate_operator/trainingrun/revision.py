@@ -40,6 +40,7 @@ class Defaults(Contract):
     coordinator_image_pull_policy: PullPolicy | None = None  # None: the same
     api_url: str = ""
     log_format: LogFormat | None = None  # None: the usual one
+    run_key: str | None = None  # of which the credentials are; None: an earlier operator made them
 
 
 class RevisionData(Contract):
@@ -79,6 +80,11 @@ class Revision:
         """Name of the ConfigMap of that."""
         return config_map_name(run, self._digest)
 
+    @property
+    def run_key(self) -> str | None:
+        """What the key is called of which the run's credentials are; None: an earlier operator made them."""
+        return self.frozen.defaults.run_key
+
     @cached_property
     def _digest(self) -> str:
         return digest(self.config)
@@ -91,6 +97,7 @@ class UnreadableRevision:
     number: int
     written_by: str  # version of the operator; empty where it did not say
     error: str
+    run_key: str | None = None  # as far as that can be read
 
     def name(self, run: str) -> str:
         """Name of its ControllerRevision."""
@@ -125,14 +132,25 @@ def view_revision(body: Json) -> AnyRevision:
     """The revision in a ControllerRevision; raises ValueError for an object that is none of ours."""
     number = int(str(body["metadata"]["name"]).rpartition("-")[2])
     written_by = body["metadata"].get("annotations", {}).get(WRITTEN_BY_ANNOTATION, "")
+    data = body.get("data", {})
     try:
         if body.get("revision") != number:
-            said = body.get("revision", "nothing")
-            return UnreadableRevision(number, written_by, f"revision: should be {number}, not {said!r}")
-        data = body.get("data", {})
+            raise Misnumbered(f"revision: should be {number}, not {body.get('revision', 'nothing')!r}")
         return Revision(number, RevisionData.from_any_release(data), written_by, data)
-    except ValidationError as error:
-        return UnreadableRevision(number, written_by, first_error(error))
+    except (ValidationError, Misnumbered) as error:
+        said = first_error(error) if isinstance(error, ValidationError) else str(error)
+        return UnreadableRevision(number, written_by, said, _run_key(data))
+
+
+class Misnumbered(Exception):
+    """A ControllerRevision has another number than its name says."""
+
+
+def _run_key(data: Any) -> str | None:
+    """What of a revision that cannot be read tells how to talk to the run's coordinator."""
+    defaults = data.get("defaults") if isinstance(data, dict) else None
+    key = defaults.get("runKey") if isinstance(defaults, dict) else None
+    return key if isinstance(key, str) else None
 
 
 def _as_written(read: Any, written: Any) -> Any:

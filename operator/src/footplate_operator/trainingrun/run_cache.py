@@ -23,7 +23,7 @@ from footplate_operator.trainingrun.edits import OFTEN, Wanted, essence
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
 from footplate_operator.trainingrun.observed import Credentials, PodView
-from footplate_operator.trainingrun.policies.diagnosis import diagnose
+from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_secret
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
@@ -33,6 +33,7 @@ MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
 _log = logging.getLogger(__name__)
 
 
+SECRET_ANEW: Final = timedelta(minutes=1)  # between two times that a Secret is made for a pod that misses it
 INSISTED: Final = timedelta(minutes=10)  # in which a child is made anew a few times and no more
 REFUSED: Final = timedelta(minutes=10)  # for which a node where one did not is passed over
 _MOST_REFUSED: Final = 3  # or a mistake of the manifest itself would run out of nodes
@@ -52,8 +53,7 @@ class Found:
 class RunCache:
     """Of one run."""
 
-    # Kept though the Secret is deleted: it comes back as it was, since pods have read it already.
-    credentials: Credentials | None = None
+    credentials: tuple[str | None, Credentials] | None = None  # and of which key they are
     refused: dict[str, datetime] = field(default_factory=dict)  # nodes where a pod could not be -> since when
     # Pod uid -> its node, where a peer did not reach it.
     displaced: dict[str, str] = field(default_factory=dict)
@@ -73,6 +73,7 @@ class RunCache:
     passed_over: set[str] = field(default_factory=set)  # fields of its words
 
     usage: OwnUsage | None = None  # None: not known
+    secret_made: datetime | None = None  # anew, as a pod missed it
     accounts: Accounts = field(default_factory=Accounts)  # of what is over
     judgement: Judgement | None = None  # of its budget, as it was found last
     # When `status.cost` was counted, and `status.time` as it was then.
@@ -206,6 +207,15 @@ class RunCache:
         told = str(newest.get("message", ""))[:900] if newest else ""
         self.mounts[pod.uid] = (now, told)
         return told
+
+    def misses_secret(self, run: Run, pods: Iterable[PodView], now: datetime) -> bool:
+        """Whether the run's Secret is to be made anew; the Event that says so stands for long after."""
+        if not any(misses_secret(run.name, pod) for pod in pods):
+            return False
+        if self.secret_made is not None and now - self.secret_made < SECRET_ANEW:
+            return False
+        self.secret_made = now
+        return True
 
     def _since(self, pod: PodView, what: str, value: str, now: datetime) -> datetime | None:
         """Since when `what` of `pod` was seen to be `value`; None where that is empty."""

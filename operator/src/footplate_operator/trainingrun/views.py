@@ -1,4 +1,4 @@
-"""What is kept of a run's children: of pods, revisions and the Secret more than that they exist."""
+"""What is kept of a run's children: of pods and revisions more than that they exist."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from footplate_contracts.logs import fields
-from footplate_operator.runtime.kinds import POD, REVISION, SECRET, Json, Kind
+from footplate_operator.runtime.kinds import POD, REVISION, Json, Kind
 from footplate_operator.runtime.objects import Child, view_child
 from footplate_operator.trainingrun.edits import essence
 from footplate_operator.trainingrun.gang.coordinator import sent_elsewhere
-from footplate_operator.trainingrun.manifests.children import read_secret
-from footplate_operator.trainingrun.observed import Credentials, view_pod
+from footplate_operator.trainingrun.observed import view_pod
 from footplate_operator.trainingrun.revision import AnyRevision, view_revision
 
 _log = logging.getLogger(__name__)
@@ -26,13 +25,6 @@ class RevisionView(Child):
     revision: AnyRevision
 
 
-@dataclass(frozen=True, kw_only=True)
-class SecretView(Child):
-    """The run's Secret, with what it holds."""
-
-    credentials: Credentials
-
-
 def view_of(kind: Kind, body: Json, api_url: str) -> Child:
     """The view of a child; `api_url` is where coordinators should bring their telemetry."""
     if kind == POD:
@@ -41,8 +33,6 @@ def view_of(kind: Kind, body: Json, api_url: str) -> Child:
     try:
         if kind == REVISION:
             return RevisionView(**vars(child), revision=view_revision(body))
-        if kind == SECRET:
-            return SecretView(**vars(child), credentials=read_secret(body))
     except (ValidationError, KeyError, ValueError) as error:
         _log.warning("unreadable", extra=fields(kind=kind.name, name=child.name, error=error))
     return child

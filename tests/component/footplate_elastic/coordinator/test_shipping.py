@@ -10,7 +10,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from footplate_contracts.reports import GenerationId, GivenUp, Heartbeat, Teleme
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
-from footplate_operator.trainingrun.credentials import new_credentials
+from tests.support.certificates import any_credentials
 from tests.unit.footplate_elastic.coordinator.story import agent
 from tests.unit.footplate_elastic.coordinator.test_telemetry import items, row
 
@@ -119,7 +118,7 @@ async def test_rows_are_kept_until_the_api_has_stored_them(statuses: tuple[int, 
 @asynccontextmanager
 async def encrypted(api: FakeApi, folder: Path) -> AsyncIterator[tuple[str, Path]]:
     """The URL of `api` over TLS, and the certificate that vouches for it."""
-    made = new_credentials(["localhost"], datetime.now(UTC))
+    made = any_credentials("localhost")
     certificate, key = folder / "api.crt", folder / "api.key"
     certificate.write_bytes(made.certificate)
     key.write_bytes(made.private_key)
@@ -148,7 +147,7 @@ async def test_an_api_that_cannot_prove_who_it_is_gets_neither_token_nor_rows(tm
     recording, buffer, token_file = FakeApi(), TelemetryBuffer(keep=True), tmp_path / "token"
     token_file.write_text("secret")
     other = tmp_path / "other.crt"
-    other.write_bytes(new_credentials(["localhost"], datetime.now(UTC)).certificate)
+    other.write_bytes(any_credentials("localhost").certificate)
     async with encrypted(recording, tmp_path) as (url, _):
         ships = shipper(buffer, url, token_file, other)
         buffer.offer(agent(0), items(1, 3), 1, G1)

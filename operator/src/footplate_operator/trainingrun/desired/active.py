@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from footplate_contracts.names import Cause, ConditionType, Phase, Reason, Role, api_ca_name
+from footplate_contracts.names import (
+    Cause,
+    ConditionType,
+    Phase,
+    Reason,
+    Role,
+    api_ca_name,
+    coordinator_service_name,
+)
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete, Patch, Problem
-from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET
+from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, SERVICE
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
@@ -21,7 +29,7 @@ from footplate_operator.trainingrun.policies.failure import (
     INFRASTRUCTURE,
     fruitless_restarts,
 )
-from footplate_operator.trainingrun.revision import not_in_force
+from footplate_operator.trainingrun.revision import WITHOUT_PODS, not_in_force
 from footplate_operator.trainingrun.slots import slot_labels
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.disturbance import disturbance
@@ -51,6 +59,7 @@ def active(situation: Situation) -> Desired:
         status=status,
         # What pods need comes before them, and what makes room for them.
         changes=(
+            tuple(_secret(situation)),
             tuple(_missing_children(situation)),
             right,
             tuple(_promotion(pod) for pod in gang.promoted),
@@ -185,7 +194,17 @@ def _missing_children(situation: Situation) -> list[Create]:
 
 
 def _wanted(situation: Situation) -> list[Wanted]:
-    credentials = situation.gang.observed.credentials
-    assert credentials is not None, "this run may train"
     vouching = children.vouching(situation.run, situation.gang.observed.api)
-    return [*children.wanted(situation.run, situation.revision, credentials), *vouching]
+    return [*children.wanted(situation.run, situation.revision), *vouching]
+
+
+def _secret(situation: Situation) -> list[Create]:
+    """Nobody here sees whether it is there: it is made as the run is admitted, and where a pod misses it.
+
+    The Service is made after it, so one that is there tells that it was.
+    """
+    run, observed, credentials = situation.run, situation.gang.observed, situation.gang.observed.credentials
+    assert credentials is not None, "this run may train"
+    made = run.phase not in WITHOUT_PODS and observed.has(SERVICE, coordinator_service_name(run.name))
+    makes = observed.secret_missed or not made
+    return [Create(children.secret(run, credentials))] if makes else []

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.names import ConditionType, Phase, Reason, secret_name
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
 from footplate_operator.runtime.decision import Delete, Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
+from footplate_operator.runtime.objects import Child
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.events import unrecorded_event
@@ -29,13 +30,15 @@ def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> De
     pods = retire.of_ended(run, observed, seconds_between(ended_at + run.unobserved, now), now)
     status = last_seen(run, observed, now)
     # RunConfig and revision stay: they are the record of what was trained.
-    unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE, SECRET)
+    unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE)
+    secret = [] if pods.busy else _secret(run, observed)
     # What the run still has to tell the API is told before it goes.
     end = None if pods.busy else _end(run, ended_at, status, observed, now)
     return Desired(
         status=status,
         changes=(
             pods.removals,
+            tuple(secret),
             tuple(Delete(child) for child in observed.of_kind(*unneeded)),
             (Delete(run.reference),) if end is not None and end.due else (),
         ),
@@ -48,6 +51,13 @@ def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> De
             None if end is None else max(0.0, end.left),
         ),
     )
+
+
+def _secret(run: Run, observed: Observed) -> list[Delete]:
+    """Nobody here sees whether it is there: it goes before the Service does, whose end tells that it went."""
+    if not observed.of_kind(SERVICE):
+        return []
+    return [Delete(Child(kind=SECRET, name=secret_name(run.name), uid="", namespace=run.namespace))]
 
 
 def _end(
@@ -112,8 +122,22 @@ def untouched(
     run: Run, revision: UnreadableRevision | MissingRevision, observed: Observed, now: datetime
 ) -> Desired:
     """Nobody here knows what its pods are made of: say who does, and tell what its coordinator says."""
-    message = revision.problem(run.name)
-    said = [NewCondition(ConditionType.RECONCILED, False, Reason.REVISION_UNREADABLE, message)]
+    return _untouched(run, Reason.REVISION_UNREADABLE, revision.problem(run.name), observed, now)
+
+
+def unheard(run: Run, observed: Observed, now: datetime) -> Desired:
+    """Nobody here knows how to talk to its coordinator: say so, and look again."""
+    message = (
+        f"this operator does not know what Secret {secret_name(run.name)} holds, and may not read it: an"
+        " earlier operator made it, or one with another key, and it was not handed over. What trains goes on;"
+        " nothing is made or deleted until `helm upgrade` has handed it over, or the key is put back"
+    )
+    desired = _untouched(run, Reason.CREDENTIALS_UNKNOWN, message, observed, now)
+    return replace(desired, requeue_after=POLL_SECONDS)
+
+
+def _untouched(run: Run, reason: Reason, message: str, observed: Observed, now: datetime) -> Desired:
+    said = [NewCondition(ConditionType.RECONCILED, False, reason, message)]
     return Desired(
         status=report(run, last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now),
         coordinator=observed.reachable,

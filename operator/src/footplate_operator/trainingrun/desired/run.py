@@ -15,6 +15,7 @@ from footplate_operator.trainingrun.desired.resting import (
     ended,
     queued,
     suspended,
+    unheard,
     until_next_try,
     untouched,
     waiting,
@@ -47,6 +48,8 @@ def desire(
         return queued(run, observed, now)
     if not isinstance(revision, Revision):
         return untouched(run, revision, observed, now)
+    if observed.credentials is None:
+        return unheard(run, observed, now)
     situation = assess(run, revision, observed, now)
     if situation.finished:
         return succeed(situation)

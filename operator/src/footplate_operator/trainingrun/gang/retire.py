@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import Phase
-from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import losses, moves
 from footplate_operator.trainingrun.gang.plan import GangPlan
@@ -61,6 +61,8 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
         found += crowded([pod for pod in workers if pod.index == index and pod.phase == "Failed"])
     found += crowded([pod for pod in spares if pod.phase == "Failed"])
     alone = run.phase in (Phase.RUNNING, Phase.RESTARTING) and not gang.state.heard
+    # One that has just begun does not have them all yet: who leaves then is lost to it, and nobody saves.
+    alone = alone or (run.phase is Phase.RUNNING and gang.state.state is RunState.GATHERING)
     patience = moves.UNHEARD_SECONDS if alone else moves.SETTLE_SECONDS
     moving = moves.due([*workers, *spares], now, patience)
     found += [Delete(pod, grace=STALE_GRACE if pod in spares else None) for pod in moving.pods]

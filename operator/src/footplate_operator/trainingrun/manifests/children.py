@@ -23,7 +23,7 @@ from footplate_contracts.names import (
     coordinator_service_name,
     secret_name,
 )
-from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SECRET, SERVICE, Json
+from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SERVICE, Json
 from footplate_operator.trainingrun.edits import Wanted
 from footplate_operator.trainingrun.metadata import match_role, metadata
 from footplate_operator.trainingrun.observed import Api, Credentials
@@ -31,10 +31,9 @@ from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
 
 
-def wanted(run: Run, revision: Revision, credentials: Credentials) -> list[Wanted]:
-    """Every child of a run that should train, but pods."""
+def wanted(run: Run, revision: Revision) -> list[Wanted]:
+    """Every child of a run that should train, but pods and the Secret, which is not looked at."""
     return [
-        Wanted(SECRET, secret_name(run.name), lambda: secret(run, credentials)),
         Wanted(REVISION, revision.name(run.name), lambda: controller_revision(run, revision)),
         Wanted(CONFIG_MAP, revision.config_map(run.name), lambda: config_map(run, revision)),
         Wanted(SERVICE, coordinator_service_name(run.name), lambda: service(run)),
@@ -68,8 +67,8 @@ def secret(run: Run, credentials: Credentials) -> Json:
 
 
 def read_secret(body: Json) -> Credentials:
-    """The inverse of `secret`; raises KeyError where somebody emptied it."""
-    data = {key: base64.b64decode(value) for key, value in body.get("data", {}).items()}
+    """The inverse of `secret`; raises KeyError where somebody emptied it, else ValueError."""
+    data = {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
     return Credentials(
         token=data[SECRET_TOKEN_KEY].decode(),
         certificate=data[SECRET_CERTIFICATE_KEY],

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.names import Reason
+from footplate_contracts.names import Reason, secret_name
 from footplate_operator.trainingrun.observed import PodView
 
 SECRET_SECONDS: Final = 60.0  # a missing Secret, ConfigMap or claim may be created a moment later
@@ -63,6 +63,11 @@ def diagnose(pod: PodView) -> Diagnosis | None:
     if pod.unschedulable:
         return _unschedulable(pod)
     return None
+
+
+def misses_secret(run: str, pod: PodView) -> bool:
+    """Whether `pod` cannot mount the Secret of the run of this name, which somebody has deleted."""
+    return f'secret "{secret_name(run)}" not found' in pod.mount_error
 
 
 def worst(pods: Iterable[PodView], now: datetime) -> Diagnosis | None:

@@ -1,0 +1,135 @@
+"""Hands the credentials of runs that train over to an operator that may read no Secret of theirs.
+
+`python -m footplate_operator.keys.handover`, once: before and after an upgrade from a release whose
+operator made credentials by chance, and where an installation comes back to runs that another key had. It
+has the right to read these Secrets while it runs, and copies what the operator cannot know into Secrets of
+the operator's own namespace. With `--rollout DEPLOYMENT` it goes on until no pod of an operator before this
+one is left, which may admit runs until then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from footplate_contracts import environment, logs
+from footplate_contracts.logs import fields
+from footplate_contracts.names import secret_name
+from footplate_operator.errors import ClusterError, NotFound
+from footplate_operator.keys import manifests
+from footplate_operator.keys.manifests import KeyPlace
+from footplate_operator.runtime.cluster import Cluster, KubernetesCluster, login
+from footplate_operator.runtime.kinds import SECRET, Json, Kind
+from footplate_operator.runtime.objects import controller_of
+from footplate_operator.settings import InstallationSettings
+from footplate_operator.trainingrun.manifests.children import read_secret
+from footplate_operator.trainingrun.observed import Credentials
+from footplate_operator.trainingrun.revision import WITHOUT_PODS
+from footplate_operator.trainingrun.run import TRAINING_RUN, phase_of
+
+DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
+PAUSE_SECONDS: Final = 1.0
+ROLLOUT_SECONDS: Final = 300.0
+_log = logging.getLogger("footplate_operator.keys")
+
+
+async def hand_over(cluster: Cluster, place: KeyPlace, namespaces: Sequence[str]) -> int:
+    """Copy the credentials of all runs that may have pods; how many. Raises ClusterError.
+
+    What was handed over of runs that have ended is taken away.
+    """
+    shards: dict[str, dict[str, bytes]] = {name: {} for name in place.shards}
+    async for run in _live(cluster, namespaces):
+        found = await _credentials(cluster, run)
+        if found is not None:
+            uid = str(run["metadata"]["uid"])
+            shards[place.shard(uid)][uid] = manifests.entry(found)
+    for name, data in shards.items():
+        await _put(cluster, place, name, data)
+    return sum(map(len, shards.values()))
+
+
+async def _live(cluster: Cluster, namespaces: Sequence[str]) -> AsyncIterator[Json]:
+    for namespace in namespaces or [""]:
+        async for page in cluster.pages(TRAINING_RUN, namespace):
+            for run in page:
+                phase = phase_of(run)
+                if not phase.terminal and phase not in WITHOUT_PODS:
+                    yield run
+
+
+async def _credentials(cluster: Cluster, run: Json) -> Credentials | None:
+    """None where its Secret is gone, is another's, or was emptied."""
+    about = run["metadata"]
+    try:
+        body = await cluster.get(SECRET, about["namespace"], secret_name(about["name"]))
+        return read_secret(body) if controller_of(body).get("uid") == about["uid"] else None
+    except (NotFound, KeyError, ValueError) as error:
+        _log.warning("a run's credentials cannot be read", extra=fields(run=about["name"], error=repr(error)))
+        return None
+
+
+async def _put(cluster: Cluster, place: KeyPlace, name: str, data: dict[str, bytes]) -> None:
+    wanted = manifests.secret(place, name, data)
+    try:
+        known = await cluster.get(SECRET, place.namespace, name)
+    except NotFound:
+        if data:
+            await cluster.create(SECRET, wanted)
+        return
+    if (known.get("data") or {}) != wanted["data"]:
+        await cluster.replace(SECRET, {**known, "data": wanted["data"]})
+
+
+async def _is_rolled_out(cluster: Cluster, place: KeyPlace, deployment: str) -> bool:
+    """Whether no pod of an earlier template is left."""
+    body = await cluster.get(DEPLOYMENT, place.namespace, deployment)
+    status, wanted = body.get("status", {}), body["spec"].get("replicas", 1)
+    seen = status.get("observedGeneration") == body["metadata"]["generation"]
+    counts = (status.get("replicas", 0), status.get("updatedReplicas", 0))
+    return bool(seen and counts == (wanted, wanted))
+
+
+async def _main(own: InstallationSettings, rollout: str) -> None:
+    cluster = KubernetesCluster(await login())
+    place, until = own.keys, time.monotonic() + ROLLOUT_SECONDS
+    try:
+        while True:
+            last = not rollout or await _is_rolled_out(cluster, place, rollout) or time.monotonic() > until
+            runs = await hand_over(cluster, place, own.watch_namespaces)
+            _log.info("credentials are handed over", extra=fields(runs=runs, last=last))
+            if last:
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
+    finally:
+        await cluster.close()
+
+
+def main() -> int:
+    """Exit code 0, 78 for settings that cannot work, 1 where the API server refuses."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rollout", default="", metavar="DEPLOYMENT", help="of the operator")
+    rollout = parser.parse_args().rollout
+    try:
+        own = environment.read(InstallationSettings)
+    except ValueError as error:
+        print(f"footplate-operator: {error}", file=sys.stderr)
+        return 78
+    logs.configure("footplate_operator", level="INFO", log_format=own.log_format)
+    try:
+        asyncio.run(_main(own, rollout))
+    except ClusterError as error:
+        _log.error("ended", extra=fields(error=error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The Secrets of the operator's own namespace that the key and handed over credentials are in; pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.credentials import KEY_BYTES
+from footplate_operator.trainingrun.observed import Credentials
+
+SHARDS: Final = 16  # a Secret ends at 1 MiB, which is some 500 runs
+KEY: Final = "key"
+LABELS: Final = {
+    "app.kubernetes.io/name": "footplate",
+    "app.kubernetes.io/component": "keys",
+    "app.kubernetes.io/managed-by": "footplate-operator",
+}
+
+
+@dataclass(frozen=True)
+class KeyPlace:
+    """Where they are; all names begin with `name`."""
+
+    namespace: str
+    name: str
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of the Secrets with credentials that were handed over."""
+        return [f"{self.name}-handed-over-{number}" for number in range(SHARDS)]
+
+    def shard(self, uid: str) -> str:
+        """The one of these that a run's are in."""
+        return self.shards[hashlib.sha256(uid.encode()).digest()[0] % SHARDS]
+
+
+def secret(place: KeyPlace, name: str, data: Mapping[str, bytes]) -> Json:
+    """The Secret `name` with this data."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": place.namespace, "labels": dict(LABELS)},
+        "type": "Opaque",
+        "data": {entry: base64.b64encode(value).decode() for entry, value in sorted(data.items())},
+    }
+
+
+def read_key(body: Json) -> bytes:
+    """The key in its Secret; raises ValueError where there is none."""
+    name = body["metadata"]["name"]
+    try:
+        key = base64.b64decode((body.get("data") or {})[KEY], validate=True)
+    except (KeyError, binascii.Error, TypeError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError(
+            f"Secret {name}: {KEY} should have {KEY_BYTES} bytes, not {len(key)}: put the key back"
+        )
+    return key
+
+
+def entry(credentials: Credentials) -> bytes:
+    """A run's credentials as they are handed over."""
+    told = {
+        "token": credentials.token,
+        "certificate": credentials.certificate.decode(),
+        "privateKey": credentials.private_key.decode(),
+    }
+    return json.dumps(told, sort_keys=True).encode()
+
+
+def read_entries(body: Json) -> dict[str, Credentials]:
+    """Uid of a run -> what was handed over of it; an entry that cannot be read is left out."""
+    found = {}
+    for uid, text in (body.get("data") or {}).items():
+        try:
+            told = json.loads(base64.b64decode(text))
+            found[uid] = Credentials(told["token"], told["certificate"].encode(), told["privateKey"].encode())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return found
