@@ -8,27 +8,23 @@ how to be rid of them at once.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
 from footplate_operator.certificates import manifests, policy
 from footplate_operator.certificates.issue import new_authority, new_serving
 from footplate_operator.certificates.manifests import Place
 from footplate_operator.certificates.policy import Pair
 from footplate_operator.errors import CertificateMissing, ClusterError, NotFound
+from footplate_operator.runtime import upkeep
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import CONFIG_MAP, SECRET, Json, Kind
 
-LOOK_SECONDS: Final = 30.0
-BEGIN_SECONDS: Final = 3.0  # well within the life of a Lease
-FIRST_RETRY_SECONDS: Final = 0.5  # the API's pod waits for it
+_TROUBLES: Final = (ClusterError, CertificateMissing)
 _log = logging.getLogger(__name__)
 
 
@@ -51,26 +47,12 @@ class Keeper:
     bundle: str = ""  # certificates in PEM, as they were published last
 
     async def begin(self) -> None:
-        """Look once, for whoever begins now and wants to know who vouches; what fails is told by `run`."""
-        with suppress(ClusterError, CertificateMissing, TimeoutError):
-            async with asyncio.timeout(BEGIN_SECONDS):
-                await self.look()
+        """Look once, for whoever begins now and wants to know who vouches."""
+        await upkeep.begin(self.look, _TROUBLES)
 
     async def run(self) -> None:
         """Keep them for ever; raises LeadershipLost."""
-        failures = 0
-        while True:
-            try:
-                await self.look()
-                if failures:
-                    _log.info("the certificates of the API are kept again")
-                failures = 0
-            except (ClusterError, CertificateMissing) as error:
-                if not failures:
-                    _log.warning("the certificates of the API cannot be kept", extra=fields(error=error))
-                failures += 1
-            retry = backoff(failures, first=FIRST_RETRY_SECONDS, longest=LOOK_SECONDS, factor=2.0)
-            await asyncio.sleep(retry if failures else LOOK_SECONDS)
+        await upkeep.keep(self.look, _TROUBLES, "the certificates of the API")
 
     async def look(self) -> None:
         """Set right whatever is not as it should be; raises ClusterError, CertificateMissing."""

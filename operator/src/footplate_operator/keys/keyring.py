@@ -7,18 +7,16 @@ made them by chance, and those of another key, are handed over by `handover.py`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
 from footplate_operator.errors import AlreadyExists, ClusterError, NotFound
 from footplate_operator.keys import manifests
 from footplate_operator.keys.manifests import KEY, KeyPlace
+from footplate_operator.runtime import upkeep
 from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.kinds import SECRET
 from footplate_operator.trainingrun.credentials import KEY_BYTES, derived, key_id
@@ -26,10 +24,8 @@ from footplate_operator.trainingrun.metadata import certificate_names
 from footplate_operator.trainingrun.observed import Credentials
 from footplate_operator.trainingrun.run import Run
 
-LOOK_SECONDS: Final = 30.0
 MISSED_SECONDS: Final = 5.0  # between two looks while somebody's credentials are not known
-BEGIN_SECONDS: Final = 3.0  # well within the life of a Lease
-FIRST_RETRY_SECONDS: Final = 0.5
+_TROUBLES: Final = (ClusterError, ValueError)
 _log = logging.getLogger(__name__)
 
 
@@ -74,25 +70,12 @@ class Keyring(Keys):
         return found
 
     async def begin(self) -> None:
-        """Look once, for whoever begins now; what fails is told by `run`."""
-        with suppress(ClusterError, ValueError, TimeoutError):
-            async with asyncio.timeout(BEGIN_SECONDS):
-                await self.look()
+        """Look once, for whoever begins now."""
+        await upkeep.begin(self.look, _TROUBLES)
 
     async def run(self) -> None:
         """Keep the key for ever; raises LeadershipLost."""
-        failures = 0
-        while True:
-            try:
-                await self.look()
-                failures = 0
-            except (ClusterError, ValueError) as error:
-                if not failures:
-                    _log.warning("the key of runs' credentials cannot be had", extra=fields(error=error))
-                failures += 1
-            usual = MISSED_SECONDS if self._missed else LOOK_SECONDS
-            retry = backoff(failures, first=FIRST_RETRY_SECONDS, longest=LOOK_SECONDS, factor=2.0)
-            await asyncio.sleep(retry if failures else usual)
+        await upkeep.keep(self.look, _TROUBLES, "the key of runs' credentials", self._usual)
 
     async def look(self) -> None:
         """Find the key, or make it, and what was handed over; raises ClusterError, ValueError."""
@@ -109,6 +92,9 @@ class Keyring(Keys):
         if self._missed:
             self._missed = False
             await self._read_shards()
+
+    def _usual(self) -> float:
+        return MISSED_SECONDS if self._missed else upkeep.LOOK_SECONDS
 
     def _known(self) -> bytes:
         if self._key is None:

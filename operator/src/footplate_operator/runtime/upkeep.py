@@ -1,0 +1,47 @@
+"""What is looked at for ever while a replica leads, and set right: trouble is told once and tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+from footplate_contracts.backoff import backoff
+from footplate_contracts.logs import fields
+
+LOOK_SECONDS: Final = 30.0
+BEGIN_SECONDS: Final = 3.0  # well within the life of a Lease
+FIRST_RETRY_SECONDS: Final = 0.5  # somebody waits for it
+Look = Callable[[], Awaitable[None]]
+_log = logging.getLogger(__name__)
+
+
+async def begin(look: Look, troubles: tuple[type[Exception], ...]) -> None:
+    """Look once, for whoever begins now; which of `troubles` it meets is told by `keep`."""
+    with suppress(*troubles, TimeoutError):
+        async with asyncio.timeout(BEGIN_SECONDS):
+            await look()
+
+
+async def keep(
+    look: Look,
+    troubles: tuple[type[Exception], ...],
+    what: str,
+    usual: Callable[[], float] = lambda: LOOK_SECONDS,
+) -> None:
+    """Look for ever, every `usual` seconds; `what` it keeps is named where it meets one of `troubles`."""
+    failures = 0
+    while True:
+        try:
+            await look()
+            if failures:
+                _log.info(f"{what} can be kept again")
+            failures = 0
+        except troubles as error:
+            if not failures:
+                _log.warning(f"{what} cannot be kept", extra=fields(error=error))
+            failures += 1
+        retry = backoff(failures, first=FIRST_RETRY_SECONDS, longest=LOOK_SECONDS, factor=2.0)
+        await asyncio.sleep(retry if failures else usual())
