@@ -54,8 +54,8 @@ def test_rights_of_the_operator() -> None:
     assert rights(one(objects, "ClusterRole", "footplate-operator-cluster")) == {
         ("footplate.dev", "computeprofiles"): {"list", "watch"},
         ("footplate.dev", "priceentries"): reading | {"create"},
-        ("footplate.dev", "carbonintensities"): reading,
-        ("footplate.dev", "usagerecords"): reading | {"create", "patch", "delete"},
+        ("footplate.dev", "carbonintensities"): {"list", "watch"},
+        ("footplate.dev", "usagerecords"): {"get", "list", "create", "patch", "delete"},
         ("", "nodes"): reading,
     }
     without = one(rendered("--set", "operator.watchNodes=false"), "ClusterRole", "footplate-operator-cluster")

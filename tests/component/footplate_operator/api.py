@@ -87,6 +87,12 @@ class Api:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/binding"
         self("create", "--raw", path, "-f", "-", stdin=json.dumps(body))
 
+    def can_i(self, verb: str, kind: Kind, namespace: str) -> str:
+        """`kubectl auth can-i` of this caller: yes or no."""
+        command = [str(self.program), "--kubeconfig", str(self.kubeconfig), "-n", namespace]
+        asked = [*command, "auth", "can-i", verb, kind.plural]
+        return subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+
     def may_delete(self, kind: Kind, name: str) -> bool:
         """Whether the API server would let this caller."""
         status, _ = ask(self.kubeconfig, "DELETE", kind.path(self.namespace, name) + "?dryRun=All")

@@ -188,7 +188,7 @@ def machine(api: Api) -> Iterator[str]:
 def node(api: Api, tmp_path: Path) -> Iterator[Node]:
     """A node that runs the pods of the namespace."""
     StandIn.saved = 0
-    node = Node(api, tmp_path, _network())
+    node = Node(api, tmp_path, loopback_network())
     stop = threading.Event()
     thread = threading.Thread(target=node.keep, args=(stop,), daemon=True)
     thread.start()
@@ -198,7 +198,7 @@ def node(api: Api, tmp_path: Path) -> Iterator[Node]:
     node.close()
 
 
-def _network() -> str:
+def loopback_network() -> str:
     """Three of the four numbers of loopback addresses that no other process of ours listens on.
 
     Coordinators of all tests have one port, and tests run side by side; a claimed port is a number of
