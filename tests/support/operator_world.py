@@ -75,7 +75,7 @@ class World:
         self.addresses = 0
         self.histories = FakeHistories()
         self.api = API
-        self.scope = Scope()
+        self.scope, self.defaults = Scope(), DEFAULTS
         self.keys = FakeKeys()
         self.start_operator()
 
@@ -88,7 +88,7 @@ class World:
         self.followed: dict[RunUid, Endpoint] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
-        beside = (DEFAULTS, metrics, RELEASE, self.histories, self.api, self.keys, self.clock)
+        beside = (self.defaults, metrics, RELEASE, self.histories, self.api, self.keys, self.clock)
         controller = TrainingRuns(self.cluster, self, *beside, scope=self.scope)
         self.cache, self.usage, self.prices = Cache(controller), controller.usage, controller.prices
         actor = Actor(controller, self.cluster, self.cache)

@@ -16,6 +16,7 @@ class Scope:
 
     namespaces: tuple[str, ...] = ()  # none: all of them
     cluster: bool = True  # Nodes' usage, and the price book
+    home: str = ""  # the namespace of the installation itself
 
     def __contains__(self, namespace: object) -> bool:
         return not self.namespaces or namespace in self.namespaces

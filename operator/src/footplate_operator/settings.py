@@ -78,6 +78,9 @@ class Settings(InstallationSettings):
     log_level: Annotated[LogLevel, BeforeValidator(str.upper)] = Field(
         "INFO", description=f"one of {', '.join(get_args(LogLevel))}"
     )
+    network_policies: bool = Field(
+        False, description="true or false"
+    )  # of runs that are admitted from now on
     cluster_duties: bool = Field(True, description="true or false")  # one of several installations has them
     pod_name: str = ""
     in_pod: Annotated[bool, BeforeValidator(bool)] = Field(False, validation_alias="KUBERNETES_SERVICE_HOST")
@@ -90,7 +93,7 @@ class Settings(InstallationSettings):
     @property
     def scope(self) -> Scope:
         """What this installation looks after."""
-        return Scope(self.watch_namespaces, self.cluster_duties)
+        return Scope(self.watch_namespaces, self.cluster_duties, self.namespace)
 
     @property
     def keeps_certificates(self) -> bool:
@@ -117,4 +120,5 @@ class Settings(InstallationSettings):
         policy = self.coordinator_image_pull_policy
         policy = None if policy is self.image_pull_policy else policy
         said = self.model_dump(include=set(Defaults.model_fields))
-        return Defaults(**said | {"log_format": log_format, "coordinator_image_pull_policy": policy})
+        choices = {"log_format": log_format, "coordinator_image_pull_policy": policy}
+        return Defaults(**said | choices | {"network_policy": self.network_policies or None})

@@ -28,6 +28,7 @@ QUIET_CHILDREN = [
     ("", "configmaps"),
     ("", "services"),
     ("policy", "poddisruptionbudgets"),
+    ("networking.k8s.io", "networkpolicies"),
 ]
 
 
@@ -137,6 +138,7 @@ def test_what_the_operator_is_told() -> None:
         "FOOTPLATE_WATCH_NAMESPACES": "",
         "FOOTPLATE_CLUSTER_DUTIES": "true",
         "FOOTPLATE_KEYS_NAME": "footplate-run-key",
+        "FOOTPLATE_NETWORK_POLICIES": "true",
         "FOOTPLATE_USAGE_DAYS": "7",
         "FOOTPLATE_TRAINER_IMAGE": "localhost/footplate/trainer:dev",
         "FOOTPLATE_COORDINATOR_IMAGE": "localhost/footplate/coordinator:dev",

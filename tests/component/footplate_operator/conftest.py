@@ -102,6 +102,7 @@ def operator_process(
         "FOOTPLATE_TRAINER_IMAGE": "trainer:1",
         "FOOTPLATE_COORDINATOR_IMAGE": "coordinator:1",
         "FOOTPLATE_METRICS_PORT": str(port),
+        "FOOTPLATE_NETWORK_POLICIES": "true",
         "FOOTPLATE_API_SERVICE": api_service,
         "FOOTPLATE_API_URL": api_url,
     }

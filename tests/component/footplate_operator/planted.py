@@ -14,6 +14,7 @@ from footplate_contracts.names import config_map_name
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
+    NETWORK_POLICY,
     POD,
     REVISION,
     SECRET,
@@ -27,7 +28,7 @@ from tests.component.footplate_operator.api import Api
 from tests.support.connection import ask, refused
 from tests.support.released.found import Found
 
-CHILDREN: Final = (POD, SECRET, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, REVISION)
+CHILDREN: Final = (POD, SECRET, CONFIG_MAP, SERVICE, DISRUPTION_BUDGET, NETWORK_POLICY, REVISION)
 NOBODY: Final = "127.0.0.2"  # where no coordinator listens: one that is heard as little as all is not lost
 _TIME: Final = re.compile(r'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(?:Z|\+00:00)"')
 _ADDRESS: Final = re.compile(r'"10\.0\.0\.\d+"')

@@ -41,7 +41,7 @@ from tests.support.operator_fakes import profile_manifest
 ACCOUNT: Final = f"system:serviceaccount:{NAMESPACE}:footplate-operator"
 API_SERVICE: Final = "footplate-api"
 HASTY: Final = "tests.component.footplate_operator.hasty"
-QUIET: Final = ("service/tiny-coordinator", "pdb/tiny")
+QUIET: Final = ("service/tiny-coordinator", "pdb/tiny", "networkpolicy/tiny")
 Verb = tuple[str, str, str]  # API group, resource, verb
 
 

@@ -87,6 +87,7 @@ MANIFESTS: Final[dict[str, Callable[[], Json | None]]] = {
     "config-map-own": lambda: children.config_map(LARGE, LARGE_REVISION),
     "service": lambda: children.service(PLAIN),
     "disruption-budget": lambda: children.disruption_budget(PLAIN),
+    "network-policy": lambda: children.network_policy(PLAIN, "footplate-system"),
     "controller-revision": lambda: children.controller_revision(LARGE, LARGE_REVISION),
     "coordinator": lambda: coordinator.pod(PLAIN, PLAIN_REVISION, 1, API),
     "coordinator-own": lambda: coordinator.pod(LARGE, LARGE_REVISION, 3, API),

@@ -42,6 +42,7 @@ CORE_EVENT: Final = Kind("v1", "Event", "events")
 EVENT: Final = Kind("events.k8s.io/v1", "Event", "events")
 LEASE: Final = Kind("coordination.k8s.io/v1", "Lease", "leases")
 DISRUPTION_BUDGET: Final = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 
 

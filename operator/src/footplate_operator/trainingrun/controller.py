@@ -35,6 +35,7 @@ from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
+    NETWORK_POLICY,
     NODE,
     POD,
     REVISION,
@@ -109,6 +110,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         Owned(CONFIG_MAP, watched=True),
         Owned(SERVICE, watched=True),
         Owned(DISRUPTION_BUDGET, watched=True),
+        Owned(NETWORK_POLICY, watched=True),
         Owned(REVISION, watched=True),
     )
     parameters = (PROFILE,)
@@ -201,6 +203,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             profiles=self._profiles.names(),
             profile=await self._admission.profile_since(run, admitted),
             credentials=credentials,
+            home=self._scope.home,
             secret_missed=cache.misses_secret(run, pods, now),
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),

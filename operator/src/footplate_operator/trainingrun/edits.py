@@ -27,6 +27,7 @@ from footplate_operator.runtime.events import Event
 from footplate_operator.runtime.kinds import (
     CONFIG_MAP,
     DISRUPTION_BUDGET,
+    NETWORK_POLICY,
     REVISION,
     SERVICE,
     Json,
@@ -110,6 +111,8 @@ def _content(kind: Kind, body: Mapping[str, Any]) -> object:
         return [spec.get("selector"), spec.get("publishNotReadyAddresses"), ports]
     if kind == DISRUPTION_BUDGET:
         return [spec.get("maxUnavailable"), spec.get("minAvailable"), spec.get("selector")]
+    if kind == NETWORK_POLICY:
+        return [spec.get(name) for name in ("podSelector", "policyTypes", "ingress", "egress")]
     if kind == REVISION:
         return [body.get("revision"), body.get("data")]
     return None

@@ -197,6 +197,7 @@ class Observed:
     profile: Problem | Sequence[str] = ()
     # Of a run that may train: as in its Secret, though somebody deleted it, or fresh ones.
     credentials: Credentials | None = None
+    home: str = ""  # the operator's own namespace
     secret_missed: bool = False  # by a pod; nobody here may look whether it is there
     api: Api = Api()
     recorded: Recorded | None = None  # of a run that has ended; None: no API is known

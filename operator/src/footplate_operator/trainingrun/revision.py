@@ -40,6 +40,7 @@ class Defaults(Contract):
     coordinator_image_pull_policy: PullPolicy | None = None  # None: the same
     api_url: str = ""
     log_format: LogFormat | None = None  # None: the usual one
+    network_policy: bool | None = None  # None: an earlier operator made none, or none is wanted
     run_key: str | None = None  # of which the credentials are; None: an earlier operator made them
 
 

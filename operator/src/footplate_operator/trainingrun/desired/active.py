@@ -15,7 +15,7 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete, Patch, Problem
-from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, SERVICE
+from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, NETWORK_POLICY, SERVICE
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
@@ -45,11 +45,11 @@ def active(situation: Situation) -> Desired:
     # The first gang waits for the coordinator's address; a substitute never waits.
     may_start = bool(address) or situation.history.open is not None
     status, phase = _status(situation, may_start)
-    vouching = children.vouching(run, gang.observed.api)
+    following = _following(situation)
     config_maps = (revision.config_map(run.name), api_ca_name(run.name))
     old = [child for child in gang.observed.of_kind(CONFIG_MAP) if child.name not in config_maps]
     right, told = set_right(gang.observed.edited, gang.observed.pods)
-    right = (*right, *renewed(vouching, gang.observed.children))
+    right = (*right, *renewed(following, gang.observed.children))
     leaving = retire.of_training(run, gang, situation.now)
     made = [coordinator_pod(situation)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
@@ -185,17 +185,24 @@ def _reconciled(situation: Situation) -> NewCondition:
 def _missing_children(situation: Situation) -> list[Create]:
     observed = situation.gang.observed
     vouching = api_ca_name(situation.run.name)
-    # No pod needs the disruption budget, nor who vouches for the API.
+    # No pod needs these, nor who vouches for the API.
+    unneeded = (DISRUPTION_BUDGET, NETWORK_POLICY)
     return [
-        Create(child.build(), needed=child.kind != DISRUPTION_BUDGET and child.name != vouching)
+        Create(child.build(), needed=child.kind not in unneeded and child.name != vouching)
         for child in _wanted(situation)
         if not observed.has(child.kind, child.name)
     ]
 
 
 def _wanted(situation: Situation) -> list[Wanted]:
-    vouching = children.vouching(situation.run, situation.gang.observed.api)
-    return [*children.wanted(situation.run, situation.revision), *vouching]
+    return [*children.wanted(situation.run, situation.revision), *_following(situation)]
+
+
+def _following(situation: Situation) -> list[Wanted]:
+    """Children that say where others are, and follow them while the run trains."""
+    run, observed = situation.run, situation.gang.observed
+    guarding = children.guarding(run, situation.revision, observed.home)
+    return [*children.vouching(run, observed.api), *guarding]
 
 
 def _secret(situation: Situation) -> list[Create]:

@@ -10,7 +10,7 @@ from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
 from footplate_operator.runtime.decision import Delete, Problem
-from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, SECRET, SERVICE
+from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, NETWORK_POLICY, SECRET, SERVICE
 from footplate_operator.runtime.objects import Child
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired, soonest
@@ -30,7 +30,7 @@ def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> De
     pods = retire.of_ended(run, observed, seconds_between(ended_at + run.unobserved, now), now)
     status = last_seen(run, observed, now)
     # RunConfig and revision stay: they are the record of what was trained.
-    unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE)
+    unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE, NETWORK_POLICY)
     secret = [] if pods.busy else _secret(run, observed)
     # What the run still has to tell the API is told before it goes.
     end = None if pods.busy else _end(run, ended_at, status, observed, now)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Final
 
 from footplate_contracts.names import (
     API_CA_FILE,
     COORDINATOR_PORT,
     RUN_CONFIG_FILE,
+    RUN_UID_LABEL,
     SECRET_CERTIFICATE_KEY,
     SECRET_PRIVATE_KEY_KEY,
     SECRET_TOKEN_KEY,
@@ -23,12 +25,25 @@ from footplate_contracts.names import (
     coordinator_service_name,
     secret_name,
 )
-from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, REVISION, SERVICE, Json
+from footplate_operator.runtime.kinds import (
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    NETWORK_POLICY,
+    REVISION,
+    SERVICE,
+    Json,
+)
 from footplate_operator.trainingrun.edits import Wanted
 from footplate_operator.trainingrun.metadata import match_role, metadata
 from footplate_operator.trainingrun.observed import Api, Credentials
 from footplate_operator.trainingrun.revision import Revision
 from footplate_operator.trainingrun.run import Run
+
+# As the chart labels its pods.
+OPERATOR_LABELS: Final = {
+    "app.kubernetes.io/name": "footplate",
+    "app.kubernetes.io/component": "operator",
+}
 
 
 def wanted(run: Run, revision: Revision) -> list[Wanted]:
@@ -47,6 +62,13 @@ def vouching(run: Run, api: Api) -> list[Wanted]:
     if not api.vouched or not bundle:
         return []
     return [Wanted(CONFIG_MAP, api_ca_name(run.name), lambda: api_ca(run, bundle))]
+
+
+def guarding(run: Run, revision: Revision, home: str) -> list[Wanted]:
+    """The child that says who reaches its pods; none of a run that was admitted without."""
+    if not revision.frozen.defaults.network_policy or not home:
+        return []
+    return [Wanted(NETWORK_POLICY, run.name, lambda: network_policy(run, home))]
 
 
 def secret(run: Run, credentials: Credentials) -> Json:
@@ -130,6 +152,31 @@ def disruption_budget(run: Run) -> Json:
             "maxUnavailable": 1,
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": match_role(run.uid, Role.WORKER)},
+        },
+    }
+
+
+def network_policy(run: Run, home: str) -> Json:
+    """Who reaches the pods of a run: they themselves, and the operator, in namespace `home`, its coordinator.
+
+    Where they go to is not said: their storage and the API are, and whatever their code needs.
+    """
+    operator = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": home}},
+        "podSelector": {"matchLabels": dict(OPERATOR_LABELS)},
+    }
+    own = {"matchLabels": {RUN_UID_LABEL: run.uid}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata(run, run.name),
+        "spec": {
+            "podSelector": own,
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [{"podSelector": own}]},
+                {"from": [operator], "ports": [{"protocol": "TCP", "port": COORDINATOR_PORT}]},
+            ],
         },
     }
 
