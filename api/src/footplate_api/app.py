@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.coordinators.service import Coordinators
 from footplate_api.costs import routes as costs
 from footplate_api.costs.service import Costs
+from footplate_api.database import Database
 from footplate_api.document import Document
 from footplate_api.edge import Context
 from footplate_api.identity.authentication import Authentication
@@ -32,6 +34,7 @@ from footplate_api.pipelines.carry_over import CarryOver
 from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.ingest import Ingest
 from footplate_api.pipelines.labelling import Labelling
+from footplate_api.pipelines.measuring import Measuring
 from footplate_api.pipelines.retention import Retention
 from footplate_api.runs import described
 from footplate_api.runs import routes as runs
@@ -40,6 +43,7 @@ from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
 from footplate_api.tariff import routes as tariff
 from footplate_api.tariff.service import Tariffs
+from footplate_contracts.loop_lag import LoopLag
 
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
 ROUTERS: Final = tuple(
@@ -71,7 +75,11 @@ def create_app(context: Context) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         working = asyncio.create_task(_work(context, app.state.ingest), name="work")
+        lag = LoopLag()
+        context.metrics.loop_lag.set_function(lambda: lag.longest)
+        measuring = asyncio.create_task(lag.measure(), name="loop lag")
         yield
+        measuring.cancel()
         await _end(working)
         await context.database.close()
 
@@ -90,6 +98,9 @@ def create_app(context: Context) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.context = context
+    for state, place in (("in_use", 0), ("idle", 1)):
+        gauge = context.metrics.connections.labels(state)
+        gauge.set_function(partial(_connections, context.database, place))
     context.metrics.database_full.set_function(lambda: float(context.database.full is not None))
     app.state.ingest = Ingest(context.database, context.metrics)
     app.state.document = Document(app.openapi)
@@ -113,6 +124,10 @@ def create_app(context: Context) -> FastAPI:
     return app
 
 
+def _connections(database: Database, place: int) -> float:
+    return float(database.connections[place])
+
+
 async def _work(context: Context, ingest: Ingest) -> None:
     """What is done beside requests: the database is migrated, and once it is, all that writes it begins."""
     if not await migration.bring_up(context.database, context.migrations, context.startup):
@@ -126,6 +141,7 @@ async def _work(context: Context, ingest: Ingest) -> None:
         Labelling(context.database),
         Retention(context.database, context.now, context.limits, context.room, context.metrics),
         Exporting(context.database, context.replica),
+        Measuring(context.database, context.metrics, context.room),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(following, name="kubernetes")

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from typing import Final, NewType
 
 from asyncpg import PostgresError  # type: ignore[import-untyped]  # ships no types
-from sqlalchemy import make_url, text
+from sqlalchemy import QueuePool, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -106,6 +106,13 @@ class Database:
             return
         async with self._turn:
             yield
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many somebody has, and how many are idle."""
+        pools = [engine.pool for engine in (self.engine, self._writer)]
+        counted = [pool for pool in pools if isinstance(pool, QueuePool)]
+        return sum(pool.checkedout() for pool in counted), sum(pool.checkedin() for pool in counted)
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailable if the database does not answer."""

@@ -52,6 +52,7 @@ class RequestEdge:
         request_id = _request_id(scope)
         scope["footplate.request_id"] = request_id
         started = time.perf_counter()
+        self._metrics.in_flight.inc()
         tracker = _Tracker(send, request_id)
         with bind(request=request_id):
             try:
@@ -59,6 +60,7 @@ class RequestEdge:
             except Exception as error:  # noqa: BLE001 - the edge: callers get a problem, the log the traceback
                 await self._failed(error, scope, receive, tracker)
             finally:
+                self._metrics.in_flight.dec()
                 self._measure(scope, tracker.status, time.perf_counter() - started)
 
     async def _failed(self, error: Exception, scope: Scope, receive: Receive, tracker: _Tracker) -> None:

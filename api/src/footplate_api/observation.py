@@ -6,15 +6,19 @@ Labels are bounded: routes are templates, never paths.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import version
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+
+from footplate_contracts.names import Env
 
 SILENT_SECONDS: Final = 90.0  # a watch ends after 75 s at most, whatever becomes of the API server
 RUNS: Final = "TrainingRuns"  # the kind without which nothing is mirrored
@@ -35,6 +39,19 @@ class Metrics:
         GCCollector(self.registry)
         PlatformCollector(self.registry)
         ProcessCollector(registry=self.registry)
+        build = Gauge(
+            "footplate_api_build_info",
+            "1, with what this API was built from.",
+            ("version", "revision"),
+            registry=self.registry,
+        )
+        build.labels(version("footplate-api"), os.environ.get(Env.REVISION, "")).set(1)
+        self._of_requests()
+        self._of_telemetry()
+        self._of_the_database()
+        self._of_the_mirror()
+
+    def _of_requests(self) -> None:
         self.requests = Counter(
             "footplate_api_requests",
             "Requests answered, by route template.",
@@ -48,12 +65,51 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.ingested_rows = Counter(
-            "footplate_api_ingested_rows", "Metric rows received and stored.", registry=self.registry
+        self.in_flight = Gauge(
+            "footplate_api_requests_in_flight",
+            "Requests that are being answered, streams and slow bodies included.",
+            registry=self.registry,
+        )
+        self.loop_lag = Gauge(
+            "footplate_api_loop_lag_seconds",
+            "The longest time in the last minute or two in which the API did nothing at all.",
+            registry=self.registry,
         )
         self.audit_refusals_left_out = Counter(
             "footplate_api_audit_refusals_left_out",
             "Writes that were refused and not noted in the audit: their callers had too many.",
+            registry=self.registry,
+        )
+
+    def _of_telemetry(self) -> None:
+        self.ingested_rows = Counter(
+            "footplate_api_ingested_rows", "Metric rows received and stored.", registry=self.registry
+        )
+        self.ingested_points = Counter(
+            "footplate_api_ingested_points",
+            "Numbers in the metric rows that were received and stored.",
+            registry=self.registry,
+        )
+        self.ingest_waiting = Gauge(
+            "footplate_api_ingest_waiting_deliveries",
+            "Batches of telemetry that are read, and wait to be committed.",
+            registry=self.registry,
+        )
+
+    def _of_the_database(self) -> None:
+        self.connections = Gauge(
+            "footplate_api_database_connections",
+            "Connections to the database, of readers and writers, by whether somebody has them.",
+            ("state",),
+            registry=self.registry,
+        )
+        self.database_bytes = Gauge(
+            "footplate_api_database_bytes", "What the database takes.", registry=self.registry
+        )
+        self.database_free_bytes = Gauge(
+            "footplate_api_database_free_bytes",
+            "Room that the database has left; absent where nobody knows, as of a server without a limit.",
+            ("limit",),
             registry=self.registry,
         )
         self.database_full = Gauge(
@@ -64,19 +120,10 @@ class Metrics:
         self.database_crowded = Gauge(
             "footplate_api_database_crowded", "1 while deleting rows makes no room.", registry=self.registry
         )
+
+    def _of_the_mirror(self) -> None:
         self.mirror_events = Counter(
             "footplate_api_mirror_events", "Changes of TrainingRuns seen.", registry=self.registry
-        )
-        self.objects_skipped = Counter(
-            "footplate_api_objects_skipped",
-            "Objects of what costs follow from that could not be read, each once for every change of it.",
-            ("kind",),
-            registry=self.registry,
-        )
-        self.usage_records_taken = Counter(
-            "footplate_api_usage_records_taken",
-            "UsageRecords that were over, and were deleted from Kubernetes once they were stored.",
-            registry=self.registry,
         )
         self.mirror_failures = Counter(
             "footplate_api_mirror_failures",
@@ -86,6 +133,19 @@ class Metrics:
         self.mirror_last_event = Gauge(
             "footplate_api_mirror_last_event_timestamp_seconds",
             "When Kubernetes was last heard of, bookmarks and ends of watches included.",
+            registry=self.registry,
+        )
+        self.objects_skipped = Counter(
+            "footplate_api_objects_skipped",
+            "Objects of what costs follow from that could not be read, each once for every change of it.",
+            ("kind",),
+            registry=self.registry,
+        )
+        for kind in sorted(OF_COSTS):
+            self.objects_skipped.labels(kind)
+        self.usage_records_taken = Counter(
+            "footplate_api_usage_records_taken",
+            "UsageRecords that were over, and were deleted from Kubernetes once they were stored.",
             registry=self.registry,
         )
 

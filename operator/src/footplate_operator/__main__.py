@@ -8,6 +8,7 @@ import logging
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from footplate_contracts import environment, logs
 from footplate_contracts.logs import fields
+from footplate_contracts.loop_lag import LoopLag
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.certificates.keeper import Keeper
 from footplate_operator.errors import ClusterError, Forbidden, NotFound, OperatorError
@@ -37,7 +39,6 @@ from footplate_operator.runtime.metrics import Metrics, application, serving
 from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.sight import Sight, paths
-from footplate_operator.runtime.stalls import Stalls
 from footplate_operator.runtime.status_writer import StatusWriter
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.scope import Scope
@@ -112,17 +113,17 @@ class _Replica:
     metrics: Metrics
     served: Sequence[_Kind]
     sight: Sight
-    stalls: Stalls = field(default_factory=Stalls)
+    lag: LoopLag = field(default_factory=LoopLag)
     leading: bool = False
     missing: str = ""  # what it waits for before it can lead
 
     def bring_up_to_date(self) -> None:
         """Set the gauges."""
-        self.metrics.leader.set(self.leading)
+        self.metrics.leading.set(self.leading)
         self.metrics.depth.set(sum(len(kind.queue) for kind in self.served))
-        self.metrics.stall.set(self.stalls.longest)
+        self.metrics.loop_lag.set(self.lag.longest)
         for name, age in self.sight.ages().items():
-            self.metrics.watch_age.labels(name).set(age)
+            self.metrics.watch_heard.labels(name).set(time.time() - age)
         if self.leading:
             for kind in self.served:
                 kind.handlers.controller.measure(kind.handlers.cache.count)
@@ -159,7 +160,7 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
         replica = _Replica(metrics, served, Sight(paths(watched, own.watch_namespaces), hints=hints))
         app = application(metrics, replica.bring_up_to_date, replica.unready, replica.without)
         await stack.enter_async_context(serving(app, own.metrics_port))
-        measuring = asyncio.create_task(replica.stalls.measure())
+        measuring = asyncio.create_task(replica.lag.measure())
         stack.callback(measuring.cancel)
         await _first_of(stop, _wait_for_kinds(cluster, replica, own))
         stack.push_async_callback(leadership.release)  # before it is ours: it may become so as we are ended

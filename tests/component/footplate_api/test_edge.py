@@ -67,7 +67,7 @@ async def test_runs_have_gauges_while_they_train(api: Api) -> None:
     text = await eventually(metrics, lambda text: 'name="gpt"' in text and 'name="old"' not in text)
     assert 'footplate_run_step{name="gpt",namespace="research"} 2.0' in text
     assert 'footplate_run_loss{name="gpt",namespace="research"} 1.5' in text
-    assert 'footplate_run_info{name="gpt",namespace="research",phase="Running"} 1.0' in text
+    assert 'footplate_run_status{name="gpt",namespace="research",phase="Running"} 1.0' in text
     assert 'footplate_run_learning_rate{name="gpt",namespace="research"} ' in text
     assert "footplate_api_ingested_rows_total 2.0" in text
 

@@ -48,17 +48,17 @@ def test_where_a_run_stands(given: Gauged, expected: tuple[int, float | None]) -
     assert standing(given) == pytest.approx(expected, nan_ok=True)
 
 
-OF_NO_ROW = ("info", "loss", "telemetry_given_up", "telemetry_given_up_total")
+OF_NO_ROW = ("status", "loss", "telemetry_given_up", "telemetry_given_up_total")
 
 
-def test_labels_name_the_run_and_only_info_the_phase() -> None:
+def test_labels_name_the_run_and_only_its_status_the_phase() -> None:
     said = samples(Shown([run(), run(name="new", phase=None, loss=None)]))
     assert said["footplate_run_step"] == [
         ({"namespace": "research", "name": "gpt"}, 5),
         ({"namespace": "research", "name": "new"}, 5),
     ]
     assert [labels["name"] for labels, _ in said["footplate_run_loss"]] == ["gpt"]
-    assert [labels["phase"] for labels, _ in said["footplate_run_info"]] == ["Running", ""]
+    assert [labels["phase"] for labels, _ in said["footplate_run_status"]] == ["Running", ""]
 
 
 def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -> None:
@@ -74,7 +74,7 @@ def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -
         ("step",): 7,
         ("tokens",): 4096,
         ("tokens_per_second",): 0.0,
-        ("step_part_seconds", "data"): 0.25,
+        ("step_time_seconds", "data"): 0.25,
         ("mfu_ratio", "causal"): 0.375,
     }
 

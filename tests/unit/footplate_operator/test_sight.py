@@ -9,11 +9,11 @@ from itertools import islice
 
 import pytest
 
+from footplate_contracts.loop_lag import LoopLag
 from footplate_operator.errors import Blind
 from footplate_operator.runtime import handlers
 from footplate_operator.runtime.kinds import NODE, POD
 from footplate_operator.runtime.sight import BLIND_SECONDS, LET_GO_SECONDS, QUIET_SECONDS, Sight, paths
-from footplate_operator.runtime.stalls import Stalls
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.simulation.virtual_loop import VirtualLoop, in_virtual_time
 
@@ -112,11 +112,11 @@ def test_a_watch_is_tried_again_within_seconds_however_long_the_outage_was() -> 
 
 @in_virtual_time
 async def test_a_stall_of_the_loop_is_measured() -> None:
-    stalls, loop = Stalls(), asyncio.get_running_loop()
+    lag, loop = LoopLag(), asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    measuring = asyncio.create_task(stalls.measure())
+    measuring = asyncio.create_task(lag.measure())
     await asyncio.sleep(0)
     loop.passed += 0.6  # what a computation does that takes too long
     await asyncio.sleep(0.01)
-    assert stalls.longest >= 0.3
+    assert lag.longest >= 0.3
     measuring.cancel()

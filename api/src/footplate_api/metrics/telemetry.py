@@ -74,6 +74,12 @@ class Delivery:
         return sum(len(rows) for rows in self.rows.values())
 
     @property
+    def points(self) -> int:
+        """Numbers in them."""
+        each = (row for rows in self.rows.values() for row in rows)
+        return sum(len(row.columns) - row.columns.count(None) + len(row.further or ()) for row in each)
+
+    @property
     def entries(self) -> int:
         """What is to be stored of it: rows, checkpoints and removals."""
         return self.count + len(self.checkpoints) + len(self.removals)

@@ -76,6 +76,9 @@ class Ingest:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _turn: Turn = field(default_factory=Turn)  # of larger deliveries
 
+    def __post_init__(self) -> None:
+        self.metrics.ingest_waiting.set_function(lambda: len(self._small) + len(self._large))
+
     async def receive(self, sender: Coordinator, body: bytes) -> TelemetryReceipt:
         """Stores the batch in `body`, of the run of its sender; raises what is wrong with it."""
         parse = partial(telemetry.delivery, sender.namespace, sender.name)
@@ -160,6 +163,7 @@ class Ingest:
         for waiting, refusal in zip(some, refused, strict=True):
             if refusal is None:
                 self.metrics.ingested_rows.inc(waiting.delivery.count)
+                self.metrics.ingested_points.inc(waiting.delivery.points)
             if waiting.stored.done():
                 continue
             if refusal is None:

@@ -95,8 +95,8 @@ def _families(shown: Shown) -> Iterator[Family]:
     yield Family("footplate_run_step", "Last finished step.", [(labels, step) for labels, step, _ in stands])
     losses = [(labels, loss) for labels, _, loss in stands if loss is not None]
     yield Family("footplate_run_loss", "Loss of that step.", losses)
-    info = [(f'{{{labels},phase="{_escaped(run.phase or "")}"}}', 1.0) for labels, run in labelled]
-    yield Family("footplate_run_info", "1, with the phase.", info)
+    phase = [(f'{{{labels},phase="{_escaped(run.phase or "")}"}}', 1.0) for labels, run in labelled]
+    yield Family("footplate_run_status", "1, with the phase that the run is in.", phase)
     yield Family(
         "footplate_run_telemetry_given_up_total",
         "Entries of telemetry that the history will never have: refused, or without room in an outbox.",

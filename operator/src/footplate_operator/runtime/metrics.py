@@ -7,14 +7,29 @@ One that does not see what it has to watch is not.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Final, TypeVar
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
 
+from footplate_contracts.names import Env
+
+_VERBS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")  # what else there is counts from its first
 _DURATIONS: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 KeyType = TypeVar("KeyType")
 
@@ -23,7 +38,18 @@ class Metrics:
     """One registry per operator, so that tests share nothing."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # halves the number of series
         self.registry = CollectorRegistry()
+        GCCollector(self.registry)
+        PlatformCollector(self.registry)
+        ProcessCollector(registry=self.registry)
+        build = Gauge(
+            "footplate_operator_build_info",
+            "1, with what this operator was built from.",
+            ["version", "revision"],
+            registry=self.registry,
+        )
+        build.labels(version("footplate-operator"), os.environ.get(Env.REVISION, "")).set(1)
         self.reconciles = Counter(
             "footplate_operator_reconciles",
             "Reconciliations by result.",
@@ -45,8 +71,8 @@ class Metrics:
             buckets=_DURATIONS,
             registry=self.registry,
         )
-        self.leader = Gauge(
-            "footplate_operator_leader_ratio", "1 while this replica leads.", registry=self.registry
+        self.leading = Gauge(
+            "footplate_operator_leading", "1 while this replica leads, else 0.", registry=self.registry
         )
         self.requests = Counter(
             "footplate_operator_api_requests",
@@ -54,19 +80,21 @@ class Metrics:
             ["verb", "code"],
             registry=self.registry,
         )
-        self.watch_age = Gauge(
-            "footplate_operator_watch_age_seconds",
-            "Since when the API server has said nothing on a watch of the leader.",
+        self.watch_heard = Gauge(
+            "footplate_operator_watch_last_heard_timestamp_seconds",
+            "When the API server said something last on a watch of the leader.",
             ["kind"],
             registry=self.registry,
         )
-        self.stall = Gauge(
-            "footplate_operator_loop_stall_seconds",
+        self.loop_lag = Gauge(
+            "footplate_operator_loop_lag_seconds",
             "The longest time in the last minute or two in which the operator did nothing at all.",
             registry=self.registry,
         )
         for result in ("success", "error"):
             self.reconciles.labels(result)
+        for verb in _VERBS:
+            self.requests.labels(verb, "200")
 
     def count_request(self, method: str, status: int) -> None:
         """One request to the API server was answered; `status` 0: it was not."""

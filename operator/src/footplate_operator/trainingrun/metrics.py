@@ -11,6 +11,7 @@ from footplate_contracts.names import Cause, Phase
 from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_operator.trainingrun.recovery import Recovered
 
+_UNKNOWN: Final = "Unknown"
 _RECOVERIES: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 
 
@@ -22,8 +23,8 @@ class RunMetrics:
         self.restarts = Counter(
             "footplate_operator_restarts", "Interruptions of runs by cause.", ["cause"], registry=registry
         )
-        for cause in Cause:
-            self.restarts.labels(cause.value)
+        for cause in (*Cause, _UNKNOWN):
+            self.restarts.labels(str(cause))
         self.recoveries = Histogram(
             "footplate_operator_recovery_seconds",
             "From an interruption until a run trains again, by its cause and by part.",
@@ -47,7 +48,7 @@ class RunMetrics:
 
     def count_recovery(self, recovered: Recovered) -> None:
         """A run trains again."""
-        cause = recovered.cause.value if recovered.cause in frozenset(Cause) else "Unknown"
+        cause = _known(recovered.cause)
         for part, seconds in recovered.seconds.items():
             self.recoveries.labels(cause, part.value).observe(seconds)
         self.recoveries.labels(cause, "all").observe(sum(recovered.seconds.values()))
@@ -61,4 +62,9 @@ class RunMetrics:
     def count_restarts(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
         """Count what has interrupted a run since the status `before`."""
         for cause, count in after.items():
-            self.restarts.labels(cause).inc(max(0, count - before.get(cause, 0)))
+            self.restarts.labels(_known(cause)).inc(max(0, count - before.get(cause, 0)))
+
+
+def _known(cause: str) -> str:
+    """One that a newer release has written would be another series for ever."""
+    return str(cause) if cause in frozenset(Cause) else _UNKNOWN

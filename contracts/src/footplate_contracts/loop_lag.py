@@ -9,8 +9,8 @@ _PAUSE: Final = 0.25
 _WINDOW: Final = 60.0
 
 
-class Stalls:
-    """The longest stall of the last minute or two; however many ask, all are told the same."""
+class LoopLag:
+    """The longest lag of the last minute or two; however many ask, all are told the same."""
 
     def __init__(self) -> None:
         self._now = self._before = 0.0

@@ -1,0 +1,66 @@
+"""Looks now and then at what nobody else has to know: how large the database is, and its room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import func, select, text
+
+from footplate_api.database import Database, ReadSession
+from footplate_api.errors import ApiError
+from footplate_api.observation import Metrics
+
+LOOK_SECONDS: Final = 30.0
+_VOLUME, _ROOM = "volume", "room"  # by its disk, or as much as an administrator allows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Measuring:
+    """One task for the life of the process; `room` as Retention has it."""
+
+    database: Database
+    metrics: Metrics
+    room: int | None = None
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except ApiError as error:
+                log.debug("the size of the database is not known: %s", error.detail)
+            except Exception:  # the edge of the task: nobody would start it again
+                log.exception("measuring stumbled")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Sets the gauges; raises DatabaseUnavailable."""
+        async with self.database.read() as session:
+            taken, unused = await _sizes(session)
+        self.metrics.database_bytes.set(taken)
+        if self.room is not None:
+            self.metrics.database_free_bytes.labels(_ROOM).set(max(0, self.room - taken + unused))
+        path = self.database.engine.url.database
+        if self.database.engine.dialect.name == "sqlite" and path is not None:
+            free = (await asyncio.to_thread(shutil.disk_usage, Path(path).parent)).free
+            self.metrics.database_free_bytes.labels(_VOLUME).set(free + unused)
+
+
+async def _sizes(session: ReadSession) -> tuple[int, int]:
+    """Bytes that the database takes, and those of them that it can use again."""
+    if session.get_bind().dialect.name == "postgresql":
+        whole = select(func.pg_database_size(func.current_database()))
+        return int((await session.execute(whole)).scalar_one()), 0
+    pages = text(
+        "SELECT c.page_count * s.page_size, f.freelist_count * s.page_size"
+        " FROM pragma_page_count c, pragma_freelist_count f, pragma_page_size s"
+    )
+    taken, unused = (await session.execute(pages)).one()
+    return int(taken), int(unused)
