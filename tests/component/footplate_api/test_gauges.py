@@ -117,6 +117,16 @@ async def test_runs_that_ended_lately_have_gauges_where_there_is_room(database: 
     assert said["footplate_runs_left_out"] == {"": 0}
 
 
+async def test_what_is_written_long_after_an_end_brings_no_gauge_back(database: Database) -> None:
+    """A price that is corrected changes what a run has cost, days after it ended."""
+    ended, late = (row(name, "Succeeded", minutes=50) for name in ("just", "long-ago"))
+    late["ended_at"] = NOW - timedelta(minutes=16)
+    ended["ended_at"] = NOW - timedelta(minutes=14)
+    await stored(database, [ended, late])
+    await export(database)
+    assert set((await scraped(database))["footplate_run_step"]) == {"just"}
+
+
 async def test_a_scrape_reads_no_run_that_it_does_not_show(database: Database) -> None:
     gone = [{**row(f"gone-{number}", "Succeeded", number), "deleted_at": NOW} for number in range(2_000)]
     over = [row(f"over-{number}", "Failed", number, NOW - timedelta(days=1)) for number in range(2_000)]

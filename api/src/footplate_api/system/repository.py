@@ -46,10 +46,14 @@ async def youngest(
 
 
 async def ended(
-    session: ReadSession, served: Served, seen_after: datetime, limit: int
+    session: ReadSession, served: Served, after: datetime, limit: int
 ) -> tuple[Sequence[Standing], int]:
-    """At most `limit` runs that ended and changed after that, youngest first; how many there are."""
-    lately = and_(_standing(served), Run.phase.in_(sorted(ENDED)), Run.seen_at > seen_after)
+    """At most `limit` runs that ended after that, youngest first; how many there are.
+
+    None is seen before it has ended, and the index knows when it was seen.
+    """
+    since = and_(Run.seen_at > after, or_(Run.ended_at > after, Run.ended_at.is_(None)))
+    lately = and_(_standing(served), Run.phase.in_(sorted(ENDED)), since)
     count = (await session.execute(select(func.count()).select_from(Run).where(lately))).scalar_one()
     statement = select(*_STANDING).where(lately).order_by(Run.created_at.desc()).limit(limit)
     result = await session.execute(statement)
