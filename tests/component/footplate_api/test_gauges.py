@@ -31,7 +31,7 @@ EVERYWHERE = Served()
 
 
 def row(name: str, phase: str | None, minutes: int, seen: datetime = NOW) -> dict[str, Any]:
-    """A run of this phase that was made so many minutes before now."""
+    """A run of this phase that was made so many minutes before now, and ended, if it did, when it was seen."""
     manifest = {
         "metadata": {
             "uid": f"uid-of-{name}",
@@ -40,7 +40,8 @@ def row(name: str, phase: str | None, minutes: int, seen: datetime = NOW) -> dic
             "resourceVersion": "1",
             "creationTimestamp": (NOW - timedelta(minutes=minutes)).isoformat(),
         },
-        "status": {"phase": phase, "progress": {"step": minutes}},
+        "status": {"phase": phase, "progress": {"step": minutes}}
+        | ({"completionTime": seen.isoformat()} if phase in ("Succeeded", "Failed") else {}),
     }
     return record.row(manifest, seen)
 
