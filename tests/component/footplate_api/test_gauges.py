@@ -31,7 +31,7 @@ EVERYWHERE = Served()
 
 
 def row(name: str, phase: str | None, minutes: int, seen: datetime = NOW) -> dict[str, Any]:
-    """A run of this phase that was made so many minutes before now, and ended, if it did, when it was seen."""
+    """A run of this phase, made so many minutes before now and ended, if it did, when it was seen."""
     manifest = {
         "metadata": {
             "uid": f"uid-of-{name}",
