@@ -1,8 +1,9 @@
 """How long does a scrape of /metrics take with 1,000 live of 30,000 runs? Bar: 100 ms at the median.
 
-Each live run has a history, sent as a coordinator does. Measured on a new SQLite file and on a
-PostgreSQL of its own, from the request to the last byte of the answer, by one client; and how long
-another client waits meanwhile for an answer that costs nothing.
+Each live run has a history, sent as a coordinator does, and of those that train (a third) status and
+newest row have changed before each scrape. Measured on a new SQLite file and on a PostgreSQL of its own,
+from the request to the last byte of the answer, by one client; and how long another client waits
+meanwhile for an answer that costs nothing.
 
     python -m bench.api.scrape [--runs 30000] [--live 1000] [--rows 50] [--scrapes 30] [--smoke]
 """
@@ -16,6 +17,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,10 +52,16 @@ class Size:
     scrapes: int
 
 
-def run(number: int, size: Size) -> dict[str, Any]:
-    """The youngest are in the queue, a third trains; of the others half are deleted, half only over."""
+def trains(number: int, size: Size) -> bool:
+    """Whether the run of this number does."""
+    return number < size.live and number % 3 == 0
+
+
+def run(number: int, size: Size, change: int = 0) -> dict[str, Any]:
+    """A third of those that live trains, the others wait; of the rest half are deleted, half only over."""
     live = number < size.live
-    phase = ("Running", "Queued", "Queued")[number % 3] if live else ("Succeeded", "Failed")[number % 2]
+    over = ("Succeeded", "Failed")[number % 2]
+    phase = "Running" if trains(number, size) else "Queued" if live else over
     created = BEGIN + timedelta(minutes=number)
     attempts = [{"number": number, "message": "peer lost " * 20} for number in range(8)]
     manifest = {
@@ -60,11 +69,25 @@ def run(number: int, size: Size) -> dict[str, Any]:
             "uid": f"uid-{number}",
             "namespace": "bench",
             "name": f"run-{number}",
-            "resourceVersion": str(number + 1),
+            "resourceVersion": str(number + 1 + change * size.runs),
             "creationTimestamp": created.isoformat(),
         },
         "spec": dict(EXAMPLE["spec"]),
-        "status": {"phase": phase, "progress": {"step": number, "totalSteps": 40_000}, "attempts": attempts},
+        "status": {
+            "phase": phase,
+            "progress": {
+                "step": number + change,
+                "totalSteps": 40_000,
+                "percentage": 2.5,
+                "estimatedRemainingSeconds": 9_000 - change,
+                "lastUpdatedTime": created.isoformat(),
+            },
+            "checkpoint": {"latestStep": number, "time": created.isoformat(), "uri": "/shared/checkpoints"},
+            "time": {"productive": 90.5 + change, "checkpointing": 0.25},
+            "goodput": 0.9,
+            "restarts": 8,
+            "attempts": attempts,
+        },
     }
     gone = created if not live and number % 4 < 2 else None
     return {**record.row(manifest, created), "deleted_at": gone}
@@ -72,11 +95,15 @@ def run(number: int, size: Size) -> dict[str, Any]:
 
 async def fill(url: str, size: Size) -> None:
     """Puts the runs into the migrated database."""
+    await store(url, [run(number, size) for number in range(size.runs)])
+
+
+async def store(url: str, runs: Sequence[dict[str, Any]]) -> None:
+    """As the mirror does."""
     opened = Database(with_driver(url))
-    for start in range(0, size.runs, 1000):
-        rows = [run(number, size) for number in range(start, min(start + 1000, size.runs))]
+    for start in range(0, len(runs), 1000):
         async with opened.write() as session:
-            await repository.store(session, rows)
+            await repository.store(session, runs[start : start + 1000])
     await opened.close()
 
 
@@ -90,16 +117,18 @@ async def settle(url: str) -> None:
     await opened.close()
 
 
-def send(client: httpx.Client, size: Size) -> None:
-    """A history for each live run."""
-    for number in range(size.live):
-        rows = [
-            {"generation": {"epoch": 1, "number": 1}, "metrics": item(step).to_json()["metrics"]}
-            for step in range(1, size.rows + 1)
-        ]
+def send(client: httpx.Client, numbers: Iterable[int], steps: range) -> None:
+    """A piece of the history of each of these runs, of sixteen at a time: each waits for its commit."""
+    metrics = [item(step).to_json()["metrics"] for step in steps]
+    rows = [{"generation": {"epoch": 1, "number": 1}, "metrics": row} for row in metrics]
+
+    def post(number: int) -> None:
         batch = {"runUid": f"uid-{number}", "epoch": 1, "rows": rows}
         path = f"/v1/namespaces/bench/runs/run-{number}/telemetry"
         client.post(path, json=batch, headers=of_pod(f"uid-{number}", "bench")).raise_for_status()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(post, numbers))
 
 
 class Neighbour(threading.Thread):
@@ -126,15 +155,18 @@ class Neighbour(threading.Thread):
         self.join()
 
 
-def scrape(client: httpx.Client, size: Size) -> list[float]:
+def scrape(client: httpx.Client, url: str, size: Size) -> list[float]:
     """Seconds of each scrape, once this replica exports."""
+    training = [number for number in range(size.live) if trains(number, size)]
     deadline = time.monotonic() + EXPORTS_SECONDS
     while (shown := client.get("/metrics").text.count("footplate_run_step{")) != min(size.live, 1000):
         if time.monotonic() > deadline:
             raise SystemExit(f"{shown} runs have gauges, not {min(size.live, 1000)}")
         time.sleep(0.1)
     seconds = []
-    for _ in range(size.scrapes):
+    for change in range(1, size.scrapes + 1):
+        asyncio.run(store(url, [run(number, size, change) for number in training]))
+        send(client, training, range(size.rows + change, size.rows + change + 1))
         started = time.perf_counter()
         client.get("/metrics").raise_for_status()
         seconds.append(time.perf_counter() - started)
@@ -151,10 +183,10 @@ def measure(size: Size, smoke: bool) -> dict[str, tuple[list[float], float]]:
                 httpx.Client(base_url=address, timeout=60, headers=BEARER) as client,
             ):
                 asyncio.run(fill(url, size))
-                send(client, size)
+                send(client, range(size.live), range(1, size.rows + 1))
                 asyncio.run(settle(url))
                 with Neighbour(address) as neighbour:
-                    seconds = scrape(client, size)
+                    seconds = scrape(client, url, size)
                 found[database] = seconds, neighbour.longest
     return found
 

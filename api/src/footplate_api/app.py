@@ -41,6 +41,7 @@ from footplate_api.runs import routes as runs
 from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
+from footplate_api.system.service import Scrapes
 from footplate_api.tariff import routes as tariff
 from footplate_api.tariff.service import Tariffs
 from footplate_contracts.loop_lag import LoopLag
@@ -108,6 +109,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.coordinators = Coordinators(context.database, context.cluster)
     app.state.histories = Histories(context.database)
     app.state.tariffs = Tariffs(context.database)
+    app.state.scrapes = Scrapes(context.database, context.metrics.registry, context.served, context.replica)
     app.state.costs = Costs(context.database, app.state.tariffs)
     edge.install(app)
     app.state.refusals = Buckets(context.access.rates.noted_refusals, context.clock)

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 from footplate_api.coordinators import repository
 from footplate_api.coordinators.record import Coordinator
+from footplate_api.database import Database
 from footplate_api.edge import Context
+from footplate_api.metrics import repository as metrics
 from footplate_api.schemas import LARGEST
 from tests.support.reviewer import FakeReviewer
 
@@ -78,3 +80,9 @@ async def eventually(
             return answer
         assert time.monotonic() < deadline, f"still {answer!r}"
         await asyncio.sleep(0.02)
+
+
+async def newest_row(database: Database, uid: str) -> Any:
+    """The last row of the newest generation of a run, whose attributes are the columns."""
+    async with database.read() as session:
+        return (await metrics.rows_at(session, await metrics.newest_places(session, [uid])))[uid]

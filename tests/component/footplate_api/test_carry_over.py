@@ -12,6 +12,7 @@ from footplate_api.metrics import repository
 from footplate_api.metrics.lineage import Extents, standing
 from footplate_api.models.former import STEP_METRICS
 from footplate_api.pipelines.carry_over import BITE, CarryOver
+from tests.component.footplate_api.builders import newest_row
 
 
 def former(uid: str, step: int, number: int) -> dict[str, Any]:
@@ -49,9 +50,9 @@ async def test_all_rows_are_carried_over_once(database: Database) -> None:
         found = await repository.segments(session, ["a", "b"])
         history = {uid: [(s.first, s.last) for s in standing(segments)] for uid, segments in found.items()}
         assert history == {"a": [(1, 1499), (1500, BITE)], "b": [(9, 9)]}
-        newest = (await repository.newest_rows(session, ["b"]))["b"]
-        assert (newest.step, newest.loss, newest.tokens, newest.memory_bytes) == (9, None, 7, 5)
         assert (await session.execute(select(STEP_METRICS))).all() == []
+    newest = await newest_row(database, "b")
+    assert (newest.step, newest.loss, newest.tokens, newest.memory_bytes) == (9, None, 7, 5)
 
 
 async def test_what_a_former_release_writes_meanwhile_follows(database: Database) -> None:
@@ -73,6 +74,4 @@ async def test_what_a_former_release_trains_again_meanwhile_is_not_lost(database
         await asyncio.sleep(0.5)  # it has read the row as it was, and waits to delete it
     await biting
     await carried(database)
-    async with database.read() as session:
-        newest = (await repository.newest_rows(session, ["a"]))["a"]
-    assert newest.tokens == 8
+    assert (await newest_row(database, "a")).tokens == 8

@@ -16,6 +16,7 @@ from footplate_api.metrics.retention import Limits
 from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.metric import MetricRow
 from footplate_api.pipelines.retention import Retention
+from tests.component.footplate_api.builders import newest_row
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 _WHOLE = {"tokens": 7, "sample_digest": "d", "time": NOW.timestamp()}
@@ -43,9 +44,9 @@ async def test_a_segment_is_known_by_its_ends(database: Database) -> None:
 async def test_the_newest_row_is_the_last_one_of_the_newest_generation(database: Database) -> None:
     for steps, generation in (([4, 6], (2, 1)), ([8], (1, 9)), ([2, 5], (2, 2)), ([9], (1, 10))):
         await store(database, steps, generation)
+    assert (await newest_row(database, "uid")).step == 5
     async with database.read() as session:
-        found = await repository.newest_rows(session, ["nobody", "uid"])
-        assert {uid: row.step for uid, row in found.items()} == {"uid": 5}
+        assert await repository.newest_places(session, ["nobody"]) == {}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +12,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text, update
 
-from footplate_api.database import Database
+from footplate_api.database import Database, ReadSession
+from footplate_api.metrics import storage
+from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.exporter import RunExporter
 from footplate_api.observation import Metrics
 from footplate_api.pipelines.exporting import LEASE, RENEW_SECONDS, Exporting
@@ -21,6 +23,7 @@ from footplate_api.runs import repository as runs
 from footplate_api.served import Served
 from footplate_api.settings import with_driver
 from footplate_api.system import repository, service
+from footplate_contracts.reports import GivenUp
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running
 from tests.component.footplate_api.fakes import FakeCluster
@@ -55,13 +58,18 @@ async def scraped(
     database: Database, replica: str = "a", served: Served = EVERYWHERE
 ) -> dict[str, dict[str, float]]:
     """Family -> the run's name or its phase -> value."""
-    said = (await service.exposition(database, Metrics().registry, served, replica, NOW)).decode()
+    scrapes = service.Scrapes(database, Metrics().registry, served, replica)
+    return read(await scrapes.text(NOW))
+
+
+def read(exposed: bytes) -> dict[str, dict[str, float]]:
+    """As `scraped` tells it."""
     return {
         family.name: {
             sample.labels.get("name", sample.labels.get("phase", "")): sample.value
             for sample in family.samples
         }
-        for family in text_string_to_metric_families(said)
+        for family in text_string_to_metric_families(exposed.decode())
         if "footplate_" in family.name
     }
 
@@ -143,6 +151,55 @@ async def test_a_scrape_reads_no_run_that_it_does_not_show(database: Database) -
     async with database.read() as session:
         plans = [str((await session.execute(text(f"{explain} {question}"))).all()) for question in asked]
     assert [plan for plan in plans if "ix_runs_live_phase" not in plan] == []
+
+
+# -- what is kept from scrape to scrape -------------------------------------------------
+
+
+def telemetry(name: str, step: int, refused: int = 0) -> Delivery:
+    """A row of a run, or that one was refused."""
+    rest = {"tokens": 7, "sample_digest": "d", "time": NOW.timestamp() + step, "loss": 1 / step}
+    rows = [Row((step, *(rest.get(column) for column in STORED[1:])))]
+    given_up = GivenUp(refused=refused)
+    return Delivery("research", name, f"uid-of-{name}", 2, {(1, 1): rows}, given_up=given_up)
+
+
+async def test_a_scrape_reads_of_runs_that_changed_alone(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+    statuses = repository.statuses
+
+    async def noted(session: ReadSession, uids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        asked.append(set(uids))
+        return await statuses(session, uids)
+
+    monkeypatch.setattr(repository, "statuses", noted)
+    names = ("rests", "trains", "reports", "refuses", "goes")
+    await stored(database, [row(name, "Running", minutes) for minutes, name in enumerate(names, start=1)])
+    await export(database)
+    scrapes = service.Scrapes(database, Metrics().registry, EVERYWHERE, "a")
+    first = read(await scrapes.text(NOW))
+    assert read(await scrapes.text(NOW)) == first
+
+    changed = row("trains", "Restarting", 2)
+    changed["resource_version"], changed["step"] = 2, 70
+    changed["status"] |= {"restarts": 1, "goodput": 0.5}
+    gone = row("goes", "Running", 5) | {"resource_version": 2, "deleted_at": NOW}
+    await stored(database, [changed, gone])
+    async with database.write() as session:
+        await storage.store(session, [telemetry("reports", 80)])
+        await storage.note_given_up(session, [telemetry("refuses", 4, refused=3)])
+    later = read(await scrapes.text(NOW))
+
+    every = {f"uid-of-{name}" for name in names}
+    assert asked == [every, set(), {"uid-of-trains", "uid-of-reports", "uid-of-refuses"}]
+    assert later["footplate_run_step"] == {"rests": 1, "trains": 70, "reports": 80, "refuses": 4}
+    assert later["footplate_run_restarts"] == {"rests": 0, "trains": 1, "reports": 0, "refuses": 0}
+    assert later["footplate_run_goodput_ratio"] == {"trains": 0.5}
+    assert later["footplate_run_last_step_timestamp_seconds"] == {"reports": NOW.timestamp() + 80}
+    anew = service.Scrapes(database, Metrics().registry, EVERYWHERE, "a")
+    assert read(await anew.text(NOW)) == later
 
 
 # -- several replicas ------------------------------------------------------------------

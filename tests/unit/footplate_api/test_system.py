@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from footplate_api.models.metric import MetricRow
-from footplate_api.system.gauges import Gauged, Shown, exposition, standing
+from footplate_api.system.gauges import Fingerprint, Gauged, Shown, exposition, standing, written
+from footplate_api.system.numbers import Numbers, numbers
 from footplate_api.system.ranking import ranks
 from footplate_contracts.names import Phase
 
 
 def run(newest: MetricRow | None = None, **changes: Any) -> Gauged:
     values: dict[str, Any] = {
+        "fingerprint": Fingerprint(1, None, (0, 0)),
+        "numbers": Numbers(),
         "namespace": "research",
         "name": "gpt",
         "phase": "Running",
@@ -24,6 +28,10 @@ def run(newest: MetricRow | None = None, **changes: Any) -> Gauged:
         "newest": newest,
     }
     return Gauged(**{**values, **changes})
+
+
+def of(*runs: Gauged) -> Shown:
+    return Shown([written(known) for known in runs])
 
 
 def samples(shown: Shown | None) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -48,11 +56,19 @@ def test_where_a_run_stands(given: Gauged, expected: tuple[int, float | None]) -
     assert standing(given) == pytest.approx(expected, nan_ok=True)
 
 
-OF_NO_ROW = ("status", "loss", "telemetry_given_up", "telemetry_given_up_total")
+# Families whose samples are of the status, or of no row.
+OF_NO_ROW = (
+    "status",
+    "loss",
+    "telemetry_given_up",
+    "telemetry_given_up_total",
+    "checkpoint_seconds",
+    "restarts",
+)
 
 
 def test_labels_name_the_run_and_only_its_status_the_phase() -> None:
-    said = samples(Shown([run(), run(name="new", phase=None, loss=None)]))
+    said = samples(of(run(), run(name="new", phase=None, loss=None)))
     assert said["footplate_run_step"] == [
         ({"namespace": "research", "name": "gpt"}, 5),
         ({"namespace": "research", "name": "new"}, 5),
@@ -62,8 +78,10 @@ def test_labels_name_the_run_and_only_its_status_the_phase() -> None:
 
 
 def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -> None:
-    measured = MetricRow(step=7, tokens=4096, tokens_per_second=0.0, data_seconds=0.25, mfu_causal=0.375)
-    said = samples(Shown([run(measured), run(name="new")]))
+    measured = MetricRow(
+        step=7, time=90.5, tokens=4096, tokens_per_second=0.0, data_seconds=0.25, mfu_causal=0.375
+    )
+    said = samples(of(run(measured), run(name="new")))
     of_rows = {
         (name.removeprefix("footplate_run_"), *sorted(set(labels.values()) - {"research", "gpt"})): value
         for name, found in said.items()
@@ -72,11 +90,59 @@ def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -
     }
     assert of_rows == {
         ("step",): 7,
+        ("last_step_timestamp_seconds",): 90.5,
         ("tokens",): 4096,
         ("tokens_per_second",): 0.0,
         ("step_time_seconds", "data"): 0.25,
         ("mfu_ratio", "causal"): 0.375,
     }
+
+
+STATUS: dict[str, Any] = {
+    "progress": {
+        "percentage": 25.0,
+        "estimatedRemainingSeconds": 600,
+        "lastUpdatedTime": "2026-11-30T08:00:00Z",
+    },
+    "checkpoint": {"latestStep": 100, "time": "2026-11-30T07:59:00Z"},
+    "time": {"productive": 90.0, "checkpointing": 1.5},
+    "goodput": 0.875,
+    "restarts": 3,
+}
+T0 = datetime(2026, 11, 30, 8, tzinfo=UTC).timestamp()
+
+
+def test_what_the_status_says_in_numbers_is_shown() -> None:
+    said = samples(of(run(numbers=numbers(STATUS))))
+    assert {
+        "footplate_run_progress_ratio": 0.25,
+        "footplate_run_estimated_end_timestamp_seconds": T0 + 600,
+        "footplate_run_last_checkpoint_timestamp_seconds": T0 - 60,
+        "footplate_run_checkpoint_seconds": 1.5,
+        "footplate_run_goodput_ratio": 0.875,
+        "footplate_run_restarts": 3,
+    }.items() <= {name: found[0][1] for name, found in said.items()}.items()
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param(
+            {"progress": None, "checkpoint": [], "time": 1, "goodput": "much"}, id="of-another-type"
+        ),
+        pytest.param({"progress": {"lastUpdatedTime": "soon", "percentage": "half"}}, id="no-times"),
+    ],
+)
+def test_what_it_does_not_say_is_absent_and_counts_begin_at_0(status: dict[str, Any]) -> None:
+    said = samples(of(run(numbers=numbers(status))))
+    assert numbers(status) == Numbers()
+    assert said["footplate_run_restarts"][0][1] == said["footplate_run_checkpoint_seconds"][0][1] == 0
+    assert not {name for name in said if "ratio" in name or "timestamp" in name}
+
+
+def test_what_is_over_has_no_estimated_end() -> None:
+    assert numbers(STATUS | {"completionTime": "2026-11-30T08:05:00Z"}).estimated_end is None
 
 
 @pytest.mark.parametrize(
@@ -90,13 +156,13 @@ def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -
     ],
 )
 def test_numbers_are_written_as_prometheus_reads_them(value: float, text: str) -> None:
-    lines = exposition(Shown([run(loss=value)])).splitlines()
+    lines = exposition(of(run(loss=value))).splitlines()
     assert f'footplate_run_loss{{name="gpt",namespace="research"}} {text}' in lines
 
 
 def test_a_name_that_needs_escapes_is_one_label() -> None:
     name = 'a"b\\c\nd'
-    [(labels, _)] = samples(Shown([run(name=name)]))["footplate_run_step"]
+    [(labels, _)] = samples(of(run(name=name)))["footplate_run_step"]
     assert labels["name"] == name
 
 

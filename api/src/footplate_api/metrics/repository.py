@@ -95,8 +95,8 @@ async def thinned(
     ).all()
 
 
-async def newest_rows(session: ReadSession, uids: Sequence[str]) -> Mapping[str, Row[*tuple[Any, ...]]]:
-    """Run -> the last row of its newest generation, of those that have rows."""
+async def newest_places(session: ReadSession, uids: Sequence[str]) -> Mapping[str, tuple[int, int]]:
+    """Run -> segment and step of the last row of its newest generation, of those that have rows."""
     runs, segment = texts_of(session, uids), MetricSegment
     newest = (
         select(segment.id)
@@ -107,9 +107,16 @@ async def newest_rows(session: ReadSession, uids: Sequence[str]) -> Mapping[str,
         .scalar_subquery()
     )
     statement = select(segment.run_uid, segment.id, _LAST).join_from(runs, segment, segment.id == newest)
-    standing = {key: (last, uid) for uid, key, last in await session.execute(statement)}
-    found = await thinned(session, [(key, last, last) for key, (last, _) in standing.items()], _ROWS.c.keys())
-    return {standing[row.segment_id][1]: row for row in found}
+    return {uid: (key, last) for uid, key, last in await session.execute(statement)}
+
+
+async def rows_at(
+    session: ReadSession, places: Mapping[str, tuple[int, int]]
+) -> Mapping[str, Row[*tuple[Any, ...]]]:
+    """Run -> the row at its place, a segment and a step. A row that is stored never changes."""
+    uids = {place: uid for uid, place in places.items()}
+    found = await thinned(session, [(key, step, step) for key, step in uids], _ROWS.c.keys())
+    return {uids[row.segment_id, row.step]: row for row in found}
 
 
 async def last_time(session: ReadSession, uid: str) -> float | None:

@@ -16,9 +16,9 @@ from footplate_api.models.run import Run
 from footplate_api.served import Served
 from footplate_api.system.ranking import ENDED
 
-_STANDING = (Run.uid, Run.namespace, Run.name, Run.phase, Run.step, Run.loss)
+_STANDING = (Run.uid, Run.resource_version, Run.namespace, Run.name, Run.phase, Run.step, Run.loss)
 Standing = Row[*tuple[Any, ...]]
-"""uid, namespace, name, phase, step, loss."""
+"""uid, resource_version, namespace, name, phase, step, loss."""
 
 
 def _standing(served: Served) -> ColumnElement[bool]:
@@ -58,6 +58,12 @@ async def ended(
     statement = select(*_STANDING).where(lately).order_by(Run.created_at.desc()).limit(limit)
     result = await session.execute(statement)
     return await asyncio.to_thread(result.all), count
+
+
+async def statuses(session: ReadSession, uids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    """Run -> its status; read in a thread, as it is kilobytes of JSON a run."""
+    result = await session.execute(select(Run.uid, Run.status).where(Run.uid.in_(uids)))
+    return {run.uid: run.status for run in await asyncio.to_thread(result.all)}
 
 
 def shared(dialect: Dialect) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from footplate_api.edge import Contextual
@@ -13,6 +13,7 @@ from footplate_api.identity.rights import READS_METRICS
 from footplate_api.openapi import ROUTER, Responses, raises
 from footplate_api.system import service
 from footplate_api.system.schemas import Health, Readiness, Version
+from footplate_api.system.service import Scrapes
 
 router = APIRouter(tags=["system"], **ROUTER)
 
@@ -49,11 +50,14 @@ async def version(context: Contextual) -> Version:
     response_class=Response,
     responses=_EXPOSITION,
 )
-async def metrics(context: Contextual) -> Response:
+async def metrics(request: Request, context: Contextual) -> Response:
     """The process's own instruments; on one of all replicas also runs by phase, and step, loss and
     more of those that train, wait or just ended.
     """
-    text = await service.exposition(
-        context.database, context.metrics.registry, context.served, context.replica, context.now()
-    )
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+    return Response(await _scrapes(request).text(context.now()), media_type=CONTENT_TYPE_LATEST)
+
+
+def _scrapes(request: Request) -> Scrapes:
+    found = request.app.state.scrapes
+    assert isinstance(found, Scrapes)
+    return found
