@@ -22,6 +22,7 @@ from footplate_ledger.time import second
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
 from footplate_operator.tariff.profile_prices import stated, to_write
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
+from footplate_operator.trainingrun.controller import TrainingRuns
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from footplate_operator.usage.writes import USAGE_RECORD
 from tests.component.footplate_operator.api import Api, wait_for
@@ -118,12 +119,23 @@ def the_story(server: ApiServer, api: Api, folder: Path) -> None:
         api.apply(_run(api, steps=400, ttlSecondsAfterFinished=0))
         with operator_process(server, folder, "second", **more) as second:
             _ends(api, second)
+            wait_for(lambda: _purged(server), "what is left of its children is deleted")
 
 
 def _asked(server: ApiServer, resource: str, verb: str) -> bool:
     """Whether the operator has asked for that."""
+    return (resource, verb) in _all_asked(server)
+
+
+def _purged(server: ApiServer) -> bool:
+    """Whether it has come to the last kind of children, which it deletes with one request each."""
+    kinds = {owned.kind.plural for owned in TrainingRuns.owns if not owned.unread}
+    return {(kind, "deletecollection") for kind in kinds} <= _all_asked(server)
+
+
+def _all_asked(server: ApiServer) -> set[tuple[str, str]]:
     seen = audit.Log(server.kubeconfig.parent.parent).of(ACCOUNT)
-    return any((request.resource, request.verb) == (resource, verb) for request in seen)
+    return {(request.resource, request.verb) for request in seen}
 
 
 def _entry_of_that_name(api: Api) -> dict[str, Any]:
