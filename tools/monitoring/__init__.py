@@ -1,0 +1,1 @@
+"""Dashboards and rules of the chart: typed builders, and the linter that holds them."""
