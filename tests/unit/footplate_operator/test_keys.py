@@ -252,6 +252,22 @@ async def test_a_secret_that_is_none_of_its_run_is_left_out(change: Any) -> None
     assert await handover.hand_over(world.cluster, PLACE, ()) == 0
 
 
+@pytest.mark.parametrize("gone", [True, False])
+async def test_what_was_handed_over_stays_where_the_secret_of_a_live_run_is_lost(gone: bool) -> None:
+    world = found("training").world(handed_over=False)
+    world.cluster.refuse.clear()
+    await handover.hand_over(world.cluster, PLACE, ())
+    body = world.cluster.objects[SECRET, "tiny-run"]
+    own = read_secret(body)
+    if gone:
+        await world.cluster.delete(SECRET, body["metadata"]["namespace"], "tiny-run")
+    else:
+        world.cluster.put({**copied(body), "data": {}})
+    assert await handover.hand_over(world.cluster, PLACE, ()) == 0
+    keyring = await handed(world.cluster)
+    assert keyring.credentials(run_of(world), None) == own
+
+
 async def test_whose_credentials_are_missed_is_looked_for_again() -> None:
     world = found("training").world(handed_over=False)
     world.cluster.refuse.clear()

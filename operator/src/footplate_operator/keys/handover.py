@@ -14,7 +14,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 from footplate_contracts import environment, logs
@@ -41,17 +41,16 @@ _log = logging.getLogger("footplate_operator.keys")
 async def hand_over(cluster: Cluster, place: KeyPlace, namespaces: Sequence[str]) -> int:
     """Copy the credentials of all runs that may have pods; how many. Raises ClusterError.
 
-    What was handed over of runs that have ended is taken away.
+    What was handed over of runs that have ended is taken away; of one that lives it stays, also where its
+    Secret is lost by now.
     """
-    shards: dict[str, dict[str, bytes]] = {name: {} for name in place.shards}
+    shards: dict[str, dict[str, Credentials | None]] = {name: {} for name in place.shards}
     async for run in _live(cluster, namespaces):
-        found = await _credentials(cluster, run)
-        if found is not None:
-            uid = str(run["metadata"]["uid"])
-            shards[place.shard(uid)][uid] = manifests.entry(found)
-    for name, data in shards.items():
-        await _put(cluster, place, name, data)
-    return sum(map(len, shards.values()))
+        uid = str(run["metadata"]["uid"])
+        shards[place.shard(uid)][uid] = await _credentials(cluster, run)
+    for name, found in shards.items():
+        await _put(cluster, place, name, found)
+    return sum(known is not None for found in shards.values() for known in found.values())
 
 
 async def _live(cluster: Cluster, namespaces: Sequence[str]) -> AsyncIterator[Json]:
@@ -74,15 +73,19 @@ async def _credentials(cluster: Cluster, run: Json) -> Credentials | None:
         return None
 
 
-async def _put(cluster: Cluster, place: KeyPlace, name: str, data: dict[str, bytes]) -> None:
-    wanted = manifests.secret(place, name, data)
+async def _put(cluster: Cluster, place: KeyPlace, name: str, found: Mapping[str, Credentials | None]) -> None:
     try:
         known = await cluster.get(SECRET, place.namespace, name)
     except NotFound:
+        known = None
+    before = manifests.read_entries(known or {})
+    entries = {uid: own or before.get(uid) for uid, own in found.items()}
+    data = {uid: manifests.entry(own) for uid, own in entries.items() if own is not None}
+    wanted = manifests.secret(place, name, data)
+    if known is None:
         if data:
             await cluster.create(SECRET, wanted)
-        return
-    if (known.get("data") or {}) != wanted["data"]:
+    elif (known.get("data") or {}) != wanted["data"]:
         await cluster.replace(SECRET, {**known, "data": wanted["data"]})
 
 
