@@ -104,3 +104,11 @@ def test_certificates_reach_a_build_only_where_the_machine_has_its_own() -> None
 def test_the_base_is_named_by_what_goes_into_it() -> None:
     assert builder.base_reference().startswith("localhost/footplate/base:")
     assert builder.base_options()[-1] == "bookworm"
+
+
+@pytest.mark.parametrize("image", definitions.load(), ids=lambda image: image.name)
+def test_the_revision_is_an_argument_of_the_last_layer_that_runs(image: Image) -> None:
+    """buildah finds a layer of ENV by its text, without the argument's value; one of RUN by both."""
+    stage = (REPO / image.dockerfile).read_text().rpartition("\nFROM ")[2].splitlines()
+    keywords = [line.partition(" ")[0] for line in stage]
+    assert stage.index("ARG REVISION") < len(keywords) - keywords[::-1].index("RUN")
