@@ -47,11 +47,11 @@ def _between(first: Sample, last: Sample, part: Span, rated: Power | None) -> Co
     length = last.second - first.second
     if first.counter is not None and last.counter is not None:
         since = last.counter - first.counter if last.counter >= first.counter else last.counter
-        return Consumption(since * (part.seconds.exact / length), {Method.COUNTER: part.seconds})
+        return _known(Method.COUNTER, since * (part.seconds.exact / length), part.seconds)
     if length <= LONGEST_GAP and first.power is not None and last.power is not None:
         middle = Fraction(part.start + part.end, 2) - first.second
         mean = first.power + (last.power - first.power) * (middle / length)
-        return Consumption(mean * part.seconds, {Method.POWER: part.seconds})
+        return _known(Method.POWER, mean * part.seconds, part.seconds)
     return _rated(part.seconds, rated)
 
 
@@ -60,4 +60,8 @@ def _rated(seconds: Seconds, rated: Power | None) -> Consumption:
         return Consumption()
     if rated is None:
         return Consumption(seconds={Method.UNKNOWN: seconds})
-    return Consumption(rated * seconds, {Method.RATED: seconds})
+    return _known(Method.RATED, rated * seconds, seconds)
+
+
+def _known(method: Method, energy: Energy, seconds: Seconds) -> Consumption:
+    return Consumption({method: energy} if energy.exact else {}, {method: seconds})

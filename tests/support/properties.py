@@ -19,11 +19,12 @@ _WHATEVER_THE_CLOCK_SAYS = settings(
 )
 
 
-def given(*strategies: SearchStrategy[Any]) -> Callable[[Test], Test]:
+def given(*strategies: SearchStrategy[Any], examples: int = 100) -> Callable[[Test], Test]:
     """`hypothesis.given` without clock and chance."""
+    chosen = settings(_WHATEVER_THE_CLOCK_SAYS, max_examples=examples)
 
     def decorate(test: Test) -> Test:
-        decorated: Test = _WHATEVER_THE_CLOCK_SAYS(hypothesis.given(*strategies)(test))
+        decorated: Test = chosen(hypothesis.given(*strategies)(test))
         return decorated
 
     return decorate

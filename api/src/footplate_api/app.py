@@ -36,6 +36,7 @@ from footplate_api.pipelines.ingest import Ingest
 from footplate_api.pipelines.labelling import Labelling
 from footplate_api.pipelines.measuring import Measuring
 from footplate_api.pipelines.retention import Retention
+from footplate_api.pipelines.spending import SpendingFinder
 from footplate_api.runs import described
 from footplate_api.runs import routes as runs
 from footplate_api.staleness import Staleness
@@ -75,7 +76,10 @@ def create_app(context: Context) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        working = asyncio.create_task(_work(context, app.state.ingest), name="work")
+        spending = SpendingFinder(
+            context.database, app.state.costs, app.state.scrapes, context.replica, context.now
+        )
+        working = asyncio.create_task(_work(context, app.state.ingest, spending), name="work")
         lag = LoopLag()
         context.metrics.loop_lag.set_function(lambda: lag.longest)
         measuring = asyncio.create_task(lag.measure(), name="loop lag")
@@ -130,7 +134,7 @@ def _connections(database: Database, place: int) -> float:
     return float(database.connections[place])
 
 
-async def _work(context: Context, ingest: Ingest) -> None:
+async def _work(context: Context, ingest: Ingest, spending: SpendingFinder) -> None:
     """What is done beside requests: the database is migrated, and once it is, all that writes it begins."""
     if not await migration.bring_up(context.database, context.migrations, context.startup):
         return
@@ -144,6 +148,7 @@ async def _work(context: Context, ingest: Ingest) -> None:
         Retention(context.database, context.now, context.limits, context.room, context.metrics),
         Exporting(context.database, context.replica),
         Measuring(context.database, context.metrics, context.room),
+        spending,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(following, name="kubernetes")

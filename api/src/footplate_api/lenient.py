@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import from_json
+
 from footplate_api.schemas import LARGEST
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The object that is written there, read in half of the time that the standard library takes.
+
+    What that alone can read is half of a character, which other releases have stored as it was told.
+    """
+    try:
+        value = from_json(text)
+    except ValueError:
+        value = json.loads(text)
+    return value if isinstance(value, dict) else {}
 
 
 def mapping(parent: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Account:
     @property
     def energy_known(self) -> bool:
         """Whether the energy of any second of a device is known, or that of the rest of a node."""
-        return bool(self.consumption.energy.exact) or any(
+        return bool(self.consumption.energies) or any(
             seconds.exact
             for method, seconds in self.consumption.seconds.items()
             if method is not Method.UNKNOWN
@@ -111,13 +111,14 @@ def _of_rest(pod: PodUsage, line: Line, series: Series) -> Account:
     rest = pod.site.rest
     if rest is None:
         return Account(consumption=Consumption(devices_only=not _is_free(pod)))
-    return _consumed(pod, Consumption(rest * line.node_seconds), line.span, series)
+    energy = rest * line.node_seconds
+    return _consumed(pod, Consumption({Method.RATED: energy} if energy.exact else {}), line.span, series)
 
 
 def _consumed(pod: PodUsage, consumption: Consumption, span: Span, series: Series) -> Account:
     """What was consumed evenly over `span`, with what the data centre adds, and what that emitted."""
     whole = consumption.times(pod.site.effectiveness)
-    if not whole.energy.exact:
+    if not (energy := whole.energy).exact:
         return Account(consumption=whole)
     place = Place(pod.site.grams, pod.site.zone, pod.site.provider, pod.site.region)
-    return Account(consumption=whole, carbon=emitted(whole.energy, place, series, span))
+    return Account(consumption=whole, carbon=emitted(energy, place, series, span))

@@ -14,6 +14,7 @@ node or devices only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
@@ -37,28 +38,36 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Consumption:
-    """Energy, and for how many seconds of a device it is known by which method."""
+    """Energy by the method that it is known by, none that is zero; and seconds of a device by the same."""
 
-    energy: Energy = NO_ENERGY
+    energies: Mapping[Method, Energy] = field(default_factory=dict)
     seconds: dict[Method, Seconds] = field(default_factory=dict)
     devices_only: bool = False  # the rest of the node is not in it
 
+    @property
+    def energy(self) -> Energy:
+        """By all methods together."""
+        return sum(self.energies.values(), NO_ENERGY)
+
     def __add__(self, other: Consumption) -> Consumption:
-        methods = {*self.seconds, *other.seconds}
+        energies = {
+            method: self.energies.get(method, NO_ENERGY) + other.energies.get(method, NO_ENERGY)
+            for method in {*self.energies, *other.energies}
+        }
         seconds = {
             method: self.seconds.get(method, NO_TIME) + other.seconds.get(method, NO_TIME)
-            for method in methods
+            for method in {*self.seconds, *other.seconds}
         }
-        return Consumption(self.energy + other.energy, seconds, self.devices_only or other.devices_only)
+        return Consumption(energies, seconds, self.devices_only or other.devices_only)
 
     def times(self, factor: int | Fraction) -> Consumption:
         """With a factor on the energy alone, such as the PUE of a data center."""
-        return Consumption(self.energy * factor, self.seconds, self.devices_only)
+        return Consumption(_scaled(self.energies, factor), self.seconds, self.devices_only)
 
     def part(self, fraction: Fraction) -> Consumption:
         """That of so much of its time, if it was consumed evenly."""
         seconds = {method: time * fraction for method, time in self.seconds.items()}
-        return Consumption(self.energy * fraction, seconds, self.devices_only)
+        return Consumption(_scaled(self.energies, fraction), seconds, self.devices_only)
 
     def share(self, method: Method) -> Fraction:
         """Of the devices' time; none of no time."""
@@ -66,10 +75,15 @@ class Consumption:
         return self.seconds.get(method, NO_TIME).exact / whole if whole else Fraction(0)
 
 
+def _scaled(energies: Mapping[Method, Energy], factor: int | Fraction) -> Mapping[Method, Energy]:
+    return {method: energy * factor for method, energy in energies.items()} if factor else {}
+
+
 def of_pod(usage: PodUsage, now: int) -> Consumption:
     """What the devices of a pod consumed until `now`: as measured, and by their rated power for the rest.
 
-    A sum may cover a little more than the pod's seconds, which are whole; it is not cut.
+    A sum may cover a little more than the pod's seconds, which are whole; it is not cut. Where it was found
+    by counter and by power it is one sum all the same, which is told apart by the seconds of each.
     """
     held = usage.span(now).seconds * usage.devices
     measured, device = usage.measured, usage.site.device
@@ -78,11 +92,21 @@ def of_pod(usage: PodUsage, now: int) -> Consumption:
     uncovered = held
     for time in seconds.values():
         uncovered = uncovered - time
+    energies = _told_apart(measured.energy, seconds) if measured.energy.exact else {}
     if uncovered.exact <= 0:
-        return Consumption(measured.energy, seconds)
+        return Consumption(energies, seconds)
     seconds[Method.UNKNOWN if device is None else Method.RATED] = uncovered
-    energy = NO_ENERGY if device is None else device * uncovered
-    return Consumption(measured.energy + energy if measured.energy.exact else energy, seconds)
+    if device is not None and device.exact:
+        energies[Method.RATED] = device * uncovered
+    return Consumption(energies, seconds)
+
+
+def _told_apart(measured: Energy, seconds: Mapping[Method, Seconds]) -> dict[Method, Energy]:
+    """By seconds of each method; what was measured in less than any second is the counter's."""
+    if len(seconds) < len((Method.COUNTER, Method.POWER)):
+        return {next(iter(seconds), Method.COUNTER): measured}
+    whole = sum(time.exact for time in seconds.values())
+    return {method: measured * (time.exact / whole) for method, time in seconds.items()}
 
 
 def rated(devices: int | Fraction, seconds: Seconds, watts: Power, effectiveness: Fraction) -> Energy:

@@ -10,16 +10,17 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final, TypeVar
 
-from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime
+from footplate_contracts.v1alpha1.status import CostStatus, DeviceTime, EnergyByMethod
 from footplate_ledger.account import Account
 from footplate_ledger.buckets import Sums
-from footplate_ledger.energy import Method
+from footplate_ledger.energy import Consumption, Method
 from footplate_ledger.records import written
 from footplate_ledger.units import Amount, Seconds
 
 DOLLARS: Final = 4  # decimal places, here and below
 KILOWATT_HOURS: Final = 6
 KILOGRAMS: Final = 6
+_MILLI: Final = 1000
 Name = TypeVar("Name", bound=StrEnum)
 
 
@@ -31,6 +32,7 @@ def summary(account: Account, buckets: Sums, until: int) -> CostStatus:
     return CostStatus(
         dollars=float(cost.money.shown(DOLLARS)) if priced else None,
         kilowatt_hours=float(consumption.energy.shown(KILOWATT_HOURS)) if known else None,
+        joules=_joules(consumption) if known else None,
         carbon_kilograms=float(account.emitted.shown(KILOGRAMS)) if known else None,
         method=shares({method: consumption.seconds.get(method, Seconds()) for method in Method}),
         devices_only=known and consumption.devices_only,
@@ -56,6 +58,12 @@ def shares(amounts: Mapping[Name, Amount]) -> str:
     parts = {name: amount.exact / whole for name, amount in amounts.items() if amount.exact}
     order = sorted(parts.items(), key=lambda part: (-part[1], part[0]))
     return ", ".join(f"{name} {round(100 * part)} %" for name, part in order)
+
+
+def _joules(consumption: Consumption) -> EnergyByMethod:
+    """To the millijoule, in which they are measured."""
+    energies = consumption.energies.items()
+    return EnergyByMethod(**{method.value: round(energy.exact) / _MILLI for method, energy in energies})
 
 
 def _seconds(seconds: Seconds) -> float:

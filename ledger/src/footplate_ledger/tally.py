@@ -117,7 +117,7 @@ class Tally:
     paid: Stretches = field(default_factory=Stretches)
     free: Stretches = field(default_factory=Stretches)  # of coordinators, which cost only what has a price
     idle: Stretches = field(default_factory=Stretches)  # its share of what nobody held (`idle.share`)
-    energy: Sum = field(default_factory=Sum)  # millijoules
+    energies: dict[Method, Sum] = field(default_factory=dict)  # millijoules
     methods: dict[Method, Sum] = field(default_factory=dict)  # seconds of a device
     carbon: dict[Rank, Sum] = field(default_factory=dict)  # grams
     device_seconds: int = 0
@@ -135,7 +135,7 @@ class Tally:
         for mine, theirs in ((self.paid, other.paid), (self.free, other.free), (self.idle, other.idle)):
             _join(mine.seconds, theirs.seconds)
             _join(mine.estimated, theirs.estimated)
-        self.energy.take(other.energy)
+        _join(self.energies, other.energies)
         _join(self.methods, other.methods)
         _join(self.carbon, other.carbon)
         self.device_seconds += other.device_seconds
@@ -143,18 +143,27 @@ class Tally:
 
     def account(self, book: Book) -> Account:
         """As `account.accounts` gives it; slow where there are thousands of denominators."""
+        energies = {method: Energy(energy.exact) for method, energy in self.energies.items() if energy}
         methods = {method: Seconds(seconds.exact) for method, seconds in self.methods.items()}
         return Account(
             self.priced(Rates(book)).cost(),
-            Consumption(Energy(self.energy.exact), methods, self.devices_only),
+            Consumption(energies, methods, self.devices_only),
             {rank: Carbon(grams.exact) for rank, grams in self.carbon.items()},
             Seconds(Fraction(self.device_seconds)),
         )
 
     @property
+    def energy(self) -> Sum:
+        """Millijoules by all methods together."""
+        whole = Sum()
+        for energy in self.energies.values():
+            whole.take(energy)
+        return whole
+
+    @property
     def energy_known(self) -> bool:
         """As `Account.energy_known`."""
-        return bool(self.energy) or any(
+        return any(self.energies.values()) or any(
             seconds for method, seconds in self.methods.items() if method is not Method.UNKNOWN
         )
 
@@ -258,7 +267,7 @@ class Tallies:
             return
         rest, timeline = self._of_site(pod.site)
         energy = seconds * rest.numerator, share.denominator * rest.denominator
-        _add_energy(tally, timeline, span, *energy)
+        _add_energy(tally, Method.RATED, timeline, span, *energy)
 
     def _add_devices(self, pod: PodUsage, key: Key) -> None:
         whole = pod.span(self._now)
@@ -266,7 +275,9 @@ class Tallies:
         if not part:
             return
         consumed = of_pod(pod, self._now)
-        energy = consumed.energy.exact * pod.site.effectiveness
+        energies = {
+            method: energy.exact * pod.site.effectiveness for method, energy in consumed.energies.items()
+        }
         length = whole.end - whole.start
         _, timeline = self._of_site(pod.site)
         for start, end, slot, _ in self._plain.cut(part):
@@ -276,9 +287,9 @@ class Tallies:
                 exact = of_method.exact
                 _sum_of(tally.methods, method).add(exact.numerator * seconds, exact.denominator * over)
             tally.device_seconds += (end - start) * pod.devices
-            if energy:
+            for method, energy in energies.items():
                 part_of = energy.numerator * seconds, energy.denominator * over
-                _add_energy(tally, timeline, Span(start, end), *part_of)
+                _add_energy(tally, method, timeline, Span(start, end), *part_of)
 
     def _of_site(self, site: Site) -> tuple[Fraction, _Timeline]:
         """What `_rest` gives, and what a millijoule emits there; looked up once for all that share it."""
@@ -319,9 +330,11 @@ def _rest(site: Site) -> Fraction:
     return Fraction(0) if site.rest is None else site.rest.exact * _MILLI * site.effectiveness
 
 
-def _add_energy(tally: Tally, timeline: _Timeline, span: Span, numerator: int, denominator: int) -> None:
+def _add_energy(
+    tally: Tally, method: Method, timeline: _Timeline, span: Span, numerator: int, denominator: int
+) -> None:
     """Adds millijoules that were consumed evenly over `span`, and what that emitted."""
-    tally.energy.add(numerator, denominator)
+    _sum_of(tally.energies, method).add(numerator, denominator)
     if len(timeline) == 1:
         _, rank, grams, over = timeline[0]
         _sum_of(tally.carbon, rank).add(numerator * grams, denominator * over)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,6 +23,7 @@ from footplate_api.runs import repository as runs
 from footplate_api.served import Served
 from footplate_api.settings import with_driver
 from footplate_api.system import repository, service
+from footplate_api.system.repository import Known
 from footplate_contracts.reports import GivenUp
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running
@@ -168,13 +169,13 @@ async def test_a_scrape_reads_of_runs_that_changed_alone(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[str]] = []
-    statuses = repository.statuses
+    known = repository.known
 
-    async def noted(session: ReadSession, uids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    async def noted(session: ReadSession, uids: Sequence[str]) -> Sequence[Known]:
         asked.append(set(uids))
-        return await statuses(session, uids)
+        return await known(session, uids)
 
-    monkeypatch.setattr(repository, "statuses", noted)
+    monkeypatch.setattr(repository, "known", noted)
     names = ("rests", "trains", "reports", "refuses", "goes")
     await stored(database, [row(name, "Running", minutes) for minutes, name in enumerate(names, start=1)])
     await export(database)

@@ -47,3 +47,17 @@ def test_no_list_has_no_items(value: Any) -> None:
 
 def test_items_that_are_no_objects_are_left_out() -> None:
     assert lenient.items({"x": [1, {"a": 1}, "b", None]}, "x") == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        pytest.param('{"a": [1, null, 0.5]}', {"a": [1, None, 0.5]}, id="json"),
+        pytest.param(r'{"a": "\u0000"}', {"a": "\0"}, id="nul"),
+        pytest.param(r'{"a": "\ud800"}', {"a": "\ud800"}, id="half-a-pair"),
+        pytest.param('{"a": NaN}', {"a": pytest.approx(float("nan"), nan_ok=True)}, id="no-number"),
+        pytest.param("[1]", {}, id="no-object"),
+    ],
+)
+def test_parsed(text: str, read: dict[str, Any]) -> None:
+    assert lenient.parsed(text) == read

@@ -64,6 +64,9 @@ OF_NO_ROW = (
     "telemetry_given_up_total",
     "checkpoint_seconds",
     "restarts",
+    "cost_dollars",
+    "energy_joules",
+    "carbon_grams",
 )
 
 

@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
@@ -49,6 +48,7 @@ from footplate_ledger.usage import (
     PodUsage,
     Site,
 )
+from tests.support.properties import given
 
 H100, A100 = Goods("h100", Capacity.SPOT, "eu-1"), Goods("a100")
 RUN = Owner("TrainingRun", "research", "gpt", "u1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footplate_ledger.account import Tariff
@@ -17,6 +16,7 @@ from footplate_ledger.time import Span, month_end
 from footplate_ledger.units import Money, Rate
 from footplate_ledger.usage import RUNNING, Evidence, Goods, NodeUsage
 from tests.support.bills import sum_of
+from tests.support.properties import given
 
 
 def at(month: int, day: int = 1) -> int:
@@ -108,8 +108,7 @@ ENTRIES = st.lists(
 )
 
 
-@settings(max_examples=200)
-@given(ENTRIES)
+@given(ENTRIES, examples=200)
 def test_a_closed_month_is_what_the_book_said_then_and_each_change_what_it_said_before(
     entries: list[Entry],
 ) -> None:
@@ -131,8 +130,7 @@ def test_a_closed_month_is_what_the_book_said_then_and_each_change_what_it_said_
     assert known_now + sum(money.exact for _, _, money in changed) == cost(Book(entries), SPRING).money.exact
 
 
-@settings(max_examples=50)
-@given(ENTRIES, st.integers(0, 20), MOMENTS)
+@given(ENTRIES, st.integers(0, 20), MOMENTS, examples=50)
 def test_nothing_that_is_written_later_changes_a_closed_month(
     entries: list[Entry], dollars: int, since: int
 ) -> None:

@@ -8,12 +8,12 @@ from fractions import Fraction
 from functools import reduce
 from itertools import pairwise
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_ledger.buckets import _OF_TIME, Bucket, Sums, joined, shared
 from footplate_ledger.units import Seconds
+from tests.support.properties import given
 
 
 def seconds(number: int | Fraction) -> Seconds:
@@ -64,8 +64,7 @@ STANDING = st.sampled_from(["queued", "starting", "restarting", "checkpointing",
 STRETCHES = st.builds(Stretch, st.integers(0, 600), st.integers(0, 64), st.integers(0, 8), RUNNING | STANDING)
 
 
-@settings(max_examples=50)
-@given(st.lists(STRETCHES, max_size=5), st.lists(st.integers(1, 600), max_size=8))
+@given(st.lists(STRETCHES, max_size=5), st.lists(st.integers(1, 600), max_size=8), examples=50)
 def test_rare_and_frequent_looks_give_the_same_sums(stretches: list[Stretch], looks: list[int]) -> None:
     rare = reduce(joined, (stretch.looked_at([]) for stretch in stretches), {})
     frequent = reduce(joined, (stretch.looked_at(looks) for stretch in stretches), {})

@@ -6,7 +6,6 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_elastic.agent.energy import LONGEST_GAP
@@ -15,6 +14,7 @@ from footplate_ledger.energy import Consumption, Method, rated
 from footplate_ledger.time import Span
 from footplate_ledger.units import HOUR, Carbon, Energy, Intensity, Power, Seconds
 from tests.support.device_energy import Sample, of_device
+from tests.support.properties import given
 
 WATTS = Power(Fraction(700))
 NOWHERE = Series()
@@ -129,9 +129,13 @@ def test_parts_of_a_span_consume_what_the_span_does(
 
 
 def test_consumptions_add_up() -> None:
-    whole = Consumption(Energy.joules(1), {Method.RATED: Seconds(Fraction(1))}) + Consumption(
-        devices_only=True
-    )
+    rated_second = Consumption({Method.RATED: Energy.joules(1)}, {Method.RATED: Seconds(Fraction(1))})
+    measured = Consumption({Method.COUNTER: Energy.joules(2), Method.RATED: Energy.joules(4)})
+    assert (rated_second + measured).energies == {
+        Method.RATED: Energy.joules(5),
+        Method.COUNTER: Energy.joules(2),
+    }
+    whole = rated_second + Consumption(devices_only=True)
     assert whole.energy == Energy.joules(1) and whole.devices_only
     assert whole.times(2).energy == Energy.joules(2)
 

@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
@@ -32,6 +31,7 @@ from footplate_ledger.usage import (
     merged,
 )
 from tests.support.bills import by_pod, sum_of
+from tests.support.properties import given
 
 H100, A100, SPOT = Goods("h100"), Goods("a100"), Goods("h100", Capacity.SPOT, "eu-1")
 RUN = Owner("TrainingRun", "research", "gpt", "u1")
@@ -274,8 +274,7 @@ def worlds(draw: st.DrawFn) -> World:
 WINDOWS = st.builds(lambda start, length: Span(start, start + length), MOMENTS, MOMENTS)
 
 
-@settings(max_examples=50)
-@given(worlds(), WINDOWS)
+@given(worlds(), WINDOWS, examples=50)
 def test_runs_and_idle_together_are_the_nodes(world: World, window: Span) -> None:
     alone = list(lines(world.nodes, [], world.book, NOW, window))
     assert {line.pod for line in alone} <= {IDLE}
@@ -286,8 +285,7 @@ def _known(cost: Cost) -> tuple[Money, Seconds, Seconds]:
     return cost.money, cost.node_seconds, cost.unpriced
 
 
-@settings(max_examples=50)
-@given(worlds(), WINDOWS, st.lists(MOMENTS, max_size=4))
+@given(worlds(), WINDOWS, st.lists(MOMENTS, max_size=4), examples=50)
 def test_parts_of_a_window_are_the_whole(world: World, window: Span, cuts: list[int]) -> None:
     parts = [by_pod(world.lines(part)) for part in window.cut(cuts)]
     whole = by_pod(world.lines(window))
@@ -330,8 +328,7 @@ def read(pods: list[PodUsage], window: Span) -> list[PodUsage]:
     return [known for known in pods if known.span(NOW).within(window)]
 
 
-@settings(max_examples=100)
-@given(unseen(), WINDOWS, st.lists(MOMENTS, max_size=4))
+@given(unseen(), WINDOWS, st.lists(MOMENTS, max_size=4), examples=100)
 def test_parts_of_a_window_are_the_whole_where_only_pods_tell_of_nodes(
     pods: list[PodUsage], window: Span, cuts: list[int]
 ) -> None:
@@ -345,8 +342,7 @@ def test_parts_of_a_window_are_the_whole_where_only_pods_tell_of_nodes(
     assert _known(sum((account.cost for account in whole.values()), Cost())) == _known(alone)
 
 
-@settings(max_examples=50)
-@given(worlds(), st.randoms(use_true_random=False), st.lists(st.integers(0, 9), max_size=6))
+@given(worlds(), st.randoms(use_true_random=False), st.lists(st.integers(0, 9), max_size=6), examples=50)
 def test_any_order_and_any_repetition_is_the_same_ledger(world: World, chance: Any, again: list[int]) -> None:
     tellings = [*world.tellings, *(world.tellings[at] for at in again if at < len(world.tellings))]
     chance.shuffle(tellings)
@@ -363,16 +359,14 @@ def _order(line: Line) -> tuple[object, ...]:
     return line.node, line.span, line.pod
 
 
-@settings(max_examples=50)
-@given(worlds(), st.integers(0, 10))
+@given(worlds(), st.integers(0, 10), examples=50)
 def test_any_split_of_deliveries_is_the_same_ledger(world: World, at: int) -> None:
     first, rest = gathered(world.tellings[:at]), gathered(world.tellings[at:])
     assert gathered([*first.values(), *rest.values()]) == gathered(world.tellings)
     assert gathered([*rest.values(), *first.values()]) == gathered(world.tellings)
 
 
-@settings(max_examples=50)
-@given(worlds())
+@given(worlds(), examples=50)
 def test_no_second_counts_twice(world: World) -> None:
     for node_usage in world.nodes:
         parts = list(held(node_usage, gathered(world.tellings).values(), NOW))

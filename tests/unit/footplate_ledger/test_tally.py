@@ -8,7 +8,6 @@ from fractions import Fraction
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
@@ -19,6 +18,7 @@ from footplate_ledger.prices import Book
 from footplate_ledger.tally import Tallies
 from footplate_ledger.time import Span
 from footplate_ledger.units import rounded
+from tests.support.properties import given
 from tests.support.usage_worlds import DAY, SERIES, T0, World, world
 
 NOW = T0 + 45 * DAY
@@ -80,11 +80,11 @@ def test_an_earlier_state_of_the_book_is_seen_in_the_same_pass(seed: int) -> Non
             assert tally.account(before).cost == said[str(uid)].cost
 
 
-@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.integers(0, 10**20), st.integers(1, 10**9)), max_size=40),
     st.fractions(Fraction(1, 1000), 10**10),
     st.integers(0, 9),
+    examples=200,
 )
 def test_a_sum_is_rounded_as_if_it_were_one_fraction(
     parts: list[tuple[int, int]], unit: Fraction, digits: int

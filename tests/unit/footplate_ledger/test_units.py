@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_ledger.units import (
@@ -24,6 +23,7 @@ from footplate_ledger.units import (
     rounded,
     total,
 )
+from tests.support.properties import given
 
 KINDS: list[type[Amount]] = [Seconds, Money, Rate, Energy, Power, Intensity, Carbon]
 PRODUCTS = {(Rate, Seconds): Money, (Power, Seconds): Energy, (Energy, Intensity): Carbon}

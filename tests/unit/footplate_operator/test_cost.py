@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
-from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_contracts.names import Role
@@ -20,6 +19,7 @@ from footplate_ledger.units import Rate, Seconds
 from footplate_ledger.usage import RUNNING, TOLD, Evidence, Goods, NodeUsage, Owner, PodUsage
 from footplate_operator.trainingrun.status.cost import account, cost, growth, shared_out
 from footplate_operator.usage.known import OwnUsage
+from tests.support.properties import given
 
 HOUR = 3600
 H100 = Goods("h100")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate_contracts.v1alpha1.computeprofile import Capacity, Price
@@ -23,6 +22,7 @@ from footplate_operator.tariff.profile_prices import NewEntry, Stated, stated, t
 from footplate_operator.tariff.tariffs import PRICE_ENTRY, Tariffs
 from tests.support.fake_cluster import Clock, FakeCluster
 from tests.support.operator_fakes import profile_manifest
+from tests.support.properties import given
 
 H100, SPOT = Goods("h100"), Goods("h100", Capacity.SPOT)
 CREATED = moment("2026-01-01T00:00:00Z")

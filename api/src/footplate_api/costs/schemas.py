@@ -90,11 +90,20 @@ class CostTable(Schema):
     rows: list[CostRow]
 
 
+class Joules(Schema):
+    """Energy by how it was found."""
+
+    counter: float
+    power: float
+    rated: float
+
+
 class Amounts(Schema):
     """Of some pods; null is unknown, and not nothing. As `status.cost` has it."""
 
     dollars: float | None
     kilowatt_hours: float | None
+    joules: Joules | None
     carbon_kilograms: float | None
     method: str = Field(description="how energy was found: shares of counter, power, rated, unknown")
     devices_only: bool = Field(description="the rest of the nodes is not in the energy")

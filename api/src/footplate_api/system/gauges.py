@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, NamedTuple
 
-from footplate_api.system.numbers import Numbers
+from footplate_api.system.numbers import METHODS, Numbers, Spent
+from footplate_api.system.text import escaped, head, number
 from footplate_contracts.metrics import COLUMNS, GaugeFamily
 
-_ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
-
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """What the lines of a run depend on; they are the same as long as it is."""
 
     resource_version: int
@@ -32,8 +30,7 @@ class Fingerprint:
     given_up: tuple[int, int]  # entries of telemetry: refused, and without room in an outbox
 
 
-@dataclass(frozen=True, slots=True)
-class Gauged:
+class Gauged(NamedTuple):
     """A run that has gauges: what the mirror knows of it, and the newest row of its history."""
 
     fingerprint: Fingerprint
@@ -51,6 +48,7 @@ class Written:
     """The lines of a run, for each family of RUNS those that it has."""
 
     fingerprint: Fingerprint
+    spent: Spent
     lines: tuple[str, ...]
 
 
@@ -62,6 +60,8 @@ class Shown:
     phases: Mapping[str | None, int] = field(default_factory=dict)  # of all that Kubernetes has
     left_out: int = 0  # runs that should have gauges, and for which there was no room
 
+
+_METHODS: Final = tuple(f',method="{name}"' for name in METHODS)
 
 Sample = tuple[str, float | None]
 """Labels beside the run's own as text, each behind a comma; the value, None where there is no sample."""
@@ -115,7 +115,7 @@ RUNS: Final = (
     Family(
         "footplate_run_status",
         "1, with the phase that the run is in.",
-        lambda run: [(f',phase="{_escaped(run.phase or "")}"', 1)],
+        lambda run: [(f',phase="{escaped(run.phase or "")}"', 1)],
     ),
     Family(
         "footplate_run_telemetry_given_up_total",
@@ -160,56 +160,58 @@ RUNS: Final = (
         lambda run: [("", run.numbers.restarts)],
         type="counter",
     ),
+    Family(
+        "footplate_run_cost_dollars_total",
+        "What it has cost, of what has a price.",
+        lambda run: [("", run.numbers.spent.dollars)],
+        type="counter",
+    ),
+    Family(
+        "footplate_run_energy_joules_total",
+        "What it has consumed, by how that was found.",
+        lambda run: zip(_METHODS, run.numbers.spent.joules, strict=True),
+        type="counter",
+    ),
+    Family(
+        "footplate_run_carbon_grams_total",
+        "What that has emitted, CO2 equivalent.",
+        lambda run: [("", run.numbers.spent.grams)],
+        type="counter",
+    ),
     *_families_of_rows(),
 )
 
 
-def written(run: Gauged) -> Written:
-    """What is exposed of a run."""
-    labels = f'{{name="{_escaped(run.name)}",namespace="{_escaped(run.namespace)}"'
-    return Written(
-        run.fingerprint,
-        tuple(
-            "".join(
-                f"{family.name}{labels}{more}}} {_number(value)}\n"
-                for more, value in family.samples(run)
-                if value is not None
-            )
-            for family in RUNS
-        ),
-    )
+def written(run: Gauged, before: Written | None = None) -> Written:
+    """What is exposed of a run; no less spent than was exposed `before`."""
+    if before is not None and (spent := run.numbers.spent.least(before.spent)) != run.numbers.spent:
+        run = run._replace(numbers=replace(run.numbers, spent=spent))
+    labels = f'{{name="{escaped(run.name)}",namespace="{escaped(run.namespace)}"'
+    lines = []
+    for family in RUNS:
+        start, text = family.name + labels, ""
+        for more, value in family.samples(run):
+            if value is not None:
+                text += f"{start}{more}}} {number(value)}\n"
+        lines.append(text)
+    return Written(run.fingerprint, run.numbers.spent, tuple(lines))
 
 
 def exposition(shown: Shown | None) -> str:
     """All that is said of runs; None where another replica exports them."""
     help_text = "1 on the one replica that exports the gauges of runs."
-    exports = _head("footplate_api_exports_runs", help_text) + (
-        f"footplate_api_exports_runs {_number(shown is not None)}\n"
+    exports = head("footplate_api_exports_runs", help_text) + (
+        f"footplate_api_exports_runs {number(shown is not None)}\n"
     )
     return exports if shown is None else exports + "".join(_parts(shown))
 
 
 def _parts(shown: Shown) -> Iterator[str]:
-    yield _head("footplate_runs", "Runs that Kubernetes has, by phase.")
+    yield head("footplate_runs", "Runs that Kubernetes has, by phase.")
     for phase, count in sorted((phase or "", count) for phase, count in shown.phases.items()):
-        yield f'footplate_runs{{phase="{_escaped(phase)}"}} {_number(count)}\n'
-    yield _head("footplate_runs_left_out", "Runs that should have gauges and have none, for want of room.")
-    yield f"footplate_runs_left_out {_number(shown.left_out)}\n"
+        yield f'footplate_runs{{phase="{escaped(phase)}"}} {number(count)}\n'
+    yield head("footplate_runs_left_out", "Runs that should have gauges and have none, for want of room.")
+    yield f"footplate_runs_left_out {number(shown.left_out)}\n"
     for place, family in enumerate(RUNS):
-        yield _head(family.name, family.help, family.type)
+        yield head(family.name, family.help, family.type)
         yield from (run.lines[place] for run in shown.runs)
-
-
-def _head(name: str, help_text: str, kind: str = "gauge") -> str:
-    return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
-
-
-def _number(value: float) -> str:
-    number = float(value)
-    if math.isfinite(number):
-        return repr(number)
-    return "NaN" if math.isnan(number) else "+Inf" if number > 0 else "-Inf"
-
-
-def _escaped(text: str) -> str:
-    return text.translate(_ESCAPES)

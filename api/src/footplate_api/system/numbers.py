@@ -7,9 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from footplate_api import lenient
+from footplate_contracts.v1alpha1.status import EnergyByMethod
+
+METHODS: Final = tuple(EnergyByMethod.model_fields)
+
+
+class Spent(NamedTuple):
+    """What a run has used up; None is unknown."""
+
+    dollars: float | None = None
+    joules: tuple[float | None, ...] = (None,) * len(METHODS)  # by each of METHODS
+    grams: float | None = None
+
+    def least(self, before: Spent) -> Spent:
+        """No less than before, as a counter has to be, whatever was corrected since."""
+        return Spent(
+            most(self.dollars, before.dollars),
+            tuple(most(now, then) for now, then in zip(self.joules, before.joules, strict=True)),
+            most(self.grams, before.grams),
+        )
+
+
+NOTHING: Final = Spent(0.0, (0.0,) * len(METHODS), 0.0)
+
+
+def most(now: float | None, before: float | None) -> float | None:
+    """The larger of both, of what is known."""
+    return max((value for value in (now, before) if value is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +49,7 @@ class Numbers:
     checkpointing: float = 0.0  # seconds that it stood still for checkpoints
     goodput_ratio: float | None = None
     restarts: int = 0
+    spent: Spent = NOTHING
 
 
 def numbers(status: Mapping[str, Any]) -> Numbers:
@@ -34,6 +62,21 @@ def numbers(status: Mapping[str, Any]) -> Numbers:
         checkpointing=lenient.number(lenient.mapping(status, "time"), "checkpointing") or 0.0,
         goodput_ratio=lenient.number(status, "goodput"),
         restarts=lenient.whole(status, "restarts") or 0,
+        spent=_spent(status),
+    )
+
+
+def _spent(status: Mapping[str, Any]) -> Spent:
+    """Nothing before there was a pod; what has no price, or was not measured, is unknown."""
+    cost = lenient.mapping(status, "cost")
+    if not cost:
+        return NOTHING
+    joules = lenient.mapping(cost, "joules")
+    kilograms = lenient.number(cost, "carbonKilograms")
+    return Spent(
+        lenient.number(cost, "dollars"),
+        tuple(lenient.number(joules, method) or 0.0 if joules else None for method in METHODS),
+        None if kilograms is None else kilograms * 1000,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Dialect, Row, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Dialect, Row, Text, and_, cast, delete, func, or_, select
 from sqlalchemy.dialects import postgresql
 
 from footplate_api.database import ReadSession, WriteSession
@@ -16,9 +16,12 @@ from footplate_api.models.run import Run
 from footplate_api.served import Served
 from footplate_api.system.ranking import ENDED
 
-_STANDING = (Run.uid, Run.resource_version, Run.namespace, Run.name, Run.phase, Run.step, Run.loss)
+_STANDING = (Run.uid, Run.resource_version)
 Standing = Row[*tuple[Any, ...]]
-"""uid, resource_version, namespace, name, phase, step, loss."""
+"""uid, resource_version."""
+_KNOWN = (Run.uid, Run.namespace, Run.name, Run.phase, Run.step, Run.loss, cast(Run.status, Text))
+Known = Row[*tuple[Any, ...]]
+"""uid, namespace, name, phase, step, loss, and the status as the text of JSON."""
 
 
 def _standing(served: Served) -> ColumnElement[bool]:
@@ -60,10 +63,10 @@ async def ended(
     return await asyncio.to_thread(result.all), count
 
 
-async def statuses(session: ReadSession, uids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-    """Run -> its status; read in a thread, as it is kilobytes of JSON a run."""
-    result = await session.execute(select(Run.uid, Run.status).where(Run.uid.in_(uids)))
-    return {run.uid: run.status for run in await asyncio.to_thread(result.all)}
+async def known(session: ReadSession, uids: Sequence[str]) -> Sequence[Known]:
+    """What the mirror knows of these runs."""
+    result = await session.execute(select(*_KNOWN).where(Run.uid.in_(uids)))
+    return await asyncio.to_thread(result.all)
 
 
 def shared(dialect: Dialect) -> bool:

@@ -12,15 +12,17 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from footplate_api import lenient
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import DatabaseUnavailable
 from footplate_api.metrics import repository as metrics
 from footplate_api.observation import MirrorHealth
 from footplate_api.served import Served
-from footplate_api.system import gauges, ranking, repository
-from footplate_api.system.gauges import Gauged, Shown, Written
+from footplate_api.system import gauges, ranking, repository, spending
+from footplate_api.system.gauges import Fingerprint, Gauged, Shown, Written
 from footplate_api.system.numbers import numbers
 from footplate_api.system.schemas import Readiness, Version
+from footplate_api.system.spending import Spending
 
 GAUGED_RUNS: Final = 1000
 GAUGED_AFTER_END: Final = timedelta(minutes=15)
@@ -71,31 +73,27 @@ async def _runs(
     session: ReadSession, standing: Sequence[repository.Standing], kept: Mapping[str, Written]
 ) -> Mapping[str, Gauged | Written]:
     """Each run as it is kept, or where something of it changed since, as it is now."""
-    uids = [run.uid for run in standing]
+    versions = {run.uid: run.resource_version for run in standing}
+    uids = list(versions)
     places = await metrics.newest_places(session, uids)
     given_up = await metrics.given_up(session, uids)
     fingerprints = {
-        run.uid: gauges.Fingerprint(run.resource_version, places.get(run.uid), given_up.get(run.uid, (0, 0)))
-        for run in standing
+        uid: Fingerprint(version, places.get(uid), given_up.get(uid, (0, 0)))
+        for uid, version in versions.items()
     }
     same = {uid: kept[uid] for uid in uids if uid in kept and kept[uid].fingerprint == fingerprints[uid]}
     changed = [uid for uid in uids if uid not in same]
-    statuses = await repository.statuses(session, changed)
+    known = {run.uid: run for run in await repository.known(session, changed)}
     rows = await metrics.rows_at(session, {uid: places[uid] for uid in changed if uid in places})
-    return {
-        run.uid: same.get(run.uid)
-        or Gauged(
-            fingerprints[run.uid],
-            run.namespace,
-            run.name,
-            run.phase,
-            run.step,
-            run.loss,
-            numbers(statuses.get(run.uid, {})),
-            rows.get(run.uid),
-        )
-        for run in standing
-    }
+    found: dict[str, Gauged | Written] = {}
+    for uid in uids:
+        if uid in same:
+            found[uid] = same[uid]
+        elif uid in known:
+            _, namespace, name, phase, step, loss, status = known[uid]
+            told = numbers(lenient.parsed(status))
+            found[uid] = Gauged(fingerprints[uid], namespace, name, phase, step, loss, told, rows.get(uid))
+    return found
 
 
 class Scrapes:
@@ -104,6 +102,7 @@ class Scrapes:
     def __init__(self, database: Database, registry: CollectorRegistry, served: Served, replica: str) -> None:
         self._database, self._registry, self._served, self._replica = database, registry, served, replica
         self._kept: Mapping[str, Written] = {}  # by the run's uid
+        self.spending = Spending()  # a pipeline finds it every now and then
 
     async def text(self, now: datetime) -> bytes:
         """The process's instruments and, on the replica that exports them, the runs' gauges.
@@ -119,9 +118,14 @@ class Scrapes:
         return await asyncio.to_thread(self._text, read)
 
     def _text(self, read: Found | None) -> bytes:
+        said = "" if read is None else spending.exposition(self.spending)
+        return generate_latest(self._registry) + (gauges.exposition(self._shown(read)) + said).encode()
+
+    def _shown(self, read: Found | None) -> Shown | None:
+        if read is None:
+            return None  # what is kept stays: counters go on from there when the database is back
         self._kept = lines = {
-            uid: run if isinstance(run, Written) else gauges.written(run)
-            for uid, run in (read.runs if read is not None else {}).items()
+            uid: run if isinstance(run, Written) else gauges.written(run, self._kept.get(uid))
+            for uid, run in read.runs.items()
         }
-        shown = None if read is None else Shown(list(lines.values()), read.phases, read.left_out)
-        return generate_latest(self._registry) + gauges.exposition(shown).encode()
+        return Shown(list(lines.values()), read.phases, read.left_out)

@@ -131,6 +131,15 @@ async def pods_of(session: ReadSession, owner: str, after: tuple[int, str], limi
     return [record.pod_of(row) for row in rows]
 
 
+async def running_pods(session: ReadSession, limit: int) -> tuple[Sequence[tuple[str, str, str, str]], int]:
+    """(namespace, run, pod, role) of pods of runs that are there, the youngest; and how many there are."""
+    there = _POD.c.end_known == RUNNING
+    count = await session.scalar(select(func.count()).select_from(_POD).where(there)) or 0
+    those = (_POD.c.owner_namespace, _POD.c.owner_name, _POD.c.name, _POD.c.role)
+    youngest = select(*those).where(there).order_by(_POD.c.start.desc(), _POD.c.uid).limit(limit)
+    return [tuple(row) for row in await session.execute(youngest)], count
+
+
 async def namespaces(session: ReadSession) -> Sequence[str]:
     """All whose pods used something, in their order; one look into an index for each."""
     first = select(func.min(_POD.c.owner_namespace).label("name")).cte("names", recursive=True)

@@ -159,11 +159,20 @@ class DeviceTime(Part):
     waiting: Duration = Field(0.0, description="held while the run stands, and spares")
 
 
+class EnergyByMethod(Part):
+    """Joules, with those of cooling (PUE), by how they were found."""
+
+    counter: Duration = Field(0.0, description="by the devices' energy counters")
+    power: Duration = Field(0.0, description="by samples of the devices' power")
+    rated: Duration = Field(0.0, description="by rated power: of devices, and of the rest of nodes")
+
+
 class CostStatus(Part):
     """What the run has cost so far; what is not known is absent, and never 0."""
 
     dollars: Duration | None = Field(None, description="nodes x hours x price, of what has a price")
     kilowatt_hours: Duration | None = Field(None, description="energy, with that of cooling (PUE)")
+    joules: EnergyByMethod | None = Field(None, description="the same energy, by how it was found")
     carbon_kilograms: Duration | None = Field(None, description="CO2 equivalent, where it was consumed")
     method: Annotated[str, Field(max_length=64)] = Field(
         "", description="how energy was found: shares of counter, power, rated, unknown"

@@ -1,0 +1,113 @@
+"""Adds up what this month has cost, and looks which pods there are, for whoever scrapes.
+
+A month of many runs takes seconds to add up, and no scrape waits so long: it is done beside them, again and
+again, on the replica that exports what is about runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from footplate_api.costs import grouping, steps
+from footplate_api.costs.grouping import Dimension
+from footplate_api.costs.rows import CostLine, Kind
+from footplate_api.costs.service import Costs, Question
+from footplate_api.database import Database
+from footplate_api.errors import ApiError
+from footplate_api.system import repository
+from footplate_api.system.service import Scrapes
+from footplate_api.system.spending import PODS, Group, Month, Pod, Pods, Spending, Totals
+from footplate_api.usage import repository as usage
+from footplate_ledger.time import Span, second
+
+LOOK_SECONDS: Final = 15.0
+COUNT_SECONDS: Final = 60.0
+_RESTS: Final = 20  # times as long as it took: counting takes a twentieth of a thread at most
+_JOULES: Final = 3_600_000  # of a kilowatt-hour
+_GRAMS: Final = 1000
+_BY: Final = grouping.parse(f"{Dimension.NAMESPACE},{Dimension.PROFILE}")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class SpendingFinder:
+    """One task for the life of the process; what it finds is in `scrapes.spending`."""
+
+    database: Database
+    costs: Costs
+    scrapes: Scrapes
+    replica: str
+    now: Callable[[], datetime]
+    clock: Callable[[], float] = time.monotonic
+    _due: float = field(default=0.0, init=False)  # when the month is counted again
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except ApiError as error:
+                log.info("what this month has cost is not known at the moment: %s", error.detail)
+            except Exception:  # the edge of the task: nobody would start it again
+                log.exception("adding up what this month has cost failed")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Finds what is due; raises DatabaseUnavailable, CostsBusy, and Invalid for far too many groups."""
+        async with self.database.read() as session:
+            exports = await repository.exports(session, self.replica)
+            found, count = await usage.running_pods(session, PODS) if exports else ((), 0)
+        if not exports:
+            self.scrapes.spending, self._due = Spending(), 0.0
+            return
+        pods = Pods([Pod(*row) for row in found], count - len(found))
+        self.scrapes.spending = Spending(self.scrapes.spending.month, pods)
+        if (started := self.clock()) >= self._due:
+            month = await self._month()
+            self._due = self.clock() + max(COUNT_SECONDS, _RESTS * (self.clock() - started))
+            self.scrapes.spending = Spending(month.after(self.scrapes.spending.month), pods)
+
+    async def _month(self) -> Month:
+        now = self.now()
+        since = second(steps.month_of(now))
+        window = Span(since, max(second(now), since + 1))
+        asked = Question(
+            window,
+            steps.steps(window, None),
+            _BY,
+            idle=True,
+            share_idle=False,
+            former_namespaces=True,
+            now=second(now),
+        )
+        return month_of(window, await self.costs.rows(asked, None))
+
+
+def month_of(window: Span, lines: Iterable[CostLine]) -> Month:
+    """What the ledger says of `window`, grouped by namespace and profile, in base units."""
+    held: dict[Group, Totals] = {}
+    idle: dict[str, Totals] = {}
+    for line in lines:
+        namespace, profile = line.group
+        amounts = Totals(
+            _times(line.dollars, 1),
+            _times(line.kilowatt_hours, _JOULES),
+            _times(line.carbon_kilograms, _GRAMS),
+        )
+        if line.kind is Kind.USAGE:
+            held[namespace or "", profile or ""] = amounts
+        elif line.kind is Kind.IDLE:
+            idle[profile or ""] = amounts
+    return Month(window.start, window.end, held, idle)
+
+
+def _times(amount: Decimal | None, factor: int) -> float | None:
+    return None if amount is None else float(amount * factor)
