@@ -8,19 +8,20 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from cluster import paths
 from cluster.backends.choice import Backend, choose
 from cluster.backends.native import Native
 from cluster.errors import ClusterError
-from cluster.images import definitions
 from cluster.images.builder import keyed_names
+from cluster.images.definitions import TAG, Sources
 from cluster.kubernetes import envtest, volumes
 from cluster.kubernetes.api_client import client_for
 from cluster.machine.progress import say
 from cluster.native import faults
 from cluster.native.network import Node
-from cluster.paths import Layout
+from cluster.paths import REPO, Layout
 from cluster.programs import binaries
 
 
@@ -65,8 +66,13 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("status", help="nodes, components, versions, caches; 1 when it is not running")
     verbs.add_parser("env", help='for eval "$(...)": KUBECONFIG, kubectl and helm')
     verbs.add_parser("binaries", help="build the programs into the cache")
-    verbs.add_parser("images", help="build the images whose sources have changed")
-    verbs.add_parser("load", help="build them and give them to every node")
+    for verb, text in (
+        ("images", "build the images whose sources have changed"),
+        ("load", "build them and give them to every node"),
+    ):
+        images = verbs.add_parser(verb, help=text)
+        images.add_argument("--from", dest="folder", type=Path, default=REPO, help="of another checkout")
+        images.add_argument("--tag", default=TAG, help=f"by which pods find them (default: {TAG})")
     verbs.add_parser("image-keys", help="print the name and the content key of each image")
     for verb, (words, text) in _FAULTS.items():
         fault = verbs.add_parser(verb, help=f"{text}, for tests; `up` mends it")
@@ -98,7 +104,7 @@ def _up(backend: Backend, fake_gpus: int | None, load: bool) -> None:
 
 
 def _image_keys() -> None:
-    for name, keyed in keyed_names(definitions.load()).items():
+    for name, keyed in keyed_names().items():
         print(name, keyed.rpartition(":")[2])
 
 
@@ -139,8 +145,8 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
         "down": backend.down,
         "env": lambda: print(backend.environment()),
         "binaries": lambda: binaries.build_all(layout),
-        "images": backend.build_images,
-        "load": backend.load_images,
+        "images": lambda: backend.build_images(Sources(options.folder.resolve(), options.tag)),
+        "load": lambda: backend.load_images(Sources(options.folder.resolve(), options.tag)),
         "image-keys": _image_keys,
         **_faults(options, backend, layout),
         "helm-path": lambda: print(binaries.build(binaries.HELM, layout) / "helm"),

@@ -34,15 +34,18 @@ _SAYS: Final = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 class Forward:
-    """A `kubectl port-forward` to the API, begun when it is asked for and again when it has ended."""
+    """A `kubectl port-forward` to the API, or to another Service of the release; begun when it is asked for,
+    and again when it has ended.
+    """
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, service: str = SERVICE, port: str = "https") -> None:
         self._kube = kube
+        self._service, self._target = service, port
         self._process: subprocess.Popen[str] | None = None
         self._port = 0
 
     def port(self) -> int:
-        """The port of the loopback that leads to the API; DemoError where no pod of it runs."""
+        """The port of the loopback that leads there; DemoError where no pod of it runs."""
         if self._process is None or self._process.poll() is not None:
             self.end()
             self._begin()
@@ -58,7 +61,7 @@ class Forward:
         return True
 
     def _begin(self) -> None:
-        command = ("kubectl", "port-forward", "-n", NAMESPACE, f"service/{SERVICE}", ":https")
+        command = ("kubectl", "port-forward", "-n", NAMESPACE, f"service/{self._service}", f":{self._target}")
         self._process = process = subprocess.Popen(
             [*command, "--address=127.0.0.1", f"--pod-running-timeout={THERE_SECONDS}s"],
             cwd=ROOT,
@@ -71,7 +74,7 @@ class Forward:
         said = process.stdout.readline()
         if (found := _SAYS.match(said)) is None:
             rest, _ = process.communicate()
-            raise DemoError(f"kubectl port-forward to {SERVICE}: {(said + rest).strip()}")
+            raise DemoError(f"kubectl port-forward to {self._service}: {(said + rest).strip()}")
         self._port = int(found.group(1))
         threading.Thread(target=_read_on, args=(process.stdout,), daemon=True).start()
 

@@ -12,6 +12,7 @@ from cluster.backends.existing import Existing
 from cluster.backends.kind import Kind
 from cluster.backends.native import Native
 from cluster.errors import ClusterError
+from cluster.images.definitions import HERE, Sources
 from cluster.machine import shell
 from cluster.paths import Layout
 
@@ -29,9 +30,9 @@ class Backend(Protocol):
 
     def environment(self) -> str: ...
 
-    def build_images(self) -> object: ...
+    def build_images(self, sources: Sources = HERE) -> object: ...
 
-    def load_images(self) -> None: ...
+    def load_images(self, sources: Sources = HERE) -> None: ...
 
 
 class Choice(StrEnum):

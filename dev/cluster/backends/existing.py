@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from cluster.errors import ClusterError, NotReady, Unsupported
+from cluster.images.definitions import HERE, Sources
 from cluster.kubernetes import environment
 from cluster.machine import shell
 from cluster.machine.progress import say
@@ -54,11 +55,11 @@ class Existing:
     def environment(self) -> str:
         return environment.shell_lines(self._layout, self._kubeconfig())
 
-    def build_images(self) -> None:
+    def build_images(self, sources: Sources = HERE) -> None:
         raise Unsupported(
             "an existing cluster pulls its images from a registry: build them from operator/Dockerfile, "
             "api/Dockerfile and trainer-image/Dockerfile, push them, and name them in the chart's values"
         )
 
-    def load_images(self) -> None:
+    def load_images(self, sources: Sources = HERE) -> None:
         self.build_images()

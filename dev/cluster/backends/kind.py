@@ -13,12 +13,13 @@ from pathlib import Path
 
 from cluster.images import definitions
 from cluster.images.builder import build_arguments
+from cluster.images.definitions import HERE, Sources
 from cluster.kubernetes import environment, gpus, volumes
 from cluster.kubernetes.api_client import client_for
 from cluster.machine import shell
 from cluster.machine.processes import Service, Supervisor
 from cluster.machine.progress import say, step
-from cluster.paths import PROGRAM, REPO, Layout
+from cluster.paths import PROGRAM, Layout
 
 NAME = "footplate"
 _BASE = "python:3.11-slim"
@@ -80,19 +81,19 @@ class Kind:
     def environment(self) -> str:
         return environment.shell_lines(self._layout, self._layout.kubeconfig)
 
-    def build_images(self) -> None:
-        for image in definitions.load():
+    def build_images(self, sources: Sources = HERE) -> None:
+        for image in sources.images():
             with step(f"built image {image.name}"), tempfile.TemporaryDirectory() as folder:
                 context = Path(folder)
-                key = definitions.export_context(image, REPO, context, _BASE)
+                key = definitions.export_context(image, sources.folder, context, _BASE)
                 arguments = build_arguments(image, _BASE, context, key)
                 shell.run(
-                    ["docker", "build", *arguments, "--tag", image.reference, context],
+                    ["docker", "build", *arguments, "--tag", image.tagged(sources.tag), context],
                     env={"DOCKER_BUILDKIT": "1"},
                 )
 
-    def load_images(self) -> None:
-        self.build_images()
-        references = [image.reference for image in definitions.load()]
+    def load_images(self, sources: Sources = HERE) -> None:
+        self.build_images(sources)
+        references = [image.tagged(sources.tag) for image in sources.images()]
         with step("kind's nodes have the images"):
             shell.run(["kind", "load", "docker-image", "--name", NAME, *references])

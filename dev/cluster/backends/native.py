@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cluster.errors import ClusterError, NotReady
-from cluster.images import definitions, oci
+from cluster.images import oci
 from cluster.images.builder import Builder
+from cluster.images.definitions import HERE, Sources
 from cluster.kubernetes import environment, gpus
 from cluster.kubernetes.api_client import ApiClient, ApiError, client_for
 from cluster.machine import cgroups, locks, packages
@@ -261,16 +262,16 @@ class Native:
 
     # -- images --------------------------------------------------------------
 
-    def build_images(self) -> dict[str, str]:
-        return Builder(self.layout).build_all(definitions.load())
+    def build_images(self, sources: Sources = HERE) -> dict[str, str]:
+        return Builder(self.layout).build_all(sources)
 
-    def load_images(self) -> None:
+    def load_images(self, sources: Sources = HERE) -> None:
         """Builds what changed, and gives every node what it lacks."""
-        keyed = self.build_images()
+        keyed = self.build_images(sources)
         if not self._completed():
             raise ClusterError("images are built, but there is no cluster to load them into: `up` first")
         store = Builder(self.layout).store
-        built = {image.reference: store.get(keyed[image.name]) for image in definitions.load()}
+        built = {image.tagged(sources.tag): store.get(keyed[image.name]) for image in sources.images()}
         programs = self._programs()
 
         def load(node: Node) -> None:

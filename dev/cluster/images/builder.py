@@ -15,11 +15,11 @@ from pathlib import Path
 
 from cluster import keys
 from cluster.images import definitions
-from cluster.images.definitions import REPOSITORY, Image
+from cluster.images.definitions import HERE, REPOSITORY, Image, Sources
 from cluster.images.layer_store import LayerStore
 from cluster.machine import locks, mounts, packages, shell
 from cluster.machine.progress import step
-from cluster.paths import REPO, Layout
+from cluster.paths import Layout
 
 # Not below the cluster's, which `down` empties. Each store has a folder of its own in it.
 RUN_ROOT = Path("/run/footplate-images")
@@ -49,10 +49,12 @@ def certificate_options(environ: Mapping[str, str]) -> list[str]:
     return ["--volume", f"{bundle}:{_CERTIFICATES}:ro", "--build-arg", f"PIP_CERT={_CERTIFICATES}"]
 
 
-def keyed_names(table: Sequence[Image]) -> dict[str, str]:
+def keyed_names(sources: Sources = HERE) -> dict[str, str]:
     """Image name -> the name that its sources have now, built or not."""
     base = base_reference()
-    return {image.name: image.keyed(definitions.key_of(image, REPO, base)) for image in table}
+    return {
+        image.name: image.keyed(definitions.key_of(image, sources.folder, base)) for image in sources.images()
+    }
 
 
 def build_arguments(image: Image, base: str, context: Path, key: str) -> list[str]:
@@ -92,11 +94,11 @@ class Builder:
             },
         )
 
-    def build_all(self, table: Sequence[Image]) -> dict[str, str]:
+    def build_all(self, sources: Sources = HERE) -> dict[str, str]:
         """Builds what has changed; returns the keyed name of each image."""
         packages.require_root()
         base = base_reference()
-        wanted = keyed_names(table)
+        table, wanted = sources.images(), keyed_names(sources)
         if set(wanted.values()) <= set(self.store.names()):
             return wanted
         packages.install(packages.IMAGES)
@@ -109,7 +111,7 @@ class Builder:
             # One after the other: two builds that make the same layer at once leave two of it, and
             # buildah then finds neither again (it compares when the layers below were made).
             for image in missing:
-                wanted[image.name] = self._build(image, base)
+                wanted[image.name] = self._build(image, sources.folder, base)
             self._prune(table, set(wanted.values()))
         return wanted
 
@@ -137,12 +139,12 @@ class Builder:
             self._buildah("add", container, archive, "/")
             self._buildah("commit", "--rm", container, reference)
 
-    def _build(self, image: Image, base: str) -> str:
+    def _build(self, image: Image, sources: Path, base: str) -> str:
         cache = self._layout.cache / "uv"
         cache.mkdir(parents=True, exist_ok=True)
         with step(f"built image {image.name}"), self._folder() as folder:
             context = Path(folder)
-            key = definitions.export_context(image, REPO, context, base)
+            key = definitions.export_context(image, sources, context, base)
             reference = image.keyed(key)
             self._buildah(
                 *("build-using-dockerfile", "--layers", "--format", "oci"),

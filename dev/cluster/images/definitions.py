@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster import keys
 from cluster.errors import ClusterError
+from cluster.paths import REPO
 
 REPOSITORY = "localhost/footplate"
 TAG = "dev"
@@ -31,10 +32,9 @@ class Image:
     target: str | None = None
     arguments: tuple[tuple[str, str], ...] = field(default=())
 
-    @property
-    def reference(self) -> str:
+    def tagged(self, tag: str) -> str:
         """The name that pods use."""
-        return f"{REPOSITORY}/{self.name}:{TAG}"
+        return f"{REPOSITORY}/{self.name}:{tag}"
 
     def keyed(self, key: str) -> str:
         """The name of this content, in the builder's store."""
@@ -61,9 +61,22 @@ def parse(text: str) -> list[Image]:
     return [_row(name, row) for name, row in tomllib.loads(text).items()]
 
 
-def load() -> list[Image]:
-    """The images of this repository."""
-    return parse(Path(__file__).with_name("images.toml").read_text())
+@dataclass(frozen=True)
+class Sources:
+    """What images are built from, and the tag that pods find them by: this checkout, or another release's."""
+
+    folder: Path = REPO
+    tag: str = TAG
+
+    def images(self) -> list[Image]:
+        """Its images; ClusterError where the folder is none of this project."""
+        table = self.folder / "dev" / "cluster" / "images" / "images.toml"
+        if not table.is_file():
+            raise ClusterError(f"{self.folder} is no checkout of this project: it has no {table.name}")
+        return parse(table.read_text())
+
+
+HERE = Sources()
 
 
 def _tracked(repo: Path, paths: Iterable[str]) -> list[str] | None:

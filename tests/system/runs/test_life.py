@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.images import builder, definitions
+from cluster.images import builder
 from cluster.machine import packages
 from demo.kube import ROOT, Kube
 from tests.support.runs import Runs, changed, tiny
@@ -65,7 +65,7 @@ def test_a_run_whose_time_is_over_goes_once_the_api_has_its_end(runs: Runs, name
 
 def test_the_api_names_the_sources_it_was_built_from(runs: Runs) -> None:
     """The revision in /version is the content key of the image."""
-    key = builder.keyed_names(definitions.load())["api"].rpartition(":")[2]
+    key = builder.keyed_names()["api"].rpartition(":")[2]
     version = runs.until("the API to answer", lambda: runs.api.get("/version"), "no run", seconds=60)
     assert version["revision"] == key
 

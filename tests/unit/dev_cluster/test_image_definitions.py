@@ -9,7 +9,7 @@ import pytest
 
 from cluster.errors import ClusterError
 from cluster.images import builder, definitions
-from cluster.images.definitions import Image
+from cluster.images.definitions import HERE, Image, Sources
 from cluster.paths import REPO
 
 IMAGE = Image("operator", "operator/Dockerfile", ("operator", "constraints.txt"))
@@ -28,7 +28,7 @@ def key(repo: Path, image: Image = IMAGE, base: str = "base") -> str:
 
 
 def test_the_committed_table_names_files_that_exist() -> None:
-    table = definitions.load()
+    table = HERE.images()
     assert [image.name for image in table] == ["operator", "api", "coordinator", "trainer"]
     for image in table:
         assert definitions.context_files(image, REPO)
@@ -106,9 +106,20 @@ def test_the_base_is_named_by_what_goes_into_it() -> None:
     assert builder.base_options()[-1] == "bookworm"
 
 
-@pytest.mark.parametrize("image", definitions.load(), ids=lambda image: image.name)
+@pytest.mark.parametrize("image", HERE.images(), ids=lambda image: image.name)
 def test_the_revision_is_an_argument_of_the_last_layer_that_runs(image: Image) -> None:
     """buildah finds a layer of ENV by its text, without the argument's value; one of RUN by both."""
     stage = (REPO / image.dockerfile).read_text().rpartition("\nFROM ")[2].splitlines()
     keywords = [line.partition(" ")[0] for line in stage]
     assert stage.index("ARG REVISION") < len(keywords) - keywords[::-1].index("RUN")
+
+
+def test_a_folder_of_something_else_is_no_sources(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"is no checkout of this project: it has no images\.toml"):
+        Sources(tmp_path).images()
+
+
+def test_images_of_another_release_are_found_by_another_tag() -> None:
+    assert (
+        IMAGE.tagged(Sources(Path("/elsewhere"), "previous").tag) == "localhost/footplate/operator:previous"
+    )
