@@ -20,6 +20,7 @@ CLIENTS: Final = 'api.auth.oidc.clientIDs=["b"]'
 ISSUER: Final = ("api.auth.oidc.issuerURL=https://a", CLIENTS)
 AUTHORITIES: Final = "api.auth.oidc.caConfigMap.name=ca"
 MONITORED: Final = "metrics.serviceMonitor.enabled=true"
+DATABASE: Final = "api.database.url=postgresql://host/db"
 GIVEN: Final = {
     "api.auth.oidc.issuerURL": (CLIENTS,),
     "api.auth.oidc.clientIDs": ISSUER,
@@ -32,7 +33,11 @@ GIVEN: Final = {
     "api.auth.oidc.caConfigMap.name": ISSUER,
     "api.auth.oidc.caConfigMap.key": (*ISSUER, AUTHORITIES),
     "api.database.existingSecret.key": ("api.database.existingSecret.name=db",),
-    "api.retention.databaseSize": ("api.database.url=postgresql://host/db",),
+    "api.podDisruptionBudget.enabled": ("api.replicaCount=2", DATABASE),
+    "api.podDisruptionBudget.maxUnavailable": ("api.replicaCount=2", DATABASE),
+    "api.replicaCount": (DATABASE,),
+    "api.retention.databaseSize": (DATABASE,),
+    "api.serviceAccount.create": ("api.serviceAccount.name=mine",),
     "api.tls.caConfigMap": ("api.tls.existingSecret=mine",),
     "clusterDuties": ('operator.watchNamespaces=["other"]',),
     "metrics.serviceMonitor.tokenSecret.name": (MONITORED,),
@@ -42,6 +47,9 @@ GIVEN: Final = {
     ),
     "metrics.serviceMonitor.interval": (MONITORED,),
     "metrics.serviceMonitor.labels": (MONITORED,),
+    "operator.podDisruptionBudget.enabled": ("operator.replicaCount=2",),
+    "operator.podDisruptionBudget.maxUnavailable": ("operator.replicaCount=2",),
+    "operator.serviceAccount.create": ("operator.serviceAccount.name=mine",),
 }
 TEXTS: Final = ("other", "9Gi", "7s", "postgresql://host/other", "https://other", "77m")
 
