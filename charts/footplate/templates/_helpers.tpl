@@ -38,10 +38,12 @@ prometheus.io/path: /metrics
 
 {{- /* repository:tag, or repository@digest, of an image; call with (dict "root" $ "image" .Values.api.image). */ -}}
 {{- define "footplate.image" -}}
-{{- if contains "@" .image.repository -}}
-{{ .image.repository }}
-{{- else -}}
-{{ .image.repository }}:{{ .image.tag | default (include "footplate.plain" .root.Chart.AppVersion) }}
+{{- with .root.Values.global.imageRegistry }}{{ . }}/{{ end -}}
+{{- .image.repository -}}
+{{- if .image.digest -}}
+@{{ .image.digest }}
+{{- else if not (contains "@" .image.repository) -}}
+:{{ .image.tag | default (include "footplate.plain" .root.Chart.AppVersion) }}
 {{- end -}}
 {{- end -}}
 

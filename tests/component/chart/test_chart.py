@@ -274,18 +274,6 @@ def test_annotations_of_ours_give_way_and_labels_do_not() -> None:
     assert template(*flags).stdout.count("app.kubernetes.io/name: other") == 0
 
 
-@pytest.mark.parametrize(
-    ("flag", "image"),
-    [
-        pytest.param("tag=1.10", "footplate/operator:1.10", id="tag"),
-        pytest.param("repository=r:5000/o@sha256:ab", "r:5000/o@sha256:ab", id="digest"),
-    ],
-)
-def test_images(flag: str, image: str) -> None:
-    objects = rendered("--set", f"operator.image.{flag}")
-    assert container(one(objects, "Deployment", "footplate-operator"))["image"] == image
-
-
 def test_words_that_yaml_takes_for_something_else_stay_words() -> None:
     flags = ("--set", "operator.priorityClassName=yes", "--set", "api.persistence.storageClassName=off")
     objects = rendered(*flags)

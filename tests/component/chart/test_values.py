@@ -51,7 +51,8 @@ GIVEN: Final = {
     "operator.podDisruptionBudget.maxUnavailable": ("operator.replicaCount=2",),
     "operator.serviceAccount.create": ("operator.serviceAccount.name=mine",),
 }
-TEXTS: Final = ("other", "9Gi", "7s", "postgresql://host/other", "https://other", "77m")
+DIGEST: Final = f"sha256:{64 * 'a'}"
+TEXTS: Final = ("other", DIGEST, "9Gi", "7s", "postgresql://host/other", "https://other", "77m")
 
 
 def schema_of(path: tuple[str, ...]) -> dict[str, Any]:
