@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -280,6 +281,14 @@ def test_words_that_yaml_takes_for_something_else_stay_words() -> None:
     pod = one(objects, "Deployment", "footplate-operator")["spec"]["template"]["spec"]
     claim = one(objects, "PersistentVolumeClaim", "footplate-api")
     assert (pod["priorityClassName"], claim["spec"]["storageClassName"]) == ("yes", "off")
+
+
+def test_further_objects_are_templates() -> None:
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}
+    given = [body, yaml.safe_dump(body | {"data": {"host": '{{ include "footplate.apiHost" . }}'}})]
+    objects = rendered("--set-json", f"extraObjects={json.dumps(given)}")
+    found = [item for item in objects if item["metadata"]["name"] == "footplate-more"]
+    assert [item.get("data") for item in found] == [None, {"host": "footplate-api.footplate-system.svc"}]
 
 
 def test_nothing_holds_up_an_uninstall() -> None:
