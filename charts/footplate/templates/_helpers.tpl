@@ -103,9 +103,18 @@ readinessProbe:
   timeoutSeconds: 5
 {{- end -}}
 
-{{- /* The Secret that the API serves with: of the operator, or of somebody else. */ -}}
+{{- /* The Secret with a certificate that somebody else makes; empty where the operator does. */ -}}
+{{- define "footplate.givenSecret" -}}
+{{- if .Values.api.tls.certManager.enabled -}}
+{{ include "footplate.fullname" . }}-api-certificate
+{{- else -}}
+{{ .Values.api.tls.existingSecret }}
+{{- end -}}
+{{- end -}}
+
+{{- /* The Secret that the API serves with. */ -}}
 {{- define "footplate.servingSecret" -}}
-{{- .Values.api.tls.existingSecret | default (printf "%s-api-tls" (include "footplate.fullname" .)) -}}
+{{- include "footplate.givenSecret" . | default (printf "%s-api-tls" (include "footplate.fullname" .)) -}}
 {{- end -}}
 
 {{- /* The host that the API's certificate is checked for. */ -}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,6 +12,7 @@ from footplate_contracts.names import API_AUDIENCE, API_TOKEN_FILE, API_TOKEN_MO
 from footplate_operator.certificates.manifests import Place
 from tests.support.chart import NAMESPACE, container, environment, mounts, one, rendered, volumes
 
+ISSUED = ("api.tls.certManager.enabled=true", "api.tls.certManager.issuerRef.name=house")
 PLACE = Place(NAMESPACE, "footplate-api")
 
 
@@ -86,13 +88,26 @@ def test_whoever_is_authenticated_may_know_who_vouches_for_the_api() -> None:
             {("secrets", "mine"): {"get"}, ("configmaps", "trust"): {"get"}},
             id="secret-and-authorities",
         ),
+        pytest.param(
+            ISSUED,
+            {"FOOTPLATE_API_CA_SECRET": "footplate-api-certificate"},
+            {("secrets", "footplate-api-certificate"): {"get"}},
+            id="cert-manager",
+        ),
+        pytest.param(
+            (*ISSUED, "api.tls.caConfigMap=trust"),
+            {"FOOTPLATE_API_CA_CONFIG_MAP": "trust"},
+            {("secrets", "footplate-api-certificate"): {"get"}, ("configmaps", "trust"): {"get"}},
+            id="cert-manager-and-authorities",
+        ),
     ],
 )
 def test_a_certificate_of_somebody_else(
     flags: tuple[str, ...], told: dict[str, str], read: dict[tuple[str, str], set[str]]
 ) -> None:
     objects = rendered(*(part for flag in flags for part in ("--set", flag)))
-    assert volumes(one(objects, "Deployment", "footplate-api"))["tls"]["secret"]["secretName"] == "mine"
+    serving = volumes(one(objects, "Deployment", "footplate-api"))["tls"]["secret"]["secretName"]
+    assert ("secrets", serving) in read
     said = environment(one(objects, "Deployment", "footplate-operator"))
     assert {name: value for name, value in said.items() if "_CA_" in name} == told
     rights = named_rights(one(objects, "Role", "footplate-operator-certificates"))
@@ -101,6 +116,20 @@ def test_a_certificate_of_somebody_else(
         ("configmaps", PLACE.bundle): {"get", "update", "delete"},
         **read,
     }
+
+
+def test_what_cert_manager_is_asked_for() -> None:
+    wanted = ("duration=2160h", "renewBefore=360h", "issuerRef.kind=ClusterIssuer")
+    flags = [*ISSUED, *(f"api.tls.certManager.{flag}" for flag in wanted)]
+    objects = rendered(*(f"--set={flag}" for flag in flags))
+    certificate = one(objects, "Certificate", PLACE.service)["spec"]
+    serving = volumes(one(objects, "Deployment", "footplate-api"))["tls"]["secret"]
+    assert certificate["secretName"] == serving["secretName"] != PLACE.serving, "the operator keeps that one"
+    assert certificate["issuerRef"] == {"name": "house", "kind": "ClusterIssuer", "group": "cert-manager.io"}
+    assert (certificate["duration"], certificate["renewBefore"]) == ("2160h", "360h")
+    url = urlsplit(environment(one(objects, "Deployment", "footplate-operator"))["FOOTPLATE_API_URL"])
+    assert url.hostname in certificate["dnsNames"]
+    assert not [item for item in rendered() if item["kind"] == "Certificate"], "unless it is chosen"
 
 
 @pytest.mark.parametrize("named", ["mine", "mine,footplate-api"])

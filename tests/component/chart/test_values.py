@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ CLIENTS: Final = 'api.auth.oidc.clientIDs=["b"]'
 ISSUER: Final = ("api.auth.oidc.issuerURL=https://a", CLIENTS)
 AUTHORITIES: Final = "api.auth.oidc.caConfigMap.name=ca"
 MONITORED: Final = "metrics.serviceMonitor.enabled=true"
+ISSUED: Final = ("api.tls.certManager.enabled=true", "api.tls.certManager.issuerRef.name=house")
+PUBLISHED: Final = ("api.ingress.enabled=true", "api.ingress.host=a.b", "api.ingress.tls.secretName=a")
 DATABASE: Final = "api.database.url=postgresql://host/db"
 GIVEN: Final = {
     "api.auth.oidc.issuerURL": (CLIENTS,),
@@ -33,11 +36,20 @@ GIVEN: Final = {
     "api.auth.oidc.caConfigMap.name": ISSUER,
     "api.auth.oidc.caConfigMap.key": (*ISSUER, AUTHORITIES),
     "api.database.existingSecret.key": ("api.database.existingSecret.name=db",),
+    "api.ingress.annotations": PUBLISHED,
+    "api.ingress.className": PUBLISHED,
+    "api.ingress.enabled": PUBLISHED[1:],
+    "api.ingress.host": PUBLISHED,
+    "api.ingress.tls.enabled": PUBLISHED,
+    "api.ingress.tls.secretName": PUBLISHED,
     "api.podDisruptionBudget.enabled": ("api.replicaCount=2", DATABASE),
     "api.podDisruptionBudget.maxUnavailable": ("api.replicaCount=2", DATABASE),
     "api.replicaCount": (DATABASE,),
     "api.retention.databaseSize": (DATABASE,),
     "api.serviceAccount.create": ("api.serviceAccount.name=mine",),
+    **{f"api.tls.certManager.{name}": ISSUED for name in ("duration", "renewBefore")},
+    **{f"api.tls.certManager.issuerRef.{name}": ISSUED for name in ("name", "kind", "group")},
+    "api.tls.certManager.enabled": ISSUED[1:],
     "api.tls.caConfigMap": ("api.tls.existingSecret=mine",),
     "clusterDuties": ('operator.watchNamespaces=["other"]',),
     "metrics.serviceMonitor.tokenSecret.name": (MONITORED,),
@@ -91,17 +103,22 @@ def another(value: Any, schema: dict[str, Any]) -> Any:
     return next(text for text in TEXTS if text != value and re.search(schema.get("pattern", ""), text))
 
 
+def as_json(setting: str) -> str:
+    """For `--set-json`: what `--set` says would win over the value that is changed."""
+    path, _, value = setting.partition("=")
+    with suppress(ValueError):
+        json.loads(value)
+        return setting
+    return f"{path}={json.dumps(value)}"
+
+
 before = cache(rendered)  # by the flags without that value, which many share
 LEAVES: Final = [pytest.param(path, value, id=".".join(path)) for path, value in leaves(VALUES)]
 
 
 @pytest.mark.parametrize(("path", "value"), LEAVES)
 def test_each_value_changes_the_rendering(path: tuple[str, ...], value: Any) -> None:
-    given = [
-        flag
-        for setting in GIVEN.get(".".join(path), ())
-        for flag in ("--set-json" if setting.endswith("]") else "--set", setting)
-    ]
+    given = [flag for setting in GIVEN.get(".".join(path), ()) for flag in ("--set-json", as_json(setting))]
     name = ".".join(path)
     changed = json.dumps(OTHERS[name] if name in OTHERS else another(value, schema_of(path)))
     assert rendered(*given, "--set-json", f"{name}={changed}") != before(*given)
