@@ -59,12 +59,19 @@ GIVEN: Final = {
     ),
     "metrics.serviceMonitor.interval": (MONITORED,),
     "metrics.serviceMonitor.labels": (MONITORED,),
+    "networkPolicy.ingressController": PUBLISHED,
     "operator.podDisruptionBudget.enabled": ("operator.replicaCount=2",),
     "operator.podDisruptionBudget.maxUnavailable": ("operator.replicaCount=2",),
     "operator.serviceAccount.create": ("operator.serviceAccount.name=mine",),
 }
 # Where any other value would not do.
-OTHERS: Final = {"extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}}]}
+OTHERS: Final = {
+    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "more"}}],
+    **{
+        f"networkPolicy.{who}": [{"podSelector": {}}]
+        for who in ("monitoring", "ingressController", "clients")
+    },
+}
 DIGEST: Final = f"sha256:{64 * 'a'}"
 TEXTS: Final = ("other", DIGEST, "9Gi", "7s", "postgresql://host/other", "https://other", "77m")
 
