@@ -14,7 +14,7 @@ HANDED_OVER: Final = "--set=operator.handOver=true"
 
 
 def images(*flags: str) -> dict[str, str]:
-    """Every image that is named, by who runs it: containers of all kinds, and those that the operator is told."""
+    """Every image that is named, by who runs it: those that the operator is told included."""
     found = {}
     for body in rendered(HANDED_OVER, *flags):
         pod = body.get("spec", {}).get("template", {}).get("spec", {}) or body.get("spec", {})
