@@ -185,7 +185,8 @@ class KubernetesCluster:
         query = {"limit": str(limit), **({"continue": token} if token else {}), **more}
         page = await self._ask("GET", path, query, accept=accept)
         metadata = page["metadata"]
-        return ListPage(page["items"], metadata["resourceVersion"], metadata.get("continue") or None)
+        found = page["items"] or []  # of metadata an empty list is null
+        return ListPage(found, metadata["resourceVersion"], metadata.get("continue") or None)
 
     async def _watch(
         self,

@@ -114,6 +114,13 @@ async def test_a_dry_run_is_filled_in_and_checked_and_stores_nothing(client: Kub
     assert made["metadata"]["name"].startswith("dry-")
 
 
+async def test_a_list_of_nothing_is_one(client: KubernetesCluster) -> None:
+    """Of metadata the API server says null for it."""
+    nowhere = client.within("kube-system")
+    for page in (await nowhere.list_versions(None), await nowhere.list_runs(None)):
+        assert list(page.manifests) == [] and page.resource_version and page.next_token is None
+
+
 async def test_a_run_and_a_profile_are_read(
     kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
 ) -> None:
