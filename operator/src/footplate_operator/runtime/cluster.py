@@ -112,6 +112,12 @@ class KubernetesCluster:
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request("POST", kind.path(namespace), query, body, exists=True)
 
+    async def would_create(self, kind: Kind, body: Json) -> None:
+        """Ask for `create` with all its checks, and no trace; raises as that does, for unknown fields too."""
+        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
+        path = kind.path(body["metadata"].get("namespace", ""))
+        await self._request("POST", path, query, body, exists=True)
+
     async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
         metadata = body["metadata"]
         path = kind.path(metadata.get("namespace", ""), metadata["name"], subresource)
