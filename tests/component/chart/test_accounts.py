@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.chart import NAMESPACE, one, rendered, template
+from tests.support.chart import CHART, NAMESPACE, one, rendered, template
 
 COMPONENTS: Final = ("operator", "api")
 COMPONENT: Final = "app.kubernetes.io/component"
@@ -87,6 +87,13 @@ def test_without_rights_of_the_chart_nothing_else_is_missing() -> None:
     with_rights, without = rendered(*HANDED_OVER), rendered(*HANDED_OVER, "--set=rbac.create=false")
     assert of_kind(without, *RIGHTS) == []
     assert without == [item for item in with_rights if item["kind"] not in RIGHTS]
+
+
+def test_readme_says_how_to_list_what_is_missing_then() -> None:
+    said = re.findall(r"-s (templates/[-\w/]+\.yaml)", (CHART / "README.md").read_text())
+    shown = rendered(*HANDED_OVER, *(part for path in said for part in ("--show-only", path)))
+    wanted = of_kind(rendered(*HANDED_OVER), *RIGHTS)
+    assert [item for item in wanted if item not in shown] == []
 
 
 @pytest.mark.parametrize(

@@ -68,12 +68,10 @@ def test_a_file_has_one_writer_at_a_time(flags: tuple[str, ...], strategy: dict[
 
 @pytest.mark.parametrize("component", TWO)
 def test_further_variables_reach_the_container(component: str) -> None:
-    flags = (
-        f"--set={component}.extraEnv[0].name=HTTPS_PROXY",
-        f"--set={component}.extraEnv[0].value=http://p",
-    )
+    """Also such as the program knows, and the chart has no value for."""
+    flags = (f"--set={component}.extraEnv[0].name=FOOTPLATE_MORE", f"--set={component}.extraEnv[0].value=a")
     told = environment(one(rendered(*flags), "Deployment", f"footplate-{component}"))
-    assert told["HTTPS_PROXY"] == "http://p"
+    assert told["FOOTPLATE_MORE"] == "a" and "FOOTPLATE_LOG_LEVEL" in told
 
 
 @pytest.mark.parametrize(
@@ -95,8 +93,13 @@ def test_further_variables_reach_the_container(component: str) -> None:
         ),
         pytest.param(
             "api.extraEnv[0].name=FOOTPLATE_DATABASE_URL",
-            "api.extraEnv sets FOOTPLATE_DATABASE_URL, which is the chart's own",
+            "api.extraEnv sets FOOTPLATE_DATABASE_URL, which is set already",
             id="variable-of-the-chart",
+        ),
+        pytest.param(
+            "operator.extraEnv[0].name=TZ,operator.extraEnv[1].name=TZ",
+            "operator.extraEnv sets TZ, which is set already",
+            id="variable-twice",
         ),
         pytest.param("api.extraEnv[0].value=1", "at '/api/extraEnv/0'", id="variable-without-a-name"),
     ],
