@@ -12,7 +12,7 @@ import yaml
 
 from cluster.kubernetes.envtest import api_server
 from tests.component.contracts.kube import Kubectl
-from tests.support.chart import CHART, rendered, template
+from tests.support.chart import CHART, NAMESPACE, rendered, template
 from tests.support.kubernetes_schemas import faults, releases
 
 ALL: Final = Path(__file__).parent / "values" / "everything.yaml"
@@ -102,19 +102,37 @@ def _pods(objects: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]
             yield name, {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": pod["spec"]}
 
 
-def test_pods_are_taken_where_only_restricted_ones_are(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """Of an API server with our kinds and the namespaces of all sets."""
+    with api_server(tmp_path_factory.mktemp("schemas") / "server") as server:
+        found = Kubectl(server.kubectl, server.kubeconfig)
+        for name in (NAMESPACE, "research", "demo", "strict"):
+            found("create", "namespace", name)
+        found("label", "namespace", "strict", RESTRICTED)
+        found("apply", "--server-side", "--filename=crds/")
+        found("wait", "--for=condition=Established", "--timeout=30s", "--filename=crds/")
+        yield found
+
+
+@pytest.mark.parametrize("values", SETS.values(), ids=SETS)
+def test_an_api_server_takes_what_is_rendered(kubectl: Kubectl, values: tuple[str, ...]) -> None:
+    """It knows more than a schema says; of the kinds of others there is none here."""
+    others = {"ServiceMonitor", "Certificate"}
+    objects = [body for body in rendered(*values) if body["kind"] not in others]
+    bodies = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", stdin=bodies)
+
+
+def test_pods_are_taken_where_only_restricted_ones_are(kubectl: Kubectl) -> None:
     """So there is no level of Pod Security that a namespace may enforce and the chart does not meet."""
     pods = dict(_pods([body for values in SETS.values() for body in rendered(*values)]))
     wanted = {"deployment-footplate-operator", "deployment-footplate-api", "job-footplate-hand-over-before"}
-    assert wanted <= pods.keys()
+    assert wanted | {"pod-footplate-test"} <= pods.keys()
     loose = json.loads(json.dumps(pods["deployment-footplate-api"]))
     del loose["spec"]["containers"][0]["securityContext"]
-    with api_server(tmp_path / "server") as server:
-        kubectl = Kubectl(server.kubectl, server.kubeconfig)
-        kubectl("create", "namespace", "strict")
-        kubectl("label", "namespace", "strict", RESTRICTED)
-        create = ("create", "--dry-run=server", "--namespace=strict", "--filename=-")
-        for pod in pods.values():
-            kubectl(*create, stdin=json.dumps(pod))
-        refused = kubectl.run(*create, stdin=json.dumps(loose))
+    create = ("create", "--dry-run=server", "--namespace=strict", "--filename=-")
+    for pod in pods.values():
+        kubectl(*create, stdin=json.dumps(pod))
+    refused = kubectl.run(*create, stdin=json.dumps(loose))
     assert 'violates PodSecurity "restricted:latest"' in refused.stderr
