@@ -23,7 +23,8 @@ ALL: Final = ".+"
 ON_TIME_CHANGE: Final = 2  # of a variable's `refresh`
 # Units by which our panels may show a number, as Grafana names them.
 _UNITS: Final = """
-none short percentunit s bytes Bps ops reqps cps watt joule massg currencyUSD dateTimeFromNow dateTimeAsIso
+none short percentunit s bytes Bps ops reqps cps watt joule kwatth massg celsius currencyUSD
+dateTimeFromNow dateTimeAsIso
 """
 UNITS: Final = frozenset(_UNITS.split())
 
