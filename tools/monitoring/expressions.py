@@ -78,10 +78,6 @@ class Expression:
         """The `number` greatest of an instant."""
         return Expression(f"topk({number}, {self})")
 
-    def bottom(self, number: int) -> Expression:
-        """The `number` least of an instant."""
-        return Expression(f"bottomk({number}, {self})")
-
     def age(self) -> Expression:
         """Seconds since a point in time, which this is."""
         return Expression("time()") - self
@@ -97,6 +93,14 @@ class Expression:
     def above(self, bound: float) -> Expression:
         """Those series alone that are greater."""
         return self._with(">", Expression(_number(bound)), _Binds.COMPARISON)
+
+    def equal(self, value: float) -> Expression:
+        """Those series alone that are just that."""
+        return self._with("==", Expression(_number(value)), _Binds.COMPARISON)
+
+    def other_than(self, value: float) -> Expression:
+        """Those series alone that are not that."""
+        return self._with("!=", Expression(_number(value)), _Binds.COMPARISON)
 
     def where(self, other: Expression, *on: str) -> Expression:
         """Those series alone that `other` has as well, by the labels `on`."""
@@ -158,6 +162,13 @@ def quantile(share: float, name: Histogram, /, *by: str, **labels: Match) -> Exp
     return Expression(f"histogram_quantile({_number(share)}, {buckets.sum('le', *by)})")
 
 
+def by_the_end_of_the_month(name: Recorded, /, **labels: Match) -> Expression:
+    """What counts from the beginning of a month, when it ends, if it goes on as in the last 24 hours."""
+    over, left = days_of_month()
+    covered = Expression(f"clamp(vector({over}), 1 / 24, 1)")  # days: on the first it is less than one
+    return level(name, **labels).sum() + in_a_day(name, **labels) / covered * left
+
+
 def in_a_day(name: Recorded, /, *by: str, **labels: Match) -> Expression:
     """What was added in 24 hours to what counts from the beginning of a month: on the first, since then."""
     total = level(name, **labels).sum(*by)
@@ -166,14 +177,10 @@ def in_a_day(name: Recorded, /, *by: str, **labels: Match) -> Expression:
     return added.where(Expression("day_of_month()").above(1)).otherwise(total)
 
 
-def scalar(vector: str) -> Expression:
-    """A vector of one sample without labels, such as `hour()`, as a number."""
-    return Expression(f"scalar({vector})")
-
-
-def number(value: float) -> Expression:
-    """It is the same at all times."""
-    return Expression(_number(value))
+def days_of_month() -> tuple[Expression, Expression]:
+    """How many days of the month are over and left, by the clock of UTC, as numbers with fractions."""
+    over = "day_of_month() - 1 + hour() / 24 + minute() / 1440"
+    return Expression(f"scalar({over})"), Expression(f"scalar(days_in_month() - ({over}))")
 
 
 def label_values(name: Level, label: str, /, **labels: Match) -> str:
@@ -182,7 +189,7 @@ def label_values(name: Level, label: str, /, **labels: Match) -> str:
 
 
 def _expression(value: Expression | float) -> Expression:
-    return value if isinstance(value, Expression) else number(value)
+    return value if isinstance(value, Expression) else Expression(_number(value))
 
 
 def _number(value: float) -> str:

@@ -6,9 +6,9 @@ import json
 from typing import Final
 
 from tools.monitoring.board import Board
-from tools.monitoring.dashboards import fleet, run
+from tools.monitoring.dashboards import control_plane, costs, fleet, run
 
-BOARDS: Final[tuple[Board, ...]] = (fleet.BOARD, run.BOARD)
+BOARDS: Final[tuple[Board, ...]] = (fleet.BOARD, run.BOARD, costs.BOARD, control_plane.BOARD)
 
 
 def dashboards() -> dict[str, str]:

@@ -27,80 +27,88 @@ def _of(name: Gauge | Recorded, *by: str) -> Expression:
     return level(name, **CHOSEN).max(*by)
 
 
+def _progress() -> list[Panel]:
+    """How far it is."""
+    return [
+        single(
+            "Phase",
+            "What the run does now. Empty a quarter of an hour after its end: choose a time range that "
+            "ends before.",
+            Unit.PLAIN,
+            Query(_of(Gauge.RUN_STATUS, "phase"), "{{phase}}"),
+            history=False,
+            named=True,
+            width=3,
+        ),
+        single(
+            "Progress",
+            "Steps done of all steps.",
+            Unit.RATIO,
+            Query(_of(Gauge.RUN_PROGRESS)),
+            width=3,
+        ),
+        single(
+            "Ends",
+            "When its steps will be done at the speed that it had. Not of what has ended.",
+            Unit.FROM_NOW,
+            Query(_of(Gauge.RUN_ESTIMATED_END) * MILLISECONDS),
+            history=False,
+            width=3,
+        ),
+        single(
+            "Last step",
+            "How long ago a step was finished. Long validations and checkpoints that training waits for "
+            "belong to it; a run that hangs is restarted by its bound for hangs.",
+            Unit.SECONDS,
+            Query(level(Gauge.RUN_LAST_STEP, **CHOSEN).age().max()),
+            limits=Limits.rising(120, 600),
+            width=3,
+        ),
+    ]
+
+
+def _safety() -> list[Panel]:
+    """What a failure would lose, and what failures have cost."""
+    return [
+        single(
+            "Last checkpoint",
+            "How long ago the newest durable checkpoint was complete: what a failure of its nodes would "
+            "lose now.",
+            Unit.SECONDS,
+            Query(level(Gauge.RUN_LAST_CHECKPOINT, **CHOSEN).age().max()),
+            limits=Limits.rising(2 * HOUR, 6 * HOUR),
+            width=3,
+        ),
+        single(
+            "Goodput",
+            "Of all time since it was admitted, the share in which it trained on what it kept. The rest "
+            "was spent on starting, recovering, and steps that were done again.",
+            Unit.RATIO,
+            Query(_of(Gauge.RUN_GOODPUT)),
+            limits=Limits.falling(0.9, 0.8),
+            width=3,
+        ),
+        single(
+            "Restarts",
+            "How often it was interrupted in all. `kubectl get trun -o yaml` lists the attempts with "
+            "their causes.",
+            Unit.COUNT,
+            Query(_of(Recorded.RUN_RESTARTS)),
+            limits=Limits.rising(5, 20),
+            width=3,
+        ),
+        single(
+            "Cost",
+            "What its pods have cost so far, by the price book. Empty where that has no price.",
+            Unit.DOLLARS,
+            Query(_of(Recorded.RUN_COST)),
+            width=3,
+        ),
+    ]
+
+
 def _now() -> Section:
-    return Section(
-        "Now",
-        [
-            single(
-                "Phase",
-                "What the run does now. Empty a quarter of an hour after its end: choose a time range "
-                "that ends before.",
-                Unit.PLAIN,
-                Query(_of(Gauge.RUN_STATUS, "phase"), "{{phase}}"),
-                history=False,
-                named=True,
-                width=3,
-            ),
-            single(
-                "Progress",
-                "Steps done of all steps.",
-                Unit.RATIO,
-                Query(_of(Gauge.RUN_PROGRESS)),
-                width=3,
-            ),
-            single(
-                "Ends",
-                "When its steps will be done at the speed that it had. Not of what has ended.",
-                Unit.FROM_NOW,
-                Query(_of(Gauge.RUN_ESTIMATED_END) * MILLISECONDS),
-                history=False,
-                width=3,
-            ),
-            single(
-                "Last step",
-                "How long ago a step was finished. Long validations and checkpoints that training waits "
-                "for belong to it; a run that hangs is restarted by its bound for hangs.",
-                Unit.SECONDS,
-                Query(level(Gauge.RUN_LAST_STEP, **CHOSEN).age().max()),
-                limits=Limits.rising(120, 600),
-                width=3,
-            ),
-            single(
-                "Last checkpoint",
-                "How long ago the newest durable checkpoint was complete: what a failure of its nodes "
-                "would lose now.",
-                Unit.SECONDS,
-                Query(level(Gauge.RUN_LAST_CHECKPOINT, **CHOSEN).age().max()),
-                limits=Limits.rising(2 * HOUR, 6 * HOUR),
-                width=3,
-            ),
-            single(
-                "Goodput",
-                "Of all time since it was admitted, the share in which it trained on what it kept. The "
-                "rest was spent on starting, recovering, and steps that were done again.",
-                Unit.RATIO,
-                Query(_of(Gauge.RUN_GOODPUT)),
-                limits=Limits.falling(0.9, 0.8),
-                width=3,
-            ),
-            single(
-                "Restarts",
-                "How often it was interrupted in all. `kubectl get trun -o yaml` lists the attempts with "
-                "their causes.",
-                Unit.COUNT,
-                Query(_of(Recorded.RUN_RESTARTS)),
-                limits=Limits.rising(5, 20),
-                width=3,
-            ),
-            single(
-                "Cost",
-                "What its pods have cost so far, by the price book.",
-                Unit.DOLLARS,
-                Query(_of(Recorded.RUN_COST)),
-                width=3,
-            ),
-        ],
-    )
+    return Section("Now", [*_progress(), *_safety()])
 
 
 def _learning() -> Section:
@@ -206,7 +214,7 @@ def _interruptions() -> Section:
                 "Pods",
                 "Pods that run it, by what they are there for. Spares wait for a worker to be lost.",
                 Unit.COUNT,
-                Query(level(Gauge.RUN_POD_INFO, **CHOSEN).count("role"), "{{role}}"),
+                Query(level(Gauge.RUN_MEMBERSHIP, **CHOSEN).count("role"), "{{role}}"),
                 stacked=True,
                 width=8,
             ),
@@ -290,15 +298,15 @@ def _device(name: Foreign) -> Expression:
 
 
 def _of_its_pods(devices: Expression) -> Expression:
-    pods = level(Gauge.RUN_POD_INFO, **CHOSEN).max("namespace", "pod")
+    pods = level(Gauge.RUN_MEMBERSHIP, **CHOSEN).max("namespace", "pod")
     return devices.joined(pods, ("namespace", "pod"), ())
 
 
 def _gpus() -> Section:
     legend = "{{pod}} {{gpu}}"
     from_dcgm = (
-        "From NVIDIA's DCGM exporter, if Prometheus scrapes it; the variable job has to be All, "
-        "or name its job, too."
+        "From NVIDIA's DCGM exporter, if Prometheus scrapes it; the variable job has to be All, or name "
+        "its job, too."
     )
     used, free = _device(Foreign.GPU_MEMORY_USED), _device(Foreign.GPU_MEMORY_FREE)
 
