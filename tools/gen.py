@@ -3,7 +3,7 @@
 crds/, docs/resources.md and what OpenAPI says of a run's spec come from the models, docs/compatibility.md
 from the trainer's table and the list of layouts that are tested. The chart ships the same CRDs as
 crds/: Helm installs what lies in its own crds folder and cannot reach outside of
-the chart. Its dashboards come from the builders of tools/monitoring.
+the chart. Its dashboards and rules come from tools/monitoring.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from tools import compatibility_page, resources_page  # noqa: E402
 from tools.crds import all_definitions  # noqa: E402
+from tools.monitoring.rules import files as rule_files  # noqa: E402
 from tools.monitoring.write import dashboards  # noqa: E402
 from tools.schemas import published_schema  # noqa: E402
 
@@ -42,6 +43,8 @@ def rendered() -> dict[Path, str]:
     files[ROOT / "docs" / "compatibility.md"] = compatibility_page.page(tested_pairs())
     for name, text in dashboards().items():
         files[ROOT / "charts" / "footplate" / "dashboards" / name] = text
+    for name, text in rule_files.all_files().items():
+        files[ROOT / "charts" / "footplate" / "rules" / name] = text
     return files
 
 
