@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 import yaml
-from tools.monitoring.rules import recording
+from tools.monitoring.rules import alerts, recording
 
 HEADER: Final = "# Generated from tools/monitoring/rules by `make gen`; edited by nobody.\n"
 
@@ -41,4 +41,4 @@ def text(groups: Mapping[str, Iterable[Rule]]) -> str:
 
 def all_files() -> dict[str, str]:
     """By name."""
-    return {"recording.yaml": text(recording.GROUPS)}
+    return {"recording.yaml": text(recording.GROUPS), "alerts.yaml": text(alerts.GROUPS)}
