@@ -113,7 +113,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 def test_it_fails_without_an_api_and_waits_until_there_is_one(installation: Installation) -> None:
     issuer, [nobody] = Issuer(), claim_ports(1)
     assert installation.notes.splitlines()[-1] == f"  helm test footplate --namespace {NAMESPACE}"
-    assert installation.is_tested(nobody, issuer, seconds=1) == (1, 1)
+    assert installation.is_tested(nobody, issuer, seconds=0) == (1, 1)
     assert installation.get("pod", POD) is not None, "whose log says why"
     with installation.api(issuer) as port:
         assert installation.is_tested(port, issuer, seconds=90) == (0, 0)
