@@ -149,7 +149,7 @@ def trend(
 
     Args:
         stacked: draw them on top of each other, where their sum means something.
-        counted: draw bars, as each point counts something and the next one something else.
+        counted: draw bars, on top of each other, where a point says nothing of the time until the next.
         limits: drawn as lines.
         top: where the axis ends.
         from_zero: whether it begins at 0.
@@ -159,7 +159,7 @@ def trend(
         _about(timeseries.Panel(), title, description, unit, width, height)
         .targets([_ranged(query, place) for place, query in enumerate(queries)])
         .color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
-        .fill_opacity(60 if stacked or counted else 8)
+        .fill_opacity(60 if stacked or counted else 0)
         .line_width(1)
         .show_points(options.VisibilityMode.NEVER)
         .tooltip(common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI))
@@ -172,7 +172,7 @@ def trend(
         )
     )
     if counted:
-        panel.draw_style(options.GraphDrawStyle.BARS)
+        panel.draw_style(options.GraphDrawStyle.BARS).bar_width_factor(1)
     if stacked or counted:
         panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL).group("A"))
     if limits is not None:

@@ -33,10 +33,11 @@ def _presence() -> list[Panel]:
             Unit.COUNT,
             Query(UP.equal(0).count().otherwise(UP.max() * 0)),
             limits=Limits.none(),
+            history=False,  # at each point of which a whole day would be read
             width=3,
         ),
         single(
-            "Operators without one leader",
+            "Without one leader",
             "Releases of which no replica leads, or more than one seems to: nothing follows then from a "
             "run's change. For seconds it is usual while an operator is replaced.",
             Unit.COUNT,
@@ -45,7 +46,7 @@ def _presence() -> list[Panel]:
             width=3,
         ),
         single(
-            "APIs without one exporter",
+            "Without one exporter",
             "Releases of which no replica of the API exports numbers of runs, or more than one does. "
             "After the end of one another takes over within 20 seconds, if the database answers.",
             Unit.COUNT,
@@ -54,7 +55,7 @@ def _presence() -> list[Panel]:
             width=3,
         ),
         single(
-            "Silence of the API server",
+            "Longest silence",
             "The longest that a watch of the operator has said nothing. It speaks once a minute where "
             "nothing happens; after 75 seconds the operator is not ready, after 85 it makes room for "
             "another.",
@@ -85,7 +86,7 @@ def _room() -> list[Panel]:
     )
     return [
         single(
-            "Free room of the database",
+            "Free database room",
             "Of what the history may take, on its volume or by `api.retention.databaseSize`, the share "
             "that is free. Metric rows are thinned before it is full.",
             Unit.RATIO,
@@ -94,7 +95,7 @@ def _room() -> list[Panel]:
             width=3,
         ),
         single(
-            "Databases full or crowded",
+            "Databases full",
             "Full: the volume has no room, and telemetry waits with its senders. Crowded: all but metric "
             "rows takes most of the room, so thinning does not help. Enlarge the volume.",
             Unit.COUNT,
@@ -108,7 +109,7 @@ def _room() -> list[Panel]:
             width=3,
         ),
         single(
-            "Left out of the metrics",
+            "Left out",
             "Runs, their pods, and pairs of namespace and profile that have no series of their own, as "
             "there is room for a thousand runs and pairs and five thousand pods. Sums over them are too "
             "small; counts by phase are whole.",

@@ -69,6 +69,7 @@ def _dollars() -> list[Panel]:
             "The same of the last 24 hours; on the first of a month since it began.",
             Unit.DOLLARS,
             Query(in_a_day(Recorded.COST, **CHOSEN)),
+            history=False,
             width=3,
         ),
         single(
@@ -76,6 +77,7 @@ def _dollars() -> list[Panel]:
             "What will have been spent if it goes on as in the last 24 hours.",
             Unit.DOLLARS,
             Query(by_the_end_of_the_month(Recorded.COST, **CHOSEN)),
+            history=False,
             width=3,
         ),
         single(
@@ -139,14 +141,14 @@ def _by_namespace() -> Section:
         [
             rows(
                 "Namespaces, the dearest first",
-                "Since the month began, and what an hour costs at the speed of now. Shared idle is the "
+                "Since the month began, and what an hour costs at the speed of now. Idle is the "
                 "namespace's share of what stands idle of the profiles that it uses, as its own cost has.",
                 Unit.DOLLARS,
                 {by: "Namespace"},
                 Column("This month", _month(Recorded.COST, by), Unit.DOLLARS),
                 Column("24 hours", in_a_day(Recorded.COST, by, **CHOSEN), Unit.DOLLARS),
                 Column("An hour", _hourly(by), Unit.DOLLARS),
-                Column("Shared idle an hour", shared, Unit.DOLLARS),
+                Column("Idle an hour", shared, Unit.DOLLARS),
                 Column("Energy", _month(Recorded.ENERGY, by) / KILOWATT_HOUR, Unit.KILOWATT_HOURS),
                 Column("Carbon", _month(Recorded.CARBON, by), Unit.GRAMS),
                 sort="This month",

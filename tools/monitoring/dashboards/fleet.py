@@ -24,6 +24,16 @@ CHOSEN: Final = Like("$namespace")
 STATUS: Final = level(Gauge.RUN_STATUS, namespace=CHOSEN)
 STANDS_AFTER: Final = 600  # seconds without a step
 STEP_AGE: Final = level(Gauge.RUN_LAST_STEP, namespace=CHOSEN).age().max(*RUN)
+# Colors of what time is booked as; what trained again is as bad as what stood still.
+ACCOUNTS: Final = {
+    "productive": "green",
+    "checkpointing": "dark-green",
+    "starting": "light-blue",
+    "suspended": "blue",
+    "queued": "purple",
+    "restarting": "orange",
+    "recomputed": "red",
+}
 TRAINING: Final = level(Gauge.RUN_STATUS, namespace=CHOSEN, phase=TRAINS)
 
 
@@ -122,7 +132,7 @@ def _day() -> Section:
                 "room.",
                 Unit.COUNT,
                 Query(STATUS.count("phase"), "{{phase}}"),
-                stacked=True,
+                counted=True,
                 colors=COLORS,
             ),
             trend(
@@ -132,6 +142,7 @@ def _day() -> Section:
                 Unit.COUNT,
                 Query(rate(Counter.OPERATOR_RUN_SECONDS).sum("account"), "{{account}}"),
                 stacked=True,
+                colors=ACCOUNTS,
             ),
             trend(
                 "Interruptions by cause",
@@ -165,6 +176,7 @@ def _compute() -> Section:
                 "the clock of UTC. The dashboard Cost and carbon tells more.",
                 Unit.DOLLARS,
                 Query(in_a_day(Recorded.COST, namespace=CHOSEN)),
+                history=False,
                 height=8,
             ),
             single(
@@ -173,6 +185,7 @@ def _compute() -> Section:
                 "namespaces.",
                 Unit.DOLLARS,
                 Query(in_a_day(Recorded.IDLE)),
+                history=False,
                 height=8,
             ),
             trend(

@@ -205,7 +205,7 @@ def _interruptions() -> Section:
                 "What the run did when.",
                 Unit.COUNT,
                 Query(_of(Gauge.RUN_STATUS, "phase"), "{{phase}}"),
-                stacked=True,
+                counted=True,
                 colors=COLORS,
                 top=1,
                 width=8,
