@@ -332,6 +332,14 @@ OF_FLEET: dict[str, Case] = {
         job="footplate-api",
         what="pods",
     ),
+    "costs-are-left-out": fires(
+        "FootplateLeftOut",
+        15,
+        {series_of("footplate-api", "footplate_costs_left_out"): "1x15"},
+        "1",
+        job="footplate-api",
+        what="costs",
+    ),
     "none-is-left-out": quiet(
         "FootplateLeftOut", 30, {series_of("footplate-api", "footplate_runs_left_out"): "7x14 0x20"}
     ),

@@ -8,6 +8,7 @@ from typing import Any
 import promql_parser
 import pytest
 from tools.monitoring import promql
+from tools.monitoring.names import Recorded
 from tools.monitoring.rules import recording
 from tools.monitoring.rules.recording import Recording
 
@@ -51,5 +52,5 @@ def test_it_asks_for_metrics_that_are_there_of_its_own_release(known: Recording)
 
 def test_each_has_its_row_and_no_name_of_a_counter() -> None:
     names = {param.id for param in RECORDED}
-    assert names == documented("Recorded series")
+    assert names == documented("Recorded series") == set(Recorded)
     assert [name for name in names if name.endswith("_total")] == [], "a dashboard may show their rate only"

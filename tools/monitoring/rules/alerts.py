@@ -1,4 +1,7 @@
-"""All alerts, in the groups in which Prometheus evaluates them; pure."""
+"""All alerts, in the groups in which Prometheus evaluates them; pure.
+
+No group is called as one of recorded series: in the chart's PrometheusRule they stand side by side.
+"""
 
 from __future__ import annotations
 

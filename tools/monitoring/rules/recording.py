@@ -75,4 +75,8 @@ OPERATOR: Final = (
     ),
 )
 
-GROUPS: Final = {"footplate-runs": RUNS, "footplate-costs": COSTS, "footplate-operator": OPERATOR}
+GROUPS: Final = {
+    "footplate-runs.rules": RUNS,
+    "footplate-costs.rules": COSTS,
+    "footplate-operator.rules": OPERATOR,
+}

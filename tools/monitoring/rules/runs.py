@@ -176,6 +176,8 @@ FLEET: Final = (
         label_replace(max by (job) (footplate_runs_left_out), "what", "runs", "", "") > 0
         or
         label_replace(max by (job) (footplate_run_pods_left_out), "what", "pods", "", "") > 0
+        or
+        label_replace(max by (job) (footplate_costs_left_out), "what", "costs", "", "") > 0
         """,
         "15m",
         Severity.INFO,
