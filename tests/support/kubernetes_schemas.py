@@ -117,6 +117,17 @@ _ENDPOINT: Final = _record(
     authorization=_record(type=_TEXT, credentials=_KEY),
     tlsConfig=_record(serverName=_TEXT, ca=_record(configMap=_KEY)),
 )
+_ALERT: Final[Json] = {
+    "alert": _TEXT,
+    "expr": _TEXT,
+    "for": _DURATION,
+    "labels": _LABELS,
+    "annotations": _LABELS,
+}
+_RULE: Final[Json] = {
+    "oneOf": [_record(("record", "expr"), record=_TEXT, expr=_TEXT), _record(tuple(_ALERT), **_ALERT)]
+}
+_GROUP: Final = _record(("name", "rules"), name=_TEXT, rules={"type": "array", "items": _RULE, "minItems": 1})
 _OTHERS: Final[dict[tuple[str, str], Json]] = {
     ("monitoring.coreos.com/v1", "ServiceMonitor"): _kind(
         _record(
@@ -125,6 +136,9 @@ _OTHERS: Final[dict[tuple[str, str], Json]] = {
             namespaceSelector=_record(matchNames=_TEXTS),
             endpoints={"type": "array", "items": _ENDPOINT, "minItems": 1},
         )
+    ),
+    ("monitoring.coreos.com/v1", "PrometheusRule"): _kind(
+        _record(("groups",), groups={"type": "array", "items": _GROUP, "minItems": 1})
     ),
     ("cert-manager.io/v1", "Certificate"): _kind(
         _record(

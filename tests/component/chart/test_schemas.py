@@ -46,7 +46,8 @@ def test_everything_is_everything() -> None:
     everything = kinds.pop("everything")
     only_with_a_file = {"PersistentVolumeClaim"}
     assert set.union(*kinds.values()) - everything <= only_with_a_file
-    assert {"Certificate", "Ingress", "ServiceMonitor", "PodDisruptionBudget", "Job"} <= everything
+    of_others = {"Certificate", "ServiceMonitor", "PrometheusRule"}
+    assert of_others | {"Ingress", "PodDisruptionBudget", "Job"} <= everything
 
 
 def _deployment(**more: Any) -> dict[str, Any]:
@@ -118,7 +119,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 @pytest.mark.parametrize("values", SETS.values(), ids=SETS)
 def test_an_api_server_takes_what_is_rendered(kubectl: Kubectl, values: tuple[str, ...]) -> None:
     """It knows more than a schema says; of the kinds of others there is none here."""
-    others = {"ServiceMonitor", "Certificate"}
+    others = {"ServiceMonitor", "PrometheusRule", "Certificate"}
     objects = [body for body in rendered(*values) if body["kind"] not in others]
     bodies = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
     kubectl("create", "--dry-run=server", "--validate=strict", "--filename=-", stdin=bodies)

@@ -21,6 +21,7 @@ CLIENTS: Final = 'api.auth.oidc.clientIDs=["b"]'
 ISSUER: Final = ("api.auth.oidc.issuerURL=https://a", CLIENTS)
 AUTHORITIES: Final = "api.auth.oidc.caConfigMap.name=ca"
 MONITORED: Final = "metrics.serviceMonitor.enabled=true"
+RULES: Final = "metrics.rules.enabled=true"
 ISSUED: Final = ("api.tls.certManager.enabled=true", "api.tls.certManager.issuerRef.name=house")
 PUBLISHED: Final = ("api.ingress.enabled=true", "api.ingress.host=a.b", "api.ingress.tls.secretName=a")
 DATABASE: Final = "api.database.url=postgresql://host/db"
@@ -59,6 +60,7 @@ GIVEN: Final = {
     ),
     "metrics.serviceMonitor.interval": (MONITORED,),
     "metrics.serviceMonitor.labels": (MONITORED,),
+    **{f"metrics.rules.{name}": (RULES,) for name in ("labels", "runbookUrl", "disabled")},
     "networkPolicy.ingressController": PUBLISHED,
     "operator.podDisruptionBudget.enabled": ("operator.replicaCount=2",),
     "operator.podDisruptionBudget.maxUnavailable": ("operator.replicaCount=2",),

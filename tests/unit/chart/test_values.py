@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.monitoring.rules.alerts import ALERTS
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "charts" / "footplate"
@@ -66,3 +67,8 @@ def test_the_chart_brings_the_generated_crds() -> None:
 def test_versions_agree() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert chart["appVersion"] == chart["version"]
+
+
+def test_every_alert_may_be_taken_out_by_its_name() -> None:
+    rules = SCHEMA["properties"]["metrics"]["properties"]["rules"]["properties"]
+    assert rules["disabled"]["items"]["enum"] == list(ALERTS)
