@@ -1,9 +1,10 @@
 """Writes what is generated (`gen.py`) or fails when it differs (`gen.py --check`).
 
-crds/, docs/resources.md and what OpenAPI says of a run's spec come from the models, docs/compatibility.md
-from the trainer's table and the list of layouts that are tested. The chart ships the same CRDs as
-crds/: Helm installs what lies in its own crds folder and cannot reach outside of
-the chart. Its dashboards and rules come from tools/monitoring.
+crds/, docs/resources.md, what OpenAPI says of a run's spec and what the chart's schema says of profiles,
+prices and intensities come from the models, docs/compatibility.md from the trainer's table and the list of
+layouts that are tested. The chart has the specs of the same CRDs once more, as Helm cannot reach outside of
+it; their names and metadata are its template's. Its dashboards and rules come
+from tools/monitoring.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 import yaml
 
@@ -24,19 +26,46 @@ from tools.monitoring.rules import files as rule_files  # noqa: E402
 from tools.monitoring.write import dashboards  # noqa: E402
 from tools.schemas import published_schema  # noqa: E402
 
+from footplate_contracts.names import WRITTEN_BY_ANNOTATION  # noqa: E402
+from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec  # noqa: E402
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec  # noqa: E402
+from footplate_contracts.v1alpha1.priceentry import PriceEntrySpec  # noqa: E402
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec  # noqa: E402
 from tests.support.layout_list import tested_pairs  # noqa: E402 - found from the root
 
-HEADER = "# Generated from footplate_contracts by `make gen`; edited by nobody.\n"
+HEADER: Final = "# Generated from footplate_contracts by `make gen`; edited by nobody.\n"
+CHART: Final = ROOT / "charts" / "footplate"
+VALUES_SCHEMA: Final = CHART / "values.schema.json"
+
+
+def chart_schema() -> dict[str, Any]:
+    """The schema of the chart's values, with what the models say of our kinds among its definitions."""
+    schema: dict[str, Any] = json.loads(VALUES_SCHEMA.read_text())
+    price = published_schema(PriceEntrySpec)
+    # Who writes an entry is known by whom Helm asks with, and another name is refused.
+    del price["properties"]["createdBy"]
+    price["properties"]["source"]["not"] = {"pattern": "^ComputeProfile "}
+    schema["definitions"] |= {
+        "computeProfileSpec": published_schema(ComputeProfileSpec),
+        "priceEntrySpec": price,
+        "carbonIntensitySpec": published_schema(CarbonIntensitySpec),
+    }
+    return schema
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return HEADER + yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
 
 
 def rendered() -> dict[Path, str]:
     """Every generated file and its content."""
     files: dict[Path, str] = {}
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     for name, definition in all_definitions().items():
-        text = HEADER + yaml.safe_dump(definition, sort_keys=False, width=110, allow_unicode=True)
-        files[ROOT / "crds" / name] = text
-        files[ROOT / "charts" / "footplate" / "crds" / name] = text
+        metadata = definition["metadata"] | {"annotations": {WRITTEN_BY_ANNOTATION: version}}
+        files[ROOT / "crds" / name] = _yaml(definition | {"metadata": metadata})
+        files[CHART / "files" / "crds" / name] = _yaml({"spec": definition["spec"]})
+    files[VALUES_SCHEMA] = json.dumps(chart_schema(), indent=2, ensure_ascii=False) + "\n"
     spec = json.dumps(published_schema(TrainingRunSpec), indent=1, ensure_ascii=False) + "\n"
     files[ROOT / "api" / "src" / "footplate_api" / "runs" / "trainingrunspec.json"] = spec
     files[ROOT / "docs" / "resources.md"] = resources_page.reference()

@@ -11,12 +11,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 
-from demo.kube import ROOT, DemoError, Kube, run, show
+from demo.kube import DemoError, Kube, run, show
 
 ADMISSION_SECONDS = 60.0
-SERVED_SECONDS = 60.0
 NAMESPACE = "footplate-system"
 CHART = "charts/footplate"
 
@@ -27,12 +25,10 @@ def install() -> Kube:
     show("python3", "dev/cluster", "up", *([] if values else ["--load"]))
     kube = Kube.of_cluster_tool()
     keys = dict(line.split() for line in run("python3", "dev/cluster", "image-keys").splitlines())
-    # Helm installs the CRDs of a chart once and never again; this is its documented way to update them.
-    kube.kubectl("apply", "--server-side", "--force-conflicts", "--filename", f"{CHART}/crds")
-    wait_for_kinds(kube)
     print("[helm] installing charts/footplate as release footplate")
+    # CRDs of a checkout that had them in the chart's folder crds are nobody's yet.
     kube.helm(
-        *("upgrade", "--install", "footplate", CHART),
+        *("upgrade", "--install", "--take-ownership", "footplate", CHART),
         *("--namespace", NAMESPACE, "--create-namespace"),
         *("--values", values or f"{CHART}/values-local.yaml"),
         *("--set-string", f"podAnnotations.footplate\\.dev/images={keys['operator']}-{keys['api']}"),
@@ -44,16 +40,6 @@ def install() -> Kube:
     return kube
 
 
-def wait_for_kinds(kube: Kube) -> None:
-    """Waits until the API server serves our kinds; DemoError with its last word if it does not.
-
-    It does some tenths of a second after it has accepted them, longer on a busy machine. Helm waits
-    only for those that it has created by itself.
-    """
-    kinds = ",".join(path.stem for path in (ROOT / "crds").glob("*.yaml"))
-    _until_it_works(SERVED_SECONDS, lambda: kube.kubectl("get", kinds, "-A"))
-
-
 def wait_for_admission(kube: Kube) -> None:
     """Waits until the API server admits TrainingRuns; DemoError with its last word if it does not.
 
@@ -61,18 +47,11 @@ def wait_for_admission(kube: Kube) -> None:
     it has looked for the parameters' kind again, which it does every 30 seconds.
     """
 
-    def admitted() -> None:
-        manifest = kube.kubectl("create", "--dry-run=client", "-o", "json", "-f", "examples/minimal.yaml")
-        kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=renamed(manifest))
-
-    _until_it_works(ADMISSION_SECONDS, admitted)
-
-
-def _until_it_works(seconds: float, attempt: Callable[[], object]) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + ADMISSION_SECONDS
     while True:
         try:
-            attempt()
+            manifest = kube.kubectl("create", "--dry-run=client", "-o", "json", "-f", "examples/minimal.yaml")
+            kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=renamed(manifest))
             return
         except DemoError:
             if time.monotonic() >= deadline:

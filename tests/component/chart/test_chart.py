@@ -292,6 +292,7 @@ def test_further_objects_are_templates() -> None:
 
 
 def test_nothing_holds_up_an_uninstall() -> None:
+    """Nor an installation, but on an empty cluster, where Helm waits for the kinds."""
     objects = rendered()
     assert not any("finalizers" in item["metadata"] for item in objects)
     hooks = {item["metadata"].get("annotations", {}).get("helm.sh/hook") for item in objects}
@@ -311,7 +312,6 @@ def test_nothing_holds_up_an_uninstall() -> None:
         pytest.param(
             "trainer.image.pullPolicy=Sometimes", "at '/trainer/image/pullPolicy'", id="pull-policy"
         ),
-        pytest.param("profiles.h100Infiniband.dollarsPerNodeHour=-1", "dollarsPerNodeHour", id="price"),
         pytest.param(
             "api.tls.caConfigMap=trust",
             'api.tls.caConfigMap is "trust", but api.tls.existingSecret names no Secret',

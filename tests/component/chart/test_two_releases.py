@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +11,9 @@ from typing import Any, Final
 
 import pytest
 
-from cluster.kubernetes.envtest import ApiServer, api_server
-from tests.component.contracts.kube import Kubectl
+from tests.component.chart.helm_cluster import HelmCluster, helm_cluster
 from tests.component.footplate_api.usages import record
 from tests.component.footplate_operator.api import wait_for
-from tests.support.chart import helm
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.usage_worlds import pod
 
@@ -31,23 +28,19 @@ ACCOUNT: Final = {
 class Cluster:
     """An API server on which real releases are installed, whose pods nobody starts."""
 
-    server: ApiServer
-    kubectl: Kubectl
+    releases: HelmCluster
 
-    def helm(self, verb: str, release: str, namespace: str, *flags: str) -> subprocess.CompletedProcess[str]:
-        """`helm install` or `upgrade`, of the chart."""
-        place = (
-            (f"--namespace={namespace}", "--create-namespace")
-            if verb == "install"
-            else (f"--namespace={namespace}",)
-        )
-        return helm(verb, release, ".", *place, f"--kubeconfig={self.server.kubeconfig}", *flags)
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        """What it said to an administrator."""
+        return self.releases.kubectl(*arguments, stdin=stdin)
 
     def status_refusal(self, namespace: str, account: str) -> str:
         """What is answered to an operator that writes the status of the run there; empty: it is taken."""
         patch = ("patch", "trun", "tiny", f"--namespace={namespace}", "--subresource=status", "--type=merge")
         said = json.dumps({"status": {"replicas": 2}})
-        done = self.kubectl.run(*patch, "-p", said, f"--as={account}-operator", "--as-group=system:masters")
+        done = self.releases.kubectl.run(
+            *patch, "-p", said, f"--as={account}-operator", "--as-group=system:masters"
+        )
         return done.stderr if done.returncode else ""
 
     def create_refusal(self, body: dict[str, Any], account: str) -> str:
@@ -59,7 +52,7 @@ class Cluster:
             f"--as={account}",
             "--as-group=system:masters",
         )
-        done = self.kubectl.run(*create, stdin=json.dumps(body))
+        done = self.releases.kubectl.run(*create, stdin=json.dumps(body))
         return done.stderr if done.returncode else ""
 
 
@@ -111,21 +104,17 @@ REFUSED: Final[list[tuple[str, str, tuple[str, ...], str]]] = [
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """One with release `footplate` for team-a, which has the cluster's duties."""
-    with api_server(tmp_path / "server") as server:
-        kubectl = Kubectl(server.kubectl, server.kubeconfig)
+    with helm_cluster(tmp_path / "server") as releases:
         for name in ("team-a", "team-b"):
-            kubectl("create", "namespace", name)
-        found = Cluster(server, kubectl)
-        installed = found.helm("install", "footplate", A, *narrowed("team-a"))
-        assert installed.returncode == 0, installed.stderr
-        yield found
+            releases.kubectl("create", "namespace", name)
+        releases.done("install", "footplate", ".", *narrowed("team-a"), namespace=A)
+        yield Cluster(releases)
 
 
 def _each_serves_its_own(cluster: Cluster) -> None:
-    installed = cluster.helm("install", "b", B, *narrowed("team-b", duties=False))
-    assert installed.returncode == 0, installed.stderr
-    upgraded = cluster.helm("upgrade", "footplate", A, *narrowed("team-a"))
-    assert upgraded.returncode == 0, "its own policies are no other release's"
+    cluster.releases.done("install", "b", ".", *narrowed("team-b", duties=False), namespace=B)
+    # Its own policies are no other release's.
+    cluster.releases.done("upgrade", "footplate", ".", *narrowed("team-a"), namespace=A)
     cluster.kubectl("create", "--filename=-", stdin=json.dumps(profile_manifest("small")))
     for namespace in ("team-a", "team-b"):
         run = run_manifest(compute={"profile": "small", "nodes": 2})
@@ -176,7 +165,7 @@ def _what_the_cluster_has_once_is_of_one(cluster: Cluster) -> None:
 def test_side_by_side_and_what_cannot_be_is_refused(cluster: Cluster) -> None:
     """In this order: what is refused names the one release that is there."""
     for release, namespace, flags, said in REFUSED:
-        refused = cluster.helm("install", release, namespace, *flags)
+        refused = cluster.releases.helm("install", release, ".", *flags, namespace=namespace)
         assert refused.returncode != 0 and said in refused.stderr, refused.stderr
     _each_serves_its_own(cluster)
     _what_the_cluster_has_once_is_of_one(cluster)

@@ -89,7 +89,8 @@ def test_trainer_refuses_what_the_server_refuses(tmp_path: Path, row: Row) -> No
 
 def test_profiles_of_the_chart_are_stored_as_our_models_read_them(kubectl: Kubectl) -> None:
     profiles = [item for item in rendered() if item["kind"] == "ComputeProfile"]
-    assert [item["metadata"]["name"] for item in profiles] == ["h100-infiniband", "local-cpu"]
+    names = ["a100-infiniband", "h100-ethernet", "h100-infiniband", "local-cpu"]
+    assert sorted(item["metadata"]["name"] for item in profiles) == names
     for profile in profiles:
         stored = kubectl.tried(profile | {"metadata": {"name": "copy"}})["spec"]
         assert ComputeProfileSpec.from_json(profile["spec"]).to_json() == stored

@@ -59,9 +59,19 @@ def test_every_schema_has_a_value() -> None:
     assert sorted(SCHEMA["properties"]) == sorted(values)
 
 
+def spec(path: Path) -> str:
+    """The text of a definition's spec, which ends it."""
+    return path.read_text().partition("\nspec:\n")[2]
+
+
 def test_the_chart_brings_the_generated_crds() -> None:
-    generated = {path.name: path.read_text() for path in (ROOT / "crds").iterdir()}
-    assert {path.name: path.read_text() for path in (CHART / "crds").iterdir()} == generated
+    generated = {path.name: spec(path) for path in (ROOT / "crds").iterdir()}
+    assert {path.name: spec(path) for path in (CHART / "files" / "crds").iterdir()} == generated
+    assert all(generated.values())
+
+
+def test_helm_installs_no_crd_beside_the_templates() -> None:
+    assert not (CHART / "crds").exists(), "Helm would make them first, as nobody's"
 
 
 def test_versions_agree() -> None:

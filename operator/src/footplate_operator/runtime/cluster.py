@@ -85,6 +85,14 @@ class KubernetesCluster:
         """End all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]  # the client has no annotations
 
+    async def served(self, api_version: str) -> frozenset[str]:
+        """The kinds of that version which can be asked for, by their names in URLs; empty: none yet."""
+        try:
+            found = await self._request("GET", f"/apis/{api_version}")
+        except NotFound:
+            return frozenset()
+        return frozenset(item["name"] for item in found.get("resources", ()))
+
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
         return await self._request("GET", kind.path(namespace, name))
 
