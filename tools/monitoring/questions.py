@@ -6,17 +6,15 @@ gets asks here, and sends the text on.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from tools.monitoring import linter, promql
-from tools.monitoring.promql import RATE_INTERVAL
+from tools.monitoring.answers import filled
 
 Json = Mapping[str, Any]
-_VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)(?::\w+)?\})")
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,11 @@ def of_dashboard(dashboard: Json, chosen: Mapping[str, str], rate_interval: str)
     """Those of its panels and variables.
 
     Args:
-        chosen: values of variables by name; of one that is not there what its `all` stands for.
+        chosen: values of variables by name; the others are at All.
         rate_interval: what `$__rate_interval` is, such as `1m`.
     """
     title = dashboard["title"]
-    fill = partial(_filled, _known(dashboard, chosen, rate_interval))
+    fill = partial(filled, chosen=chosen, rate_interval=rate_interval)
     for name, variable in linter.variables(dashboard).items():
         if variable["type"] == "query":
             for selector in promql.of_variable(_asked(variable)):
@@ -73,23 +71,3 @@ def _selector(selector: promql.Selector) -> str:
 
 def _quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _known(dashboard: Json, chosen: Mapping[str, str], rate_interval: str) -> Mapping[str, str]:
-    """Values of all variables, by name."""
-    whole = {
-        name: str(variable["allValue"])
-        for name, variable in linter.variables(dashboard).items()
-        if variable.get("allValue")
-    }
-    return {**whole, **chosen, RATE_INTERVAL.removeprefix("$"): rate_interval}
-
-
-def _filled(known: Mapping[str, str], query: str) -> str:
-    """`query` as Grafana sends it; KeyError for a variable that nobody knows."""
-    return _VARIABLE.sub(lambda found: _value(known, found), query)
-
-
-def _value(known: Mapping[str, str], found: re.Match[str]) -> str:
-    name: str = found[1] or found[2]
-    return found[0] if name.isdigit() else known[name]  # a number is a group of label_replace()

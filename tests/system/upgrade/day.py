@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from demo.display import heading
-from demo.install import CHART, NAMESPACE, wait_for_admission, wait_for_kinds
+from demo.install import CHART, NAMESPACE, wait_for_admission
 from demo.kube import ROOT, DemoError, Kube
 from tests.support.runs import Runs, runs_in
 from tests.system.upgrade import away, life
@@ -72,7 +72,7 @@ class Day:
         crds = str(chart / "crds")
         self.say("$ kubectl apply --server-side -f crds")
         self.kube.kubectl("apply", "--server-side", "--force-conflicts", "--filename", crds)
-        wait_for_kinds(self.kube)
+        self.kube.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         tags = [f"--set={image}.image.tag={PREVIOUS_TAG}" for image in IMAGES]
         self.helm(*_upgrade(chart), *_values(chart), *tags, "--wait", "--timeout=3m")
         wait_for_admission(self.kube)
