@@ -74,6 +74,11 @@ faults: install ## every fault in every phase, simulated and on pods; goes on wh
 faults-sample: install ## some of them on pods: every family of faults, every phase
 	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)
 
+.PHONY: upgrade-day
+upgrade-day: .venv/ready ## upgrade, roll back, uninstall, install again: the previous release and this one under live runs
+	@$(CLUSTER_TOOL) down
+	@PYTHONPATH=dev $(BIN)/python -m tests.system.upgrade
+
 SEED := 0
 chaos: install ## make chaos SEED=n: one run under 50 random faults, beside a calm one
 	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults.chaos --seed $(SEED)
