@@ -43,7 +43,8 @@ class HelmCluster:
 
     server: ApiServer
     kubectl: Kubectl
-    jobs: list[str] = field(default_factory=list)  # names of those that ran, in order
+    jobs: list[str] = field(default_factory=list)  # names of those that were made, in order
+    failing: set[str] = field(default_factory=set)  # of these no pod starts, as without their image
 
     def helm(
         self, verb: str, release: str, *arguments: str, namespace: str = NAMESPACE
@@ -92,9 +93,9 @@ def _run_jobs(cluster: HelmCluster, stop: threading.Event) -> None:
             if about["uid"] not in ended:
                 ended.add(about["uid"])
                 cluster.jobs.append(about["name"])
-                status = _SUCCEEDED if _run(cluster, job) == 0 else _FAILED
+                works = about["name"] not in cluster.failing and _run(cluster, job) == 0
                 path = f"/apis/batch/v1/namespaces/{about['namespace']}/jobs/{about['name']}/status"
-                ask(cluster.server.kubeconfig, "PATCH", path, {"status": status})
+                ask(cluster.server.kubeconfig, "PATCH", path, {"status": _SUCCEEDED if works else _FAILED})
 
 
 def _run(cluster: HelmCluster, job: Json) -> int:

@@ -123,12 +123,18 @@ def test_one_command_installs_on_an_empty_cluster_and_the_next_upgrades(cluster:
     assert cluster.names("computeprofiles") == PROFILES and price_of(cluster, "h100-infiniband") == 98.32
     assert cluster.names("priceentries") == {"cheap"} and uids(cluster)["tiny"] == before["tiny"]
     assert cluster.jobs == ["footplate-kinds"], "kinds that are served are waited for by nobody"
+    cluster.done("uninstall", "footplate")
+    assert cluster.names("computeprofiles") == set(), "those that its hooks made"
 
 
-def test_what_an_uninstall_leaves_is_found_again(cluster: HelmCluster) -> None:
+def test_what_broke_off_goes_on_and_what_an_uninstall_leaves_is_found_again(cluster: HelmCluster) -> None:
     refused = cluster.helm("install", "footplate", ".", WITHOUT_CRDS)
     assert "crds.enabled is false, but this cluster does not serve footplate.dev/v1alpha1" in refused.stderr
-    cluster.done("install", "footplate", ".", *BOOK)
+    cluster.failing.add("footplate-kinds")
+    install = ("upgrade", "footplate", ".", "--install", "--create-namespace", *BOOK)
+    half = cluster.helm(*install)
+    assert half.returncode != 0 and "job footplate-kinds failed" in half.stderr
+    cluster.done(*install)
     begin_a_run(cluster)
     run = uids(cluster)["tiny"]
     cluster.done("uninstall", "footplate")
