@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from tools.monitoring.board import Board, Section, choice, namespaces
 from tools.monitoring.dashboards.runs import COLORS
-from tools.monitoring.expressions import Expression, label_values, level, rate
+from tools.monitoring.expressions import Expression, Like, Match, label_values, level, rate
 from tools.monitoring.names import Counter, Foreign, Gauge, Recorded
 from tools.monitoring.panels import (
     HOUR,
@@ -287,35 +289,49 @@ def _money() -> Section:
     )
 
 
-def _device(name: Foreign) -> Expression:
-    """What DCGM's exporter knows of devices, by the pod that uses one.
+# Of workers and spares, by how they are named: the pods of a whole cluster would take seconds to join.
+PODS: Final = Like("$run-[sw][0-9]+-[0-9]+")
+# By which labels DCGM's exporter names the pod that uses a device, and how a device is called then. The
+# second where Prometheus does not honour its labels: `pod` is that of the exporter itself.
+NAMED: Final = {
+    ("namespace", "pod"): "{{pod}} {{gpu}}",
+    ("exported_namespace", "exported_pod"): "{{exported_pod}} {{gpu}}",
+}
+Devices = Callable[[Foreign], Expression]
 
-    That is in the label `pod`, or in `exported_pod` where Prometheus does not honour its labels, which then
-    are those of the exporter itself.
-    """
-    found = level(name).relabelled("pod", "exported_pod").relabelled("namespace", "exported_namespace")
-    return found.max("namespace", "pod", "gpu")
+
+def _device(on: tuple[str, str], name: Foreign) -> Expression:
+    namespace, pod = on
+    labels: dict[str, Match] = {namespace: "$namespace", pod: PODS}
+    return level(name, **labels).max(*on, "gpu")
 
 
-def _of_its_pods(devices: Expression) -> Expression:
-    pods = level(Gauge.RUN_MEMBERSHIP, **CHOSEN).max("namespace", "pod")
-    return devices.joined(pods, ("namespace", "pod"), ())
+def _of_devices(measure: Callable[[Devices], Expression]) -> list[Query]:
+    """What `measure` makes of the numbers of the devices of the run's pods."""
+    queries = []
+    for on, legend in NAMED.items():
+        members = level(Gauge.RUN_MEMBERSHIP, **CHOSEN)
+        for label, source in zip(on, ("namespace", "pod"), strict=True):
+            members = members if label == source else members.relabelled(label, source)
+        queries.append(Query(measure(partial(_device, on)).joined(members.max(*on), on, ()), legend))
+    return queries
 
 
 def _gpus() -> Section:
-    legend = "{{pod}} {{gpu}}"
     from_dcgm = (
         "From NVIDIA's DCGM exporter, if Prometheus scrapes it; the variable job has to be All, or name "
         "its job, too."
     )
-    used, free = _device(Foreign.GPU_MEMORY_USED), _device(Foreign.GPU_MEMORY_FREE)
+    used, free = Foreign.GPU_MEMORY_USED, Foreign.GPU_MEMORY_FREE
 
     def drawn(
-        title: str, description: str, unit: Unit, devices: Expression, limits: Limits | None = None
+        title: str,
+        description: str,
+        unit: Unit,
+        measure: Callable[[Devices], Expression],
+        limits: Limits | None = None,
     ) -> Panel:
-        return trend(
-            title, f"{description} {from_dcgm}", unit, Query(_of_its_pods(devices), legend), limits=limits
-        )
+        return trend(title, f"{description} {from_dcgm}", unit, *_of_devices(measure), limits=limits)
 
     return Section(
         "GPUs",
@@ -325,21 +341,21 @@ def _gpus() -> Section:
                 "Share of the time in which a kernel ran. One device that is far below the others is the "
                 "straggler that they wait for.",
                 Unit.RATIO,
-                _device(Foreign.GPU_UTILIZATION) / 100,
+                lambda of: of(Foreign.GPU_UTILIZATION) / 100,
             ),
             drawn(
                 "GPU memory",
                 "Used share of the memory of each device.",
                 Unit.RATIO,
-                used / (used + free),
+                lambda of: of(used) / (of(used) + of(free)),
                 Limits.rising(0.95, 0.99),
             ),
-            drawn("GPU power", "What each device draws.", Unit.WATTS, _device(Foreign.GPU_POWER)),
+            drawn("GPU power", "What each device draws.", Unit.WATTS, lambda of: of(Foreign.GPU_POWER)),
             drawn(
                 "GPU temperature",
                 "Above about 85 °C devices slow down.",
                 Unit.CELSIUS,
-                _device(Foreign.GPU_TEMPERATURE),
+                lambda of: of(Foreign.GPU_TEMPERATURE),
                 Limits.rising(80, 88),
             ),
         ],

@@ -106,15 +106,15 @@ def axis(low: float, high: float) -> list[float]:
 
 
 def _ticks(panel: Panel, series: Sequence[Named], floors: Sequence[dict[float, float]]) -> list[float]:
-    """The axis of a graph: from its `min`, if it has one, to its `max`, and what is beyond."""
+    """The axis of a graph, from its `min` to its `max`, where it has them."""
     values = [
         value + floor.get(at, 0.0)
         for known, floor in zip(series, floors, strict=True)
         for at, value in known.series.points
         if math.isfinite(value)
     ]
-    ends = [defaults(panel)[name] for name in ("min", "max") if name in defaults(panel)]
-    return axis(min(values + ends, default=0.0), max(values + ends, default=1.0))
+    low = defaults(panel).get("min", min(values, default=0.0))
+    return axis(low, defaults(panel).get("max", max(values, default=1.0)))
 
 
 def _axes(drawing: Drawing, plane: _Plane, ticks: Sequence[float], unit: str) -> None:
