@@ -26,6 +26,7 @@ RUN_ROOT = Path("/run/footplate-images")
 KEPT = 3  # older builds of an image that stay, for going back and forth between branches
 _SUITE = "bookworm"
 _PACKAGES = "python3,python3-venv,ca-certificates"
+_LICENCES = "/usr/share/doc/*/copyright"  # go with the packages wherever an image goes
 _LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # in the image
 _UV_CACHE = "/var/cache/uv"  # where the Dockerfiles look for packages
@@ -33,7 +34,8 @@ _UV_CACHE = "/var/cache/uv"  # where the Dockerfiles look for packages
 
 def base_options() -> list[str]:
     excluded = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
-    return ["--variant=minbase", f"--include={_PACKAGES}", *excluded, _SUITE]
+    included = f"--dpkgopt=path-include={_LICENCES}"
+    return ["--variant=minbase", f"--include={_PACKAGES}", *excluded, included, _SUITE]
 
 
 def base_reference() -> str:
