@@ -5,6 +5,10 @@ prices and intensities come from the models, docs/compatibility.md from the trai
 layouts that are tested. The chart has the specs of the same CRDs once more, as Helm cannot reach outside of
 it; their names and metadata are its template's. Its dashboards and rules come
 from tools/monitoring.
+crds/, docs/resources.md and what OpenAPI says of a run's spec come from the models, docs/compatibility.md
+from the trainer's table and the list of layouts that are tested, docs/third-party/ from the Dockerfiles and
+the metadata of the installed packages. The chart ships the same CRDs as crds/: Helm installs what lies in its
+own crds folder and cannot reach outside of the chart.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from tools.crds import all_definitions  # noqa: E402
 from tools.monitoring.rules import files as rule_files  # noqa: E402
 from tools.monitoring.write import dashboards  # noqa: E402
 from tools.schemas import published_schema  # noqa: E402
+from tools.third_party.page import pages as third_party_pages  # noqa: E402
 
 from footplate_contracts.names import WRITTEN_BY_ANNOTATION  # noqa: E402
 from footplate_contracts.v1alpha1.carbonintensity import CarbonIntensitySpec  # noqa: E402
@@ -74,6 +79,7 @@ def rendered() -> dict[Path, str]:
         files[ROOT / "charts" / "footplate" / "dashboards" / name] = text
     for name, text in rule_files.all_files().items():
         files[ROOT / "charts" / "footplate" / "rules" / name] = text
+    files |= third_party_pages()
     return files
 
 
@@ -82,13 +88,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    stale = [path for path, text in rendered().items() if not path.exists() or path.read_text() != text]
+    files = rendered()
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if check:
             print(f"{path.relative_to(ROOT)} is out of date; run `make gen`", file=sys.stderr)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(rendered()[path])
+            path.write_text(files[path])
             print(f"wrote {path.relative_to(ROOT)}")
     return 1 if check and stale else 0
 
