@@ -46,7 +46,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         " FOOTPLATE_TLS_CERTIFICATE_FILE, FOOTPLATE_TLS_KEY_FILE,"
         " FOOTPLATE_REVISION, FOOTPLATE_LOG_LEVEL, FOOTPLATE_LOG_FORMAT.",
     )
-    parser.add_argument("--host", help="address to bind; default 0.0.0.0 in a pod, 127.0.0.1 elsewhere")
+    parser.add_argument("--host", help="address to bind; default all of them in a pod, 127.0.0.1 elsewhere")
     parser.add_argument("--port", type=settings.port, help=f"default {settings.DEFAULT_PORT}")
     parser.add_argument("--kubeconfig", type=Path, help="default: the pod's own cluster, else kubectl's")
     levels = get_args(settings.LogLevel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
@@ -88,9 +88,12 @@ def _names(text: object) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, str(text).split(","))))
 
 
+ALL_ADDRESSES: Final = ""  # as a server's host
+
+
 def _usual_host(known: dict[str, Any]) -> str:
-    """Outside a pod tokens may come over plain HTTP, so that only the loopback is bound."""
-    return "0.0.0.0" if known["in_pod"] else "127.0.0.1"
+    """All addresses, of IPv4 and IPv6; outside a pod tokens may come over plain HTTP: the loopback alone."""
+    return ALL_ADDRESSES if known["in_pod"] else "127.0.0.1"
 
 
 class Settings(OidcSettings):

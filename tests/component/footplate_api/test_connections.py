@@ -14,8 +14,10 @@ from typing import Any, Final
 import pytest
 import uvicorn
 
+from cluster.machine.ports import claim_ports
 from footplate_api.certificate import Certificate, Files
 from footplate_api.connections import URL_BYTES, Loop, Protocol
+from footplate_api.settings import ALL_ADDRESSES
 from tests.support.certificates import Issuer, Volume
 
 SENT = 4 * 1024 * 1024
@@ -195,3 +197,19 @@ def test_nothing_is_held_of_a_request_that_is_over(tmp_path: Path) -> None:
     with asyncio.Runner(loop_factory=Loop) as runner:
         assert runner.run(held(config, marks)) == [0, 0, 0, 0, 0]
     assert len(marks) == 6
+
+
+def test_all_addresses_are_those_of_ipv4_and_of_ipv6() -> None:
+    [port] = claim_ports(1)
+
+    async def reached() -> list[str]:
+        await asyncio.get_running_loop().create_server(asyncio.Protocol, ALL_ADDRESSES, port)
+        peers = []
+        for address in ("127.0.0.1", "::1"):
+            _, writer = await asyncio.open_connection(address, port)
+            peers.append(writer.get_extra_info("peername")[0])
+            writer.close()
+        return peers
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert runner.run(reached()) == ["127.0.0.1", "::1"]

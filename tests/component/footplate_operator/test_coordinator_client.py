@@ -61,6 +61,7 @@ class Served:
 
     credentials: Credentials
     port: int
+    address: str = "127.0.0.1"
     version: int = 1
     status: int = 200
     body: str | bytes | None = None
@@ -78,7 +79,7 @@ class Served:
         known = {
             "pod_uid": "u",
             "epoch": 1,
-            "address": "127.0.0.1",
+            "address": self.address,
             "host": HOST,
             "token": self.credentials.token,
             "certificate": self.credentials.certificate.decode(),
@@ -125,7 +126,7 @@ async def serving(served: Served, folder: Path) -> AsyncIterator[None]:
     app.add_routes([web.get("/v1/state", served.state), web.put("/v1/directives", served.told)])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", served.port, ssl_context=tls).start()
+    await web.TCPSite(runner, served.address, served.port, ssl_context=tls).start()
     try:
         yield
     finally:
@@ -150,8 +151,10 @@ async def until(look: Callable[[], bool]) -> None:
     raise AssertionError("not within 10 s")
 
 
-async def test_state_and_directives(session: aiohttp.ClientSession, tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_state_and_directives(session: aiohttp.ClientSession, tmp_path: Path, address: str) -> None:
     served = new_served()
+    served.address = address
     async with serving(served, tmp_path):
         client = CoordinatorClient(session, served.endpoint())
         assert (await client.state(-1, 1)).state is RunState.TRAINING

@@ -11,7 +11,7 @@ import pytest
 from footplate_api.certificate import Files
 from footplate_api.identity.oidc.config import Oidc
 from footplate_api.metrics.retention import Limits
-from footplate_api.settings import Settings
+from footplate_api.settings import ALL_ADDRESSES, Settings
 from footplate_contracts.environment import read
 from footplate_contracts.names import LogFormat
 
@@ -60,7 +60,7 @@ def test_defaults_are_those_of_a_laptop(told: Tell) -> None:
 
 def test_a_pod_listens_to_its_service(told: Tell) -> None:
     told({"KUBERNETES_SERVICE_HOST": "10.96.0.1"})
-    assert read(Settings).api_host == "0.0.0.0"
+    assert read(Settings).api_host == ALL_ADDRESSES
 
 
 CERTIFICATE = {"FOOTPLATE_TLS_CERTIFICATE_FILE": "/tls/tls.crt", "FOOTPLATE_TLS_KEY_FILE": "/tls/tls.key"}
@@ -77,6 +77,7 @@ def test_in_clear_it_serves_this_machine(told: Tell, host: str) -> None:
     [
         pytest.param({"KUBERNETES_SERVICE_HOST": "10.96.0.1"}, "in a pod it serves with TLS only", id="pod"),
         pytest.param({"FOOTPLATE_API_HOST": "0.0.0.0"}, "not on FOOTPLATE_API_HOST '0.0.0.0'", id="anywhere"),
+        pytest.param({"FOOTPLATE_API_HOST": "::"}, "not on FOOTPLATE_API_HOST '::'", id="anywhere-by-ipv6"),
         pytest.param({"FOOTPLATE_API_HOST": "::"}, "not on FOOTPLATE_API_HOST '::'", id="anywhere-6"),
         pytest.param({"FOOTPLATE_API_HOST": "api.example"}, "not on FOOTPLATE_API_HOST", id="name"),
         *(

@@ -115,7 +115,7 @@ class Gang:
         self.program = "footplate_elastic.agent"
         self.entry, self.warm = "small_rank:run", ["torch.distributed", "small_rank"]
         self.extra: dict[str, str] = {}
-        self.address = "127.0.0.1"  # where the coordinator listens
+        self.address = "127.0.0.1"  # of the coordinator, and of agents on no machine of their own
         self._scratch = tempfile.mkdtemp(prefix="gang-")  # short: the path of a socket has 107 bytes
         (directory / "token").write_text(TOKEN)
         outline = {
@@ -166,7 +166,7 @@ class Gang:
             **self.environment(),
             str(Env.WORKER_INDEX): str(index),
             str(Env.WORKER_INCARNATION): str(incarnation),
-            str(Env.POD_IP): "127.0.0.1",
+            str(Env.POD_IP): self.address,
             "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
             "GLOO_SOCKET_IFNAME": "lo",
             "OMP_NUM_THREADS": "1",

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,20 +22,44 @@ from footplate_contracts.names import Env
 from tests.component.footplate_elastic.agent.gang import Gang
 
 _NEW_NETWORK: Final = 0x40000000  # CLONE_NEWNET
-_HUB: Final = "10.99.0.1"
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Whose addresses begin with `prefix`; `options` are those of `ip address add`."""
+
+    prefix: str
+    bits: int
+    options: str = ""
+
+    @property
+    def hub(self) -> str:
+        return f"{self.prefix}1"
+
+    def machine(self, number: int) -> str:
+        return f"{self.prefix}{10 + number}"
+
+    def add(self, address: str, device: str) -> str:
+        """The command of `ip` by which `device` has `address`."""
+        return f"address add {address}/{self.bits} dev {device} {self.options}"
+
+
+IPV4: Final = Network("10.99.0.", 24)
+IPV6: Final = Network("fd99::", 64, "nodad")  # an address is used at once
 
 
 class Machines(Gang):
     """`next_machine` is where the next agent starts. Raises PermissionError without the right to it."""
 
-    def __init__(self, directory: Path, nodes: int, machines: int) -> None:
+    def __init__(self, directory: Path, nodes: int, machines: int, network: Network = IPV4) -> None:
         self._before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         if _LIBC.unshare(_NEW_NETWORK):
             os.close(self._before)
             raise PermissionError(ctypes.get_errno(), "a network namespace")
         super().__init__(directory, nodes=nodes, local_world_size=1)
-        self.address = _HUB
+        self.network = network
+        self.address = network.hub
         self.next_machine = 0
         self._holders: list[subprocess.Popen[bytes]] = []
         try:
@@ -47,7 +72,7 @@ class Machines(Gang):
         self._ip(
             "link set lo up",
             "link add hub type bridge forward_delay 0",
-            f"address add {_HUB}/24 dev hub",
+            self.network.add(self.network.hub, "hub"),
             "link set hub up",
         )
         for number in range(machines):
@@ -57,7 +82,7 @@ class Machines(Gang):
         number = self.next_machine
         self.next_machine += 1
         there = {
-            str(Env.POD_IP): f"10.99.0.{10 + number}",
+            str(Env.POD_IP): self.network.machine(number),
             str(Env.NODE_NAME): f"machine-{number}",
             "GLOO_SOCKET_IFNAME": "cable",
         }
@@ -88,7 +113,7 @@ class Machines(Gang):
         )
         self._ip(
             "link set lo up",
-            f"address add 10.99.0.{10 + number}/24 dev cable",
+            self.network.add(self.network.machine(number), "cable"),
             "link set cable up",
             inside=holder.pid,
         )
