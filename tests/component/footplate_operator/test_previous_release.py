@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tools import released
 
 from cluster.kubernetes.envtest import ApiServer, api_server
 from footplate_operator.runtime.kinds import NODE
@@ -28,6 +27,7 @@ from tests.support import audit
 from tests.support.chart import CHART, NAMESPACE, rendered
 from tests.support.operator_fakes import DEFAULTS, profile_manifest
 from tests.support.released.found import STORIES, found
+from tests.support.released.tree import previous_tree
 
 HAND_OVER: Final = "footplate-hand-over"
 NOT_TAKEN_OVER: Final = ("RevisionUnreadable", "StatusUnreadable", "CredentialsUnknown")
@@ -113,10 +113,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def previous() -> Path:
     """The checkout of the previous release."""
-    try:
-        return released.checkout(released.previous())
-    except subprocess.CalledProcessError:
-        pytest.skip(f"this clone has no history: commit {released.previous()} is not there")
+    return previous_tree()
 
 
 def test_one_release_up_and_one_down_touches_no_child(world: World, previous: Path) -> None:
