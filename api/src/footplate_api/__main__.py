@@ -16,6 +16,7 @@ import uvicorn
 
 from footplate_api import cluster, settings
 from footplate_api.app import create_app
+from footplate_api.backups.restoring import withdraw
 from footplate_api.certificate import Certificate
 from footplate_api.connections import Loop, Protocol
 from footplate_api.database import Database
@@ -120,7 +121,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
     cannot be read, or the database cannot be or is another cluster's; MigrationFailed where that cannot be
     brought to this release's schema.
     """
-    issuers = _issuers(chosen.oidc)
+    issuers, backups = _issuers(chosen.oidc), chosen.backups
     files = chosen.certificate
     certificate = Certificate(files, chosen.tls_look_seconds) if files is not None else None
     kubernetes = await cluster.connect(kubeconfig, chosen.in_pod)
@@ -140,6 +141,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
             served=served,
             issuers=issuers,
             room=chosen.database_size,
+            backups=backups,
         )
         config = uvicorn.Config(
             create_app(context),
@@ -154,6 +156,8 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
         )
         _collect_less_often()
         with sole_writer(chosen.database_url):
+            if chosen.restore_from is None and chosen.database_file is not None:
+                withdraw(chosen.database_file)
             await _serve(_Server(config), context.startup, context.mirror, certificate)
     finally:
         await kubernetes.close()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from fastapi import FastAPI
 
@@ -29,7 +29,9 @@ from footplate_api.identity.rates import Buckets, RateGate
 from footplate_api.metrics import routes as metrics
 from footplate_api.metrics.service import Histories
 from footplate_api.middleware import RequestEdge
+from footplate_api.observation import BackupMetrics
 from footplate_api.pipelines import kubernetes, migration
+from footplate_api.pipelines.backing_up import BackingUp
 from footplate_api.pipelines.carry_over import CarryOver
 from footplate_api.pipelines.exporting import Exporting
 from footplate_api.pipelines.ingest import Ingest
@@ -60,6 +62,13 @@ _TAGS: Sequence[dict[str, str]] = (
     {"name": "audit", "description": "Who asked for which write, and what came of it."},
     {"name": "system", "description": "Probes, versions, Prometheus metrics."},
 )
+
+
+class _Pipeline(Protocol):
+    """Work in the background."""
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
 
 
 class _Application(FastAPI):
@@ -141,7 +150,7 @@ async def _work(context: Context, ingest: Ingest, spending: SpendingFinder) -> N
     following = kubernetes.follow(
         context.cluster, context.database, context.metrics, context.mirror, context.now, context.served
     )
-    pipelines = (
+    pipelines: list[_Pipeline] = [
         ingest,
         CarryOver(context.database),
         Labelling(context.database),
@@ -149,7 +158,11 @@ async def _work(context: Context, ingest: Ingest, spending: SpendingFinder) -> N
         Exporting(context.database, context.replica),
         Measuring(context.database, context.metrics, context.room),
         spending,
-    )
+    ]
+    if context.backups is not None:
+        url = context.database.engine.url.render_as_string(hide_password=False)
+        instruments = BackupMetrics(context.metrics.registry)
+        pipelines.append(BackingUp(url, context.backups, instruments, context.now))
     async with asyncio.TaskGroup() as group:
         group.create_task(following, name="kubernetes")
         for pipeline in pipelines:

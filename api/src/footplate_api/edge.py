@@ -30,6 +30,7 @@ from starlette.routing import Match
 from footplate_api import bodies
 from footplate_api.admission import Admission
 from footplate_api.arrivals import Patience
+from footplate_api.backups.plan import BackupPlan
 from footplate_api.database import Database, ReadSession
 from footplate_api.errors import ApiError, HttpError
 from footplate_api.identity.access import Access
@@ -71,6 +72,7 @@ class Context:
     access: Access = field(default_factory=Access)
     served: Served = field(default_factory=Served)
     room: int | None = None  # bytes that the database may take
+    backups: BackupPlan | None = None  # None: none are made
     startup: Startup = field(default_factory=Startup)
     migrations: Path = field(default_factory=scripts)
     issuers: Sequence[Issuer] = ()

@@ -26,6 +26,10 @@ ApiError
 MigrationFailed                of the start alone: the process ends
 ListExpired                    of the mirror alone: the API server forgot a resource version
 AnotherCluster                 ends the process: the database is not this cluster's (a ValueError)
+BackupFailed                   of back-ups alone: none was made
+RestoreRefused                 of a restore alone: the database is as it was
+Unsound                        a file is no whole database
+NoRoom                         a volume has not the room for a copy
 """
 
 from __future__ import annotations
@@ -269,3 +273,19 @@ class ListExpired(Exception):
 
 class AnotherCluster(ValueError):
     """The database holds the history of another cluster; no restart mends that."""
+
+
+class BackupFailed(Exception):
+    """No back-up was made; the message is a sentence for a person."""
+
+
+class RestoreRefused(Exception):
+    """The database is as it was; the message says what would be right."""
+
+
+class Unsound(Exception):
+    """A file is damaged, in use, or no database of Footplate; the message names it."""
+
+
+class NoRoom(Exception):
+    """A copy does not fit; the message has the volume, both numbers and a remedy."""

@@ -150,6 +150,26 @@ class Metrics:
         )
 
 
+class BackupMetrics:
+    """The instruments of an application that has back-ups made; no other one shows them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.last_success = Gauge(
+            "footplate_api_backup_last_success_timestamp_seconds",
+            "When the newest back-up was made, that is there and was verified; 0 while there is none.",
+            registry=registry,
+        )
+        self.failures = Counter(
+            "footplate_api_backup_failures",
+            "Back-ups that were due, but not made.",
+            registry=registry,
+        )
+        self.bytes = Gauge("footplate_api_backup_bytes", "What the newest back-up takes.", registry=registry)
+        self.free_bytes = Gauge(
+            "footplate_api_backup_free_bytes", "Room that the volume of back-ups has left.", registry=registry
+        )
+
+
 NO_LIST: Final = "no list of runs has been read yet"
 
 

@@ -33,9 +33,14 @@ def scripts() -> Path:
     return installed if installed.is_dir() else here.parents[1] / "migrations"
 
 
+def known(folder: Path) -> frozenset[str]:
+    """The revisions that the migrations of `folder` make: their files are `<revision>_<what>.py`."""
+    return frozenset(path.name.partition("_")[0] for path in (folder / "versions").glob("[0-9]*_*.py"))
+
+
 def newest(folder: Path) -> str:
-    """The revision to which the migrations of `folder` lead: their files are `<revision>_<what>.py`."""
-    return max(path.name.partition("_")[0] for path in (folder / "versions").glob("[0-9]*_*.py"))
+    """The revision to which they lead."""
+    return max(known(folder))
 
 
 async def current(database: Database) -> str | None:

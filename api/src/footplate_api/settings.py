@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from footplate_api.arrivals import Patience
+from footplate_api.backups.plan import BackupPlan, Schedule
 from footplate_api.certificate import LOOK_SECONDS, Files
 from footplate_api.identity.access import Access
 from footplate_api.identity.oidc.config import is_loopback
@@ -24,6 +25,7 @@ from footplate_contracts.quantity import amount
 DEFAULT_DATABASE_URL = "sqlite+aiosqlite:////data/footplate.db"
 DEFAULT_PORT = 8000
 _DAY = timedelta(days=1)
+_SQLITE = "sqlite+aiosqlite:///"
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 # Plain URLs, as charts and people write them, get the driver that this program has.
@@ -83,6 +85,17 @@ def _bytes(text: object) -> int | None:
     return int(found)
 
 
+def _schedule(text: object) -> Schedule:
+    """A schedule as cron writes it; ValueError says what would be right."""
+    try:
+        return Schedule(str(text))
+    except ValueError as error:
+        raise ValueError(
+            "FOOTPLATE_BACKUP_SCHEDULE must be minute, hour, day of month, month and day of week, such as"
+            f" '17 3 * * *' for 03:17 UTC each day, not {str(text)[:80]!r}: {error}"
+        ) from None
+
+
 def _names(text: object) -> tuple[str, ...]:
     """Names that are separated by commas."""
     return tuple(filter(None, map(str.strip, str(text).split(","))))
@@ -115,6 +128,10 @@ class Settings(OidcSettings):
     database_size: Annotated[int | None, BeforeValidator(_bytes)] = Field(
         None, description="a quantity such as 2Gi: what the database may take"
     )
+    backup_folder: Path | None = None  # None: no back-ups are made
+    backup_schedule: Annotated[Schedule, NoDecode, BeforeValidator(_schedule)] = BackupPlan.schedule
+    backup_keep: int = Field(BackupPlan.keep, ge=1, description="a number of at least 1")
+    restore_from: str | None = None  # while it is set, what was restored on its word is remembered
     retention_rows_per_run: int = Field(Limits.rows_per_run, ge=1000, description="a number of at least 1000")
     retention_full_days: float = Field(Limits.full / _DAY, ge=0, le=1e5, description="a number of days")
     retention_rows_after: int = Field(Limits.rows_after, ge=100, description="a number of at least 100")
@@ -164,6 +181,27 @@ class Settings(OidcSettings):
                 f" set {both}, or 127.0.0.1"
             )
         return None
+
+    @property
+    def database_file(self) -> Path | None:
+        """The SQLite file; None where the database is a server's."""
+        path = self.database_url.removeprefix(_SQLITE).partition("?")[0]
+        return Path(path) if self.database_url.startswith(_SQLITE) and path else None
+
+    @property
+    def backups(self) -> BackupPlan | None:
+        """When which back-ups are made; None: none are.
+
+        Raises ValueError where there is no file that a back-up could be of.
+        """
+        if self.backup_folder is None:
+            return None
+        if self.database_file is None:
+            raise ValueError(
+                "FOOTPLATE_BACKUP_FOLDER is set, but FOOTPLATE_DATABASE_URL names no SQLite file: of"
+                " PostgreSQL pg_dump makes back-ups, or the snapshots of whoever runs it"
+            )
+        return BackupPlan(self.backup_folder, self.backup_schedule, self.backup_keep)
 
     @property
     def patience(self) -> Patience:

@@ -26,13 +26,16 @@ FILLER = 3 * 1024 * 1024
 
 
 @asynccontextmanager
-async def on_a_tiny_volume(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
-    """A client of an API whose database lies on a volume of its own, and the volume as seen from here."""
+async def on_a_tiny_volume(folder: Path, **variables: str) -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
+    """A client of an API whose database lies on a volume of its own, and the volume as seen from here.
+
+    It is mounted at `data` in the folder; `variables` may put something else there.
+    """
     [port] = claim_ports(1)
     volume = folder / "data"
     volume.mkdir()
     mount = f"mount -t tmpfs -o size={VOLUME} none {volume} && head -c {FILLER} /dev/zero > {volume}/filler"
-    environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": f"sqlite:///{volume}/footplate.db"}
+    environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": f"sqlite:///{volume}/footplate.db", **variables}
     apart = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
     with (
         reviewing(folder) as kubeconfig,

@@ -1,0 +1,135 @@
+"""`python -m footplate_api.backups`: makes, lists, verifies and restores back-ups of the SQLite file.
+
+The API has it make one on schedule, as a process of its own: a copy of a gigabyte and its verification take
+neither the API's event loop nor its memory. By hand it does the same beside the API, in its pod.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from footplate_api.backups import restoring
+from footplate_api.backups.durable import listed
+from footplate_api.backups.making import make
+from footplate_api.backups.plan import BackupPlan
+from footplate_api.backups.soundness import verify
+from footplate_api.errors import BackupFailed, NoRoom, RestoreRefused, Unsound
+from footplate_api.settings import Settings
+from footplate_contracts import environment
+from footplate_contracts.names import ExitCode
+
+_NICE: Final = 10  # while it is verified: the API's own work comes first
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m footplate_api.backups",
+        description="Back-ups of the SQLite file that FOOTPLATE_DATABASE_URL names.",
+        epilog="Environment: FOOTPLATE_DATABASE_URL, FOOTPLATE_BACKUP_FOLDER, FOOTPLATE_BACKUP_KEEP.",
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs.add_parser("make", help="one more back-up, while the API runs or not; then the oldest go")
+    verbs.add_parser("list", help="those that are there, the newest first")
+    checked = verbs.add_parser("verify", help="whether a back-up is whole, and its schema")
+    restored = verbs.add_parser("restore", help="put a back-up in the database's place; the API must not run")
+    for parser_of_verb in (checked, restored):
+        parser_of_verb.add_argument("file", help="its name in FOOTPLATE_BACKUP_FOLDER, or a path")
+    restored.add_argument("--replace", action="store_true", help="a database that is there is kept beside")
+    restored.add_argument(
+        "--once",
+        action="store_true",
+        help="not if that one was restored already, as a pod may start twice",
+    )
+    return parser.parse_args(argv)
+
+
+def _database(settings: Settings) -> Path:
+    """The SQLite file. Raises ValueError where there is none."""
+    if settings.database_file is None:
+        raise ValueError("FOOTPLATE_DATABASE_URL names no SQLite file, of which alone this makes back-ups")
+    return settings.database_file
+
+
+def _plan(settings: Settings) -> BackupPlan:
+    """Raises ValueError where no folder is set, or the database is no file."""
+    if settings.backups is None:
+        raise ValueError("FOOTPLATE_BACKUP_FOLDER is not set: name the folder of the back-ups")
+    return settings.backups
+
+
+def _named(settings: Settings, file: str) -> Path:
+    """The path of a back-up that is named by its name or its path. Raises Unsound where there is none."""
+    folder = settings.backup_folder
+    found = folder / file if folder is not None and "/" not in file else Path(file)
+    if found.is_file():
+        return found
+    there = listed(found.parent) if found.parent.is_dir() else []
+    raise Unsound(f"{found} is not there; {found.parent} has: {', '.join(there) or 'no back-up'}")
+
+
+def _make(settings: Settings) -> str:
+    plan = _plan(settings)
+    # The copy has the priority of the API: the longer it takes, the longer grows the write-ahead log.
+    made = make(
+        _database(settings), plan.folder, plan.keep, lambda: datetime.now(UTC), lambda: os.nice(_NICE)
+    )
+    removed = f", removed {', '.join(made.removed)}" if made.removed else ""
+    return f"{made.file}: {made.size} bytes, schema {made.revision}, verified{removed}"
+
+
+def _list(settings: Settings) -> str:
+    folder = _plan(settings).folder
+    found = [folder / name for name in listed(folder)]
+    return "\n".join(f"{file.name}  {file.stat().st_size} bytes" for file in found) or "no back-up is there"
+
+
+def _restore(settings: Settings, file: str, replace: bool, once: bool) -> str:
+    # Imported here, as they take 10 MB, which making one need not spend.
+    from footplate_api.revisions import known, scripts
+    from footplate_api.sole_writer import sole_writer
+
+    database = _database(settings)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(settings.database_url):
+        if once and restoring.asked_before(database, file):
+            return f"{file} was restored before, and is not again: empty api.backup.restoreFrom"
+        found = _named(settings, file)
+        done = restoring.restore(found, database, known(scripts()), datetime.now(UTC), replace=replace)
+        if once:
+            restoring.note(database, file)
+    kept = f"; what was there is {done.kept}" if done.kept is not None else ""
+    return f"{database} is {found} now, schema {done.revision}{kept}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 78 for a configuration that no repetition mends, 1 for what else keeps it from being done."""
+    chosen = _arguments(argv)
+    try:
+        settings = environment.read(Settings)
+        match chosen.verb:
+            case "make":
+                print(_make(settings))
+            case "list":
+                print(_list(settings))
+            case "verify":
+                found = _named(settings, chosen.file)
+                print(f"{found} is whole, schema {verify(found)}")
+            case _:
+                print(_restore(settings, chosen.file, chosen.replace, chosen.once))
+    except ValueError as error:
+        print(f"footplate-api: {error}", file=sys.stderr)
+        return ExitCode.CONFIG
+    except (BackupFailed, NoRoom, RestoreRefused, Unsound, OSError) as error:
+        print(f"footplate-api: {error}", file=sys.stderr)
+        return ExitCode.USER_ERROR
+    return ExitCode.SUCCESS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Makes one back-up: copied under another name, verified, and only then given its own; then old ones go."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from footplate_api.backups import names
+from footplate_api.backups.copying import copy, size_of
+from footplate_api.backups.durable import listed, need_room, sync
+from footplate_api.backups.soundness import verify
+from footplate_api.errors import BackupFailed, NoRoom, Unsound
+
+_SUFFIX: Final = ".backup.lock"  # beside the database, whose file system has locks; never deleted
+_MARGIN: Final = 1 << 20  # bytes that a file system takes beside a file's own
+_FULL: Final = "lower api.backup.keep, or enlarge the volume of back-ups (api.backup.persistence)"
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One that is there, whole."""
+
+    file: Path
+    size: int
+    revision: str
+    removed: tuple[str, ...]  # names of older ones that went
+
+
+def make(
+    database: Path,
+    folder: Path,
+    keep: int,
+    now: Callable[[], datetime],
+    copied: Callable[[], object] = lambda: None,
+) -> Backup:
+    """A back-up of `database` in `folder`, where the `keep` newest remain; waits while another is made.
+
+    `copied` is called once nothing more is asked of the database.
+
+    Raises BackupFailed; then no file more counts as a back-up, and none less.
+    """
+    try:
+        database, folder = database.resolve(), folder.resolve()  # as SQLite takes them
+        with _turn(database):
+            return _made(database, folder, keep, now(), copied)
+    except (NoRoom, Unsound) as error:
+        raise BackupFailed(str(error)) from error
+    except (sqlite3.Error, OSError) as error:
+        raise BackupFailed(f"{database} cannot be copied to {folder}: {error}") from error
+
+
+def _made(database: Path, folder: Path, keep: int, moment: datetime, copied: Callable[[], object]) -> Backup:
+    _clear(folder)
+    need_room(folder, size_of(database) + _MARGIN, _FULL)
+    file = folder / names.name_of(moment)
+    partial = file.with_name(file.name + names.PARTIAL)
+    try:
+        expected = copy(database, partial)
+        copied()
+        revision = verify(partial)
+        if revision != expected:
+            raise Unsound(f"{partial} has the schema {revision}, and {database} had {expected}")
+        size = partial.stat().st_size
+        partial.rename(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(folder)
+    removed = tuple(names.surplus(listed(folder), keep))
+    for name in removed:
+        (folder / name).unlink()
+    return Backup(file, size, revision, removed)
+
+
+def _clear(folder: Path) -> None:
+    """What a process left behind that ended in the middle."""
+    for file in folder.iterdir():
+        if names.moment_of(file.name.removesuffix(names.PARTIAL)) and file.name.endswith(names.PARTIAL):
+            file.unlink()
+
+
+@contextmanager
+def _turn(database: Path) -> Iterator[None]:
+    """One back-up of a database is made at a time, by whichever process."""
+    beside = database.with_name(database.name + _SUFFIX)
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

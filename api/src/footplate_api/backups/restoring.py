@@ -1,0 +1,138 @@
+"""Puts a back-up in the place of the database, which nobody has open meanwhile: whole, or not at all.
+
+The database is three files, and a write-ahead log that is older than its database destroys it. So the log
+of the one that is there is written back first; then both are given another name beside their own, and the
+back-up, copied and verified under a third one, takes its place in one step of the file system. Whatever ends
+this in the middle, under its name stands the one or the other.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from footplate_api.backups.durable import created, need_room, sync
+from footplate_api.backups.soundness import at_rest, revision_of, verify
+from footplate_api.errors import RestoreRefused
+
+_LOG, _SHARED = "-wal", "-shm"
+_NEW: Final = ".restoring"
+_MARK: Final = ".restored"  # holds the name of the back-up that was asked for once
+_MARGIN: Final = 1 << 20
+_ROOM: Final = "what is there is kept beside; delete what an earlier restore kept (*.before-*), or enlarge it"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A back-up that is the database now."""
+
+    revision: str
+    kept: Path | None  # what was there
+
+
+def restore(
+    file: Path, database: Path, known: Collection[str], moment: datetime, *, replace: bool = False
+) -> Restored:
+    """Makes `database` of the back-up `file`; whoever calls holds the lock of its sole writer.
+
+    Args:
+        known: the schemas that this release knows: an older one is migrated when the API starts.
+        moment: now, for the name under which what was there is kept.
+        replace: it may take the place of a database.
+
+    Raises RestoreRefused, Unsound, NoRoom or OSError; then the database is as it was.
+    """
+    if database.exists() and not replace:
+        raise RestoreRefused(
+            f"{database} is there already: with --replace it is kept beside under another name, and the"
+            " back-up takes its place"
+        )
+    need_room(database.parent, file.stat().st_size + _MARGIN, _ROOM)
+    new = database.with_name(database.name + _NEW)
+    new.unlink(missing_ok=True)
+    try:
+        at_rest(file)
+        _copy(file, new)
+        revision = verify(new)
+        if revision not in known and revision != _revision_there(database):
+            raise RestoreRefused(
+                f"{file} has the schema {revision} of a newer release, and this one knows those up to"
+                f" {max(known)}: restore it with the image of that release, or an older back-up"
+            )
+        kept = _keep(database, moment)
+        for suffix in (_LOG, _SHARED):
+            _beside(database, suffix).unlink(missing_ok=True)
+        new.rename(database)
+    finally:
+        new.unlink(missing_ok=True)
+    sync(database.parent)
+    return Restored(revision, kept)
+
+
+def asked_before(database: Path, name: str) -> bool:
+    """Whether the back-up of that name was restored already, and nobody has withdrawn the word since."""
+    mark = _beside(database, _MARK)
+    return mark.exists() and mark.read_text() == name
+
+
+def note(database: Path, name: str) -> None:
+    """It was restored once, and is not again when the next pod is told the same."""
+    half = _beside(database, _MARK + _NEW)
+    half.write_text(name)
+    half.rename(_beside(database, _MARK))
+    sync(database.parent)
+
+
+def withdraw(database: Path) -> None:
+    """Nobody asks for a back-up any more: the next word counts, whatever it names."""
+    _beside(database, _MARK).unlink(missing_ok=True)
+
+
+def _beside(database: Path, suffix: str) -> Path:
+    return database.with_name(database.name + suffix)
+
+
+def _copy(file: Path, new: Path) -> None:
+    with os.fdopen(created(new), "wb") as written, file.open("rb") as read:
+        shutil.copyfileobj(read, written, 1 << 20)
+        written.flush()
+        os.fsync(written.fileno())
+
+
+def _revision_there(database: Path) -> str | None:
+    """The schema of the database that is there; the API worked with it, whoever made it."""
+    if not database.exists():
+        return None
+    try:
+        with closing(_opened(database)) as there:
+            return revision_of(there)
+    except sqlite3.Error:
+        return None
+
+
+def _keep(database: Path, moment: datetime) -> Path | None:
+    """Gives what is there a second name, its log too where that cannot be written back; the first one."""
+    if database.exists():
+        try:
+            with closing(_opened(database)) as there:
+                there.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            pass  # it is damaged, and kept as it is
+    time = moment.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
+    kept = _beside(database, f".before-{time}")
+    for suffix in ("", _LOG):
+        if _beside(database, suffix).exists():
+            os.link(_beside(database, suffix), _beside(kept, suffix))
+    sync(database.parent)
+    return kept if kept.exists() else None
+
+
+def _opened(database: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)

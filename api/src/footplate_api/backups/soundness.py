@@ -1,0 +1,48 @@
+"""Whether a file is a whole database of Footplate, and of which schema."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from footplate_api.errors import Unsound
+
+
+def revision_of(connection: sqlite3.Connection) -> str | None:
+    """The schema's revision of a database; None where it has none of ours."""
+    try:
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.OperationalError:  # there is no such table
+        return None
+    return None if found is None else str(found[0])
+
+
+def at_rest(file: Path) -> None:
+    """Raises Unsound where `file` is not all of a database, as that of a running API is not."""
+    log = file.with_name(file.name + "-wal")
+    if log.exists():
+        raise Unsound(f"{file} is a database in use: {log.name} beside it holds what it does not")
+
+
+def verify(file: Path) -> str:
+    """The schema's revision of a database that nobody writes, and all of whose pages and indexes are whole.
+
+    Raises Unsound, or OSError.
+    """
+    at_rest(file)
+    with file.open("rb"):
+        pass  # of whoever may not read it SQLite says only that it cannot open it
+    # Immutable: nothing is written beside it, so that the folder may be read-only.
+    address = f"{file.resolve().as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            [found] = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            revision = revision_of(connection)
+    except sqlite3.DatabaseError as error:
+        raise Unsound(f"{file} is damaged, or no database: {error}") from None
+    if found != "ok":
+        raise Unsound(f"{file} is damaged: {found}")
+    if revision is None:
+        raise Unsound(f"{file} is no database of Footplate: it has no schema of it")
+    return revision
