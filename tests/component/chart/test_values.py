@@ -25,7 +25,14 @@ RULES: Final = "metrics.rules.enabled=true"
 ISSUED: Final = ("api.tls.certManager.enabled=true", "api.tls.certManager.issuerRef.name=house")
 PUBLISHED: Final = ("api.ingress.enabled=true", "api.ingress.host=a.b", "api.ingress.tls.secretName=a")
 DATABASE: Final = "api.database.url=postgresql://host/db"
+BACKUP: Final = "api.backup.enabled=true"
 GIVEN: Final = {
+    "api.backup.schedule": (BACKUP,),
+    "api.backup.keep": (BACKUP,),
+    "api.backup.restoreFrom": (BACKUP,),
+    "api.backup.persistence.existingClaim": (BACKUP,),
+    "api.backup.persistence.size": (BACKUP,),
+    "api.backup.persistence.storageClassName": (BACKUP,),
     "api.auth.oidc.issuerURL": (CLIENTS,),
     "api.auth.oidc.clientIDs": ISSUER,
     "api.auth.oidc.usernameClaim": ISSUER,
@@ -79,7 +86,7 @@ OTHERS: Final[dict[str, Any]] = {
     },
 }
 DIGEST: Final = f"sha256:{64 * 'a'}"
-TEXTS: Final = ("other", DIGEST, "9Gi", "7s", "postgresql://host/other", "https://other", "77m")
+TEXTS: Final = ("other", DIGEST, "9Gi", "7s", "postgresql://host/other", "https://other", "77m", "4 5 * * *")
 
 
 def schema_of(path: tuple[str, ...]) -> dict[str, Any]:
