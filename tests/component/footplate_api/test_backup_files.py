@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from footplate_api.backups import names
+from footplate_api.backups.copying import copy
 from footplate_api.backups.making import Backup, make
 from footplate_api.backups.soundness import verify
-from footplate_api.errors import BackupFailed, Unsound
+from footplate_api.errors import BackupFailed, NoRoom, Unsound
 from tests.component.footplate_api.histories import holding, said
 from tests.support.killed import killed_before
 
@@ -40,11 +41,17 @@ def made(database: Path, folder: Path, days: int = 0, keep: int = 2) -> Backup:
     return make(database, folder, keep, lambda: NIGHT + days * DAY)
 
 
-def test_what_the_log_alone_holds_is_in_it(database: Path, folder: Path) -> None:
-    found = made(database, folder)
+def test_what_the_log_alone_holds_is_in_it_and_what_is_under_way_is_not(database: Path, folder: Path) -> None:
+    with closing(sqlite3.connect(database, isolation_level=None)) as api:
+        api.execute("PRAGMA wal_autocheckpoint=0")
+        api.execute("UPDATE said SET what = 'newer'")
+        api.execute("BEGIN IMMEDIATE")
+        api.execute("UPDATE said SET what = 'under way'")
+        found = made(database, folder)
+        api.execute("COMMIT")
     assert found.file == folder / "footplate-2026-01-31T03-17-00Z.db"
     assert found.size == found.file.stat().st_size and found.removed == ()
-    assert said(found.file) == said(database) == "mine"
+    assert (said(found.file), said(database)) == ("newer", "under way")
 
 
 def test_the_newest_are_kept_and_what_is_nobodys_too(database: Path, folder: Path) -> None:
@@ -94,6 +101,13 @@ def test_room_that_ends_in_the_middle(database: Path, folder: Path) -> None:
         made(database, folder, 1, keep=1)
     assert os.listdir(folder) == [earlier.file.name]
     assert made(database, folder, 1, keep=1).removed == (earlier.file.name,)
+
+
+def test_it_gives_up_before_the_log_takes_the_room_of_the_database(database: Path, folder: Path) -> None:
+    left = iter([100 << 20, 30 << 20])  # more than a copy takes, then less than half
+    with pytest.raises(NoRoom, match="it was given up, or the database would have none left"):
+        copy(database, folder / "x.partial", lambda _: next(left))
+    assert said(database) == "mine"
 
 
 def test_a_folder_that_is_not_there_is_said(database: Path) -> None:

@@ -27,11 +27,16 @@ BUSY_SECONDS: Final = 15
 _LEFT: Final = 2  # the log may take one part in so many of the room that there was
 
 
-def copy(database: Path, target: Path) -> str | None:
+def free_at(folder: Path) -> int:
+    """Bytes that the volume of `folder` has left."""
+    return shutil.disk_usage(folder).free
+
+
+def copy(database: Path, target: Path, free: Callable[[Path], int] = free_at) -> str | None:
     """Makes `target` of what is committed in `database` now; the schema's revision of that.
 
-    `target` is on the disk when it returns. Raises NoRoom, Unsound, sqlite3.Error or OSError; then `target`
-    may be there, and is nothing.
+    `free` tells what a folder's volume has left. `target` is on the disk when it returns. Raises NoRoom,
+    Unsound, sqlite3.Error or OSError; then `target` may be there, and is nothing.
     """
     descriptor = created(target)
     try:
@@ -43,7 +48,7 @@ def copy(database: Path, target: Path) -> str | None:
                 copied.execute(f"PRAGMA {pragma}")
             live.execute("BEGIN")
             revision = revision_of(live)  # which is read first: the state stands still from here
-            live.backup(copied, pages=PAGES, progress=_watch(database, target, descriptor))
+            live.backup(copied, pages=PAGES, progress=_watch(database, target, descriptor, free))
             live.execute("COMMIT")
             live.execute("PRAGMA wal_checkpoint(PASSIVE)")
         os.fsync(descriptor)
@@ -67,13 +72,14 @@ def _opened(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 
-def _watch(database: Path, target: Path, descriptor: int) -> Callable[[int, int, int], None]:
+def _watch(
+    database: Path, target: Path, descriptor: int, free: Callable[[Path], int]
+) -> Callable[[int, int, int], None]:
     """What is done after each step."""
     folder = database.parent
-    free = shutil.disk_usage(folder).free
+    room = free(folder)
     if folder.stat().st_dev == target.stat().st_dev:
-        free -= size_of(database)  # which the copy itself takes
-    floor = free // _LEFT
+        room -= size_of(database)  # which the copy itself takes
     steps = 0
 
     def stepped(status: int, remaining: int, total: int) -> None:
@@ -81,9 +87,9 @@ def _watch(database: Path, target: Path, descriptor: int) -> Callable[[int, int,
         steps += 1
         if steps % STEPS == 0:
             os.fdatasync(descriptor)
-        if remaining and (left := shutil.disk_usage(folder).free) < floor:
+        if remaining and (left := free(folder)) < room // _LEFT:
             raise NoRoom(
-                f"{folder} has {left} bytes free, of {free} when the copy began: it was given up, or the"
+                f"{folder} has {left} bytes free, of {room} when the copy began: it was given up, or the"
                 " database would have none left; enlarge that volume"
             )
 
