@@ -21,6 +21,7 @@ SDK: Final = "LicenseRef-NVIDIA-SDK-License"
 # Each read in the distribution's own files.
 OURS: Final[Mapping[str, str]] = {
     "cel-python": "Apache-2.0",
+    "cronsim": "BSD-3-Clause",
     "cuda-toolkit": CUDA,
     "google-re2": "BSD-3-Clause",
     "jinja2": "BSD-3-Clause",
