@@ -50,7 +50,7 @@ def granted() -> dict[Row, set[str]]:
     of_runs = {
         binding["roleRef"]["name"]
         for binding, _ in bindings(rendered(*NARROWED))
-        if binding["metadata"].get("namespace") == "research"
+        if binding["metadata"].get("namespace") == "research" and binding["roleRef"]["kind"] == "ClusterRole"
     }
     found: dict[Row, set[str]] = {}
     objects = rendered(*ALL)
