@@ -89,6 +89,12 @@ def crds(cluster: HelmCluster) -> dict[str, dict[str, Any]]:
     return {item["metadata"]["name"]: item for item in items}
 
 
+def columns(definition: Json) -> list[str]:
+    """What kubectl shows of its objects."""
+    [version] = definition["spec"]["versions"]
+    return [column["name"] for column in version["additionalPrinterColumns"]]
+
+
 def left_of_it(cluster: HelmCluster) -> set[str]:
     """Objects of the release among those that Kubernetes has kinds for."""
     label = "?labelSelector=app.kubernetes.io/part-of=footplate"
@@ -179,6 +185,8 @@ def test_definitions_of_the_previous_release_are_taken_over(cluster: HelmCluster
     """Helm made them from the folder crds of that chart, and knows nothing of them since."""
     cluster.done("install", "footplate", previous)
     begin_a_run(cluster)
+    older = '[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns/0"}]'
+    cluster.kubectl("patch", "crd", RUNS, "--type=json", "-p", older)
     before = uids(cluster)
     refused = cluster.helm("upgrade", "footplate", ".", QUICK)
     assert "exists and cannot be imported into the current release" in refused.stderr
@@ -187,7 +195,8 @@ def test_definitions_of_the_previous_release_are_taken_over(cluster: HelmCluster
 
     cluster.done("upgrade", "footplate", ".", "--take-ownership")
     assert before.items() <= uids(cluster).items()
-    for definition in crds(cluster).values():
+    for name, definition in crds(cluster).items():
+        assert columns(definition) == columns(all_definitions()[f"{name}.yaml"]), name
         assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
         assert definition["metadata"]["annotations"]["footplate.dev/written-by"] == "0.1.0"
 
