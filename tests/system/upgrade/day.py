@@ -166,6 +166,7 @@ def _begin(day: Day, runs: Runs) -> None:
         day.kube.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(manifest))
     for name in life.TRAINING:
         runs.wait_step(name, FURTHER, LIVE_SECONDS)
+        runs.wait_phase(name, "Running", seconds=LIVE_SECONDS)
     for name in life.SUSPENDED:
         runs.wait_phase(name, "Suspended", seconds=LIVE_SECONDS)
     for name in life.WAITING:

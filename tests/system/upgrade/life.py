@@ -73,9 +73,10 @@ def states(runs: Runs) -> dict[str, State]:
 
 
 def _children(kube: Kube, namespace: str) -> Iterable[Json]:
+    """All that the operator made for runs, but what is on its way out."""
     listed = kube.get(_KINDS, "-n", namespace, "-l", _RUN)
     items: list[Json] = (listed or {}).get("items", [])
-    return items
+    return [item for item in items if "deletionTimestamp" not in item["metadata"]]
 
 
 def _state(status: Json, children: Sequence[Json]) -> State:
