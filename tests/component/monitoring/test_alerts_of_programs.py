@@ -128,6 +128,7 @@ TAKEN, FREE = "footplate_api_database_bytes", "footplate_api_database_free_bytes
 FULL, CROWDED = "footplate_api_database_full", "footplate_api_database_crowded"
 WAITING, EXPORTS = "footplate_api_ingest_waiting_deliveries", "footplate_api_exports_runs"
 COUNTED, SKIPPED = "footplate_costs_counted_timestamp_seconds", "footplate_api_objects_skipped_total"
+UNMADE, MADE = "footplate_api_backup_failures_total", "footplate_api_backup_last_success_timestamp_seconds"
 OF_API: dict[str, Case] = {
     "no-api-is-scraped": fires("FootplateApiAbsent", 5, {series(API_BUILD): "stale"}, job=API),
     "an-api-that-is-replaced": quiet(
@@ -197,6 +198,13 @@ OF_API: dict[str, Case] = {
     ),
     "no-row-to-delete": fires("FootplateDatabaseCrowded", 30, {series(CROWDED): "1x30"}, job=API),
     "crowded-for-a-while": quiet("FootplateDatabaseCrowded", 30, {series(CROWDED): "1x20 0x10"}),
+    "a-backup-could-not-be-made": fires("FootplateBackupFails", 12, {series(UNMADE): "0 0 1x20"}, job=API),
+    "each-backup-is-made": quiet("FootplateBackupFails", 30, {series(UNMADE): "0x30"}),
+    "no-backup-for-a-day-and-a-half": fires(
+        "FootplateBackupOld", 2171, {series(MADE): "1x2200"}, "1d 12h 10m 59s", job=API
+    ),
+    "a-backup-each-night": quiet("FootplateBackupOld", 2200, {series(MADE): "1x1440 86400x800"}),
+    "no-backup-yet": quiet("FootplateBackupOld", 2200, {series(MADE): "0x2200"}),
     "many-batches-wait": fires(
         "FootplateIngestBehind", 10, {series(WAITING): "64 64 64 64 64 64 64 64 33 64 64"}, "33", job=API
     ),

@@ -122,6 +122,7 @@ class Day:
             f"the operator was away for {seen.operator:.1f} s, the API for {seen.api:.1f} s"
             f" (bar {AWAY_SECONDS:.0f} s)",
         )
+        self.say(f"       led by {', then '.join(seen.leaders) or 'nobody'}")
 
 
 def _upgrade(chart: str | Path) -> list[str]:

@@ -163,6 +163,25 @@ API: Final = (
         " that is ever deleted: the room has to grow.",
     ),
     Alert(
+        "FootplateBackupFails",
+        "sum by (job) (increase(footplate_api_backup_failures_total[2h])) > 0",
+        "10m",
+        Severity.WARNING,
+        "Back-ups of the history fail",
+        "A back-up of the API's database was due within the last two hours and could not be made.",
+    ),
+    # One that was never made has failed, and is told by that.
+    Alert(
+        "FootplateBackupOld",
+        """
+        time() - max by (job) (footplate_api_backup_last_success_timestamp_seconds > 0) > 36 * 3600
+        """,
+        "10m",
+        Severity.WARNING,
+        "The newest back-up of the history is old",
+        "The newest back-up of the API's database was made {{ $value | humanizeDuration }} ago.",
+    ),
+    Alert(
         "FootplateIngestBehind",
         "sum by (job) (min_over_time(footplate_api_ingest_waiting_deliveries[5m])) > 32",
         "10m",
