@@ -74,6 +74,10 @@ faults: install ## every fault in every phase, simulated and on pods; goes on wh
 faults-sample: install ## some of them on pods: every family of faults, every phase
 	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)
 
+.PHONY: seen
+seen: install ## what Prometheus saw of a run, as table and pictures in docs/seen
+	@mkdir -p docs/seen; FOOTPLATE_SEEN=docs/seen $(PYTEST) tests/system/runs/test_bill.py -q -m system
+
 .PHONY: upgrade-day
 upgrade-day: .venv/ready ## upgrade, roll back, uninstall, install again: the previous release and this one under live runs
 	@$(CLUSTER_TOOL) down

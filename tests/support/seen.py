@@ -17,6 +17,9 @@ from typing import Any, Final
 
 import yaml
 from tools.monitoring import questions
+from tools.monitoring.answers import Span
+from tools.monitoring.answers import asked as pictured
+from tools.monitoring.picture.board import svg
 from tools.monitoring.questions import Question
 
 from demo.api import Forward
@@ -26,6 +29,7 @@ from tests.support.chart import CHART, NAMESPACE, one, rendered
 
 RATE_INTERVAL: Final = "15s"  # of scrapes a second apart
 _STEP_SECONDS: Final = 2
+_POINTS: Final = 120  # of a graph
 _ACCOUNT: Final = "footplate-tests-prometheus"
 _PORTS: Final = {"operator": "metrics", "api": "https"}
 
@@ -134,6 +138,20 @@ def _answer(server: prometheus.Server, question: Question, since: float, until: 
     ]
     known = [values for values in series if values]
     return Answer(question, len(known), known[0][-1] if known else None)
+
+
+def draw(server: prometheus.Server, chosen: Mapping[str, str], since: float, folder: Path) -> None:
+    """A picture of each dashboard from `since` (Unix time) until now, as NAME.svg in `folder`."""
+    until = time.time()
+    step = max(1, round((until - since) / _POINTS))
+    span = Span(since, until, step, scrape=1)
+
+    def ask(path: str, parameters: Mapping[str, str]) -> Any:
+        return server.get(path, **parameters)
+
+    for dashboard in dashboards():
+        name = dashboard["uid"].removeprefix("footplate-")
+        (folder / f"{name}.svg").write_text(svg(dashboard, pictured(dashboard, ask, chosen, span)))
 
 
 def table(answers: Iterable[Answer], reasons: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import tomllib
 from pathlib import Path
@@ -16,7 +17,16 @@ from tests.support.runs import Runs, changed, tiny
 pytestmark = pytest.mark.system
 
 EMPTY: Final = tomllib.loads(Path(__file__).with_name("empty.toml").read_text())
-TABLE: Final = "seen.md"
+WHERE: Final = "FOOTPLATE_SEEN"  # the folder for the table and the pictures; `make seen` names docs/seen
+PAGE: Final = """# What was seen of one run
+
+A Prometheus watched the development cluster while a run was restarted, suspended, resumed and stopped by
+its budget, as `make bill` plays it. Written by `make seen`; edited by nobody. The pictures are the
+dashboards as their own JSON says, drawn without Grafana.
+
+[Fleet](fleet.svg) · [Run](run.svg) · [Cost and carbon](costs.svg) · [Control plane](control-plane.svg)
+
+"""
 
 
 def test_the_bill_of_a_run_with_a_restart_a_suspension_and_nodes_of_two_prices(
@@ -29,13 +39,16 @@ def test_the_bill_of_a_run_with_a_restart_a_suspension_and_nodes_of_two_prices(
     endless = tiny(name, runs.namespace, steps=100_000, nodes=3, globalBatchSize=12)
     billed = changed(endless, "budget.dollars", bill.BUDGET)
     billed["metadata"]["labels"] = {"team": bill.TEAM}
-    asked = seen.asked({"namespace": runs.namespace, "run": name})
+    chosen = {"namespace": runs.namespace, "run": name}
+    asked = seen.asked(chosen)
+    folder = Path(os.environ.get(WHERE) or tmp_path)
     assert set(EMPTY) <= {question.where for question in asked}
     since = time.time()
     with seen.watched(runs.kube, tmp_path) as server:
         bill.play(runs.kube, runs.namespace, billed)
         answers = seen.answers(server, asked, since)
-    (tmp_path / TABLE).write_text(seen.table(answers, EMPTY))
+        seen.draw(server, chosen, since, folder)
+    (folder / "README.md").write_text(PAGE + seen.table(answers, EMPTY))
     assert [
         answer.question for answer in answers if answer.empty and answer.question.where not in EMPTY
     ] == []
