@@ -3,12 +3,8 @@
 crds/, docs/resources.md, what OpenAPI says of a run's spec and what the chart's schema says of profiles,
 prices and intensities come from the models, docs/compatibility.md from the trainer's table and the list of
 layouts that are tested. The chart has the specs of the same CRDs once more, as Helm cannot reach outside of
-it; their names and metadata are its template's. Its dashboards and rules come
-from tools/monitoring.
-crds/, docs/resources.md and what OpenAPI says of a run's spec come from the models, docs/compatibility.md
-from the trainer's table and the list of layouts that are tested, docs/third-party/ from the Dockerfiles and
-the metadata of the installed packages. The chart ships the same CRDs as crds/: Helm installs what lies in its
-own crds folder and cannot reach outside of the chart.
+it; their names and metadata are its template's. Its dashboards and rules come from tools/monitoring,
+docs/third-party/ from the Dockerfiles and the metadata of the installed packages.
 """
 
 from __future__ import annotations
@@ -76,9 +72,9 @@ def rendered() -> dict[Path, str]:
     files[ROOT / "docs" / "resources.md"] = resources_page.reference()
     files[ROOT / "docs" / "compatibility.md"] = compatibility_page.page(tested_pairs())
     for name, text in dashboards().items():
-        files[ROOT / "charts" / "footplate" / "dashboards" / name] = text
+        files[CHART / "dashboards" / name] = text
     for name, text in rule_files.all_files().items():
-        files[ROOT / "charts" / "footplate" / "rules" / name] = text
+        files[CHART / "rules" / name] = text
     files |= third_party_pages()
     return files
 
