@@ -62,6 +62,14 @@ def test_the_newest_are_kept_and_what_is_nobodys_too(database: Path, folder: Pat
     assert sorted(os.listdir(folder)) == [*old[2:], "footplate-by-hand.db"]
 
 
+def test_the_one_that_was_just_made_stays_beside_those_of_a_clock_that_was_ahead(
+    database: Path, folder: Path
+) -> None:
+    ahead = made(database, folder, days=400, keep=1).file.name
+    found = made(database, folder, keep=1)
+    assert found.removed == (ahead,) and os.listdir(folder) == [found.file.name]
+
+
 def test_killed_before_any_of_its_calls_it_leaves_no_half_that_counts(database: Path, folder: Path) -> None:
     before = [made(database, folder, day).file.name for day in range(2)]
     left, calls = set(), 0

@@ -214,6 +214,21 @@ async def test_a_full_volume_is_no_trouble_of_the_api(migrated_file: Path, tmp_p
         assert said(Path(shutil.copy(volume / made.name, tmp_path))) == "mine"
 
 
+async def test_one_is_made_though_a_clock_that_was_ahead_has_named_another(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    ahead = folder / names.name_of(datetime(2999, 1, 1, tzinfo=UTC))
+    ahead.touch()
+    async with running(sqlite_url, FakeCluster(), backups=BackupPlan(folder)):
+        await eventually(
+            lambda: asyncio.to_thread(os.listdir, folder),
+            lambda found: len(names.complete(found)) == 2,
+            seconds=60,
+        )
+
+
 def making() -> set[int]:
     """Processes of back-ups that this one has begun."""
     begun = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

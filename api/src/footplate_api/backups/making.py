@@ -72,7 +72,8 @@ def _made(database: Path, folder: Path, keep: int, moment: datetime, copied: Cal
     finally:
         partial.unlink(missing_ok=True)
     sync(folder)
-    removed = tuple(names.surplus(listed(folder), keep))
+    others = [name for name in listed(folder) if name != file.name]  # some of which may be of a later clock
+    removed = tuple(names.surplus(others, keep - 1))
     for name in removed:
         (folder / name).unlink()
     return Backup(file, size, revision, removed)

@@ -41,6 +41,12 @@ def complete(names: Iterable[str]) -> list[str]:
     return sorted((name for name in names if moment_of(name) is not None), reverse=True)
 
 
+def newest(names: Iterable[str], now: datetime) -> str | None:
+    """The newest back-up; none that a clock which was ahead has named, as no later one would ever be due."""
+    known = ((moment_of(name), name) for name in complete(names))
+    return next((name for moment, name in known if moment is not None and moment <= now), None)
+
+
 def surplus(names: Iterable[str], keep: int) -> list[str]:
     """Back-ups beyond the `keep` newest ones, and nothing that has another name.
 

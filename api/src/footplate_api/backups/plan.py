@@ -49,9 +49,9 @@ class BackupPlan:
     keep: int = 7
 
     def due(self, newest: datetime | None, now: datetime) -> datetime:
-        """When the next one is to be made, where the newest was made at `newest`: perhaps long ago.
+        """When the next one is to be made, where the newest was made at `newest`, which is not after `now`.
 
         One whose time came while no process ran is made up for, once. The first one is due at once: whoever
         has just asked for back-ups sees whether they can be had.
         """
-        return now if newest is None else self.schedule.after(min(newest, now))
+        return now if newest is None else self.schedule.after(newest)

@@ -62,14 +62,15 @@ class BackingUp:
 
     def look(self) -> datetime | None:
         """When the newest back-up was made; sets the gauges. A folder that is not there has none."""
+        folder = self.plan.folder
         try:
-            found = listed(self.plan.folder)
-            self.metrics.free_bytes.set(shutil.disk_usage(self.plan.folder).free)
-            self.metrics.bytes.set((self.plan.folder / found[0]).stat().st_size if found else 0)
+            found = names.newest(listed(folder), self.now())
+            self.metrics.free_bytes.set(shutil.disk_usage(folder).free)
+            self.metrics.bytes.set((folder / found).stat().st_size if found else 0)
         except OSError as error:
             log.warning("the folder of back-ups cannot be looked at", extra=fields(error=error))
             return None
-        newest = names.moment_of(found[0]) if found else None
+        newest = names.moment_of(found) if found else None
         self.metrics.last_success.set(newest.timestamp() if newest else 0)
         return newest
 
