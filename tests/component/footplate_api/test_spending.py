@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from footplate_api.costs.service import Costs
+from footplate_api.costs.rows import CostLine
+from footplate_api.costs.service import Costs, Question
 from footplate_api.database import Database
+from footplate_api.errors import Invalid
 from footplate_api.observation import Metrics
 from footplate_api.pipelines.exporting import LEASE
 from footplate_api.pipelines.spending import SpendingFinder
@@ -98,6 +104,28 @@ async def test_costs_of_the_month_and_pods_that_are_there(database: Database) ->
     await store(database, [pod("p3", start=T0 + WEEK + HOUR, end=Evidence(RUNNING, T0 + WEEK + HOUR))])
     december = await world.look()
     assert december["footplate_cost_dollars"] == {("research", "h100"): 8.0}, "of the new month alone"
+
+
+async def test_a_month_of_too_many_groups_is_not_counted_again_with_each_look(database: Database) -> None:
+    """Each time it would be found out after seconds of counting."""
+    await export(database)
+    world, asked = World(database), 0
+
+    async def rows(question: Question, among: Collection[str] | None) -> list[CostLine]:
+        nonlocal asked
+        asked += 1
+        raise Invalid.field("query.groupBy", 1, "must make fewer rows")
+
+    costs: Any = SimpleNamespace(rows=rows)
+    world.finder.costs = costs
+    with pytest.raises(Invalid):
+        await world.look()
+    world.now += 15
+    await world.look()
+    assert asked == 1
+    world.now += 45
+    with pytest.raises(Invalid):
+        await world.look()
 
 
 async def test_only_the_replica_that_exports_says_anything_of_it(database: Database) -> None:

@@ -20,7 +20,7 @@ from footplate_api.costs.grouping import Dimension
 from footplate_api.costs.rows import CostLine, Kind
 from footplate_api.costs.service import Costs, Question
 from footplate_api.database import Database
-from footplate_api.errors import ApiError
+from footplate_api.errors import ApiError, Invalid
 from footplate_api.system import repository
 from footplate_api.system.service import Scrapes
 from footplate_api.system.spending import PODS, Group, Month, Pod, Pods, Spending, Totals
@@ -71,9 +71,16 @@ class SpendingFinder:
         pods = Pods([Pod(*row) for row in found], count - len(found))
         self.scrapes.spending = Spending(self.scrapes.spending.month, pods)
         if (started := self.clock()) >= self._due:
-            month = await self._month()
-            self._due = self.clock() + max(COUNT_SECONDS, _RESTS * (self.clock() - started))
+            try:
+                month = await self._month()
+            except Invalid:  # found out after seconds of counting
+                self._rest(started)
+                raise
+            self._rest(started)
             self.scrapes.spending = Spending(month.after(self.scrapes.spending.month), pods)
+
+    def _rest(self, started: float) -> None:
+        self._due = self.clock() + max(COUNT_SECONDS, _RESTS * (self.clock() - started))
 
     async def _month(self) -> Month:
         now = self.now()
