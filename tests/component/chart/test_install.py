@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tools import released
 from tools.crds import all_definitions
 
 from tests.component.chart.helm_cluster import HelmCluster, helm_cluster
@@ -17,6 +15,7 @@ from tests.component.footplate_operator.api import wait_for
 from tests.support.chart import NAMESPACE
 from tests.support.connection import Json
 from tests.support.operator_fakes import run_manifest
+from tests.support.released.tree import previous_tree
 
 KINDS: Final = {definition["metadata"]["name"] for definition in all_definitions().values()}
 PROFILES: Final = {"a100-infiniband", "h100-infiniband", "h100-ethernet", "local-cpu"}
@@ -175,10 +174,7 @@ def _what_cannot_be_is_refused(cluster: HelmCluster) -> None:
 @pytest.fixture(scope="module")
 def previous() -> str:
     """The chart of the previous release."""
-    try:
-        return str(released.checkout(released.previous()) / "charts" / "footplate")
-    except subprocess.CalledProcessError:
-        pytest.skip(f"this clone has no history: commit {released.previous()} is not there")
+    return str(previous_tree() / "charts" / "footplate")
 
 
 def test_definitions_of_the_previous_release_are_taken_over(cluster: HelmCluster, previous: str) -> None:
