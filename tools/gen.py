@@ -1,10 +1,11 @@
 """Writes what is generated (`gen.py`) or fails when it differs (`gen.py --check`).
 
-crds/, docs/resources.md, what OpenAPI says of a run's spec and what the chart's schema says of profiles,
-prices and intensities come from the models, docs/compatibility.md from the trainer's table and the list of
-layouts that are tested. The chart has the specs of the same CRDs once more, as Helm cannot reach outside of
-it; their names and metadata are its template's. Its dashboards and rules come from tools/monitoring,
-docs/third-party/ from the Dockerfiles and the metadata of the installed packages.
+crds/, docs/resources.md and what OpenAPI says of a run's spec come from the models, docs/compatibility.md
+from the trainer's table and the list of layouts that are tested, docs/third-party/ from the Dockerfiles and
+the metadata of the installed packages. The chart has the specs of the same CRDs once more, as Helm cannot
+reach outside of it; their names and metadata are its template's. Its dashboards and rules come from
+tools/monitoring, its values.schema.json and the list of values in its README from the comments of its
+values.yaml and, for the specs of our kinds, from the models.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools import compatibility_page, resources_page  # noqa: E402
+from tools.chart_values import comments, table  # noqa: E402
+from tools.chart_values.schema import schema as values_schema  # noqa: E402
 from tools.crds import all_definitions  # noqa: E402
 from tools.monitoring.rules import files as rule_files  # noqa: E402
+from tools.monitoring.rules.alerts import ALERTS  # noqa: E402
 from tools.monitoring.write import dashboards  # noqa: E402
 from tools.schemas import published_schema  # noqa: E402
 from tools.third_party.page import pages as third_party_pages  # noqa: E402
@@ -36,22 +40,30 @@ from tests.support.layout_list import tested_pairs  # noqa: E402 - found from th
 
 HEADER: Final = "# Generated from footplate_contracts by `make gen`; edited by nobody.\n"
 CHART: Final = ROOT / "charts" / "footplate"
-VALUES_SCHEMA: Final = CHART / "values.schema.json"
 
 
-def chart_schema() -> dict[str, Any]:
-    """The schema of the chart's values, with what the models say of our kinds among its definitions."""
-    schema: dict[str, Any] = json.loads(VALUES_SCHEMA.read_text())
+def _specs_in_values() -> dict[str, dict[str, Any]]:
+    """What the models say of our kinds whose specs are values of the chart."""
     price = published_schema(PriceEntrySpec)
     # Who writes an entry is known by whom Helm asks with, and another name is refused.
     del price["properties"]["createdBy"]
     price["properties"]["source"]["not"] = {"pattern": "^ComputeProfile "}
-    schema["definitions"] |= {
+    return {
         "computeProfileSpec": published_schema(ComputeProfileSpec),
         "priceEntrySpec": price,
         "carbonIntensitySpec": published_schema(CarbonIntensitySpec),
     }
-    return schema
+
+
+def _of_values() -> dict[Path, str]:
+    """What is made of the chart's commented values: their schema, and their tables in its README."""
+    values = comments.read((CHART / "values.yaml").read_text())
+    schema = values_schema(values, _specs_in_values(), list(ALERTS))
+    readme = CHART / "README.md"
+    return {
+        CHART / "values.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
+        readme: table.placed(readme.read_text(), table.tables(values, schema)),
+    }
 
 
 def _yaml(content: dict[str, Any]) -> str:
@@ -66,7 +78,7 @@ def rendered() -> dict[Path, str]:
         metadata = definition["metadata"] | {"annotations": {WRITTEN_BY_ANNOTATION: version}}
         files[ROOT / "crds" / name] = _yaml(definition | {"metadata": metadata})
         files[CHART / "files" / "crds" / name] = _yaml({"spec": definition["spec"]})
-    files[VALUES_SCHEMA] = json.dumps(chart_schema(), indent=2, ensure_ascii=False) + "\n"
+    files |= _of_values()
     spec = json.dumps(published_schema(TrainingRunSpec), indent=1, ensure_ascii=False) + "\n"
     files[ROOT / "api" / "src" / "footplate_api" / "runs" / "trainingrunspec.json"] = spec
     files[ROOT / "docs" / "resources.md"] = resources_page.reference()

@@ -113,7 +113,7 @@ def _type(node: Schema) -> str:
     if node["type"] == "array":
         return f"list, at most {node['maxItems']}"
     if node["type"] in ("integer", "number"):
-        return f"{node['type']}{_bounds(node)}"
+        return f"{node['type']}{bounds(node)}"
     if node.get("format") == "date-time":
         return "time"
     if node["type"] == "string" and "maxLength" in node:
@@ -121,7 +121,8 @@ def _type(node: Schema) -> str:
     return "map" if node["type"] == "object" and "properties" not in node else str(node["type"])
 
 
-def _bounds(node: Schema) -> str:
+def bounds(node: Schema) -> str:
+    """What a number may be, to stand behind its type; empty where nothing limits it from below."""
     low, high = node.get("minimum"), node.get("maximum")
     if low is None:
         return ""
