@@ -5,7 +5,8 @@ from the trainer's table and the list of layouts that are tested, docs/third-par
 the metadata of the installed packages. The chart has the specs of the same CRDs once more, as Helm cannot
 reach outside of it; their names and metadata are its template's. Its dashboards and rules come from
 tools/monitoring, its values.schema.json and the list of values in its README from the comments of its
-values.yaml and, for the specs of our kinds, from the models.
+values.yaml and, for the specs of our kinds, from the models. The version of packages, chart and CRDs is that
+of the file VERSION.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tools.crds import all_definitions  # noqa: E402
 from tools.monitoring.rules import files as rule_files  # noqa: E402
 from tools.monitoring.rules.alerts import ALERTS  # noqa: E402
 from tools.monitoring.write import dashboards  # noqa: E402
+from tools.release import versions  # noqa: E402
 from tools.schemas import published_schema  # noqa: E402
 from tools.third_party.page import pages as third_party_pages  # noqa: E402
 
@@ -73,7 +75,7 @@ def _yaml(content: dict[str, Any]) -> str:
 def rendered() -> dict[Path, str]:
     """Every generated file and its content."""
     files: dict[Path, str] = {}
-    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    version = str(versions.present(ROOT))
     for name, definition in all_definitions().items():
         metadata = definition["metadata"] | {"annotations": {WRITTEN_BY_ANNOTATION: version}}
         files[ROOT / "crds" / name] = _yaml(definition | {"metadata": metadata})
@@ -88,7 +90,7 @@ def rendered() -> dict[Path, str]:
     for name, text in rule_files.all_files().items():
         files[CHART / "rules" / name] = text
     files |= third_party_pages()
-    return files
+    return files | versions.generated(ROOT)
 
 
 def main() -> int:

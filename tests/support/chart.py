@@ -14,6 +14,7 @@ from cluster import paths
 from cluster.programs import binaries
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "footplate"
+VERSION = (CHART.parents[1] / "VERSION").read_text().strip()
 NAMESPACE = "footplate-system"
 # Without a cluster Helm assumes a version that its build states; the chart asks for 1.30.
 KUBERNETES = "1.36.0"

@@ -12,7 +12,7 @@ from tools.crds import all_definitions
 
 from tests.component.chart.helm_cluster import HelmCluster, helm_cluster
 from tests.component.footplate_operator.api import wait_for
-from tests.support.chart import NAMESPACE
+from tests.support.chart import NAMESPACE, VERSION
 from tests.support.connection import Json
 from tests.support.operator_fakes import run_manifest
 from tests.support.released.tree import previous_tree
@@ -167,7 +167,7 @@ def _what_cannot_be_is_refused(cluster: HelmCluster) -> None:
     refused = cluster.helm("upgrade", "footplate", ".")
     assert (
         f"crds.enabled is true, but CustomResourceDefinition {RUNS} of this cluster is of release 9.0.0, and"
-        " this chart is of 0.1.0: take a chart of 9.0.0 or newer, or set crds.enabled=false"
+        f" this chart is of {VERSION}: take a chart of 9.0.0 or newer, or set crds.enabled=false"
     ) in refused.stderr
 
 
@@ -194,7 +194,7 @@ def test_definitions_of_the_previous_release_are_taken_over(cluster: HelmCluster
     for name, definition in crds(cluster).items():
         assert columns(definition) == columns(all_definitions()[f"{name}.yaml"]), name
         assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-        assert definition["metadata"]["annotations"]["footplate.dev/written-by"] == "0.1.0"
+        assert definition["metadata"]["annotations"]["footplate.dev/written-by"] == VERSION
 
     cluster.done("rollback", "footplate", "1")
     assert crds(cluster).keys() == KINDS and uids(cluster) == before

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tools.crds import all_definitions
 
-from tests.support.chart import objects_in, rendered, template
+from tests.support.chart import VERSION, objects_in, rendered, template
 
 PRICES = '{"a": {"profile": "a", "dollarsPerNodeHour": 1, "effectiveFrom": "2026-01-01T00:00:00Z"}}'
 
@@ -26,7 +26,7 @@ def test_definitions_are_those_of_the_contracts_and_stay(keep: str, policy: str 
     assert {item["metadata"]["name"]: item["spec"] for item in objects} == expected
     annotations = [item["metadata"]["annotations"] for item in objects]
     assert {noted.get("helm.sh/resource-policy") for noted in annotations} == {policy}
-    assert {noted["footplate.dev/written-by"] for noted in annotations} == {"0.1.0"}
+    assert {noted["footplate.dev/written-by"] for noted in annotations} == {VERSION}
 
 
 def test_a_release_without_the_clusters_duties_has_nothing_of_the_whole_cluster() -> None:
