@@ -73,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
         images = verbs.add_parser(verb, help=text)
         images.add_argument("--from", dest="folder", type=Path, default=REPO, help="of another checkout")
         images.add_argument("--tag", default=TAG, help=f"by which pods find them (default: {TAG})")
+    registry = verbs.add_parser("registry", help="let nodes pull images from a registry")
+    registry.add_argument("address", help="as in an image's name; to nodes the machine is 10.88.0.1")
+    registry.add_argument("--ca-file", type=Path, help="its authority; without, it is asked by plain HTTP")
     verbs.add_parser("image-keys", help="print the name and the content key of each image")
     for verb, (words, text) in _FAULTS.items():
         fault = verbs.add_parser(verb, help=f"{text}, for tests; `up` mends it")
@@ -134,7 +137,7 @@ def _faults(options: argparse.Namespace, backend: Backend, layout: Layout) -> di
 
 def _native(backend: Backend) -> Native:
     if not isinstance(backend, Native):
-        raise ClusterError("only CLUSTER=native starts a part of the cluster by itself")
+        raise ClusterError("only CLUSTER=native can change a part of the cluster by itself")
     return backend
 
 
@@ -148,6 +151,7 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
         "images": lambda: backend.build_images(Sources(options.folder.resolve(), options.tag)),
         "load": lambda: backend.load_images(Sources(options.folder.resolve(), options.tag)),
         "image-keys": _image_keys,
+        "registry": lambda: _native(backend).use_registry(options.address, options.ca_file),
         **_faults(options, backend, layout),
         "helm-path": lambda: print(binaries.build(binaries.HELM, layout) / "helm"),
         "envtest": lambda: _envtest(layout),

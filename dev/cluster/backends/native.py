@@ -196,6 +196,14 @@ class Native:
             self.supervisor.ensure(service)
         say(f"{component} runs")
 
+    def use_registry(self, address: str, ca: Path | None) -> None:
+        """Every node may pull from a registry, until the cluster is down."""
+        if not self._completed():
+            raise ClusterError("there is no cluster whose nodes could pull images: `up` first")
+        for node in NODES:
+            nodes.use_registry(self.layout, node, address, ca)
+        say(f"nodes pull from {address}, {'trusting ' + ca.name if ca else 'by plain HTTP'}")
+
     def hide_image(self, node: Node, reference: str) -> None:
         """The node has the image under another name only, until it is shown again or loaded."""
         node_images.rename(Ctr(self._programs(), self.layout, node), reference, node_images.hidden(reference))

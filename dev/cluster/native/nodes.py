@@ -111,6 +111,16 @@ def write_config(layout: Layout, node: Node) -> None:
     (root / "kubelet").mkdir(parents=True, exist_ok=True)
 
 
+def use_registry(layout: Layout, node: Node, address: str, ca: Path | None) -> None:
+    """The node pulls images of that registry from now on, by its own network."""
+    folder = render.registries(layout.node(node.name)) / address
+    kept = None
+    if ca:
+        kept = folder / "ca.crt"
+        write_whole(kept, ca.read_text())
+    write_whole(folder / "hosts.toml", render.registry_hosts(address, kept))
+
+
 def start_containerd(
     layout: Layout, programs: Programs, supervisor: Supervisor, node: Node, fresh: bool
 ) -> None:

@@ -48,6 +48,10 @@ disabled_plugins = [
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
   sandbox = '{PAUSE_IMAGE}'
 
+[plugins.'io.containerd.cri.v1.images'.registry]
+  # Read at each pull; without it, the machine's own.
+  config_path = '{registries(root)}'
+
 [plugins.'io.containerd.cri.v1.runtime']
   # Root may lack CAP_SYS_RESOURCE here; without this every sandbox fails with
   # "can't get final child's PID from pipe".
@@ -68,6 +72,18 @@ disabled_plugins = [
   Root = '{run}/runc'
   SystemdCgroup = false
 """
+
+
+def registries(root: Path) -> Path:
+    """Where a node's containerd looks for how to speak to a registry."""
+    return root / "certs.d"
+
+
+def registry_hosts(address: str, ca: Path | None) -> str:
+    """hosts.toml of the registry at that address; without an authority it is asked in plain HTTP."""
+    url = f"{'https' if ca else 'http'}://{address}"
+    trusted = f"  ca = '{ca}'\n" if ca else ""
+    return f"server = '{url}'\n\n[host.'{url}']\n  capabilities = ['pull', 'resolve']\n{trusted}"
 
 
 def cni(node: Node, root: Path) -> str:

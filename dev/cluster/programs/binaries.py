@@ -73,6 +73,7 @@ HELM = Program(
     variables=(("helm.sh/helm/v3/internal/version.version", f"v{HELM_VERSION}"),),
 )
 PAUSE = Program("pause", (".",))
+REGISTRY = Program("registry", (".",))  # for tests and rehearsals; no part of the cluster
 
 # Longest first: the short ones fill the second core while the long one links.
 ALL = (KUBERNETES, HELM, CONTAINERD, COREDNS, PAUSE)

@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cluster.native import network, render
 from cluster.native.network import NODES
 
@@ -31,6 +33,23 @@ def test_a_containerd_keeps_everything_in_folders_of_its_own() -> None:
     ]
     assert all(path.startswith(f"{RUN}/") for path in sockets)
     assert plugins["io.containerd.cri.v1.runtime"]["netns_mounts_under_state_dir"]
+
+
+@pytest.mark.parametrize(
+    ("ca", "url"),
+    [
+        pytest.param(None, "http://10.88.0.1:5000", id="plain"),
+        pytest.param(Path("/c/ca.crt"), "https://10.88.0.1:5000", id="tls"),
+    ],
+)
+def test_a_node_pulls_from_the_registry_that_it_is_told_of(ca: Path | None, url: str) -> None:
+    images = containerd()["plugins"]["io.containerd.cri.v1.images"]
+    assert images["registry"]["config_path"] == str(render.registries(ROOT))
+    told = tomllib.loads(render.registry_hosts("10.88.0.1:5000", ca))
+    assert told["server"] == url
+    assert told["host"] == {
+        url: {"capabilities": ["pull", "resolve"], **({"ca": str(ca)} if ca else {})},
+    }
 
 
 def test_pods_start_where_root_may_not_lower_oom_scores() -> None:
