@@ -148,14 +148,17 @@ gen: .venv/ready ## write what is generated (CRDs)
 verify: .venv/ready ## fail if what is generated is out of date
 	@$(BIN)/python tools/gen.py --check
 
-VERSION := latest
 vendor: .venv/ready ## renew the vendored page of the API from its package ([VERSION=])
-	@$(BIN)/python -m tools.vendor $(VERSION)
+	@$(BIN)/python -m tools.vendor $(or $(VERSION),latest)
 
 constraints: | $(UV) ## resolve constraints.txt anew
 	@$(UV) pip compile --quiet --no-header --no-annotate $(OURS:%=--no-emit-package footplate-%) --upgrade \
 		--python-version 3.11 --group pyproject.toml:dev -o constraints.txt contracts/pyproject.toml \
 		planning/pyproject.toml ledger/pyproject.toml operator/pyproject.toml api/pyproject.toml elastic/pyproject.toml trainer-image/pyproject.toml
+
+.PHONY: release
+release: .venv/ready ## make release VERSION=x.y.z: dist/x.y.z with all that an installation needs, and its tag
+	@PYTHONPATH=dev $(BIN)/python -m tools.release '$(VERSION)'
 
 # -- the cluster -------------------------------------------------------------------------
 

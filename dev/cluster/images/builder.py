@@ -117,6 +117,12 @@ class Builder:
             self._prune(table, set(wanted.values()))
         return wanted
 
+    def export(self, name: str, reference: str, target: Path) -> None:
+        """Writes the built image `name` to the OCI archive `target`, in which it is called `reference`."""
+        # Locked: a build clears away what it finds half-done, and an export looks like that.
+        with locks.exclusive(self._layout.images / "lock", "building images"):
+            self._buildah("push", name, f"oci-archive:{target}:{reference}")
+
     def clear_leftovers(self) -> None:
         """Unmounts what a killed build left, unless a build is going on."""
         with locks.if_free(self._layout.images / "lock") as free:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _PREFIX = "application/vnd.oci.image"
 _NAME = "io.containerd.image.name"
 
 
-def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:
+def tar(files: dict[str, tuple[bytes, int]]) -> bytes:
     """A tar of named contents and modes that is the same bytes every time."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -47,13 +48,18 @@ def _encode(document: dict[str, Any]) -> bytes:
 
 def single_program_archive(image: str, name: str, program: bytes) -> bytes:
     """An OCI archive of ``image``: one layer with one program, which is its entry point."""
-    layer = _tar({name: (program, 0o755)})
+    started = {"Entrypoint": [f"/{name}"], "User": "65535:65535"}
+    return whole_archive(image, [tar({name: (program, 0o755)})], started)
+
+
+def whole_archive(image: str, layers: Sequence[bytes], started: dict[str, Any]) -> bytes:
+    """An OCI archive of ``image`` with these layers, from the lowest up; ``started`` is how it is run."""
     config = _encode(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Entrypoint": [f"/{name}"], "User": "65535:65535"},
-            "rootfs": {"type": "layers", "diff_ids": [digest(layer)]},
+            "config": started,
+            "rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in layers]},
         }
     )
     manifest = _encode(
@@ -61,10 +67,10 @@ def single_program_archive(image: str, name: str, program: bytes) -> bytes:
             "schemaVersion": 2,
             "mediaType": f"{_PREFIX}.manifest.v1+json",
             "config": _descriptor("config.v1+json", config),
-            "layers": [_descriptor("layer.v1.tar", layer)],
+            "layers": [_descriptor("layer.v1.tar", layer) for layer in layers],
         }
     )
-    return archive(image, manifest, [layer, config])
+    return archive(image, manifest, [*layers, config])
 
 
 def archive(image: str, manifest: bytes, blobs: list[bytes]) -> bytes:
@@ -77,7 +83,7 @@ def archive(image: str, manifest: bytes, blobs: list[bytes]) -> bytes:
     }
     for blob in (*blobs, manifest):
         files[f"blobs/sha256/{digest(blob).removeprefix('sha256:')}"] = (blob, 0o644)
-    return _tar(files)
+    return tar(files)
 
 
 def write_pause_archive(image: str, program: Path, target: Path) -> None:
