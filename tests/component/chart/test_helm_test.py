@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import pytest
 
-from cluster.kubernetes.envtest import ApiServer, api_server
+from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
+from tests.component.chart.helm_cluster import helm_cluster
 from tests.component.contracts.kube import Kubectl
 from tests.component.footplate_api.test_process import arguments, elsewhere, ended
 from tests.component.footplate_api.test_tls import told
@@ -84,7 +85,7 @@ class Installation:
         own = {"KUBECONFIG": str(kubeconfig_of(self.server, "test", self.token(account)))}
         here = {"FOOTPLATE_API_URL": f"https://127.0.0.1:{port}"}
         process = programs.start(module, ["--seconds", str(seconds)], {**elsewhere(), **told, **own, **here})
-        code = process.wait(seconds + 20)
+        code = process.wait(seconds + 60)
         phase = "Failed" if code else "Succeeded"
         status = json.dumps({"status": {"phase": phase}})
         patch = ("patch", "pod", POD, f"--namespace={NAMESPACE}", "--subresource=status", "--type=merge")
@@ -103,11 +104,9 @@ class Installation:
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    with api_server(tmp_path / "server") as server:
-        place = (f"--kubeconfig={server.kubeconfig}", f"--namespace={NAMESPACE}", "--create-namespace")
-        installed = helm("install", "footplate", ".", *place)
-        assert installed.returncode == 0, installed.stderr
-        yield Installation(server, Kubectl(server.kubectl, server.kubeconfig), tmp_path, installed.stdout)
+    with helm_cluster(tmp_path / "server") as cluster:
+        notes = cluster.done("install", "footplate", ".")
+        yield Installation(cluster.server, cluster.kubectl, tmp_path, notes)
 
 
 def test_it_fails_without_an_api_and_waits_until_there_is_one(installation: Installation) -> None:
