@@ -93,13 +93,18 @@ def watched(kube: Kube, folder: Path) -> Iterator[prometheus.Server]:
     finally:
         for forward in forwards.values():
             forward.end()
-        for kind in ("clusterrolebinding", "serviceaccount"):
-            kube.kubectl("delete", kind, _ACCOUNT, "-n", NAMESPACE, "--ignore-not-found", "--wait=false")
+        _forget(kube)
+
+
+def _forget(kube: Kube) -> None:
+    for kind in ("clusterrolebinding", "serviceaccount"):
+        kube.kubectl("delete", kind, _ACCOUNT, "-n", NAMESPACE, "--ignore-not-found")
 
 
 def _token(kube: Kube) -> str:
     """Of an account that may read metrics, as Prometheus' own may."""
     account = f"{NAMESPACE}:{_ACCOUNT}"
+    _forget(kube)  # of a watch that was killed
     kube.kubectl("create", "serviceaccount", _ACCOUNT, "-n", NAMESPACE)
     kube.kubectl(
         *("create", "clusterrolebinding", _ACCOUNT),

@@ -350,6 +350,9 @@ def test_nothing_holds_up_an_uninstall() -> None:
             id="key-of-a-secret",
         ),
         pytest.param(
+            "api.auth.oidc.caConfigMap.name=My Map", "at '/api/auth/oidc/caConfigMap/name'", id="authorities"
+        ),
+        pytest.param(
             "api.database.url=postgresql://h/d,api.database.existingSecret.name=db",
             "api.database.url and api.database.existingSecret.name both say where the history is",
             id="two-databases",

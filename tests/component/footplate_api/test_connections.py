@@ -19,6 +19,7 @@ from footplate_api.certificate import Certificate, Files
 from footplate_api.connections import URL_BYTES, Loop, Protocol
 from footplate_api.settings import ALL_ADDRESSES
 from tests.support.certificates import Issuer, Volume
+from tests.support.loopback import needs_ipv6
 
 SENT = 4 * 1024 * 1024
 PIECE = 4096
@@ -199,6 +200,7 @@ def test_nothing_is_held_of_a_request_that_is_over(tmp_path: Path) -> None:
     assert len(marks) == 6
 
 
+@needs_ipv6
 def test_all_addresses_are_those_of_ipv4_and_of_ipv6() -> None:
     [port] = claim_ports(1)
 

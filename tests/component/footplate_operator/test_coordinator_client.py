@@ -42,6 +42,7 @@ from footplate_operator.trainingrun.coordinator_client import (
 )
 from footplate_operator.trainingrun.observed import Credentials
 from tests.support.certificates import any_credentials
+from tests.support.loopback import needs_ipv6
 
 HOST = "tiny-coordinator.default.svc"
 KEY = Key("default", "tiny")
@@ -151,7 +152,7 @@ async def until(look: Callable[[], bool]) -> None:
     raise AssertionError("not within 10 s")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
 async def test_state_and_directives(session: aiohttp.ClientSession, tmp_path: Path, address: str) -> None:
     served = new_served()
     served.address = address

@@ -10,6 +10,7 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RunState
 from tests.component.footplate_elastic.agent.machines import IPV6, Machines
+from tests.support.loopback import needs_ipv6
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
     made.close()
 
 
+@needs_ipv6
 def test_a_run_finishes_where_there_is_no_address_of_ipv4(machines: Machines) -> None:
     machines.steps = 20
     agents = machines.start()
