@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,13 +77,13 @@ def helm_cluster(folder: Path, flags: dict[str, str] | None = None) -> Iterator[
     with api_server(folder, flags=flags or {}) as server:
         found = HelmCluster(server, Kubectl(server.kubectl, server.kubeconfig))
         stop = threading.Event()
-        thread = threading.Thread(target=_run_jobs, args=(found, stop), daemon=True)
-        thread.start()
-        try:
-            yield found
-        finally:
-            stop.set()
-            thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            jobs = pool.submit(_run_jobs, found, stop)
+            try:
+                yield found
+            finally:
+                stop.set()
+        jobs.result()  # what broke it, if anything did
 
 
 def _run_jobs(cluster: HelmCluster, stop: threading.Event) -> None:

@@ -98,7 +98,8 @@ class Installation:
         thread = threading.Thread(target=lambda: done.append(self.helm("test", "footplate")))
         thread.start()
         code = self.play_the_kubelet(port, issuer, seconds)
-        thread.join(timeout=60)
+        thread.join(timeout=120)
+        assert not thread.is_alive(), "helm test does not end after its pod has"
         return done[0].returncode, code
 
 

@@ -99,15 +99,17 @@ class Day:
         before = life.states(runs)
         with away.watched(self.kube) as seen:
             yield
-            self._trains_on(runs, before)
-        self._compare(runs, before)
+            self.trains_on(runs, before)
+        self.compare(runs, before)
         self._tell(seen)
 
-    def _trains_on(self, runs: Runs, before: dict[str, State]) -> None:
+    def trains_on(self, runs: Runs, before: dict[str, State]) -> None:
+        """Waits until each run that trains has gone on."""
         for name in life.TRAINING:
             runs.wait_step(name, before[name].step + FURTHER, LIVE_SECONDS)
 
-    def _compare(self, runs: Runs, before: dict[str, State]) -> None:
+    def compare(self, runs: Runs, before: dict[str, State]) -> None:
+        """Says what of the runs is not as it was."""
         after = life.states(runs)
         differences = life.differences(before, after)
         said = "; ".join(differences[:6]) or "the same pods, attempts and children; no step was trained twice"
@@ -204,8 +206,8 @@ def _away_and_back(day: Day, runs: Runs) -> None:
     heading("8. Install again: the history is found")
     day.install(["--wait", "--timeout=5m"])
     day.say(f"  for {time.monotonic() - began:.0f} s there was no control plane")
-    day._trains_on(runs, before)
-    day._compare(runs, before)
+    day.trains_on(runs, before)
+    day.compare(runs, before)
     runs.until("each row to be in the history", lambda: True if not _rows(runs) else None, "", 120)
     missing = _rows(runs)
     day.check(not missing, "; ".join(missing) or "each step of each run is in the history once")
