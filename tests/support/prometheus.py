@@ -7,12 +7,13 @@ with prometheus.server(folder, scrape_configs) as running:
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ class Server:
     """One that runs."""
 
     url: str
+    pid: int
 
     def query(self, expression: str) -> list[Series]:
         """What `expression` is now."""
@@ -84,9 +86,18 @@ class Server:
 
 @contextmanager
 def server(
-    folder: Path, scrape_configs: Sequence[Json], rules: Sequence[Path] = (), interval: str = "1s"
+    folder: Path,
+    scrape_configs: Sequence[Json],
+    rules: Sequence[Path] = (),
+    interval: str = "1s",
+    *,
+    options: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """One that scrapes so, and evaluates `rules`, each `interval`."""
+    """One that scrapes so, and evaluates `rules`, each `interval`; it has what is in `folder`/tsdb already.
+
+    `options` are further ones of its command line, `environment` further variables.
+    """
     [port] = claim_ports(1)
     said = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
@@ -103,12 +114,14 @@ def server(
                 f"--config.file={configuration}",
                 f"--storage.tsdb.path={folder / 'tsdb'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *options,
             ],
+            env={**os.environ, **(environment or {})},
             stdout=output,
             stderr=output,
         )
     try:
-        running = Server(f"http://127.0.0.1:{port}")
+        running = Server(f"http://127.0.0.1:{port}", process.pid)
         _wait_ready(running, process, log)
         yield running
     finally:

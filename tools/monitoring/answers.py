@@ -47,6 +47,15 @@ def filled(query: str, chosen: Mapping[str, str], rate_interval: str) -> str:
     return _VARIABLE.sub(lambda found: chosen.get(found[1], linter.ALL), known)
 
 
+def request(target: Mapping[str, Any], chosen: Mapping[str, str], span: Span) -> tuple[str, dict[str, str]]:
+    """Path and parameters with which Grafana asks a target of a panel."""
+    query = filled(target["expr"], chosen, span.rate_interval)
+    if target.get("instant"):
+        return "query", {"query": query, "time": str(span.end)}
+    between = {"start": str(span.start), "end": str(span.end), "step": str(span.step)}
+    return "query_range", {"query": query, **between}
+
+
 def http(url: str) -> Ask:
     """Asks the Prometheus at `url`."""
 
@@ -113,12 +122,7 @@ def asked(dashboard: Mapping[str, Any], ask: Ask, chosen: Mapping[str, str], spa
     found = {}
     for panel in linter.panels(dashboard):
         for target in panel["targets"]:
-            query = filled(target["expr"], chosen, span.rate_interval)
-            if target.get("instant"):
-                data = ask("query", {"query": query, "time": str(span.end)})
-            else:
-                between = {"start": str(span.start), "end": str(span.end), "step": str(span.step)}
-                data = ask("query_range", {"query": query, **between})
+            data = ask(*request(target, chosen, span))
             found[panel["id"], target["refId"]] = tuple(_series(data))
     return Answers(span, found)
 

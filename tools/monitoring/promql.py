@@ -45,10 +45,16 @@ def selectors(query: str) -> list[Selector]:
 
 def of_variable(query: str) -> list[Selector]:
     """The selectors of a variable's query, `label_values(selector, label)`; ValueError for any other."""
+    selector, _ = label_values(query)
+    return selectors(selector) if selector else []
+
+
+def label_values(query: str) -> tuple[str, str]:
+    """Selector, which may be empty, and label of a variable's query; ValueError for any other."""
     found = _LABEL_VALUES.fullmatch(query.strip())
     if found is None:
         raise ValueError("is no label_values(selector, label)")
-    return selectors(found["selector"]) if found["selector"] else []
+    return found["selector"] or "", found["label"]
 
 
 def _selectors(node: Any, inside: str | None = None, within: timedelta | None = None) -> Iterator[Selector]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from tools.monitoring.promql import Selector, of_variable, selectors
+from tools.monitoring.promql import Selector, label_values, of_variable, selectors
 
 A_JOB = frozenset({("job", "=~", "$job")})
 MINUTES = timedelta(minutes=5)
@@ -63,3 +63,14 @@ def test_what_a_variable_asks() -> None:
         of_variable("query_result(a)")
     with pytest.raises(ValueError, match=r"."):
         of_variable("label_values(sum(a, job)")
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        pytest.param('label_values(a{b="1",c="2"}, d)', ('a{b="1",c="2"}', "d"), id="of-a-selector"),
+        pytest.param("label_values(d)", ("", "d"), id="of-all-series"),
+    ],
+)
+def test_a_variable_has_the_values_of_a_label(query: str, found: tuple[str, str]) -> None:
+    assert label_values(query) == found
