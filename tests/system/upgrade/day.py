@@ -211,6 +211,8 @@ def _away_and_back(day: Day, runs: Runs) -> None:
     runs.until("each row to be in the history", lambda: True if not _rows(runs) else None, "", 120)
     missing = _rows(runs)
     day.check(not missing, "; ".join(missing) or "each step of each run is in the history once")
+    day.helm("test", RELEASE, "--namespace", NAMESPACE, "--timeout=5m")
+    day.say("  ok   a run would be admitted, and the API answers who has a token")
 
 
 def _rows(runs: Runs) -> list[str]:
