@@ -46,6 +46,8 @@ def test_the_bill_of_a_run_with_a_restart_a_suspension_and_nodes_of_two_prices(
     since = time.time()
     with seen.watched(runs.kube, tmp_path) as server:
         bill.play(runs.kube, runs.namespace, billed)
+        grown = f'changes(footplate_cost_dollars_total{{namespace="{runs.namespace}"}}[1h]) > 0'
+        server.wait(grown)  # a rate is of two counts
         answers = seen.answers(server, asked, since)
         seen.draw(server, chosen, since, folder)
     (folder / "README.md").write_text(PAGE + seen.table(answers, EMPTY))

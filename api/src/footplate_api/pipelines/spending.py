@@ -27,8 +27,7 @@ from footplate_api.system.spending import PODS, Group, Month, Pod, Pods, Spendin
 from footplate_api.usage import repository as usage
 from footplate_ledger.time import Span, second
 
-LOOK_SECONDS: Final = 15.0
-COUNT_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 15.0  # and the month is counted as often, where that is cheap
 _RESTS: Final = 20  # times as long as it took: counting takes a twentieth of a thread at most
 _JOULES: Final = 3_600_000  # of a kilowatt-hour
 _GRAMS: Final = 1000
@@ -80,7 +79,7 @@ class SpendingFinder:
             self.scrapes.spending = Spending(month.after(self.scrapes.spending.month), pods)
 
     def _rest(self, started: float) -> None:
-        self._due = self.clock() + max(COUNT_SECONDS, _RESTS * (self.clock() - started))
+        self._due = self.clock() + _RESTS * (self.clock() - started)
 
     async def _month(self) -> Month:
         now = self.now()
