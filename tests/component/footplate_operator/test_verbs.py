@@ -208,7 +208,11 @@ def _usage_is_over(api: Api) -> None:
 def _ends(api: Api, operator: Process) -> None:
     """It comes in the place of its namesake, whose children are in the way, and is deleted at its end."""
     wait_for(lambda: operator.said("message=leading"), "it leads")
-    wait_for(lambda: api.get(TRAINING_RUN, "tiny") is None or None, "it is deleted", 120)
+    try:
+        wait_for(lambda: api.get(TRAINING_RUN, "tiny") is None or None, "it is deleted", 120)
+    except AssertionError as late:
+        said = "\n".join(operator.log.read_text().splitlines()[-40:])
+        raise AssertionError(f"{late}: {api.get(TRAINING_RUN, 'tiny')}\n{said}") from None
     wait_for(lambda: "late" not in api.names(USAGE_RECORD) or None, "records that nobody took are deleted")
 
 
