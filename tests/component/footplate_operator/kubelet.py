@@ -71,7 +71,7 @@ class Node:
     network: str
     processes: dict[str, programs.Program] = field(default_factory=dict)
     agents: dict[str, StandIn] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)  # uids: a pod may come under the name of one before it
     working: bool = True
     dead: set[str] = field(default_factory=set)  # uids of pods whose node has died
     # One thing after another, as kubelets do: no word of a start comes after the word of the end.
@@ -90,16 +90,16 @@ class Node:
     def look(self) -> None:
         """Start what waits, report what ended, end what was deleted."""
         for pod in self.api.find(POD):
-            name = pod["metadata"]["name"]
-            if pod["metadata"]["uid"] in self.dead:
+            name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+            if uid in self.dead:
                 continue
             if "deletionTimestamp" in pod["metadata"]:
                 self._finish(name)
                 self.api.end(name)
-            elif name not in self.known:
+            elif uid not in self.known:
                 files = self._files(pod)
                 if files is not None:  # else they are not there yet, or no more: the next look shows
-                    self.known.add(name)
+                    self.known.add(uid)
                     self._start(pod, files)
             elif pod["spec"].get("activeDeadlineSeconds") and pod["status"]["phase"] == "Running":
                 self._finish(name)
