@@ -18,6 +18,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ class Node:
     network: str
     processes: dict[str, programs.Program] = field(default_factory=dict)
     agents: dict[str, StandIn] = field(default_factory=dict)
-    known: set[str] = field(default_factory=set)  # uids: a pod may come under the name of one before it
+    coordinators: dict[str, str] = field(default_factory=dict)  # pod -> address, as the Service names them
+    known: dict[str, str] = field(default_factory=dict)  # uid -> pod: it may have the name of one before it
     working: bool = True
     dead: set[str] = field(default_factory=set)  # uids of pods whose node has died
     # One thing after another, as kubelets do: no word of a start comes after the word of the end.
@@ -88,8 +90,11 @@ class Node:
                     self.look()
 
     def look(self) -> None:
-        """Start what waits, report what ended, end what was deleted."""
-        for pod in self.api.find(POD):
+        """Start what waits, report what ended, end what was deleted or is there no more."""
+        pods = self.api.find(POD)
+        for uid in self.known.keys() - {pod["metadata"]["uid"] for pod in pods}:
+            self._finish(self.known.pop(uid))  # of a pod without a node nobody waits for a kubelet's word
+        for pod in pods:
             name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
             if uid in self.dead:
                 continue
@@ -99,7 +104,7 @@ class Node:
             elif uid not in self.known:
                 files = self._files(pod)
                 if files is not None:  # else they are not there yet, or no more: the next look shows
-                    self.known.add(uid)
+                    self.known[uid] = name
                     self._start(pod, files)
             elif pod["spec"].get("activeDeadlineSeconds") and pod["status"]["phase"] == "Running":
                 self._finish(name)
@@ -136,10 +141,11 @@ class Node:
                 self.processes[name] = programs.start(
                     COORDINATOR, arguments, {**os.environ, **variables}, log.fileno()
                 )
+            self.coordinators[name] = address
         else:
             address = "127.0.0.1"
             variables = environment(pod, address) | files
-            self.agents[name] = StandIn(variables)
+            self.agents[name] = StandIn(variables, lambda: tuple(self.coordinators.values()))
             self.agents[name].thread.start()
         self.api.patch_status(name, _running(address))
 
@@ -185,6 +191,7 @@ class Node:
         self.api.patch_status(name, {"phase": phase, "containerStatuses": [_container(state)]})
 
     def _finish(self, name: str) -> None:
+        self.coordinators.pop(name, None)
         process = self.processes.pop(name, None)
         if process is not None:
             process.send_signal(signal.SIGKILL)
@@ -214,18 +221,21 @@ def _now() -> str:
 
 
 class StandIn:
-    """An agent of two ranks that steps, saves when told to, and ends as agents end."""
+    """An agent of two ranks that steps, saves when told to, and ends as agents end.
+
+    `found` are the addresses of coordinators that run, which a cluster's DNS has for their Service.
+    """
 
     saved: int = 0  # the checkpoint that all share, as on a shared volume
 
-    def __init__(self, variables: dict[str, str]) -> None:
+    def __init__(self, variables: dict[str, str], found: Callable[[], Sequence[str]]) -> None:
         config = json.loads(Path(variables[Env.RUN_CONFIG]).read_text())
         self._steps = int(config["training"]["steps"])
         self._folder = config["checkpoint"]["uri"]
         self._local_world_size = int(config["world"]["processesPerNode"])
-        self._host = variables[Env.COORDINATOR_HOST]
-        address = variables.get(Env.COORDINATOR_ADDRESS, "")
-        self._root = f"https://{address}:{variables[Env.COORDINATOR_PORT]}"
+        self._found = found
+        self._address = variables.get(Env.COORDINATOR_ADDRESS, "")
+        self._port = variables[Env.COORDINATOR_PORT]
         self._token = Path(variables[Env.RUN_TOKEN_FILE]).read_text()
         self._tls = ssl.create_default_context(cafile=variables[Env.TLS_CERTIFICATE_FILE])
         self._tls.check_hostname = False  # urllib cannot ask for another name than the address
@@ -252,7 +262,7 @@ class StandIn:
                     self._train(sealed)
                     continue
             except (urllib.error.URLError, OSError, ssl.SSLError):
-                pass
+                self._address = next(reversed(self._found()), self._address)  # the newest
             self.killed.wait(0.2)
 
     def _join(self) -> SealedGeneration | None:
@@ -357,7 +367,7 @@ class StandIn:
 
     def _post(self, path: str, body: dict[str, Any]) -> tuple[int, bytes]:
         request = urllib.request.Request(
-            self._root + path,
+            f"https://{self._address}:{self._port}{path}",
             data=json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
         )
