@@ -83,6 +83,13 @@ upgrade-day: .venv/ready ## upgrade, roll back, uninstall, install again: the pr
 	@$(CLUSTER_TOOL) down
 	@PYTHONPATH=dev $(BIN)/python -m tests.system.upgrade
 
+.PHONY: air-gap
+air-gap: .venv/ready ## make air-gap RELEASE=dist/x.y.z: that folder is installed where no route leads out, and trains
+	@$(CLUSTER_TOOL) down
+	@$(CLUSTER_TOOL) binaries
+	@$(CLUSTER_TOOL) binaries registry
+	@PYTHONPATH=dev unshare --net $(BIN)/python -m tests.system.air_gap '$(RELEASE)'
+
 SEED := 0
 chaos: install ## make chaos SEED=n: one run under 50 random faults, beside a calm one
 	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults.chaos --seed $(SEED)

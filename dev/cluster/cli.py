@@ -65,7 +65,8 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("down", help="stop it and leave nothing behind but caches and logs")
     verbs.add_parser("status", help="nodes, components, versions, caches; 1 when it is not running")
     verbs.add_parser("env", help='for eval "$(...)": KUBECONFIG, kubectl and helm')
-    verbs.add_parser("binaries", help="build the programs into the cache")
+    programs = verbs.add_parser("binaries", help="build the programs into the cache")
+    programs.add_argument("name", nargs="*", help="these alone; without, all that the cluster consists of")
     for verb, text in (
         ("images", "build the images whose sources have changed"),
         ("load", "build them and give them to every node"),
@@ -147,7 +148,7 @@ def _run(options: argparse.Namespace, layout: Layout) -> int:
         "up": lambda: _up(backend, options.fake_gpus, options.load),
         "down": backend.down,
         "env": lambda: print(backend.environment()),
-        "binaries": lambda: binaries.build_all(layout),
+        "binaries": lambda: binaries.build_all(layout, binaries.named(options.name)),
         "images": lambda: backend.build_images(Sources(options.folder.resolve(), options.tag)),
         "load": lambda: backend.load_images(Sources(options.folder.resolve(), options.tag)),
         "image-keys": _image_keys,

@@ -38,9 +38,11 @@ class Forward:
     and again when it has ended.
     """
 
-    def __init__(self, kube: Kube, service: str = SERVICE, port: str = "https") -> None:
+    def __init__(
+        self, kube: Kube, service: str = SERVICE, port: str = "https", home: str = NAMESPACE
+    ) -> None:
         self._kube = kube
-        self._service, self._target = service, port
+        self._service, self._target, self._home = service, port, home
         self._process: subprocess.Popen[str] | None = None
         self._port = 0
 
@@ -61,7 +63,8 @@ class Forward:
         return True
 
     def _begin(self) -> None:
-        command = ("kubectl", "port-forward", "-n", NAMESPACE, f"service/{self._service}", f":{self._target}")
+        service = f"service/{self._service}"
+        command = ("kubectl", "port-forward", "-n", self._home, service, f":{self._target}")
         self._process = process = subprocess.Popen(
             [*command, "--address=127.0.0.1", f"--pod-running-timeout={THERE_SECONDS}s"],
             cwd=ROOT,
@@ -109,12 +112,23 @@ def told(path: str, ask: Callable[[str], tuple[int, str]], method: str = "GET") 
 
 
 class Api:
-    """Requests of one service account, each over a connection of its own; for many threads."""
+    """Requests of one service account, each over a connection of its own; for many threads.
 
-    def __init__(self, kube: Kube, namespace: str, account: str = READER) -> None:
+    They go to the API of the Service `service` in the namespace `home`.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        account: str = READER,
+        service: str = SERVICE,
+        home: str = NAMESPACE,
+    ) -> None:
         self._kube = kube
         self._account = ("-n", namespace, account)
-        self._forward = Forward(kube)
+        self._service, self._home = service, home
+        self._forward = Forward(kube, service, home=home)
         self._lock = threading.Lock()
         self._token, self._token_ends = "", 0.0
         self._trust: ssl.SSLContext | None = None
@@ -179,20 +193,20 @@ class Api:
 
     def _current_trust(self) -> ssl.SSLContext:
         if self._trust is None:
-            published = self._kube.get("configmap", f"{SERVICE}-ca", "-n", NAMESPACE)
+            published = self._kube.get("configmap", f"{self._service}-ca", "-n", self._home)
             if published is None:
                 raise DemoError(
-                    f"the ConfigMap {NAMESPACE}/{SERVICE}-ca, with the API's authorities, is not there"
+                    f"the ConfigMap {self._home}/{self._service}-ca, with the API's authorities, is not there"
                 )
             self._trust = ssl.create_default_context(cadata=published["data"]["ca.crt"])
         return self._trust
 
 
 @contextmanager
-def api_of(kube: Kube, namespace: str) -> Iterator[Api]:
+def api_of(kube: Kube, namespace: str, service: str = SERVICE, home: str = NAMESPACE) -> Iterator[Api]:
     """The API for the block, as the service account of examples/reader.yaml in `namespace`."""
     _apply(kube, "examples/reader.yaml", namespace)
-    api = Api(kube, namespace)
+    api = Api(kube, namespace, service=service, home=home)
     try:
         yield api
     finally:

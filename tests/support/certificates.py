@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,9 +82,12 @@ class Issuer:
         """Who trusts this trusts what it signs."""
         return bundle_of([self._authority])
 
-    def serving(self, service: str = "api", namespace: str = "default") -> dict[str, bytes]:
-        """The files of another certificate for localhost, 127.0.0.1 and that Service."""
-        made = new_serving(self._authority, names_of(service, namespace), self._now)
+    def serving(
+        self, service: str = "api", namespace: str = "default", addresses: Iterable[str] = ()
+    ) -> dict[str, bytes]:
+        """The files of another certificate for localhost, 127.0.0.1, that Service and these addresses."""
+        more = (x509.IPAddress(ipaddress.ip_address(address)) for address in addresses)
+        made = new_serving(self._authority, (*names_of(service, namespace), *more), self._now)
         return {"tls.crt": certificate_text(made.certificate), "tls.key": key_text(made.key)}
 
     def trusting(self) -> ssl.SSLContext:

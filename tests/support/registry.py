@@ -1,4 +1,4 @@
-"""A real registry on loopback, with TLS and a password, as `dev/cluster` compiles it.
+"""A real registry on this machine, with TLS and a password, as `dev/cluster` compiles it.
 
 with registry.server(folder) as running:
     running.get("/v2/_catalog")
@@ -21,7 +21,7 @@ from typing import Any, Final
 from tools.release.mirror import MANIFEST
 
 from cluster import paths
-from cluster.machine.ports import claim_ports
+from cluster.machine.ports import LOOPBACK, claim_ports
 from cluster.programs import binaries
 from tests.support.certificates import Issuer
 
@@ -57,7 +57,7 @@ class Running:
         return self.log.read_text().count(f'"{method} /v2/')
 
 
-def configuration(folder: Path, port: int) -> dict[str, Any]:
+def configuration(folder: Path, address: str) -> dict[str, Any]:
     """The registry's own file; JSON is YAML."""
     return {
         "version": 0.1,
@@ -65,7 +65,7 @@ def configuration(folder: Path, port: int) -> dict[str, Any]:
         "storage": {"filesystem": {"rootdirectory": str(folder / "store")}},
         "auth": {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}},
         "http": {
-            "addr": f"127.0.0.1:{port}",
+            "addr": address,
             "tls": {"certificate": str(folder / "tls.crt"), "key": str(folder / "tls.key")},
             "secret": "of one process",
         },
@@ -73,16 +73,17 @@ def configuration(folder: Path, port: int) -> dict[str, Any]:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Running]:
-    """A registry that is empty, and keeps what it is given in `folder`."""
+def server(folder: Path, host: str = LOOPBACK) -> Iterator[Running]:
+    """A registry that is empty, and keeps what it is given in `folder`, at an address of this machine."""
     [port] = claim_ports(1)
+    address = f"{host}:{port}"
     issuer = Issuer()
-    for name, content in issuer.serving().items():
+    for name, content in issuer.serving(addresses=[host]).items():
         (folder / name).write_bytes(content)
     (folder / "ca.crt").write_text(issuer.bundle)
     (folder / "htpasswd").write_text(f"{USER}:{_HASH}\n")
     said = folder / "registry.json"
-    said.write_text(json.dumps(configuration(folder, port)))
+    said.write_text(json.dumps(configuration(folder, address)))
     program = binaries.build(binaries.REGISTRY, paths.layout()) / "registry"
     log = folder / "registry.log"
     with log.open("ab") as output:
@@ -92,7 +93,7 @@ def server(folder: Path) -> Iterator[Running]:
             stderr=output,
             env={"OTEL_TRACES_EXPORTER": "none"},  # by default it looks for a collector
         )
-    running = Running(f"127.0.0.1:{port}", folder / "ca.crt", log, issuer.trusting())
+    running = Running(address, folder / "ca.crt", log, issuer.trusting())
     try:
         _wait(running, process)
         yield running

@@ -17,14 +17,16 @@ from urllib.parse import quote
 
 import yaml
 
-from demo.api import Api, api_of
-from demo.kube import DemoError, Kube
+from demo.api import SERVICE, Api, api_of
+from demo.install import NAMESPACE
+from demo.kube import ROOT, DemoError, Kube
 from tests.support.proxy import Proxy, proxied
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
 DATA = "/shared/data/python-docs"
+PACKING = "examples/data-python-docs.yaml"
 
 
 def tiny(name: str, namespace: str, *, steps: int = 120, nodes: int = 2, **training: Any) -> Json:
@@ -248,12 +250,30 @@ class Runs:
             return str(error)
 
 
+def pack_data(kube: Kube, namespace: str, manifest: str = "", seconds: int = 180) -> None:
+    """The shared volume and the documentation, by the example's manifest or another one of the same names."""
+    text = manifest or (ROOT / PACKING).read_text()
+    kube.kubectl("apply", "-n", namespace, "--filename", "-", stdin=text)
+    done = ("--for=condition=complete", "job/pack-python-docs", f"--timeout={seconds}s")
+    kube.kubectl("wait", "-n", namespace, *done)
+
+
 @contextmanager
-def runs_in(kube: Kube, namespace: str, *, wait: bool) -> Iterator[Runs]:
+def runs_in(
+    kube: Kube,
+    namespace: str,
+    *,
+    wait: bool,
+    prepare: Callable[[Kube, str], None] = pack_data,
+    service: str = SERVICE,
+    home: str = NAMESPACE,
+) -> Iterator[Runs]:
     """A namespace with the shared volume and the packed Python documentation in it, for the block.
 
     Args:
         wait: stay until the namespace has gone, so that the next block of that name can start at once.
+        prepare: brings volume and data into the namespace.
+        service: of the API, in the namespace `home`.
     """
     # One that an earlier block left may still be on its way out, and takes nothing new.
     found = kube.get("namespace", namespace)
@@ -261,12 +281,9 @@ def runs_in(kube: Kube, namespace: str, *, wait: bool) -> Iterator[Runs]:
         kube.kubectl("wait", "--for=delete", f"namespace/{namespace}", "--timeout=180s")
     manifest = f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}}}}}"
     kube.kubectl("apply", "--filename", "-", stdin=manifest)
-    kube.kubectl("apply", "-n", namespace, "--filename", "examples/data-python-docs.yaml")
-    kube.kubectl(
-        "wait", "-n", namespace, "--for=condition=complete", "job/pack-python-docs", "--timeout=180s"
-    )
+    prepare(kube, namespace)
     try:
-        with proxied(kube) as ask, api_of(kube, namespace) as api:
+        with proxied(kube) as ask, api_of(kube, namespace, service, home) as api:
             yield Runs(kube, namespace, ask, api)
     finally:
         kube.kubectl("delete", "trun", "--all", "-n", namespace, "--wait=false")

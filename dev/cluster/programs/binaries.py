@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import keys
-from cluster.errors import Unsupported
+from cluster.errors import ClusterError, Unsupported
 from cluster.machine import locks, shell
 from cluster.machine.progress import step
 from cluster.paths import Layout
@@ -77,6 +77,14 @@ REGISTRY = Program("registry", (".",))  # for tests and rehearsals; no part of t
 
 # Longest first: the short ones fill the second core while the long one links.
 ALL = (KUBERNETES, HELM, CONTAINERD, COREDNS, PAUSE)
+
+
+def named(names: Sequence[str]) -> Sequence[Program]:
+    """The programs of these names, or the cluster's where none is named; raises ClusterError."""
+    known = {program.name: program for program in (*ALL, REGISTRY)}
+    if unknown := sorted(set(names) - known.keys()):
+        raise ClusterError(f"no program is called {', '.join(unknown)}: there are {', '.join(known)}")
+    return [known[name] for name in names] or ALL
 
 
 def linker_flags(program: Program) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from cluster import keys
+from cluster.errors import ClusterError
 from cluster.programs import binaries
 
 
@@ -53,3 +56,10 @@ def test_a_program_is_built_again_for_another_compiler_or_another_source(tmp_pat
 def test_clients_are_told_the_version_of_kubernetes() -> None:
     flags = binaries.linker_flags(binaries.KUBERNETES)
     assert f"-X k8s.io/component-base/version.gitVersion=v{binaries.KUBERNETES_VERSION}" in flags
+
+
+def test_programs_are_named_one_by_one_or_are_those_of_the_cluster() -> None:
+    assert binaries.named([]) == binaries.ALL and binaries.REGISTRY not in binaries.ALL
+    assert binaries.named(["registry", "helm"]) == [binaries.REGISTRY, binaries.HELM]
+    with pytest.raises(ClusterError, match=r"no program is called docker: there are kubernetes, .*registry"):
+        binaries.named(["docker"])
