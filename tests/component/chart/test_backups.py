@@ -63,6 +63,14 @@ def test_a_restore_comes_before_the_api_as_restricted_as_that_and_once() -> None
     )
 
 
+def test_the_container_that_restores_is_there_without_a_name_too() -> None:
+    """Or one that an upgrade brought, which failed by it, would stay when the name is withdrawn."""
+    deployment = api()
+    [first] = deployment["spec"]["template"]["spec"]["initContainers"]
+    assert first["command"][-4:] == ["restore", "", "--replace", "--once"]
+    assert environment(deployment)["FOOTPLATE_RESTORE_FROM"] == ""
+
+
 @pytest.mark.parametrize(
     ("flag", "says"),
     [

@@ -122,6 +122,15 @@ def test_pods_are_restricted(name: str) -> None:
     assert container(deployment)["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
+def test_no_pod_has_the_variables_that_services_of_its_namespace_make() -> None:
+    """Of a Service footplate-api one is FOOTPLATE_API_PORT, an URL."""
+    objects = rendered("--set", "operator.handOver=true", "--set", "api.backup.enabled=true")
+    bodies = [body for body in objects if body["kind"] in {"Deployment", "Job", "Pod"}]
+    specs = [body["spec"] if body["kind"] == "Pod" else body["spec"]["template"]["spec"] for body in bodies]
+    assert {body["kind"] for body in bodies} == {"Deployment", "Job", "Pod"}
+    assert all(spec["enableServiceLinks"] is False for spec in specs)
+
+
 def test_the_next_operator_waits_for_the_lease_before_the_one_that_leads_goes() -> None:
     strategy = one(rendered(), "Deployment", "footplate-operator")["spec"]["strategy"]
     assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}

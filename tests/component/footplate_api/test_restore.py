@@ -197,6 +197,16 @@ async def test_once_is_once_until_nobody_asks_any_more(
     assert said(database) == "then"
 
 
+def test_without_a_name_a_pod_goes_on_with_what_it_has(
+    tmp_path: Path, backup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["restore", "", "--replace", "--once"]) == ExitCode.SUCCESS
+    assert capsys.readouterr().out == "no back-up is named: nothing is restored\n"
+    assert not (tmp_path / "data" / "footplate.db").exists()
+    assert main(["restore", "", "--replace"]) == ExitCode.USER_ERROR
+    assert "is not there" in capsys.readouterr().err
+
+
 def test_a_name_that_is_none_tells_those_there_are(
     command: str, backup: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,8 @@ def narrowed(*namespaces: str) -> str:
 @contextmanager
 def second_release(kube: Kube) -> Iterator[None]:
     """For the west, beside `footplate`, which serves the east alone meanwhile."""
+    for namespace in (EAST, WEST):  # which have roles of the releases
+        kube.kubectl("create", "namespace", namespace)
     first = ("upgrade", "footplate", CHART, "--namespace", NAMESPACE, "--reset-then-reuse-values")
     own = ("--namespace", SECOND_HOME)
     kube.helm(*first, narrowed(EAST), *VALUES)

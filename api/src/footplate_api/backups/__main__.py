@@ -44,7 +44,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     restored.add_argument(
         "--once",
         action="store_true",
-        help="not if that one was restored already, as a pod may start twice",
+        help="not if that one was restored already, as a pod may start twice; nothing if FILE is empty",
     )
     return parser.parse_args(argv)
 
@@ -120,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "verify":
                 found = _named(settings, chosen.file)
                 print(f"{found} is whole, schema {verify(found)}")
+            case _ if chosen.once and not chosen.file:
+                print("no back-up is named: nothing is restored")
             case _:
                 print(_restore(settings, chosen.file, chosen.replace, chosen.once))
     except ValueError as error:
