@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import ssl
 import subprocess
 import time
@@ -51,6 +52,10 @@ class Running:
             return answer.status, answer.read()
         finally:
             connection.close()
+
+    def pulled(self) -> set[str]:
+        """Blobs that it gave away, as REPOSITORY/blobs/DIGEST."""
+        return set(re.findall(r'"GET /v2/(\S+/blobs/\S+) HTTP/[\d.]+" 200 ', self.log.read_text()))
 
     def requests(self, method: str) -> int:
         """How many requests of a method it has answered."""

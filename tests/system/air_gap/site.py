@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ class Site:
 
     def helm(self, *arguments: str) -> None:
         """A command of Helm in the release's folder, shown with what it says."""
-        say(f"$ helm {' '.join(arguments)}")
+        lines = textwrap.wrap(f"helm {' '.join(arguments)}", 100, break_on_hyphens=False)
+        say("$ " + " \\\n    ".join(lines))
         done = subprocess.run(
             ["helm", *arguments], cwd=self.folder, env=self.kube.environment, capture_output=True, text=True
         )
@@ -117,6 +119,9 @@ def _train(site: Site, runs: Runs) -> None:
     rows, step = runs.whole_history(name, STEPS), status["progress"]["step"]
     say(f"  ok   Succeeded at step {step}; {len(rows)} rows, the last loss {rows[-1]['loss']:.3f}")
     _tell_images(site, TEAM)
+    given = site.running.pulled()
+    assert any("trainer" in blob for blob in given), "nodes had the images already"
+    say(f"  ok   nodes pulled {len(given)} blobs from the site's registry")
 
 
 def _prepare(site: Site, kube: Kube, namespace: str) -> None:
@@ -151,7 +156,8 @@ def _tell_images(site: Site, namespace: str) -> None:
     known = {site.image(name) for name in ("operator", "api", "coordinator", "trainer")}
     for pod in pods:
         for container in pod["spec"]["containers"]:
-            say(f"  {pod['metadata']['name']}: {container['image']}")
+            repository, _, digest = container["image"].partition("@sha256:")
+            say(f"  {pod['metadata']['name']}: {repository}@sha256:{digest[:12]}")
             assert container["image"] in known, f"{container['image']} is no image of the release"
 
 
