@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ from tools.monitoring.rules.alerts import ALERTS  # noqa: E402
 from tools.monitoring.write import dashboards  # noqa: E402
 from tools.release import versions  # noqa: E402
 from tools.schemas import published_schema  # noqa: E402
+from tools.third_party.images import OtherEnvironment  # noqa: E402
+from tools.third_party.licences import UnknownLicence  # noqa: E402
 from tools.third_party.page import pages as third_party_pages  # noqa: E402
 
 from footplate_contracts.names import WRITTEN_BY_ANNOTATION  # noqa: E402
@@ -93,12 +96,16 @@ def rendered() -> dict[Path, str]:
     return files | versions.generated(ROOT)
 
 
-def main() -> int:
-    """Exit status 1 when --check finds a difference."""
+def main(arguments: Sequence[str] | None = None, contents: Callable[[], dict[Path, str]] = rendered) -> int:
+    """Exit status 1 when --check finds a difference, 2 where this environment does not tell `contents`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    files = rendered()
+    check = parser.parse_args(arguments).check
+    try:
+        files = contents()
+    except (OtherEnvironment, UnknownLicence) as error:
+        print(f"{error}. No file was changed.", file=sys.stderr)
+        return 2
     stale = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
     for path in stale:
         if check:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tools.third_party.images import ROOT
+from tools.third_party.licences import UnknownLicence
 
 INTENSITIES: Final = ROOT / "ledger" / "src" / "footplate_ledger" / "data" / "carbon_intensities.json"
 PAGE: Final = ROOT / "api" / "src" / "footplate_api" / "page" / "swagger-ui" / "vendored.json"
@@ -34,9 +35,14 @@ def items() -> list[Item]:
     """All of it.
 
     Raises:
-        KeyError: carbon_intensities.json has a table of which nobody has looked at the terms.
+        UnknownLicence: carbon_intensities.json has a table of which nobody has looked at the terms.
     """
     tables = json.loads(INTENSITIES.read_text())
+    if unknown := sorted(set(tables) - set(_TERMS)):
+        raise UnknownLicence(
+            f"{INTENSITIES.name} has {', '.join(unknown)}: read the terms of who gathered it and of who made "
+            "it, and add a row to _TERMS in tools/third_party/data.py, and its notice to NOTICE"
+        )
     page = json.loads(PAGE.read_text())
     found = [
         Item(f"carbon intensities, `{name}`", _TERMS[name], table["source"], "ledger")

@@ -7,6 +7,7 @@ index.
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 import sys
@@ -38,6 +39,27 @@ _OURS: Final = re.compile(r"^COPY (\S+) /src/(\S+)$", re.M)
 _DEBIAN: Final = re.compile(r"apt-get install -qq -y --no-install-recommends ([a-z0-9][^&$]*?) &&")
 
 
+class OtherEnvironment(Exception):
+    """The packages in this environment are not those of the images, so nothing can be read in them."""
+
+
+def require_machine(system: str, machine: str) -> None:
+    """Raises OtherEnvironment where wheels are not those of images: they differ in files and metadata."""
+    wanted = IMAGE_ENVIRONMENT["platform_system"], IMAGE_ENVIRONMENT["platform_machine"]
+    if (system, machine) != wanted:
+        raise OtherEnvironment(
+            f"docs/third-party/ cannot be made here: it is read in the packages of this environment, which "
+            f"are for {system} on {machine or 'an unknown machine'}, and images have those for "
+            f"{' on '.join(wanted)}. Torch, for one, needs NVIDIA's packages there and not everywhere. "
+            f"Run this on such a machine"
+        )
+
+
+def require_this_machine() -> None:
+    """The same of the machine that runs this."""
+    require_machine(platform.system(), platform.machine())
+
+
 def dockerfiles() -> dict[str, str]:
     """The text of each image's Dockerfile, with its lines joined where they go on."""
     table = tomllib.loads((ROOT / "dev" / "cluster" / "images" / "images.toml").read_text())
@@ -67,9 +89,16 @@ def needs_of(name: str) -> Sequence[str]:
     """What an installed distribution requires, markers and all.
 
     Raises:
-        importlib.metadata.PackageNotFoundError: an image has it, and this environment does not.
+        OtherEnvironment: an image has it, and this environment does not.
     """
-    return metadata.requires(name) or []
+    try:
+        return metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        raise OtherEnvironment(
+            f"docs/third-party/ cannot be made here: an image has the package {name}, which this environment "
+            f"has not. `make venv` installs what constraints.txt pins for {platform.system()} on "
+            f"{platform.machine()}"
+        ) from None
 
 
 def closure(

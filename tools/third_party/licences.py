@@ -91,7 +91,10 @@ def expression(said: Said) -> str:
         for pattern, licence in _OF_NVIDIA:
             if pattern.search(said.text):
                 return licence
-        raise UnknownLicence(f"{said.name}: NVIDIA's, by terms that licences.py does not know")
+        raise UnknownLicence(
+            f"{said.name}: NVIDIA's, by terms that nobody has read; read the text in its wheel and add what "
+            "it begins with to _OF_NVIDIA in tools/third_party/licences.py"
+        )
     told = {_CLASSIFIERS[line] for line in said.classifiers if line in _CLASSIFIERS}
     candidates = [words] if words else sorted(told) if len(told) == 1 else []
     for candidate in candidates:

@@ -141,5 +141,11 @@ def page(image: str, dockerfile: str) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Each page's path and text."""
+    """Each page's path and text.
+
+    Raises:
+        OtherEnvironment: the packages here are not those of images.
+        UnknownLicence: of a package or a library within one.
+    """
+    images.require_this_machine()
     return {FOLDER / f"{image}.md": page(image, text) for image, text in images.dockerfiles().items()}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from tools import gen
 from tools.third_party import data, images, libraries, licences, page
-from tools.third_party.images import ROOT
+from tools.third_party.images import ROOT, OtherEnvironment
 from tools.third_party.licences import CUDA, OURS, SDK, Said, UnknownLicence, expression
 
 DOCKERFILES = images.dockerfiles()
@@ -56,9 +57,29 @@ def test_a_closure_follows_markers_and_extras_of_the_image_and_not_of_this_machi
     assert images.closure([Requirement("a")], lambda name: needs.get(name, [])) == ["a", "b", "c"]
 
 
-def test_a_package_that_is_not_installed_is_an_error() -> None:
-    with pytest.raises(metadata.PackageNotFoundError):
+def test_a_package_that_is_not_installed_is_an_error_that_says_what_to_do() -> None:
+    said = r"^docs/third-party/ .* the package no-such-package, which this environment has not\. `make venv` "
+    with pytest.raises(OtherEnvironment, match=said):
         images.closure([Requirement("no-such-package")])
+
+
+@pytest.mark.parametrize("machine", [("Darwin", "arm64"), ("Linux", "aarch64"), ("Windows", "AMD64")])
+def test_on_another_machine_than_images_are_for_no_list_is_made(machine: tuple[str, str]) -> None:
+    said = rf"are for {' on '.join(machine)}, and images have those for Linux on x86_64\."
+    with pytest.raises(OtherEnvironment, match=said):
+        images.require_machine(*machine)
+
+
+@pytest.mark.parametrize("error", [OtherEnvironment("not here"), UnknownLicence("not here")], ids=repr)
+@pytest.mark.parametrize("arguments", [[], ["--check"]], ids=["gen", "verify"])
+def test_what_cannot_be_made_here_ends_with_a_sentence(
+    error: Exception, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def contents() -> dict[Path, str]:
+        raise error
+
+    assert gen.main(arguments, contents) == 2
+    assert capsys.readouterr().err == "not here. No file was changed.\n"
 
 
 @pytest.mark.parametrize(
