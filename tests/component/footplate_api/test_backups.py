@@ -22,6 +22,7 @@ import pytest
 from cluster.machine.ports import claim_ports
 from footplate_api.backups import names
 from footplate_api.backups.__main__ import main
+from footplate_api.backups.copying import copy, free_at
 from footplate_api.backups.plan import BackupPlan, Schedule
 from footplate_api.observation import BackupMetrics, Metrics
 from footplate_api.pipelines.backing_up import BackingUp
@@ -38,7 +39,7 @@ from tests.support.exposition import families, faults
 
 PREFIX = "footplate_api_backup_"
 SENDERS, OWN, ROWS = 3, 4, 20  # each sender has four runs, and sends batches of twenty rows
-COPIED = 24 << 20  # bytes: copied while telemetry is committed dozens of times
+COPIED = 24 << 20  # bytes: copied in several steps
 # In a history that is older than a month each row might be thinned.
 KEPT = {f"FOOTPLATE_RETENTION_{what}_DAYS": "100000" for what in ("FULL", "KEPT")}
 
@@ -90,6 +91,33 @@ async def by_hand(url: str, folder: Path, inside: Sequence[str] = ()) -> Path:
     return Path(said_of_it.decode().partition(": ")[0])
 
 
+async def written_between_steps(database: Path, target: Path, senders: Sequence[Sender]) -> None:
+    """Copies `database`, and takes each step only once every sender has two receipts more.
+
+    One of two may have been on its way; the other was sent, committed and answered between two steps.
+    """
+    loop, asked = asyncio.get_running_loop(), []
+
+    async def further() -> None:
+        asked.append([sender.receipts for sender in senders])
+        await eventually(
+            lambda: asyncio.sleep(0, [sender.receipts for sender in senders]),
+            lambda now: all(more >= then + 2 for then, more in zip(asked[-1], now, strict=True)),
+            seconds=60,
+        )
+
+    def free(folder: Path) -> int:
+        asyncio.run_coroutine_threadsafe(further(), loop).result()
+        return free_at(folder)
+
+    before = [sender.receipts for sender in senders]
+    await asyncio.to_thread(copy, database, target, free)
+    assert len(asked) > (COPIED >> 22), "once at its beginning and after each step of 4 MiB but the last"
+    found = [batches(target, sender.number) for sender in senders]
+    for least, there, most in zip(before, found, asked[0], strict=True):
+        assert least <= there <= most + 1, "what was committed when it began, and nothing of what came then"
+
+
 @contextmanager
 def environment_of(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> Iterator[None]:
     with monkeypatch.context() as patched:
@@ -114,11 +142,11 @@ async def test_each_is_one_moment_of_what_is_written_and_is_restored_to_it(
             await eventually(
                 lambda: asyncio.sleep(0, senders), lambda all_: all(known.receipts for known in all_)
             )
+            await written_between_steps(file, tmp_path / "copied.db", senders)
             for _ in range(2):
                 before = [sender.receipts for sender in senders]
                 made = await by_hand(url, folder)
                 after = [sender.receipts for sender in senders]
-                assert sum(after) > sum(before) + 10 * SENDERS, "nobody waited for it"
                 found = [batches(made, sender) for sender in range(SENDERS)]
                 for least, there, most in zip(before, found, after, strict=True):
                     assert least <= there <= most + 1, "and one that was under way"
