@@ -8,11 +8,17 @@ given images by hand, FOOTPLATE_VALUES names a values file with images from a re
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from demo.kube import DemoError, Kube, run, show
+from footplate_operator.errors import ClusterError
+from footplate_operator.runtime.kinds import Json, Kind
+from footplate_operator.verify import admission, wait_for
 
 ADMISSION_SECONDS = 60.0
 NAMESPACE = "footplate-system"
@@ -40,27 +46,38 @@ def install() -> Kube:
     return kube
 
 
-def wait_for_admission(kube: Kube) -> None:
-    """Waits until the API server admits TrainingRuns; DemoError with its last word if it does not.
+def wait_for_admission(kube: Kube, seconds: float = ADMISSION_SECONDS) -> None:
+    """Waits until a run would be admitted, as `helm test` does; DemoError with why none is after `seconds`.
 
     An API server that has just started refuses whatever a policy with parameters must judge, until
     it has looked for the parameters' kind again, which it does every 30 seconds.
     """
-
-    deadline = time.monotonic() + ADMISSION_SECONDS
-    while True:
-        try:
-            manifest = kube.kubectl("create", "--dry-run=client", "-o", "json", "-f", "examples/minimal.yaml")
-            kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=renamed(manifest))
-            return
-        except DemoError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(1.0)
+    asked = {"a run would be admitted": lambda: admission(ByKubectl(kube), "default")}
+    if missing := asyncio.run(wait_for(asked, seconds)):
+        raise DemoError(*missing)
 
 
-def renamed(manifest: str) -> str:
-    """The manifest under a name that nobody has."""
-    run = json.loads(manifest)
-    run["metadata"]["name"] = "footplate-admission"
-    return json.dumps(run)
+@dataclass(frozen=True)
+class ByKubectl:
+    """The Kubernetes of `admission`, asked by kubectl as everything of the demo is."""
+
+    kube: Kube
+
+    async def find(self, kind: Kind, namespace: str) -> list[Json]:
+        """All objects of the kind in any namespace; raises ClusterError."""
+        with _refusals():
+            found: list[Json] = (self.kube.get(kind.plural, "--all-namespaces") or {}).get("items", [])
+        return found
+
+    async def would_create(self, kind: Kind, body: Json) -> None:
+        """Raises ClusterError where the object would not be created."""
+        with _refusals():
+            self.kube.kubectl("create", "--dry-run=server", "-f", "-", stdin=json.dumps(body))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except DemoError as error:
+        raise ClusterError(str(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import pytest
 
 from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
+from demo.install import wait_for_admission
+from demo.kube import DemoError, Kube
 from tests.component.chart.helm_cluster import helm_cluster
 from tests.component.contracts.kube import Kubectl
 from tests.component.footplate_api.test_process import arguments, elsewhere, ended
@@ -40,6 +43,11 @@ class Installation:
 
     def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return helm(*arguments, f"--kubeconfig={self.server.kubeconfig}", f"--namespace={NAMESPACE}")
+
+    def kube(self) -> Kube:
+        """Its tools as the demo has them."""
+        path = f"{self.kubectl.program.parent}:{os.environ['PATH']}"
+        return Kube({**elsewhere(), "PATH": path, "KUBECONFIG": str(self.server.kubeconfig)})
 
     def token(self, account: str, *flags: str) -> str:
         """One of a service account, as the kubelet gets it for a pod."""
@@ -119,7 +127,11 @@ def test_it_fails_without_an_api_and_waits_until_there_is_one(installation: Inst
         assert installation.is_tested(port, issuer, seconds=90) == (0, 0)
     for left in ("pod", "serviceaccount", "role", "rolebinding", "clusterrole", "clusterrolebinding"):
         assert installation.get(left, POD) is None, "it is there for the test alone"
+    wait_for_admission(installation.kube())
     assert installation.kubectl("get", "trainingruns", "--all-namespaces", "-o", "name") == ""
+    installation.kubectl("delete", "computeprofiles", "--all")
+    with pytest.raises(DemoError, match=r"^there is no ComputeProfile"):
+        wait_for_admission(installation.kube(), seconds=0)
 
 
 @pytest.mark.parametrize(
