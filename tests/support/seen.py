@@ -7,7 +7,6 @@ Each question of a dashboard, a variable and a rule is then asked over all of th
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 import yaml
 from tools.monitoring import questions
-from tools.monitoring.answers import Span
+from tools.monitoring.answers import Span, over, series_in
 from tools.monitoring.answers import asked as pictured
 from tools.monitoring.picture.board import svg
 from tools.monitoring.questions import Question
@@ -125,24 +124,14 @@ def asked(chosen: Mapping[str, str]) -> list[Question]:
 
 def answers(server: prometheus.Server, asked: Iterable[Question], since: float) -> list[Answer]:
     """What each got at any time from `since` (Unix time) until now."""
-    until = time.time()
-    return [_answer(server, question, since, until) for question in asked]
+    span = Span(since, time.time(), _STEP_SECONDS, scrape=1)
+    return [_answer(server, question, span) for question in asked]
 
 
-def _answer(server: prometheus.Server, question: Question, since: float, until: float) -> Answer:
-    said = server.get(
-        "query_range",
-        query=question.query,
-        start=str(since),
-        end=str(until),
-        step=str(_STEP_SECONDS),
-    )
-    series = [
-        [value for _, text in found["values"] if not math.isnan(value := float(text))]
-        for found in said["result"]
-    ]
-    known = [values for values in series if values]
-    return Answer(question, len(known), known[0][-1] if known else None)
+def _answer(server: prometheus.Server, question: Question, span: Span) -> Answer:
+    path, parameters = over(question.query, span)
+    found = series_in(server.get(path, **parameters))
+    return Answer(question, len(found), found[0].last if found else None)
 
 
 def draw(server: prometheus.Server, chosen: Mapping[str, str], since: float, folder: Path) -> None:

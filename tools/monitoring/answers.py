@@ -52,6 +52,11 @@ def request(target: Mapping[str, Any], chosen: Mapping[str, str], span: Span) ->
     query = filled(target["expr"], chosen, span.rate_interval)
     if target.get("instant"):
         return "query", {"query": query, "time": str(span.end)}
+    return over(query, span)
+
+
+def over(query: str, span: Span) -> tuple[str, dict[str, str]]:
+    """Path and parameters that ask for each step of `span`, where no variable is left in `query`."""
     between = {"start": str(span.start), "end": str(span.end), "step": str(span.step)}
     return "query_range", {"query": query, **between}
 
@@ -123,12 +128,12 @@ def asked(dashboard: Mapping[str, Any], ask: Ask, chosen: Mapping[str, str], spa
     for panel in linter.panels(dashboard):
         for target in panel["targets"]:
             data = ask(*request(target, chosen, span))
-            found[panel["id"], target["refId"]] = tuple(_series(data))
+            found[panel["id"], target["refId"]] = tuple(series_in(data))
     return Answers(span, found)
 
 
-def _series(data: Json) -> list[Series]:
-    """Without NaN and infinity, which say that there was nothing to divide by."""
+def series_in(data: Json) -> list[Series]:
+    """Those with points: NaN and infinity are none, they say that there was nothing to divide by."""
     if data["resultType"] == "scalar":
         return [Series({}, (_point(data["result"]),))]
     found = []
