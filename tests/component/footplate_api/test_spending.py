@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from footplate_api.system.service import Scrapes
 from footplate_api.tariff.service import Tariffs
 from footplate_contracts.names import Role
 from footplate_ledger.usage import RUNNING, TOLD, Evidence, Owner
+from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.usages import enter, price, store
 from tests.support.usage_worlds import DAY, HOUR, T0, node, pod
 
@@ -103,15 +105,34 @@ async def test_costs_of_the_month_and_pods_that_are_there(database: Database) ->
     assert december["footplate_cost_dollars"] == {("research", "h100"): 8.0}, "of the new month alone"
 
 
+async def test_counting_begins_when_its_turn_has_come(database: Database) -> None:
+    await export(database)
+    world = World(database)
+    turns = world.finder.costs.turns
+    async with turns.turn(), turns.turn():
+        looking = asyncio.create_task(world.finder.look())
+        await eventually(lambda: asyncio.sleep(0, turns.waiting), bool)
+        world.now += 10
+    await looking
+    counted = world.scrapes.spending.month
+    world.now += 1
+    await world.finder.look()
+    assert world.scrapes.spending.month != counted, "nobody has to rest after having waited"
+
+
 @pytest.mark.parametrize("refused", [False, True], ids=["counted", "of-too-many-groups"])
 async def test_a_month_that_takes_long_is_counted_seldom(database: Database, refused: bool) -> None:
     """Twenty times as long as it took there is none, whatever came of it; pods are looked for meanwhile."""
     await export(database)
     world, asked = World(database), 0
 
-    async def rows(question: Question, among: Collection[str] | None) -> list[CostLine]:
+    async def rows(
+        question: Question, among: Collection[str] | None, begun: Callable[[], None]
+    ) -> list[CostLine]:
         nonlocal asked
         asked += 1
+        world.now += 15  # for its turn, which takes nothing of a thread
+        begun()
         world.now += 3
         if refused:
             raise Invalid.field("query.groupBy", 1, "must make fewer rows")

@@ -65,9 +65,15 @@ class Costs:
     tariffs: Tariffs
     turns: Turns = field(default_factory=of_costs)
 
-    async def rows(self, asked: Question, among: Collection[str] | None) -> list[CostLine]:
-        """The rows of the answer, from the namespaces `among`, or from all; raises CostsBusy."""
+    async def rows(
+        self, asked: Question, among: Collection[str] | None, begun: Callable[[], None] = lambda: None
+    ) -> list[CostLine]:
+        """The rows of the answer, from the namespaces `among`, or from all; raises CostsBusy.
+
+        `begun` is called once its turn has come.
+        """
         async with self.turns.turn():
+            begun()
             tariff = await self.tariffs.now()
             async with self.database.read(PATIENCE_SECONDS) as session:
                 tallies = await self._tallies(session, asked, among, tariff)

@@ -46,7 +46,8 @@ class SpendingFinder:
     replica: str
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic
-    _due: float = field(default=0.0, init=False)  # when the month is counted again
+    _begun: float = field(default=0.0, init=False)  # when the month was begun to be counted
+    _due: float = field(default=0.0, init=False)  # and when it is counted again
 
     async def run(self) -> None:
         """Looks until cancelled."""
@@ -69,17 +70,20 @@ class SpendingFinder:
             return
         pods = Pods([Pod(*row) for row in found], count - len(found))
         self.scrapes.spending = Spending(self.scrapes.spending.month, pods)
-        if (started := self.clock()) >= self._due:
+        if self.clock() >= self._due:
             try:
                 month = await self._month()
             except Invalid:  # found out after seconds of counting
-                self._rest(started)
+                self._rest()
                 raise
-            self._rest(started)
+            self._rest()
             self.scrapes.spending = Spending(month.after(self.scrapes.spending.month), pods)
 
-    def _rest(self, started: float) -> None:
-        self._due = self.clock() + _RESTS * (self.clock() - started)
+    def _begin(self) -> None:
+        self._begun = self.clock()  # what was waited before, while others counted theirs, took no thread
+
+    def _rest(self) -> None:
+        self._due = self.clock() + _RESTS * (self.clock() - self._begun)
 
     async def _month(self) -> Month:
         now = self.now()
@@ -94,7 +98,7 @@ class SpendingFinder:
             former_namespaces=True,
             now=second(now),
         )
-        return month_of(window, await self.costs.rows(asked, None))
+        return month_of(window, await self.costs.rows(asked, None, self._begin))
 
 
 def month_of(window: Span, lines: Iterable[CostLine]) -> Month:
