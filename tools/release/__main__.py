@@ -31,6 +31,10 @@ from cluster.machine.progress import step
 from cluster.programs import binaries
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+BEFORE_PUBLISHING: Final = (
+    "images/trainer.tar contains software of NVIDIA, some of which nobody may pass on without NVIDIA's "
+    'leave. Do what README.md of the folder says under "Before you publish the folder" before you do.'
+)
 
 
 def built_images(tree: Path, target: Path, version: Version) -> Mapping[str, Path]:
@@ -97,6 +101,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     print(f"{made.relative_to(ROOT)} is whole, and {tag_of(version)} names its commit. What is left:")
     print(f"    git merge --ff-only {tag_of(version)} && git push origin HEAD {tag_of(version)}")
+    print(BEFORE_PUBLISHING)
     return 0
 
 

@@ -245,17 +245,22 @@ def push_image(registry: Registry, image: dict[str, Any], archive: tarfile.TarFi
     print(f"{registry.host}/{repository}@{image['digest']}", flush=True)
 
 
-def mirror(folder: Path, registry: Registry) -> None:
-    """Pushes all images of the release in `folder`.
+def mirror(folder: Path, registry: Registry, without: Sequence[str] = ()) -> None:
+    """Pushes the images of the release in `folder`, but those whose names are in `without`.
 
     Raises:
-        MirrorError: the folder is none of a release, or the registry did not take an image.
+        MirrorError: the folder is none of a release or has no such image, or the registry did not take one.
     """
     try:
         release = json.loads((folder / RELEASE).read_text())
     except OSError as error:
         raise MirrorError(f"{folder} is no release: {error}") from error
+    names = [image["name"] for image in release["images"]]
+    if strange := sorted(set(without) - set(names)):
+        raise MirrorError(f"--without {strange[0]}: the images are {', '.join(names)}")
     for image in release["images"]:
+        if image["name"] in without:
+            continue
         with tarfile.open(folder / image["archive"]) as archive:
             push_image(registry, image, archive)
 
@@ -268,6 +273,9 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
         "registry", help="its name as in an image's: registry.example.com:5000, or with a path"
     )
     parser.add_argument("--folder", type=Path, default=Path(__file__).resolve().parent, help="of the release")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="IMAGE", help="is not pushed, such as trainer"
+    )
     parser.add_argument("--username")
     parser.add_argument(
         "--password-stdin", action="store_true", help="the password is the first line of stdin"
@@ -288,7 +296,7 @@ def main(words: Sequence[str]) -> int:
     login = f"{options.username}:{sys.stdin.readline().rstrip()}" if options.username else ""
     try:
         tls = None if options.plain_http else ssl.create_default_context(cafile=options.ca_file)
-        mirror(options.folder, Registry(options.registry.strip("/"), tls, login))
+        mirror(options.folder, Registry(options.registry.strip("/"), tls, login), options.without)
     except (MirrorError, OSError, http.client.HTTPException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -49,7 +49,12 @@ NVIDIA = """
 
 No image with it is published by Footplate: whoever builds this image accepts NVIDIA's terms, and whoever
 passes it on, if only to a registry that others pull from, distributes NVIDIA's files and has to meet them.
-This is what the texts within the packages say; it is no legal advice.
+This is what the texts within the packages say; it is no legal advice. Before anybody else gets the image, its
+archive `images/{image}.tar` or a release's folder with that,
+
+1. have NVIDIA's leave for whatever stands in the right column below, or leave the image out: those who need
+   it build it (how a folder without it is installed, says README.md of that folder);
+2. give it to those only who have accepted terms that are no looser than NVIDIA's two agreements, which are:
 
 - `{cuda}` (CUDA Toolkit End User License Agreement, chapter 1 and its supplement): the files
   of its attachment A may be distributed, as object code and unchanged, within an application that has
@@ -93,8 +98,8 @@ def names(found: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in found)
 
 
-def nvidias(packages: Sequence[str]) -> str:
-    """What is NVIDIA's among `packages`; nothing where nothing is."""
+def nvidias(image: str, packages: Sequence[str]) -> str:
+    """What is NVIDIA's among the `packages` of an image; nothing where nothing is."""
     expressions = {name: licences.expression(licences.said_by(name)) for name in packages}
     with_text = [name for name in packages if expressions[name] == licences.CUDA and name != "cuda-toolkit"]
     if not with_text:
@@ -105,7 +110,7 @@ def nvidias(packages: Sequence[str]) -> str:
         for name in packages
     ]
     rows = [(item.package, names(item.listed), names(item.unlisted)) for item in found if item]
-    return NVIDIA.format(cuda=licences.CUDA, sdk=licences.SDK, rows=table(rows))
+    return NVIDIA.format(image=image, cuda=licences.CUDA, sdk=licences.SDK, rows=table(rows))
 
 
 def page(image: str, dockerfile: str) -> str:
@@ -133,7 +138,7 @@ def page(image: str, dockerfile: str) -> str:
     brought = [item for name in packages for item in libraries.brought(name, licences.files_of(name))]
     if brought:
         text += LIBRARIES.format(libraries=table((item.name, item.package, item.licence) for item in brought))
-    text += nvidias(packages)
+    text += nvidias(image, packages)
     items = data.items_of(images.own_parts(dockerfile))
     if items:
         text += DATA.format(rows=table((item.name, item.licence, item.source) for item in items))

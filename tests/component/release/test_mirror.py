@@ -88,6 +88,24 @@ def test_a_path_goes_before_the_repository(running: Running, login: tuple[str, .
     assert running.get(f"/v2/team/mirror/{first['repository']}/manifests/7.0.0")[0] == 200
 
 
+def test_an_image_that_is_not_in_the_folder_is_left_out(
+    running: Running, login: tuple[str, ...], tmp_path: Path
+) -> None:
+    rows = release_in(tmp_path / "7.0.0")
+    (tmp_path / "7.0.0/images/trainer.tar").unlink()
+    done = call(tmp_path / "7.0.0", f"{running.address}/three", *login, "--without", "trainer")
+    assert done.returncode == 0, done.stderr
+    there = [
+        row["name"]
+        for row in rows
+        if running.get(f"/v2/three/{row['repository']}/manifests/{row['digest']}")[0] == 200
+    ]
+    assert there == [row["name"] for row in rows if row["name"] != "trainer"] != []
+    strange = call(tmp_path / "7.0.0", running.address, *login, "--without", "trainers")
+    assert strange.returncode == 1
+    assert strange.stderr == f"error: --without trainers: the images are {', '.join(tiny_release.IMAGES)}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "password", "said"),
     [

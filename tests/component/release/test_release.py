@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -108,6 +109,14 @@ def test_the_readme_is_of_this_version(made: Path) -> None:
     assert "./footplate-7.0.0.tgz" in text
     assert "x.y.z" not in text
     assert "](" not in text, "a link leads out of the folder"
+
+
+def test_what_the_terms_of_nvidia_ask_for_is_said_in_the_folder_and_in_the_end(made: Path) -> None:
+    [heading] = re.findall(r'"(.+)"', command.BEFORE_PUBLISHING)
+    [section] = re.findall(rf"^## {heading}$(.+?)^## ", (made / "README.md").read_text(), re.M | re.S)
+    assert "third-party/trainer.md" in section and "mirror.py --without trainer" in section
+    assert "third-party/trainer.md" in (made / "NOTICE").read_text()
+    assert re.search(r"^1\. have NVIDIA's leave", (made / "third-party/trainer.md").read_text(), re.M)
 
 
 def test_the_same_again_makes_nothing_anew(checkout: Checkout, made: Path) -> None:
