@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tests.support.clock import Clock
 from tests.support.hostile_tokens import HOSTILE
 from tests.support.oidc import CLIENT, Publisher, publishing, rsa_key, self_signed
 from tests.support.reviewer import within
+from tests.support.tunnel import tunnelling
 
 SILENCE = 0.05  # seconds that are enough for an issuer that does not answer
 
@@ -190,6 +191,51 @@ async def test_an_issuer_is_believed_by_the_certificates_given_and_no_others(
             await Discovery(oidc).keys()
         assert publisher.asked == []
         assert len(await Discovery(replace(oidc, ca_file=certificate)).keys()) == 2
+
+
+@pytest.mark.parametrize(
+    ("exempt", "tunnelled"),
+    [
+        pytest.param("", True, id="through-the-proxy"),
+        pytest.param("localhost, 127.0.0.1", False, id="but-for-hosts-that-no-proxy-names"),
+    ],
+)
+async def test_an_issuer_behind_a_proxy_is_asked_through_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exempt: str, tunnelled: bool
+) -> None:
+    certificate, _ = files = self_signed(tmp_path)
+    async with publishing(files) as publisher, tunnelling() as tunnel:
+        monkeypatch.setenv("HTTPS_PROXY", tunnel.url)
+        monkeypatch.setenv("NO_PROXY", exempt)
+        discovery = Discovery(replace(believed(publisher), ca_file=certificate))
+        assert len(await discovery.keys()) == 2
+        place = publisher.url.removeprefix("https://")
+        assert set(tunnel.asked) == ({place} if tunnelled else set())
+        tunnel.status = 403
+        with nullcontext() if not tunnelled else pytest.raises(IssuerUnavailable, match="ProxyError"):
+            await discovery.keys()
+
+
+async def test_through_the_proxy_the_issuer_is_asked_and_nobody_else(tmp_path: Path) -> None:
+    [port, nobody] = claim_ports(2)
+    certificate, _ = files = self_signed(tmp_path)
+    async with publishing(files) as publisher, tunnelling() as tunnel:
+        variables = {
+            "FOOTPLATE_OIDC_ISSUER": publisher.url,
+            "FOOTPLATE_OIDC_AUDIENCES": CLIENT,
+            "FOOTPLATE_OIDC_USERNAME_PREFIX": "-",
+            "FOOTPLATE_OIDC_CA_FILE": str(certificate),
+            "HTTPS_PROXY": tunnel.url,
+            "HTTP_PROXY": f"http://127.0.0.1:{nobody}",  # the played API server has no TLS
+            "NO_PROXY": "",
+        }
+        with serving(tmp_path, port, **variables):
+            async with client(port) as probe:
+                await eventually(lambda: ready(probe), bool, seconds=60)
+                token = publisher.keys[0].sign(publisher.claims(time.time(), sub="admin"))
+                answer = await probe.get(RUNS, headers={"Authorization": f"Bearer {token}"})
+                assert answer.status_code == 200, answer.text
+        assert set(tunnel.asked) == {publisher.url.removeprefix("https://")}
 
 
 def test_certificates_that_cannot_be_read_are_told_at_the_start(tmp_path: Path) -> None:

@@ -54,7 +54,9 @@ class Discovery:
     def _session(self) -> aiohttp.ClientSession:
         # Read anew each time: its file may have been replaced.
         connector = aiohttp.TCPConnector(ssl=_trust(self._ca_file))
-        return aiohttp.ClientSession(connector=connector, headers={"Accept": "application/json"})
+        headers = {"Accept": "application/json"}
+        # An issuer may lie beyond the cluster, where a proxy leads: HTTPS_PROXY and NO_PROXY say which.
+        return aiohttp.ClientSession(connector=connector, headers=headers, trust_env=True)
 
 
 async def _fetched(session: aiohttp.ClientSession, url: str) -> Any:
