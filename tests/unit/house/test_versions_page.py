@@ -27,6 +27,7 @@ PINNED: Final = dict(line.split("==") for line in (ROOT / "constraints.txt").rea
 PROJECTS: Final[list[dict[str, Any]]] = [
     tomllib.loads(path.read_text())["project"] for path in sorted(ROOT.glob("*/pyproject.toml"))
 ]
+OLD_FLAGS: Final = {"--create-namespace", "--namespace", "--set", "--values"}  # Helm 3.13 has them
 TESTS: Final = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
 
 
@@ -41,7 +42,35 @@ def test_kubernetes_and_helm() -> None:
     chart = yaml.safe_load((ROOT / "charts/footplate/Chart.yaml").read_text())
     [bound] = re.findall(r">=(\d+\.\d+)\.0-0", chart["kubeVersion"])
     assert RANGES["Kubernetes"] == (bound, KUBERNETES_VERSION)
-    assert RANGES["Helm"] == (HELM_VERSION.split(".")[0], HELM_VERSION)
+    # client-go in Helm's go.mod; a chart for newer clusters alone needs the Helm that is made for them.
+    assert RANGES["Helm"] == ({"1.30": "3.15"}[bound], HELM_VERSION)
+
+
+def test_flags_of_helm() -> None:
+    """All of commands in the docs that are not old; what is newer than the range is told where it is used."""
+    since = dict(re.findall(r"^\| `(--[a-z-]+)` \| (3\.\d+) \|", PAGE, re.M))
+    pages = {
+        path: path.read_text()
+        for path in (
+            *ROOT.glob("docs/*.md"),
+            *ROOT.glob("docs/operations/*.md"),
+            ROOT / "charts/footplate/README.md",
+        )
+    }
+    commands = [
+        command.replace("\\\n", " ")
+        for text in pages.values()
+        for command in re.findall(r"^ *(?:\$ )?(helm (?:.*\\\n)*.*)$", text, re.M)
+    ]
+    assert len(commands) > 10
+    used = {flag for command in commands for flag in re.findall(r" (--[a-z-]+)", command)}
+    assert used - OLD_FLAGS == set(since)
+    oldest = Version(RANGES["Helm"][0])
+    newer = {flag: first for flag, first in since.items() if Version(first) > oldest}
+    assert newer == {"--take-ownership": "3.17"}
+    for path, text in pages.items():
+        for flag, first in newer.items():
+            assert flag not in text or path.name == "versions.md" or f"Helm {first} or newer" in text, path
 
 
 def test_python() -> None:
