@@ -12,7 +12,7 @@ from tools.crds import all_definitions
 
 from tests.component.chart.helm_cluster import HelmCluster, helm_cluster
 from tests.component.footplate_operator.api import wait_for
-from tests.support.chart import NAMESPACE, VERSION
+from tests.support.chart import NAMESPACE, VERSION, rendered
 from tests.support.connection import Json
 from tests.support.operator_fakes import run_manifest
 from tests.support.released.tree import previous_tree
@@ -200,3 +200,29 @@ def test_definitions_of_the_previous_release_are_taken_over(cluster: HelmCluster
     assert crds(cluster).keys() == KINDS and uids(cluster) == before
     cluster.done("upgrade", "footplate", ".", QUICK)
     assert before.items() <= uids(cluster).items(), "from then on without another word"
+
+
+def test_rights_that_somebody_else_has_given_are_taken_over(cluster: HelmCluster) -> None:
+    """As README.md lists them: with the chart's labels, and without an annotation of Helm's."""
+    given = [
+        item
+        for item in rendered()
+        if item["apiVersion"] == "rbac.authorization.k8s.io/v1"
+        and "helm.sh/hook" not in item["metadata"].get("annotations", {})
+    ]
+    cluster.done("install", "footplate", ".", "--set=rbac.create=false")
+    cluster.kubectl(
+        "apply", "--filename", "-", stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": given})
+    )
+    upgrade = ("upgrade", "footplate", ".", "--reset-then-reuse-values", "--set=rbac.create=true", QUICK)
+    refused = cluster.helm(*upgrade)
+    assert "exists and cannot be imported into the current release" in refused.stderr
+    assert 'missing key "meta.helm.sh/release-name"' in refused.stderr
+    cluster.done(*upgrade, "--take-ownership")
+    roles = cluster.ask("/apis/rbac.authorization.k8s.io/v1/clusterroles")["items"]
+    noted = {
+        item["metadata"]["name"]
+        for item in roles
+        if "meta.helm.sh/release-name" in item["metadata"].get("annotations", {})
+    }
+    assert noted == {item["metadata"]["name"] for item in given if item["kind"] == "ClusterRole"}
