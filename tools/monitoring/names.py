@@ -18,6 +18,7 @@ class Gauge(StrEnum):
     RUN_ESTIMATED_END = "footplate_run_estimated_end_timestamp_seconds"
     RUN_LAST_STEP = "footplate_run_last_step_timestamp_seconds"
     RUN_LAST_CHECKPOINT = "footplate_run_last_checkpoint_timestamp_seconds"
+    RUN_LAST_FAILURE = "footplate_run_last_failure_timestamp_seconds"
     RUN_STEP = "footplate_run_step"
     RUN_LOSS = "footplate_run_loss"
     RUN_TOKENS = "footplate_run_tokens"

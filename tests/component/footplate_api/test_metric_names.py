@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from footplate_contracts.names import Phase
+from footplate_contracts.names import Cause, Phase
 from tests.component.footplate_api.builders import RUNS, batch, checkpoint, eventually, row
 from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.mirrors import running
@@ -22,6 +22,7 @@ BOUNDS: Final = {
     "status": 20,
     "name": GAUGED,
     "namespace": GAUGED,
+    "cause": len(Cause) + 1,  # and those of a newer release
 }
 
 

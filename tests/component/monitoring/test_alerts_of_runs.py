@@ -31,8 +31,9 @@ def spent(account: str) -> str:
     return series_of("footplate-operator", "footplate_operator_run_seconds_total", account=account)
 
 
-def interrupted(cause: str) -> str:
-    return series_of("footplate-operator", "footplate_operator_restarts_total", cause=cause)
+def interrupted(cause: str, replica: int = 0, /) -> str:
+    """The series of when that run was interrupted by it."""
+    return of_run("last_failure_timestamp_seconds", replica, cause=cause)
 
 
 def many(metric: str, values: str, runs: range, **labels: str) -> dict[str, str]:
@@ -219,6 +220,22 @@ OF_LIVES: dict[str, Case] = {
             of_run("telemetry_given_up_total", 1, reason="refused"): "_x5 3x9",
         },
     ),
+    "a-loss-was-nan": fires(
+        "FootplateLossNotFinite", 10, {interrupted("NumericalDivergence"): "_x9 480x20"}, **OF_TINY
+    ),
+    "it-was-nan-and-another-replica-shows-it": fires(
+        "FootplateLossNotFinite",
+        10,
+        {
+            interrupted("NumericalDivergence"): "_x9 480 stale",
+            interrupted("NumericalDivergence", 1): "_x12 480x20",
+        },
+        **OF_TINY,
+    ),
+    "it-was-nan-an-hour-ago": quiet(
+        "FootplateLossNotFinite", 69, {interrupted("NumericalDivergence"): "_x9 480x70"}
+    ),
+    "a-node-was-lost": quiet("FootplateLossNotFinite", 12, {interrupted("NodeLost"): "_x9 480x20"}),
 }
 
 GPU = "DCGM_FI_DEV_GPU_UTIL"
@@ -301,17 +318,6 @@ OF_FLEET: dict[str, Case] = {
     ),
     "half-a-run-is-no-fleet": quiet(
         "FootplateGoodputLow", 130, {spent("productive"): "0+10x130", spent("starting"): "0+20x130"}
-    ),
-    "a-loss-was-nan": fires(
-        "FootplateLossNotFinite",
-        10,
-        {interrupted("NumericalDivergence"): "0x8 1x9"},
-        job="footplate-operator",
-    ),
-    "a-node-was-lost": quiet(
-        "FootplateLossNotFinite",
-        10,
-        {interrupted("NodeLost"): "0x8 1x9", interrupted("NumericalDivergence"): "2x20"},
     ),
     "a-run-is-left-out": fires(
         "FootplateLeftOut",

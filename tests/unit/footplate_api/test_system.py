@@ -144,6 +144,28 @@ def test_what_it_does_not_say_is_absent_and_counts_begin_at_0(status: dict[str, 
     assert not {name for name in said if "ratio" in name or "timestamp" in name}
 
 
+def test_when_it_was_last_interrupted_is_shown_by_cause() -> None:
+    """Of attempts that have ended, and by a cause; one of a later release is none of ours."""
+    ended = [
+        ("07:00", "NumericalDivergence"),
+        ("07:40", "NumericalDivergence"),
+        ("07:50", "Eclipse"),
+        ("07:55", None),
+        (None, "NodeLost"),
+        ("soon", "NodeLost"),
+    ]
+    attempts: list[Any] = [
+        {"end": end and f"2026-11-30T{end}:00Z", "cause": cause, "number": number}
+        for number, (end, cause) in enumerate(ended, 1)
+    ]
+    said = samples(of(run(numbers=numbers({"attempts": [*attempts, "none"]}))))
+    found = said["footplate_run_last_failure_timestamp_seconds"]
+    assert {labels["cause"]: value for labels, value in found} == {
+        "NumericalDivergence": T0 - 20 * 60,
+        "Unknown": T0 - 10 * 60,
+    }
+
+
 def test_what_is_over_has_no_estimated_end() -> None:
     assert numbers(STATUS | {"completionTime": "2026-11-30T08:05:00Z"}).estimated_end is None
 

@@ -128,6 +128,19 @@ RUNS: Final = (
         f"GPUs of {_RUN} are idle",
         f"{_RUN} is Running, and its GPUs were used " + '{{ $value | printf "%.1f" }} % of half an hour.',
     ),
+    # By the cause, as the rank that finds it ends before it writes a row.
+    Alert(
+        "FootplateLossNotFinite",
+        f"""
+        {_newest('footplate_run_last_failure_timestamp_seconds{cause="NumericalDivergence"}')}
+          > time() - 3600
+        """,
+        "1m",
+        Severity.WARNING,
+        f"Loss or gradient of {_RUN} was not finite",
+        f"Within an hour {_RUN} was interrupted since its loss or a gradient was NaN or infinite; it is"
+        " tried again twice.",
+    ),
 )
 
 _RESTARTED: Final = "sum by (job, namespace, name) (increase(footplate_run_restarts_total[15m])) > 0"
@@ -159,16 +172,6 @@ FLEET: Final = (
         "Runs spend much of their time on no new step",
         "Of the time of all runs that hold nodes {{ $value | humanizePercentage }} went into steps that"
         " count, in the last hour and the one before.",
-    ),
-    # By the cause, as the rank that finds it ends before it writes a row.
-    Alert(
-        "FootplateLossNotFinite",
-        'sum by (job) (increase(footplate_operator_restarts_total{cause="NumericalDivergence"}[1h])) > 0',
-        "1m",
-        Severity.WARNING,
-        "A loss or a gradient was not finite",
-        "Within an hour a run was interrupted since its loss or a gradient was NaN or infinite; it is"
-        " tried again twice.",
     ),
     Alert(
         "FootplateLeftOut",

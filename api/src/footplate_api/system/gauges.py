@@ -161,6 +161,11 @@ RUNS: Final = (
         type="counter",
     ),
     Family(
+        "footplate_run_last_failure_timestamp_seconds",
+        "When it was last interrupted, by cause; of causes that its listed attempts have.",
+        lambda run: [(f',cause="{cause}"', when) for cause, when in run.numbers.last_failures],
+    ),
+    Family(
         "footplate_run_cost_dollars_total",
         "What it has cost, of what has a price.",
         lambda run: [("", run.numbers.spent.dollars)],

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from footplate_api import lenient
+from footplate_contracts.names import Cause
 from footplate_contracts.v1alpha1.status import EnergyByMethod
 
 METHODS: Final = tuple(EnergyByMethod.model_fields)
+_CAUSES: Final = frozenset(Cause)
+_UNKNOWN: Final = "Unknown"  # of a newer release, whose names have no bound
 
 
 class Spent(NamedTuple):
@@ -49,6 +52,7 @@ class Numbers:
     checkpointing: float = 0.0  # seconds that it stood still for checkpoints
     goodput_ratio: float | None = None
     restarts: int = 0
+    last_failures: tuple[tuple[str, float], ...] = ()  # causes, and when an attempt ended by each last
     spent: Spent = NOTHING
 
 
@@ -62,6 +66,7 @@ def numbers(status: Mapping[str, Any]) -> Numbers:
         checkpointing=lenient.number(lenient.mapping(status, "time"), "checkpointing") or 0.0,
         goodput_ratio=lenient.number(status, "goodput"),
         restarts=lenient.whole(status, "restarts") or 0,
+        last_failures=tuple(sorted(_last_failures(status).items())),
         spent=_spent(status),
     )
 
@@ -78,6 +83,17 @@ def _spent(status: Mapping[str, Any]) -> Spent:
         tuple(lenient.number(joules, method) or 0.0 if joules else None for method in METHODS),
         None if kilograms is None else kilograms * 1000,
     )
+
+
+def _last_failures(status: Mapping[str, Any]) -> Mapping[str, float]:
+    """Of the attempts that are listed, which are the newest ones."""
+    found: dict[str, float] = {}
+    for attempt in lenient.items(status, "attempts"):
+        cause, end = lenient.text(attempt, "cause"), _seconds(attempt, "end")
+        if cause is not None and end is not None:
+            known = cause if cause in _CAUSES else _UNKNOWN
+            found[known] = max(end, found.get(known, end))
+    return found
 
 
 def _estimated_end(status: Mapping[str, Any]) -> float | None:
