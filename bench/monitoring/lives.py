@@ -7,10 +7,11 @@ all day. What a run shows of itself is written by the API's own code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from footplate_api.system import gauges, spending
 from footplate_api.system.gauges import Fingerprint, Gauged, Shown, Written
@@ -26,6 +27,7 @@ QUEUED, STARTING, RESTARTING = 60, 45, 45  # seconds
 BETWEEN_FAULTS: Final = 4 * 3600  # seconds
 BETWEEN_CHECKPOINTS: Final = 900
 SHOWN_AFTER: Final = 900  # seconds that a run is shown after its end
+_MEASURED: Final[Callable[[StepMetrics], tuple[Any, ...]]] = attrgetter(*gauges.MEASURED)
 DOLLARS, WATTS, GRAMS = 32.0, 6500.0, 0.1e-3  # of a pod in an hour; of a pod; of a joule
 
 
@@ -167,7 +169,7 @@ def _gauged(life: Life, at: float, chance: Random) -> Gauged:
     )
     # A status is written when the phase changes, and every half a minute at least.
     fingerprint = Fingerprint(int(at // 30) * 16 + list(Phase).index(phase), (restarts, step), (0, 0))
-    row = _row(life, step, at, chance) if step else None
+    row = _MEASURED(_row(life, step, at, chance)) if step else None
     return Gauged(fingerprint, life.namespace, life.name, phase, step, None, told, row)
 
 

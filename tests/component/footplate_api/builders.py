@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from footplate_api.coordinators import repository
@@ -12,6 +13,7 @@ from footplate_api.coordinators.record import Coordinator
 from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.metrics import repository as metrics
+from footplate_api.metrics.telemetry import STORED
 from footplate_api.schemas import LARGEST
 from tests.support.reviewer import FakeReviewer
 
@@ -85,4 +87,6 @@ async def eventually(
 async def newest_row(database: Database, uid: str) -> Any:
     """The last row of the newest generation of a run, whose attributes are the columns."""
     async with database.read() as session:
-        return (await metrics.rows_at(session, await metrics.newest_places(session, [uid])))[uid]
+        places = await metrics.newest_places(session, [uid])
+        row = (await metrics.rows_at(session, places, STORED))[uid]
+    return SimpleNamespace(**dict(zip(STORED, row, strict=True)))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text, update
 
@@ -157,6 +160,19 @@ async def test_a_scrape_reads_no_run_that_it_does_not_show(database: Database) -
 # -- what is kept from scrape to scrape -------------------------------------------------
 
 
+STATUS: dict[str, Any] = {
+    "progress": {
+        "percentage": 25.0,
+        "estimatedRemainingSeconds": 600,
+        "lastUpdatedTime": "2026-11-30T08:00:00Z",
+    },
+    "checkpoint": {"time": "2026-11-30T07:59:00Z"},
+    "time": {"checkpointing": 1.5},
+    "goodput": 0.875,
+    "restarts": 3,
+}
+
+
 def telemetry(name: str, step: int, refused: int = 0) -> Delivery:
     """A row of a run, or that one was refused."""
     rest = {"tokens": 7, "sample_digest": "d", "time": NOW.timestamp() + step, "loss": 1 / step}
@@ -201,6 +217,67 @@ async def test_a_scrape_reads_of_runs_that_changed_alone(
     assert later["footplate_run_last_step_timestamp_seconds"] == {"reports": NOW.timestamp() + 80}
     anew = service.Scrapes(database, Metrics().registry, EVERYWHERE, "a")
     assert read(await anew.text(NOW)) == later
+
+
+class Fleet:
+    """Some runs of which anything may change, but for what they have spent, which does not become less."""
+
+    def __init__(self, database: Database, chance: random.Random) -> None:
+        self._database, self._chance = database, chance
+        self._runs = {name: row(name, "Queued", minutes) for minutes, name in enumerate("abcdefgh", start=1)}
+        self._steps = 1
+
+    async def begin(self) -> None:
+        await stored(self._database, list(self._runs.values()))
+
+    async def change(self) -> None:
+        """Of one of them: its status, its history, what is missing of that, or all of it goes."""
+        name = self._chance.choice(sorted(self._runs))
+        what = self._chance.randrange(8)
+        if what < 4:
+            await self._tell(name)
+        elif what < 7:
+            self._steps += self._chance.choice((1, 0))  # or the same step again, of another generation
+            said = telemetry(name, self._steps, refused=self._chance.choice((0, self._steps)))
+            generation = (self._chance.choice((1, 2)), self._chance.choice((1, 2)))
+            async with self._database.write() as session:
+                await storage.store(session, [replace(said, rows={generation: said.rows[1, 1]})])
+                await storage.note_given_up(session, [said])
+        elif len(self._runs) > 2:
+            await stored(self._database, [self._newer(name) | {"deleted_at": NOW}])
+            del self._runs[name]
+
+    async def _tell(self, name: str) -> None:
+        run = self._newer(name)
+        run["phase"] = self._chance.choice(("Running", "Queued", "Restarting", None, "Succeeded"))
+        run["step"], run["loss"] = self._chance.choice((0, 7)), self._chance.choice((None, 0.0, -0.0, 2.5))
+        some = self._chance.choice(({}, STATUS, STATUS | {"goodput": 0.5, "restarts": 4}))
+        spent = run["resource_version"] / 8
+        cost = {"dollars": spent, "joules": {"rated": spent}, "carbonKilograms": spent}
+        run["status"] = some | {"cost": cost}
+        if self._chance.random() < 0.1:
+            run["ended_at"] = NOW - timedelta(minutes=16)
+        self._runs[name] = run
+        await stored(self._database, [run])
+
+    def _newer(self, name: str) -> dict[str, Any]:
+        run = self._runs[name]
+        return run | {"resource_version": run["resource_version"] + 1}
+
+
+async def test_after_any_changes_a_scrape_says_what_one_says_that_has_kept_nothing(
+    database: Database,
+) -> None:
+    fleet = Fleet(database, random.Random(11))
+    await fleet.begin()
+    await export(database)
+    scrapes = service.Scrapes(database, CollectorRegistry(), EVERYWHERE, "a")
+    for _ in range(50):
+        await fleet.change()
+        text = await scrapes.text(NOW)
+        anew = service.Scrapes(database, CollectorRegistry(), EVERYWHERE, "a")
+        assert text == await anew.text(NOW)
+        assert scrapes.kept.keys() == anew.kept.keys()  # of runs that are gone nothing
 
 
 # -- several replicas ------------------------------------------------------------------

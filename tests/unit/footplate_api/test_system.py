@@ -9,14 +9,19 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from footplate_api.models.metric import MetricRow
-from footplate_api.system.gauges import Fingerprint, Gauged, Shown, exposition, standing, written
+from footplate_api.system.gauges import MEASURED, Fingerprint, Gauged, Shown, exposition, standing, written
 from footplate_api.system.numbers import Numbers, numbers
 from footplate_api.system.ranking import ranks
 from footplate_contracts.names import Phase
 
 
-def run(newest: MetricRow | None = None, **changes: Any) -> Gauged:
+def measured(**columns: float) -> tuple[float | None, ...]:
+    """A row with these columns and no other."""
+    assert columns.keys() <= set(MEASURED)
+    return tuple(columns.get(name) for name in MEASURED)
+
+
+def run(newest: tuple[float | None, ...] | None = None, **changes: Any) -> Gauged:
     values: dict[str, Any] = {
         "fingerprint": Fingerprint(1, None, (0, 0)),
         "numbers": Numbers(),
@@ -48,8 +53,8 @@ def samples(shown: Shown | None) -> dict[str, list[tuple[dict[str, str], float]]
     [
         pytest.param(run(), (5, 3.0), id="status-alone"),
         pytest.param(run(loss=None), (5, None), id="no-loss-yet"),
-        pytest.param(run(MetricRow(step=7, loss=2.5)), (7, 2.5), id="telemetry-is-ahead"),
-        pytest.param(run(MetricRow(step=7)), (7, math.nan), id="a-loss-that-is-no-number-shows"),
+        pytest.param(run(measured(step=7, loss=2.5)), (7, 2.5), id="telemetry-is-ahead"),
+        pytest.param(run(measured(step=7)), (7, math.nan), id="a-loss-that-is-no-number-shows"),
     ],
 )
 def test_where_a_run_stands(given: Gauged, expected: tuple[int, float | None]) -> None:
@@ -81,10 +86,8 @@ def test_labels_name_the_run_and_only_its_status_the_phase() -> None:
 
 
 def test_what_the_newest_row_measured_is_a_gauge_and_what_it_did_not_is_none() -> None:
-    measured = MetricRow(
-        step=7, time=90.5, tokens=4096, tokens_per_second=0.0, data_seconds=0.25, mfu_causal=0.375
-    )
-    said = samples(of(run(measured), run(name="new")))
+    row = measured(step=7, time=90.5, tokens=4096, tokens_per_second=0.0, data_seconds=0.25, mfu_causal=0.375)
+    said = samples(of(run(row), run(name="new")))
     of_rows = {
         (name.removeprefix("footplate_run_"), *sorted(set(labels.values()) - {"research", "gpt"})): value
         for name, found in said.items()

@@ -16,14 +16,17 @@ from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExt
 _ROWS: Final = table_of(MetricRow)
 
 
-def _end(step: Any, order: Any) -> Any:
-    """`step` of the first extent of a segment in this order: one descent of the tree, however many it has."""
-    of_segment = select(step).where(MetricExtent.segment_id == MetricSegment.id).order_by(order).limit(1)
-    return of_segment.correlate(MetricSegment).scalar_subquery()
+def _end(segment: Any, step: Any, order: Any) -> Any:
+    """`step` of the first extent of `segment` in this order: one descent of the tree, however many it has."""
+    return select(step).where(MetricExtent.segment_id == segment).order_by(order).limit(1).scalar_subquery()
 
 
-_FIRST: Final = _end(MetricExtent.first_step, MetricExtent.first_step)
-_LAST: Final = _end(MetricExtent.last_step, MetricExtent.first_step.desc())
+def _last(segment: Any) -> Any:
+    return _end(segment, MetricExtent.last_step, MetricExtent.first_step.desc())
+
+
+_FIRST: Final = _end(MetricSegment.id, MetricExtent.first_step, MetricExtent.first_step)
+_LAST: Final = _last(MetricSegment.id)
 
 
 async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[Segment]]:
@@ -106,17 +109,22 @@ async def newest_places(session: ReadSession, uids: Sequence[str]) -> Mapping[st
         .correlate(runs)
         .scalar_subquery()
     )
-    statement = select(segment.run_uid, segment.id, _LAST).join_from(runs, segment, segment.id == newest)
+    # Materialized, or PostgreSQL looks for the newest one again wherever the segment is named.
+    found = select(runs.c.text, newest.label("segment")).cte("newest").prefix_with("MATERIALIZED")
+    statement = select(found, _last(found.c.segment)).where(found.c.segment.is_not(None))
     return {uid: (key, last) for uid, key, last in await session.execute(statement)}
 
 
 async def rows_at(
-    session: ReadSession, places: Mapping[str, tuple[int, int]]
-) -> Mapping[str, Row[*tuple[Any, ...]]]:
-    """Run -> the row at its place, a segment and a step. A row that is stored never changes."""
+    session: ReadSession, places: Mapping[str, tuple[int, int]], columns: Sequence[str]
+) -> Mapping[str, tuple[Any, ...]]:
+    """Run -> `columns` of the row at its place, a segment and a step. A row that is stored never changes."""
     uids = {place: uid for uid, place in places.items()}
-    found = await thinned(session, [(key, step, step) for key, step in uids], _ROWS.c.keys())
-    return {uids[row.segment_id, row.step]: row for row in found}
+    spans = spans_of(session, [(key, step, step) for key, step in uids])
+    on = (_ROWS.c.segment_id == spans.c.segment) & (_ROWS.c.step == spans.c.low)
+    asked = select(_ROWS.c.segment_id, _ROWS.c.step, *(_ROWS.c[name] for name in columns))
+    found = await session.execute(asked.join_from(spans, _ROWS, on))
+    return {uids[row[0], row[1]]: row[2:] for row in found}
 
 
 async def last_time(session: ReadSession, uid: str) -> float | None:
@@ -135,10 +143,10 @@ async def names(session: ReadSession, uid: str) -> dict[int, str]:
 
 async def given_up(session: ReadSession, uids: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Run -> entries that the API refused, entries that an outbox had no room for, of those with any."""
-    table = GivenUpTelemetry
+    table, runs = GivenUpTelemetry, texts_of(session, uids)
     statement = (
         select(table.run_uid, func.sum(table.refused), func.sum(table.overflowed))
-        .where(table.run_uid.in_(uids))
+        .where(table.run_uid.in_(select(runs.c.text)))
         .group_by(table.run_uid)
     )
     return {uid: (int(refused), int(over)) for uid, refused, over in await session.execute(statement)}

@@ -13,8 +13,9 @@ apart from those of others, so that they can be kept until something of it chang
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Final, Literal, NamedTuple
 
 from footplate_api.system.numbers import METHODS, Numbers, Spent
@@ -40,15 +41,22 @@ class Gauged(NamedTuple):
     step: int
     loss: float | None
     numbers: Numbers  # of its status
-    newest: Any | None  # attributes are those of StepMetrics
+    newest: tuple[Any, ...] | None  # the columns MEASURED of that row
+
+
+Value = float | str | tuple[tuple[str, float], ...] | None
+"""Of a sample. Of the one whose value is always 1 the phase, which its label says; of last failures their
+causes, which labels say, and times. None: there is none.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The lines of a run, for each family of RUNS those that it has."""
+    """The lines of a run, for each family of RUNS those that it has, and the VALUES they were made of."""
 
     fingerprint: Fingerprint
     spent: Spent
+    values: tuple[Value, ...]
     lines: tuple[str, ...]
 
 
@@ -61,19 +69,42 @@ class Shown:
     left_out: int = 0  # runs that should have gauges, and for which there was no room
 
 
-_METHODS: Final = tuple(f',method="{name}"' for name in METHODS)
+MEASURED: Final = tuple(
+    column.name
+    for column in COLUMNS
+    if column.name in ("step", "time", "loss") or (column.shown is not None and column.shown.gauge)
+)
+"""The columns of a row that runs have samples of."""
 
-Sample = tuple[str, float | None]
-"""Labels beside the run's own as text, each behind a comma; the value, None where there is no sample."""
+_STEP, _LOSS = MEASURED.index("step"), MEASURED.index("loss")
+_UNMEASURED: Final = (None,) * len(MEASURED)
+_OF_STATUS: Final = (
+    "progress_ratio",
+    "estimated_end",
+    "last_checkpoint",
+    "checkpointing",
+    "goodput_ratio",
+    "restarts",
+    "last_failures",
+)
+_of_status: Final[Callable[[Numbers], tuple[Value, ...]]] = attrgetter(*_OF_STATUS)
+
+VALUES: Final = (
+    *("step", "loss", "phase", "refused", "overflowed"),
+    *_OF_STATUS,
+    *("dollars", *METHODS, "grams"),
+    *(f"newest_{name}" for name in MEASURED),
+)
+"""What the lines of a run are made of, in the order of `_values`."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A metric that runs have, and what one of them has of it."""
+    """A metric that runs have."""
 
     name: str
     help: str
-    samples: Callable[[Gauged], Iterable[Sample]]
+    samples: Mapping[str, str]  # one of VALUES -> its labels beside the run's own, each behind a comma
     type: Literal["gauge", "counter"] = "gauge"
 
 
@@ -81,21 +112,22 @@ def standing(run: Gauged) -> tuple[int, float | None]:
     """(step, loss) from the newest metric row, else from the status, which lags behind it."""
     if run.newest is None:
         return run.step, run.loss
-    return run.newest.step, math.nan if run.newest.loss is None else run.newest.loss
+    loss = run.newest[_LOSS]
+    return run.newest[_STEP], math.nan if loss is None else loss
 
 
-def _given_up(run: Gauged) -> Iterator[Sample]:
-    return zip((',reason="refused"', ',reason="overflowed"'), run.fingerprint.given_up, strict=True)
-
-
-def _of_row(columns: Mapping[str, str]) -> Callable[[Gauged], Iterable[Sample]]:
-    """The samples of a gauge of these columns of the newest row, each with its further labels."""
-
-    def samples(run: Gauged) -> Iterable[Sample]:
-        row = run.newest
-        return () if row is None else [(labels, getattr(row, name)) for name, labels in columns.items()]
-
-    return samples
+def _values(run: Gauged) -> tuple[Value, ...]:
+    spent = run.numbers.spent
+    return (
+        *standing(run),
+        run.phase or "",
+        *run.fingerprint.given_up,
+        *_of_status(run.numbers),
+        spent.dollars,
+        *spent.joules,
+        spent.grams,
+        *(_UNMEASURED if run.newest is None else run.newest),
+    )
 
 
 def _families_of_rows() -> Iterator[Family]:
@@ -104,102 +136,125 @@ def _families_of_rows() -> Iterator[Family]:
     for column in COLUMNS:
         if column.shown is not None and (gauge := column.shown.gauge) is not None:
             label = "" if gauge.label is None else f',{gauge.label}="{column.shown.value}"'
-            gauges.setdefault(gauge, {})[column.name] = label
+            gauges.setdefault(gauge, {})[f"newest_{column.name}"] = label
     for gauge, columns in gauges.items():
-        yield Family(f"footplate_run_{gauge.name}", gauge.help, _of_row(columns))
+        yield Family(f"footplate_run_{gauge.name}", gauge.help, columns)
 
 
 RUNS: Final = (
-    Family("footplate_run_step", "Last finished step.", lambda run: [("", standing(run)[0])]),
-    Family("footplate_run_loss", "Loss of that step.", lambda run: [("", standing(run)[1])]),
-    Family(
-        "footplate_run_status",
-        "1, with the phase that the run is in.",
-        lambda run: [(f',phase="{escaped(run.phase or "")}"', 1)],
-    ),
+    Family("footplate_run_step", "Last finished step.", {"step": ""}),
+    Family("footplate_run_loss", "Loss of that step.", {"loss": ""}),
+    Family("footplate_run_status", "1, with the phase that the run is in.", {"phase": ""}),
     Family(
         "footplate_run_telemetry_given_up_total",
         "Entries of telemetry that the history will never have: refused, or without room in an outbox.",
-        _given_up,
+        {name: f',reason="{name}"' for name in ("refused", "overflowed")},
         type="counter",
     ),
-    Family(
-        "footplate_run_progress_ratio",
-        "Steps done of all steps.",
-        lambda run: [("", run.numbers.progress_ratio)],
-    ),
+    Family("footplate_run_progress_ratio", "Steps done of all steps.", {"progress_ratio": ""}),
     Family(
         "footplate_run_estimated_end_timestamp_seconds",
         "When its steps will be done at the speed that it had.",
-        lambda run: [("", run.numbers.estimated_end)],
+        {"estimated_end": ""},
     ),
     Family(
         "footplate_run_last_step_timestamp_seconds",
         "When the newest row of its history was written.",
-        _of_row({"time": ""}),
+        {"newest_time": ""},
     ),
     Family(
         "footplate_run_last_checkpoint_timestamp_seconds",
         "When its newest durable checkpoint was complete.",
-        lambda run: [("", run.numbers.last_checkpoint)],
+        {"last_checkpoint": ""},
     ),
     Family(
         "footplate_run_checkpoint_seconds_total",
         "How long it has stood still for checkpoints.",
-        lambda run: [("", run.numbers.checkpointing)],
+        {"checkpointing": ""},
         type="counter",
     ),
     Family(
         "footplate_run_goodput_ratio",
         "Productive share of the time since it was admitted.",
-        lambda run: [("", run.numbers.goodput_ratio)],
+        {"goodput_ratio": ""},
     ),
-    Family(
-        "footplate_run_restarts_total",
-        "Interruptions in all.",
-        lambda run: [("", run.numbers.restarts)],
-        type="counter",
-    ),
+    Family("footplate_run_restarts_total", "Interruptions in all.", {"restarts": ""}, type="counter"),
     Family(
         "footplate_run_last_failure_timestamp_seconds",
         "When it was last interrupted, by cause; of causes that its listed attempts have.",
-        lambda run: [(f',cause="{cause}"', when) for cause, when in run.numbers.last_failures],
+        {"last_failures": ""},
     ),
     Family(
         "footplate_run_cost_dollars_total",
         "What it has cost, of what has a price.",
-        lambda run: [("", run.numbers.spent.dollars)],
+        {"dollars": ""},
         type="counter",
     ),
     Family(
         "footplate_run_energy_joules_total",
         "What it has consumed, by how that was found.",
-        lambda run: zip(_METHODS, run.numbers.spent.joules, strict=True),
+        {name: f',method="{name}"' for name in METHODS},
         type="counter",
     ),
     Family(
         "footplate_run_carbon_grams_total",
         "What that has emitted, CO2 equivalent.",
-        lambda run: [("", run.numbers.spent.grams)],
+        {"grams": ""},
         type="counter",
     ),
     *_families_of_rows(),
 )
 
+# Of each of RUNS its name, and (place in VALUES, labels) of its samples.
+_SAMPLES: Final = tuple(
+    (family.name, tuple((VALUES.index(value), labels) for value, labels in family.samples.items()))
+    for family in RUNS
+)
+# Of each of VALUES the place in RUNS that shows it; None of step and loss of the row, which `standing` has.
+_SHOWN_IN: Final = tuple(
+    next((place for place, family in enumerate(RUNS) if value in family.samples), None) for value in VALUES
+)
+
 
 def written(run: Gauged, before: Written | None = None) -> Written:
-    """What is exposed of a run; no less spent than was exposed `before`."""
+    """What is exposed of a run; no less spent than was exposed `before`.
+
+    Lines of `before`, which is of the same run, stay as long as their values are the same: of a run
+    that trains few change from one scrape to the next.
+    """
     if before is not None and (spent := run.numbers.spent.least(before.spent)) != run.numbers.spent:
         run = run._replace(numbers=replace(run.numbers, spent=spent))
+    values = _values(run)
     labels = f'{{name="{escaped(run.name)}",namespace="{escaped(run.namespace)}"'
-    lines = []
-    for family in RUNS:
-        start, text = family.name + labels, ""
-        for more, value in family.samples(run):
-            if value is not None:
-                text += f"{start}{more}}} {number(value)}\n"
-        lines.append(text)
-    return Written(run.fingerprint, run.numbers.spent, tuple(lines))
+    lines = [""] * len(RUNS) if before is None else list(before.lines)
+    for place in range(len(RUNS)) if before is None else _changed(values, before.values):
+        lines[place] = _lines(place, labels, values)
+    return Written(run.fingerprint, run.numbers.spent, values, tuple(lines))
+
+
+def _changed(now: tuple[Value, ...], before: tuple[Value, ...]) -> set[int]:
+    """Places in RUNS of which a value may be written otherwise than before: zeros of both signs are equal."""
+    return {
+        place
+        for place, value, former in zip(_SHOWN_IN, now, before, strict=True)
+        if value is not former and place is not None and (value != former or value == 0)
+    }
+
+
+def _lines(place: int, labels: str, values: tuple[Value, ...]) -> str:
+    """Those of a run in this one of RUNS."""
+    name, samples = _SAMPLES[place]
+    text = ""
+    for at, more in samples:
+        value = values[at]
+        if isinstance(value, str):
+            text += f'{name}{labels},phase="{escaped(value)}"}} 1.0\n'
+        elif isinstance(value, tuple):
+            for cause, when in value:
+                text += f'{name}{labels},cause="{cause}"}} {number(when)}\n'
+        elif value is not None:
+            text += f"{name}{labels}{more}}} {number(value)}\n"
+    return text
 
 
 def exposition(shown: Shown | None) -> str:
@@ -219,4 +274,4 @@ def _parts(shown: Shown) -> Iterator[str]:
     yield f"footplate_runs_left_out {number(shown.left_out)}\n"
     for place, family in enumerate(RUNS):
         yield head(family.name, family.help, family.type)
-        yield from (run.lines[place] for run in shown.runs)
+        yield "".join([run.lines[place] for run in shown.runs])

@@ -39,7 +39,9 @@ NOTHING: Final = Spent(0.0, (0.0,) * len(METHODS), 0.0)
 
 def most(now: float | None, before: float | None) -> float | None:
     """The larger of both, of what is known."""
-    return max((value for value in (now, before) if value is not None), default=None)
+    if now is None or before is None:
+        return before if now is None else now
+    return max(now, before)
 
 
 @dataclass(frozen=True, slots=True)

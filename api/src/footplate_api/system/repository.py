@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Dialect, Row, Text, and_, cast, delete, func, or_, select
 from sqlalchemy.dialects import postgresql
 
 from footplate_api.database import ReadSession, WriteSession
+from footplate_api.metrics.spans import texts_of
+from footplate_api.models.base import table_of
 from footplate_api.models.exporter import THE_ROW, RunExporter
 from footplate_api.models.run import Run
 from footplate_api.served import Served
 from footplate_api.system.ranking import ENDED
 
-_STANDING = (Run.uid, Run.resource_version)
+# The table and not the model: the ORM takes as long to hand a row over as the database to find it.
+_RUN: Final = table_of(Run).c
+_STANDING: Final = (_RUN.uid, _RUN.resource_version)
 Standing = Row[*tuple[Any, ...]]
 """uid, resource_version."""
-_KNOWN = (Run.uid, Run.namespace, Run.name, Run.phase, Run.step, Run.loss, cast(Run.status, Text))
+_KNOWN: Final = (
+    _RUN.uid,
+    _RUN.namespace,
+    _RUN.name,
+    _RUN.phase,
+    _RUN.step,
+    _RUN.loss,
+    cast(_RUN.status, Text),
+)
 Known = Row[*tuple[Any, ...]]
 """uid, namespace, name, phase, step, loss, and the status as the text of JSON."""
 
 
 def _standing(served: Served) -> ColumnElement[bool]:
     """Whether Kubernetes has the run, and this installation follows it."""
-    there = Run.deleted_at.is_(None)
-    return and_(there, Run.namespace.in_(served.namespaces)) if served.namespaces else there
+    there = _RUN.deleted_at.is_(None)
+    return and_(there, _RUN.namespace.in_(served.namespaces)) if served.namespaces else there
 
 
 async def phases(session: ReadSession, served: Served) -> Mapping[str | None, int]:
     """How many runs are in each phase; of all namespaces the index alone is read."""
-    statement = select(Run.phase, func.count().label("runs")).where(_standing(served))
-    rows = (await session.execute(statement.group_by(Run.phase))).all()
-    return {row.phase: row.runs for row in rows}
+    statement = select(_RUN.phase, func.count()).where(_standing(served)).group_by(_RUN.phase)
+    return {row[0]: row[1] for row in await session.execute(statement)}
 
 
 async def youngest(
@@ -42,10 +52,11 @@ async def youngest(
 ) -> Sequence[Standing]:
     """At most `limit` runs of these phases, youngest first."""
     known = [phase for phase in among if phase is not None]
-    of_phases = Run.phase.in_(known) if None not in among else or_(Run.phase.in_(known), Run.phase.is_(None))
+    of_phases: ColumnElement[bool] = _RUN.phase.in_(known)
+    if None in among:
+        of_phases = or_(of_phases, _RUN.phase.is_(None))
     statement = select(*_STANDING).where(_standing(served), of_phases)
-    result = await session.execute(statement.order_by(Run.created_at.desc()).limit(limit))
-    return await asyncio.to_thread(result.all)
+    return (await session.execute(statement.order_by(_RUN.created_at.desc()).limit(limit))).all()
 
 
 async def ended(
@@ -55,18 +66,20 @@ async def ended(
 
     None is seen before it has ended, and the index knows when it was seen.
     """
-    since = and_(Run.seen_at > after, or_(Run.ended_at > after, Run.ended_at.is_(None)))
-    lately = and_(_standing(served), Run.phase.in_(sorted(ENDED)), since)
-    count = (await session.execute(select(func.count()).select_from(Run).where(lately))).scalar_one()
-    statement = select(*_STANDING).where(lately).order_by(Run.created_at.desc()).limit(limit)
-    result = await session.execute(statement)
-    return await asyncio.to_thread(result.all), count
+    since = and_(_RUN.seen_at > after, or_(_RUN.ended_at > after, _RUN.ended_at.is_(None)))
+    lately = and_(_standing(served), _RUN.phase.in_(sorted(ENDED)), since)
+    statement = select(*_STANDING).where(lately).order_by(_RUN.created_at.desc()).limit(limit)
+    found = (await session.execute(statement)).all()
+    if len(found) < limit:
+        return found, len(found)
+    return found, (await session.execute(select(func.count()).where(lately))).scalar_one()
 
 
 async def known(session: ReadSession, uids: Sequence[str]) -> Sequence[Known]:
     """What the mirror knows of these runs."""
-    result = await session.execute(select(*_KNOWN).where(Run.uid.in_(uids)))
-    return await asyncio.to_thread(result.all)
+    asked = texts_of(session, uids)
+    statement = select(*_KNOWN).join_from(asked, table_of(Run), _RUN.uid == asked.c.text)
+    return (await session.execute(statement)).all()
 
 
 def shared(dialect: Dialect) -> bool:

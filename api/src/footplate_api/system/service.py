@@ -73,7 +73,7 @@ async def _runs(
     session: ReadSession, standing: Sequence[repository.Standing], kept: Mapping[str, Written]
 ) -> Mapping[str, Gauged | Written]:
     """Each run as it is kept, or where something of it changed since, as it is now."""
-    versions = {run.uid: run.resource_version for run in standing}
+    versions: dict[str, int] = dict(standing)
     uids = list(versions)
     places = await metrics.newest_places(session, uids)
     given_up = await metrics.given_up(session, uids)
@@ -81,14 +81,15 @@ async def _runs(
         uid: Fingerprint(version, places.get(uid), given_up.get(uid, (0, 0)))
         for uid, version in versions.items()
     }
-    same = {uid: kept[uid] for uid in uids if uid in kept and kept[uid].fingerprint == fingerprints[uid]}
+    same = {uid for uid in uids if uid in kept and kept[uid].fingerprint == fingerprints[uid]}
     changed = [uid for uid in uids if uid not in same]
-    known = {run.uid: run for run in await repository.known(session, changed)}
-    rows = await metrics.rows_at(session, {uid: places[uid] for uid in changed if uid in places})
+    known = {run[0]: run for run in await repository.known(session, changed)}
+    new = {uid: places[uid] for uid in changed if uid in places}
+    rows = await metrics.rows_at(session, new, gauges.MEASURED)
     found: dict[str, Gauged | Written] = {}
     for uid in uids:
         if uid in same:
-            found[uid] = same[uid]
+            found[uid] = kept[uid]
         elif uid in known:
             _, namespace, name, phase, step, loss, status = known[uid]
             told = numbers(lenient.parsed(status))
@@ -101,7 +102,7 @@ class Scrapes:
 
     def __init__(self, database: Database, registry: CollectorRegistry, served: Served, replica: str) -> None:
         self._database, self._registry, self._served, self._replica = database, registry, served, replica
-        self._kept: Mapping[str, Written] = {}  # by the run's uid
+        self.kept: Mapping[str, Written] = {}  # by the run's uid, of those that the last scrape showed
         self.spending = Spending()  # a pipeline finds it every now and then
 
     async def text(self, now: datetime) -> bytes:
@@ -114,18 +115,19 @@ class Scrapes:
         with suppress(DatabaseUnavailable):
             async with self._database.read() as session:
                 if await repository.exports(session, self._replica):
-                    read = await found(session, self._served, now, self._kept)
+                    read = await found(session, self._served, now, self.kept)
         return await asyncio.to_thread(self._text, read)
 
     def _text(self, read: Found | None) -> bytes:
         said = "" if read is None else spending.exposition(self.spending)
-        return generate_latest(self._registry) + (gauges.exposition(self._shown(read)) + said).encode()
+        runs = gauges.exposition(self._shown(read))
+        return b"".join((generate_latest(self._registry), runs.encode(), said.encode()))
 
     def _shown(self, read: Found | None) -> Shown | None:
         if read is None:
             return None  # what is kept stays: counters go on from there when the database is back
-        self._kept = lines = {
-            uid: run if isinstance(run, Written) else gauges.written(run, self._kept.get(uid))
+        self.kept = lines = {
+            uid: run if isinstance(run, Written) else gauges.written(run, self.kept.get(uid))
             for uid, run in read.runs.items()
         }
         return Shown(list(lines.values()), read.phases, read.left_out)
