@@ -27,20 +27,26 @@ if TYPE_CHECKING:
     Check = Callable[[RunOutline], FailureReport | None]
 
 
-def main(entry: str | None = None, warm: Sequence[str] = ("torch",), check: Check | None = None) -> NoReturn:
+def main(
+    entry: str | None = None,
+    warm: Sequence[str] = ("torch",),
+    check: Check | None = None,
+    zygote: type[Zygote] = Zygote,
+) -> NoReturn:
     """End this process as the agent ends: 0 finished, 79 suspended, 80 evicted, 78 cannot work, 143 SIGTERM.
 
     Ranks run `entry` ("module:function") in forks of a process that imported the modules `warm`.
-    `check` looks at a run before anything slow is done, and returns why it cannot be trained.
+    `check` looks at a run before anything slow is done, and returns why it cannot be trained. Tests have
+    a `zygote` that starts otherwise.
     """
-    _end(_main(_arguments(entry, warm), check))
+    _end(_main(_arguments(entry, warm), check, zygote))
 
 
-def _main(arguments: argparse.Namespace, check: Check | None) -> int:
+def _main(arguments: argparse.Namespace, check: Check | None, kind: type[Zygote]) -> int:
     wake = threading.Event()
 
     def make_zygote() -> Zygote:
-        return Zygote(arguments.warm, wake.set)
+        return kind(arguments.warm, wake.set)
 
     zygote = make_zygote()
     ending = Ending()

@@ -17,13 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from footplate_elastic.agent.errors import ZygoteFailed, ZygoteGone
 from footplate_elastic.agent.zygote import PACKET
 
 # While OpenMP and OpenBLAS load they would start a thread for each core.
-_SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+SINGLE: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 _ZYGOTE: Final = "footplate_elastic.agent.zygote"
@@ -35,6 +35,17 @@ class End:
 
     code: int
     time: float
+
+
+class Process(Protocol):
+    """A child of this process."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self) -> int: ...
 
 
 class Zygote:
@@ -52,12 +63,7 @@ class Zygote:
         self._gone: End | None = None
         self._code = 0
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", _ZYGOTE, str(theirs.fileno()), str(os.getpid()), *modules],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, **_SINGLE},
-            )
+            self._process = self._start(theirs, modules)
         self._listener = threading.Thread(target=self._listen, name="footplate-zygote", daemon=True)
         self._listener.start()
 
@@ -83,7 +89,7 @@ class Zygote:
         could not, and ZygoteGone if it has ended.
         """
         # What was set for the zygote's own start must not reach a rank in its stead.
-        unset = [name for name in _SINGLE if name not in os.environ]
+        unset = [name for name in SINGLE if name not in os.environ]
         order = {"entry": entry, "environment": dict(environment), "unset": unset}
         packet = json.dumps({"fork": order}).encode()
         self.wait_ready()
@@ -132,6 +138,15 @@ class Zygote:
         self._process.kill()
         self._listener.join()
         self._control.close()
+
+    def _start(self, control: socket.socket, modules: Sequence[str]) -> Process:
+        """The process itself, which has `control`; tests fork it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", _ZYGOTE, str(control.fileno()), str(os.getpid()), *modules],
+            pass_fds=[control.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **SINGLE},
+        )
 
     def _listen(self) -> None:
         while packet := self._receive():

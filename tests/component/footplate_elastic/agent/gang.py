@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from footplate_contracts.reports import CoordinatorState, GenerationRow, Telemet
 from footplate_contracts.runconfig import RunConfig, RunIdentity
 from footplate_elastic.agent.launch import MEMORY
 from footplate_elastic.coordinator.timing import Timing
+from tests.support import programs
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[3]
 TOKEN = "a-token"
+FORKED = "tests.component.footplate_elastic.agent.forked"  # imports torch
 COORDINATOR = """
 import sys
 from footplate_elastic.coordinator.__main__ import main
@@ -108,8 +111,9 @@ class Gang:
         self.least: int | None = None  # so few nodes may go on
         self.substitute = 15.0  # seconds, how long a lost node is awaited before that
         [self.port] = claim_ports(1)
-        self.agents: list[subprocess.Popen[bytes]] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.agents: list[programs.Running] = []
+        self.processes: list[programs.Running] = []
+        self.forked = False  # coordinator and agents of `small_rank`, or they are started as in a pod
         # Nobody is done before a test has looked, however long the machine lets it wait.
         self.steps, self.step_seconds = 100_000, 0.02
         self.program = "footplate_elastic.agent"
@@ -148,20 +152,23 @@ class Gang:
             **self.extra,
         }
 
-    def start_coordinator(self, epoch: int = 1) -> subprocess.Popen[bytes]:
+    def start_coordinator(self, epoch: int = 1) -> programs.Running:
         """A coordinator on the gang's port."""
         told = json.loads((self.directory / "run.json").read_text())
         told["hang"] = {"factor": 3, "floorSeconds": self.hang_seconds}
         (self.directory / "run.json").write_text(json.dumps(told))
-        program = f"{COORDINATOR}sys.exit(main({Timing(silence=self.silence, substitute=self.substitute)!r}))"
-        command = [sys.executable, "-c", program, "--bind", self.address]
+        timing = Timing(silence=self.silence, substitute=self.substitute)
+        arguments = ["--bind", self.address]
         environment = {**self.environment(), str(Env.COORDINATOR_EPOCH): str(epoch)}
-        return self._start(command, environment, f"coordinator-{epoch}")
+        name = f"coordinator-{epoch}"
+        if self.forked:
+            return self._fork(["coordinator", json.dumps(asdict(timing)), *arguments], environment, name)
+        command = [sys.executable, "-c", f"{COORDINATOR}sys.exit(main({timing!r}))", *arguments]
+        return self._start(command, environment, name)
 
-    def start_agent(self, index: int, incarnation: int = 0) -> subprocess.Popen[bytes]:
+    def start_agent(self, index: int, incarnation: int = 0) -> programs.Running:
         """An agent whose ranks run `small_rank`."""
-        command = [sys.executable, "-m", self.program, "--entry", self.entry]
-        command += [word for module in self.warm for word in ("--warm", module)]
+        arguments = ["--entry", self.entry, *(word for module in self.warm for word in ("--warm", module))]
         environment = {
             **self.environment(),
             str(Env.WORKER_INDEX): str(index),
@@ -174,13 +181,17 @@ class Gang:
             "TEST_STEPS": str(self.steps),
             "TEST_STEP_SECONDS": str(self.step_seconds),
         }
-        return self._start(*self.placed(command, environment), f"agent-{index}-{incarnation}")
+        name = f"agent-{index}-{incarnation}"
+        if self.forked and self.program == "footplate_elastic.agent":
+            return self._fork(["agent", *arguments], environment, name)
+        command = [sys.executable, "-m", self.program, *arguments]
+        return self._start(*self.placed(command, environment), name)
 
     def placed(self, command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
         """`command` and `environment` of the next agent, where it is to run."""
         return command, environment
 
-    def start(self) -> list[subprocess.Popen[bytes]]:
+    def start(self) -> list[programs.Running]:
         """The coordinator and all agents; the agents."""
         self.start_coordinator()
         self.agents = [self.start_agent(index) for index in range(self.nodes)]
@@ -265,6 +276,12 @@ class Gang:
             process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
+        self.processes.append(process)
+        return process
+
+    def _fork(self, arguments: list[str], environment: dict[str, str], name: str) -> programs.Program:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            process = programs.start(FORKED, arguments, environment, log.fileno())
         self.processes.append(process)
         return process
 

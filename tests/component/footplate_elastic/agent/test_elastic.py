@@ -19,6 +19,13 @@ FIRST = GenerationId(epoch=1, number=1)
 SECOND = GenerationId(epoch=1, number=2)
 
 
+@pytest.fixture
+def gang(gang: Gang) -> Gang:
+    """One whose processes need not import what they do."""
+    gang.forked = True
+    return gang
+
+
 def training_in(generation: GenerationId, step: int = 0) -> Callable[[CoordinatorState], bool]:
     def look(state: CoordinatorState) -> bool:
         return (
@@ -35,6 +42,7 @@ def finished(state: CoordinatorState) -> bool:
 
 
 def test_a_run_finishes_and_all_its_agents_end_with_success(gang: Gang) -> None:
+    gang.forked = False
     gang.steps = 20
     agents = gang.start()
     state = gang.wait_for(finished)
@@ -97,6 +105,7 @@ def test_a_rank_that_stands_still_is_missed_and_all_ranks_start_again(gang: Gang
     "victim", [pytest.param(0, id="host of the store"), pytest.param(1, id="other", marks=pytest.mark.long)]
 )
 def test_a_killed_agent_takes_its_ranks_along_and_a_substitute_joins(gang: Gang, victim: int) -> None:
+    gang.forked = False  # its ranks end by themselves
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
     ranks = gang.children(0) + gang.children(1)

@@ -7,7 +7,6 @@ stays; and an image of a run's own may have an agent of another release than its
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from footplate_contracts.model import Report
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import CoordinatorState, RunState, TelemetryBatch
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, eventually
+from tests.support import programs
 from tests.support.released.tree import previous_tree, said_by
 
 AGENTS: Final = Path("tests/component/footplate_elastic/agent")
@@ -54,7 +54,7 @@ class OfTwoReleases(Gang):
         super().__init__(directory, nodes=1, local_world_size=1)
         self.releases = releases
 
-    def start_coordinator(self, epoch: int = 1) -> subprocess.Popen[bytes]:
+    def start_coordinator(self, epoch: int = 1) -> programs.Running:
         tree = self.releases.coordinator
         self.extra |= {"PYTHONPATH": released.path_of(tree)} if tree else {}
         try:

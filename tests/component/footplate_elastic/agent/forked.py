@@ -1,0 +1,65 @@
+"""What coordinators and agents of a gang are forked from: imports take an agent two seconds of a core, twice.
+
+When an agent that was forked ends, whatever it has started is ended with it, by the process that it was
+forked from: a test of just that starts it as in a pod.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+# What an agent imports once it has registered.
+import footplate_elastic.agent.elastic
+import footplate_elastic.agent.launch
+import footplate_elastic.agent.rendezvous  # noqa: F401
+from footplate_elastic.agent import process, zygote
+from footplate_elastic.agent.zygote_client import SINGLE, Process, Zygote
+from footplate_elastic.coordinator.__main__ import main as coordinate
+from footplate_elastic.coordinator.timing import Timing
+
+
+class Child:
+    """A fork of this process, with what the agent uses of `subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._waited = False
+
+    def kill(self) -> None:
+        """End it, unless somebody has waited for it: its id may be another's by now."""
+        if not self._waited:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Its exit code, negative for a signal."""
+        _, status = os.waitpid(self.pid, 0)
+        self._waited = True
+        return os.waitstatus_to_exitcode(status)
+
+
+class ForkedZygote(Zygote):
+    """Has the agent's own imports; one that is started anew, when the agent has threads, is as in a pod."""
+
+    def _start(self, control: socket.socket, modules: Sequence[str]) -> Process:
+        if threading.active_count() > 1:
+            return super()._start(control, modules)
+        agent = os.getpid()
+        if pid := os.fork():
+            return Child(pid)
+        self._control.close()  # or it would not see the agent end
+        os.environ.update(SINGLE)
+        sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+        os._exit(zygote.main([str(control.detach()), str(agent), *modules]))
+
+
+def main() -> int:
+    """The exit code of the program that the first argument names; a coordinator's timing is the second."""
+    if sys.argv.pop(1) == "agent":
+        process.main(zygote=ForkedZygote)
+    return coordinate(Timing(**json.loads(sys.argv.pop(1))))
