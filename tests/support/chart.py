@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -41,11 +42,21 @@ def template(*flags: str, chart: Path = CHART) -> subprocess.CompletedProcess[st
 
 
 def rendered(*flags: str, chart: Path = CHART) -> list[dict[str, Any]]:
-    """The objects of the chart under the given flags, but for CRDs, which are most of the text."""
+    """The objects of the chart under the given flags, but for CRDs, which are most of the text.
+
+    They are the caller's own; Helm renders once for all who ask for the same.
+    """
+    objects: list[dict[str, Any]] = pickle.loads(_rendered(*flags, chart=chart))
+    return objects
+
+
+@cache
+def _rendered(*flags: str, chart: Path) -> bytes:
+    """The same objects as bytes, which nobody changes."""
     done = template(*flags, chart=chart)
     assert done.returncode == 0, done.stderr
     documents = done.stdout.split("\n---\n")
-    return objects_in("\n---\n".join(part for part in documents if _DEFINITION not in part))
+    return pickle.dumps(objects_in("\n---\n".join(part for part in documents if _DEFINITION not in part)))
 
 
 def objects_in(text: str) -> list[dict[str, Any]]:

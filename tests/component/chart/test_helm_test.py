@@ -18,7 +18,7 @@ from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
 from demo.install import wait_for_admission
 from demo.kube import DemoError, Kube
-from tests.component.chart.helm_cluster import helm_cluster
+from tests.component.chart.helm_cluster import QUICK, helm_cluster
 from tests.component.contracts.kube import Kubectl
 from tests.component.footplate_api.test_process import arguments, elsewhere, ended
 from tests.component.footplate_api.test_tls import told
@@ -27,6 +27,7 @@ from tests.component.footplate_operator.conftest import kubeconfig_of
 from tests.support import programs
 from tests.support.certificates import Issuer, Volume
 from tests.support.chart import NAMESPACE, helm, one, rendered, rights
+from tests.support.connection import ask
 
 POD: Final = "footplate-test"
 MOUNT: Final = "/etc/footplate/api/"
@@ -59,8 +60,8 @@ class Installation:
 
     def new_pod(self) -> dict[str, Any] | None:
         """That of the test; that of an earlier one has ended."""
-        pod = self.get("pod", POD)
-        return pod if pod and pod["status"]["phase"] == "Pending" else None
+        _, pod = ask(self.server.kubeconfig, "GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{POD}")
+        return pod if pod["kind"] == "Pod" and pod["status"]["phase"] == "Pending" else None
 
     @contextmanager
     def api(self, issuer: Issuer) -> Iterator[int]:
@@ -114,7 +115,7 @@ class Installation:
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
     with helm_cluster(tmp_path / "server") as cluster:
-        notes = cluster.done("install", "footplate", ".")
+        notes = cluster.done("install", "footplate", ".", QUICK)
         yield Installation(cluster.server, cluster.kubectl, tmp_path, notes)
 
 

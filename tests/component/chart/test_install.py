@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from tools.crds import all_definitions
 
-from tests.component.chart.helm_cluster import HelmCluster, helm_cluster
+from tests.component.chart.helm_cluster import QUICK, HelmCluster, helm_cluster
 from tests.component.footplate_operator.api import wait_for
 from tests.support.chart import NAMESPACE, VERSION, rendered
 from tests.support.connection import Json
@@ -19,7 +19,6 @@ from tests.support.released.tree import previous_tree
 
 KINDS: Final = {definition["metadata"]["name"] for definition in all_definitions().values()}
 PROFILES: Final = {"a100-infiniband", "h100-infiniband", "h100-ethernet", "local-cpu"}
-QUICK: Final = "--disable-openapi-validation"  # the API server looks at everything all the same
 PRICE: Final = {"profile": "local-cpu", "dollarsPerNodeHour": 0.5, "effectiveFrom": "2026-01-01T00:00:00Z"}
 CARBON: Final = {
     "zone": "FRA",
@@ -137,9 +136,9 @@ def test_what_broke_off_goes_on_and_what_an_uninstall_leaves_is_found_again(clus
     assert "crds.enabled is false, but this cluster does not serve footplate.dev/v1alpha1" in refused.stderr
     cluster.failing.add("footplate-kinds")
     install = ("upgrade", "footplate", ".", "--install", "--create-namespace", *BOOK)
-    half = cluster.helm(*install)
+    half = cluster.helm(*install, QUICK)
     assert half.returncode != 0 and "job footplate-kinds failed" in half.stderr
-    cluster.done(*install)
+    cluster.done(*install, QUICK)
     begin_a_run(cluster)
     run = uids(cluster)["tiny"]
     cluster.done("uninstall", "footplate")
@@ -179,7 +178,7 @@ def previous() -> str:
 
 def test_definitions_of_the_previous_release_are_taken_over(cluster: HelmCluster, previous: str) -> None:
     """Helm made them from the folder crds of that chart, and knows nothing of them since."""
-    cluster.done("install", "footplate", previous)
+    cluster.done("install", "footplate", previous, QUICK)
     begin_a_run(cluster)
     older = '[{"op": "remove", "path": "/spec/versions/0/additionalPrinterColumns/0"}]'
     cluster.kubectl("patch", "crd", RUNS, "--type=json", "-p", older)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.component.chart.helm_cluster import HelmCluster, helm_cluster
+from tests.component.chart.helm_cluster import QUICK, HelmCluster, helm_cluster
 from tests.component.footplate_api.usages import record
 from tests.component.footplate_operator.api import wait_for
 from tests.support.operator_fakes import profile_manifest, run_manifest
@@ -107,14 +107,14 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with helm_cluster(tmp_path / "server") as releases:
         for name in ("team-a", "team-b"):
             releases.kubectl("create", "namespace", name)
-        releases.done("install", "footplate", ".", *narrowed("team-a"), namespace=A)
+        releases.done("install", "footplate", ".", *narrowed("team-a"), QUICK, namespace=A)
         yield Cluster(releases)
 
 
 def _each_serves_its_own(cluster: Cluster) -> None:
-    cluster.releases.done("install", "b", ".", *narrowed("team-b", duties=False), namespace=B)
+    cluster.releases.done("install", "b", ".", *narrowed("team-b", duties=False), QUICK, namespace=B)
     # Its own policies are no other release's.
-    cluster.releases.done("upgrade", "footplate", ".", *narrowed("team-a"), namespace=A)
+    cluster.releases.done("upgrade", "footplate", ".", *narrowed("team-a"), QUICK, namespace=A)
     cluster.kubectl("create", "--filename=-", stdin=json.dumps(profile_manifest("small")))
     for namespace in ("team-a", "team-b"):
         run = run_manifest(compute={"profile": "small", "nodes": 2})
