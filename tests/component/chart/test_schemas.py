@@ -134,7 +134,6 @@ def test_pods_are_taken_where_only_restricted_ones_are(kubectl: Kubectl) -> None
     loose = json.loads(json.dumps(pods["deployment-footplate-api"]))
     del loose["spec"]["containers"][0]["securityContext"]
     create = ("create", "--dry-run=server", "--namespace=strict", "--filename=-")
-    for pod in pods.values():
-        kubectl(*create, stdin=json.dumps(pod))
+    kubectl(*create, stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": [*pods.values()]}))
     refused = kubectl.run(*create, stdin=json.dumps(loose))
     assert 'violates PodSecurity "restricted:latest"' in refused.stderr

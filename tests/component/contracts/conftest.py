@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-import yaml
 
 from cluster.kubernetes.envtest import api_server
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
@@ -26,7 +25,8 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
         kubectl("apply", "--server-side", "-f", "crds/")
         kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/")
         kubectl("create", "namespace", NAMESPACE)
-        kubectl("apply", "--server-side", "-f", "-", stdin=yaml.safe_dump_all(rendered()))
+        chart = {"apiVersion": "v1", "kind": "List", "items": rendered()}
+        kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(chart))
         _await_policies(kubectl)
         yield kubectl
 
