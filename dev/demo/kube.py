@@ -1,7 +1,7 @@
 """kubectl and helm as the demo's user would type them.
 
-The demo proves that the ordinary tools are enough, so it calls them and no
-client library. A command that fails ends the demo with what the tool said.
+The demo proves that the ordinary tools are enough, so whatever it asks of a cluster it asks by them,
+and by no client library. A command that fails ends the demo with what the tool said.
 """
 
 from __future__ import annotations

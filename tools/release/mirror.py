@@ -258,11 +258,14 @@ def mirror(folder: Path, registry: Registry, without: Sequence[str] = ()) -> Non
     names = [image["name"] for image in release["images"]]
     if strange := sorted(set(without) - set(names)):
         raise MirrorError(f"--without {strange[0]}: the images are {', '.join(names)}")
-    for image in release["images"]:
-        if image["name"] in without:
-            continue
-        with tarfile.open(folder / image["archive"]) as archive:
-            push_image(registry, image, archive)
+    pushed = [image for image in release["images"] if image["name"] not in without]
+    for image in pushed:
+        archive, name = folder / image["archive"], image["name"]
+        if not archive.is_file():
+            raise MirrorError(f"{archive} is not there: the others are pushed by --without {name}")
+    for image in pushed:
+        with tarfile.open(folder / image["archive"]) as opened:
+            push_image(registry, image, opened)
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:

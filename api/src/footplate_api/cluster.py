@@ -65,7 +65,7 @@ async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
     Raises ValueError when none of them is there.
     """
     configuration = Configuration()
-    # The client would take the variables of a proxy, which is for what lies beyond the cluster.
+    # The client would take the variables of a proxy, which is the issuer's; a kubeconfig has `proxy-url`.
     configuration.client_session_kwargs = {"trust_env": False}
     try:
         await _configure(configuration, kubeconfig, in_pod)

@@ -92,7 +92,11 @@ def test_an_image_that_is_not_in_the_folder_is_left_out(
     running: Running, login: tuple[str, ...], tmp_path: Path
 ) -> None:
     rows = release_in(tmp_path / "7.0.0")
-    (tmp_path / "7.0.0/images/trainer.tar").unlink()
+    archive = tmp_path / "7.0.0/images/trainer.tar"
+    archive.unlink()
+    missed = call(tmp_path / "7.0.0", f"{running.address}/three", *login)
+    assert missed.returncode == 1 and missed.stdout == ""  # nothing was pushed yet
+    assert missed.stderr == f"error: {archive} is not there: the others are pushed by --without trainer\n"
     done = call(tmp_path / "7.0.0", f"{running.address}/three", *login, "--without", "trainer")
     assert done.returncode == 0, done.stderr
     there = [

@@ -30,7 +30,8 @@ def main(words: Sequence[str]) -> int:
         print(f"{folder} has no release.json: make release VERSION=x.y.z, then RELEASE=dist/x.y.z")
         return 1
     if (known := closed_network.routes()) or closed_network.reachable():
-        print(f"this network leads elsewhere: start it by `make air-gap` ({'; '.join(known) or 'no route'})")
+        where = "; ".join(known) or "some address"
+        print(f"this network leads elsewhere: start it by `make air-gap` ({where})")
         return 1
     began = time.monotonic()
     closed_network.open_loopback()

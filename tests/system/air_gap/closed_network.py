@@ -9,6 +9,7 @@ from typing import Final
 
 # Documentation's own (RFC 5737): an address of the world that is nobody's.
 ELSEWHERE: Final = ("203.0.113.1", 443)
+ROUTES: Final = ("ip", "route", "show", "table", "all", "type", "unicast")
 _UNREACHABLE: Final = (errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
@@ -18,9 +19,8 @@ def open_loopback() -> None:
 
 
 def routes() -> list[str]:
-    """Every route of this namespace, as `ip route` says it."""
-    listed = ["ip", "route", "show", "table", "all", "type", "unicast"]
-    return subprocess.run(listed, check=True, capture_output=True, text=True).stdout.splitlines()
+    """Every route of this namespace to somewhere else, as ROUTES says it."""
+    return subprocess.run(ROUTES, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def reachable() -> bool:

@@ -63,10 +63,10 @@ def say(text: str) -> None:
 
 
 def play(folder: Path, store: Path) -> None:
-    """All of docs/operations/air-gap.md, then a run; raises what breaks it off."""
+    """The three steps of docs/operations/air-gap.md, then a run; raises what breaks it off."""
     heading("1. A cluster that reaches nothing outside")
     show("python3", "dev/cluster", "up")
-    say("$ ip route")
+    say(f"$ {' '.join(closed_network.ROUTES)}")
     for route in closed_network.routes():
         say(f"  {route}")
     assert not closed_network.reachable(), "the network leads elsewhere"

@@ -12,7 +12,7 @@ from demo.install import CHART, NAMESPACE
 from demo.kube import Kube
 from tests.support.runs import Runs, tiny
 
-pytestmark = [pytest.mark.system, pytest.mark.long]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.alone]
 
 STEPS: Final = 20
 API: Final = ("-n", NAMESPACE, "deploy/footplate-api")
@@ -34,11 +34,13 @@ def backups(kube: Kube, *words: str) -> str:
 @pytest.fixture
 def switched_on(kube: Kube) -> Iterator[None]:
     """Back-ups are made, and their volume goes with the test."""
-    upgrade(kube, "--set=api.backup.enabled=true", "--set=api.backup.persistence.size=1Gi")
-    yield
-    upgrade(kube, "--set=api.backup.enabled=false", "--set=api.backup.restoreFrom=")
-    kube.kubectl("delete", "pvc", CLAIM, "-n", NAMESPACE)
-    kube.kubectl("exec", *API, "-c", "api", "--", "sh", "-c", "rm -f /var/lib/footplate/*.before-*")
+    try:
+        upgrade(kube, "--set=api.backup.enabled=true", "--set=api.backup.persistence.size=1Gi")
+        yield
+    finally:
+        upgrade(kube, "--set=api.backup.enabled=false", "--set=api.backup.restoreFrom=")
+        kube.kubectl("delete", "pvc", CLAIM, "-n", NAMESPACE, "--ignore-not-found")
+        kube.kubectl("exec", *API, "-c", "api", "--", "sh", "-c", "rm -f /var/lib/footplate/*.before-*")
 
 
 def _trained(runs: Runs) -> str:

@@ -13,11 +13,12 @@ from demo.install import CHART, NAMESPACE, wait_for_admission
 from demo.kube import DemoError, Kube
 from tests.support.runs import Runs, runs_in, tiny
 
-pytestmark = [pytest.mark.system, pytest.mark.long]
+pytestmark = [pytest.mark.system, pytest.mark.long, pytest.mark.alone]
 
 STEPS: Final = 40
 EAST, WEST = "footplate-east", "footplate-west"  # the namespaces of their runs
 SECOND, SECOND_HOME = "second", "footplate-second"
+THIRD, THIRD_HOME = "third", "footplate-third"
 VALUES: Final = ("--values", f"{CHART}/values-local.yaml", "--wait", "--timeout=3m")
 
 
@@ -29,23 +30,23 @@ def narrowed(*namespaces: str) -> str:
 @contextmanager
 def second_release(kube: Kube) -> Iterator[None]:
     """For the west, beside `footplate`, which serves the east alone meanwhile."""
-    for namespace in (EAST, WEST):  # which have roles of the releases
-        kube.kubectl("create", "namespace", namespace)
     first = ("upgrade", "footplate", CHART, "--namespace", NAMESPACE, "--reset-then-reuse-values")
     own = ("--namespace", SECOND_HOME)
-    kube.helm(*first, narrowed(EAST), *VALUES)
     try:
+        for namespace in (EAST, WEST):  # which have roles of the releases
+            kube.kubectl("create", "namespace", namespace)
+        kube.helm(*first, narrowed(EAST), *VALUES)
         kube.helm(
             *("install", SECOND, CHART, *own, "--create-namespace"),
             *(narrowed(WEST), "--set=clusterDuties=false", *VALUES),
         )
-        try:
-            yield
-        finally:
-            kube.helm("uninstall", SECOND, *own, "--wait", "--timeout=3m")
+        yield
     finally:
-        kube.kubectl("delete", "namespace", SECOND_HOME, "--ignore-not-found", "--wait=true")
+        for name, home in ((SECOND, SECOND_HOME), (THIRD, THIRD_HOME)):
+            kube.helm("uninstall", name, "--namespace", home, "--ignore-not-found", "--wait", "--timeout=3m")
         kube.helm(*first, narrowed(), *VALUES)
+        left = (SECOND_HOME, THIRD_HOME, EAST, WEST)
+        kube.kubectl("delete", "namespace", *left, "--ignore-not-found", "--wait=true")
         wait_for_admission(kube)
 
 
@@ -73,9 +74,8 @@ def test_each_trains_the_runs_of_its_namespace_and_an_overlapping_third_is_refus
         first = [_said_of(kube, NAMESPACE, "footplate-operator", name) for name in names.values()]
         second = [_said_of(kube, SECOND_HOME, "second-footplate-operator", name) for name in names.values()]
         assert (first, second) == ([True, False], [False, True])
-        overlapping = ("install", "third", CHART, "--namespace", "footplate-third", narrowed(WEST, "more"))
+        overlapping = ("install", THIRD, CHART, "--namespace", THIRD_HOME, narrowed(WEST, "more"))
         with pytest.raises(
             DemoError, match=r"release third .* is \[footplate-west more\], and release second"
         ):
             kube.helm(*overlapping, "--create-namespace", "--set=clusterDuties=false")
-        kube.kubectl("delete", "namespace", "footplate-third", "--ignore-not-found")

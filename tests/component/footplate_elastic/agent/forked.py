@@ -29,17 +29,21 @@ class Child:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._waited = False
+        self._reaped = False
+        self._turn = threading.Lock()  # of whoever uses the id, which may be another's once it is reaped
 
     def kill(self) -> None:
-        """End it, unless somebody has waited for it: its id may be another's by now."""
-        if not self._waited:
-            os.kill(self.pid, signal.SIGKILL)
+        """End it, unless it was reaped."""
+        with self._turn:
+            if not self._reaped:
+                os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
         """Its exit code, negative for a signal."""
-        _, status = os.waitpid(self.pid, 0)
-        self._waited = True
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        with self._turn:
+            _, status = os.waitpid(self.pid, 0)
+            self._reaped = True
         return os.waitstatus_to_exitcode(status)
 
 

@@ -262,12 +262,11 @@ class Gang:
         return [path for path in Path(MEMORY).iterdir() if path.name.startswith(owners)]
 
     def _living(self) -> list[int]:
-        """Processes that were started with our scratch folder, which they may still write to."""
-        mark = f"TMPDIR={self._scratch}".encode()
+        """Processes whose output is one of our logs, as that of all is that ours have started."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it has ended, or is somebody else's
-                if mark in (process / "environ").read_bytes().split(b"\0"):
+                if (process / "fd" / "1").readlink().parent == self.directory:
                     found.append(int(process.name))
         return found
 
