@@ -80,6 +80,9 @@ class Day:
     def uninstall(self) -> None:
         """And what must be gone with it."""
         self.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=3m")
+        # Helm waits for Deployments; their pods go by garbage collection, and have seconds to end.
+        pods = ("pod", "-n", NAMESPACE, "-l", f"app.kubernetes.io/instance={RELEASE}")
+        self.kube.kubectl("wait", "--for=delete", *pods, "--timeout=60s")
         left = sorted(_left(self.kube))
         self.say("  left: " + (", ".join(left) or "nothing"))
         kept = {"customresourcedefinition.apiextensions.k8s.io", "persistentvolumeclaim"}
