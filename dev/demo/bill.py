@@ -116,15 +116,15 @@ def play(kube: Kube, namespace: str, manifest: Mapping[str, Any]) -> None:
     run = manifest["metadata"]["name"]
     with team_apis(kube, namespace) as (team, finance), watched(kube, namespace, run) as times:
         bill = Bill(kube, namespace, run, team, finance, times)
-        price(bill)
+        priced = price(bill)
         submit(bill, manifest)
         disturb(bill)
         exceed(bill)
-        compare(bill)
+        compare(bill, priced)
 
 
-def price(bill: Bill) -> None:
-    """Finance states what nodes cost."""
+def price(bill: Bill) -> int:
+    """Finance states what nodes cost; the second from which on they do."""
     heading(f"1. Prices of nodes of {PROFILE}: on demand, and as spot")
     for capacity, hourly in HOURLY.items():
         if _price(bill, capacity) != hourly:
@@ -134,6 +134,7 @@ def price(bill: Bill) -> None:
         known = partial(_has_price, bill, capacity, hourly)
         bill.until(f"the API to know the price of {capacity}", known)
     show(bill.kube.kubectl("get", "priceentries").rstrip())
+    return int(time.time()) + 1
 
 
 def _has_price(bill: Bill, capacity: str, hourly: Fraction) -> bool | None:
@@ -193,8 +194,12 @@ def _agrees(bill: Bill, dollars: float) -> bool | None:
     return True if round(bill.status()["cost"]["dollars"], 2) == round(dollars, 2) else None
 
 
-def compare(bill: Bill) -> None:
-    """The bill by Kubernetes' own times, by the run's status and by the API; and what is idle beside."""
+def compare(bill: Bill, priced: int) -> None:
+    """The bill by Kubernetes' own times, by the run's status and by the API; and what is idle beside.
+
+    Args:
+        priced: the second from which on nodes have their prices.
+    """
     heading("6. The bill, by team and by attempt")
     path = f"{bill.path}/cost?pods=true"
     told = bill.until("the API to have the end of every pod", lambda: _ended(bill.team.get(path)))
@@ -210,7 +215,7 @@ def compare(bill: Bill) -> None:
     if abs(Fraction(str(total)) - own) > _CENTS:
         raise DemoError(f"the bill is {total} dollars; by the pods' own times {float(own)}")
     show(f"by Kubernetes' own times of {len(bill.times.pods)} pods: {float(own):.4f} dollars")
-    cluster(bill)
+    cluster(bill, priced)
 
 
 def _ended(cost: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -237,10 +242,14 @@ def _hourly(node: Mapping[str, Any]) -> Fraction:
     return HOURLY["spot" if spot else "onDemand"]
 
 
-def cluster(bill: Bill) -> None:
-    """All runs and what is idle are what the nodes cost, of the last minute that has been told."""
+def cluster(bill: Bill, priced: int) -> None:
+    """All runs and what is idle are what the nodes cost, of the last minute that has been told.
+
+    Args:
+        priced: the second from which on they have their prices.
+    """
     until = int(time.time()) - 5
-    since = until - 60
+    since = max(until - 60, priced)
     window = f"from={_written(since)}&to={_written(until)}"
     query = f"groupBy=namespace&idle=true&formerNamespaces=true&{window}"
     rows = bill.finance.get(f"/v1/costs?{query}")["rows"]
