@@ -37,7 +37,7 @@ from bench.api.serving import Usage, process
 from footplate_api.backups.copying import copy
 from footplate_api.backups.soundness import verify
 
-SETTLED: Final = 10.0  # seconds after which all coordinators have their pace
+SETTLED: Final = 30.0  # seconds after which all coordinators have their pace: at first they all come at once
 MEASURED: Final = 40.0  # seconds that one back-up with the pause after it may take at most
 
 
@@ -118,7 +118,7 @@ async def observe(log: Path, watch: Watch) -> None:
 def report(seen: Seen, watch: Watch, size: float, stored: bool) -> bool:
     """Prints what was seen; whether the bar was reached."""
     beginning, end = watch.during[0][0], 2 * watch.during[-1][1] - watch.during[-1][0]
-    measured = [known for known in seen.live if beginning <= known.moment < end]
+    measured = [known for known in seen.measured if beginning <= known.moment < end]
     within = percentiles([known.seconds for known in measured if watch.covers(known.moment)])
     between = percentiles([known.seconds for known in measured if not watch.covers(known.moment)])
     took = [ended - begun for begun, ended in watch.during]

@@ -6,6 +6,7 @@ Those that train have a row every so often; those that return bring a backlog, a
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import random
 import time
@@ -26,6 +27,9 @@ from tests.support.review_server import of_pod
 _BEGUN: Final = time.time() - 100_000  # rows that are months old would be thinned at once
 _GENERATION: Final = GenerationId(epoch=1, number=1)
 _AGENT: Final = AgentIdentity(index=0, incarnation=0, pod_name="w0", address="127.0.0.1", local_world_size=8)
+
+# A thousand that are told to wait would each log it; `again` counts them all.
+logging.getLogger("footplate_elastic.coordinator.shipping").setLevel(logging.ERROR)
 
 
 @lru_cache(maxsize=50_000)  # those that return are about as far as each other, and this load shall be small
