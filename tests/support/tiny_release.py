@@ -26,6 +26,7 @@ _NEEDED: Final = (
     "charts",
     "docs/operations",
     "docs/third-party",
+    "examples",
     "tools/release",
 )
 SITE: Final = "opt/venv/lib/python3.11/site-packages"

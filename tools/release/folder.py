@@ -4,6 +4,7 @@ README.md NOTES.md             how it is installed, what is new
 LICENSE NOTICE third-party/    the terms, and what of others each image contains under which
 footplate-x.y.z.tgz            the chart, whose values name the images by digest
 images/NAME.tar                OCI archives, as `skopeo`, `ctr` and mirror.py read them
+examples/*.yaml                what to apply, with the trainer's image by its digest
 sbom/NAME.cdx.json             what each image contains, as CycloneDX
 wheels/*.whl                   our own Python distributions
 mirror.py release.json         pushes the images into a registry; what there is to push
@@ -32,6 +33,7 @@ from tools.release.facts import PythonPackage
 from tools.release.versions import Version
 from tools.third_party import licences
 
+from cluster.images.definitions import TAG
 from cluster.programs.binaries import KUBERNETES_VERSION
 
 SUMS: Final = "SHA256SUMS"
@@ -45,7 +47,9 @@ for distribution in sys.argv[2:]:
     os.chdir(distribution)
     build_wheel(sys.argv[1])
 """
-_ANY_REGISTRY: Final = "registry.example.com"
+EXAMPLES: Final = "examples"
+ANY_REGISTRY: Final = "registry.example.com"  # where its owner writes another one
+_DEVELOPMENT_REGISTRY: Final = "localhost/"
 
 # Name of each image -> its archive, made below a folder from the files of a commit for a version.
 Images = Callable[[Path, Path, Version], Mapping[str, Path]]
@@ -80,7 +84,9 @@ def fill(folder: Path, source: Source, tools: Tools) -> None:
     made = tools.images(source.tree, folder / "images", source.version)
     images = {name: archives.read(path) for name, path in made.items()}
     _write_bills(folder / "sbom", source, images)
-    packed = _write_chart(folder, source, {name: image.digest for name, image in images.items()}, tools.helm)
+    digests = {name: image.digest for name, image in images.items()}
+    packed = _write_chart(folder, source, digests, tools.helm)
+    _write_examples(folder / EXAMPLES, source, digests)
     _write_wheels(folder / "wheels", source)
     log = (source.tree / CHANGELOG).read_text()
     (folder / "NOTES.md").write_text(changelog.notes(log, source.version))
@@ -129,12 +135,27 @@ def _write_chart(folder: Path, source: Source, digests: Mapping[str, str], helm:
     packed = folder / f"footplate-{source.version}.tgz"
     packed.write_bytes(chart.packed(origin, values, int(source.made.timestamp())))
     # Helm by itself takes the cluster for one of the version that its build states.
-    flags = ("--kube-version", KUBERNETES_VERSION, "--set", f"global.imageRegistry={_ANY_REGISTRY}")
+    flags = ("--kube-version", KUBERNETES_VERSION, "--set", f"global.imageRegistry={ANY_REGISTRY}")
     rendered = command(helm, "template", "footplate", packed, *flags, folder=folder)
     for name, digest in digests.items():
-        if f"{_ANY_REGISTRY}/footplate/{name}@{digest}" not in rendered:
+        if f"{ANY_REGISTRY}/footplate/{name}@{digest}" not in rendered:
             raise ReleaseError(f"the packed chart does not render {name} by its digest {digest}")
     return packed
+
+
+def _write_examples(folder: Path, source: Source, digests: Mapping[str, str]) -> None:
+    folder.mkdir()
+    for path in sorted((source.tree / EXAMPLES).glob("*.yaml")):
+        text = path.read_text()
+        for name, digest in digests.items():
+            repository = chart.REPOSITORY.format(image=name)
+            built = f"{_DEVELOPMENT_REGISTRY}{repository}:{TAG}"
+            text = text.replace(built, f"{ANY_REGISTRY}/{repository}@{digest}")
+        if _DEVELOPMENT_REGISTRY in text:
+            raise ReleaseError(
+                f"{EXAMPLES}/{path.name} names an image of {_DEVELOPMENT_REGISTRY}, of none of ours"
+            )
+        (folder / path.name).write_text(text)
 
 
 def _write_wheels(folder: Path, source: Source) -> None:

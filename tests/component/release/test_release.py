@@ -15,6 +15,7 @@ from tools.release import __main__ as command
 from tools.release import changelog, folder
 from tools.release.checkout import Checkout
 from tools.release.errors import ReleaseError
+from tools.release.folder import ANY_REGISTRY
 from tools.release.versions import Version
 
 from tests.support import tiny_release
@@ -45,6 +46,7 @@ def test_the_folder_is_whole_and_its_sums_are_right(made: Path) -> None:
     bills = {f"sbom/{name}.cdx.json" for name in tiny_release.IMAGES}
     wheels = {name for name in names if name.startswith("wheels/")}
     pages = {f"third-party/{name}.md" for name in tiny_release.IMAGES}
+    examples = {f"examples/{path.name}" for path in (tiny_release.ROOT / "examples").glob("*.yaml")}
     plain = {
         "README.md",
         "NOTES.md",
@@ -55,7 +57,7 @@ def test_the_folder_is_whole_and_its_sums_are_right(made: Path) -> None:
         "footplate-7.0.0.tgz",
         "SHA256SUMS",
     }
-    assert names == images | bills | wheels | pages | plain
+    assert names == images | bills | wheels | pages | examples | plain
     assert len(wheels) == 7
     checked = subprocess.run(
         ["sha256sum", "--check", "--strict", "SHA256SUMS"],
@@ -65,6 +67,15 @@ def test_the_folder_is_whole_and_its_sums_are_right(made: Path) -> None:
         check=True,
     )
     assert checked.stdout.count(": OK") == len(names) - 1
+
+
+def test_the_examples_name_what_was_built_by_digest(made: Path) -> None:
+    release = json.loads((made / "release.json").read_text())
+    [trainer] = [image for image in release["images"] if image["name"] == "trainer"]
+    packing = (made / "examples/data-python-docs.yaml").read_text()
+    assert f"image: {ANY_REGISTRY}/{trainer['repository']}@{trainer['digest']}\n" in packing
+    for path in (made / "examples").iterdir():
+        assert "localhost/" not in path.read_text(), path.name
 
 
 def test_the_chart_names_what_was_built_by_digest(made: Path) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from tools.release.folder import ANY_REGISTRY
 
 from cluster.native.network import GATEWAY
 from demo.display import heading
 from demo.install import NAMESPACE, wait_for_admission
-from demo.kube import ROOT, Kube, show
+from demo.kube import Kube, show
 from tests.support import registry
 from tests.support.registry import PASSWORD, USER, Running
 from tests.support.runs import PACKING, Json, Runs, changed, pack_data, runs_in, tiny
@@ -125,14 +126,13 @@ def _train(site: Site, runs: Runs) -> None:
 
 
 def _prepare(site: Site, kube: Kube, namespace: str) -> None:
-    """The example's data, packed by the release's own trainer image."""
+    """The example's data, packed by the release's own trainer image as the folder's page has it."""
     _let_pull(site, namespace)
-    bodies: list[Json] = list(yaml.safe_load_all((ROOT / PACKING).read_text()))
+    text = (site.folder / PACKING).read_text().replace(ANY_REGISTRY, site.running.address)
+    bodies: list[Json] = list(yaml.safe_load_all(text))
     for body in bodies:
         if body["kind"] == "Job":
-            pod = body["spec"]["template"]["spec"]
-            pod["imagePullSecrets"] = [{"name": LOGIN}]
-            pod["containers"][0]["image"] = site.image("trainer")
+            body["spec"]["template"]["spec"]["imagePullSecrets"] = [{"name": LOGIN}]
     pack_data(kube, namespace, yaml.safe_dump_all(bodies), PULL_SECONDS)
 
 
