@@ -134,6 +134,10 @@ FOUND: Final[dict[str, tuple[dict[str, int], list[str | float]]]] = {
             *("API server restarted", "API server unwell"),
         ],
     ),
+    "an-operator-dies-after-the-revision-of-its-run-was-refused": (
+        {"chance": 157},
+        ["operator dies after call 2", "API server unwell"],
+    ),
     "steps-that-only-the-agents-of-others-tell-of-are-lost": (
         {},
         ["grow", 9.0, "agent stopped", 1.5, "suspend", "NaN loss"],

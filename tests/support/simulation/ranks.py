@@ -36,6 +36,16 @@ RETRY: Final = 1.0  # until a save that failed is tried again, and ever later
 LONGEST_RETRY: Final = 30.0
 
 
+def _seen(saving: asyncio.Task[None]) -> None:
+    """A rank that ends for another reason never asks what its save ended with.
+
+    asyncio would log that whenever the task is collected, and a traceback that is written while a source is
+    parsed breaks that off (SystemError: AST constructor recursion depth mismatch).
+    """
+    if not saving.cancelled():
+        saving.exception()
+
+
 class Ranks:
     """What they do; `process` is where they do it."""
 
@@ -80,6 +90,7 @@ class Ranks:
                         self._report(RankPhase.CHECKPOINT, step, world.pace)
                     await saving
                 saving = self._process.spawn(self._save(step))
+                saving.add_done_callback(_seen)
             if last:
                 self._report(RankPhase.CHECKPOINT, step, world.pace)
             if saving is not None and (last or saving.done()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_operator.errors import ClusterError, Forbidden
-from footplate_operator.runtime.kinds import SERVICE
+from footplate_operator.runtime.kinds import REVISION, SERVICE
 from tests.support.operator_fakes import KEY
 from tests.support.operator_world import World, running
 
@@ -59,3 +59,47 @@ async def test_a_mistake_of_the_operator_is_told_and_names_itself() -> None:
     assert (said["status"], said["reason"]) == ("False", "OperatorError")
     assert said["message"].endswith("its log has the traceback: ZeroDivisionError: division by zero")
     await _heals(world)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(ClusterError("connection reset"), id="unanswered"),
+        pytest.param(ClusterError("too many requests", 429), id="busy"),
+        pytest.param(Forbidden("controllerrevisions is forbidden", 403, "Forbidden"), id="forbidden"),
+    ],
+)
+@pytest.mark.parametrize("resumed", [False, True], ids=["first", "resumed"])
+async def test_an_operator_that_dies_before_a_revision_is_written_is_succeeded(
+    refusal: ClusterError, resumed: bool
+) -> None:
+    world = World()
+    if resumed:
+        world = await running()
+        world.change(suspend=True)
+        await world.live(60, until=lambda: world.phase == "Suspended")
+    phase, revision = ("Suspended", "tiny-1") if resumed else ("", "")
+    world.cluster.refuse["create", REVISION] = refusal
+    if resumed:
+        world.change(suspend=False, training={**world.run["spec"]["training"], "steps": 77})
+    else:
+        world.submit()
+    await world.live(3)
+    assert world.status.get("revision", "") == revision, "nothing names what is not there"
+    assert world.phase == (phase or "Queued" if isinstance(refusal, Forbidden) else phase)
+    world.start_operator()
+    del world.cluster.refuse["create", REVISION]
+    await world.live(30, until=lambda: world.phase == "Running")
+    assert world.status["revision"] == ("tiny-2" if resumed else "tiny-1")
+
+
+async def test_what_refuses_a_revision_is_told() -> None:
+    world = World()
+    world.cluster.refuse["create", REVISION] = Forbidden("no revisions here", 403, "Forbidden")
+    world.submit()
+    await world.live(2)
+    said = world.condition("Reconciled")
+    assert (said["status"], said["reason"], said["message"]) == ("False", "ApiError", "no revisions here")
+    assert world.phase == "Queued"
+    await _heals(world)
+    await world.live(30, until=lambda: world.phase == "Running")

@@ -98,6 +98,15 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
     return Desired(status=report(run, run.status, Phase.QUEUED, said, now))
 
 
+def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:
+    """Its revision was refused: it stays what it was, as nothing was made of what nobody could read again."""
+    problem = observed.problem
+    if problem is None:  # over in a moment
+        return Desired(status=run.status)
+    said = not_training(problem.reason, problem.message, problem)
+    return Desired(status=report(run, run.status, run.phase or Phase.QUEUED, said, now))
+
+
 def until_next_try(run: Run, now: datetime) -> float:
     """Seconds for which a run that gave its gang back stays without one; 0 for any other."""
     times = gathering.given_back(run.status.attempts) if run.phase is Phase.QUEUED else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from footplate_contracts.names import Phase
+from footplate_operator.runtime.kinds import REVISION
 from footplate_operator.trainingrun.desired.active import active
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.resting import (
@@ -18,6 +19,7 @@ from footplate_operator.trainingrun.desired.resting import (
     unheard,
     until_next_try,
     untouched,
+    unwritten,
     waiting,
 )
 from footplate_operator.trainingrun.desired.situation import assess
@@ -57,4 +59,10 @@ def desire(
         return fail(situation, situation.failure)
     if run.phase is Phase.SUSPENDING or asked is not None or situation.closed:
         return suspend(situation, asked or suspension.BY_HAND)
+    if (
+        run.phase in WITHOUT_PODS
+        and observed.hindered
+        and not observed.has(REVISION, revision.name(run.name))
+    ):
+        return unwritten(run, observed, now)
     return give_back(situation) if situation.overdue else active(situation)
