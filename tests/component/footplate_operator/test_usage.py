@@ -59,6 +59,7 @@ def test_usage_outlives_operator_pods_and_run(
     with operator_process(server, tmp_path, "first") as second:
         wait_for(lambda: entries(api, uid)["tiny-w1-0"].end, "the end that nobody saw is recorded")
         wait_for(lambda: "cost" in api.status("tiny"), "the run says what it has cost")
+        wait_for(lambda: record(api, f"node-{machine_uid}"), "its node is recorded, which another task does")
         api("delete", "trun", "tiny", "--wait=false")
         wait_for(lambda: (record(api, f"{uid}-0") or UsageRecordSpec()).over, "nothing is added any more")
         assert second.said("forbidden") == 0 and "Traceback" not in second.log.read_text()
