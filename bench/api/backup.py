@@ -118,18 +118,19 @@ async def observe(log: Path, watch: Watch) -> None:
 def report(seen: Seen, watch: Watch, size: float, stored: bool) -> bool:
     """Prints what was seen; whether the bar was reached."""
     beginning, end = watch.during[0][0], 2 * watch.during[-1][1] - watch.during[-1][0]
-    measured = [known for known in seen.measured if beginning <= known.moment < end]
+    measured = [known for known in seen.live if beginning <= known.moment < end]
     within = percentiles([known.seconds for known in measured if watch.covers(known.moment)])
     between = percentiles([known.seconds for known in measured if not watch.covers(known.moment)])
     took = [ended - begun for begun, ended in watch.during]
     print(f"database {size / 1e9:.2f} GB, load average {os.getloadavg()[0]:.1f}")
+    print(f"all coordinators had their pace      {beginning - seen.paced:.0f} s before the first back-up")
     print(f"back-ups took, verified              {', '.join(f'{seconds:.1f}' for seconds in took)} s")
     print(f"write-ahead log at most              {watch.longest_log / 1e6:.0f} MB")
     bar = BAR_SECONDS * 1e3
     print(f"receipts during back-ups: median {within[0]:.0f} ms, p99 {within[1]:.0f} ms (bar {bar:.0f} ms)")
     print(f"receipts between them:    median {between[0]:.0f} ms, p99 {between[1]:.0f} ms")
     print(f"each row stored once                 {'yes' if stored else 'no'}")
-    return stored and within[1] <= bar
+    return stored and bool(measured) and within[1] <= bar
 
 
 async def measure(
