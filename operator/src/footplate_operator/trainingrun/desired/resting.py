@@ -99,7 +99,7 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
 
 
 def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:
-    """Its revision was refused: it stays what it was, as nothing was made of what nobody could read again."""
+    """The API server refused its revision: no pod was made, and its status keeps phase and revision."""
     problem = observed.problem
     if problem is None:  # over in a moment
         return Desired(status=run.status)
