@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
 from footplate_contracts.logs import fields
@@ -20,11 +19,7 @@ from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUi
 from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_ledger.prices import FOREVER
-from footplate_ledger.records import moment
-from footplate_ledger.time import second
 from footplate_operator.api_access import ApiAccess
-from footplate_operator.errors import ClusterError
 from footplate_operator.keys.keyring import Keys
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import Cluster
@@ -45,7 +40,6 @@ from footplate_operator.runtime.kinds import (
     Kind,
 )
 from footplate_operator.runtime.objects import Child, Key
-from footplate_operator.runtime.reconcile import SETTLED
 from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.scope import EVERYTHING, Scope
 from footplate_operator.tariff.keeper import ProfilePrices
@@ -71,14 +65,14 @@ from footplate_operator.trainingrun.observed import Api, Observed, PodView, view
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
-from footplate_operator.trainingrun.revision import AnyRevision, Defaults, MissingRevision, Revision, in_force
+from footplate_operator.trainingrun.revision import AnyRevision, Defaults, MissingRevision, Revision
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN, Run, decode, phase_of
 from footplate_operator.trainingrun.run_cache import RunCache
+from footplate_operator.trainingrun.run_usage import RunUsage
 from footplate_operator.trainingrun.status.cost import cost, growth
 from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
 from footplate_operator.trainingrun.views import RevisionView, view_of
 from footplate_operator.usage.keeper import UsageKeeper
-from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.node_keeper import NodeKeeper
 from footplate_operator.usage.sweep import Sweeper
 
@@ -146,9 +140,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._scope = scope
         nodes = NodeKeeper(cluster, now, self._profiles.readable, self.tariffs.priced, scope.cluster)
         self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
+        self._used = RunUsage(self.usage, self.tariffs)
         self._sweeper = Sweeper(cluster, self.usage, usage_kept_for, scope)
         self._caches: dict[str, RunCache] = {}  # by uid of the run
-        self._recounts: dict[Key, int] = {}  # amounts from which second on may be others since
 
     def decode(self, body: Json) -> Run:
         run = decode(body)
@@ -172,7 +166,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache.recovery, recovered = follow(cache.recovery, run.status, self._said(run, cache), now)
         if recovered is not None:
             self._metrics.count_recovery(recovered)
-        used = await self._note_usage(run, cache, pods, revisions, now)
+        used = await self._used.note(run, cache, pods, revisions, self._said(run, cache).energy, now)
         cache.judgement = judge(run, used, tariff, now, cache.judgement, cache.accounts)
         spending = spent(run, cache.judgement, now, known=None not in (used, tariff))
         run = judged(run, spending)
@@ -285,7 +279,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             return (self._nodes.drop if gone else self._nodes.put)(body)
         if kind in TARIFF_KINDS:
             since = (self.tariffs.drop if gone else self.tariffs.put)(kind, body)
-            return () if since is None else self._to_recount(since, where({}))
+            return () if since is None else self._used.recount(since, where({}))
         if gone:
             self._profiles.drop(name)
         else:
@@ -324,44 +318,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._metrics.count_runs(count("phase"))
 
     # -- particulars ---------------------------------------------------------------------
-
-    def _to_recount(self, since: int, keys: Iterable[Key]) -> Iterable[Key]:
-        """What has ended may have been billed wrongly, by whatever profile it had."""
-        self._recounts = {key: min(since, self._recounts.get(key, since)) for key in keys}
-        return list(self._recounts)
-
-    def _is_corrected(self, run: Run, since: int) -> bool:
-        """Whether amounts of a run that ended are others now: from the second `since` on, or by the book."""
-        counted = run.status.cost.until if run.status.cost is not None else None
-        if run.ended is None or counted is None:
-            return False
-        until = second(run.ended)
-        book = partial(self.tariffs.corrected, run.spec.compute.profile)
-        return since < until or book(moment(counted), until)
-
-    async def _note_usage(
-        self,
-        run: Run,
-        cache: RunCache,
-        pods: Sequence[PodView],
-        revisions: Sequence[AnyRevision],
-        now: datetime,
-    ) -> OwnUsage | None:
-        """Its usage; None while that is not known, and of a run that ended long ago, whose cost stands."""
-        cache.counted_since(run)
-        since = self._recounts.pop(run.key, FOREVER)
-        settled = run.ended is not None and now - run.ended > SETTLED and run.uid not in self.usage.kept
-        if settled and not self._is_corrected(run, since):
-            return None
-        attempt = partial(usage.attempt_at, run.status.attempts)
-        terms = usage.terms(in_force(run, revisions) or cache.revision)
-        seen = [pod.sighting for pod in pods]
-        measured = usage.measured(self._said(run, cache).energy)
-        cache.usage = await self.usage.note(usage.owner(run), terms, seen, attempt, measured)
-        if settled and cache.usage is None:
-            self._recounts[run.key] = since
-            raise ClusterError("the usage of a run whose cost is to be corrected cannot be read")
-        return cache.usage
 
     def _said(self, run: Run, cache: RunCache) -> CoordinatorState:
         return cache.credible(self._coordinators.state(run.uid))

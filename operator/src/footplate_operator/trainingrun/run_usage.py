@@ -1,0 +1,73 @@
+"""What the pods of runs have used: noted while a run lives, counted anew when prices of the past changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import partial
+
+from footplate_contracts.energy import PodEnergy
+from footplate_ledger.prices import FOREVER
+from footplate_ledger.records import moment
+from footplate_ledger.time import second
+from footplate_operator.errors import ClusterError
+from footplate_operator.runtime.objects import Key
+from footplate_operator.runtime.reconcile import SETTLED
+from footplate_operator.tariff.tariffs import Tariffs
+from footplate_operator.trainingrun import usage
+from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.revision import AnyRevision, in_force
+from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.run_cache import RunCache
+from footplate_operator.usage.keeper import UsageKeeper
+from footplate_operator.usage.known import OwnUsage
+
+
+class RunUsage:
+    """The usage of runs, in `keeper`'s records, as the costs of `tariffs` want it."""
+
+    def __init__(self, keeper: UsageKeeper, tariffs: Tariffs) -> None:
+        self._keeper = keeper
+        self._tariffs = tariffs
+        self._recounts: dict[Key, int] = {}  # amounts from which second on may be others since
+
+    def recount(self, since: int, keys: Iterable[Key]) -> Iterable[Key]:
+        """What has ended may have been billed wrongly from the second `since` on, by whatever profile."""
+        self._recounts = {key: min(since, self._recounts.get(key, since)) for key in keys}
+        return list(self._recounts)
+
+    async def note(
+        self,
+        run: Run,
+        cache: RunCache,
+        pods: Sequence[PodView],
+        revisions: Sequence[AnyRevision],
+        energy: Iterable[PodEnergy],
+        now: datetime,
+    ) -> OwnUsage | None:
+        """Its usage; None while that is not known, and of a run that ended long ago, whose cost stands.
+
+        Raises ClusterError when records of a run whose cost is to be corrected cannot be read.
+        """
+        cache.counted_since(run)
+        since = self._recounts.pop(run.key, FOREVER)
+        settled = run.ended is not None and now - run.ended > SETTLED and run.uid not in self._keeper.kept
+        if settled and not self._is_corrected(run, since):
+            return None
+        attempt = partial(usage.attempt_at, run.status.attempts)
+        terms = usage.terms(in_force(run, revisions) or cache.revision)
+        seen = [pod.sighting for pod in pods]
+        cache.usage = await self._keeper.note(usage.owner(run), terms, seen, attempt, usage.measured(energy))
+        if settled and cache.usage is None:
+            self._recounts[run.key] = since
+            raise ClusterError("the usage of a run whose cost is to be corrected cannot be read")
+        return cache.usage
+
+    def _is_corrected(self, run: Run, since: int) -> bool:
+        """Whether amounts of a run that ended are others now: from the second `since` on, or by the book."""
+        counted = run.status.cost.until if run.status.cost is not None else None
+        if run.ended is None or counted is None:
+            return False
+        until = second(run.ended)
+        book = partial(self._tariffs.corrected, run.spec.compute.profile)
+        return since < until or book(moment(counted), until)
