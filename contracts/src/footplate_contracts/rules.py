@@ -87,6 +87,16 @@ def positive(field: str) -> Rule:
     return Rule(f"self.{field} > 0.0", f"{field} must be above 0, not {{self.{field}}}", field=field)
 
 
+def belongs(field: str, of: str, *owners: str) -> Rule:
+    """A field that makes sense only where `of` holds one of `owners`."""
+    return Rule(
+        f"!has(self.{field}) || {_one_of(of, owners)}",
+        f"{field} is a field of {' and '.join(owners)}, and {of} is {{self.{of}}}; remove it",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
+    )
+
+
 def required(field: str, remedy: str) -> Rule:
     """A field that a later release will let be absent; `remedy` says what it is."""
     return Rule(f"has(self.{field})", f"{field} is required: {remedy}", field=field, refusal=Refusal.REQUIRED)

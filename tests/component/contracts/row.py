@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNSUPPORTED = "is not supported by this release"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -12,3 +14,10 @@ class Row:
     name: str
     changes: dict[str, object]
     complaint: str
+
+
+def refused(path: str, value: object) -> Row:
+    """A field without behaviour yet."""
+    field = path.rsplit(".", 1)[-1]
+    complaint = f"spec.{path}: Forbidden: {field} {UNSUPPORTED}; remove it"
+    return Row(f"{path}-refused", {path: value}, complaint)

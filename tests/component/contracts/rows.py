@@ -6,20 +6,13 @@ from footplate_contracts.names import Cause
 from tests.component.contracts.layout_rows import LAYOUT
 from tests.component.contracts.learning_rows import LEARNING
 from tests.component.contracts.manifests import ABSENT
-from tests.component.contracts.row import Row
+from tests.component.contracts.row import UNSUPPORTED, Row, refused
+from tests.component.contracts.stage_rows import STAGES
 
 S3 = "s3://bucket/folder"
-UNSUPPORTED = "is not supported by this release"
 ON_A_VOLUME = f"{UNSUPPORTED}; use a path on a mounted volume"
 ANOTHER_RUN = "cannot be changed; create another run instead"
 SUSPEND = "cannot be changed while the run is active; set spec.suspend to true first"
-
-
-def _refused(path: str, value: object) -> Row:
-    """A field without behaviour yet."""
-    field = path.rsplit(".", 1)[-1]
-    complaint = f"spec.{path}: Forbidden: {field} {UNSUPPORTED}; remove it"
-    return Row(f"{path}-refused", {path: value}, complaint)
 
 
 def _only(path: str, value: object, remedy: str, shown: str | None = None) -> Row:
@@ -43,11 +36,11 @@ CREATION: tuple[Row, ...] = (
         " or sources, for a mixture",
     ),
     # -- fields and values of later releases
-    _refused("queue", "research"),
-    _refused("resilience.straggler", {"ratio": 2}),
-    _refused("resilience.preflight", {"enabled": True}),
-    _refused("trainer.command", ["python", "train.py"]),
-    _refused("trainer.args", ["--fast"]),
+    refused("queue", "research"),
+    refused("resilience.straggler", {"ratio": 2}),
+    refused("resilience.preflight", {"enabled": True}),
+    refused("trainer.command", ["python", "train.py"]),
+    refused("trainer.args", ["--fast"]),
     _only("stage", "dpo", "use pretrain"),
     _only("model.attention.backend", "flex", "use auto or sdpa or eager"),
     _only("trainer.securityProfile", "baseline", "use restricted"),
@@ -328,6 +321,7 @@ CREATION: tuple[Row, ...] = (
     ),
     *LAYOUT,
     *LEARNING,
+    *STAGES,
     Row(
         "unknown-cause",
         {"resilience.budgets": {"Hung": 5, "Hang": 5}},
@@ -354,6 +348,10 @@ UPDATES: tuple[tuple[Row, bool], ...] = (
             "checkpoint.uri": "/shared/checkpoints/other",
             "initFrom": {"uri": "/models/another"},
             "resumeFrom": {"uri": "/shared/checkpoints/another"},
+            "preference": {},
+            "reward": {},
+            "reinforcement": {},
+            "rollout": {"maxTokens": 16},
         }.items()
     ),
     *(

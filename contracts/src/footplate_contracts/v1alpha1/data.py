@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, positive
+from footplate_contracts.rules import Refusal, Rule, positive, refuse
 from footplate_contracts.v1alpha1.types import Count, Label, Part, Probability, Uri, own_files
 
 
@@ -65,6 +65,22 @@ class Masking(Part):
     )
 
 
+class Learnt(StrEnum):
+    """Which tokens of a conversation are learnt."""
+
+    ASSISTANT = "assistant"
+    COMPLETION = "completion"
+    ALL = "all"
+
+
+class Overlong(StrEnum):
+    """What becomes of a sample that is longer than model.contextLength."""
+
+    CUT = "cut"
+    DROP = "drop"
+    REFUSE = "refuse"
+
+
 class Data(Part):
     """Token shards, as `footplate-trainer pack` writes them."""
 
@@ -82,8 +98,21 @@ class Data(Part):
     masking: Masking | None = Field(
         None, description="default: mlm for an encoder, span for an encoderDecoder, at 0.15"
     )
+    chat_template: Uri | None = Field(
+        None,
+        description="a Jinja file that checkpoints and exports get in place of the model's own chat template",
+    )
+    learnt: Learnt | None = Field(
+        None, description="tokens of samples that are learnt; default: as the samples were packed"
+    )
+    overlong: Overlong | None = Field(
+        None, description="samples above model.contextLength are cut at their end, dropped or refused"
+    )
 
     rules: ClassVar = (
+        refuse("chatTemplate"),
+        refuse("learnt"),
+        refuse("overlong"),
         Rule(
             "has(self.uri) || has(self.sources)",
             "uri is required: the folder that footplate-trainer pack wrote; or sources, for a mixture",

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, positive
+from footplate_contracts.rules import Refusal, Rule, belongs, positive, refuse
 from footplate_contracts.v1alpha1.types import Count, Part, Probability, Whole
 
 
@@ -20,6 +20,7 @@ class Stage(StrEnum):
     DPO = "dpo"
     PPO = "ppo"
     GRPO = "grpo"
+    GENERATE = "generate"
 
 
 class LossName(StrEnum):
@@ -84,17 +85,6 @@ class OptimizerName(StrEnum):
     ADAFACTOR = "adafactor"
 
 
-def _belongs(field: str, *names: OptimizerName) -> Rule:
-    """A field that only some optimizers have."""
-    owners = ", ".join(f"'{name}'" for name in names)
-    return Rule(
-        f"!has(self.{field}) || self.name in [{owners}]",
-        f"{field} is a field of {' and '.join(names)}, and name is {{self.name}}; remove it",
-        field=field,
-        refusal=Refusal.FORBIDDEN,
-    )
-
-
 class Optimizer(Part):
     """Decay applies to matrices, embeddings among them, and not to norms and biases."""
 
@@ -116,10 +106,10 @@ class Optimizer(Part):
 
     rules: ClassVar = (
         positive("learningRate"),
-        _belongs("betas", OptimizerName.ADAM, OptimizerName.ADAMW),
-        _belongs("epsilon", OptimizerName.ADAM, OptimizerName.ADAMW),
-        _belongs("momentum", OptimizerName.SGD),
-        _belongs("nesterov", OptimizerName.SGD),
+        belongs("betas", "name", OptimizerName.ADAM, OptimizerName.ADAMW),
+        belongs("epsilon", "name", OptimizerName.ADAM, OptimizerName.ADAMW),
+        belongs("momentum", "name", OptimizerName.SGD),
+        belongs("nesterov", "name", OptimizerName.SGD),
         Rule(
             "!has(self.betas) || self.betas.all(beta, beta < 1.0)",
             "betas {self.betas[0]} and {self.betas[1]} must be below 1: a moment of decay 1 never moves",
@@ -202,8 +192,14 @@ class Training(Part):
         0, description="decides initial weights and dropout"
     )
     deterministic: bool = Field(False, description="deterministic kernels only; slower")
+    neftune: Annotated[float, Field(ge=0.0, le=1000.0)] | None = Field(
+        None,
+        description="of stage sft: alpha of the noise on embeddings, which is uniform within alpha / root of"
+        " (the document's length x hiddenSize); default: none",
+    )
 
     rules: ClassVar = (
+        refuse("neftune"),
         Rule(
             "!has(self.tokens) || !has(self.steps)",
             "tokens {self.tokens} and steps {self.steps} are both given; state the length once, by either",

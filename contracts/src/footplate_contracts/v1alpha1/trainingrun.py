@@ -14,7 +14,11 @@ from footplate_contracts.v1alpha1.data import Data, Validation
 from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.pods import Trainer
+from footplate_contracts.v1alpha1.preference import Preference
+from footplate_contracts.v1alpha1.reinforcement import Reinforcement
 from footplate_contracts.v1alpha1.resilience import Resilience
+from footplate_contracts.v1alpha1.reward import Reward
+from footplate_contracts.v1alpha1.rollout import Rollout
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import Stage, Training
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Seconds
@@ -31,6 +35,7 @@ _NEVER = (
     "training.deterministic",
     "checkpoint.uri",
 )
+_OF_STAGES = ("preference", "reward", "reinforcement", "rollout")  # sections that some stages have
 _SUSPENDED_ONLY = (
     "parallelism",
     "training.microBatchSize",
@@ -78,6 +83,10 @@ class TrainingRunSpec(Part):
     data: Data
     validation: Validation | None = None
     training: Training
+    preference: Preference | None = None
+    reward: Reward | None = None
+    reinforcement: Reinforcement | None = None
+    rollout: Rollout | None = None
     parallelism: Parallelism = Parallelism()
     compute: Compute
     checkpoint: Checkpoint
@@ -115,6 +124,7 @@ class TrainingRunSpec(Part):
             field="initFrom",
         ),
         only("stage", "pretrain"),
+        *map(refuse, _OF_STAGES),
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",
             f"nodes x processesPerNode = {{{_RANKS}}} ranks cannot be divided into slices of"
@@ -187,7 +197,7 @@ class TrainingRunSpec(Part):
             for masking, architecture in (("mlm", "encoder"), ("span", "encoderDecoder"))
         ),
         *(unchanging(field) for field in _NEVER),
-        *(unchanging(field, optional=True) for field in ("model", "initFrom", "resumeFrom")),
+        *(unchanging(field, optional=True) for field in ("model", "initFrom", "resumeFrom", *_OF_STAGES)),
         *(unchanging(field, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY),
         *(unchanging(field, optional=True, **_WHILE_SUSPENDED) for field in _SUSPENDED_ONLY_OPTIONAL),
     )

@@ -1,0 +1,92 @@
+"""`spec.preference`: what stage dpo minimises over answers of which one is liked better."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from footplate_contracts.rules import Rule, belongs
+from footplate_contracts.v1alpha1.references import ReferenceModel
+from footplate_contracts.v1alpha1.types import Part
+
+_Weight = Annotated[float, Field(ge=0.0, le=1e6)]
+
+
+class PreferenceLoss(StrEnum):
+    """The losses over preferences, as their papers call them."""
+
+    SIGMOID = "sigmoid"
+    HINGE = "hinge"
+    IPO = "ipo"
+    KTO = "kto"
+    ORPO = "orpo"
+    SIMPO = "simpo"
+
+
+class Smoothing(StrEnum):
+    """What is made of preferences that are wrong with some probability."""
+
+    CONSERVATIVE = "conservative"
+    ROBUST = "robust"
+
+
+class LogProbabilities(StrEnum):
+    """How those of an answer's tokens become one number."""
+
+    AVERAGE = "average"
+    SUM = "sum"
+
+
+class Preference(Part):
+    """Log-probabilities are those of the answer's tokens alone, each against the reference's."""
+
+    loss: PreferenceLoss = PreferenceLoss.SIGMOID
+    beta: _Weight | None = Field(
+        None,
+        description="how near the reference the model stays; of orpo: weight of the odds; default: 0.1, and 2"
+        " with simpo",
+    )
+    label_smoothing: Annotated[float, Field(ge=0.0, le=0.5)] | None = Field(
+        None, description="of sigmoid: probability that a preference is the wrong way round; default: 0"
+    )
+    smoothing: Smoothing | None = Field(
+        None,
+        description="of sigmoid: conservative: the mean of both losses; robust: the unbiased estimate of the"
+        " loss without wrong preferences; default: conservative",
+    )
+    log_probabilities: LogProbabilities | None = Field(
+        None, description="of ipo: average divides those of an answer by its length; default: average"
+    )
+    margin: Annotated[float, Field(ge=0.0, le=1000.0)] | None = Field(
+        None, description="of simpo: by how much the better answer should lead; default: 0.5"
+    )
+    desirable_weight: _Weight | None = Field(None, description="of kto: of liked answers; default: 1")
+    undesirable_weight: _Weight | None = Field(None, description="of kto: of disliked answers; default: 1")
+    reference: ReferenceModel | None = Field(
+        None, description="the model to stay near; orpo and simpo have none; default: the starting weights"
+    )
+
+    rules: ClassVar = (
+        Rule("!has(self.beta) || self.beta > 0.0", "beta must be above 0, not {self.beta}", field="beta"),
+        Rule(
+            "!has(self.labelSmoothing) || self.labelSmoothing < 0.5",
+            "labelSmoothing must be below 0.5, not {self.labelSmoothing}: more would turn preferences round",
+            field="labelSmoothing",
+        ),
+        belongs("labelSmoothing", "loss", PreferenceLoss.SIGMOID),
+        belongs("smoothing", "loss", PreferenceLoss.SIGMOID),
+        belongs("logProbabilities", "loss", PreferenceLoss.IPO),
+        belongs("margin", "loss", PreferenceLoss.SIMPO),
+        belongs("desirableWeight", "loss", PreferenceLoss.KTO),
+        belongs("undesirableWeight", "loss", PreferenceLoss.KTO),
+        belongs(
+            "reference",
+            "loss",
+            PreferenceLoss.SIGMOID,
+            PreferenceLoss.HINGE,
+            PreferenceLoss.IPO,
+            PreferenceLoss.KTO,
+        ),
+    )

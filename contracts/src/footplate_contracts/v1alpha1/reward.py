@@ -1,0 +1,154 @@
+"""`spec.reward`: how a reward model is trained, and what rewards the answers of a rollout."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Final
+
+from pydantic import Field
+
+from footplate_contracts.rules import Refusal, Rule, refuse
+from footplate_contracts.v1alpha1.references import FrozenModel
+from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Probability
+
+_Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
+class OwnFunction(Part):
+    """A function of one's own in the trainer's image, or on a mounted volume; async is allowed."""
+
+    name: Annotated[str, Field(min_length=3, max_length=256)] = Field(description="package.module:function")
+    secrets: Annotated[list[Name], Field(max_length=16)] = Field(
+        [], description="environment variables from Secrets that it needs, and nobody else gets"
+    )
+
+    rules: ClassVar = (
+        Rule(
+            "self.name.matches('^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$')",
+            "name {self.name} is not of the form package.module:function",
+            field="name",
+        ),
+    )
+
+
+class NumberAfter(Part):
+    """1 where the last number behind a mark equals the reference answer's, otherwise 0."""
+
+    mark: Annotated[str, Field(min_length=1, max_length=64)] = Field("####", description="text before it")
+
+
+class MathVerify(Part):
+    """1 where the answer and the reference are one in mathematics, otherwise 0."""
+
+
+class RegularExpression(Part):
+    """1 where it is found in the answer, otherwise 0."""
+
+    pattern: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="as Python writes one")
+    whole: bool = Field(False, description="true: the whole answer must match")
+
+
+class JsonSchema(Part):
+    """1 where the answer is JSON that its schema allows, otherwise 0."""
+
+    text: Annotated[str, Field(min_length=2, max_length=16_384)] = Field(description="the schema, as JSON")
+
+
+class Length(Part):
+    """How long an answer is, as a share of rollout.maxTokens; or how far it goes beyond what is wanted."""
+
+    tokens: Count | None = Field(None, description="0 up to here, then falling to -1 at rollout.maxTokens")
+
+
+class ProgramTests(Part):
+    """The share of its tests that a program passes."""
+
+    column: Name = Field("tests", description="of the prompts, which holds them")
+
+
+_KINDS: Final = (
+    "function",
+    "number",
+    "mathVerify",
+    "regularExpression",
+    "jsonSchema",
+    "length",
+    "programTests",
+)
+
+
+class RewardFunction(Part):
+    """One reward; exactly one kind is stated."""
+
+    name: Label = Field(description="how metrics call it")
+    weight: _Weight = Field(1.0, description="in the sum of rewards; 0: it is reported, and no more")
+    column: Name = Field("answer", description="of the prompts, which holds the reference answer")
+    timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
+        60, description="for the answers that it is asked about at once"
+    )
+    function: OwnFunction | None = None
+    number: NumberAfter | None = None
+    math_verify: MathVerify | None = None
+    regular_expression: RegularExpression | None = None
+    json_schema: JsonSchema | None = None
+    length: Length | None = None
+    program_tests: ProgramTests | None = None
+
+    rules: ClassVar = (
+        Rule(
+            f"[{', '.join(f'has(self.{kind})' for kind in _KINDS)}].exists_one(stated, stated)",
+            f"reward {{self.name}} must state exactly one of {', '.join(_KINDS[:-1])}",
+            field="name",
+        ),
+        refuse("programTests"),
+    )
+
+
+class RewardNormalization(StrEnum):
+    """What is subtracted from the scores of a reward model, and what they are divided by."""
+
+    NONE = "none"
+    HELD_OUT = "heldOut"
+    RUNNING = "running"
+
+
+class Reward(FrozenModel):
+    """The reward model, a run of stage reward or a folder with one label, and functions beside it."""
+
+    weight: _Weight | None = Field(None, description="of the reward model in the sum; default: 1")
+    normalization: RewardNormalization | None = Field(
+        None,
+        description="of the reward model's scores, by a mean and a deviation. heldOut: of the held-out pairs"
+        " that it was validated on; running: of all rollouts so far; default: heldOut with ppo, else none",
+    )
+    functions: Annotated[list[RewardFunction], Field(min_length=1, max_length=16)] | None = Field(
+        None, description="rewards that are computed by functions"
+    )
+    max_unrewarded: Probability | None = Field(
+        None,
+        description="share of a rollout's samples that may stay without a reward; beyond it the run fails;"
+        " default: 0.1",
+    )
+    centering: Annotated[float, Field(ge=0.0, le=1e6)] | None = Field(
+        None,
+        description="of stage reward: weight of the squared sum of both answers' scores, which keeps their"
+        " mean near 0; default: 0",
+    )
+
+    rules: ClassVar = (
+        *FrozenModel.rules,
+        *(
+            Rule(
+                f"!has(self.{field}) || has(self.uri) || has(self.run)",
+                f"{field} is of the reward model, and neither uri nor run names one; remove it",
+                field=field,
+                refusal=Refusal.FORBIDDEN,
+            )
+            for field in ("weight", "normalization")
+        ),
+        Rule(
+            "!has(self.functions) || self.functions.all(a, self.functions.exists_one(b, b.name == a.name))",
+            "two functions have one name; metrics tell them apart by it",
+            field="functions",
+        ),
+    )

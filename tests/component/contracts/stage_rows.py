@@ -1,0 +1,171 @@
+"""Rows for the sections that some stages have; a complaint is one of several, as no stage has them yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.component.contracts.row import UNSUPPORTED, Row, refused
+
+
+def _row(path: str, section: dict[str, object], complaint: str, name: str = "") -> Row:
+    """`section` at `path` leads to `complaint`, which begins with the member that is to blame."""
+    return Row(name or f"{path}-{complaint.split(':')[0]}", {path: section}, f"spec.{path}.{complaint}")
+
+
+def _within(path: str, section: dict[str, object]) -> tuple[str, dict[str, object]]:
+    """`section` at `path` as a change of the first section in it: the others are absent in a good run."""
+    first, *rest = path.split(".")
+    for part in reversed(rest):
+        section = {part: section}
+    return first, section
+
+
+def _frozen(path: str) -> Iterator[Row]:
+    """What may be wrong with a model that is not trained."""
+    for name, model, complaint in (
+        (
+            "other-host",
+            {"uri": "file://host/models"},
+            "uri: Invalid value: uri file://host/models names another host; write file:/// and a path on"
+            " a mounted volume",
+        ),
+        (
+            "uri-and-run",
+            {"uri": "/models/one", "run": {"name": "other"}},
+            "uri: Invalid value: uri /models/one and run other are both given; the weights come from one of"
+            " them",
+        ),
+        ("run", {"run": {"name": "other"}}, f"run: Forbidden: run {UNSUPPORTED}; remove it"),
+        (
+            "run-checkpoint",
+            {"run": {"name": "other", "checkpoint": "newest"}},
+            "run.checkpoint: Invalid value: checkpoint newest is neither latest, best, promoted nor a step",
+        ),
+        (
+            "run-mark",
+            {"run": {"name": "other", "mark": "good"}},
+            "run.mark: Forbidden: mark names one of the promoted checkpoints, and checkpoint is latest;"
+            " remove it",
+        ),
+    ):
+        first, section = _within(path, dict(model))
+        yield Row(f"{path}-{name}", {first: section}, f"spec.{path}.{complaint}")
+
+
+def _of_other_losses() -> Iterator[Row]:
+    """Fields of `preference` that another loss has."""
+    for field, value, loss, owners in (
+        ("labelSmoothing", 0.1, "hinge", "sigmoid"),
+        ("smoothing", "robust", "ipo", "sigmoid"),
+        ("logProbabilities", "sum", "kto", "ipo"),
+        ("margin", 0.5, "orpo", "simpo"),
+        ("desirableWeight", 2.0, "sigmoid", "kto"),
+        ("undesirableWeight", 2.0, "sigmoid", "kto"),
+        ("reference", {"uri": "/models/one"}, "simpo", "sigmoid and hinge and ipo and kto"),
+    ):
+        complaint = f"{field}: Forbidden: {field} is a field of {owners}, and loss is {loss}; remove it"
+        yield _row("preference", {"loss": loss, field: value}, complaint)
+
+
+STAGES: tuple[Row, ...] = (
+    *(
+        refused(path, value)
+        for path, value in {
+            "preference": {},
+            "reward": {},
+            "reinforcement": {},
+            "rollout": {"maxTokens": 16},
+            "data.chatTemplate": "/templates/chat.jinja",
+            "data.learnt": "completion",
+            "data.overlong": "drop",
+            "training.neftune": 5.0,
+        }.items()
+    ),
+    *(
+        row
+        for path in ("preference.reference", "reward", "reinforcement.reference", "reinforcement.value")
+        for row in _frozen(path)
+    ),
+    *_of_other_losses(),
+    _row("preference", {"beta": 0.0}, "beta: Invalid value: beta must be above 0, not 0"),
+    _row(
+        "preference",
+        {"labelSmoothing": 0.5},
+        "labelSmoothing: Invalid value: labelSmoothing must be below 0.5, not 0.5: more would turn"
+        " preferences round",
+        "preference-half-smoothed",
+    ),
+    *(
+        _row(
+            "reward",
+            {field: value},
+            f"{field}: Forbidden: {field} is of the reward model, and neither uri nor run names one;"
+            " remove it",
+        )
+        for field, value in (("weight", 2.0), ("normalization", "running"))
+    ),
+    _row(
+        "reward",
+        {"functions": [{"name": "a", "length": {}}, {"name": "a", "mathVerify": {}}]},
+        "functions: Invalid value: two functions have one name; metrics tell them apart by it",
+    ),
+    *(
+        _row(
+            "reward",
+            {"functions": [{"name": "a", **kinds}]},
+            "functions[0].name: Invalid value: reward a must state exactly one of function, number,"
+            " mathVerify, regularExpression, jsonSchema, length",
+            f"reward-of-{len(kinds)}-kinds",
+        )
+        for kinds in ({}, {"length": {}, "mathVerify": {}})
+    ),
+    _row(
+        "reward",
+        {"functions": [{"name": "a", "function": {"name": "score"}}]},
+        "functions[0].function.name: Invalid value: name score is not of the form package.module:function",
+    ),
+    _row(
+        "reward",
+        {"functions": [{"name": "a", "programTests": {}}]},
+        f"functions[0].programTests: Forbidden: programTests {UNSUPPORTED}; remove it",
+    ),
+    _row(
+        "reinforcement",
+        {"kl": {"target": 0.0}},
+        "kl.target: Invalid value: target must be above 0, not 0",
+    ),
+    _row(
+        "reinforcement",
+        {"kl": {"horizon": 100}},
+        "kl.horizon: Invalid value: horizon is of target, which is absent; state target, or remove it",
+    ),
+    _row(
+        "reinforcement",
+        {"kl": {"target": 0.1, "coefficient": 0.0}},
+        "kl.coefficient: Invalid value: coefficient 0 stays 0 by whatever it is multiplied; state one above"
+        " 0, or remove target",
+    ),
+    _row(
+        "reinforcement",
+        {"value": {"fromPolicy": True, "uri": "/models/one"}},
+        "value.fromPolicy: Invalid value: fromPolicy and a folder or a run are both given; the weights come"
+        " from one of them",
+    ),
+    _row(
+        "rollout",
+        {"maxTokens": 16, "samples": 12, "group": 8},
+        "samples: Invalid value: samples 12 is not a multiple of group 8; each prompt of a rollout has all"
+        " answers of its group",
+    ),
+    _row(
+        "rollout",
+        {"maxTokens": 16, "sampling": {"topP": 0.0}},
+        "sampling.topP: Invalid value: topP must be above 0, not 0",
+    ),
+    _row(
+        "rollout",
+        {"maxTokens": 16, "output": {"uri": "file://host/answers"}},
+        "output.uri: Invalid value: uri file://host/answers names another host; write file:/// and a path on"
+        " a mounted volume",
+    ),
+)
