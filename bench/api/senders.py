@@ -19,7 +19,8 @@ from typing import Final
 import aiohttp
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import AgentIdentity, GenerationId, TelemetryItem
+from footplate_contracts.rendezvous import AgentIdentity
+from footplate_contracts.reports import GenerationId, TelemetryItem
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from tests.support.review_server import of_pod

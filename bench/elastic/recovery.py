@@ -23,8 +23,9 @@ from statistics import median
 from bench.elastic.stations import PARTS, Recovery, recovery, tells_timeline
 from bench.elastic.torchrun import StockGang
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import FIRST_SPARE
-from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
+from footplate_contracts.reports import GenerationId
 from tests.component.footplate_elastic.agent.gang import Gang
 from tests.support.tiny import pack_tiny, tiny_config
 

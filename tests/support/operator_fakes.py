@@ -10,20 +10,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from footplate_contracts.coordinator_state import CoordinatorState, NumberedFailure, Progress, RunState
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause, RunUid, WorkerId
-from footplate_contracts.reports import (
-    AgentIdentity,
-    CheckpointRecord,
-    CoordinatorState,
-    GenerationId,
-    GivenUp,
-    Member,
-    NumberedFailure,
-    Progress,
-    RunState,
-)
+from footplate_contracts.rendezvous import AgentIdentity, Member
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import Forbidden
 from footplate_operator.keys.keyring import Keys

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import Command, Directives
 from footplate_contracts.names import Cause, Env, Reason, RunUid
-from footplate_contracts.reports import CheckpointRecord, CoordinatorState, GenerationId, RunState
+from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_operator.errors import OperatorError
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache

@@ -26,18 +26,14 @@ from typing import Any
 from footplate_contracts.directives import Command
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env
-from footplate_contracts.reports import (
+from footplate_contracts.rendezvous import (
     AgentIdentity,
-    CheckpointRecord,
-    GenerationId,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
-    RankPhase,
-    RankReport,
     SealedGeneration,
-    TelemetryItem,
 )
+from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase, RankReport, TelemetryItem
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
 from tests.component.footplate_operator.api import Api
 from tests.support import programs

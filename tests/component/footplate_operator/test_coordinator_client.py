@@ -17,20 +17,19 @@ import pytest
 from aiohttp import web
 
 from cluster.machine.ports import claim_ports
-from footplate_contracts.directives import Command, Directives, GoneWorker, HangBounds, Limits
-from footplate_contracts.energy import MOST_PODS, PodEnergy
-from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport
-from footplate_contracts.names import FIRST_SPARE, Cause, RunUid
-from footplate_contracts.reports import (
-    AgentIdentity,
+from footplate_contracts.coordinator_state import (
     CoordinatorState,
-    Member,
     MissedAgent,
     NumberedFailure,
     RunState,
     UnreachablePair,
     Verdict,
 )
+from footplate_contracts.directives import Command, Directives, GoneWorker, HangBounds, Limits
+from footplate_contracts.energy import MOST_PODS, PodEnergy
+from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport
+from footplate_contracts.names import FIRST_SPARE, Cause, RunUid
+from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_operator.errors import CoordinatorUnreachable
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.coordinator_client import (

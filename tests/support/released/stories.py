@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import CoordinatorState
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.runtime.kinds import POD, REVISION, Json
 from tests.support.fake_cluster import travelled

@@ -16,15 +16,15 @@ from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.probes import Probe, ProbeResult
-from footplate_contracts.reports import (
+from footplate_contracts.rendezvous import (
     AgentIdentity,
     Farewell,
-    GenerationId,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
     SealedGeneration,
 )
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.agent.errors import SIGTERM_EXIT

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CoordinatorState, TelemetryBatch
+from footplate_contracts.reports import TelemetryBatch
 from footplate_elastic.coordinator.__main__ import new_coordinator
 from footplate_elastic.coordinator.config import CoordinatorConfig
 from footplate_elastic.coordinator.service import Service

@@ -10,14 +10,8 @@ from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import (
-    GenerationId,
-    GenerationRow,
-    GrantRequest,
-    RankPhase,
-    RankReport,
-    SealedGeneration,
-)
+from footplate_contracts.rendezvous import GrantRequest, SealedGeneration
+from footplate_contracts.reports import GenerationId, GenerationRow, RankPhase, RankReport
 from footplate_elastic.agent import timing
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol.unstored_rows import UnstoredRows

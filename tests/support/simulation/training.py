@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import CheckpointRecord, GenerationId, SealedGeneration
+from footplate_contracts.rendezvous import SealedGeneration
+from footplate_contracts.reports import CheckpointRecord, GenerationId
 from footplate_trainer.checkpoint.layout import Begun
 from tests.support.simulation.memory import State
 from tests.support.simulation.network import Network, Process

@@ -13,7 +13,8 @@ from functools import wraps
 from typing import Any, Final
 
 from footplate_contracts.names import RUN_CONFIG_FILE
-from footplate_contracts.reports import GenerationId, SealedGeneration, TelemetryBatch
+from footplate_contracts.rendezvous import SealedGeneration
+from footplate_contracts.reports import GenerationId, TelemetryBatch
 from footplate_elastic.protocol.outline import RunOutline
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, Json
 from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS

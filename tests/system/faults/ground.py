@@ -24,8 +24,8 @@ from typing import Final
 
 from cluster.paths import layout
 from demo.kube import ROOT, DemoError, Kube
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import COORDINATOR_PORT, SECRET_TOKEN_KEY, secret_name
-from footplate_contracts.reports import CoordinatorState, RunState
 from tests.support.placement import LABEL, Room, gather_control_plane, node_of
 from tests.support.proxy import Proxy
 from tests.support.runs import Json, Runs, changed, runs_in, tiny

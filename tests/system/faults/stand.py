@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from footplate_contracts.reports import RunState
+from footplate_contracts.coordinator_state import RunState
 from tests.support import processes
 from tests.support.matrix import Fault, Phase
 from tests.support.processes import Grip, wait_for

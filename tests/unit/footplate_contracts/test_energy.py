@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.energy import MOST_PODS, PodEnergy
-from footplate_contracts.reports import AgentIdentity, CoordinatorState, Farewell, Heartbeat, RunState
+from footplate_contracts.rendezvous import AgentIdentity, Farewell, Heartbeat
 from footplate_contracts.v1alpha1.types import MOST_WHOLE
 
 AGENT = AgentIdentity(index=0, incarnation=0, pod_name="w0", address="10.0.0.1", local_world_size=8)

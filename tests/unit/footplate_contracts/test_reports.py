@@ -8,15 +8,10 @@ import pytest
 from annotated_types import MaxLen
 from pydantic import ValidationError
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.metrics import VALUES, StepMetrics
-from footplate_contracts.reports import (
-    AgentIdentity,
-    CheckpointRecord,
-    CoordinatorState,
-    GenerationId,
-    Heartbeat,
-    TelemetryItem,
-)
+from footplate_contracts.rendezvous import AgentIdentity, Heartbeat
+from footplate_contracts.reports import CheckpointRecord, GenerationId, TelemetryItem
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.status import (
     ATTEMPT_LIMIT,
     RECENT_LIMIT,

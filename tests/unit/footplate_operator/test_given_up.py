@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_contracts.reports import CoordinatorState, GivenUp, RunState
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
+from footplate_contracts.reports import GivenUp
 from footplate_contracts.v1alpha1.status import TelemetryStatus
 from footplate_operator.trainingrun.status.given_up import counted
 from tests.support.operator_world import running

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import RunUid
-from footplate_contracts.reports import CoordinatorState
 from footplate_operator.errors import LeadershipLost
 from footplate_operator.runtime.clock import SteadyClock
 from footplate_operator.runtime.cluster import Cluster

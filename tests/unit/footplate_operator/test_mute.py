@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent, RunState, Verdict
 from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import WorkerId
-from footplate_contracts.reports import CoordinatorState, MissedAgent, RunState, Verdict
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.coordinator import plan_coordinator
 from tests.unit.footplate_operator.test_unreachable import LONG_AGO, NOW, agent, pod

@@ -12,20 +12,18 @@ import pytest
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from footplate_contracts.energy import PodEnergy
-from footplate_contracts.failures import FailureReport
-from footplate_contracts.names import Cause
-from footplate_contracts.reports import (
-    AgentIdentity,
-    CheckpointRecord,
+from footplate_contracts.coordinator_state import (
     CoordinatorState,
-    GenerationId,
-    GivenUp,
     MissedAgent,
     NumberedFailure,
     UnreachablePair,
     Verdict,
 )
+from footplate_contracts.energy import PodEnergy
+from footplate_contracts.failures import FailureReport
+from footplate_contracts.names import Cause
+from footplate_contracts.rendezvous import AgentIdentity
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import KEY

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import Phase
-from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
+from footplate_contracts.reports import GenerationId
 from footplate_contracts.v1alpha1.status import (
     Condition,
     ProgressStatus,

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent, RunState, Verdict
 from footplate_contracts.names import Cause, Phase, Reason
-from footplate_contracts.reports import CoordinatorState, GenerationId, MissedAgent, RunState, Verdict
+from footplate_contracts.reports import GenerationId
 from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.recovery import Part, Recovered, Recovery, follow

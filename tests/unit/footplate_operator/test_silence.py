@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import RunUid
-from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.coordinator_client import Client, Endpoint, Watchers
 from footplate_operator.trainingrun.gang.coordinator import SILENT_SECONDS

@@ -7,8 +7,8 @@ import json
 import random
 from functools import partial
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import Directives
-from footplate_contracts.reports import CoordinatorState
 from footplate_operator.runtime.actor import Actor
 from footplate_operator.runtime.cache import Cache
 from footplate_operator.runtime.handlers import Handlers

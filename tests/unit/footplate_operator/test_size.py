@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.reports import RunState
+from footplate_contracts.coordinator_state import RunState
 from footplate_operator.runtime.kinds import POD
 from tests.support.operator_fakes import run_manifest
 from tests.support.operator_world import World, running

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import FIRST_SPARE, WorkerId
-from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
+from footplate_contracts.rendezvous import AgentIdentity
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.gang.plan import promoted
 from footplate_operator.trainingrun.observed import Observed, PodView

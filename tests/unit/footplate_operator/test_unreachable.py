@@ -7,16 +7,15 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.names import WorkerId
-from footplate_contracts.reports import (
-    AgentIdentity,
+from footplate_contracts.coordinator_state import (
     CoordinatorState,
-    Member,
     MissedAgent,
     RunState,
     UnreachablePair,
     Verdict,
 )
+from footplate_contracts.names import WorkerId
+from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
 from footplate_operator.trainingrun.observed import PodView

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import WorkerId
-from footplate_contracts.reports import AgentIdentity, CoordinatorState, Member, RunState
+from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.gang.coordinator import plan_coordinator

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from footplate_contracts.logs import format_of
 from footplate_contracts.names import COORDINATOR_PORT, Env, LogFormat
-from footplate_contracts.reports import AgentIdentity
+from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.agent.devices import VISIBLE_DEVICES
 from footplate_elastic.protocol.outline import (

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.probes import Probe
-from footplate_contracts.reports import GenerationId, HeartbeatAnswer
+from footplate_contracts.rendezvous import HeartbeatAnswer
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.protocol.wire import known
 
 _NOTHING = GenerationId(epoch=0, number=0)

@@ -20,12 +20,7 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.logs import fields
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Backend, Cause, ExitCode
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    CheckpointRemoval,
-    GenerationId,
-    RankReport,
-)
+from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, RankReport
 from footplate_elastic.agent import timing, torch_libraries
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.devices import NvmlDevices

@@ -15,12 +15,7 @@ from typing import Any, Protocol
 from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    CheckpointRemoval,
-    GenerationId,
-    RankReport,
-)
+from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, RankReport
 from footplate_elastic.protocol.agent_client import PACKET
 from footplate_elastic.protocol.unstored_rows import RowName
 

@@ -20,7 +20,7 @@ from torch.distributed.elastic.rendezvous import (
 
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Env, Reason
-from footplate_contracts.reports import Member, SealedGeneration
+from footplate_contracts.rendezvous import Member, SealedGeneration
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import RunOver, SlotTaken
 from footplate_elastic.agent.session import Session

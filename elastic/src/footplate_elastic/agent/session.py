@@ -21,18 +21,17 @@ from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report
 from footplate_contracts.probes import Probe, ProbeResult
-from footplate_contracts.reports import (
+from footplate_contracts.rendezvous import (
     AgentIdentity,
     Farewell,
-    GenerationId,
     Grant,
     GrantRequest,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
-    RankReport,
     SealedGeneration,
 )
+from footplate_contracts.reports import GenerationId, RankReport
 from footplate_elastic.agent import probe, timing
 from footplate_elastic.agent.client import Answer, Backoff, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView

@@ -10,14 +10,10 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
+from footplate_contracts.coordinator_state import NumberedFailure, RunState
 from footplate_contracts.names import Reason
-from footplate_contracts.reports import (
-    AgentIdentity,
-    GenerationId,
-    NumberedFailure,
-    RunState,
-    SealedGeneration,
-)
+from footplate_contracts.rendezvous import AgentIdentity, SealedGeneration
+from footplate_contracts.reports import GenerationId
 
 TOLD_TO_END: Final = "it was told to end"  # why an agent is gone
 

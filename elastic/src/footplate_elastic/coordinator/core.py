@@ -12,21 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent, Progress, RunState
 from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind, DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import WorkerId
-from footplate_contracts.reports import (
+from footplate_contracts.rendezvous import (
     AgentIdentity,
-    CoordinatorState,
     Farewell,
     Grant,
     GrantRequest,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
-    MissedAgent,
-    Progress,
-    RunState,
     SealedGeneration,
 )
 from footplate_elastic.coordinator import limits, membership, partition, size, timing

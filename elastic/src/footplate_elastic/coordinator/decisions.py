@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Command
 from footplate_contracts.names import Reason
-from footplate_contracts.reports import GenerationId, RunState, SealedGeneration
+from footplate_contracts.rendezvous import SealedGeneration
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator import partition, takeover
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Adopted, Closed, Lost, Opened, Sealed
 from footplate_elastic.coordinator.size import chosen, count_of, patience

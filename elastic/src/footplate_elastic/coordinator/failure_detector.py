@@ -8,8 +8,9 @@ part of what was sent to us, counts for nobody.
 
 from __future__ import annotations
 
+from footplate_contracts.coordinator_state import MissedAgent, Verdict
 from footplate_contracts.names import Reason
-from footplate_contracts.reports import AgentIdentity, MissedAgent, Verdict
+from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.coordinator.actions import Action, Lost
 from footplate_elastic.coordinator.decisions import open_generation
 from footplate_elastic.coordinator.slots import Slot, member_of

@@ -12,9 +12,11 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from footplate_contracts.coordinator_state import NumberedFailure
 from footplate_contracts.failures import FailureReport, fit, is_secondary
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import AgentIdentity, GenerationId, NumberedFailure, SealedGeneration
+from footplate_contracts.rendezvous import AgentIdentity, SealedGeneration
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.actions import Lost
 from footplate_elastic.coordinator.watchdog import Watchdog

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason, WorkerId
-from footplate_contracts.reports import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
+from footplate_contracts.rendezvous import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Arrived, Evicted, Leaving
 from footplate_elastic.coordinator.decisions import advance, open_generation
 from footplate_elastic.coordinator.failure_detector import disconnected_too_long, excuse, lose, too_silent

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
+from footplate_contracts.coordinator_state import UnreachablePair
 from footplate_contracts.probes import Peer, Probe
-from footplate_contracts.reports import AgentIdentity, UnreachablePair
+from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.coordinator.actions import Action, Arrived, Displaced
 from footplate_elastic.coordinator.connectivity import Pair, who_goes
 from footplate_elastic.coordinator.slots import Slot

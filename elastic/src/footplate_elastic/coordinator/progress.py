@@ -6,8 +6,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
+from footplate_contracts.coordinator_state import Progress
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.reports import GenerationId, Progress, RankPhase, RankReport
+from footplate_contracts.reports import GenerationId, RankPhase, RankReport
 from footplate_elastic.coordinator import timing
 
 

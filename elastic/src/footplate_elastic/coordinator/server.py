@@ -14,13 +14,7 @@ from pydantic import ValidationError
 from footplate_contracts.diagnosis import DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.model import Report
-from footplate_contracts.reports import (
-    AgentIdentity,
-    Farewell,
-    GrantRequest,
-    Heartbeat,
-    JoinRequest,
-)
+from footplate_contracts.rendezvous import AgentIdentity, Farewell, GrantRequest, Heartbeat, JoinRequest
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal

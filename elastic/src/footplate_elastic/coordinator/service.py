@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.diagnosis import Diagnosis, DiagnosisRequest
 from footplate_contracts.directives import Directives
-from footplate_contracts.reports import (
+from footplate_contracts.rendezvous import (
     AgentIdentity,
-    CoordinatorState,
     Farewell,
     Grant,
     GrantRequest,

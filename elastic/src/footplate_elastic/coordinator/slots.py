@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from footplate_contracts.reports import AgentIdentity, JoinRequest, Member, SealedGeneration
+from footplate_contracts.rendezvous import AgentIdentity, JoinRequest, Member, SealedGeneration
 
 
 class Ended(StrEnum):

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.names import WorkerId
-from footplate_contracts.reports import AgentIdentity, GenerationId, RunState, SealedGeneration
+from footplate_contracts.rendezvous import AgentIdentity, SealedGeneration
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.connectivity import Connectivity
 from footplate_elastic.coordinator.failures import FailureLog
 from footplate_elastic.coordinator.slots import Slot

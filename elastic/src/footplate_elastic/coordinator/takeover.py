@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from footplate_contracts.reports import SealedGeneration
+from footplate_contracts.rendezvous import SealedGeneration
 from footplate_elastic.coordinator.slots import Slot, answered_by
 
 

@@ -21,13 +21,12 @@ from typing import Final
 
 from footplate_contracts.model import Report
 from footplate_contracts.names import WorkerId
+from footplate_contracts.rendezvous import AgentIdentity, Heartbeat
 from footplate_contracts.reports import (
-    AgentIdentity,
     CheckpointRecord,
     GenerationId,
     GenerationRow,
     GivenUp,
-    Heartbeat,
     TelemetryBatch,
     TelemetryItem,
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-from footplate_contracts.reports import HeartbeatAnswer
+from footplate_contracts.rendezvous import HeartbeatAnswer
 
 JOIN: Final = "/v1/join"
 HEARTBEAT: Final = "/v1/heartbeat"

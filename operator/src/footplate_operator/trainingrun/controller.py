@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.logs import fields
 from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid
-from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.api_access import ApiAccess

@@ -10,18 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent, NumberedFailure, Progress
 from footplate_contracts.failures import REASON_LIMIT
 from footplate_contracts.names import Cause
-from footplate_contracts.reports import (
-    AgentIdentity,
-    CheckpointRecord,
-    CoordinatorState,
-    GenerationId,
-    GivenUp,
-    MissedAgent,
-    NumberedFailure,
-    Progress,
-)
+from footplate_contracts.rendezvous import AgentIdentity
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp
 from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_WHOLE
 
 MOST: Final = 1_000_000_000  # of what is counted, and of seconds: sums over many coordinators fit as well

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic.alias_generators import to_camel
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import (
     LIMIT_FIELDS,
     Command,
@@ -16,7 +17,6 @@ from footplate_contracts.directives import (
     Limits,
     said,
 )
-from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.runconfig import model_of, resolve_steps
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_operator.trainingrun.run import Run

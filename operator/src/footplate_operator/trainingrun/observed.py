@@ -12,8 +12,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import PROFILE_LABEL, Env, Role, WorkerId
-from footplate_contracts.reports import CoordinatorState
 from footplate_ledger.account import Tariff
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem

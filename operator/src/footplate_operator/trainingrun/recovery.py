@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import Cause, Phase
-from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
 
 

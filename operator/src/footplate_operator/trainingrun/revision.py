@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.model import Contract, digest, first_error
 from footplate_contracts.names import WRITTEN_BY_ANNOTATION, LogFormat, Phase, config_map_name, revision_name
-from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.logs import fields
 from footplate_contracts.names import Role
-from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_ledger.repeated import Accounts
 from footplate_operator.errors import ClusterError

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.machine.ports import claim_ports
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CoordinatorState, GenerationRow, TelemetryBatch, TelemetryReceipt
+from footplate_contracts.reports import GenerationRow, TelemetryBatch, TelemetryReceipt
 from footplate_contracts.runconfig import RunConfig, RunIdentity
 from footplate_elastic.agent.launch import MEMORY
 from footplate_elastic.coordinator.timing import Timing

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import Cause
-from footplate_contracts.reports import RunState
 from tests.component.footplate_elastic.agent.gang import Gang
 from tests.support.tiny import tiny_config
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import Cause, ExitCode
-from footplate_contracts.reports import GenerationId, RunState
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent.errors import RanksRefused
 from footplate_elastic.agent.ranks import Ranks
 from footplate_elastic.agent.zygote_client import Zygote

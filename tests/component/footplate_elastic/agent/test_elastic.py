@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import Command
 from footplate_contracts.names import FIRST_SPARE, Cause, Env, ExitCode
-from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
+from footplate_contracts.reports import GenerationId
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, alive, eventually
 from tests.support.tiny import pack_tiny, tiny_config
 

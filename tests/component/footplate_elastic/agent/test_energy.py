@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.energy import PodEnergy
 from footplate_contracts.names import FIRST_SPARE, Backend, Env, ExitCode
-from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState
+from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.agent.devices import VISIBLE_DEVICES, NvmlDevices
 from footplate_elastic.agent.energy_meter import EnergyMeter

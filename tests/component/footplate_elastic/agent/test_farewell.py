@@ -12,7 +12,7 @@ import pytest
 
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import AgentIdentity, HeartbeatAnswer
+from footplate_contracts.rendezvous import AgentIdentity, HeartbeatAnswer
 from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.agent.energy_meter import EnergyMeter
 from footplate_elastic.agent.session import Session

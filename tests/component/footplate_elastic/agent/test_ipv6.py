@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import RunState
 from tests.component.footplate_elastic.agent.machines import IPV6, Machines
 from tests.support.loopback import needs_ipv6
 

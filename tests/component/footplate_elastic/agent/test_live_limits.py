@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import Directives, Limits
 from footplate_contracts.names import Env
-from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
+from footplate_contracts.reports import GenerationId
 from footplate_trainer.loop.limits import RunLimits
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang
 from tests.support.tiny import tiny_config

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
+from footplate_contracts.reports import GenerationId
 from tests.component.footplate_elastic.agent.gang import Gang, eventually
 from tests.support.tiny import tiny_config
 

@@ -15,10 +15,11 @@ from typing import Final
 import pytest
 from tools import released
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import Directives
 from footplate_contracts.model import Report
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import CoordinatorState, RunState, TelemetryBatch
+from footplate_contracts.reports import TelemetryBatch
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, eventually
 from tests.support import programs
 from tests.support.released.tree import previous_tree, said_by

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import Cause, Env
-from footplate_contracts.reports import CoordinatorState, GenerationId, RunState
+from footplate_contracts.reports import GenerationId
 from footplate_trainer.__main__ import main
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang
 from tests.support.tiny import read_rows, tiny_config, tiny_manifest

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import HangBounds
 from footplate_contracts.names import Cause
-from footplate_contracts.reports import RunState
 from tests.component.footplate_elastic.agent.gang import Gang, eventually
 from tests.support.tiny import pack_tiny, tiny_config
 

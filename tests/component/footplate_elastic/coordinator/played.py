@@ -17,15 +17,14 @@ from urllib.parse import quote
 
 from footplate_contracts.backoff import backoff
 from footplate_contracts.model import Report
-from footplate_contracts.reports import (
+from footplate_contracts.rendezvous import (
     AgentIdentity,
     Heartbeat,
     HeartbeatAnswer,
     JoinRequest,
-    RankPhase,
-    RankReport,
     SealedGeneration,
 )
+from footplate_contracts.reports import RankPhase, RankReport
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.protocol import wire

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from footplate_contracts.reports import RunState, Verdict
+from footplate_contracts.coordinator_state import RunState, Verdict
 from tests.component.footplate_elastic.agent.gang import TOKEN, Gang
 
 AGENTS: Final = 300

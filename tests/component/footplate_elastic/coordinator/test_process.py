@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import Cause, Env, ExitCode
-from footplate_contracts.reports import CoordinatorState
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.client import Connection, Directory, Endpoint
 from footplate_elastic.agent.energy_meter import EnergyMeter

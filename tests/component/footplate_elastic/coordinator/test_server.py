@@ -17,7 +17,8 @@ from yarl import URL
 
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import FIRST_SPARE, Cause
-from footplate_contracts.reports import GenerationId, HeartbeatAnswer, JoinRequest
+from footplate_contracts.rendezvous import HeartbeatAnswer, JoinRequest
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.server import BODY_LIMIT, Server
 from footplate_elastic.coordinator.service import Service

@@ -20,7 +20,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from footplate_contracts.problems import ProblemType
-from footplate_contracts.reports import GenerationId, GivenUp, Heartbeat, TelemetryItem
+from footplate_contracts.rendezvous import Heartbeat
+from footplate_contracts.reports import GenerationId, GivenUp, TelemetryItem
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.shipping import Destination, Shipper
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer

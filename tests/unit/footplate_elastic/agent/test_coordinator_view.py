@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.directives import Command, NumberedLimits
-from footplate_contracts.reports import GenerationId, HeartbeatAnswer
+from footplate_contracts.rendezvous import HeartbeatAnswer
+from footplate_contracts.reports import GenerationId
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from footplate_contracts.energy import PodEnergy
-from footplate_contracts.reports import AgentIdentity
+from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.agent.client import Endpoint
 from footplate_elastic.agent.devices import LibraryMissing, NvmlDevices
 from footplate_elastic.agent.energy import Reading

@@ -8,16 +8,8 @@ from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.probes import ProbeResult
-from footplate_contracts.reports import (
-    AgentIdentity,
-    GenerationId,
-    Heartbeat,
-    JoinRequest,
-    Member,
-    RankPhase,
-    RankReport,
-    SealedGeneration,
-)
+from footplate_contracts.rendezvous import AgentIdentity, Heartbeat, JoinRequest, Member, SealedGeneration
+from footplate_contracts.reports import GenerationId, RankPhase, RankReport
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.actions import Action, Arrived, Lost
 from footplate_elastic.coordinator.state import Membership, Rendezvous, new_membership

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Directives
-from footplate_contracts.reports import GenerationId, GivenUp, Heartbeat, JoinRequest, RunState
+from footplate_contracts.rendezvous import Heartbeat, JoinRequest
+from footplate_contracts.reports import GenerationId, GivenUp
 from footplate_elastic.coordinator.__main__ import until_told_to_end
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Command
 from footplate_contracts.names import Cause
-from footplate_contracts.reports import RunState
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
 from footplate_elastic.protocol.wire import Refusal

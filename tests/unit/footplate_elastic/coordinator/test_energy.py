@@ -6,7 +6,7 @@ import pytest
 
 from footplate_contracts.directives import Directives
 from footplate_contracts.energy import MOST_PODS, PodEnergy
-from footplate_contracts.reports import Farewell, Heartbeat, JoinRequest
+from footplate_contracts.rendezvous import Farewell, Heartbeat, JoinRequest
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.energy import SPARES, EnergyOfPods, kept
 from footplate_elastic.coordinator.state import new_membership

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.names import Cause, WorkerId
-from footplate_contracts.reports import SealedGeneration
+from footplate_contracts.rendezvous import SealedGeneration
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.state import Rendezvous
 from tests.unit.footplate_elastic.coordinator.story import Story, failure

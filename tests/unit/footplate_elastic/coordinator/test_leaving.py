@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from footplate_contracts.directives import Command
-from footplate_contracts.reports import SealedGeneration
+from footplate_contracts.rendezvous import SealedGeneration
 from footplate_elastic.coordinator import membership
 from footplate_elastic.coordinator.actions import Leaving, Lost
 from footplate_elastic.coordinator.state import Rendezvous

@@ -6,19 +6,12 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Command, Directives, Limits, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause
-from footplate_contracts.reports import (
-    CheckpointRecord,
-    GenerationId,
-    Heartbeat,
-    JoinRequest,
-    RankPhase,
-    RankReport,
-    RunState,
-    TelemetryItem,
-)
+from footplate_contracts.rendezvous import Heartbeat, JoinRequest
+from footplate_contracts.reports import CheckpointRecord, GenerationId, RankPhase, RankReport, TelemetryItem
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from footplate_contracts.coordinator_state import Verdict
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.probes import ProbeResult
-from footplate_contracts.reports import AgentIdentity, Verdict
+from footplate_contracts.rendezvous import AgentIdentity
 from footplate_elastic.coordinator import membership, partition, timing
 from footplate_elastic.coordinator.failure_detector import missed
 from footplate_elastic.coordinator.failures import hang_report

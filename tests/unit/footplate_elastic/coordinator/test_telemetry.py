@@ -7,13 +7,13 @@ import math
 import pytest
 
 from footplate_contracts.metrics import StepMetrics
+from footplate_contracts.rendezvous import Heartbeat
 from footplate_contracts.reports import (
     CheckpointRecord,
     CheckpointRemoval,
     GenerationId,
     GenerationRow,
     GivenUp,
-    Heartbeat,
     TelemetryBatch,
     TelemetryItem,
 )

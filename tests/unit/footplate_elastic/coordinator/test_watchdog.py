@@ -7,7 +7,8 @@ import pytest
 from footplate_contracts.diagnosis import DiagnosisKind
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import GenerationId, Heartbeat, RankPhase, RankReport
+from footplate_contracts.rendezvous import Heartbeat
+from footplate_contracts.reports import GenerationId, RankPhase, RankReport
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
-from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Command
 from footplate_contracts.names import ConditionType, Phase, Reason
-from footplate_contracts.reports import RunState
 from footplate_operator.runtime.clock import format_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete

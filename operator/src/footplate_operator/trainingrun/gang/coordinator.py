@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import Phase, Role
-from footplate_contracts.reports import CoordinatorState
 from footplate_operator.trainingrun.gang.losses import MUTE_SECONDS, STUCK_SECONDS, UNACCEPTED_SECONDS
 from footplate_operator.trainingrun.gang.moves import SETTLE_SECONDS
 from footplate_operator.trainingrun.observed import PodView

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState, Verdict
 from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import Cause, WorkerId
-from footplate_contracts.reports import AgentIdentity, CoordinatorState, RunState, Verdict
+from footplate_contracts.rendezvous import AgentIdentity
 from footplate_operator.trainingrun.observed import PodView
 
 UNREADY_SECONDS: Final = 2.0  # longer than a pod takes from its first container to Ready

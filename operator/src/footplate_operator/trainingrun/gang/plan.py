@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import ExitCode, Phase, Role, WorkerId
-from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now

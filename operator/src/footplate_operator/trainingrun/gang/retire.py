@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import Phase
-from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import losses, moves
 from footplate_operator.trainingrun.gang.plan import GangPlan

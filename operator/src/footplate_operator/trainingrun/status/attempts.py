@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.failures import MESSAGE_LIMIT, REASON_LIMIT, is_secondary
 from footplate_contracts.names import Cause, Reason
-from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt
 from footplate_operator.runtime.clock import from_epoch, parse_time
 from footplate_operator.trainingrun import refill

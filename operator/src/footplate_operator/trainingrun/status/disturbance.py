@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_operator.trainingrun.observed import Observed, PodView
 
 SILENT_SECONDS: Final = 5.0  # of a coordinator; each long-poll is answered within about four

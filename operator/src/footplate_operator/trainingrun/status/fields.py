@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import coordinator_pod_name
-from footplate_contracts.reports import CoordinatorState, RunState
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.status import (
     CheckpointStatus,

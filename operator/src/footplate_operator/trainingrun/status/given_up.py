@@ -5,7 +5,7 @@ Each coordinator counts from zero. Its successor goes on where the agents say th
 
 from __future__ import annotations
 
-from footplate_contracts.reports import CoordinatorState
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.v1alpha1.status import TelemetryStatus
 
 

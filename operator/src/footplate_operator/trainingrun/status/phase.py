@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import Phase
-from footplate_contracts.reports import CoordinatorState, RunState
 
 TRAINING: Final = frozenset({Phase.RUNNING, Phase.CHECKPOINTING})  # the ranks of a generation are at work
 _TRAINED: Final = TRAINING | {Phase.RESTARTING}

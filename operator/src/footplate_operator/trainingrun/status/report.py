@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
-from footplate_contracts.reports import CoordinatorState
 from footplate_contracts.v1alpha1.status import TimeStatus, TrainingRunStatus
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time

@@ -1,0 +1,140 @@
+"""What a coordinator tells the operator of its run, whole each time."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import FailFast, Field
+
+from footplate_contracts.directives import Directives, Refusals
+from footplate_contracts.energy import MOST_PODS, ListedEnergy
+from footplate_contracts.failures import FailureReport
+from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.rendezvous import AgentIdentity, Member
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp
+
+
+class Progress(Report):
+    """Where the run stands, from the newest rows."""
+
+    step: int = 0
+    total_steps: int = 0
+    tokens: int = 0
+    loss: float | None = None
+    step_seconds: float | None = Field(default=None, description="median of the recent steps")
+    time: float | None = None
+    saving: bool = Field(default=False, description="all ranks have waited for a checkpoint for seconds")
+
+
+class NumberedFailure(Report):
+    """A failure with its place in the coordinator's list."""
+
+    number: int = Field(ge=1, description="counts up within one epoch")
+    failure: FailureReport
+    agent: AgentIdentity
+    generation: GenerationId | None = None
+    checkpoint_step: int | None = Field(
+        default=None, description="of the newest durable checkpoint when it was listed"
+    )
+
+
+class Verdict(StrEnum):
+    """What a coordinator makes of an agent that it misses."""
+
+    SUSPECT = "suspect"  # silent, as are so many that it may be the coordinator that hears nobody
+    SILENT = "silent"  # held to be gone, because it said nothing: its node may be gone, too
+    ENDED = "ended"  # held to be gone, because its process ended: its node said so
+    UNREACHABLE = "unreachable"  # it is heard, but not by a peer: another one should have its place
+
+
+class MissedAgent(Report):
+    """An agent that had a slot, and is not heard."""
+
+    agent: AgentIdentity
+    verdict: Annotated[Verdict, read_unknown_as(Verdict.SUSPECT)]  # which Kubernetes has to confirm
+    seconds: float = Field(description="since its last word")
+
+
+class UnreachablePair(Report):
+    """Two agents that do not reach each other, though the coordinator hears both."""
+
+    one: AgentIdentity
+    other: AgentIdentity
+
+
+class RunState(StrEnum):
+    """The coordinator's view of the whole run."""
+
+    GATHERING = "gathering"  # a generation is open, members are missing
+    LOADING = "loading"  # sealed, no rank has finished a step since
+    TRAINING = "training"
+    SUSPENDED = "suspended"  # the commanded checkpoint is durable and all ranks ended
+    FINISHED = "finished"
+
+
+class CoordinatorState(Report):
+    """Answer to the operator's long-poll; `version` grows with each change.
+
+    It speaks for one run, and who listens to it listens to all of them: there is an end to each list, and
+    what is wrong with one entry is said once.
+    """
+
+    version: int
+    epoch: int
+    state: Annotated[RunState, read_unknown_as(RunState.LOADING)]  # nobody need act upon that
+    directives: Directives | None = Field(
+        default=None, description="as it was told last; absent: an earlier one, which takes none"
+    )
+    refusals: Refusals = Field(
+        default_factory=dict, max_length=256, description="so that what was in force before stays in force"
+    )
+    generation: GenerationId | None = None
+    members: Annotated[list[Member], FailFast()] = Field(default_factory=list, max_length=MOST_PODS)
+    missing: Annotated[list[int], FailFast()] = Field(
+        default_factory=list, max_length=MOST_PODS, description="worker indices not heard of"
+    )
+    missed: Annotated[list[MissedAgent], FailFast()] = Field(
+        default_factory=list, max_length=MOST_PODS, description="whatever ended a generation"
+    )
+    unreachable: list[UnreachablePair] = Field(default_factory=list, max_length=32)
+    waiting: Annotated[list[AgentIdentity], FailFast()] = Field(
+        default_factory=list,
+        max_length=MOST_PODS,
+        description="ready for the next generation, and not in this one",
+    )
+    progress: Progress = Field(default_factory=Progress)
+    start_step: int | None = Field(default=None, description="step the generation started from")
+    unheard: bool = Field(default=False, description="ranks may have trained further than anybody told")
+    checkpoint: CheckpointRecord | None = None
+    checkpoint_steps: list[int] = Field(
+        default_factory=list, max_length=32, description="of the last three that became durable, ascending"
+    )
+    failures: list[NumberedFailure] = Field(default_factory=list, max_length=32)
+    failures_by_cause: dict[str, int] = Field(
+        default_factory=dict,
+        max_length=256,  # far more causes than there are: a newer release may have others
+        description="of all numbers so far; an earlier coordinator does not count them",
+    )
+    telemetry_backlog: int = 0
+    given_up: GivenUp = Field(default_factory=GivenUp)
+    energy: list[ListedEnergy] = Field(
+        default_factory=list,
+        max_length=MOST_PODS,
+        description="of each pod that measures, also of those that ended last; more of it is no new version",
+    )
+
+    @classmethod
+    def silent(cls) -> Self:
+        """What is known of a coordinator before it has answered: nothing. No answer has version 0."""
+        return cls(version=0, epoch=0, state=RunState.GATHERING)
+
+    @property
+    def heard(self) -> bool:
+        """Whether a coordinator answered this."""
+        return self.version > 0
+
+    @property
+    def member_indices(self) -> frozenset[int]:
+        """Worker indices of the newest generation."""
+        return frozenset(member.agent.index for member in self.members)

@@ -1,0 +1,137 @@
+"""What an agent and the coordinator say to each other: who joins, heartbeats, and who may commit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from footplate_contracts.diagnosis import KnownDiagnosis
+from footplate_contracts.directives import Command, NumberedLimits
+from footplate_contracts.energy import ReadableEnergy
+from footplate_contracts.failures import FailureReport
+from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.names import FIRST_SPARE, WorkerId
+from footplate_contracts.probes import Probe, ProbeResult
+from footplate_contracts.reports import GenerationId, RankReport, TelemetryItem
+from footplate_contracts.v1alpha1.types import ShortText
+
+
+class AgentIdentity(Report):
+    """Who speaks: the slot in the gang and the process that fills it now."""
+
+    index: int = Field(ge=0, description="worker index, the slot")
+    incarnation: int = Field(ge=0, description="grows with every new pod of that slot")
+    pod_name: ShortText
+    pod_uid: str = Field(default="", max_length=64)
+    node_name: ShortText = ""
+    address: ShortText = Field(description="IP under which other members reach this agent")
+    local_world_size: int = Field(
+        ge=1, validation_alias="slots", serialization_alias="slots", description="ranks this agent starts"
+    )
+
+    @property
+    def worker(self) -> WorkerId:
+        """Its slot, and which pod of that slot it runs in."""
+        return WorkerId(self.index, self.incarnation)
+
+    @property
+    def spare(self) -> bool:
+        """Whether it has no slot yet."""
+        return self.index >= FIRST_SPARE
+
+
+class JoinRequest(Report):
+    """'I am ready for the next generation'; answered when one is sealed."""
+
+    agent: AgentIdentity
+    store_port: int = Field(description="port of the TCPStore that this agent would host")
+    last_generation: GenerationId | None = None
+    failure: FailureReport | None = Field(default=None, description="why the last one ended here")
+
+
+class Farewell(AgentIdentity):
+    """An agent ends by request: its last word, in which an earlier coordinator reads who it is."""
+
+    energy: ReadableEnergy = None
+
+
+class Member(Report):
+    """One agent of a sealed generation."""
+
+    agent: AgentIdentity
+    group_rank: int
+    first_rank: int
+    store_port: int
+
+
+class SealedGeneration(Report):
+    """Answer to a join: the membership that everybody starts with."""
+
+    generation: GenerationId
+    members: list[Member]
+    world_size: int = Field(description="ranks in all")
+    limits: NumberedLimits | None = Field(
+        default=None, description="that hold now; absent in one that an earlier coordinator sealed"
+    )
+
+
+class Heartbeat(Report):
+    """An agent's word to the coordinator; itself the long-poll for changes."""
+
+    agent: AgentIdentity
+    generation: GenerationId | None = None
+    members: list[Member] = Field(
+        default_factory=list,
+        description="the sealed generation as this agent knows it, for a coordinator that was replaced",
+    )
+    ranks: list[RankReport] = Field(default_factory=list)
+    total_steps: int | None = Field(default=None, description="the step that the ranks here end with")
+    outbox: list[TelemetryItem] = Field(default_factory=list)
+    outbox_oldest: int = Field(
+        default=0, description="sequence of the oldest item kept; all before it are durable, or overflowed"
+    )
+    overflowed: int = Field(
+        default=0, description="items that the outbox had no room for and nobody else had, since it began"
+    )
+    overflowed_told: int = Field(
+        default=0, description="of these, how many a coordinator had answered to: no other counts them again"
+    )
+    failure: FailureReport | None = None
+    finished: bool = Field(default=False, description="all ranks here ended with success")
+    suspended: bool = Field(default=False, description="all ranks here ended after the commanded checkpoint")
+    leaving: bool = Field(
+        default=False, description="this agent was told to end, and waits until what its ranks did is saved"
+    )
+    probed: ProbeResult | None = Field(default=None, description="the newest")
+    energy: ReadableEnergy = Field(default=None, description="absent where no device is measured")
+
+
+class HeartbeatAnswer(Report):
+    """What the coordinator knows and the agent must act upon."""
+
+    epoch: int
+    generation: GenerationId | None = Field(default=None, description="newest sealed or adopted")
+    rendezvous_open: bool = Field(default=False, description="stop ranks and join again")
+    evicted: bool = Field(default=False, description="a newer incarnation has this slot: end")
+    closed: bool = Field(default=False, description="the run is over: end with success")
+    command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
+    limits: NumberedLimits | None = None
+    diagnosis: KnownDiagnosis = Field(default=None, description="the newest one")
+    probe: Probe | None = Field(default=None, description="absent once it is answered")
+    received: int = Field(default=0, description="outbox items up to here need not be sent again")
+    acknowledged: int = Field(default=0, description="outbox items up to here are durable")
+
+
+class GrantRequest(Report):
+    """May `generation` commit the checkpoint of `step`?"""
+
+    generation: GenerationId
+    step: int
+
+
+class Grant(Report):
+    """The answer; `granted` only for the newest generation."""
+
+    granted: bool
+    reason: str = Field(default="", max_length=1024)
