@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.backoff import backoff
+from footplate_contracts.model import Report
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.errors import Unreachable
 from footplate_elastic.protocol.wire import EPOCH_HEADER
@@ -147,6 +148,10 @@ class Connection:
             self._give_up(address)
             raise Unreachable(f"the answer ended {response.length} bytes early")
         return Answer(response.status, content)
+
+    def post(self, path: str, message: Report, timeout: float) -> Answer:
+        """POST `message`; raises as `request` does."""
+        return self.request("POST", path, message.model_dump_json(by_alias=True, exclude_none=True), timeout)
 
     def stay(self, path: str) -> int:
         """GET `path` and read until the other side ends; the status. Raises Unreachable."""

@@ -19,12 +19,10 @@ from urllib.parse import quote
 
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.model import Report
 from footplate_contracts.probes import Probe, ProbeResult
 from footplate_contracts.rendezvous import (
     AgentIdentity,
     Farewell,
-    Grant,
     GrantRequest,
     Heartbeat,
     HeartbeatAnswer,
@@ -33,10 +31,11 @@ from footplate_contracts.rendezvous import (
 )
 from footplate_contracts.reports import GenerationId, RankReport
 from footplate_elastic.agent import probe, timing
-from footplate_elastic.agent.client import Answer, Backoff, Connection, Directory, Endpoint
+from footplate_elastic.agent.answers import granted, joined, own_identity, reason_of
+from footplate_elastic.agent.client import Backoff, Connection, Directory, Endpoint
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.agent.energy_meter import EnergyMeter
-from footplate_elastic.agent.errors import RunOver, SlotTaken, Terminated, Unreachable
+from footplate_elastic.agent.errors import Terminated, Unreachable
 from footplate_elastic.agent.lease import Lease
 from footplate_elastic.agent.outbox import Outbox
 from footplate_elastic.agent.rank_reports import RankReports
@@ -111,7 +110,7 @@ class Session:
             while sealed is None:
                 sealed = self._ask_to_join(connection, request, pauses)
         with self._lock:
-            self.identity = _own(sealed, self.identity)
+            self.identity = own_identity(sealed, self.identity)
             self.running, self._last, self._failure = sealed, sealed.generation, None
             self.view.learn(sealed.limits)
             if sealed.limits:
@@ -171,12 +170,9 @@ class Session:
                 if running is None or running.generation != generation:
                     return False
                 with suppress(Unreachable):
-                    answer = _post(connection, wire.GRANT, request, timing.ANSWER)
+                    answer = connection.post(wire.GRANT, request, timing.ANSWER)
                     if answer.status == 200:
-                        grant = Grant.model_validate_json(answer.body)
-                        if not grant.granted:
-                            _log.warning("no commit of step %d: %s", step, grant.reason)
-                        return grant.granted
+                        return granted(answer, step)
                 pauses.pause(self._ending)
         return False
 
@@ -197,7 +193,7 @@ class Session:
         with closing(Connection(self._directory)) as connection:
             while time.monotonic() < deadline:
                 with suppress(Unreachable):
-                    _post(connection, f"{wire.HEARTBEAT}?wait=0", word, timing.ANSWER)
+                    connection.post(f"{wire.HEARTBEAT}?wait=0", word, timing.ANSWER)
                     return True
                 pauses.pause(self._ending)
         return False
@@ -210,7 +206,7 @@ class Session:
         farewell = Farewell(**self.identity.model_dump(), energy=self.meter.energy)
         with closing(Connection(self._directory)) as connection:
             try:
-                _post(connection, wire.LEAVE, farewell, timing.FAREWELL)
+                connection.post(wire.LEAVE, farewell, timing.FAREWELL)
             except Unreachable as error:
                 _log.warning("the coordinator does not hear that we leave: %s", error)
 
@@ -260,13 +256,13 @@ class Session:
     def _exchange(self, connection: Connection, path: str, word: Heartbeat, pauses: Backoff) -> bool:
         asked = time.monotonic()
         try:
-            answer = _post(connection, path, word, timing.ANSWER)
+            answer = connection.post(path, word, timing.ANSWER)
         except Unreachable as error:
             _log.debug("no heartbeat: %s", error)
             pauses.pause(self._ending)
             return False
         if answer.status != 200:
-            _log.error("the coordinator refuses our heartbeat: %d %s", answer.status, _text(answer))
+            _log.error("the coordinator refuses our heartbeat: %d %s", answer.status, reason_of(answer))
             pauses.pause(self._ending)
             return False
         pauses.reset()
@@ -333,48 +329,13 @@ class Session:
         self, connection: Connection, request: JoinRequest, pauses: Backoff
     ) -> SealedGeneration | None:
         try:
-            answer = _post(connection, wire.JOIN, request, wire.JOIN_SECONDS + timing.ANSWER)
+            answer = connection.post(wire.JOIN, request, wire.JOIN_SECONDS + timing.ANSWER)
         except Unreachable as error:
             _log.debug("no join: %s", error)
             pauses.pause(self._ending)
             return None
         pauses.reset()
-        sealed = _joined(answer, self.identity)
+        sealed = joined(answer, self.identity)
         if sealed is None and answer.status != 202:
             self._ending.wait(timing.LONGEST_PAUSE)
         return sealed
-
-
-def _joined(answer: Answer, agent: AgentIdentity) -> SealedGeneration | None:
-    """What a join of `agent` is answered; None: ask again. Raises SlotTaken or RunOver."""
-    if answer.status == 200:
-        return SealedGeneration.model_validate_json(answer.body)
-    reason = _text(answer)
-    if answer.status == 409 and reason == wire.Refusal.EVICTED.value:
-        raise SlotTaken(f"a newer incarnation has slot {agent.index}")
-    if answer.status == 409 and reason == wire.Refusal.CLOSED.value:
-        raise RunOver("the run is over")
-    if answer.status != 202:
-        _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
-    return None
-
-
-def _own(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentity:
-    """What `agent` is called in `sealed`: a spare learns here which slot it has taken."""
-    return next(
-        member.agent
-        for member in sealed.members
-        if (member.agent.pod_name, member.agent.address) == (agent.pod_name, agent.address)
-    )
-
-
-def _post(connection: Connection, path: str, message: Report, timeout: float) -> Answer:
-    body = message.model_dump_json(by_alias=True, exclude_none=True)
-    return connection.request("POST", path, body, timeout)
-
-
-def _text(answer: Answer) -> str:
-    try:
-        return str(json.loads(answer.body)["reason"])
-    except (ValueError, KeyError, TypeError):
-        return answer.body.decode(errors="replace")[:200]

@@ -1,0 +1,52 @@
+"""What the coordinator's answers to an agent mean. Pure, but for what is logged."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from footplate_contracts.rendezvous import AgentIdentity, Grant, SealedGeneration
+from footplate_elastic.agent.client import Answer
+from footplate_elastic.agent.errors import RunOver, SlotTaken
+from footplate_elastic.protocol import wire
+
+_log = logging.getLogger(__name__)
+
+
+def joined(answer: Answer, agent: AgentIdentity) -> SealedGeneration | None:
+    """What a join of `agent` is answered; None: ask again. Raises SlotTaken or RunOver."""
+    if answer.status == 200:
+        return SealedGeneration.model_validate_json(answer.body)
+    reason = reason_of(answer)
+    if answer.status == 409 and reason == wire.Refusal.EVICTED.value:
+        raise SlotTaken(f"a newer incarnation has slot {agent.index}")
+    if answer.status == 409 and reason == wire.Refusal.CLOSED.value:
+        raise RunOver("the run is over")
+    if answer.status != 202:
+        _log.error("the coordinator refuses our join: %d %s", answer.status, reason)
+    return None
+
+
+def own_identity(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentity:
+    """What `agent` is called in `sealed`: a spare learns here which slot it has taken."""
+    return next(
+        member.agent
+        for member in sealed.members
+        if (member.agent.pod_name, member.agent.address) == (agent.pod_name, agent.address)
+    )
+
+
+def granted(answer: Answer, step: int) -> bool:
+    """Whether the checkpoint of `step` may be committed, of an answer with status 200."""
+    grant = Grant.model_validate_json(answer.body)
+    if not grant.granted:
+        _log.warning("no commit of step %d: %s", step, grant.reason)
+    return grant.granted
+
+
+def reason_of(answer: Answer) -> str:
+    """Why the coordinator refuses, in its words where it gives a reason, else what its answer begins with."""
+    try:
+        return str(json.loads(answer.body)["reason"])
+    except (ValueError, KeyError, TypeError):
+        return answer.body.decode(errors="replace")[:200]
