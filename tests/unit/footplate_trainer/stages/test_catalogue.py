@@ -15,23 +15,21 @@ from footplate_trainer.stages import catalogue
 from tests.support.tiny import tiny_config
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "tiny-decoder.yaml"
-UNKNOWN = sorted(set(Stage) - catalogue.PROGRAMS.keys())
 
 
-@pytest.mark.parametrize("stage", catalogue.PROGRAMS)
-def test_the_spec_allows_what_is_trained(stage: Stage) -> None:
-    assert read_run(EXAMPLE, [f"stage={stage}"]).spec.stage is stage
-
-
-@pytest.mark.parametrize("stage", UNKNOWN)
-def test_the_spec_refuses_what_is_not(stage: Stage) -> None:
-    with pytest.raises(ManifestRefused, match=f"stage {stage}"):
-        read_run(EXAMPLE, [f"stage={stage}"])
+@pytest.mark.parametrize("stage", Stage)
+def test_the_spec_allows_what_is_trained_and_refuses_all_else(stage: Stage) -> None:
+    if stage in catalogue.PROGRAMS:
+        assert read_run(EXAMPLE, [f"stage={stage}"]).spec.stage is stage
+    else:
+        with pytest.raises(ManifestRefused, match=f"stage {stage}"):
+            read_run(EXAMPLE, [f"stage={stage}"])
 
 
 def test_a_stage_of_a_newer_operator_is_never_taken_for_another(capsys: pytest.CaptureFixture[str]) -> None:
-    config = tiny_config(Path("/shards"), Path("/run")).model_copy(update={"stage": UNKNOWN[0]})
+    config = tiny_config(Path("/shards"), Path("/run")).model_copy(update={"stage": "tomorrow"})
     assert catalogue.train(config, AgentClient()) == ExitCode.CONFIG
-    message = f"stage is {UNKNOWN[0]}, which this image cannot train; it trains pretrain"
+    known = ", ".join(catalogue.PROGRAMS)
+    message = f"stage is tomorrow, which this image cannot train; it trains {known}"
     assert message in capsys.readouterr().err
     assert "RANK" not in os.environ

@@ -5,27 +5,40 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from footplate_contracts import logs
+from footplate_contracts.model import first_error
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import open_client
+from footplate_trainer import failures
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.stages import catalogue
 
 _log = logging.getLogger(__name__)
 
 
 def run_rank() -> ExitCode:
-    """Train the RunConfig that the operator mounted; returns the exit code, never raises."""
-    mounted = json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text())
-    config = RunConfig.from_any_release(mounted)  # the operator, or the image, may be a newer one's
+    """Train the RunConfig that the operator mounted; returns the exit code, whatever the config says."""
+    rank = int(os.environ["RANK"])
+    try:
+        mounted, config = _mounted(os.environ)
+    except UserMistake as error:
+        report = failures.describe(error, rank=rank, step=None, now=time.time())
+        failures.tell(error, report, os.environ)
+        return failures.outcome_of(error).exit_code
     logs.configure("footplate_trainer", "footplate_elastic", log_format=logs.format_of(os.environ))
     logs.describe_process(
         run=f"{config.run.namespace}/{config.run.name}",
         uid=config.run.uid,
         generation=os.environ.get(Env.GENERATION),
-        rank=int(os.environ["RANK"]),
+        rank=rank,
     )
     if unknown := RunConfig.passed_over(mounted):
         _log.warning("passing over what this release does not know: %s", ", ".join(unknown))
@@ -34,3 +47,19 @@ def run_rank() -> ExitCode:
         return catalogue.train(config, agent)
     finally:
         agent.close()
+
+
+def _mounted(environment: Mapping[str, str]) -> tuple[Any, RunConfig]:
+    """The RunConfig, as JSON and as it is understood here: operator or image may be of a newer release.
+
+    Members that are not known here are passed over. UserMistake for a value that is none here, such as the
+    word of a newer release in a closed set: to take it for another one would train something else.
+    """
+    path = Path(environment[Env.RUN_CONFIG])
+    mounted = json.loads(path.read_text())
+    try:
+        return mounted, RunConfig.from_any_release(mounted)
+    except ValidationError as error:
+        raise UserMistake(
+            f"{path}: {first_error(error)}; an image of the operator's release may know it"
+        ) from None
