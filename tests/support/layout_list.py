@@ -122,6 +122,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("window-context", 2, {"context": 2}, WINDOW),
     Layout("gpt2-cube", 8, CUBE, GPT2),
     Layout("gpt2-zbv-tensor", 4, {**ZBV, "tensor": 2}, GPT2),
+    Layout("gpt2-tensor-context", 4, {"tensor": 2, "context": 2}, GPT2),
     Layout("bert-cube", 8, CUBE, BERT),
     Layout("bert-context", 2, {"context": 2}, BERT),
     Layout("t5-tensor", 2, {"tensor": 2}, T5),

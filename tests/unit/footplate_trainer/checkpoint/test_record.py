@@ -60,6 +60,16 @@ def test_a_difference_names_field_and_both_values(tmp_path: Path, override: str,
     assert differences(before, now) == [text]
 
 
+def test_learned_positions_of_before_they_began_with_each_document_are_told(tmp_path: Path) -> None:
+    settings = ("model.family=gpt2", "model.keyValueHeads=null")
+    gpt2 = key(tmp_path, *settings)
+    of_an_earlier_release = {name: value for name, value in gpt2.items() if name != "places"}
+
+    assert differences(of_an_earlier_release, gpt2) == ["places was absent, is document"]
+    assert "places" not in key(tmp_path)
+    assert "places" not in key(tmp_path, *settings, "data.packing.crossDocumentAttention=true")
+
+
 def test_what_one_key_does_not_have_is_absent() -> None:
     assert differences({"a": 1}, {"b": 2}) == ["a was 1, is absent", "b was absent, is 2"]
 

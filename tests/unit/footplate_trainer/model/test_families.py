@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import Activation, Family
@@ -25,6 +26,12 @@ SHAPES = [
     pytest.param(
         shape_like(Family.T5, activation=Activation.GEGLU, tied_embeddings=False), id="t5-gated-untied"
     ),
+]
+
+
+LEARNED = [
+    pytest.param(shape_like(Family.GPT2), id="gpt2"),
+    pytest.param(shape_like(Family.BERT), id="bert"),
 ]
 
 
@@ -112,6 +119,40 @@ def test_learned_positions_go_on_behind_a_cache() -> None:
     with torch.inference_mode():
         pieces = [model(tokens[:, place : place + 1], caches=caches) for place in range(24)]
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", LEARNED)
+def test_packed_documents_stand_where_each_would_alone(shape: ModelShape) -> None:
+    model, tokens = stage(shape, range(2), True, True), some_tokens(1)
+    lengths = (9, 1, 14)
+    documents = torch.repeat_interleave(torch.arange(3), torch.tensor(lengths))[None]
+
+    alone = [model(document) for document in tokens.split(lengths, dim=1)]
+
+    torch.testing.assert_close(model(tokens, documents), torch.cat(alone, dim=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", LEARNED)
+def test_a_share_of_a_sequence_has_the_places_of_the_whole(shape: ModelShape) -> None:
+    """The first and last quarter, as a rank of a context group has it; the second half, as a tensor rank."""
+    model, tokens = stage(shape, range(2), True, True), some_tokens()
+    whole = model.embedded(Inputs(tokens, DOCUMENTS))
+    positions = torch.cat((torch.arange(6), torch.arange(18, 24)))
+    dealt = Inputs(tokens[:, positions], DOCUMENTS, positions=positions)
+
+    assert torch.equal(model.embedded(dealt), whole[:, positions])
+
+    model.embedding = _SecondHalf.from_pretrained(model.embedding.weight)
+    model.hold_sequence_shard(1, 2)
+    assert torch.equal(model.embedded(Inputs(tokens, DOCUMENTS)), whole[:, 12:])
+    assert torch.equal(model.embedded(dealt), whole[:, positions[6:]])
+
+
+class _SecondHalf(nn.Embedding):
+    """An embedding that gives a rank its part of each sequence, as tensor parallelism's does."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return super().forward(tokens).chunk(2, dim=1)[1]
 
 
 def test_an_encoder_sees_both_ways_and_no_other_document() -> None:

@@ -27,6 +27,7 @@ from footplate_contracts.names import Env
 from footplate_contracts.release import release as release_of
 from footplate_contracts.reports import GenerationRow
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.model import PositionName
 
 Key = dict[str, JsonValue]
 """Determinism key: dotted name -> value."""
@@ -35,6 +36,8 @@ _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
 # Where the data lies and what is written to the log changes no bit.
 # `tokens` only say how many `steps` there are.
 _WITHOUT_EFFECT: Final = re.compile(r"data\.(.+\.)?uri|training\.(logEverySteps|tokens)")
+# In earlier releases learned positions ran on through a window: what was computed then is not what is now.
+_PLACES: Final[Key] = {"places": "document"}
 _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
@@ -104,6 +107,7 @@ def determinism_key(
     for section in _SECTIONS:
         key |= _flat(plain[section], section)
     return {name: value for name, value in key.items() if not _WITHOUT_EFFECT.fullmatch(name)} | {
+        **(_PLACES if _places_begin_anew(config) else {}),
         "data.shards": data,
         "worldSize": world_size,
         "device": device,
@@ -112,6 +116,12 @@ def determinism_key(
         **{f"versions.{library}": metadata.version(library) for library in _LIBRARIES},
         "revision": revision,
     }
+
+
+def _places_begin_anew(config: RunConfig) -> bool:
+    """Whether the same token would be another number further down a window of several documents."""
+    learned = config.model.position.name is PositionName.LEARNED
+    return learned and not config.data.packing.cross_document_attention
 
 
 def code_revision(environment: Mapping[str, str]) -> str:

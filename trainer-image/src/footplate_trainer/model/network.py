@@ -81,15 +81,14 @@ class Network(nn.Module, ABC):
     def embedded(self, inputs: Inputs, start: int = 0) -> Tensor:
         """Embeddings of tokens and, where they are learned, positions: [batch, length, hidden].
 
-        `start` is the position of the first token where `inputs` do not tell.
+        `start` is the position of the first token where `inputs` do not tell. Learned positions count
+        from the beginning of each document, or of what the sequence has of it; rotary ones
+        need not, as only their distances matter, which are the same.
         """
         assert self.embedding is not None, "only the first stage has it"
         x: Tensor = self.embedding(inputs.tokens)
         if self.positions is not None:
-            places = inputs.positions
-            if places is None:
-                places = torch.arange(start, start + inputs.tokens.shape[1], device=x.device)
-            x = x + self.positions(self.of_sequence_shard(places, x))
+            x = x + self.positions(self.of_sequence_shard(_places(inputs, start), x))
         return x
 
     def of_sequence_shard(self, whole: Tensor, x: Tensor) -> Tensor:
@@ -171,3 +170,24 @@ class Network(nn.Module, ABC):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+
+def _places(inputs: Inputs, start: int) -> Tensor:
+    """Which learned position each token has: int64 [length], or [batch, length] where there are documents."""
+    if inputs.documents is not None:
+        places = places_within(inputs.documents)
+        return places if inputs.positions is None else places[:, inputs.positions]
+    if inputs.positions is not None:
+        return inputs.positions
+    return torch.arange(start, start + inputs.tokens.shape[1], device=inputs.tokens.device)
+
+
+def places_within(documents: Tensor) -> Tensor:
+    """How far behind the beginning of its document each token stands, from 0: int64 [batch, length].
+
+    `documents` [batch, length] numbers the document of each token; equal ones stand together.
+    """
+    places = torch.arange(documents.shape[1], device=documents.device)
+    begins = torch.ones_like(documents, dtype=torch.bool)
+    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
+    return places - torch.where(begins, places, 0).cummax(dim=1).values
