@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from footplate_contracts.v1alpha1.model import AttentionBackend, PositionName
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention_mask import causal_mask
 from footplate_trainer.model.initialize import initialize_rows
@@ -148,11 +149,27 @@ def test_rotary_positions_are_relative() -> None:
     torch.testing.assert_close(model(padded, documents)[:, 5:], model(tokens), rtol=1e-4, atol=1e-4)
 
 
-def test_a_cache_changes_nothing_but_the_cost() -> None:
-    model, tokens = decoder(standard_deviation=0.2).eval(), some_tokens(1)
-    caches = model.new_caches(batch=1, length=TINY.context)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param(TINY, id="grouped"),
+        pytest.param(replace(TINY, sliding_window=5), id="window"),
+        pytest.param(replace(TINY, sliding_window=9, attention_backend=AttentionBackend.EAGER), id="eager"),
+        pytest.param(replace(TINY, position=PositionName.LEARNED), id="learned-positions"),
+    ],
+)
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        pytest.param((7, *[1] * 17), id="one-by-one"),
+        pytest.param((7, 5, 1, 3, 8), id="pieces"),
+        pytest.param((1, 23), id="nearly-all-at-once"),
+    ],
+)
+def test_a_cache_changes_nothing_but_the_cost(shape: ModelShape, lengths: tuple[int, ...]) -> None:
+    model, tokens = decoder(shape, standard_deviation=0.2).eval(), some_tokens()
+    caches = model.new_caches(batch=2, length=TINY.context)
 
     with torch.inference_mode():
-        pieces = [model(tokens[:, :7], caches=caches)]
-        pieces += [model(tokens[:, place : place + 1], caches=caches) for place in range(7, TINY.context)]
+        pieces = [model(piece, caches=caches) for piece in tokens.split(lengths, dim=1)]
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=1e-4, atol=1e-4)

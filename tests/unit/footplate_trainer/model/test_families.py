@@ -88,18 +88,6 @@ def test_a_stage_for_each_block_is_the_whole(shape: ModelShape) -> None:
     assert names == {name for name, _ in whole.named_parameters()}
 
 
-def test_a_cache_changes_nothing_but_the_cost_of_a_window() -> None:
-    model, tokens = (
-        stage(shape_like(Family.MISTRAL, attention={"sliding_window": 5}), range(2), True, True),
-        some_tokens(1),
-    )
-    caches = model.new_caches(batch=1, length=24)
-    with torch.inference_mode():
-        pieces = [model(tokens[:, :7], caches=caches)]
-        pieces += [model(tokens[:, place : place + 1], caches=caches) for place in range(7, 24)]
-        torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=1e-4, atol=1e-4)
-
-
 def test_a_window_ends_what_is_seen() -> None:
     """Two layers of window 5 see 8 tokens back."""
     model = stage(shape_like(Family.MISTRAL, attention={"sliding_window": 5}), range(2), True, True)
@@ -111,14 +99,6 @@ def test_a_window_ends_what_is_seen() -> None:
 
     assert not torch.allclose(after[8], before[8])
     torch.testing.assert_close(after[9:], before[9:], rtol=0, atol=0)
-
-
-def test_learned_positions_go_on_behind_a_cache() -> None:
-    model, tokens = stage(shape_like(Family.GPT2), range(2), True, True), some_tokens(1)
-    caches = model.new_caches(batch=1, length=24)
-    with torch.inference_mode():
-        pieces = [model(tokens[:, place : place + 1], caches=caches) for place in range(24)]
-        torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", LEARNED)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention_mask import AttentionMask, mask_behind
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import BlockInputs
 from footplate_trainer.model.linear import Linear
@@ -19,10 +20,25 @@ Attend = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
 """(query, key, value, mask) -> attended; what `mask` is, its maker and its user agree on."""
 
 
-class KeyValueCache:
-    """One layer's keys and values of the tokens seen so far, so that one more costs one token.
+class AttentionState(Protocol):
+    """What one layer keeps of the tokens before those of a pass, in whatever order it keeps it."""
 
-    Fixed room for `length` positions, filled from the left.
+    filled: int
+    """The place of a pass's first token, where `Inputs.positions` do not tell."""
+
+    def mask(self, length: int, window: int | None) -> Any:
+        """Who may look at whom among `length` new tokens and those that are kept; once for all layers."""
+        ...
+
+    def attend(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
+        """Keep `key` and `value`, and look at all that is kept: [batch, heads, new, head_size]."""
+        ...
+
+
+class KeyValueCache:
+    """One layer's keys and values of the tokens seen so far, so that more of them cost only themselves.
+
+    Fixed room for `length` positions, filled from the left, for all sequences alike.
     """
 
     def __init__(self, batch: int, heads: int, length: int, head_size: int, like: Tensor) -> None:
@@ -31,13 +47,17 @@ class KeyValueCache:
         self.values = torch.empty(room, dtype=like.dtype, device=like.device)
         self.filled = 0
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append [batch, heads, new, head_size]; returns everything so far along the same axis."""
-        end = self.filled + keys.shape[2]
-        self.keys[:, :, self.filled : end] = keys
-        self.values[:, :, self.filled : end] = values
+    def mask(self, length: int, window: int | None) -> AttentionMask:
+        """Nothing later, and nothing `window` or more tokens back."""
+        return mask_behind(self.filled, length, window, self.keys.device)
+
+    def attend(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
+        """To everything so far, the new tokens behind what was there."""
+        end = self.filled + key.shape[2]
+        self.keys[:, :, self.filled : end] = key
+        self.values[:, :, self.filled : end] = value
         self.filled = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return attend(query, self.keys[:, :, :end], self.values[:, :, :end], mask)
 
 
 class Attention(nn.Module):
@@ -61,11 +81,15 @@ class Attention(nn.Module):
         self.dropout = Dropout(shape.attention_dropout, site)
 
     def forward(
-        self, x: Tensor, inputs: BlockInputs, cache: KeyValueCache | None = None, source: Tensor | None = None
+        self,
+        x: Tensor,
+        inputs: BlockInputs,
+        cache: AttentionState | None = None,
+        source: Tensor | None = None,
     ) -> Tensor:
         """x [batch, length, hidden] -> the same.
 
-        With `cache` x stands behind what the cache holds. Keys and values are
+        With `cache` x stands behind what the cache holds, and nothing is dropped. Keys and values are
         of `source` [batch, keys, hidden], if given, instead of x.
         """
         read = x if source is None else source
@@ -74,8 +98,8 @@ class Attention(nn.Module):
         if inputs.rotary is not None:
             query, key = rotate(query, *inputs.rotary), rotate(key, *inputs.rotary)
         if cache is not None:
-            key, value = cache.extend(key, value)
-        if self.dropout.active:
+            attended = cache.attend(self.attend, query, key, value, inputs.mask)
+        elif self.dropout.active:
             attended = attention_with_dropout(
                 query, key, value, inputs.mask, self.dropout, inputs.dropout_seed
             )

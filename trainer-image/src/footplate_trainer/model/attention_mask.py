@@ -34,10 +34,27 @@ def causal_mask(
         window = None
     if documents is None and window is None:
         return AttentionMask()
-    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    if window is not None:
-        mask = mask.triu(1 - window)
+    mask = earlier(0, length, window, device)
     return AttentionMask(tensor=mask if documents is None else mask & same_document(documents, documents))
+
+
+def mask_behind(start: int, length: int, window: int | None, device: torch.device) -> AttentionMask:
+    """As `causal_mask`, of `length` tokens behind `start` others, against the keys of all of them."""
+    if start == 0:
+        return causal_mask(length, None, window, device)
+    end = start + length
+    if length == 1 and (window is None or window >= end):
+        return AttentionMask(causal=False)  # there is nothing later to hide
+    return AttentionMask(tensor=earlier(start, end, window, device))
+
+
+def earlier(start: int, end: int, window: int | None, device: torch.device) -> Tensor:
+    """Whether tokens start … end-1 see tokens 0 … end-1: bool [end - start, end].
+
+    None sees a later one, nor one that is `window` or more tokens back.
+    """
+    mask = torch.ones(end - start, end, dtype=torch.bool, device=device).tril(start)
+    return mask if window is None else mask.triu(start + 1 - window)
 
 
 def bidirectional_mask(documents: Tensor | None) -> AttentionMask:

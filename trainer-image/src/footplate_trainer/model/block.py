@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import Attention, KeyValueCache
+from footplate_trainer.model.attention import Attention, AttentionState
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.feed_forward import FeedForward
 from footplate_trainer.model.inputs import BlockInputs
@@ -24,7 +24,7 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(shape)
         self.feed_forward_dropout = Dropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
 
-    def forward(self, x: Tensor, inputs: BlockInputs, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs, cache: AttentionState | None = None) -> Tensor:
         """[batch, length, hidden] -> the same."""
         attended = self.attention(self.attention_norm(x), inputs, cache)
         x = x + self.attention_dropout(attended, inputs.dropout_seed, inputs.positions)
@@ -36,7 +36,7 @@ class Block(nn.Module):
 class NormLastBlock(Block):
     """norm(x + attention(x)), then norm(x + feed_forward(x)), as BERT has it."""
 
-    def forward(self, x: Tensor, inputs: BlockInputs, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, inputs: BlockInputs, cache: AttentionState | None = None) -> Tensor:
         """[batch, length, hidden] -> the same."""
         attended = self.attention(x, inputs, cache)
         x = self.attention_norm(x + self.attention_dropout(attended, inputs.dropout_seed, inputs.positions))

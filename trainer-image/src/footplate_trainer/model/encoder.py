@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import KeyValueCache
+from footplate_trainer.model.attention import AttentionState
 from footplate_trainer.model.attention_mask import AttentionMask, bidirectional_mask
 from footplate_trainer.model.block import NormLastBlock
 from footplate_trainer.model.feed_forward import ACTIVATIONS
@@ -51,7 +51,7 @@ class Encoder(Network):
             x = x + self.token_types(self.of_sequence_shard(types, x))
         return (self.embedding_dropout(self.embedding_norm(x), inputs.dropout_seed, inputs.positions),)
 
-    def run(self, states: States, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None) -> States:
+    def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
         """([batch, length, hidden],) -> the same."""
         assert caches is None, "what sees both ways has nothing to keep"
         (x,) = states

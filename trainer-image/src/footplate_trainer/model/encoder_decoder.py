@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import KeyValueCache
+from footplate_trainer.model.attention import AttentionState
 from footplate_trainer.model.attention_mask import (
     AttentionMask,
     bidirectional_mask,
@@ -68,7 +68,7 @@ class EncoderDecoder(Network):
             self.embedding_dropout(self.embedded(decoder), inputs.dropout_seed),
         )
 
-    def run(self, states: States, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None) -> States:
+    def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
         """(encoder's, decoder's) -> the same."""
         assert caches is None, "there is no cache for two chains"
         encoded, x = states

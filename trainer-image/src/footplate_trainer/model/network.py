@@ -28,7 +28,9 @@ tells the network that between attention and feed-forward layers it holds one of
 several equal shards of each sequence, and within attention those heads.
 
 *Attention.* `attention_mask` decides who may look at whom, once a pass; each
-`Attention.attend` obeys it. Context parallelism replaces both.
+`Attention.attend` obeys it. Context parallelism replaces both. Where tokens go on
+from others, what the layers keep of those (`AttentionState`) says the former, and
+what the latter is asked.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import Attention, KeyValueCache
+from footplate_trainer.model.attention import Attention, AttentionState
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import Inputs, States
 from footplate_trainer.model.linear import Linear, LowRank
@@ -101,7 +103,7 @@ class Network(nn.Module, ABC):
         """What the first block reads; `start` as in `embedded`."""
 
     @abstractmethod
-    def run(self, states: States, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None) -> States:
+    def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
         """Through the blocks that are here; `caches` has one of each."""
 
     @abstractmethod
@@ -128,7 +130,7 @@ class Network(nn.Module, ABC):
         self.drop(beginning=not first, end=not last)
 
     def advance(
-        self, *states: Tensor, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None
+        self, *states: Tensor, inputs: Inputs, caches: Sequence[AttentionState] | None = None
     ) -> States:
         """One stage's pass."""
         start = caches[0].filled if caches else 0
@@ -159,7 +161,7 @@ class Network(nn.Module, ABC):
         self,
         tokens: Tensor,
         documents: Tensor | None = None,
-        caches: Sequence[KeyValueCache] | None = None,
+        caches: Sequence[AttentionState] | None = None,
         **more: Any,
     ) -> Tensor:
         """Logits [batch, length, vocabulary] of a whole network; `more` are fields of Inputs."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
-from footplate_trainer.model.attention import KeyValueCache
+from footplate_trainer.model.attention import AttentionState, KeyValueCache
 from footplate_trainer.model.attention_mask import AttentionMask, causal_mask
 from footplate_trainer.model.block import Block
 from footplate_trainer.model.inputs import BlockInputs, Inputs, States
@@ -50,14 +50,13 @@ class Decoder(Network):
         """([batch, length, hidden],)."""
         return (self.embedding_dropout(self.embedded(inputs, start), inputs.dropout_seed, inputs.positions),)
 
-    def run(self, states: States, inputs: Inputs, caches: Sequence[KeyValueCache] | None = None) -> States:
+    def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
         """([batch, length, hidden],) -> the same.
 
-        With `caches` (one a block) the tokens follow those already in them;
-        several tokens at once only into empty caches.
+        With `caches` (one a block) the tokens follow those already in them.
         """
         (x,) = states
-        block_inputs = self._block_inputs(inputs, caches[0].filled if caches else 0)
+        block_inputs = self._block_inputs(inputs, caches[0] if caches else None)
         for index, block in enumerate(self.blocks.values()):
             x = block(x, block_inputs, caches[index] if caches else None)
         return (x,)
@@ -72,10 +71,12 @@ class Decoder(Network):
         tokens = inputs.tokens
         return causal_mask(tokens.shape[1], inputs.documents, self.shape.sliding_window, tokens.device)
 
-    def _block_inputs(self, inputs: Inputs, start: int) -> BlockInputs:
+    def _block_inputs(self, inputs: Inputs, cache: AttentionState | None) -> BlockInputs:
         length = inputs.tokens.shape[1]
-        assert start == 0 or length == 1
-        mask = self._one_more(start, inputs.tokens.device) if start else self.attention_mask(inputs)
+        if cache is None:
+            start, mask = 0, self.attention_mask(inputs)
+        else:
+            start, mask = cache.filled, cache.mask(length, self.shape.sliding_window)
         return BlockInputs(mask, self._rotary(inputs, start, length), inputs.dropout_seed, inputs.positions)
 
     def _rotary(self, inputs: Inputs, start: int, length: int) -> tuple[Tensor, Tensor] | None:
@@ -83,15 +84,6 @@ class Decoder(Network):
             return None
         where = slice(start, start + length) if inputs.positions is None else inputs.positions
         return self.rotary_cosine[where], self.rotary_sine[where]
-
-    def _one_more(self, start: int, device: torch.device) -> AttentionMask:
-        """One new token sees the window's tokens before it, and there is nothing later to hide from it."""
-        window = self.shape.sliding_window
-        if window is None or window > start:
-            return AttentionMask(causal=False)
-        return AttentionMask(
-            tensor=(torch.arange(start + 1, device=device) > start - window)[None, None, None]
-        )
 
     def new_caches(self, batch: int, length: int) -> list[KeyValueCache]:
         """Empty caches with room for `length` tokens."""

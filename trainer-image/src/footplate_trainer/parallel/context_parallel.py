@@ -21,7 +21,7 @@ from footplate_contracts.v1alpha1.model import Architecture
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import context_chunks
 from footplate_trainer.model.attention import Attention
-from footplate_trainer.model.attention_mask import AttentionMask, same_document
+from footplate_trainer.model.attention_mask import AttentionMask, earlier, same_document
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.scaled_dot_product import attention_of
@@ -97,16 +97,13 @@ class _GatheredAttention:
         queries, keys = inputs.documents[:, start:end], inputs.documents[:, : self._seen(end)]
         same = same_document(queries, keys)
         if mask is None and self._causal:
-            mask = torch.ones(end - start, end, dtype=torch.bool, device=same.device).tril(start)
+            mask = earlier(start, end, None, same.device)
         return same if mask is None else same & mask
 
     def _earlier(self, start: int, end: int, device: torch.device) -> Tensor | None:
         """None where SDPA's causal flag says the same."""
-        near = self._window is None or self._window >= end
-        if start == 0 and near:
-            return None
-        mask = torch.ones(end - start, end, dtype=torch.bool, device=device).tril(start)
-        return mask if near or self._window is None else mask.triu(start + 1 - self._window)
+        window = self._window if self._window is not None and self._window < end else None
+        return None if start == 0 and window is None else earlier(start, end, window, device)
 
 
 def _gather(key: Tensor, value: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
