@@ -30,6 +30,18 @@ def test_the_key_names_what_decides_the_bits(tmp_path: Path) -> None:
     assert {"versions.torch", "versions.python", "versions.numpy", "revision"} < found.keys()
 
 
+def test_values_are_told_apart_where_there_are_any(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "shards", tmp_path)
+    keys = [
+        determinism_key(
+            config, world_size=1, device="cpu", threads=1, data="ab12", revision="r1", values=values
+        )
+        for values in (None, "cd34", "ef56")
+    ]
+    assert "data.values" not in keys[0]
+    assert differences(keys[1], keys[2]) == ["data.values was cd34, is ef56"]
+
+
 @pytest.mark.parametrize(
     "override",
     [

@@ -37,6 +37,7 @@ def write_shards(tmp_path: Path) -> WriteShards:
         vocabulary: int = VOCABULARY,
         shard_format: ShardFormat = ShardFormat.TOKENS,
         values: Sequence[float] | None = None,
+        special: SpecialIds = SPECIAL,
     ) -> TokenShards:
         out = tmp_path / folder
         out.mkdir()
@@ -48,7 +49,7 @@ def write_shards(tmp_path: Path) -> WriteShards:
             format=shard_format,
             dtype=token_type_for(vocabulary),
             vocabulary_size=vocabulary,
-            special_ids=SPECIAL,
+            special_ids=special,
             tokenizer=write_file(out / TOKENIZER_FILE, [b"{}"]),
             shards=writer.shards,
             tokens=sum(shard.tokens for shard in writer.shards),

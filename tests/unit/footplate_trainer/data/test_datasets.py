@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,12 +13,14 @@ from footplate_trainer.data.datasets import (
     MaskedDataset,
     PairDataset,
     RegressionDataset,
+    SequenceDataset,
     SpanDataset,
 )
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import ShardFormat, SpecialIds
 from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.packing import IGNORED
-from tests.unit.footplate_trainer.data.conftest import EOS, WriteShards
+from footplate_trainer.errors import UserMistake
+from tests.unit.footplate_trainer.data.conftest import EOS, SPECIAL, WriteShards
 
 S = 16
 MLM = Masking(name=MaskingName.MLM, probability=0.3)
@@ -24,13 +28,13 @@ SPANS = Masking(name=MaskingName.SPAN, probability=0.3, mean_span_length=2.0)
 TEXTS = [[107 + number, *range(200, 200 + number % 20)] for number in range(24)]
 
 
-def masked(write_shards: WriteShards, *, packing_enabled: bool = True) -> Dataset:
-    shards = write_shards(TEXTS, shard_tokens=60)
+def masked(write_shards: WriteShards, *, packing_enabled: bool = True, **written: Any) -> Dataset:
+    shards = write_shards(TEXTS, shard_tokens=60, **written)
     return MaskedDataset(shards, S, Packing(enabled=packing_enabled), MLM, seed=3)
 
 
-def span(write_shards: WriteShards, *, packing_enabled: bool = True) -> Dataset:
-    shards = write_shards(TEXTS, shard_tokens=60)
+def span(write_shards: WriteShards, *, packing_enabled: bool = True, **written: Any) -> Dataset:
+    shards = write_shards(TEXTS, shard_tokens=60, **written)
     return SpanDataset(shards, S, Packing(enabled=packing_enabled), SPANS, seed=3)
 
 
@@ -85,6 +89,52 @@ def test_the_next_epoch_hides_something_else(write_shards: WriteShards, make, pa
     first, again, later = (dataset.get(12, index) for index in (3, 3, 1003))
     assert np.array_equal(first.tokens, again.tokens) and np.array_equal(first.labels, again.labels)
     assert not np.array_equal(first.tokens, later.tokens)
+
+
+@pytest.mark.parametrize("pad", [None, EOS], ids=["no-pad", "pad-is-eos"])
+def test_what_is_not_used_need_not_be_there_and_padding_is_no_end(
+    write_shards: WriteShards, pad: int | None
+) -> None:
+    shards = write_shards([[200, 201], [202]], special=SpecialIds(eos=EOS, pad=pad))
+    filled = pad or 0
+    sample = SequenceDataset(shards, 4, Packing(enabled=False)).get(0)
+    assert sample.tokens.tolist() == [200, 201, EOS, filled]
+    assert sample.labels.tolist() == [201, EOS, IGNORED, IGNORED]  # the end is learnt though padding looks so
+    assert sample.documents.tolist() == [0, 0, 0, -1]
+    pairs = write_shards(
+        [[200, 201], [202]], folder="p", special=shards.special, shard_format=ShardFormat.PAIRS
+    )
+    assert PairDataset(pairs, 4).get(0).tokens.tolist() == [
+        [200, 201, EOS, filled],
+        [202, EOS, filled, filled],
+    ]
+    assert PairDataset(pairs, 4).get(-1).tokens.tolist() == [[filled] * 4] * 2
+
+
+@pytest.mark.parametrize(
+    ("make", "lacking", "complaint"),
+    [
+        pytest.param(
+            masked,
+            "mask",
+            r"mlm needs a token for mask, and .* --reserve mask \(--special mask=TOKEN where it has one\)",
+            id="mask",
+        ),
+        pytest.param(span, "pad", "data.masking span needs a token for pad", id="start-of-a-decoder"),
+        pytest.param(span, "eos", "data.masking span needs a token for eos", id="end"),
+        pytest.param(
+            span,
+            "sentinels",
+            "span needs 100 sentinels, and .* --reserve sentinels, and a model .*growEmbeddings",
+            id="sentinels",
+        ),
+    ],
+)
+def test_who_needs_an_id_says_which(write_shards: WriteShards, make, lacking: str, complaint: str) -> None:
+    special = SpecialIds.from_json({k: v for k, v in SPECIAL.to_json().items() if k != lacking})
+    with pytest.raises(UserMistake, match=complaint):
+        make(write_shards, special=special)
+    make(write_shards, folder="whole")
 
 
 def test_pairs_stand_in_two_rows(write_shards: WriteShards) -> None:

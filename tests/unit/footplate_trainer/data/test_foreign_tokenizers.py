@@ -15,6 +15,7 @@ import tiktoken
 from tokenizers import Tokenizer
 
 from footplate_trainer.data import sentencepiece_model, tiktoken_ranks, tokenizer
+from footplate_trainer.data.layout import Role, SpecialIds
 from footplate_trainer.data.pack import TokenizerKind, pack
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.tokenizer import RESERVED, Proof
@@ -91,10 +92,13 @@ def test_ranks_read_as_in_their_library(ranks: dict[bytes, int], name: str) -> N
         assert ours.decode(ids) == text
 
 
-def test_special_ids_of_an_encoding_stay_and_ours_come_behind(
+def test_special_ids_of_an_encoding_stay_and_ours_come_behind_when_asked_for(
     ranks: dict[bytes, int], tmp_path: Path
 ) -> None:
-    ours = tokenizer.load(write_ranks(ranks, tmp_path / "gpt2.tiktoken"), 60_000)
+    path = write_ranks(ranks, tmp_path / "gpt2.tiktoken")
+    alone = tokenizer.load(path)
+    assert (alone.special, alone.vocabulary_size) == (SpecialIds(eos=50256), 50257)
+    ours = tokenizer.load(path, 60_000, reserve=list(Role))
     assert ours.special.eos == 50256 == ours.tokenizer.token_to_id("<|endoftext|>")
     others = sorted(set(ours.special.all()) - {50256})
     assert others == list(range(50257, 50257 + RESERVED - 1))
@@ -110,8 +114,8 @@ def test_a_tekken_file_reads_with_its_special_ids_in_front(ranks: dict[bytes, in
     ]
     (tmp_path / "tekken.json").write_text(json.dumps({"config": config, "vocab": tokens}))
     ours = tokenizer.load(tmp_path / "tekken.json", 1000)
-    assert (ours.special.unk, ours.special.bos, ours.special.eos) == (0, 1, 2)
-    assert ours.vocabulary_size == spare + 10 + RESERVED - 3
+    assert ours.special == SpecialIds(unk=0, bos=1, eos=2)
+    assert ours.vocabulary_size == spare + 10
     fewer = {token: rank for token, rank in ranks.items() if rank < spare}
     reference = tiktoken.Encoding("t", pat_str=pattern, mergeable_ranks=fewer, special_tokens={})
     for text in [*TEXTS, *ODD]:
@@ -119,11 +123,14 @@ def test_a_tekken_file_reads_with_its_special_ids_in_front(ranks: dict[bytes, in
         assert ids.tolist() == [rank + 10 for rank in reference.encode_ordinary(text)]
 
 
-def test_special_pieces_of_a_model_are_used_and_the_rest_added(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reserve", [[], list(Role)], ids=["alone", "reserved"])
+def test_special_pieces_of_a_model_are_used_and_the_rest_added_when_asked_for(
+    tmp_path: Path, reserve: list[Role]
+) -> None:
     (tmp_path / "a.model").write_bytes(trained())
-    ours = tokenizer.load(tmp_path / "a.model", 1000)
+    ours = tokenizer.load(tmp_path / "a.model", 1000, reserve=reserve)
     assert (ours.special.unk, ours.special.bos, ours.special.eos) == (0, 1, 2)
-    assert ours.vocabulary_size == 400 + RESERVED - 3
+    assert ours.vocabulary_size == 400 + (RESERVED - 3 if reserve else 0)
     [ids] = ours.encode(["<s> </s> <pad>"])
     assert not set(ids.tolist()) & (set(ours.special.all()) - {ours.special.unk})
 

@@ -9,7 +9,7 @@ import pytest
 
 from footplate_contracts.v1alpha1.data import Data
 from footplate_trainer.data.check import check_data
-from footplate_trainer.data.layout import ShardFormat, ShardManifest
+from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialIds
 from footplate_trainer.data.pack import pack
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
@@ -103,6 +103,12 @@ def test_records_are_read_from_lines_of_json_only(tmp_path: Path) -> None:
             lambda m: m.update(format="pairs", documents=1), "1 documents: one has no partner", id="odd"
         ),
         pytest.param(lambda m: m.update(format="regression"), "does not go with its values", id="no-values"),
+        pytest.param(
+            lambda m: m["specialIds"].update(sentinels=[7, 8]), "there are 2 sentinels; 100 or none", id="few"
+        ),
+        pytest.param(
+            lambda m: m["specialIds"].update(ends=[2, 400]), "special id lies outside .* 400", id="far-end"
+        ),
     ],
 )
 def test_a_manifest_that_is_not_of_its_format_is_refused(change, says: str) -> None:
@@ -125,6 +131,15 @@ def test_a_manifest_that_is_not_of_its_format_is_refused(change, says: str) -> N
     change(manifest)
     with pytest.raises(ValueError, match=says):
         ShardManifest.from_json(manifest)
+
+
+def test_a_manifest_of_before_reads_and_is_written_as_ever() -> None:
+    """Every id was there, and an older release reads what is packed today with a learned tokenizer."""
+    ids = {name: n for n, name in enumerate(("pad", "bos", "eos", "unk", "cls", "sep", "mask"))}
+    written = {**ids, "sentinels": list(range(7, 107))}
+    special = SpecialIds.from_json(written)
+    assert special.all() == list(range(107)) and (special.end, special.padding) == (2, 0)
+    assert special.to_json() == written
 
 
 @pytest.mark.parametrize(
@@ -171,7 +186,9 @@ def test_a_tokenizer_of_the_runs_own_does_not_excuse_other_special_ids(
     (other.folder / "manifest.json").write_text(json.dumps(manifest))
     named = [{"name": "a", "uri": one.uri}, {"name": "b", "uri": other.uri}]
     data = {"sources": named, "tokenizer": {"uri": str(tmp_path)}}
-    with pytest.raises(UserMistake, match=r"special ids \[0, 1, 2, 3, 4, 5, 6\] with sentinels 7 … 106 and"):
+    with pytest.raises(
+        UserMistake, match=r"special ids pad 0, bos 1, eos 2, .* sentinels 7 … 106 and pad 0, bos 1, eos 1,"
+    ):
         RunShards.open(Data.from_json(data))
 
 
@@ -207,3 +224,19 @@ def test_the_digest_tells_mixtures_apart(tmp_path: Path) -> None:
     alone = RunShards.open(Data.from_json({"uri": uri})).digest
     assert alone == check_data(uri).digest
     assert len({alone, digest(1.0), digest(1.0, 2.0), digest(2.0, 1.0)}) == 4
+
+
+def test_values_have_a_digest_of_their_own(write_shards: WriteShards) -> None:
+    def digests(*values: float) -> tuple[str, str | None]:
+        folder = "-".join(map(str, values))
+        written = write_shards(
+            [[200], [201]], folder=folder, shard_format=ShardFormat.REGRESSION, values=values
+        )
+        shards = RunShards.open(Data.from_json({"uri": written.uri}))
+        return shards.digest, shards.values_digest
+
+    first, other = digests(1.0, 2.0), digests(1.0, 3.0)
+    assert first[0] == other[0] and first[1] != other[1] and None not in (first[1], other[1])
+    alone = write_shards([[200], [201]], folder="tokens")
+    tokens = RunShards.open(Data.from_json({"uri": alone.uri}))
+    assert (tokens.digest, tokens.values_digest) == (first[0], None)

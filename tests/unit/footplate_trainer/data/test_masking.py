@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from footplate_planning.spans import plan_spans, span_counts
+from footplate_trainer.data.layout import Role
 from footplate_trainer.data.masking import (
+    SpanIds,
     Vocabulary,
     masked_sample,
     span_filler,
@@ -16,7 +18,9 @@ from footplate_trainer.data.order import uniforms
 from footplate_trainer.data.packing import IGNORED, PADDING_DOCUMENT, Sample, Stretch
 from tests.unit.footplate_trainer.data.conftest import EOS, SPECIAL, VOCABULARY
 
-WORDS = Vocabulary.of(SPECIAL, VOCABULARY)
+PAD, MASK = SPECIAL.of(Role.PAD)[0], SPECIAL.of(Role.MASK)[0]
+WORDS = Vocabulary.of(SPECIAL, VOCABULARY, MASK)
+SPANS = SpanIds(PAD, EOS, np.array(SPECIAL.sentinels))
 
 
 def stretch(length: int, ends: tuple[int, ...] = ()) -> Stretch:
@@ -55,10 +59,10 @@ def test_of_the_hidden_tokens_most_are_masked_and_some_replaced_or_kept() -> Non
     before = stretch(400_000, (200_000,)).tokens
     hidden = sample.labels != IGNORED
     assert hidden.mean() == pytest.approx(0.15, abs=0.002)
-    assert (sample.tokens[hidden] == SPECIAL.mask).mean() == pytest.approx(0.8, abs=0.005)
+    assert (sample.tokens[hidden] == MASK).mean() == pytest.approx(0.8, abs=0.005)
     kept = sample.tokens[hidden] == before[hidden]
     assert kept.mean() == pytest.approx(0.1, abs=0.005)
-    others = sample.tokens[hidden][~kept & (sample.tokens[hidden] != SPECIAL.mask)]
+    others = sample.tokens[hidden][~kept & (sample.tokens[hidden] != MASK)]
     assert not np.isin(others, SPECIAL.all()).any() and len(np.unique(others)) == VOCABULARY - 107
 
 
@@ -75,7 +79,7 @@ def test_reserved_ids_are_never_hidden() -> None:
 
 def test_a_short_text_is_padded() -> None:
     sample = masked(10, 0.3, context=16)
-    assert sample.tokens[10:].tolist() == [SPECIAL.pad] * 6
+    assert sample.tokens[10:].tolist() == [PAD] * 6
     assert sample.labels[10:].tolist() == [IGNORED] * 6
     assert sample.documents.tolist() == [0] * 5 + [1] * 5 + [PADDING_DOCUMENT] * 6
 
@@ -85,7 +89,7 @@ def corrupted(
 ) -> Sample:
     plan = plan_spans(context, 0.15, mean)
     draws = uniforms(5, "span", index, 2 * plan.stretch).reshape(2, plan.stretch)
-    return span_sample(stretch(length, ends), WORDS, plan, draws)
+    return span_sample(stretch(length, ends), SPANS, plan, draws)
 
 
 def restored(sample: Sample) -> list[int]:
@@ -119,7 +123,7 @@ def test_a_full_stretch_fills_the_encoder() -> None:
 
 def test_the_decoder_reads_what_it_has_said() -> None:
     sample = corrupted(568, 512)
-    assert sample.decoder_tokens[0] == SPECIAL.pad
+    assert sample.decoder_tokens[0] == PAD
     assert np.array_equal(sample.decoder_tokens[1:], sample.labels[:-1])
     assert sample.labels[0] == SPECIAL.sentinels[0] and sample.labels[-1] == EOS
 
@@ -163,7 +167,7 @@ def test_how_much_is_hidden(length: int, counts: tuple[int, int]) -> None:
 
 def test_a_filler_has_the_shapes_and_no_weight() -> None:
     plan = plan_spans(64, 0.15, 3.0)
-    filler, sample = span_filler(plan, SPECIAL.pad), corrupted(68, 64)
+    filler, sample = span_filler(plan, PAD), corrupted(68, 64)
     for name in ("tokens", "labels", "documents", "decoder_tokens", "decoder_documents"):
         assert getattr(filler, name).shape == getattr(sample, name).shape
     assert (filler.labels == IGNORED).all() and (filler.documents == PADDING_DOCUMENT).all()

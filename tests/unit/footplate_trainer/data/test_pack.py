@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
+from tokenizers.pre_tokenizers import ByteLevel
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.commands.pack import add_arguments, run
-from footplate_trainer.data.layout import ShardManifest
+from footplate_trainer.data.layout import Role, ShardManifest, SpecialIds
 from footplate_trainer.data.pack import _learning_texts, pack
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.data.tokenizer import PIECE
+from footplate_trainer.data.tokenizer import PIECE, RESERVED
 from footplate_trainer.storage import open_storage
 
 
@@ -71,6 +72,59 @@ def test_the_same_tokenizer_gives_the_same_tokens(text: Path, tmp_path: Path) ->
     tokenizer = tmp_path / "one" / "tokenizer.json"
     second = pack([str(text)], tmp_path / "two", vocabulary_size=400, tokenizer=tokenizer)
     assert (first.shards, first.special_ids) == (second.shards, second.special_ids)
+
+
+def brought(folder: Path, *special: str) -> Path:
+    """A tokenizer.json of bytes and `special` tokens."""
+    tokenizer = Tokenizer(models.BPE({token: n for n, token in enumerate(ByteLevel.alphabet())}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(list(special))
+    tokenizer.save(str(folder / "brought.json"))
+    return folder / "brought.json"
+
+
+def test_a_brought_tokenizer_is_as_large_as_it_is(text: Path, tmp_path: Path) -> None:
+    tokenizer = brought(tmp_path, "<|endoftext|>", "<|im_end|>")
+    manifest = pack([str(text)], tmp_path / "one", tokenizer=tokenizer)
+    assert (manifest.vocabulary_size, manifest.special_ids) == (258, SpecialIds(eos=256))
+    options = ["--special", "eos=<|im_end|>", "--reserve", "mask", "--reserve", "eos"]
+    assert run_with([text, tmp_path / "two", "--tokenizer", tokenizer, *options]) == ExitCode.SUCCESS
+    shards = TokenShards.open(str(tmp_path / "two"))
+    assert (shards.vocabulary_size, shards.special) == (259, SpecialIds(eos=257, mask=258))
+    assert shards.document(0)[-1] == 257
+    assert run_with([text, tmp_path / "all", "--tokenizer", tokenizer, "--reserve=all"]) == ExitCode.SUCCESS
+    assert TokenShards.open(str(tmp_path / "all")).vocabulary_size == 258 + RESERVED - 1
+
+
+def test_a_tokenizer_without_an_end_is_refused_unless_one_is_named_or_added(
+    text: Path, tmp_path: Path
+) -> None:
+    tokenizer = brought(tmp_path, "<|im_end|>")
+    with pytest.raises(
+        ValueError,
+        match=r"no token that ends a text, as <eos>, </s>.* --special eos=TOKEN, or .* --reserve eos",
+    ):
+        pack([str(text)], tmp_path / "out", tokenizer=tokenizer)
+    assert pack([str(text)], tmp_path / "out", tokenizer=tokenizer, reserve=[Role.EOS]).vocabulary_size == 258
+    end = {Role.EOS: "<|im_end|>"}
+    assert pack([str(text)], tmp_path / "named", tokenizer=tokenizer, named=end).vocabulary_size == 257
+
+
+@pytest.mark.parametrize("option", ["sentinels=x", "eos=", "eos", "end=x"])
+def test_what_names_no_token_of_a_role_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_with(["text", "out", "--special", option])
+    assert f"{option!r} is no ROLE=TOKEN with one of pad, bos, eos, unk" in capsys.readouterr().err
+
+
+def test_a_learned_tokenizer_wants_a_size_and_nothing_else(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with([text, tmp_path / "out"]) == ExitCode.CONFIG
+    assert "--vocabulary-size is missing: " in capsys.readouterr().err
+    for option in ("--special=eos=x", "--reserve=eos"):
+        assert run_with([text, tmp_path / "out", "--vocabulary-size=400", option]) == ExitCode.CONFIG
+        assert "--reserve and --special are for a --tokenizer; a learned one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from footplate_trainer.data.layout import Role, SpecialIds
 from footplate_trainer.data.tokenizer import (
     PIECE,
     RESERVED,
@@ -106,20 +107,56 @@ def test_texts_are_grouped_by_length(limit: int, groups: list[list[str]]) -> Non
     assert list(grouped([], limit, size=len)) == []
 
 
-def test_a_foreign_tokenizer_keeps_its_ids_and_gets_what_it_lacks(tmp_path: Path) -> None:
+def test_a_foreign_tokenizer_keeps_its_ids_and_gets_no_other(tmp_path: Path) -> None:
     vocabulary = {"[UNK]": 0, "cat": 1, "hat": 2, "[PAD]": 3, "</s>": 4}
-    ready = load(word_level(vocabulary, tmp_path / "t.json"), 1000)
+    ready = load(word_level(vocabulary, tmp_path / "t.json"))
     assert [ids.tolist() for ids in ready.encode(["cat hat cat hat cat", ""])] == [[1, 2, 1, 2, 1], []]
+    assert ready.special == SpecialIds(unk=0, pad=3, eos=4)
+    assert ready.vocabulary_size == len(vocabulary) == ready.tokenizer.get_vocab_size()
+
+
+def test_what_a_foreign_tokenizer_lacks_is_added_when_asked_for(tmp_path: Path) -> None:
+    vocabulary = {"[UNK]": 0, "cat": 1, "hat": 2, "[PAD]": 3, "</s>": 4}
+    path = word_level(vocabulary, tmp_path / "t.json")
+    assert load(path, reserve=[Role.MASK, Role.PAD]).special == SpecialIds(unk=0, pad=3, eos=4, mask=5)
+    ready = load(path, 1000, reserve=list(Role))
     assert (ready.special.unk, ready.special.pad, ready.special.eos) == (0, 3, 4)
     assert ready.vocabulary_size == 5 + RESERVED - 3
-    assert len(set(ready.special.all())) == RESERVED
+    assert len(ready.special.all()) == RESERVED
+
+
+def test_some_sentinels_are_as_good_as_none_until_the_others_are_asked_for(tmp_path: Path) -> None:
+    path = word_level({"[UNK]": 0, "<extra_id_1>": 1}, tmp_path / "t.json")
+    assert load(path).special.sentinels == []
+    assert load(path, reserve=[Role.SENTINELS]).special.sentinels == [2, 1, *range(3, 101)]
+
+
+def test_a_role_may_be_a_token_of_another_name(tmp_path: Path) -> None:
+    path = word_level({"[UNK]": 0, "<|im_end|>": 1, "</s>": 2}, tmp_path / "t.json")
+    chat = {Role.EOS: "<|im_end|>", Role.PAD: "<|im_end|>"}
+    ready = load(path, reserve=[Role.PAD, Role.EOS], named=chat)
+    assert ready.special == SpecialIds(unk=0, eos=1, pad=1)
+    assert (ready.vocabulary_size, ready.special.all()) == (3, [1, 0])
+    with pytest.raises(ValueError, match=r"--special pad=<fill>: .*t\.json has no such token"):
+        load(path, named={Role.PAD: "<fill>"})
+
+
+def test_where_no_token_ends_a_text_a_separator_does(tmp_path: Path) -> None:
+    bert = load(word_level({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}, tmp_path / "bert.json")).special
+    assert (bert.ends, bert.end, bert.eos) == ([2], 2, None)
+    both = load(word_level({"[UNK]": 0, "[SEP]": 1, "</s>": 2}, tmp_path / "both.json")).special
+    assert (both.ends, both.end) == (None, 2)
+    assert load(word_level({"[UNK]": 0}, tmp_path / "none.json")).special.end is None
 
 
 def test_a_foreign_tokenizer_that_does_not_fit_is_refused_with_the_right_number(tmp_path: Path) -> None:
     path = word_level({"[UNK]": 0, "cat": 1}, tmp_path / "t.json")
-    assert load(path, 108).vocabulary_size == 108
-    with pytest.raises(ValueError, match=r"--vocabulary-size 107 is too small .* 2 ids and 106 .* need 108"):
-        load(path, 107)
+    assert load(path, 2).vocabulary_size == 2
+    with pytest.raises(ValueError, match=r"--vocabulary-size 1 is too small .* its 2 ids need 2; give that"):
+        load(path, 1)
+    assert load(path, 108, reserve=list(Role)).vocabulary_size == 108
+    with pytest.raises(ValueError, match=r"its 2 ids and the 106 that --reserve adds need 108"):
+        load(path, 107, reserve=list(Role))
 
 
 @pytest.mark.parametrize(

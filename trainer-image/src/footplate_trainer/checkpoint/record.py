@@ -96,11 +96,19 @@ class StateWriter:
 
 
 def determinism_key(
-    config: RunConfig, *, world_size: int, device: str, threads: int, data: str, revision: str
+    config: RunConfig,
+    *,
+    world_size: int,
+    device: str,
+    threads: int,
+    data: str,
+    revision: str,
+    values: str | None = None,
 ) -> Key:
     """What decides the bits of a step: hyper-parameters, data, layout, software and device.
 
-    `data` is a digest of the token shards, `device` names type and model.
+    `data` is a digest of the token shards, `values` one of the numbers beside them where there are any;
+    `device` names type and model.
     """
     plain = config.to_json()
     key: Key = {}
@@ -109,6 +117,7 @@ def determinism_key(
     return {name: value for name, value in key.items() if not _WITHOUT_EFFECT.fullmatch(name)} | {
         **(_PLACES if _places_begin_anew(config) else {}),
         "data.shards": data,
+        **({} if values is None else {"data.values": values}),
         "worldSize": world_size,
         "device": device,
         "threads": threads,

@@ -1,20 +1,23 @@
-"""`footplate-trainer pack INPUT… OUT --vocabulary-size N`: text to token shards."""
+"""`footplate-trainer pack INPUT… OUT (--vocabulary-size N | --tokenizer PATH)`: text to token shards."""
 
 from __future__ import annotations
 
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB
-from footplate_trainer.data.layout import ShardFormat, ShardManifest
+from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
 from footplate_trainer.data.pack import LEARNING_BYTES, SHARD_TOKENS, TokenizerKind, pack
 from footplate_trainer.data.progress import megabytes, say
 from footplate_trainer.data.writer import write_elsewhere
 from footplate_trainer.errors import DataError
 from footplate_trainer.storage import is_local, local_path
+
+ALL: Final = "all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary-size",
         type=int,
-        required=True,
         metavar="N",
-        help=f"ids in all, {tokenizers.RESERVED} special ones included; at least {tokenizers.SMALLEST}",
+        help=f"ids of a learned tokenizer, {tokenizers.RESERVED} special ones included; at least "
+        f"{tokenizers.SMALLEST}. With --tokenizer it may be left out, or is what that may have at most",
     )
     _add_tokenizer_arguments(parser)
     parser.add_argument(
@@ -76,7 +79,26 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="a file instead of learning one: tokenizer.json, a SentencePiece .model, or tiktoken ranks "
-        "named after their encoding (gpt2.tiktoken)",
+        "named after their encoding (gpt2.tiktoken); it keeps its ids, and gets no others",
+    )
+    parser.add_argument(
+        "--special",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="ROLE=TOKEN",
+        help="which token of --tokenizer has a role (eos=<|im_end|>), where no usual name says so; may be "
+        "given again",
+    )
+    parser.add_argument(
+        "--reserve",
+        choices=[*Role, ALL],
+        action="append",
+        default=[],
+        metavar="ROLE",
+        help="give --tokenizer a new id for a role that it has no token for: "
+        f"{', '.join(Role)} or {ALL}; may be given again. A model that ends with the tokenizer's own ids has "
+        "to grow for it",
     )
     parser.add_argument(
         "--tokenizer-kind",
@@ -87,6 +109,14 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _named(text: str) -> tuple[Role, str]:
+    role, _, token = text.partition("=")
+    named = [role for role in Role if role is not Role.SENTINELS]
+    if role not in named or not token:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ROLE=TOKEN with one of {', '.join(named)}")
+    return Role(role), token
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Packs, and says what was written; the process's exit code."""
     write = partial(
@@ -94,6 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.inputs,
         vocabulary_size=arguments.vocabulary_size,
         tokenizer=arguments.tokenizer,
+        reserve=list(Role) if ALL in arguments.reserve else [Role(role) for role in arguments.reserve],
+        named=dict(arguments.special),
         kind=arguments.tokenizer_kind,
         include=arguments.include,
         shard_tokens=arguments.shard_tokens,

@@ -15,7 +15,8 @@ import numpy as np
 from footplate_contracts.v1alpha1.data import Masking, Packing
 from footplate_planning.spans import plan_spans
 from footplate_trainer.data import order
-from footplate_trainer.data.masking import Vocabulary, masked_sample, span_filler, span_sample
+from footplate_trainer.data.layout import Role
+from footplate_trainer.data.masking import SpanIds, Vocabulary, masked_sample, span_filler, span_sample
 from footplate_trainer.data.order import Int64s, uniforms
 from footplate_trainer.data.packing import (
     IGNORED,
@@ -32,6 +33,7 @@ from footplate_trainer.data.packing import (
 from footplate_trainer.data.shards import TokenShards
 
 PACKED: Final = Packing()
+_SPAN: Final = "data.masking span"
 
 
 class Dataset(ABC):
@@ -84,10 +86,10 @@ class SequenceDataset(Dataset):
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
         if sample_id < 0:
-            return filler_sample(self.context_length, self.shards.special.pad)
+            return filler_sample(self.context_length, self.shards.special.padding)
         if not self._packing.enabled:
             tokens = self.shards.document(sample_id, self.context_length + 1)
-            return document_sample(tokens, self.context_length, self.shards.special.pad)
+            return document_sample(tokens, self.context_length, self.shards.special.padding)
         start, stop = window_span(sample_id, self.context_length)
         ends = self.shards.document_ends(start, stop) - start
         return packed_sample(
@@ -118,7 +120,8 @@ class MaskedDataset(SequenceDataset):
         super().__init__(shards, context_length, packing)
         self._seed = seed
         self._probability = masking.probability
-        self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size)
+        mask = shards.need(Role.MASK, "data.masking mlm")
+        self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size, mask)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
@@ -138,7 +141,8 @@ class SpanDataset(SequenceDataset):
     ) -> None:
         self._seed = seed
         self.plan = plan_spans(context_length, masking.probability, masking.mean_span_length)
-        self._vocabulary = Vocabulary.of(shards.special, shards.vocabulary_size)
+        pad, eos = (shards.need(role, _SPAN) for role in (Role.PAD, Role.EOS))
+        self._ids = SpanIds(pad, eos, np.array(shards.need_all(Role.SENTINELS, _SPAN), dtype=np.int64))
         super().__init__(shards, context_length, packing)
 
     @property
@@ -149,9 +153,9 @@ class SpanDataset(SequenceDataset):
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
         if sample_id < 0:
-            return span_filler(self.plan, self.shards.special.pad)
+            return span_filler(self.plan, self._ids.pad)
         draws = uniforms(self._seed, "span", index, 2 * self.stride).reshape(2, self.stride)
-        return span_sample(self.stretch(sample_id), self._vocabulary, self.plan, draws)
+        return span_sample(self.stretch(sample_id), self._ids, self.plan, draws)
 
 
 class _WholeTexts(Dataset):
@@ -175,7 +179,7 @@ class PairDataset(_WholeTexts):
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset; arrays are [2, S], and no label counts."""
-        size, pad = self.context_length, self.shards.special.pad
+        size, pad = self.context_length, self.shards.special.padding
         if sample_id < 0:
             filler = filler_sample(size, pad)
             halves = [(filler.tokens, filler.documents)] * 2
@@ -195,7 +199,7 @@ class RegressionDataset(_WholeTexts):
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset; no label counts."""
-        size, pad = self.context_length, self.shards.special.pad
+        size, pad = self.context_length, self.shards.special.padding
         if sample_id < 0:
             return filler_sample(size, pad)
         tokens, documents = whole_text(self.shards.document(sample_id), size, pad)

@@ -6,7 +6,7 @@
     shard-00000.offsets   documents + 1 little-endian uint64: where each document starts, and the end
     shard-00000.values    documents little-endian float32, only in format regression
 
-A shard holds whole documents, each ending with eos, so a document is a slice of
+A shard holds whole documents, each ending with its tokenizer's end of text, so a document is a slice of
 one file and the shards in order are one stream of tokens. In format pairs a
 query and its positive are two documents in a row, the first pair being 0 and 1.
 
@@ -86,21 +86,67 @@ class SourceRecord(Contract):
     skipped: Count = Field(description="files or records that were binary, not UTF-8 or empty")
 
 
-class SpecialIds(Contract):
-    """Ids that no text encodes to."""
+class Role(StrEnum):
+    """What a special token is for."""
 
-    pad: Count
-    bos: Count
-    eos: Count
-    unk: Count
-    cls: Count
-    sep: Count
-    mask: Count
-    sentinels: list[Count] = Field(min_length=SENTINELS, max_length=SENTINELS)
+    PAD = "pad"
+    BOS = "bos"
+    EOS = "eos"
+    UNK = "unk"
+    CLS = "cls"
+    SEP = "sep"
+    MASK = "mask"
+    SENTINELS = "sentinels"
+
+
+class SpecialIds(Contract):
+    """Ids that no text encodes to; what the tokenizer has no token for is absent."""
+
+    pad: Count | None = None
+    bos: Count | None = None
+    eos: Count | None = None
+    unk: Count | None = None
+    cls: Count | None = None
+    sep: Count | None = None
+    mask: Count | None = None
+    sentinels: list[Count] = Field(
+        default_factory=list, description=f"{SENTINELS} in the order of their use, or none"
+    )
+    ends: list[Count] | None = Field(
+        None, min_length=1, description="ids that end a text; absent: eos and no other"
+    )
+
+    def of(self, role: Role) -> list[int]:
+        """The ids of `role`; empty where it has none."""
+        if role is Role.SENTINELS:
+            return self.sentinels
+        found: int | None = getattr(self, role)
+        return [] if found is None else [found]
 
     def all(self) -> list[int]:
-        """Every reserved id."""
-        return [self.pad, self.bos, self.eos, self.unk, self.cls, self.sep, self.mask, *self.sentinels]
+        """Every reserved id once: those of the roles in their order, then other ends."""
+        named = [token for role in Role for token in self.of(role)]
+        return list(dict.fromkeys([*named, *(self.ends or ())]))
+
+    @property
+    def padding(self) -> int:
+        """What fills a sequence behind its text: pad, or else 0.
+
+        Any id would do: padding is known by its document's number, and never by the id itself. That may
+        be an end of text too, so nobody may look for it to find where a text ends.
+        """
+        return 0 if self.pad is None else self.pad
+
+    @property
+    def end(self) -> int | None:
+        """What ends a document: eos, or else the first of `ends`."""
+        return self.ends[0] if self.eos is None and self.ends else self.eos
+
+    @model_validator(mode="after")
+    def _all_sentinels_or_none(self) -> Self:
+        if self.sentinels and len(self.sentinels) != SENTINELS:
+            raise ValueError(f"there are {len(self.sentinels)} sentinels; {SENTINELS} or none are right")
+        return self
 
 
 class ShardManifest(Contract):
@@ -120,9 +166,17 @@ class ShardManifest(Contract):
 
     @property
     def digest(self) -> str:
-        """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256."""
+        """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256.
+
+        What checkpoints compare with; so it stays what it was, and values have `values_digest`.
+        """
         sums = [checksum for shard in self.shards for checksum in (shard.sha256, shard.offsets.sha256)]
-        return hashlib.sha256("".join(sums).encode()).hexdigest()[:16]
+        return _digest(sums)
+
+    @property
+    def values_digest(self) -> str:
+        """Equal for equal values beside the documents of equal shards, as `digest` is for tokens."""
+        return _digest([shard.values.sha256 for shard in self.shards if shard.values])
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -130,7 +184,7 @@ class ShardManifest(Contract):
             raise ValueError(f"schemaVersion is {self.schema_version}, this release reads {SCHEMA_VERSION}")
         if self.dtype != token_type_for(self.vocabulary_size):
             raise ValueError(f"dtype {self.dtype} does not go with vocabularySize {self.vocabulary_size}")
-        if max(self.special_ids.all()) >= self.vocabulary_size:
+        if max(self.special_ids.all(), default=0) >= self.vocabulary_size:
             raise ValueError(f"a special id lies outside vocabularySize {self.vocabulary_size}")
         for name in ("tokens", "documents"):
             found = sum(getattr(shard, name) for shard in self.shards)
@@ -151,3 +205,7 @@ class ShardManifest(Contract):
     def files(self) -> list[DataFile]:
         """Every file that this manifest vouches for."""
         return [*(file for shard in self.shards for file in shard.files()), self.tokenizer]
+
+
+def _digest(sums: list[str]) -> str:
+    return hashlib.sha256("".join(sums).encode()).hexdigest()[:16]

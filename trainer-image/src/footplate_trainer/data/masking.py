@@ -31,42 +31,50 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Which ids a text may hold, and which are reserved."""
+    """What BERT's corruption may write: the mask, or any id that is not reserved."""
 
-    special: SpecialIds
+    mask: int
+    padding: int
     ordinary: Int64s  # every id that is not reserved
     reserved: Bools  # [ids]
-    sentinels: Int64s  # in the order of their use
 
     @classmethod
-    def of(cls, special: SpecialIds, size: int) -> Vocabulary:
+    def of(cls, special: SpecialIds, size: int, mask: int) -> Vocabulary:
         """Of ids 0 … size - 1."""
         reserved = np.zeros(size, dtype=np.bool_)
         reserved[special.all()] = True
-        return cls(special, np.flatnonzero(~reserved), reserved, np.array(special.sentinels, dtype=np.int64))
+        return cls(mask, special.padding, np.flatnonzero(~reserved), reserved)
+
+
+@dataclass(frozen=True)
+class SpanIds:
+    """What T5's corruption writes between the tokens of a text."""
+
+    pad: int  # starts a decoder
+    eos: int  # ends what the encoder reads, and what the decoder says
+    sentinels: Int64s  # in the order of their use
 
 
 def masked_sample(
     stretch: Stretch, vocabulary: Vocabulary, probability: float, draws: Float64s, context_length: int
 ) -> Sample:
     """BERT's corruption of a stretch of n <= S tokens; `draws` is [3, n]. Reserved ids are never drawn."""
-    special = vocabulary.special
     drawn, kind, other = draws
     tokens = stretch.tokens.copy()
     hidden = (drawn < probability) & ~vocabulary.reserved[tokens]
     labels = np.where(hidden, tokens, IGNORED)
-    tokens[hidden & (kind < MASKED)] = special.mask
+    tokens[hidden & (kind < MASKED)] = vocabulary.mask
     replaced = hidden & (kind >= MASKED) & (kind < MASKED + REPLACED)
     ordinary = vocabulary.ordinary
     tokens[replaced] = ordinary[(other[replaced] * len(ordinary)).astype(np.int64)]
     return Sample(
-        padded(tokens, context_length, special.pad),
+        padded(tokens, context_length, vocabulary.padding),
         padded(labels, context_length, IGNORED),
         padded(stretch.documents, context_length, PADDING_DOCUMENT),
     )
 
 
-def span_sample(stretch: Stretch, vocabulary: Vocabulary, plan: SpanPlan, draws: Float64s) -> Sample:
+def span_sample(stretch: Stretch, ids: SpanIds, plan: SpanPlan, draws: Float64s) -> Sample:
     """T5's corruption of a stretch of n <= plan.stretch tokens; `draws` is [2, plan.stretch].
 
     A span belongs to the document it starts in, so a decoder's token always
@@ -77,22 +85,21 @@ def span_sample(stretch: Stretch, vocabulary: Vocabulary, plan: SpanPlan, draws:
     hidden = number >= 0
     owners = stretch.documents.copy()
     owners[hidden] = stretch.documents[starts][number[hidden]]
-    special, sentinels = vocabulary.special, vocabulary.sentinels
     kept = ~hidden
     kept[starts] = True
-    inputs = np.where(hidden, sentinels[number], stretch.tokens)[kept]
+    inputs = np.where(hidden, ids.sentinels[number], stretch.tokens)[kept]
     # Before each span's tokens its sentinel; numbers ascend along the stretch.
     where = np.flatnonzero(hidden)
     first = np.searchsorted(where, starts)
-    targets = np.insert(stretch.tokens[where], first, sentinels[: len(starts)])
+    targets = np.insert(stretch.tokens[where], first, ids.sentinels[: len(starts)])
     speakers = np.insert(owners[where], first, owners[starts])
     last = owners[-1:]
     return _encoder_decoder(
-        np.append(inputs, special.eos),
+        np.append(inputs, ids.eos),
         np.append(owners[kept], last),
-        np.append(targets, special.eos),
+        np.append(targets, ids.eos),
         np.append(speakers, last),
-        special.pad,
+        ids.pad,
         plan,
     )
 

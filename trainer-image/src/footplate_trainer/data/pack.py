@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from footplate_trainer.data.corpus import Corpus, open_corpus
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
+    Role,
     ShardFormat,
     ShardManifest,
     SourceRecord,
@@ -54,8 +56,10 @@ def pack(
     inputs: Sequence[str],
     out: Path,
     *,
-    vocabulary_size: int,
+    vocabulary_size: int | None = None,
     tokenizer: Path | None = None,
+    reserve: Collection[Role] = (),
+    named: Mapping[Role, str] = MappingProxyType({}),
     kind: TokenizerKind = TokenizerKind.BPE,
     include: Sequence[str] = (),
     shard_tokens: int = SHARD_TOKENS,
@@ -64,18 +68,28 @@ def pack(
 ) -> ShardManifest:
     """Writes the shards of `inputs` into the new folder `out`; returns its manifest.
 
+    A tokenizer is learned with at most `vocabulary_size` ids, or is the one in the file `tokenizer`, for
+    which `reserve` and `named` are as in tokenizer.load.
     Raises ValueError for a mistake in the arguments or the input, DataError
     when the disk is full; either way `out` is left as it was.
     """
     if shard_tokens < 1:
         raise ValueError(f"--shard-tokens {shard_tokens} must be at least 1")
+    if tokenizer is None and (reserve or named):
+        raise ValueError(
+            "--reserve and --special are for a --tokenizer; a learned one has all special tokens"
+        )
     corpus = open_corpus(inputs, include, shard_format)
     with new_folder(out) as folder:
-        tokens = _tokenizer(corpus, vocabulary_size, tokenizer, kind, seed)
+        if tokenizer is None:
+            tokens = _learned(corpus, vocabulary_size, kind, seed)
+        else:
+            tokens = tokenizers.load(tokenizer, vocabulary_size, reserve=reserve, named=named)
+        end = _end_of(tokens, tokenizer)
         token_type = token_type_for(tokens.vocabulary_size)
         writer = ShardWriter(folder, token_type, shard_tokens)
         with progress("encoding", corpus.total_bytes) as advance:
-            _encode(corpus, tokens, writer, advance)
+            _encode(corpus, tokens, end, writer, advance)
         if not writer.shards:
             raise ValueError(f"no text in {', '.join(inputs)}: all of it is empty, binary or not UTF-8")
         manifest = ShardManifest(
@@ -94,16 +108,28 @@ def pack(
     return manifest
 
 
-def _tokenizer(
-    corpus: Corpus, vocabulary_size: int, path: Path | None, kind: TokenizerKind, seed: int
-) -> PackTokenizer:
-    if path is not None:
-        return tokenizers.load(path, vocabulary_size)
+def _learned(corpus: Corpus, vocabulary_size: int | None, kind: TokenizerKind, seed: int) -> PackTokenizer:
+    if vocabulary_size is None:
+        raise ValueError(
+            "--vocabulary-size is missing: a tokenizer is learned with at most so many ids, "
+            f"{tokenizers.SMALLEST} or more; or give a --tokenizer"
+        )
     most, learn = _LEARNERS[kind]
     label, wanted = "learning the tokenizer", min(corpus.total_bytes, most)
     with progress(label, wanted, bar=False) as advance:  # on a terminal the library shows bars of its own
         texts = (document.text for document in corpus)
         return learn(_learning_texts(texts, corpus.total_bytes, seed, most, advance), vocabulary_size)
+
+
+def _end_of(tokens: PackTokenizer, path: Path | None) -> int:
+    """What each document ends with."""
+    if tokens.special.end is None:
+        known = ", ".join((*tokenizers.ALIASES[Role.EOS], *tokenizers.ALIASES[Role.SEP]))
+        raise ValueError(
+            f"--tokenizer {path} has no token that ends a text, as {known} would; name it with "
+            "--special eos=TOKEN, or add one with --reserve eos"
+        )
+    return tokens.special.end
 
 
 def _learning_texts(
@@ -125,9 +151,9 @@ def _draw(seed: int, place: int) -> float:
     return int.from_bytes(digest, "little") / (1 << 56)
 
 
-def _encode(corpus: Corpus, tokens: PackTokenizer, writer: ShardWriter, advance: Advance) -> None:
+def _encode(corpus: Corpus, tokens: PackTokenizer, end: int, writer: ShardWriter, advance: Advance) -> None:
     for documents in grouped(corpus, _BATCH, size=lambda document: len(document.text)):
         encoded = tokens.encode([document.text for document in documents], advance)
         for document, ids in zip(documents, encoded, strict=True):
-            writer.add(np.append(ids, tokens.special.eos), document.value)
+            writer.add(np.append(ids, end), document.value)
     writer.flush()

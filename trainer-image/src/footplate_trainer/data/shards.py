@@ -19,13 +19,19 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate_planning.spans import SENTINELS
 from footplate_trainer.data import cache
 from footplate_trainer.data.check import check_sizes, check_sum, open_place, read_manifest, unreadable
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
-from footplate_trainer.data.layout import ShardFormat, ShardManifest, SpecialIds
+from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest, SpecialIds
 from footplate_trainer.data.order import Int64s
-from footplate_trainer.errors import DataCorrupt, DataError
+from footplate_trainer.errors import DataCorrupt, DataError, UserMistake
 from footplate_trainer.storage import LocalStorage
+
+_CALLED = {
+    **{role: f"a token for {role}" for role in Role},
+    Role.SENTINELS: f"{SENTINELS} sentinels",
+}
 
 
 class TokenShards:
@@ -113,8 +119,24 @@ class TokenShards:
 
     @property
     def special(self) -> SpecialIds:
-        """The reserved ids."""
+        """The reserved ids that there are; who cannot do without one calls `need`."""
         return self.manifest.special_ids
+
+    def need(self, role: Role, field: str) -> int:
+        """The id of `role`, without which `field` cannot work; UserMistake where there is none."""
+        return self.need_all(role, field)[0]
+
+    def need_all(self, role: Role, field: str) -> list[int]:
+        """All ids of `role`: one, or every sentinel; UserMistake where there is none."""
+        ids = self.special.of(role)
+        if not ids:
+            otherwise = "" if role is Role.SENTINELS else f" (--special {role}=TOKEN where it has one)"
+            raise UserMistake(
+                f"{field} needs {_CALLED[role]}, and the tokenizer of the shards in {self.uri} has none; "
+                f"pack them with --reserve {role}{otherwise}, and a model of initFrom's grows with "
+                "model.growEmbeddings"
+            )
+        return ids
 
     @property
     def tokenizer_path(self) -> Path:

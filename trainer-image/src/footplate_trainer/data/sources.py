@@ -8,12 +8,12 @@ not fit is a mistake of the user's and told with both sides of it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 from footplate_contracts.v1alpha1.data import Data, MaskingName
 from footplate_contracts.v1alpha1.training import LossName
-from footplate_planning.spans import SENTINELS
 from footplate_trainer.data.check import places, tokenizer_bytes
 from footplate_trainer.data.datasets import (
     Dataset,
@@ -23,7 +23,7 @@ from footplate_trainer.data.datasets import (
     SequenceDataset,
     SpanDataset,
 )
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
@@ -78,9 +78,19 @@ class RunShards:
     @property
     def digest(self) -> str:
         """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256."""
+        return self._digest(lambda manifest: manifest.digest)
+
+    @property
+    def values_digest(self) -> str | None:
+        """The same of the numbers that a regression should give; None for other data."""
+        if self.format is not ShardFormat.REGRESSION:
+            return None
+        return self._digest(lambda manifest: manifest.values_digest)
+
+    def _digest(self, of: Callable[[ShardManifest], str]) -> str:
         if not self.sources[0].name:
-            return self.sources[0].shards.manifest.digest
-        parts = [f"{source.name}:{source.weight}:{source.shards.manifest.digest}" for source in self.sources]
+            return of(self.sources[0].shards.manifest)
+        parts = [f"{source.name}:{source.weight}:{of(source.shards.manifest)}" for source in self.sources]
         return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 
@@ -136,6 +146,8 @@ def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:
 
 
 def _special_ids(shards: TokenShards) -> str:
-    ids = shards.special.all()
-    named = len(ids) - SENTINELS
-    return f"{ids[:named]} with sentinels {ids[named]} … {ids[-1]}"
+    """Each role's, for a person; what ends a text besides is not what an id means."""
+    found = {role: shards.special.of(role) for role in Role}
+    return ", ".join(
+        f"{role} {ids[0]}" + (f" … {ids[-1]}" if len(ids) > 1 else "") for role, ids in found.items() if ids
+    )

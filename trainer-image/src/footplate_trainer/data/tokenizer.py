@@ -1,9 +1,10 @@
 """The tokenizer beside the shards: learned here, or brought along.
 
-Whatever the stage (decoder, encoder, span corruption), its special tokens must
-have ids that no text encodes to, inside the vocabulary the model was sized
-for. They cannot be added later without changing the model's shape, so all of
-them are reserved from the start. Whatever it came from (tokenizer.json, a
+Special tokens must have ids that no text encodes to, inside the vocabulary the
+model was sized for. They cannot be added later without changing the model's
+shape, so a vocabulary that is learned has all that any stage may want. One that
+is brought along belongs to a model whose embedding ends with it: it keeps its
+ids, and gets others only when asked. Whatever it came from (tokenizer.json, a
 SentencePiece model, tiktoken ranks), what goes beside the shards is a
 tokenizer.json. Text that merely spells a special token
 ("<eos>" in a manual) is encoded as ordinary text.
@@ -13,9 +14,10 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import numpy as np
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from footplate_planning.spans import SENTINELS
-from footplate_trainer.data.layout import SpecialIds
+from footplate_trainer.data.layout import Role, SpecialIds
 
 T = TypeVar("T")
 Encode = Callable[[list[str]], list[list[int]]]
@@ -85,7 +87,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class PackTokenizer:
-    """A tokenizer with all special tokens reserved."""
+    """A tokenizer, and which of its ids no text encodes to."""
 
     tokenizer: Tokenizer
     special: SpecialIds
@@ -129,7 +131,7 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
         min_frequency=2,
-        special_tokens=[name for names in _names() for name in names[:1]],
+        special_tokens=[names[0] for names in _names()],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=sys.stderr.isatty(),
     )
@@ -146,11 +148,18 @@ def learn_sentencepiece(texts: Iterable[str], vocabulary_size: int) -> PackToken
     return _ready(from_model(content)[0])
 
 
-def load(path: Path, vocabulary_size: int) -> PackTokenizer:
-    """The tokenizer in a file, with whatever special token it lacks added behind.
+def load(
+    path: Path,
+    vocabulary_size: int | None = None,
+    *,
+    reserve: Collection[Role] = (),
+    named: Mapping[Role, str] = MappingProxyType({}),
+) -> PackTokenizer:
+    """The tokenizer in a file, with its own ids, and behind them what it lacks of the roles in `reserve`.
 
-    A tokenizer.json, a SentencePiece .model, a .tiktoken ranks file or a
-    tekken.json, told by its name. ValueError when it is none, or needs more than `vocabulary_size` ids.
+    A tokenizer.json, a SentencePiece .model, a .tiktoken ranks file or a tekken.json, told by its name.
+    `named` says which of its tokens has a role, where that is none of the usual names. ValueError when
+    the file is none of these, lacks a token of `named`, or needs more than `vocabulary_size` ids.
     """
     if not path.is_file():
         raise ValueError(f"--tokenizer {path}: no such file; give a tokenizer.json, .model or .tiktoken file")
@@ -159,13 +168,18 @@ def load(path: Path, vocabulary_size: int) -> PackTokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     known = tokenizer.get_vocab(with_added_tokens=True)
-    missing = [names[0] for names in _names() if not any(name in known for name in names)]
+    for role, name in named.items():
+        if name not in known:
+            raise ValueError(f"--special {role}={name}: {path} has no such token")
+    wanted = [names for role in Role if role in reserve and role not in named for names in _names(role)]
+    missing = [names[0] for names in wanted if not any(name in known for name in names)]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
-    ready = _ready(tokenizer, proof)
-    if ready.vocabulary_size > vocabulary_size:
+    ready = _ready(tokenizer, proof, named)
+    if vocabulary_size is not None and ready.vocabulary_size > vocabulary_size:
+        added = f" and the {len(missing)} that --reserve adds" if missing else ""
         raise ValueError(
-            f"--vocabulary-size {vocabulary_size} is too small for {path}: its {len(known)} ids and "
-            f"{len(missing)} special tokens that it lacks need {ready.vocabulary_size}"
+            f"--vocabulary-size {vocabulary_size} is too small for {path}: its {len(known)} ids{added} need "
+            f"{ready.vocabulary_size}; give that, or leave it out"
         )
     return ready
 
@@ -195,18 +209,36 @@ def _check_room(vocabulary_size: int) -> None:
         )
 
 
-def _names() -> list[tuple[str, ...]]:
-    """The names each reserved token may have, in the order of their ids."""
-    return [*ALIASES.values(), *((f"<extra_id_{index}>",) for index in range(SENTINELS))]
+def _names(*roles: Role) -> list[tuple[str, ...]]:
+    """The names that each token of `roles`, or of all, may have, in the order of their ids when reserved."""
+    sentinels = [(f"<extra_id_{index}>",) for index in range(SENTINELS)]
+    return [
+        names
+        for role in roles or Role
+        for names in (sentinels if role is Role.SENTINELS else [ALIASES[role]])
+    ]
 
 
-def _ready(tokenizer: Tokenizer, proof: Proof | None = None) -> PackTokenizer:
+def _ready(
+    tokenizer: Tokenizer, proof: Proof | None = None, named: Mapping[Role, str] = MappingProxyType({})
+) -> PackTokenizer:
     # Text is data: what looks like a special token in it is not one.
     tokenizer.encode_special_tokens = True
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    ids = [next(vocabulary[name] for name in names if name in vocabulary) for names in _names()]
-    named = dict(zip(ALIASES, ids, strict=False))
-    special = SpecialIds(**named, sentinels=ids[len(ALIASES) :])
+
+    def ids(role: Role) -> list[int]:
+        wanted = [(named[role],)] if role in named else _names(role)
+        found = [next((vocabulary[name] for name in names if name in vocabulary), None) for names in wanted]
+        present = [token for token in found if token is not None]
+        return present if len(present) == len(wanted) else []  # some sentinels are as good as none
+
+    single = {role: found[0] for role in Role if role is not Role.SENTINELS and (found := ids(role))}
+    special = SpecialIds(
+        **single,
+        sentinels=ids(Role.SENTINELS),
+        # A BERT has no other word for an end.
+        ends=[single[Role.SEP]] if Role.EOS not in single and Role.SEP in single else None,
+    )
     return PackTokenizer(tokenizer, special, max(vocabulary.values()) + 1, proof)
 
 

@@ -211,6 +211,7 @@ def state_writer(config: RunConfig, start: Start, shards: RunShards, world: Worl
         threads=torch.get_num_threads(),
         data=shards.digest,
         revision=code_revision(os.environ),
+        values=shards.values_digest,
     )
     changed = differences(start.key, key) if start.key is not None else []
     if changed and world.rank == 0:
