@@ -98,9 +98,9 @@ def _decorate(schema: Schema, model: type[BaseModel]) -> None:
         if own is None and not within:
             child.pop("description", None)
         _decorate(target, part)
-        if within == "items" and "type" in part.model_fields:
+        if within == "items" and issubclass(part, Part) and part.list_key:
             child["x-kubernetes-list-type"] = "map"
-            child["x-kubernetes-list-map-keys"] = ["type"]
+            child["x-kubernetes-list-map-keys"] = [part.list_key]
 
 
 def _part_of(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:

@@ -20,6 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from footplate_contracts.energy import MOST_PODS
 from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.v1alpha1.compute import Checkpoint
 from footplate_contracts.v1alpha1.resilience import Hang
 
 # Why a directive is not in force, by the name of its field.
@@ -35,6 +36,7 @@ class Command(StrEnum):
 
 
 _USUAL: Final = Hang()
+MOST_KEPT: Final = 64
 
 
 class HangBounds(Report):
@@ -73,6 +75,11 @@ class Limits(Report):
     keep_every_steps: Annotated[int | None, SaidBy("checkpoint", "keep_every_steps")] = Field(
         default=None, ge=1
     )
+    kept_steps: list[int] | None = Field(
+        default=None,
+        max_length=MOST_KEPT,
+        description="checkpoints that stay whatever their age; absent: none",
+    )
 
 
 # Each limit but the length.
@@ -83,12 +90,22 @@ SAID_BY: Final[Mapping[str, SaidBy]] = {
     if isinstance(said_by, SaidBy)
 }
 # The fields of the spec that say limits, the length's own first.
-LIMIT_FIELDS: Final = ("training.steps", "training.tokens", *(by.path for by in SAID_BY.values()))
+LIMIT_FIELDS: Final = (
+    "training.steps",
+    "training.tokens",
+    "checkpoint.promoted",
+    *(by.path for by in SAID_BY.values()),
+)
 
 
 def said(source: object) -> dict[str, Any]:
     """Each limit but the length, as a spec or a RunConfig says it; None where it lacks the section."""
     return {name: getattr(getattr(source, by.section), by.field, None) for name, by in SAID_BY.items()}
+
+
+def promoted_steps(checkpoint: Checkpoint) -> list[int] | None:
+    """Steps that bear a mark, ascending; None where none does."""
+    return sorted({promotion.step for promotion in checkpoint.promoted or ()}) or None
 
 
 class NumberedLimits(Limits):

@@ -16,7 +16,7 @@ from pydantic import FailFast, Field
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.model import IF_READABLE, Report, read_unknown_as
-from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT
+from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_STANDING, Digest
 
 
 class GenerationId(Report):
@@ -64,6 +64,17 @@ class RankReport(Report):
     total_steps: int | None = Field(default=None, description="the step that this rank ends with")
 
 
+class StandingCheckpoint(Report):
+    """A checkpoint that stays after the newest one."""
+
+    step: int
+    generation: GenerationId = Field(description="that committed it")
+    digest: Digest | None = Field(
+        default=None, description="of its manifest; absent where an earlier trainer wrote it"
+    )
+    validation_loss: float | None = Field(default=None, description="of its weights, where it was taken")
+
+
 class CheckpointRecord(Report):
     """A checkpoint that is durable: its commit marker exists."""
 
@@ -75,6 +86,14 @@ class CheckpointRecord(Report):
     seconds_total: float = 0.0
     generation: GenerationId | None = Field(
         default=None, description="that committed it; absent in a record of an earlier trainer"
+    )
+    digest: Annotated[Digest | None, IF_READABLE] = None
+    validation_loss: float | None = Field(default=None, description="of its weights, where it was taken")
+    standing: Annotated[list[StandingCheckpoint] | None, IF_READABLE] = Field(
+        default=None,
+        max_length=MOST_STANDING,
+        description="those that retention leaves, this one among them, newest first; the best and those that"
+        " are kept by their steps in any case",
     )
 
 

@@ -374,6 +374,7 @@ ALWAYS_ALLOWED: dict[str, dict[str, object]] = {
     "steps-to-tokens": {"training.steps": ABSENT, "training.tokens": 10240},
     "save-more-often": {"checkpoint.everySteps": 5},
     "keep-more": {"checkpoint.keepLast": 5, "checkpoint.keepEverySteps": 100},
+    "promoted": {"checkpoint.promoted": [{"name": "good", "step": 10}]},
     "budgets": {"resilience.budgets": {"Hang": 9}},
     "budget": {"budget": {"dollars": 5.5, "carbonKilograms": 0.1, "onExceeded": "Warn"}},
     "nodes": {"compute.nodes": 3},

@@ -56,6 +56,7 @@ PARTS: dict[tuple[str, str], dict[str, Any]] = {
     ("limits", "every_steps"): {"checkpoint": {**CHECKPOINT, "everySteps": 5}},
     ("limits", "keep_last"): {"checkpoint": {**CHECKPOINT, "keepLast": 7}},
     ("limits", "keep_every_steps"): {"checkpoint": {**CHECKPOINT, "keepEverySteps": 100}},
+    ("limits", "kept_steps"): {"checkpoint": {**CHECKPOINT, "promoted": [{"name": "a", "step": 7}]}},
 }
 EVERY = pytest.mark.parametrize("directive", Directives.model_fields)
 # What Kubernetes says is no field of a spec.
@@ -102,7 +103,8 @@ def test_no_part_of_it_is_passed_over(directive: str, name: str) -> None:
     run, (_, look) = coordinator(), CHANGES[directive]
     run.direct(TOLD, 0.0)
     before, part = look(run), getattr(TOLD, directive)
-    run.direct(TOLD.model_copy(update={directive: part.model_copy(update={name: 7})}), 0.0)
+    value: Any = [7] if name == "kept_steps" else 7
+    run.direct(TOLD.model_copy(update={directive: part.model_copy(update={name: value})}), 0.0)
     assert look(run) != before
     wanted, usual = told(**PARTS[directive, name]), told(suspend=False)
     assert getattr(getattr(wanted, directive), name) != getattr(getattr(usual, directive), name)

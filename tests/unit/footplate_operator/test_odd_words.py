@@ -23,7 +23,7 @@ from footplate_contracts.energy import PodEnergy
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause
 from footplate_contracts.rendezvous import AgentIdentity
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp, StandingCheckpoint
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import KEY
@@ -49,8 +49,15 @@ def _full(state: CoordinatorState) -> dict[str, Any]:
     numbered = NumberedFailure(
         number=1, failure=failure, agent=AGENT, generation=generation, checkpoint_step=4
     )
+    standing = StandingCheckpoint(step=4, generation=generation, digest="a" * 64, validation_loss=2.5)
     record = CheckpointRecord(
-        step=5, uri="/shared/checkpoints/step-5.e1g1", time=1.7e9, generation=generation
+        step=5,
+        uri="/shared/checkpoints/step-5.e1g1",
+        time=1.7e9,
+        generation=generation,
+        digest="b" * 64,
+        validation_loss=2.0,
+        standing=[standing],
     )
     energy = PodEnergy(pod_uid="uid-14", millijoules=1, counter_seconds=1, power_seconds=1)
     update = {

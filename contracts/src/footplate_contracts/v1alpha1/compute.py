@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule
-from footplate_contracts.v1alpha1.types import Count, Name, Part, Uri, Whole
+from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Uri, Whole
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
 
@@ -70,6 +70,15 @@ class MemoryCheckpoint(Part):
     every_steps: Count = Field(description="how often")
 
 
+class Promotion(Part):
+    """A mark with a name on one checkpoint; whatever bears one is kept."""
+
+    list_key: ClassVar = "name"
+
+    name: Label = Field(description="of the mark")
+    step: Whole = Field(description="of the checkpoint")
+
+
 class Checkpoint(Part):
     """Where and how often the state becomes durable."""
 
@@ -80,6 +89,9 @@ class Checkpoint(Part):
     )
     keep_every_steps: Count | None = Field(
         None, description="these are kept beyond keepLast; may change while the run trains"
+    )
+    promoted: Annotated[list[Promotion], Field(max_length=16)] | None = Field(
+        None, description="checkpoints that are kept, and known by a name; may change at any time"
     )
     asynchronous: bool = Field(True, description="write while training goes on")
     retry_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = Field(

@@ -7,12 +7,22 @@ that grow for ever keep their newest entries.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from footplate_contracts.names import Cause, ConditionType, Phase
-from footplate_contracts.v1alpha1.types import CheckpointUri, Label, Name, Part, Text, Time, Whole
+from footplate_contracts.v1alpha1.types import (
+    MOST_STANDING,
+    CheckpointUri,
+    Digest,
+    Label,
+    Name,
+    Part,
+    Text,
+    Time,
+    Whole,
+)
 
 ATTEMPT_LIMIT = 20
 NODE_LIMIT = 32
@@ -23,6 +33,8 @@ Duration = Annotated[float, Field(ge=0.0)]
 
 class Condition(Part):
     """`metav1.Condition`."""
+
+    list_key: ClassVar = "type"
 
     type: Annotated[str, Field(max_length=64)] = Field(description="what is stated")
     status: Annotated[str, Field(pattern="^(True|False|Unknown)$", max_length=7)] = Field(
@@ -58,8 +70,28 @@ class WorldStatus(Part):
     spares: Whole = Field(0, description="spare pods that are ready to take a place")
 
 
+class KeptCheckpoint(Part):
+    """A durable checkpoint that retention leaves."""
+
+    step: Whole = Field(description="its step")
+    generation: Annotated[str, Field(max_length=32)] = Field(description="<epoch>.<number> that committed it")
+    digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, and so of all of it")
+    validation_loss: float | None = Field(None, description="of its weights, if it was taken at that step")
+
+
+class PromotedCheckpoint(Part):
+    """A mark of `spec.checkpoint.promoted`, and what bears it."""
+
+    list_key: ClassVar = "name"
+
+    name: Label = Field(description="of the mark")
+    step: Whole = Field(description="of the checkpoint")
+    uri: CheckpointUri | None = Field(None, description="its folder; absent: the run has no such checkpoint")
+    digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, and so of all of it")
+
+
 class CheckpointStatus(Part):
-    """The newest durable checkpoint."""
+    """The newest durable checkpoint, and those that stand beside it."""
 
     latest_step: Whole = Field(description="its step")
     uri: CheckpointUri = Field(description="its folder")
@@ -68,6 +100,14 @@ class CheckpointStatus(Part):
     recent_steps: Annotated[list[Whole], Field(max_length=3)] = Field(
         [],
         description="of the last three that were durable, ascending: budgets count at least since the first",
+    )
+    kept: Annotated[list[KeptCheckpoint], Field(max_length=MOST_STANDING)] | None = Field(
+        None,
+        description="those that retention left, newest first; absent where an earlier trainer does not say",
+    )
+    best_step: Whole | None = Field(None, description="of those kept, with the lowest validation loss")
+    promoted: Annotated[list[PromotedCheckpoint], Field(max_length=16)] | None = Field(
+        None, description="checkpoints that bear a mark"
     )
 
 

@@ -17,6 +17,7 @@ _URI: Final = 1024
 CHECKPOINT_URI_LIMIT: Final = _URI + 64  # the spec's longest, and a directory such as /step-50.e1g1 in it
 
 Uri = Annotated[str, Field(min_length=1, max_length=_URI)]
+MOST_STANDING: Final = 32  # checkpoints that a run tells of at once
 CheckpointUri = Annotated[str, Field(min_length=1, max_length=CHECKPOINT_URI_LIMIT)]
 Label = Annotated[str, Field(min_length=1, max_length=63)]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
@@ -29,6 +30,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 MOST_WHOLE: Final = 1_000_000_000_000_000
 Whole = Annotated[int, Field(ge=0, le=MOST_WHOLE)]
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]  # SHA-256 in hex
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 StringMap = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=64)]
 
@@ -43,6 +45,7 @@ class Part(Contract):
     """A node of a resource; `rules` are its CEL rules."""
 
     rules: ClassVar[tuple[Rule, ...]] = ()
+    list_key: ClassVar[str] = ""  # what tells items of a list of these apart; "": their places
 
 
 def local_path(field: str) -> Rule:

@@ -95,8 +95,12 @@ def _checkpoint(record: CheckpointRecord | None) -> CheckpointRecord | None:
         return None
     if not 0 < len(record.uri) <= CHECKPOINT_URI_LIMIT:
         return None
-    blocked = record.seconds_blocked
-    return record if _fits(blocked, MOST) else record.model_copy(update={"seconds_blocked": 0.0})
+    update: dict[str, object] = {}
+    if not _fits(record.seconds_blocked, MOST):
+        update["seconds_blocked"] = 0.0
+    if not all(_fits(found.step) and _generation(found.generation) for found in record.standing or ()):
+        update["standing"] = None
+    return record.model_copy(update=update) if update else record
 
 
 def _failure(numbered: NumberedFailure) -> NumberedFailure:

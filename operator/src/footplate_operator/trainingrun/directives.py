@@ -15,6 +15,7 @@ from footplate_contracts.directives import (
     GoneWorker,
     HangBounds,
     Limits,
+    promoted_steps,
     said,
 )
 from footplate_contracts.runconfig import model_of, resolve_steps
@@ -50,7 +51,7 @@ def limits(run: Run) -> Limits:
     Raises ValueError for a spec that says neither, or has no model: admission refuses it first.
     """
     steps = resolve_steps(run.spec.training, model_of(run.spec).context_length)
-    return Limits(steps=steps, **said(run.spec))
+    return Limits(steps=steps, kept_steps=promoted_steps(run.spec.checkpoint), **said(run.spec))
 
 
 def directives_to_begin_with(run: Run) -> Directives:

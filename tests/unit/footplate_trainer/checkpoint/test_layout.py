@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -9,14 +10,33 @@ import pytest
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.layout import (
     Begun,
+    CommitMarker,
+    Retention,
     StepDirectory,
     marker_name,
     marker_step,
     outdated,
     removable_directories,
-    retained_steps,
+    standing,
     superseded_by,
 )
+
+
+def digest(step: int) -> str:
+    """As long as one is."""
+    return f"{step:064x}"
+
+
+def marker(step: int, loss: float | None = None) -> CommitMarker:
+    """Of generation 1.2."""
+    return CommitMarker(
+        step=step,
+        directory=f"step-{step}.e1g2",
+        tokens=0,
+        time=0.0,
+        digest=digest(step),
+        validation_loss=loss,
+    )
 
 
 def test_names_are_read_as_they_are_written() -> None:
@@ -50,7 +70,33 @@ def test_other_names_are_no_markers(name: str) -> None:
     ],
 )
 def test_retained_steps(committed: list[int], last: int, every: int | None, kept: set[int]) -> None:
-    assert retained_steps(committed, last, every) == kept
+    assert Retention(last, every).of(map(marker, committed)) == kept
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [
+        pytest.param({10: 3.0, 20: 2.0, 30: 2.5, 40: None}, {20, 40}, id="the-best"),
+        pytest.param({10: 2.0, 20: 2.0, 30: 3.0}, {20, 30}, id="the-newest-of-equals"),
+        pytest.param({10: math.nan, 20: -math.inf, 30: 4.0, 40: 5.0}, {30, 40}, id="numbers-only"),
+        pytest.param({10: 3.0, 20: 2.0}, {20}, id="which-may-be-the-newest"),
+    ],
+)
+def test_the_best_by_validation_loss_stays(losses: dict[int, float | None], kept: set[int]) -> None:
+    assert Retention(1).of(marker(step, loss) for step, loss in losses.items()) == kept
+
+
+def test_a_step_that_is_kept_by_name_stays_if_it_is_there() -> None:
+    assert Retention(1, kept=frozenset({10, 15})).of(map(marker, [10, 20, 30])) == {10, 30}
+
+
+def test_a_run_is_told_of_the_newest_and_of_what_is_kept_by_name() -> None:
+    retention = Retention(100, kept=frozenset({1}))
+    told = standing([marker(step, 1.0 if step == 2 else 2.0) for step in range(1, 101)], retention)
+
+    assert [found.step for found in told] == [*range(100, 70, -1), 2, 1]
+    assert (told[0].generation, told[0].digest) == (GenerationId(epoch=1, number=2), digest(100))
+    assert standing([], retention) == []
 
 
 def test_losers_and_remains_go_and_what_is_ahead_stays() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from footplate_contracts.names import Reason
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.checkpoint.layout import Begun, CommitMarker, StepDirectory
+from footplate_trainer.checkpoint.layout import Begun, CommitMarker, Retention, StepDirectory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, is_full, storage_errors
 from footplate_trainer.errors import StorageError
@@ -70,7 +70,7 @@ def test_a_checkpoint_of_a_newer_release_is_whole_and_stays(tmp_path: Path) -> N
             path.write_text(json.dumps({**json.loads(path.read_text()), "mood": "good"}))
     store = CheckpointStore(tmp_path)
 
-    store.retain(2, None, GenerationId(epoch=1, number=2), nobody)
+    store.retain(store.markers(), Retention(2), GenerationId(epoch=1, number=2), nobody)
 
     assert store.steps() == [4, 2]
     assert [StepCheckpoint(store, f"step-{step}.e1g2").first_damage() for step in (2, 4)] == [None, None]
@@ -82,7 +82,7 @@ def test_a_torn_marker_pushes_no_whole_checkpoint_out(tmp_path: Path) -> None:
     (tmp_path / "step-6.committed").write_text("")
     store = CheckpointStore(tmp_path)
 
-    store.retain(1, None, GenerationId(epoch=1, number=2), nobody)
+    store.retain(store.markers(), Retention(1), GenerationId(epoch=1, number=2), nobody)
 
     assert store.steps() == [4]
     assert [directory.name for directory in store.directories()] == ["step-4.e1g2"]
@@ -97,9 +97,16 @@ def test_retention_tells_what_it_removed_and_no_more(tmp_path: Path) -> None:
     store, told = CheckpointStore(tmp_path), list[str]()
 
     with pytest.raises(OSError, match="step-3"):
-        store.retain(1, None, GenerationId(epoch=2, number=1), lambda gone: told.append(gone.name))
+        store.retain(
+            store.markers(),
+            Retention(1),
+            GenerationId(epoch=2, number=1),
+            lambda gone: told.append(gone.name),
+        )
     (tmp_path / "step-3.committed").rmdir()
-    store.retain(1, None, GenerationId(epoch=2, number=1), lambda gone: told.append(gone.name))
+    store.retain(
+        store.markers(), Retention(1), GenerationId(epoch=2, number=1), lambda gone: told.append(gone.name)
+    )
 
     assert sorted(told) == ["step-2.e1g2", "step-4.e1g2", "step-6.e1g2"]
     assert [directory.name for directory in store.directories()] == ["step-8.e1g2"]
@@ -115,9 +122,9 @@ def test_what_generations_began_with_is_kept_as_long_as_it_matters(tmp_path: Pat
 
     for step in (4, 6):
         write_checkpoint(tmp_path, step)
-    store.retain(2, None, GenerationId(epoch=1, number=4), nobody)
+    store.retain(store.markers(), Retention(2), GenerationId(epoch=1, number=4), nobody)
     assert {begun.number for begun in store.begun("uid")} == {2, 4}
-    store.retain(1, None, GenerationId(epoch=1, number=4), nobody)
+    store.retain(store.markers(), Retention(1), GenerationId(epoch=1, number=4), nobody)
     assert {begun.number for begun in store.begun("uid")} == {4}
     assert store.steps() == [6]
 

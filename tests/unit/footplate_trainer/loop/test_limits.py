@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate_contracts.directives import Limits, NumberedLimits
+from footplate_contracts.directives import SAID_BY, NumberedLimits
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.record import Key, StateWriter, determinism_key, differences
 from footplate_trainer.loop.limits import RunLimits, limits_of, under
@@ -41,11 +41,18 @@ def test_length(steps: int, done: int, expected: int) -> None:
     )
 
 
-@pytest.mark.parametrize("name", Limits.model_fields)
+@pytest.mark.parametrize("name", ["steps", *SAID_BY])
 def test_each_limit_is_a_field_of_the_run(name: str) -> None:
     limits = limits_of(config()).model_copy(update={name: 5})
     changed = under(config(), limits)
     assert changed != config() and limits_of(changed) == limits
+
+
+def test_marks_keep_checkpoints_and_change_no_config() -> None:
+    marked = RunLimits(config('checkpoint.promoted=[{"name":"a","step":4},{"name":"b","step":4}]'))
+    assert marked.kept_steps == {4}
+    assert marked.take(marked.in_force.model_copy(update={"epoch": 1, "kept_steps": [2, 4]}), 4)
+    assert marked.kept_steps == {2, 4} and "keeping 3 and those of 2, 4" in str(marked)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "wsd", "constant"])

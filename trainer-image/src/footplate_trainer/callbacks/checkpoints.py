@@ -47,16 +47,20 @@ class DurableCheckpoints(Callback):
             self.saver.finish()  # raises: every rank's thread was given the same verdict
         ends = flags.suspend or step.number == limits.steps
         if ends or step.number % limits.every_steps == 0:
-            self.save(ends=ends)
+            loss = step.columns.get("validation_loss")
+            self.save(ends=ends, validation_loss=None if loss is None else float(loss))
 
-    def save(self, *, ends: bool) -> None:
-        """Begin to save the state of now; where training `ends`, wait until it is durable. Collective."""
+    def save(self, *, ends: bool, validation_loss: float | None = None) -> None:
+        """Begin to save the state of now; where training `ends`, wait until it is durable. Collective.
+
+        `validation_loss` is that of now, if it was taken.
+        """
         config = self.limits.config
         with self.stopwatch.time(StepPart.CHECKPOINT):
             self.reporter.enter(RankPhase.CHECKPOINT)
             self.before_save()
-            self.saver.change(config.checkpoint, run_file(config))
-            self.saver.start(self.state())
+            self.saver.change(config.checkpoint, self.limits.kept_steps, run_file(config))
+            self.saver.start(self.state(), validation_loss)
             if ends:
                 self.saver.finish()
             elif not config.checkpoint.asynchronous:

@@ -21,15 +21,17 @@ which the manifest names: such a checkpoint is refused, and never taken for dama
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from pydantic import Field
 
 from footplate_contracts.model import Report
-from footplate_contracts.reports import CheckpointRemoval, GenerationId
+from footplate_contracts.reports import CheckpointRemoval, GenerationId, StandingCheckpoint
+from footplate_contracts.v1alpha1.types import MOST_STANDING
 
 MANIFEST_FILE: Final = "manifest.json"
 STATE_FILE: Final = "state.json"
@@ -137,6 +139,13 @@ class CommitMarker(Report):
     directory: str = Field(pattern=r"^step-\d+\.e\d+g\d+$")
     tokens: int
     time: float
+    digest: str | None = Field(default=None, description="hex SHA-256 of manifest.json, and so of all files")
+    validation_loss: float | None = Field(default=None, description="of just these weights, if it was taken")
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether it can be compared with others by its validation loss."""
+        return self.validation_loss is not None and math.isfinite(self.validation_loss)
 
 
 class CheckpointFile(Report):
@@ -160,11 +169,54 @@ class Manifest(ManifestHeader):
     files: list[CheckpointFile]
 
 
-def retained_steps(committed: Iterable[int], keep_last: int, keep_every: int | None) -> set[int]:
-    """The committed steps to keep: the newest `keep_last`, and every multiple of `keep_every`."""
-    newest = sorted(committed, reverse=True)
-    multiples = {step for step in newest if keep_every and step % keep_every == 0}
-    return set(newest[:keep_last]) | multiples
+def directory_of(marker: CommitMarker | None) -> StepDirectory | None:
+    """What `marker` commits; None for a torn one, which does not say."""
+    return StepDirectory.parse(marker.directory) if marker else None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which committed steps stay."""
+
+    keep_last: int
+    keep_every: int | None = None
+    kept: frozenset[int] = frozenset()  # steps that stay whatever their age
+
+    def of(self, committed: Iterable[CommitMarker]) -> set[int]:
+        """The newest, multiples of `keep_every`, those in `kept`, and the best by validation loss."""
+        known = list(committed)
+        newest = sorted((marker.step for marker in known), reverse=True)
+        multiples = {step for step in newest if self.keep_every and step % self.keep_every == 0}
+        best = best_of(known)
+        return {*newest[: self.keep_last], *multiples, *self.kept.intersection(newest)} | (
+            {best.step} if best else set()
+        )
+
+
+def best_of(committed: Iterable[CommitMarker]) -> CommitMarker | None:
+    """The one with the lowest validation loss, of equal ones the newest; None where none has a loss."""
+    validated = [marker for marker in committed if marker.is_validated]
+    return min(validated, key=lambda marker: (marker.validation_loss, -marker.step), default=None)
+
+
+def standing(committed: Collection[CommitMarker], retention: Retention) -> list[StandingCheckpoint]:
+    """What a run is told of the checkpoints that stay, newest first: the best and `kept` ones anyway."""
+    kept = retention.of(committed)
+    known = sorted((marker for marker in committed if marker.step in kept), key=lambda marker: -marker.step)
+    best = best_of(known)
+    named = [marker for marker in known if marker is best or marker.step in retention.kept]
+    others = [marker for marker in known if marker not in named]
+    told = sorted([*named, *others][:MOST_STANDING], key=lambda marker: -marker.step)
+    return [
+        StandingCheckpoint(
+            step=marker.step,
+            generation=directory.generation,
+            digest=marker.digest,
+            validation_loss=marker.validation_loss,
+        )
+        for marker in told
+        if (directory := directory_of(marker))
+    ]
 
 
 def removable_directories(

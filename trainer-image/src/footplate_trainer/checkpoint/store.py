@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,10 +18,20 @@ from typing import Final
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.folder import open_folder
-from footplate_trainer.checkpoint.layout import Begun, CheckpointFile, CommitMarker, StepDirectory
+from footplate_trainer.checkpoint.layout import (
+    Begun,
+    CheckpointFile,
+    CommitMarker,
+    Retention,
+    StepDirectory,
+    directory_of,
+)
 from footplate_trainer.errors import StorageError
 from footplate_trainer.failures import with_causes
 from footplate_trainer.storage import join
+
+Markers = Mapping[int, CommitMarker | None]
+"""Commit markers by step; None: a torn one."""
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -86,21 +96,22 @@ class CheckpointStore:
         for begun in layout.superseded_by(latest, self._all_begun()):
             self.folder.delete(begun.name)
 
+    def markers(self) -> Markers:
+        """The commit marker of each step that has one, newest first."""
+        return {step: self.marker(step) for step in self.steps()}
+
     def retain(
         self,
-        keep_last: int,
-        keep_every: int | None,
+        markers: Markers,
+        retention: Retention,
         writing: GenerationId,
         removed: Callable[[StepDirectory], None],
     ) -> None:
-        """Remove what retention no longer needs; markers go before their directories.
+        """Remove what `retention` no longer needs of `markers`; they go before their directories.
 
         `removed` hears of each checkpoint whose marker is gone: from then on it does not exist.
         """
-        markers = {step: self.marker(step) for step in self.steps()}
-        kept = layout.retained_steps(
-            [step for step, marker in markers.items() if marker], keep_last, keep_every
-        )
+        kept = retention.of(marker for marker in markers.values() if marker)
         for step in sorted(markers.keys() - kept):
             self.revoke(step)
             if gone := directory_of(markers[step]):
@@ -108,7 +119,7 @@ class CheckpointStore:
         needed = [directory for step in kept if (directory := directory_of(markers[step]))]
         for directory in layout.removable_directories(self.directories(), needed, writing):
             self.discard(directory)
-        for begun in layout.outdated(self._all_begun(), min(sorted(kept)[-keep_last:], default=0)):
+        for begun in layout.outdated(self._all_begun(), min(sorted(kept)[-retention.keep_last :], default=0)):
             self.folder.delete(begun.name)
 
     def _all_begun(self) -> list[Begun]:
@@ -119,11 +130,6 @@ class CheckpointStore:
         with self.folder.open_write(f"{directory}/{file}") as stream:
             stream.write(content)
         return CheckpointFile(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-
-def directory_of(marker: CommitMarker | None) -> StepDirectory | None:
-    """What `marker` commits; None for a torn one, which does not say."""
-    return StepDirectory.parse(marker.directory) if marker else None
 
 
 def is_full(error: BaseException) -> bool:

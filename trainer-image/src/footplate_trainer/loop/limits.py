@@ -8,7 +8,7 @@ A run that nobody speaks to keeps the limits of its RunConfig.
 
 from __future__ import annotations
 
-from footplate_contracts.directives import SAID_BY, NumberedLimits, said
+from footplate_contracts.directives import SAID_BY, NumberedLimits, promoted_steps, said
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
@@ -32,6 +32,11 @@ class RunLimits:
     def every_steps(self) -> int:
         """Steps between checkpoints."""
         return self.in_force.every_steps
+
+    @property
+    def kept_steps(self) -> frozenset[int]:
+        """Steps whose checkpoints stay whatever their age."""
+        return frozenset(self.in_force.kept_steps or ())
 
     def rate(self, step: int) -> float:
         """The learning rate of update number `step`, from 1."""
@@ -64,12 +69,16 @@ class RunLimits:
         kept = f"keeping {self.in_force.keep_last}"
         if self.in_force.keep_every_steps:
             kept += f" and one every {self.in_force.keep_every_steps} steps"
+        if self.in_force.kept_steps:
+            kept += f" and those of {', '.join(map(str, self.in_force.kept_steps))}"
         return f"{self.steps} steps, a checkpoint every {self.every_steps}, {kept}"
 
 
 def limits_of(config: RunConfig) -> NumberedLimits:
     """What `config` says, older than whatever a coordinator tells."""
-    return NumberedLimits(steps=total_steps(config), **said(config))
+    return NumberedLimits(
+        steps=total_steps(config), kept_steps=promoted_steps(config.checkpoint), **said(config)
+    )
 
 
 def under(config: RunConfig, limits: NumberedLimits) -> RunConfig:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from footplate_contracts.directives import promoted_steps
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
@@ -138,6 +139,7 @@ def _open_saver(
         host,
         generation=generation,
         settings=config.checkpoint,
+        kept=frozenset(promoted_steps(config.checkpoint) or ()),
         sidecars={**run_file(config), layout.TOKENIZER_FILE: tokenizer},
         agent=agent,
         clock=time.time,

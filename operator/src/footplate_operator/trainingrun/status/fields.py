@@ -12,17 +12,16 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import coordinator_pod_name
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.status import (
-    CheckpointStatus,
     CoordinatorStatus,
     ProgressStatus,
     TrainingRunStatus,
     WorldStatus,
 )
-from footplate_operator.runtime.clock import format_time, from_epoch
-from footplate_operator.trainingrun import refill
+from footplate_operator.runtime.clock import format_time
 from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import given_up
+from footplate_operator.trainingrun.status.checkpoints import checkpoints
 
 
 def told(
@@ -44,7 +43,7 @@ def told(
     return before.model_copy(
         update={
             "progress": _progress(before, state, now),
-            "checkpoint": _checkpoint(run, state),
+            "checkpoint": checkpoints(run, state.checkpoint, state.checkpoint_steps),
             "world": _world(before, state, parallelism),
             "coordinator": _coordinator(run, serving, pods.coordinators),
             "telemetry": given_up.counted(before.telemetry, state),
@@ -59,9 +58,13 @@ def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
     update: dict[str, object] = {
         "replicas": _replicas(observed),
         "telemetry": given_up.counted(before.telemetry, state),
+        "checkpoint": checkpoints(run),  # marks come and go
     }
     if state.progress.step > (before.progress.step if before.progress else 0):
-        update |= {"progress": _progress(before, state, now), "checkpoint": _checkpoint(run, state)}
+        update |= {
+            "progress": _progress(before, state, now),
+            "checkpoint": checkpoints(run, state.checkpoint, state.checkpoint_steps),
+        }
     return before.model_copy(update=update)
 
 
@@ -85,30 +88,6 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
         last_updated_time=known.last_updated_time if known else None,
     )
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
-
-
-def _checkpoint(run: Run, state: CoordinatorState) -> CheckpointStatus | None:
-    """The newest durable checkpoint."""
-    known, record = run.status.checkpoint, state.checkpoint
-    if record is None:
-        return known
-    if known is None or known.uri != record.uri:
-        newest = CheckpointStatus(
-            latest_step=record.step, uri=record.uri, time=format_time(from_epoch(record.time)), durable=True
-        )
-    else:
-        newest = known
-    told = [*_recent_steps(known, run.spec.checkpoint.every_steps), *state.checkpoint_steps, record.step]
-    # One behind the newest is of a history that was rolled back.
-    steps = sorted({step for step in told if 0 < step <= record.step})[-refill.CHECKPOINTS :]
-    return newest if steps == newest.recent_steps else newest.model_copy(update={"recent_steps": steps})
-
-
-def _recent_steps(known: CheckpointStatus | None, every: int) -> list[int]:
-    """The steps of the last durable checkpoints; an earlier release held them to be regular."""
-    if known is None:
-        return []
-    return known.recent_steps or [known.latest_step - number * every for number in range(refill.CHECKPOINTS)]
 
 
 def _world(

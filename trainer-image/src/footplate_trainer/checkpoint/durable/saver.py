@@ -34,13 +34,14 @@ from footplate_trainer.checkpoint.layout import (
     CheckpointFile,
     CommitMarker,
     Manifest,
+    Retention,
     StepDirectory,
     removal_of,
 )
 from footplate_trainer.checkpoint.record import TrainingState, release
 from footplate_trainer.checkpoint.state import HostCopy
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.checkpoint.store import CheckpointStore, Markers, storage_errors
 from footplate_trainer.errors import NotOneFolder, StaleGeneration, StorageError
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
@@ -56,6 +57,7 @@ class Snapshot:
     state: TrainingState
     begun: float
     copied: float
+    validation_loss: float | None = None  # of the weights among `tensors`
     hurry: threading.Event = field(default_factory=threading.Event)  # set when someone waits for the end
     needed: threading.Event = field(default_factory=threading.Event)  # set when `waits` is said
     waits: Waits = Waits.NOT
@@ -79,6 +81,7 @@ class Saver:
     agent: AgentClient
     clock: Callable[[], float]
     monotonic: Callable[[], float] = time.monotonic
+    kept: frozenset[int] = frozenset()  # steps that stay whatever their age
 
     def __post_init__(self) -> None:
         self._plan: TensorPlan | None = None  # made with the first checkpoint: the memory is always the same
@@ -86,19 +89,21 @@ class Saver:
         self._snapshot: Snapshot | None = None  # the one in flight
         self._failures = FailedSaves()  # rank 0 keeps it
 
-    def start(self, state: TrainingState) -> None:
+    def start(self, state: TrainingState, validation_loss: float | None = None) -> None:
         """Copy the state and begin to write it; collective. First waits for a try of the one before.
 
-        Where that fails, the one before is left out.
+        Where that fails, the one before is left out. `validation_loss` is of the weights of now, if taken.
         """
         self._wait(Waits.FOR_ROOM)
         begun = self.clock()
-        snapshot = self._snapshot = Snapshot(self.host.fill(), state, begun, self.clock())
+        snapshot = self._snapshot = Snapshot(
+            self.host.fill(), state, begun, self.clock(), validation_loss=validation_loss
+        )
         self._writing.start(partial(self._save, snapshot))
 
-    def change(self, settings: Checkpoint, sidecars: Mapping[str, bytes]) -> None:
+    def change(self, settings: Checkpoint, kept: frozenset[int], sidecars: Mapping[str, bytes]) -> None:
         """What is kept from now on, and `sidecars` instead of those of the same names."""
-        self.settings = settings
+        self.settings, self.kept = settings, kept
         self.sidecars = {**self.sidecars, **sidecars}
 
     @property
@@ -251,20 +256,21 @@ class Saver:
                 unseen = StepCheckpoint(self.store, directory.name).first_unseen(records)
                 if unseen is not None:
                     raise NotOneFolder(unseen, step=directory.step)
-                manifest = self._write_manifest(snapshot.state, directory, plan, records)
+                manifest, digest = self._write_manifest(snapshot.state, directory, plan, records)
                 if not self.agent.grant(directory.step):
                     raise StaleGeneration(
                         f"generation {self.generation} may not commit step {directory.step}: "
                         "a newer one exists"
                     )
-                committed = self._commit(snapshot, directory, manifest)
+                committed = self._commit(snapshot, directory, manifest, digest)
         finally:
             if not committed:
                 self._discard(directory)
 
     def _write_manifest(
         self, state: TrainingState, directory: StepDirectory, plan: TensorPlan, records: list[CheckpointFile]
-    ) -> Manifest:
+    ) -> tuple[Manifest, str]:
+        """What was written, and its digest."""
         assert plan.index is not None, "rank 0 has it"
         small = {
             **self.sidecars,
@@ -273,15 +279,20 @@ class Saver:
         }
         own = [self.store.write(directory.name, name, small[name]) for name in sorted(small)]
         manifest = Manifest(format=layout.FORMAT, written_by=release(), files=[*own, *records])
-        self.store.write(directory.name, layout.MANIFEST_FILE, _json(manifest.to_json()))
-        return manifest
+        written = self.store.write(directory.name, layout.MANIFEST_FILE, _json(manifest.to_json()))
+        return manifest, written.sha256
 
-    def _commit(self, snapshot: Snapshot, directory: StepDirectory, manifest: Manifest) -> bool:
+    def _commit(self, snapshot: Snapshot, directory: StepDirectory, manifest: Manifest, digest: str) -> bool:
         """Make the marker and tell the run; False when another generation was first."""
         state = snapshot.state
         # A store may make the marker and fail to say so: then it is found to be ours.
         snapshot.marker = snapshot.marker or CommitMarker(
-            step=state.step, directory=directory.name, tokens=state.tokens, time=self.clock()
+            step=state.step,
+            directory=directory.name,
+            tokens=state.tokens,
+            time=self.clock(),
+            digest=digest,
+            validation_loss=snapshot.validation_loss,
         )
         snapshot.bytes = sum(record.bytes for record in manifest.files)
         if not self.store.commit(snapshot.marker):
@@ -294,6 +305,9 @@ class Saver:
         """The checkpoint is durable: tell the run, and remove what is old."""
         now = self.clock()
         self._failures.mended()
+        settings, markers = self.settings, self._markers()
+        retention = Retention(settings.keep_last, settings.keep_every_steps, self.kept)
+        known = [marker for marker in markers.values() if marker]
         self.agent.checkpoint(
             CheckpointRecord(
                 step=directory.step,
@@ -303,16 +317,26 @@ class Saver:
                 seconds_blocked=snapshot.copied - snapshot.begun,
                 seconds_total=now - snapshot.begun,
                 generation=self.generation,
+                digest=snapshot.marker.digest if snapshot.marker else None,
+                validation_loss=snapshot.validation_loss,
+                standing=layout.standing(known, retention) or None,
             )
         )
-        self._retain()
+        if markers:
+            self._retain(markers, retention)
 
-    def _retain(self) -> None:
+    def _markers(self) -> Markers:
+        """What is committed; nothing where storage does not say: the next commit finds it."""
+        try:
+            return self.store.markers()
+        except OSError as error:
+            _log.warning("checkpoints in %s cannot be listed: %s", self.store.uri, error.strerror or error)
+            return {}
+
+    def _retain(self, markers: Markers, retention: Retention) -> None:
         """Remove what is old; what cannot go now is found again after the next commit."""
         try:
-            self.store.retain(
-                self.settings.keep_last, self.settings.keep_every_steps, self.generation, self._removed
-            )
+            self.store.retain(markers, retention, self.generation, self._removed)
         except OSError as error:  # the new one is committed, whatever becomes of the old ones
             reason = error.strerror or error
             _log.warning("old checkpoints in %s cannot be removed: %s", self.store.uri, reason)

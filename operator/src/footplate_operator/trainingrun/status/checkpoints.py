@@ -1,0 +1,86 @@
+"""A run's durable checkpoints in its status: the newest, those beside it, and which bear a mark. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from footplate_contracts.reports import CheckpointRecord, StandingCheckpoint
+from footplate_contracts.v1alpha1.compute import Promotion
+from footplate_contracts.v1alpha1.status import CheckpointStatus, KeptCheckpoint, PromotedCheckpoint
+from footplate_operator.runtime.clock import format_time, from_epoch
+from footplate_operator.trainingrun import refill
+from footplate_operator.trainingrun.run import Run
+
+
+def checkpoints(
+    run: Run, record: CheckpointRecord | None = None, steps: Sequence[int] = ()
+) -> CheckpointStatus | None:
+    """The status of `run`, with the newest `record` and the `steps` of the last durable ones, if told."""
+    newest = run.status.checkpoint if record is None else _newest(run, record, steps)
+    return newest and _marked(newest, run.spec.checkpoint.promoted or ())
+
+
+def _newest(run: Run, record: CheckpointRecord, steps: Sequence[int]) -> CheckpointStatus:
+    known = run.status.checkpoint
+    if known is None or known.uri != record.uri:
+        kept = None if record.standing is None else [_kept(found) for found in record.standing]
+        newest = CheckpointStatus(
+            latest_step=record.step,
+            uri=record.uri,
+            time=format_time(from_epoch(record.time)),
+            durable=True,
+            kept=kept,
+            best_step=_best(kept or ()),
+        )
+    else:
+        newest = known
+    told = [*_recent_steps(known, run.spec.checkpoint.every_steps), *steps, record.step]
+    # One behind the newest is of a history that was rolled back.
+    recent = sorted({step for step in told if 0 < step <= record.step})[-refill.CHECKPOINTS :]
+    return newest if recent == newest.recent_steps else newest.model_copy(update={"recent_steps": recent})
+
+
+def _recent_steps(known: CheckpointStatus | None, every: int) -> list[int]:
+    """The steps of the last durable checkpoints; an earlier release held them to be regular."""
+    if known is None:
+        return []
+    return known.recent_steps or [known.latest_step - number * every for number in range(refill.CHECKPOINTS)]
+
+
+def _kept(found: StandingCheckpoint) -> KeptCheckpoint:
+    loss = found.validation_loss
+    return KeptCheckpoint(
+        step=found.step,
+        generation=str(found.generation),
+        digest=found.digest,
+        validation_loss=loss if loss is not None and math.isfinite(loss) else None,
+    )
+
+
+def _best(kept: Iterable[KeptCheckpoint]) -> int | None:
+    """As retention chooses: of equal losses, the newest."""
+    losses = [(found.validation_loss, -found.step) for found in kept if found.validation_loss is not None]
+    return -min(losses)[1] if losses else None
+
+
+def _marked(newest: CheckpointStatus, promotions: Iterable[Promotion]) -> CheckpointStatus:
+    """`newest`, with what is known of each checkpoint that bears a mark."""
+    kept = {found.step: found for found in newest.kept or ()}
+    marks = [_mark(newest, promotion, kept.get(promotion.step)) for promotion in promotions] or None
+    return newest if marks == newest.promoted else newest.model_copy(update={"promoted": marks})
+
+
+def _mark(newest: CheckpointStatus, promotion: Promotion, found: KeptCheckpoint | None) -> PromotedCheckpoint:
+    if found is None and promotion.step != newest.latest_step:
+        return PromotedCheckpoint(name=promotion.name, step=promotion.step)
+    folder, _, directory = newest.uri.rpartition("/")
+    if found is not None:
+        epoch, _, number = found.generation.partition(".")
+        directory = f"step-{found.step}.e{epoch}g{number}"
+    return PromotedCheckpoint(
+        name=promotion.name,
+        step=promotion.step,
+        uri=f"{folder}/{directory}",
+        digest=found.digest if found else None,
+    )

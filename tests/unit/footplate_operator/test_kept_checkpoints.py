@@ -1,0 +1,110 @@
+"""What a status says of checkpoints that stay: all of them, the best, and those that bear a mark."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from footplate_contracts.reports import CheckpointRecord, GenerationId, StandingCheckpoint
+from tests.support.operator_fakes import KEY
+from tests.support.operator_world import World, running
+
+FOLDER = "/shared/checkpoints"
+
+
+def standing(step: int, loss: float | None = None, number: int = 1) -> StandingCheckpoint:
+    generation = GenerationId(epoch=1, number=number)
+    return StandingCheckpoint(step=step, generation=generation, digest=f"{step:064x}", validation_loss=loss)
+
+
+def record(*found: StandingCheckpoint) -> CheckpointRecord:
+    newest = found[0]
+    return CheckpointRecord(
+        step=newest.step,
+        uri=f"{FOLDER}/step-{newest.step}.e1g{newest.generation.number}",
+        time=1.7e9,
+        generation=newest.generation,
+        digest=newest.digest,
+        standing=list(found),
+    )
+
+
+async def told(world: World, newest: CheckpointRecord) -> None:
+    """The coordinator says that a checkpoint is durable, and the operator acts upon it."""
+    (uid,) = world.heard
+    world.heard[uid] = world.heard[uid].model_copy(update={"checkpoint": newest})
+    await looks(world)
+
+
+async def looks(world: World) -> None:
+    world.clock.advance(60)
+    world.queue.add(KEY)
+    await world.reconcile()
+
+
+def marks(world: World, *promoted: tuple[str, int]) -> None:
+    """Somebody sets these marks, and takes all others away."""
+    marked = [{"name": name, "step": step} for name, step in promoted]
+    world.change(checkpoint={"uri": FOLDER, "everySteps": 10, "promoted": marked})
+
+
+def has_phase(world: World, phase: str) -> bool:
+    return world.phase == phase
+
+
+async def test_all_that_stay_are_listed_and_the_best_is_named() -> None:
+    world = await running()
+    await told(world, record(standing(30, 2.5, number=3), standing(20, 2.0, number=2), standing(10, 2.0)))
+
+    shown = world.status["checkpoint"]
+    assert (shown["latestStep"], shown["bestStep"]) == (30, 20)
+    assert [(found["step"], found["generation"]) for found in shown["kept"]] == [
+        (30, "1.3"),
+        (20, "1.2"),
+        (10, "1.1"),
+    ]
+    assert [found["validationLoss"] for found in shown["kept"]] == [2.5, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("losses", [(None, None), (float("nan"), float("inf"))])
+async def test_without_numbers_there_is_no_best(losses: tuple[float | None, ...]) -> None:
+    world = await running()
+    await told(world, record(*(standing(30 - place, loss) for place, loss in enumerate(losses))))
+    assert "bestStep" not in world.status["checkpoint"]
+    assert all("validationLoss" not in found for found in world.status["checkpoint"]["kept"])
+
+
+async def test_a_mark_is_told_to_the_ranks_and_shown_with_what_bears_it() -> None:
+    world = await running()
+    await told(world, record(standing(30), standing(20, number=2)))
+    marks(world, ("good", 20), ("newest", 30), ("gone", 10))
+    await looks(world)
+
+    limits = world.coordinator().directives.limits
+    assert limits is not None and limits.kept_steps == [10, 20, 30]
+    digests: dict[int, Any] = {step: f"{step:064x}" for step in (20, 30)}
+    assert world.status["checkpoint"]["promoted"] == [
+        {"name": "good", "step": 20, "uri": f"{FOLDER}/step-20.e1g2", "digest": digests[20]},
+        {"name": "newest", "step": 30, "uri": f"{FOLDER}/step-30.e1g1", "digest": digests[30]},
+        {"name": "gone", "step": 10},
+    ]
+    marks(world, ("good", 20))
+    await looks(world)
+    assert [mark["name"] for mark in world.status["checkpoint"]["promoted"]] == ["good"]
+
+
+async def test_marks_come_and_go_while_a_run_is_suspended_and_after_its_end() -> None:
+    world = await running()
+    for phase, suspend in (("Suspended", True), ("Succeeded", False)):
+        world.change(suspend=suspend)
+        await world.live(120, until=partial(has_phase, world, phase))
+        newest = world.status["checkpoint"]
+        marks(world, ("release", newest["latestStep"]))
+        await looks(world)
+        (mark,) = world.status["checkpoint"]["promoted"]
+        assert (world.phase, mark["uri"]) == (phase, newest["uri"])
+        marks(world)
+        await looks(world)
+        assert "promoted" not in world.status["checkpoint"]
