@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final, Self, get_args
 
 from pydantic import Field
 
@@ -102,6 +102,12 @@ class StepMetrics(Report):
     validation_seconds: Annotated[float | None, Shown("seconds/validation", _PARTS, "validation")] = Field(
         default=None, description="computing the validation loss"
     )
+    rollout_seconds: Annotated[float | None, Shown("seconds/rollout", _PARTS, "rollout")] = Field(
+        default=None, description="sampling, in the step that a rollout precedes"
+    )
+    scoring_seconds: Annotated[float | None, Shown("seconds/scoring", _PARTS, "scoring")] = Field(
+        default=None, description="scoring the samples of that rollout"
+    )
     mfu: Annotated[float | None, Shown("speed/mfu", _MFU, "full")] = Field(
         default=None, description="model FLOPs utilisation, a ratio; full attention, as PaLM counts"
     )
@@ -126,6 +132,15 @@ class StepMetrics(Report):
         max_length=VALUES,
         description="further numbers by name, at most 64, such as reward or kl",
     )
+
+    @classmethod
+    def of_columns(cls, **measured: Any) -> Self:
+        """The row of what was measured, by field; ValueError for a name that is none.
+
+        A reader passes over what a newer release says. Whoever measures would lose a number in that way, and
+        never know.
+        """
+        return cls.model_validate(measured, extra="forbid", by_name=True, by_alias=False)
 
 
 VALUE_NAMES: Final = 1000  # the most a run has

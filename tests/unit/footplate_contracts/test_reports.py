@@ -118,3 +118,21 @@ def test_an_entry_that_cannot_be_read_holds_no_other_back(odd: dict[str, Any]) -
     outbox = [{"sequence": 1, **odd}, {"sequence": 2, "metrics": ROW}]
     word = Heartbeat.from_json({"agent": AGENT, "outbox": outbox})
     assert [(item.sequence, item.unreadable) for item in word.outbox] == [(1, True), (2, False)]
+
+
+def test_a_name_that_is_no_column_is_refused_of_whoever_measures_and_passed_over_by_whoever_reads() -> None:
+    row = StepMetrics(
+        step=1,
+        time=0.0,
+        loss=1.0,
+        gradient_norm=1.0,
+        learning_rate=1.0,
+        tokens=1,
+        tokens_per_second=1.0,
+        sample_digest="",
+    )
+    assert StepMetrics.from_json({**row.to_json(), "dreamingSeconds": 1.0}) == row
+    measured = row.model_dump(exclude_none=True)
+    assert StepMetrics.of_columns(**measured) == row
+    with pytest.raises(ValidationError, match="dreaming_seconds"):
+        StepMetrics.of_columns(**measured, dreaming_seconds=1.0)

@@ -152,7 +152,7 @@ def _speed() -> Section:
                 "What a step's time goes into",
                 "Seconds of the newest step. data: training waits for its input. communication: for the "
                 "slowest rank (on CPUs alone; on GPUs it is within compute). checkpoint, validation: "
-                "beside the steps.",
+                "beside the steps. rollout, scoring: of the samples that it learns from.",
                 Unit.SECONDS,
                 Query(_of(Gauge.RUN_STEP_TIME, "part"), "{{part}}"),
                 stacked=True,

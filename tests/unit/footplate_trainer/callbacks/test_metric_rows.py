@@ -45,6 +45,14 @@ def test_a_row_has_what_the_step_gave_and_what_others_measured(tmp_path: Path) -
     assert read_rows(tmp_path / "metrics.jsonl") == [row.to_json()]
 
 
+@pytest.mark.parametrize("part", StepPart)
+def test_the_seconds_of_each_part_of_a_step_are_in_its_row(tmp_path: Path, part: StepPart) -> None:
+    agent = FakeAgent()
+    _, rows = rows_of(0, agent, tmp_path)
+    rows.after_step(trained(1, parts={part: 0.125}))
+    assert agent.rows[0].to_json()[f"{part}Seconds"] == 0.125
+
+
 def test_further_numbers_go_with_the_row(tmp_path: Path) -> None:
     agent = FakeAgent()
     _, rows = rows_of(0, agent, tmp_path)

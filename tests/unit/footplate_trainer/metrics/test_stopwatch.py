@@ -72,6 +72,25 @@ def test_what_is_timed_has_a_lap_of_its_own() -> None:
     assert watch.take() == (12.0, {StepPart.CHECKPOINT: 2.0, StepPart.DATA: 1.0})
 
 
+def test_what_is_timed_within_another_part_is_not_of_that() -> None:
+    clock = Clock()
+    watch = Stopwatch(clock)
+    with watch.time(StepPart.DATA):
+        clock.pass_(1.0)
+        with watch.time(StepPart.ROLLOUT):
+            clock.pass_(20.0)
+        with watch.time(StepPart.SCORING):
+            clock.pass_(4.0)
+        clock.pass_(2.0)
+    clock.pass_(8.0)
+    with watch.time(StepPart.VALIDATION):
+        clock.pass_(5.0)
+    assert watch.take() == (
+        40.0,
+        {StepPart.DATA: 3.0, StepPart.ROLLOUT: 20.0, StepPart.SCORING: 4.0, StepPart.VALIDATION: 5.0},
+    )
+
+
 def test_a_device_is_asked_and_not_waited_for() -> None:
     clock, device = Clock(), Device()
     watch = Stopwatch(clock, device.mark)

@@ -71,11 +71,11 @@ class MetricRows(Callback):
         result = step.result
         measured = {
             "memory_bytes": device.peak_memory(self.world.device),
-            **{f"{part}_seconds": seconds for part, seconds in step.parts.items()},
+            **{part.column: seconds for part, seconds in step.parts.items()},
             **self.utilisation.fields(step.seconds),
             **step.columns.fields(),
         }
-        row = StepMetrics(
+        row = StepMetrics.of_columns(
             step=result.step,
             time=time.time(),
             loss=result.loss,

@@ -17,7 +17,7 @@ from torch import Event
 
 
 class StepPart(StrEnum):
-    """What the time from step to step is spent on; the rest is bookkeeping."""
+    """What the time from step to step is spent on; the rest is bookkeeping. Each has its column in a row."""
 
     DATA = "data"
     COMPUTE = "compute"
@@ -25,6 +25,13 @@ class StepPart(StrEnum):
     OPTIMIZER = "optimizer"
     CHECKPOINT = "checkpoint"
     VALIDATION = "validation"
+    ROLLOUT = "rollout"
+    SCORING = "scoring"
+
+    @property
+    def column(self) -> str:
+        """The field of StepMetrics that holds its seconds."""
+        return f"{self}_seconds"
 
 
 _ON_DEVICE: Final = (StepPart.COMPUTE, StepPart.OPTIMIZER)
@@ -39,6 +46,7 @@ class Stopwatch:
         self._seconds: dict[StepPart, float] = {}
         self._waiting: list[tuple[StepPart, Event, Event]] = []
         self._mark: Event | None = None
+        self._within: StepPart | None = None
         self._last = self._taken = clock()
         self.lap(None)
 
@@ -59,10 +67,12 @@ class Stopwatch:
 
     @contextmanager
     def time(self, part: StepPart) -> Iterator[None]:
-        """What is done within is a lap of `part`."""
-        self.lap(None)
+        """What is done within is a lap of `part`, but for what is a lap of another one within that."""
+        around, self._within = self._within, part
+        self.lap(around)
         yield
         self.lap(part)
+        self._within = around
 
     def take(self) -> tuple[float, dict[StepPart, float]]:
         """Seconds since the last call; and by part, with what the device had not finished then."""
