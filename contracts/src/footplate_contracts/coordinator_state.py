@@ -12,7 +12,7 @@ from footplate_contracts.energy import MOST_PODS, ListedEnergy
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.rendezvous import AgentIdentity, Member
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp, RankPhase
 
 
 class Progress(Report):
@@ -22,9 +22,15 @@ class Progress(Report):
     total_steps: int = 0
     tokens: int = 0
     loss: float | None = None
-    step_seconds: float | None = Field(default=None, description="median of the recent steps")
+    step_seconds: float | None = Field(
+        default=None, description="median of the recent steps, and what of rollouts and scoring falls to each"
+    )
     time: float | None = None
     saving: bool = Field(default=False, description="all ranks have waited for a checkpoint for seconds")
+    phase: Annotated[RankPhase | None, read_unknown_as(RankPhase.VALIDATION)] = Field(
+        default=None, description="rollout or scoring, while any rank is at it; else absent"
+    )
+    finished: int | None = Field(default=None, description="in that phase: tokens, or samples scored")
 
 
 class NumberedFailure(Report):
@@ -67,7 +73,7 @@ class RunState(StrEnum):
     """The coordinator's view of the whole run."""
 
     GATHERING = "gathering"  # a generation is open, members are missing
-    LOADING = "loading"  # sealed, no rank has finished a step since
+    LOADING = "loading"  # sealed, no rank has finished a step since, nor got on in a rollout
     TRAINING = "training"
     SUSPENDED = "suspended"  # the commanded checkpoint is durable and all ranks ended
     FINISHED = "finished"

@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 from footplate_contracts.energy import MOST_PODS
 from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.v1alpha1.compute import Checkpoint
-from footplate_contracts.v1alpha1.resilience import Hang
+from footplate_contracts.v1alpha1.resilience import ROLLOUT_SECONDS, SCORING_SECONDS, Hang
 
 # Why a directive is not in force, by the name of its field.
 Refusals = dict[str, Annotated[str, Field(max_length=1024)]]
@@ -37,6 +37,7 @@ class Command(StrEnum):
 
 _USUAL: Final = Hang()
 MOST_KEPT: Final = 64
+_ABSENT: Final = {"rollout_seconds": ROLLOUT_SECONDS, "scoring_seconds": SCORING_SECONDS}
 
 
 class HangBounds(Report):
@@ -49,6 +50,14 @@ class HangBounds(Report):
     first_step_seconds: float = Field(default=_USUAL.first_step_seconds, gt=0.0)
     checkpoint_seconds: float = Field(default=_USUAL.checkpoint_seconds, gt=0.0)
     validation_seconds: float = Field(default=_USUAL.validation_seconds, gt=0.0)
+    # Where a spec does not say these, nobody does: what is rendered for a run without them stays as it is.
+    rollout_seconds: float | None = Field(default=None, gt=0.0)
+    scoring_seconds: float | None = Field(default=None, gt=0.0)
+
+    def seconds(self, bound: str) -> float:
+        """The bound in the field of that name; the usual one where it is absent."""
+        said: float | None = getattr(self, bound)
+        return _ABSENT[bound] if said is None else said
 
 
 @dataclass(frozen=True)

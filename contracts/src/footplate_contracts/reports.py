@@ -49,6 +49,8 @@ class RankPhase(StrEnum):
     DATA = "data"
     CHECKPOINT = "checkpoint"
     VALIDATION = "validation"
+    ROLLOUT = "rollout"  # it samples answers; done with its own, it waits for the others in COLLECTIVE
+    SCORING = "scoring"  # it scores them
     DIAGNOSIS = "diagnosis"
     FINISHED = "finished"
 
@@ -60,8 +62,14 @@ class RankReport(Report):
     local_rank: int
     step: int = Field(description="last finished optimizer step; the start step before the first")
     phase: Annotated[RankPhase, read_unknown_as(RankPhase.VALIDATION)]  # it may stand still in that
-    step_seconds: float | None = None
+    step_seconds: float | None = Field(
+        default=None, description="of the step that it has just finished, without rollout and scoring"
+    )
     total_steps: int | None = Field(default=None, description="the step that this rank ends with")
+    progress: int | None = Field(
+        default=None,
+        description="what it has finished in this phase: tokens of a rollout, samples scored; else absent",
+    )
 
 
 class StandingCheckpoint(Report):

@@ -52,6 +52,8 @@ PARTS: dict[tuple[str, str], dict[str, Any]] = {
     ("hang", "first_step_seconds"): {"resilience": {"hang": {"firstStepSeconds": 600}}},
     ("hang", "checkpoint_seconds"): {"resilience": {"hang": {"checkpointSeconds": 600}}},
     ("hang", "validation_seconds"): {"resilience": {"hang": {"validationSeconds": 600}}},
+    ("hang", "rollout_seconds"): {"resilience": {"hang": {"rolloutSeconds": 600}}},
+    ("hang", "scoring_seconds"): {"resilience": {"hang": {"scoringSeconds": 600}}},
     ("limits", "steps"): {"training": {**run_manifest()["spec"]["training"], "steps": 200}},
     ("limits", "every_steps"): {"checkpoint": {**CHECKPOINT, "everySteps": 5}},
     ("limits", "keep_last"): {"checkpoint": {**CHECKPOINT, "keepLast": 7}},
@@ -139,6 +141,23 @@ def test_of_a_newer_operator_what_is_known_here_holds() -> None:
 def test_what_came_later_is_optional(part: type[BaseModel], first: set[str]) -> None:
     """The operator, or the RunConfig, of an earlier release does not say it."""
     assert {name for name, field in part.model_fields.items() if field.is_required()} == first
+
+
+@pytest.mark.parametrize(
+    ("said", "rollout", "scoring"),
+    [
+        pytest.param({}, 1800, 3600, id="absent"),
+        pytest.param({"rolloutSeconds": 60}, 60, 3600, id="one"),
+        pytest.param({"rolloutSeconds": 60, "scoringSeconds": 90}, 60, 90, id="both"),
+    ],
+)
+def test_bounds_that_no_spec_need_say_are_filled_in_where_they_count(
+    said: dict[str, int], rollout: float, scoring: float
+) -> None:
+    hang = told(resilience={"hang": said}).hang
+    assert hang is not None
+    assert hang.to_json().keys() - HangBounds(factor=3.0, floor_seconds=60.0).to_json().keys() == said.keys()
+    assert (hang.seconds("rollout_seconds"), hang.seconds("scoring_seconds")) == (rollout, scoring)
 
 
 def test_bounds_that_an_operator_does_not_know_are_as_usual() -> None:

@@ -28,7 +28,7 @@ def seen(cause: Cause, reason: str, message: str) -> Failure:
 
 
 KILLED = seen(Cause.COMMUNICATION, Reason.RANK_KILLED, "rank 3 was killed by signal 9")
-STUCK = seen(Cause.HANG, Reason.NO_STEP, "no rank has finished a step for 60 s")
+STUCK = seen(Cause.HANG, Reason.NO_STEP, "no rank has got any further for 60 s")
 BUG = seen(Cause.USER_ERROR, Reason.PYTHON_ERROR, "ValueError: bad batch 17 at 0x7f00")
 
 

@@ -5,7 +5,7 @@ Apart from `spec.compute`, since agent and coordinator read no more of it than w
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -15,11 +15,15 @@ from footplate_contracts.v1alpha1.types import Count, Label, Part, Seconds
 
 _Bound = Annotated[int, Field(ge=1, le=31_536_000)]
 
+ROLLOUT_SECONDS: Final = 1800
+SCORING_SECONDS: Final = 3600  # a reward may be computed elsewhere, and slowly
+
 
 class Hang(Part):
     """When a standstill is a hang: max(factor x P99 of step time, floor); ten times that for data.
 
-    What a rank does around its steps has bounds of its own, in which no rank may get any further.
+    What a rank does around its steps has bounds of its own, in which no rank may get any further. A rollout
+    and scoring get further with each token and sample, and so may last as long as they like.
     """
 
     factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
@@ -36,6 +40,14 @@ class Hang(Part):
         1800, description="while training waits for a checkpoint, for a diagnosis, or for ranks to end"
     )
     validation_seconds: _Bound = Field(3600, description="while a rank validates")
+    # Not filled in by the API server: an operator of an earlier release, which reads what it wrote, knows
+    # neither. What is absent is filled in by whoever looks for a hang (HangBounds.seconds).
+    rollout_seconds: _Bound | None = Field(
+        None, description=f"while ranks sample, and no rank finishes a token; absent: {ROLLOUT_SECONDS}"
+    )
+    scoring_seconds: _Bound | None = Field(
+        None, description=f"while ranks score samples, and no rank finishes one; absent: {SCORING_SECONDS}"
+    )
 
 
 class Straggler(Part):

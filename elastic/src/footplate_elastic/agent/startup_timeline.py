@@ -19,7 +19,7 @@ class StartupTimeline:
 
     A station is passed when the last of the `local_world_size` ranks has passed it:
     `grouped` at its first report, `loaded` at the first one after loading,
-    `stepping` at its first finished step.
+    `stepping` at its first finished step, or the first token of a rollout before it.
     """
 
     generation: GenerationId
@@ -36,7 +36,7 @@ class StartupTimeline:
         stations = {
             "grouped": True,
             "loaded": report.phase not in _STARTING,
-            "stepping": report.step_seconds is not None,
+            "stepping": report.step_seconds is not None or bool(report.progress),
         }
         for station, passed in stations.items():
             if passed:

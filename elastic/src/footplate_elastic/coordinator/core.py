@@ -85,7 +85,7 @@ class Coordinator:
         """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
         self.energy.hear(word.energy, self.state.nodes)
         word = self._called(word)
-        stepping, saved = self.progress.report(word.generation, word.ranks), False
+        started, saved = self.progress.report(word.generation, word.ranks), False
         for report in word.ranks if word.generation == self.progress.generation else ():
             self.watchdog.report(report, now)
         # A replaced coordinator hears from the ranks how far they go, before it may say so itself.
@@ -102,7 +102,7 @@ class Coordinator:
                 self.progress.row(row.generation, row.metrics)
             saved = self.telemetry.checkpoint != before
             self.state.failures.checkpoint_step = self.telemetry.checkpoint_step
-        self.version += stepping or saved
+        self.version += started or saved
         self._set_limits()
         refusal, actions = membership.beat(self.state, word, now)
         self._apply(actions, now)
@@ -294,7 +294,7 @@ class Coordinator:
             return RunState.TRAINING if outcome is RunState.FINISHED and not self._end_told else outcome
         if self.state.rendezvous is not Rendezvous.SEALED:
             return RunState.GATHERING
-        return RunState.TRAINING if self.progress.stepping else RunState.LOADING
+        return RunState.TRAINING if self.progress.started else RunState.LOADING
 
     def _begin(self, sealed: SealedGeneration, now: float) -> None:
         self.progress.begin(sealed.generation)
@@ -305,7 +305,7 @@ class Coordinator:
     def _look_for_hang(self, now: float) -> None:
         action = self.watchdog.look(now)
         if action is WatchdogAction.DUMP:
-            _log.warning("no rank has finished a step for %.0f s: stacks follow", self.watchdog.still(now))
+            _log.warning("no rank has got any further for %.0f s: stacks follow", self.watchdog.still(now))
             self.diagnose(DiagnosisRequest(kind=DiagnosisKind.STACKS))
         elif action is WatchdogAction.RESTART:
             assert self.state.sealed is not None

@@ -16,11 +16,12 @@ from footplate_contracts.coordinator_state import NumberedFailure
 from footplate_contracts.failures import FailureReport, fit, is_secondary
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.rendezvous import AgentIdentity, SealedGeneration
-from footplate_contracts.reports import GenerationId
+from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.actions import Lost
 from footplate_elastic.coordinator.watchdog import Watchdog
 
+_FINISHED: Final = {RankPhase.ROLLOUT: "tokens", RankPhase.SCORING: "samples"}  # what progress counts
 LISTED: Final = 32  # the contract's maximum
 
 
@@ -56,8 +57,10 @@ def hang_report(
     if behind is not None:
         agent = [member.agent for member in sealed.members if member.first_rank <= behind.rank][-1]
         who = f"rank {behind.rank} ({agent.pod_name}) is still at {behind.phase} after step {behind.step}"
+        if behind.phase in _FINISHED and behind.progress is not None:
+            who += f", with {behind.progress} {_FINISHED[behind.phase]} finished"
     allowed = watchdog.patience()
-    still = f"no rank has finished a step for {watchdog.still(now):.0f} s"
+    still = f"no rank has got any further for {watchdog.still(now):.0f} s"
     report = FailureReport(
         cause=Cause.HANG,
         reason=Reason.NO_STEP,

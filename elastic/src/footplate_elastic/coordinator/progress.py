@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import mean, median
 
 from footplate_contracts.coordinator_state import Progress
 from footplate_contracts.metrics import StepMetrics
@@ -20,6 +20,7 @@ class ProgressTracker:
     ranks: dict[int, RankReport] = field(default_factory=dict)
     start_step: int | None = None
     begun_with: int = 0  # the newest step that a generation has begun with, kept when the next one is opened
+    started: bool = False  # a rank has finished a step in this generation, or has got on in a rollout before
     stepping: bool = False  # a rank has finished a step in this generation
     total_steps: int = 0
     highest: int = 0  # the step that some rank has reached in this generation
@@ -28,31 +29,38 @@ class ProgressTracker:
     _row: StepMetrics | None = None
     _row_generation: GenerationId | None = None
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+    _sampling: deque[float] = field(default_factory=lambda: deque(maxlen=32))  # rollout and scoring, by row
+    _furthest: dict[int, RankReport] = field(default_factory=dict)  # the newest with progress, by rank
 
     def begin(self, generation: GenerationId) -> None:
         """A new generation: its ranks have not reported yet."""
         self.generation = generation
         self.ranks = {}
         self.start_step = None
-        self.stepping = False
+        self.started = self.stepping = False
+        self._furthest = {}
         self.highest = 0
         self.saving, self._saving_since = False, None
 
     def report(self, generation: GenerationId | None, reports: list[RankReport]) -> bool:
-        """Take over the reports of one agent, in order; True when its ranks have just begun to step."""
+        """Take over the reports of one agent, in order; True when its ranks have just begun to train."""
         if generation is None or generation != self.generation:
             return False
-        before = self.stepping
+        before = self.started
         for rank in reports:
             self.ranks[rank.rank] = rank
             self.highest = max(self.highest, rank.step)
+            if rank.progress is not None:
+                self._furthest[rank.rank] = rank
+            # A first rollout may last longer than any start.
+            self.started |= rank.step_seconds is not None or bool(rank.progress)
             if rank.step_seconds is not None:
                 self.stepping = True
                 self._seconds.append(rank.step_seconds)
             elif not self.stepping:
                 self.start_step = rank.step
                 self.begun_with = rank.step or self.begun_with  # 0 is told until it is known
-        return self.stepping != before
+        return self.started != before
 
     def look(self, now: float) -> None:
         """Whether training has waited for a checkpoint for longer than anybody would miss."""
@@ -70,6 +78,7 @@ class ProgressTracker:
             or generation.newer_than(self._row_generation or generation)
         ):
             self._row, self._row_generation = metrics, generation
+            self._sampling.append((metrics.rollout_seconds or 0.0) + (metrics.scoring_seconds or 0.0))
 
     def view(self) -> Progress:
         """The numbers for the operator.
@@ -83,10 +92,29 @@ class ProgressTracker:
             total_steps=self.total_steps,
             tokens=row.tokens if row else 0,
             loss=row.loss if row else None,
-            step_seconds=median(self._seconds) if self._seconds else None,
+            step_seconds=self._step_seconds(),
             time=row.time if row else None,
             saving=self.saving,
+            phase=(phase := self._sampling_phase()),
+            finished=self._finished(phase) if phase else None,
         )
+
+    def _step_seconds(self) -> float | None:
+        """Ranks tell what a step takes without its rollout and scoring, which several steps may share."""
+        if not self._seconds:
+            return None
+        return median(self._seconds) + (mean(self._sampling) if self._sampling else 0.0)
+
+    def _sampling_phase(self) -> RankPhase | None:
+        """Rollout or scoring, as long as any rank is at it."""
+        at = {rank.phase for rank in self.ranks.values()}
+        return next((phase for phase in (RankPhase.ROLLOUT, RankPhase.SCORING) if phase in at), None)
+
+    def _finished(self, phase: RankPhase) -> int:
+        """What all ranks have finished in it, those that are done and wait for the others included."""
+        step = max(rank.step for rank in self.ranks.values() if rank.phase is phase)
+        told = [rank for rank in self._furthest.values() if (rank.phase, rank.step) == (phase, step)]
+        return sum(rank.progress or 0 for rank in told)
 
     def _step(self) -> int:
         """While ranks load, what they report is no step of theirs yet: the last known one stands."""

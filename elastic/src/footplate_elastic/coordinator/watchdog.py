@@ -5,7 +5,9 @@ take, something hangs; a wait for data has ten times that patience. Around its s
 it may, over loading, checkpoints, validation and the records that it is asked for,
 and its first step may compile for minutes; so each of these has a bound of its own.
 A rank that enters another of them is a sign of life, a save that goes on beside
-the steps is none of them. Where everybody stands is worth more than any message,
+the steps is none of them. Rollout and scoring may take hours and say how far they
+are: each token or sample more is a sign of life, and their bound is for the time
+without any. Where everybody stands is worth more than any message,
 so their stacks are asked for first, and only then are they restarted.
 
 Only whoever sees all ranks can tell: one that waits in a collective looks the
@@ -37,6 +39,8 @@ _ORDER: Final = (
     RankPhase.VALIDATION,
     RankPhase.CHECKPOINT,
     RankPhase.DATA,
+    RankPhase.ROLLOUT,
+    RankPhase.SCORING,
     *_AT_WORK,
     RankPhase.FINISHED,
 )
@@ -45,6 +49,8 @@ _BOUNDS: Final = {
     RankPhase.LOADING: "loading_seconds",
     RankPhase.DIAGNOSIS: "checkpoint_seconds",
     RankPhase.VALIDATION: "validation_seconds",
+    RankPhase.ROLLOUT: "rollout_seconds",
+    RankPhase.SCORING: "scoring_seconds",
     RankPhase.CHECKPOINT: "checkpoint_seconds",
     RankPhase.FINISHED: "checkpoint_seconds",
 }
@@ -85,7 +91,7 @@ class Watchdog:
         self._stepping = set()
 
     def report(self, report: RankReport, now: float) -> None:
-        """A rank has said something; leaving a phase that may last is a sign of life as well."""
+        """A rank has said something; leaving a phase that may last, or more of it, is a sign of life, too."""
         before = self._ranks.get(report.rank)
         self._ranks[report.rank] = report
         steps = before is None or before.step != report.step
@@ -93,7 +99,7 @@ class Watchdog:
             self._stepping.add(report.rank)
             if steps:
                 self._seconds.append(report.step_seconds)
-        if before is None or steps or (before.phase not in _AT_WORK and before.phase is not report.phase):
+        if before is None or steps or _gets_on(before, report):
             self._moved, self._asked = now, None
 
     def look(self, now: float) -> WatchdogAction:
@@ -140,11 +146,21 @@ class Watchdog:
         return Patience(times * max(floor, factor), _path("floor_seconds" if floor >= factor else "factor"))
 
     def _of(self, field: str) -> Patience:
-        return Patience(getattr(self.bounds, field), _path(field))
+        return Patience(self.bounds.seconds(field), _path(field))
 
     def _p99(self) -> float:
         ordered = sorted(self._seconds)
         return ordered[(len(ordered) - 1) * 99 // 100] if ordered else 0.0
+
+
+def _gets_on(before: RankReport, report: RankReport) -> bool:
+    """Whether the rank has left a phase that may last, or tells progress that it had not told there."""
+    left = before.phase is not report.phase and before.phase not in _AT_WORK
+    return left or (report.progress is not None and _place(before) != _place(report))
+
+
+def _place(rank: RankReport) -> tuple[RankPhase, int | None]:
+    return rank.phase, rank.progress
 
 
 def _path(field: str) -> str:

@@ -125,9 +125,12 @@ def _said_in(document: Mapping[str, Any], path: str) -> Any:
 
 
 def read_outline(path: Path) -> RunOutline:
-    """The outline of the RunConfig in `path`; raises ValueError that names the file and the field."""
+    """The outline of the RunConfig in `path`; raises ValueError that names the file and the field.
+
+    An operator of a newer release may say more of a part that is strict in a spec: that is passed over.
+    """
     try:
-        return RunOutline.model_validate_json(path.read_bytes())
+        return RunOutline.model_validate_json(path.read_bytes(), extra="ignore")
     except OSError as error:
         raise ValueError(f"{Env.RUN_CONFIG} is {path}, which cannot be read: {error.strerror}") from None
     except ValidationError as error:

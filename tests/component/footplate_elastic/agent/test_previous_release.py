@@ -15,11 +15,11 @@ from typing import Final
 import pytest
 from tools import released
 
-from footplate_contracts.coordinator_state import CoordinatorState, RunState
-from footplate_contracts.directives import Directives
+from footplate_contracts.coordinator_state import CoordinatorState, Progress, RunState
+from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.model import Report
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import TelemetryBatch
+from footplate_contracts.reports import RankPhase, RankReport, TelemetryBatch
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, eventually
 from tests.support import programs
 from tests.support.released.tree import previous_tree, said_by
@@ -109,6 +109,28 @@ def test_a_coordinator_and_an_agent_of_two_releases_train_and_suspend(
     batch = TelemetryBatch(run_uid="uid-1", epoch=1, rows=list(api.rows.values()))
     stored = TelemetryBatch.model_validate_json(read_there(there, "reports", batch))
     assert [row.metrics.step for row in stored.rows] == [row.metrics.step for row in batch.rows]
+
+
+def test_an_earlier_coordinator_takes_a_rollout_for_a_validation_and_waits_as_long_as_for_one() -> None:
+    """It sees no progress: `resilience.hang.validationSeconds` bounds the whole rollout."""
+    report = RankReport(rank=0, local_rank=0, step=3, phase=RankPhase.ROLLOUT, progress=500)
+    seen = RankReport.model_validate_json(read_there(previous_tree(), "reports", report))
+    assert seen == report.model_copy(update={"phase": RankPhase.VALIDATION, "progress": None})
+
+
+def test_an_earlier_coordinator_passes_over_the_bounds_of_rollouts_and_takes_all_others() -> None:
+    usual = HangBounds(factor=2.0, floor_seconds=60.0, validation_seconds=7200.0)
+    hang = usual.model_copy(update={"rollout_seconds": 60.0, "scoring_seconds": 90.0})
+    seen = read_there(previous_tree(), "directives", Directives(nodes=2, hang=hang))
+    assert Directives.model_validate_json(seen) == Directives(nodes=2, hang=usual)
+
+
+def test_an_earlier_operator_passes_over_the_phase_of_ranks() -> None:
+    progress = Progress(step=3, total_steps=9, phase=RankPhase.SCORING, finished=7)
+    state = CoordinatorState(version=1, epoch=1, state=RunState.TRAINING, progress=progress)
+    seen = CoordinatorState.model_validate_json(read_there(previous_tree(), "reports", state))
+    assert seen.progress == Progress(step=3, total_steps=9)
+    assert seen.state is RunState.TRAINING
 
 
 def told(directives: Directives) -> str:

@@ -69,6 +69,15 @@ def test_a_station_is_passed_with_its_last_rank_on_the_last_agent() -> None:
     assert found.total == pytest.approx(1.05, abs=0.002)
 
 
+def test_ranks_that_sample_before_their_first_step_are_at_work() -> None:
+    timeline = StartupTimeline(G2, 1, sealed=1.0, forked=2.0)
+    told(timeline, 0, RankPhase.LOADING, None, 3.0)
+    for now, tokens in ((4.0, 0), (5.0, 1)):
+        report = RankReport(rank=0, local_rank=0, step=1, phase=RankPhase.ROLLOUT, progress=tokens)
+        found = timeline.report(report, now)
+    assert found == {"sealed": 1.0, "forked": 2.0, "grouped": 3.0, "loaded": 4.0, "stepping": 5.0}
+
+
 @pytest.mark.parametrize(
     ("coordinator", "agents", "says"),
     [

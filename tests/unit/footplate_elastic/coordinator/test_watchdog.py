@@ -23,13 +23,24 @@ BOUNDS = HangBounds(
     first_step_seconds=300.0,
     checkpoint_seconds=400.0,
     validation_seconds=500.0,
+    rollout_seconds=700.0,
+    scoring_seconds=800.0,
+)
+SAMPLING = pytest.mark.parametrize(
+    ("phase", "allowed"), [(RankPhase.ROLLOUT, 700.0), (RankPhase.SCORING, 800.0)]
 )
 
 
 def report(
-    rank: int, step: int, phase: RankPhase = RankPhase.COMPUTE, seconds: float | None = None
+    rank: int,
+    step: int,
+    phase: RankPhase = RankPhase.COMPUTE,
+    seconds: float | None = None,
+    progress: int | None = None,
 ) -> RankReport:
-    return RankReport(rank=rank, local_rank=rank, step=step, phase=phase, step_seconds=seconds)
+    return RankReport(
+        rank=rank, local_rank=rank, step=step, phase=phase, step_seconds=seconds, progress=progress
+    )
 
 
 def stepping(step_seconds: float = 1.0, size: int = 2) -> Watchdog:
@@ -64,6 +75,8 @@ def test_a_standstill(step_seconds: float, after: float, action: WatchdogAction)
         pytest.param(RankPhase.DIAGNOSIS, 400.0, "checkpointSeconds", id="writing-a-record"),
         pytest.param(RankPhase.FINISHED, 400.0, "checkpointSeconds", id="ending"),
         pytest.param(RankPhase.VALIDATION, 500.0, "validationSeconds", id="validating"),
+        pytest.param(RankPhase.ROLLOUT, 700.0, "rolloutSeconds", id="sampling"),
+        pytest.param(RankPhase.SCORING, 800.0, "scoringSeconds", id="scoring"),
     ],
 )
 def test_while_any_rank_is_in_some_phases_all_may_stand_still_so_long(
@@ -104,6 +117,53 @@ def test_the_same_said_again_is_no_sign_of_life() -> None:
     for second in range(101, 502):
         watchdog.report(report(1, 10, RankPhase.CHECKPOINT), now=float(second))
     assert watchdog.look(502.0) is WatchdogAction.DUMP
+
+
+@SAMPLING
+def test_a_rollout_that_gets_on_may_last_for_hours_and_one_that_stands_still_may_not(
+    phase: RankPhase, allowed: float
+) -> None:
+    watchdog, now = stepping(), 100.0
+    for finished in range(60):
+        now += 0.9 * allowed
+        watchdog.report(report(1, 10, phase, progress=finished), now)
+        assert watchdog.look(now + 0.9 * allowed) is WatchdogAction.NOTHING
+    assert now > 10 * 3600.0
+    for _ in range(10):
+        watchdog.report(report(1, 10, phase, progress=59), now + 1.0)
+    assert watchdog.look(now + allowed) is WatchdogAction.NOTHING
+    assert watchdog.look(now + allowed + 1.0) is WatchdogAction.DUMP
+    assert watchdog.look(now + allowed + 4.0) is WatchdogAction.RESTART
+
+
+@SAMPLING
+def test_a_token_after_the_stacks_calls_the_restart_off(phase: RankPhase, allowed: float) -> None:
+    watchdog = stepping()
+    watchdog.report(report(1, 10, phase, progress=7), 101.0)
+    assert watchdog.look(102.0 + allowed) is WatchdogAction.DUMP
+    watchdog.report(report(1, 10, phase, progress=8), 103.0 + allowed)
+    assert watchdog.look(106.0 + allowed) is WatchdogAction.NOTHING
+
+
+def test_a_rank_that_is_done_with_its_rollout_waits_as_long_as_another_one_may_sample() -> None:
+    watchdog = stepping()
+    watchdog.report(report(0, 10, RankPhase.ROLLOUT, progress=40), 101.0)
+    watchdog.report(report(1, 10, RankPhase.ROLLOUT, progress=3), 101.0)
+    watchdog.report(report(0, 10, RankPhase.COLLECTIVE), 102.0)
+    assert watchdog.look(801.0) is WatchdogAction.NOTHING
+    assert watchdog.look(803.0) is WatchdogAction.DUMP
+    behind = watchdog.behind()
+    assert behind is not None and behind.rank == 1
+
+
+def test_rollouts_do_not_hide_a_step_that_hangs() -> None:
+    watchdog = stepping()
+    watchdog.report(report(1, 10, RankPhase.ROLLOUT, progress=1), 101.0)
+    watchdog.report(report(1, 10, RankPhase.ROLLOUT, progress=500), 600.0)
+    for rank in (0, 1):
+        watchdog.report(report(rank, 11, seconds=1.0), 601.0)  # a rank tells it without the rollout
+    assert watchdog.look(660.0) is WatchdogAction.NOTHING
+    assert watchdog.look(662.0) is WatchdogAction.DUMP
 
 
 def test_a_wait_for_data_has_ten_times_the_patience() -> None:
@@ -164,6 +224,8 @@ def test_stacks_come_before_the_restart_and_a_step_calls_it_off() -> None:
         pytest.param(report(0, 11), 1, id="the-other-is-a-step-further"),
         pytest.param(report(1, 10, RankPhase.CHECKPOINT), 1, id="it-saves-what-others-have-saved"),
         pytest.param(report(1, 10, RankPhase.VALIDATION), 1, id="it-validates"),
+        pytest.param(report(1, 10, RankPhase.ROLLOUT, progress=5), 1, id="it-samples"),
+        pytest.param(report(1, 10, RankPhase.SCORING, progress=5), 1, id="it-scores"),
         pytest.param(report(0, 10, RankPhase.FINISHED), 1, id="the-other-is-done"),
         pytest.param(report(0, 10), None, id="all-in-the-same-place"),
     ],
@@ -212,6 +274,29 @@ def test_a_hang_is_dumped_restarted_and_blamed_on_the_node_of_the_rank_that_is_b
     assert "rank 3 (run-w1-0) is still at data after step 7" in failure.failure.message
     assert "resilience.hang.floorSeconds allows 600 s" in failure.failure.message
     assert failure.generation == GenerationId(epoch=1, number=1)
+
+
+def test_a_rollout_that_stands_still_is_dumped_restarted_and_told_with_how_far_it_came() -> None:
+    run, story = trains()
+    hang = HangBounds(factor=3.0, floor_seconds=60.0, rollout_seconds=300.0)
+    run.direct(Directives(nodes=2, hang=hang), 0.0)
+    now = 0.0
+    while story.rendezvous() is Rendezvous.SEALED:
+        now += 0.5
+        assert now < 4000.0
+        tokens = min(int(now), 3000)  # for nearly an hour; then none
+        sampling = [report(2, 7, RankPhase.ROLLOUT, progress=tokens), report(3, 7, RankPhase.COLLECTIVE)]
+        beat(run, 0, [report(rank, 7, RankPhase.COLLECTIVE) for rank in (0, 1)], now)
+        beat(run, 1, sampling, now)
+        run.tick(now)
+    assert 3301.0 < now < 3304.0
+    assert run.diagnosis is not None and run.diagnosis.kind is DiagnosisKind.STACKS
+    run.tick(now + EXAMINED)
+    [failure] = run.state.failures.listed()
+    assert (failure.failure.cause, failure.failure.rank, failure.agent.index) == (Cause.HANG, 2, 1)
+    message = failure.failure.message
+    assert "rank 2 (run-w1-0) is still at rollout after step 7, with 3000 tokens finished" in message
+    assert "resilience.hang.rolloutSeconds allows 300 s" in message
 
 
 def test_where_no_rank_is_behind_no_node_is_blamed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from pydantic import BaseModel
 from footplate_contracts.directives import SAID_BY, Limits, said
 from footplate_contracts.names import Backend
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_elastic.protocol.outline import RunOutline, read_outline
+from tests.support.releases import extended
 from tests.support.tiny import tiny_config
 
 
@@ -64,6 +67,15 @@ def test_a_document_of_another_shape_is_refused(tmp_path: Path, text: str) -> No
     path.write_text(text)
     with pytest.raises(ValueError, match=f"^{path}: "):
         read_outline(path)
+
+
+def test_what_a_newer_release_says_of_any_part_is_passed_over(tmp_path: Path) -> None:
+    config = tiny_config(Path("/shards"), Path("/run"))
+    document = config.model_copy(update={"hang": Hang(factor=2.0, rollout_seconds=60)}).to_json()
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(extended(RunConfig, document)))
+    assert read_outline(path) == RunOutline.model_validate(document)
+    assert read_outline(path).hang == Hang(factor=2.0, rollout_seconds=60)
 
 
 @pytest.mark.parametrize(

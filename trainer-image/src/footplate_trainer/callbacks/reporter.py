@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Final
+
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags
+from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.parallel.world import World
+
+PROGRESS: Final = 0.5  # seconds between two words of progress in one phase
+# They have bounds of their own: a step is not held to be slow for them, nor one that hangs for a slow one.
+_APART: Final = (StepPart.ROLLOUT, StepPart.SCORING)
 
 
 class Reporter(Callback):
-    """Each change of phase is a sign of life; how long one may last depends on the phase."""
+    """Each change of phase is a sign of life; how long one may last depends on the phase.
 
-    def __init__(self, agent: AgentClient, world: World) -> None:
+    In a rollout, and while samples are scored, so is each further token or sample.
+    """
+
+    def __init__(self, agent: AgentClient, world: World, clock: Callable[[], float] = time.monotonic) -> None:
         self.step = 0  # the last finished one
         self.tokens = 0  # valid ones, of the whole world, since step 0
         self._limits: RunLimits | None = None  # once they are known
         self._agent = agent
         self._world = world
+        self._clock = clock
+        self._phase: RankPhase | None = None  # told last
+        self._told = 0.0  # when
 
     def start_from(self, step: int, tokens: int, limits: RunLimits) -> None:
         """What was done before this generation, and how far it goes."""
         self.step, self.tokens, self._limits = step, tokens, limits
         self.enter(RankPhase.LOADING)
 
-    def enter(self, phase: RankPhase, seconds: float | None = None) -> None:
-        """Tell what this rank does now; `seconds` of the step that has just ended."""
+    def enter(self, phase: RankPhase, seconds: float | None = None, *, progress: int | None = None) -> None:
+        """Tell what this rank does now; `seconds` of the step that has just ended.
+
+        `progress` is what it has finished in a rollout (tokens) or in scoring (samples). Call it as often as
+        that changes: within one phase it is told twice a second at most.
+        """
+        now = self._clock()
+        if progress is not None and phase is self._phase and now - self._told < PROGRESS:
+            return
+        self._phase, self._told = phase, now
         self._agent.report(
             RankReport(
                 rank=self._world.rank,
@@ -35,6 +58,7 @@ class Reporter(Callback):
                 phase=phase,
                 step_seconds=seconds,
                 total_steps=self._limits.steps if self._limits else None,
+                progress=progress,
             )
         )
 
@@ -51,4 +75,5 @@ class Reporter(Callback):
         """See Callback."""
         self.step = step.number
         self.tokens += step.result.valid_tokens
-        self.enter(RankPhase.COMPUTE, step.seconds)
+        apart = sum(step.parts.get(part, 0.0) for part in _APART)
+        self.enter(RankPhase.COMPUTE, max(0.0, step.seconds - apart))
