@@ -15,7 +15,7 @@ from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause, RunUid, WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Member
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp
+from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp, RankPhase
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import Forbidden
 from footplate_operator.keys.keyring import Keys
@@ -176,6 +176,7 @@ class FakeCoordinator:
     least: int | None = None  # so few may go on
     reachable: bool = True
     saving: bool = False  # all ranks wait for a checkpoint
+    sampling: tuple[RankPhase, int] | None = None  # rollout or scoring, and what is finished of it
     run: str = ""  # uid
 
     def __post_init__(self) -> None:
@@ -224,6 +225,8 @@ class FakeCoordinator:
                 step_seconds=0.1,
                 time=now if self.step else None,
                 saving=self.saving,
+                phase=self.sampling[0] if self.sampling else None,
+                finished=self.sampling[1] if self.sampling else None,
             ),
             start_step=self.start_step,
             checkpoint=self.checkpoint,

@@ -17,6 +17,7 @@ class Gauge(StrEnum):
     RUN_GOODPUT = "footplate_run_goodput_ratio"
     RUN_ESTIMATED_END = "footplate_run_estimated_end_timestamp_seconds"
     RUN_LAST_STEP = "footplate_run_last_step_timestamp_seconds"
+    RUN_LAST_SAMPLE = "footplate_run_last_sample_timestamp_seconds"
     RUN_LAST_CHECKPOINT = "footplate_run_last_checkpoint_timestamp_seconds"
     RUN_LAST_FAILURE = "footplate_run_last_failure_timestamp_seconds"
     RUN_STEP = "footplate_run_step"

@@ -42,7 +42,7 @@ def many(metric: str, values: str, runs: range, **labels: str) -> dict[str, str]
 
 
 STEP, STEP_SECONDS, SAVED = "last_step_timestamp_seconds", "step_seconds", "last_checkpoint_timestamp_seconds"
-LEFT_OUT = "checkpoints_left_out"
+SAMPLE, LEFT_OUT = "last_sample_timestamp_seconds", "checkpoints_left_out"
 OF_STEPS: dict[str, Case] = {
     "no-step-for-forty-minutes": fires(
         "FootplateRunNoStep",
@@ -71,6 +71,18 @@ OF_STEPS: dict[str, Case] = {
         130,  # ten times as long, and half an hour
         {of_run(STEP): "0x130", of_run(STEP_SECONDS): "600x130", phase("Running"): "1x130"},
         "2h 10m 0s",
+        **OF_TINY,
+    ),
+    "it-samples-for-hours": quiet(
+        "FootplateRunNoStep",
+        130,
+        {of_run(STEP): "0x130", of_run(SAMPLE): "0+60x130", phase("Running"): "1x130"},
+    ),
+    "a-rollout-stands-still": fires(
+        "FootplateRunNoStep",
+        120,  # ten minutes after its last token, and half an hour
+        {of_run(STEP): "0x130", of_run(SAMPLE): "0+60x80 4800x50", phase("Running"): "1x130"},
+        "2h 0m 0s",
         **OF_TINY,
     ),
     "it-waits-for-a-checkpoint": quiet(

@@ -169,6 +169,22 @@ def test_when_it_was_last_interrupted_is_shown_by_cause() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("said", "when"),
+    [
+        pytest.param({}, None, id="steps"),
+        pytest.param({"phase": "rollout", "finished": 0}, T0, id="samples"),
+        pytest.param({"phase": "scoring", "finished": 7}, T0, id="scores"),
+        pytest.param({"phase": 1}, None, id="of-another-type"),
+    ],
+)
+def test_when_ranks_have_got_on_in_a_rollout(said: dict[str, Any], when: float | None) -> None:
+    progress = {**STATUS["progress"], **said}
+    found = samples(of(run(numbers=numbers({**STATUS, "progress": progress}))))
+    shown = found.get("footplate_run_last_sample_timestamp_seconds", [])
+    assert [value for _, value in shown] == ([] if when is None else [when])
+
+
 def test_what_is_over_has_no_estimated_end() -> None:
     assert numbers(STATUS | {"completionTime": "2026-11-30T08:05:00Z"}).estimated_end is None
 

@@ -23,7 +23,13 @@ from footplate_contracts.energy import PodEnergy
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause
 from footplate_contracts.rendezvous import AgentIdentity
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp, StandingCheckpoint
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    GenerationId,
+    GivenUp,
+    RankPhase,
+    StandingCheckpoint,
+)
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from tests.support.fake_cluster import copied
 from tests.support.operator_fakes import KEY
@@ -66,6 +72,7 @@ def _full(state: CoordinatorState) -> dict[str, Any]:
         "missed": [MissedAgent(agent=AGENT, verdict=Verdict.SUSPECT, seconds=3.0)],
         "unreachable": [UnreachablePair(one=AGENT, other=OTHER)],
         "waiting": [AGENT],
+        "progress": state.progress.model_copy(update={"phase": RankPhase.ROLLOUT, "finished": 3}),
         "checkpoint": record,
         "checkpoint_steps": [3, 4, 5],
         "failures": [numbered],

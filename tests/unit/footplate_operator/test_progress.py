@@ -6,6 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
+from footplate_contracts.reports import RankPhase
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.status_writer import SyncTimes
@@ -27,6 +29,46 @@ async def _written(ago: float) -> tuple[World, Run]:
     await world._deliver()
     world.queue.due.clear()
     return world, world.reconciler.controller.decode(copied(world.run))
+
+
+async def _sample(world: World, phase: RankPhase, finished: int) -> None:
+    """The ranks take no step, and have `finished` so much."""
+    world.trains = False
+    world.coordinator().state = RunState.TRAINING
+    world.coordinator().sampling = phase, finished
+    world.coordinator().version += 1
+    await world.live(30)
+
+
+@pytest.mark.parametrize(
+    ("phase", "says"),
+    [
+        pytest.param(RankPhase.ROLLOUT, "they sample, 1234 tokens so far", id="rollout"),
+        pytest.param(RankPhase.SCORING, "they score samples, 1234 so far", id="scoring"),
+    ],
+)
+async def test_what_ranks_do_before_a_step_is_told_with_how_far_they_are(phase: RankPhase, says: str) -> None:
+    world = await running()
+    await _sample(world, phase, 1234)
+    assert world.phase == "Running"
+    assert world.condition("Ready")["message"] == f"all workers train; {says}"
+    progress = world.status["progress"]
+    assert (progress["phase"], progress["finished"]) == (phase.value, 1234)
+    world.coordinator().sampling, world.trains = None, True
+    await world.live(30, until=lambda: "phase" not in world.status["progress"])
+    assert world.condition("Ready")["message"] == "all workers train"
+    assert not {"phase", "finished"} & world.status["progress"].keys()
+
+
+async def test_a_first_rollout_is_no_start_however_long_it_lasts() -> None:
+    world = World()
+    world.trains = False
+    world.submit(resilience={"startupDeadlineSeconds": 120})
+    await world.live(60, lambda: any(told.state is RunState.LOADING for told in world.coordinators.values()))
+    for finished in range(0, 1000, 100):
+        await _sample(world, RankPhase.ROLLOUT, finished)
+        assert (world.phase, world.status["progress"]["step"]) == ("Running", 0)
+        assert world.status["progress"]["finished"] == finished
 
 
 def _further(run: Run) -> TrainingRunStatus:

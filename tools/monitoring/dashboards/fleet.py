@@ -64,9 +64,9 @@ def _now() -> Section:
             ),
             single(
                 "Standing still",
-                "Runs that should train and have finished no step for ten minutes. A long validation or a "
-                "slow checkpoint does that, too; a hang is ended by its own bound. The table below says "
-                "which runs.",
+                "Runs that should train and have finished no step for ten minutes. A long validation, a "
+                "rollout or a slow checkpoint does that, too; a hang is ended by its own bound. The table "
+                "below says which runs.",
                 Unit.COUNT,
                 Query(or_zero(STEP_AGE.above(STANDS_AFTER).where(TRAINING, *RUN).count())),
                 limits=Limits.none(),

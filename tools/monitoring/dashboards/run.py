@@ -59,8 +59,8 @@ def _progress() -> list[Panel]:
         ),
         single(
             "Last step",
-            "How long ago a step was finished. Long validations and checkpoints that training waits for "
-            "belong to it; a run that hangs is restarted by its bound for hangs.",
+            "How long ago a step was finished. Long validations, rollouts and checkpoints that training "
+            "waits for belong to it; a run that hangs is restarted by its bound for hangs.",
             Unit.SECONDS,
             Query(level(Gauge.RUN_LAST_STEP, **CHOSEN).age().max()),
             limits=Limits.rising(120, 600),

@@ -45,6 +45,7 @@ RUNS: Final = (
         (
           time() - {_LAST_STEP} > 600
           unless time() - {_LAST_STEP} < 10 * {_newest("footplate_run_step_seconds")}
+          unless time() - {_newest("footplate_run_last_sample_timestamp_seconds")} < 600
         )
         and {_in("Running")}
         """,

@@ -81,6 +81,7 @@ _UNMEASURED: Final = (None,) * len(MEASURED)
 _OF_STATUS: Final = (
     "progress_ratio",
     "estimated_end",
+    "last_sample",
     "last_checkpoint",
     "checkpointing",
     "goodput_ratio",
@@ -161,6 +162,11 @@ RUNS: Final = (
         "footplate_run_last_step_timestamp_seconds",
         "When the newest row of its history was written.",
         {"newest_time": ""},
+    ),
+    Family(
+        "footplate_run_last_sample_timestamp_seconds",
+        "When its ranks were seen last to get on in a rollout, or in scoring; of a run that is at it.",
+        {"last_sample": ""},
     ),
     Family(
         "footplate_run_last_checkpoint_timestamp_seconds",

@@ -50,6 +50,7 @@ class Numbers:
 
     progress_ratio: float | None = None
     estimated_end: float | None = None
+    last_sample: float | None = None  # when ranks were seen last in a rollout, or at scoring; else absent
     last_checkpoint: float | None = None
     checkpointing: float = 0.0  # seconds that it stood still for checkpoints
     goodput_ratio: float | None = None
@@ -64,6 +65,7 @@ def numbers(status: Mapping[str, Any]) -> Numbers:
     return Numbers(
         progress_ratio=None if percentage is None else percentage / 100,
         estimated_end=_estimated_end(status),
+        last_sample=_last_sample(status),
         last_checkpoint=_seconds(lenient.mapping(status, "checkpoint"), "time"),
         checkpointing=lenient.number(lenient.mapping(status, "time"), "checkpointing") or 0.0,
         goodput_ratio=lenient.number(status, "goodput"),
@@ -96,6 +98,12 @@ def _last_failures(status: Mapping[str, Any]) -> Mapping[str, float]:
             known = cause if cause in _CAUSES else _UNKNOWN
             found[known] = max(end, found.get(known, end))
     return found
+
+
+def _last_sample(status: Mapping[str, Any]) -> float | None:
+    """None while ranks take steps: only in a rollout is what was seen then a token or a sample."""
+    progress = lenient.mapping(status, "progress")
+    return _seconds(progress, "lastUpdatedTime") if lenient.text(progress, "phase") else None
 
 
 def _estimated_end(status: Mapping[str, Any]) -> float | None:

@@ -55,6 +55,8 @@ class ProgressStatus(Part):
     loss: float | None = Field(None, description="of that step")
     percentage: Annotated[float, Field(ge=0.0, le=100.0)] = Field(0.0, description="of the steps")
     estimated_remaining_seconds: Whole | None = Field(None, description="at the present speed")
+    phase: Label | None = Field(None, description="rollout or scoring, while any rank is at it; else absent")
+    finished: Whole | None = Field(None, description="of that: tokens sampled, or samples scored")
     last_updated_time: Time | None = Field(None, description="when this was seen")
 
 

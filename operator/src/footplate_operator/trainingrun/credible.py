@@ -82,7 +82,8 @@ def _is_missed(missed: MissedAgent) -> bool:
 
 def _progress(progress: Progress) -> Progress:
     """Nothing of it where one of its counts is none; without a speed where that is none."""
-    if not all(_fits(count) for count in (progress.step, progress.total_steps, progress.tokens)):
+    counts = (progress.step, progress.total_steps, progress.tokens, progress.finished or 0)
+    if not all(_fits(count) for count in counts):
         return Progress()
     speed = _or_none(progress.step_seconds, MOST)
     if speed is not None and not _fits(speed * max(0, progress.total_steps - progress.step)):

@@ -34,7 +34,7 @@ from footplate_operator.trainingrun.slots import slot_labels
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.disturbance import disturbance
 from footplate_operator.trainingrun.status.phase import TRAINING, active_phase
-from footplate_operator.trainingrun.status.report import reconciled, waiting_for, who_trains
+from footplate_operator.trainingrun.status.report import at_samples, reconciled, waiting_for, who_trains
 
 
 def active(situation: Situation) -> Desired:
@@ -124,6 +124,8 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
         if phase is Phase.CHECKPOINTING:
             reason = Reason.SAVING
             message = f"training waits for a checkpoint in {run.spec.checkpoint.uri}"
+        elif said := at_samples(state.progress):
+            message = f"{message}; {said}"
         trouble = "; ".join(filter(None, (losses.partition(state), _disturbance(situation))))
         return (Reason.DISTURBED, f"{message}; {trouble}"[:1024]) if trouble else (reason, message)
     if not may_start:

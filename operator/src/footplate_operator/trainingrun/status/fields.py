@@ -74,7 +74,7 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
         return before.progress
     seen = state.progress
     known = before.progress
-    if seen.time is None and seen.step == 0 and known is not None:
+    if seen.time is None and seen.step == 0 and seen.phase is None and known is not None:
         return known
     left = max(0, seen.total_steps - seen.step)
     remaining = None if seen.step_seconds is None else int(left * seen.step_seconds)
@@ -85,6 +85,8 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
         loss=_finite(seen.loss) if seen.loss is not None else (known.loss if known else None),
         percentage=round(min(100.0, 100.0 * seen.step / seen.total_steps), 1) if seen.total_steps else 0.0,
         estimated_remaining_seconds=0 if state.state is RunState.FINISHED else remaining,
+        phase=seen.phase,
+        finished=seen.finished,
         last_updated_time=known.last_updated_time if known else None,
     )
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.coordinator_state import CoordinatorState
+from footplate_contracts.coordinator_state import CoordinatorState, Progress
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
+from footplate_contracts.reports import RankPhase
 from footplate_contracts.v1alpha1.status import TimeStatus, TrainingRunStatus
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time
@@ -141,6 +142,16 @@ def who_trains(training: int, wanted: int, refusal: str) -> str:
     if training == wanted:
         return "all workers train"
     return f"{training} nodes train; {wanted} are wanted, which changes at a checkpoint"
+
+
+def at_samples(progress: Progress) -> str:
+    """What ranks of a run in Running do before a step; empty where they sample nothing and score nothing."""
+    finished = progress.finished or 0
+    if progress.phase is RankPhase.ROLLOUT:
+        return f"they sample, {finished} tokens so far"
+    if progress.phase is RankPhase.SCORING:
+        return f"they score samples, {finished} so far"
+    return ""
 
 
 def waiting_for(missing: Sequence[int], running: int, wanted: int) -> str:
