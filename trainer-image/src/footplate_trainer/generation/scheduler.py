@@ -1,0 +1,186 @@
+"""Which tokens of which sequences the next pass computes.
+
+Sequences join and leave between any two passes. Those that are under way go on
+by a token each; what else a pass may hold goes to prompts, in pieces where they
+are long, so that nobody waits for a long one. Requests that ask for the same
+tokens (siblings) have their prompt computed once: when its last token is, each
+of them takes its blocks over.
+
+When blocks run out, the sequence that joined last gives its room up and waits
+in front. It keeps its tokens, computes their keys anew (as far as their blocks
+were given away), and goes on. The one that joined first never has to, and a
+request whose tokens could not all lie in the cache is refused at once: so every
+request is answered, however small the cache.
+
+Decided here is who computes what where; nothing is computed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from footplate_trainer.generation.blocks import Blocks, BlockTable
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive tokens of one sequence, to be computed behind those before them."""
+
+    tokens: Sequence[int]
+    start: int  # the place of the first
+    blocks: Sequence[int]  # of all of the sequence's places so far
+    draws: tuple[int, ...]  # the requests whose next token follows from the last of these
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """One pass: first the copies of blocks, (from, to), then all pieces at once."""
+
+    copies: list[tuple[int, int]]
+    pieces: list[Piece]
+
+
+@dataclass(eq=False)
+class _Running:
+    """One request on its way."""
+
+    number: int
+    tokens: list[int]  # of the prompt, and drawn
+    done: int = 0  # so many of them have keys
+    table: BlockTable | None = None  # None: it waits, for room or for the prompt that a sibling computes
+    siblings: list[_Running] = field(default_factory=list)  # who wait for this one's prompt
+
+    @property
+    def missing(self) -> int:
+        """How many of its tokens have no keys yet."""
+        return len(self.tokens) - self.done
+
+
+class Scheduler:
+    """The requests of one engine, over `blocks`."""
+
+    def __init__(self, blocks: Blocks, *, at_once: int, prompt_tokens: int) -> None:
+        """At most `at_once` sequences in a pass, and `prompt_tokens` tokens of prompts."""
+        assert at_once > 0 and prompt_tokens > 0
+        self._blocks = blocks
+        self._at_once, self._prompt_tokens = at_once, prompt_tokens
+        self._waiting: deque[_Running] = deque()
+        self._running: list[_Running] = []  # as they joined
+        self._of: dict[int, _Running] = {}
+        self.computed = 0  # tokens whose keys were computed
+        self.given_up = 0  # how often a sequence gave its room up
+
+    def submit(self, number: int, prompt: Sequence[int], most: int) -> None:
+        """Ask for up to `most` tokens behind `prompt`.
+
+        Raises ValueError where it could not be answered even if it were alone.
+        """
+        if not prompt or most < 1:
+            raise ValueError(f"request {number}: {len(prompt)} tokens, {most} to be drawn; need at least 1")
+        needed = self._blocks.needed(len(prompt) + most - 1)  # the last one's keys are never read
+        if needed > self._blocks.total:
+            raise ValueError(
+                f"request {number}: {len(prompt)} tokens and {most} more take {needed} blocks of "
+                f"{self._blocks.size}; the cache has {self._blocks.total}"
+            )
+        self._of[number] = running = _Running(number, list(prompt))
+        self._waiting.append(running)
+
+    def plan(self) -> PassPlan:
+        """The next pass; no pieces where there is nothing left to do."""
+        copies: list[tuple[int, int]] = []
+        pieces = list(self._next_tokens(copies))
+        pieces += self._prompts()
+        self.computed += sum(len(piece.tokens) for piece in pieces)
+        return PassPlan(copies, pieces)
+
+    def drew(self, number: int, token: int) -> None:
+        """The request goes on with `token`."""
+        self._of[number].tokens.append(token)
+
+    def ended(self, number: int) -> None:
+        """The request is answered, or nobody wants it any more."""
+        gone = self._of.pop(number)
+        if gone in self._waiting:
+            self._waiting.remove(gone)
+            return
+        siblings = self._leave(gone)
+        for first in self._running:
+            first.siblings = [sibling for sibling in first.siblings if sibling is not gone]
+        self._waiting.extendleft(reversed(siblings))
+
+    def _next_tokens(self, copies: list[tuple[int, int]]) -> Iterator[Piece]:
+        """One token of each sequence that lacks no more, those that joined first first."""
+        for running in list(self._running):
+            if running.table is not None and running.missing == 1 and self._has_room(running, copies):
+                yield self._piece(running, 1)
+
+    def _has_room(self, running: _Running, copies: list[tuple[int, int]]) -> bool:
+        """Make room for the next place, at the cost of those who joined later, or else of itself."""
+        while running.table is not None:
+            copied = self._blocks.extend(running.table, len(running.tokens))
+            if copied is not None:
+                copies += copied
+                return True
+            self._give_up(next(last for last in reversed(self._running) if last.table is not None))
+        return False
+
+    def _prompts(self) -> Iterator[Piece]:
+        """Pieces of what has several tokens to compute: first of those that run, then of those that join."""
+        left = self._prompt_tokens
+        begun = [running for running in self._running if running.table is not None and running.missing > 1]
+        for running in chain(begun, iter(self._join, None)):
+            count = min(left, running.missing)
+            yield self._piece(running, count)
+            left -= count
+            if not left:
+                return
+
+    def _join(self) -> _Running | None:
+        """Who waits in front, and with it all behind it that ask for the same tokens."""
+        if not self._waiting or len(self._running) >= self._at_once:
+            return None
+        first = self._waiting[0]
+        # Each that runs is going to need a block; who joins must not take it.
+        table = self._blocks.open(first.tokens, spare=len(self._running))
+        if table is None:
+            return None
+        first.table, first.done = table, table.shared
+        self._running.append(self._waiting.popleft())
+        while (
+            self._waiting and len(self._running) < self._at_once and self._waiting[0].tokens == first.tokens
+        ):
+            first.siblings.append(self._waiting[0])
+            self._running.append(self._waiting.popleft())
+        return first
+
+    def _piece(self, running: _Running, count: int) -> Piece:
+        table, start = running.table, running.done
+        assert table is not None
+        running.done += count
+        self._blocks.computed(table, running.tokens[: running.done])
+        draws = [running.number] if running.missing == 0 else []
+        if draws:
+            for sibling in running.siblings:
+                sibling.table, sibling.done = self._blocks.fork(table), running.done
+                draws.append(sibling.number)
+            running.siblings = []
+        return Piece(running.tokens[start : running.done], start, tuple(table.blocks), tuple(draws))
+
+    def _give_up(self, running: _Running) -> None:
+        """Its room, and its siblings' place; they wait in front of all others."""
+        siblings = self._leave(running)
+        self._waiting.extendleft(reversed([running, *siblings]))
+        self.given_up += 1
+
+    def _leave(self, running: _Running) -> list[_Running]:
+        """Free its blocks; returns who waited for its prompt, and does not run any more either."""
+        siblings, running.siblings = running.siblings, []
+        self._running = [other for other in self._running if other is not running and other not in siblings]
+        if running.table is not None:
+            self._blocks.close(running.table)
+        running.table, running.done = None, 0
+        return siblings
