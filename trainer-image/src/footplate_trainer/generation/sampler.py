@@ -1,0 +1,133 @@
+"""Which token comes next: a pure function of logits and one number in [0, 1).
+
+The number is a hash of (seed, step, prompt, sibling, place in the answer). So a
+sample is the same whoever its neighbours are, wherever it is drawn, and however
+often it is drawn again. The token is where that number falls when the tokens
+that may be drawn stand side by side in the order of their ids, each as wide as it is
+likely.
+
+Two log-probabilities go with it. A ratio of policies compares like with like:
+that under the distribution which was drawn from, as truncated as it is, tells
+how likely the draw was; that under the model's whole distribution is what training
+computes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from footplate_trainer.data.order import Float64s, uniforms
+
+COLDEST: Final = 1e-6  # a smaller temperature, other than 0, makes logits infinite
+_MOST_LIKELY: Final = 1024  # so many are sorted at first; mostly the share of top-p is among them
+
+
+@dataclass(frozen=True)
+class SamplingRule:
+    """What is drawn from, in the order in which it is applied; as it stands, the model's own distribution."""
+
+    repetition_penalty: float = 1.0  # divides positive logits of tokens before, multiplies negative ones
+    temperature: float = 1.0  # 0: the most likely token, of equals that with the lowest id
+    top_k: int = 0  # none less likely than the k-th; 0: all
+    top_p: float = 1.0  # the fewest most likely tokens that have this share
+    min_p: float = 0.0  # none less likely than this share of the most likely one's probability
+
+    def __post_init__(self) -> None:
+        wrong = {
+            "repetitionPenalty": (self.repetition_penalty, 0 < self.repetition_penalty < math.inf, "above 0"),
+            "temperature": (
+                self.temperature,
+                self.temperature == 0 or COLDEST <= self.temperature < math.inf,
+                f"0, or at least {COLDEST:g}",
+            ),
+            "topK": (self.top_k, self.top_k >= 0, "at least 0"),
+            "topP": (self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
+            "minP": (self.min_p, 0 <= self.min_p <= 1, "0 to 1"),
+        }
+        for name, (value, fits, wanted) in wrong.items():
+            if not fits:
+                raise ValueError(f"{name} is {value:g}; it must be {wanted}")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One token of each of n answers."""
+
+    tokens: Tensor  # int64 [n]
+    sampled: Tensor  # fp32 [n]: log-probability among what could be drawn
+    full: Tensor  # fp32 [n]: log-probability as the model has it
+
+
+def chances(seed: int, step: int, prompt: int, sibling: int, count: int) -> Float64s:
+    """The numbers that decide the first `count` tokens of an answer: float64 [count]."""
+    message = b"".join(number.to_bytes(8, "little", signed=True) for number in (step, prompt, sibling))
+    index = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little", signed=True)
+    return uniforms(seed, "sample", index, count)
+
+
+def draw(logits: Tensor, rule: SamplingRule, before: Sequence[Sequence[int]], chance: Tensor) -> Drawn:
+    """The next token of n sequences.
+
+    `logits` [n, vocabulary] of any float dtype; `before` the tokens of each sequence, which only a
+    repetition penalty looks at; `chance` float64 [n] in [0, 1). A row's result is its own.
+    """
+    logits = logits.float()
+    weights = _weights(_penalised(logits, rule.repetition_penalty, before), rule)
+    upto = weights.cumsum(-1)
+    total = upto[:, -1:]
+    last = (upto < total).sum(-1)  # rounding must not lead behind it
+    tokens = torch.searchsorted(upto, chance[:, None] * total, right=True).squeeze(1).minimum(last)
+    sampled = (weights.gather(1, tokens[:, None]) / total).log().squeeze(1)
+    return Drawn(tokens, sampled.float(), _full(logits, tokens))
+
+
+def _full(logits: Tensor, tokens: Tensor) -> Tensor:
+    """As the loss computes it, step by step: equal logits then have equal bits."""
+    highest = logits.amax(-1, keepdim=True)
+    normaliser = highest.squeeze(1) + (logits - highest).exp().sum(-1).log()
+    return logits.gather(1, tokens[:, None]).squeeze(1) - normaliser
+
+
+def _penalised(logits: Tensor, penalty: float, before: Sequence[Sequence[int]]) -> Tensor:
+    if penalty == 1:
+        return logits
+    seen = torch.zeros_like(logits, dtype=torch.bool)
+    for row, tokens in enumerate(before):
+        seen[row, torch.tensor(list(tokens), dtype=torch.int64, device=logits.device)] = True
+    return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
+
+
+def _weights(logits: Tensor, rule: SamplingRule) -> Tensor:
+    """How likely each token is against the others: fp64 [n, vocabulary], 0 where it cannot be drawn."""
+    highest = logits.amax(-1, keepdim=True)
+    if rule.temperature == 0:
+        ids = torch.arange(logits.shape[1], device=logits.device)
+        first = torch.where(logits == highest, ids, logits.shape[1]).amin(-1, keepdim=True)
+        return (ids == first).double()
+    least = torch.full_like(highest, -torch.inf)
+    if 0 < rule.top_k < logits.shape[1]:
+        least = logits.topk(rule.top_k).values[:, -1:]
+    weights = ((logits.double() - highest) / rule.temperature).exp()
+    weights = weights.masked_fill(logits < least, 0.0)
+    if rule.top_p < 1:
+        weights = weights.masked_fill(weights < _least_of_share(weights, rule.top_p), 0.0)
+    return weights.masked_fill(weights < rule.min_p, 0.0)  # the most likely one's is 1
+
+
+def _least_of_share(weights: Tensor, share: float) -> Tensor:
+    """The least of the fewest greatest weights that have `share` of all: [n, 1]."""
+    wanted = share * weights.sum(-1, keepdim=True)
+    for count in (min(_MOST_LIKELY, weights.shape[1]), weights.shape[1]):
+        greatest = weights.topk(count).values
+        upto = greatest.cumsum(-1)
+        if count == weights.shape[1] or bool((upto[:, -1:] >= wanted).all()):
+            break
+    place = (upto < wanted).sum(-1, keepdim=True).clamp(max=weights.shape[1] - 1)
+    return greatest.gather(1, place.clamp(max=count - 1))
