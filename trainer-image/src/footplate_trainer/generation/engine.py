@@ -1,0 +1,162 @@
+"""Answers to many prompts at once, on one device.
+
+A loop of passes: the scheduler says which tokens of which sequences, the model
+computes them in one row against keys in blocks, the sampler draws what comes next.
+Answers come as they end, and whoever asked may do anything between two of
+them: nothing is under way then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from footplate_trainer.data.order import Float64s
+from footplate_trainer.generation.blocks import Blocks
+from footplate_trainer.generation.requests import Answer, Request, StopRule
+from footplate_trainer.generation.sampler import Drawn, SamplingRule, chances, draw
+from footplate_trainer.generation.scheduler import PassPlan, Scheduler
+from footplate_trainer.model.paged import PagedCache, PagedTokens
+from footplate_trainer.model.transformer import Decoder
+
+_ROWS_AT_ONCE = 32  # whose logits are drawn from: several fp64 copies of them are made
+
+
+@dataclass(frozen=True)
+class EngineRoom:
+    """How much an engine may hold and compute at once; none of it changes an answer."""
+
+    blocks: int
+    block_size: int = 16  # tokens
+    at_once: int = 64  # sequences
+    prompt_tokens: int = 512  # in one pass
+
+
+@dataclass
+class _Open:
+    """A request that is not answered yet."""
+
+    request: Request
+    chances: Float64s  # [most]
+    tokens: list[int] = field(default_factory=list)
+    sampled: list[float] = field(default_factory=list)
+    full: list[float] = field(default_factory=list)
+
+
+class Engine:
+    """Draws from `model`, in the state in which it stands, by one rule."""
+
+    def __init__(
+        self,
+        model: Decoder,
+        room: EngineRoom,
+        rule: SamplingRule,
+        stop: StopRule,
+        *,
+        seed: int,
+        step: int = 0,
+    ) -> None:
+        """An answer is a function of the weights and (`seed`, `step`, its prompt, its sibling)."""
+        shape = model.shape
+        self._model, self._rule, self._stop = model, rule, stop
+        self._seed, self._step = seed, step
+        self._scheduler = Scheduler(
+            Blocks(room.blocks, room.block_size), at_once=room.at_once, prompt_tokens=room.prompt_tokens
+        )
+        self._cache = PagedCache(
+            layers=len(model.blocks),
+            blocks=room.blocks,
+            size=room.block_size,
+            heads=shape.key_value_heads,
+            head_size=shape.head_size,
+            like=next(model.blocks.parameters()),
+        )
+        self._open: dict[int, _Open] = {}
+        self._asked = 0
+        self.drawn = 0  # tokens of answers so far
+
+    @property
+    def computed(self) -> int:
+        """How many tokens went through the model; without those whose keys were there already."""
+        return self._scheduler.computed
+
+    @property
+    def given_up(self) -> int:
+        """How often a sequence gave its room up to another one."""
+        return self._scheduler.given_up
+
+    def submit(self, request: Request) -> None:
+        """Ask for an answer.
+
+        Raises ValueError for a prompt that fills the context, and for one whose
+        answer has no room in the cache.
+        """
+        room = self._model.shape.context - len(request.tokens)
+        if room < 1:
+            raise ValueError(
+                f"prompt {request.prompt} has {len(request.tokens)} tokens; with an answer, at most "
+                f"{self._model.shape.context} fit into the context"
+            )
+        most = min(request.most, room)
+        self._scheduler.submit(self._asked, request.tokens, most)
+        numbers = chances(self._seed, self._step, request.prompt, request.sibling, most)
+        self._open[self._asked] = _Open(request, numbers)
+        self._asked += 1
+
+    def answers(self, requests: Iterable[Request] = ()) -> Iterator[Answer]:
+        """Of `requests` and all others that were submitted, each as it ends."""
+        for request in requests:
+            self.submit(request)
+        while (plan := self._scheduler.plan()).pieces:
+            yield from self._pass(plan)
+
+    @torch.inference_mode()
+    def _pass(self, plan: PassPlan) -> list[Answer]:
+        """One token of each request that draws; the answers that end with it."""
+        self._cache.copy(plan.copies)
+        inputs, states = self._cache.read(
+            [PagedTokens(piece.tokens, piece.start, piece.blocks) for piece in plan.pieces]
+        )
+        (hidden,) = self._model.advance(inputs=inputs, caches=states)
+        rows: list[int] = []
+        numbers: list[int] = []
+        end = 0
+        for piece in plan.pieces:
+            end += len(piece.tokens)
+            rows += [end - 1] * len(piece.draws)
+            numbers += piece.draws
+        ended = []
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            some = slice(first, first + _ROWS_AT_ONCE)
+            drawn = self._draw(hidden[0, rows[some]], numbers[some])
+            ended += list(self._take(numbers[some], drawn))
+        return ended
+
+    def _draw(self, hidden: Tensor, numbers: list[int]) -> Drawn:
+        """The next token of each of the requests `numbers`; `hidden` [n, width] is what its last one gave."""
+        asked = [self._open[number] for number in numbers]
+        chance = torch.tensor([row.chances[len(row.tokens)] for row in asked], dtype=torch.float64)
+        before = [[*row.request.tokens, *row.tokens] for row in asked]
+        logits = functional.linear(hidden, self._model.head_weight)
+        return draw(logits, self._rule, before, chance.to(hidden.device))
+
+    def _take(self, numbers: list[int], drawn: Drawn) -> Iterator[Answer]:
+        """Add what was drawn to the answers; those that end with it."""
+        columns = (drawn.tokens.tolist(), drawn.sampled.tolist(), drawn.full.tolist())
+        for number, token, sampled, full in zip(numbers, *columns, strict=True):
+            row = self._open[number]
+            row.tokens.append(token)
+            row.sampled.append(sampled)
+            row.full.append(full)
+            self.drawn += 1
+            reason = self._stop.reason(row.tokens, len(row.chances))
+            if reason is None:
+                self._scheduler.drew(number, token)
+                continue
+            self._scheduler.ended(number)
+            del self._open[number]
+            yield Answer(row.request, row.tokens, row.sampled, row.full, reason)
