@@ -1,0 +1,74 @@
+"""Templates in a process of their own, which ends where they do not."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from footplate_trainer.data.chat.renderer import Renderer, Request
+from footplate_trainer.data.chat.template import (
+    Conversation,
+    ConversationRefused,
+    Ending,
+    Part,
+    Rendered,
+    TemplateFault,
+)
+from tests.support.chat import MARKED, assistant, user
+
+TALK = Conversation(
+    [user("Hé\ud83d\ude42".encode("utf-16", "surrogatepass").decode("utf-16")), assistant("Yo")]
+)
+BOTH = [Part(2), Part(1, Ending.ANSWER)]
+LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def test_it_renders_what_it_would_here() -> None:
+    with Renderer(MARKED, "t.jinja", {}, datetime(2026, 1, 1)) as render:
+        [whole, before] = next(render([Request(TALK, BOTH)]))
+    assert whole == Rendered(
+        "<|im_start|>user\nHé🙂<|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n", ((53, 65),)
+    )
+    assert before.text.endswith("assistant\n")
+
+
+def test_a_refused_conversation_is_one_of_many() -> None:
+    source = (
+        "{% if messages | length == 1 %}{{ raise_exception('too short') }}{% endif %}{{ strftime_now('%Y') }}"
+    )
+    short = Conversation([user("Hi")])
+    with Renderer(source, "t.jinja", now=datetime(1999, 1, 1)) as render:
+        answers = list(render([Request(short, [Part(1)]), Request(TALK, [Part(2)])]))
+    assert isinstance(answers[0], ConversationRefused)
+    assert answers[1] == [Rendered("1999")]
+
+
+def test_one_that_loops_is_ended_and_named_and_the_next_conversation_is_rendered() -> None:
+    source = f"{{% if messages | length == 2 %}}{LOOP}{{% endif %}}done"
+    with Renderer(source, "t.jinja", seconds=1) as render:
+        with pytest.raises(
+            TemplateFault, match=r"t\.jinja takes more than 1 seconds for one conversation: it loops"
+        ):
+            list(render([Request(TALK, [Part(2)])]))
+        assert list(render([Request(TALK, [Part(1)])])) == [[Rendered("done")]]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        pytest.param("{% if x", "t.jinja, line 1: ", id="syntax"),
+        pytest.param("{{ messages[0].content * 900000000 }}", "too much memory", id="memory"),
+        pytest.param("{% include '/etc/passwd' %}", "asks for another file", id="file"),
+    ],
+)
+def test_what_no_template_may_do_is_told_as_here(source: str, says: str) -> None:
+    with pytest.raises(TemplateFault, match=says), Renderer(source, "t.jinja") as render:
+        list(render([Request(TALK, [Part(1)])]))
+
+
+def test_a_template_sees_nothing_of_its_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/nowhere")  # the process would not start with such a one in force
+    monkeypatch.setenv("PYTHONHOME", "/nowhere")
+    with Renderer("{{ 1 + 1 }}", "t.jinja") as render:
+        assert next(render([Request(TALK, [Part(1)])])) == [Rendered("2")]

@@ -1,0 +1,196 @@
+"""Renders conversations in a process that may be killed.
+
+Nothing inside an interpreter can stop a template that loops, or one that
+multiplies a text until the memory is gone. So templates run in a process of
+their own, whose seconds and bytes the kernel counts. It knows nothing: no
+environment, and so no credentials; it writes no file and starts no process.
+
+Lines of JSON go in and out: first what the template is, then many conversations in one line, each of
+which is answered by a line of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+from footplate_trainer.data.chat.template import (
+    ChatTemplate,
+    Conversation,
+    ConversationRefused,
+    Ending,
+    Part,
+    Rendered,
+    TemplateFault,
+)
+
+SECONDS: Final = 10  # of the CPU, for all parts of one conversation
+_BYTES: Final = 1 << 30  # of address space
+
+
+@dataclass(frozen=True)
+class Request:
+    """Parts of one conversation that are to be rendered."""
+
+    conversation: Conversation
+    parts: Sequence[Part]
+
+
+Answer = list[Rendered] | ConversationRefused
+# Renders each request, wherever that is done; raises TemplateFault at the one that it is about.
+Render = Callable[[Sequence[Request]], Iterator[Answer]]
+
+
+def within_process(template: ChatTemplate) -> Render:
+    """Renders here and without bounds."""
+
+    def render(requests: Sequence[Request]) -> Iterator[Answer]:
+        for request in requests:
+            try:
+                yield [template.render(request.conversation, part) for part in request.parts]
+            except ConversationRefused as refused:
+                yield refused
+
+    return render
+
+
+class Renderer:
+    """Renders in another process; a context manager that ends it."""
+
+    def __init__(
+        self,
+        source: str,
+        name: str,
+        special: dict[str, Any] | None = None,
+        now: datetime | None = None,
+        seconds: int = SECONDS,
+    ) -> None:
+        """See ChatTemplate; TemplateFault where the template cannot be read."""
+        self._name = name
+        self._seconds = seconds
+        self._set_up = {
+            "source": source,
+            "name": name,
+            "special": special or {},
+            "now": (now or datetime.now()).isoformat(),
+            "seconds": seconds,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def __call__(self, requests: Sequence[Request]) -> Iterator[Answer]:
+        """See Render."""
+        if self._process is None:
+            self._start()
+        self._tell([asdict(request) for request in requests])
+        for _ in requests:
+            kind, content = self._answer()
+            if kind == "refused":
+                yield ConversationRefused(content)
+            else:
+                yield [Rendered(text, tuple((a, b) for a, b in spans)) for text, spans in content]
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-m", __spec__.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={},
+        )
+        self._tell(self._set_up)
+        self._answer()
+
+    def _tell(self, told: object) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        # What it says of its end is read below, as an answer that is missing.
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(told).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _answer(self) -> tuple[str, Any]:
+        assert self._process is not None and self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._ended(self._process)
+        kind, content = json.loads(line)
+        if kind == "fault":
+            self._end()
+            raise TemplateFault(content)
+        return kind, content
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> TemplateFault:
+        process.communicate()
+        self._process = None
+        code = process.returncode
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+            what = f"takes more than {self._seconds} seconds for one conversation: it loops"
+        else:
+            what = f"ended the process that renders it (code {code})"
+        return TemplateFault(f"chat template {self._name} {what}; give another one with --chat-template")
+
+
+def serve(lines: IO[bytes], out: IO[bytes], bound: Callable[[int], None]) -> None:
+    """Answers each line of `lines`; `bound(seconds)` is called before each conversation."""
+
+    def answer(kind: str, content: object) -> None:
+        out.write(json.dumps([kind, content]).encode() + b"\n")
+        out.flush()
+
+    told = json.loads(lines.readline())
+    seconds, now = told.pop("seconds"), datetime.fromisoformat(told.pop("now"))
+    try:
+        template = ChatTemplate(**told, now=now)
+    except TemplateFault as fault:
+        answer("fault", str(fault))
+        return
+    answer("ready", None)
+    for line in lines:
+        for request in json.loads(line):
+            bound(seconds)
+            conversation = Conversation(**request["conversation"])
+            parts = (Part(part["turns"], Ending(part["ending"])) for part in request["parts"])
+            try:
+                rendered = [template.render(conversation, part) for part in parts]
+            except ConversationRefused as refused:
+                answer("refused", str(refused))
+            except TemplateFault as fault:
+                answer("fault", str(fault))
+            else:
+                answer("texts", [[text.text, text.generated] for text in rendered])
+
+
+def _bound(seconds: int) -> None:
+    """From now on at most some `seconds` more of the CPU."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + seconds, hard))
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
+    serve(sys.stdin.buffer, sys.stdout.buffer, _bound)
