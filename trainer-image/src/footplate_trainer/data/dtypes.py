@@ -10,6 +10,7 @@ from footplate_trainer.data.layout import TokenType
 
 OFFSET_DTYPE: Final = np.dtype("<u8")
 VALUE_DTYPE: Final = np.dtype("<f4")
+PROMPT_DTYPE: Final = np.dtype("<u4")
 
 
 def token_dtype(token_type: TokenType) -> np.dtype[np.generic]:

@@ -4,11 +4,22 @@
     tokenizer.json        Hugging Face tokenizers format
     shard-00000.bin       tokens, little-endian unsigned, no header
     shard-00000.offsets   documents + 1 little-endian uint64: where each document starts, and the end
-    shard-00000.values    documents little-endian float32, only in format regression
+    shard-00000.values    documents little-endian float32, in formats that have a number for each
 
-A shard holds whole documents, each ending with its tokenizer's end of text, so a document is a slice of
-one file and the shards in order are one stream of tokens. In format pairs a
-query and its positive are two documents in a row, the first pair being 0 and 1.
+A shard holds whole documents, so a document is a slice of one file and the shards
+in order are one stream of tokens. In format pairs a query and its positive are two
+documents in a row, the first pair being 0 and 1; in format preferences what was
+chosen and what was rejected are. Texts end with their tokenizer's end of text. What
+was rendered by a chat template (chat, preferences, ratings, prompts) ends as that
+says, and has beside it
+
+    chat_template.jinja           the template, if one was applied
+    shard-00000.learnt            a bit for each token, lowest bit first: whether it is learnt
+    shard-00000.prompts           documents little-endian uint32: tokens before the first that is answered
+    shard-00000.columns           a JSON object for each sample, one behind the other
+    shard-00000.columns-offsets   samples + 1 little-endian uint64: where each object starts, and the end
+
+Format prompts has no learnt and no prompts, and always columns.
 
 Nothing here imports numpy: an agent reads a manifest before it pays for imports.
 """
@@ -27,7 +38,10 @@ from footplate_planning.spans import SENTINELS
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE: Final = "manifest.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
+TEMPLATE_FILE: Final = "chat_template.jinja"
 VALUE_BYTES: Final = 4
+PROMPT_BYTES: Final = 4
+OFFSET_BYTES: Final = 8
 
 
 class TokenType(StrEnum):
@@ -43,6 +57,41 @@ class ShardFormat(StrEnum):
     TOKENS = "tokens"  # a text
     PAIRS = "pairs"  # a query and the text that answers it
     REGRESSION = "regression"  # a text and a number
+    CHAT = "chat"  # a conversation
+    PREFERENCES = "preferences"  # two answers to one prompt, the better one first
+    RATINGS = "ratings"  # an answer, and whether it is good
+    PROMPTS = "prompts"  # a prompt, and what its answers are judged by
+
+    @property
+    def of_conversations(self) -> bool:
+        """Whether its records are conversations, of which parts are learnt."""
+        return self in _CONVERSATIONS
+
+    @property
+    def documents_per_sample(self) -> int:
+        """How many documents in a row belong together."""
+        return 2 if self in (ShardFormat.PAIRS, ShardFormat.PREFERENCES) else 1
+
+
+_CONVERSATIONS: Final = frozenset(
+    (ShardFormat.CHAT, ShardFormat.PREFERENCES, ShardFormat.RATINGS, ShardFormat.PROMPTS)
+)
+
+
+class Mask(StrEnum):
+    """What of a conversation is learnt."""
+
+    ASSISTANT = "assistant"  # each turn of the assistant
+    COMPLETION = "completion"  # those behind the prompt; without a prompt the last one
+    ALL = "all"  # every token
+
+
+class Overlong(StrEnum):
+    """What becomes of a sample that is longer than the context."""
+
+    REFUSE = "refuse"
+    DROP = "drop"
+    CUT = "cut"  # behind its last whole turn that fits
 
 
 def token_type_for(vocabulary_size: int) -> TokenType:
@@ -71,10 +120,15 @@ class ShardRecord(DataFile):
     documents: Count
     offsets: DataFile
     values: DataFile | None = None
+    learnt: DataFile | None = None
+    prompts: DataFile | None = None
+    columns: DataFile | None = None
+    columns_offsets: DataFile | None = None
 
     def files(self) -> list[DataFile]:
         """All files of this shard."""
-        return [self, self.offsets, *([self.values] if self.values else [])]
+        beside = (self.values, self.learnt, self.prompts, self.columns, self.columns_offsets)
+        return [self, self.offsets, *(file for file in beside if file is not None)]
 
 
 class SourceRecord(Contract):
@@ -84,6 +138,18 @@ class SourceRecord(Contract):
     documents: Count
     bytes: Count = Field(description="UTF-8 bytes of the documents' text")
     skipped: Count = Field(description="files or records that were binary, not UTF-8 or empty")
+
+
+class SamplesRecord(Contract):
+    """How conversations became samples, and which did not."""
+
+    template: DataFile | None = Field(default=None, description="absent: no template was applied")
+    date: str | None = Field(default=None, description="what a template that asks for it was told")
+    mask: Mask | None = Field(default=None, description="absent: nothing is learnt")
+    context_length: int | None = Field(default=None, ge=1, description="the longest sample; absent: any")
+    overlong: Overlong
+    cut: Count = Field(description="samples that lost turns at their end")
+    dropped: dict[str, Count] = Field(description="rows that gave no sample, by reason")
 
 
 class Role(StrEnum):
@@ -163,15 +229,18 @@ class ShardManifest(Contract):
     documents: Count
     sources: list[SourceRecord]
     seed: int
+    samples: SamplesRecord | None = Field(default=None, description="of conversations")
 
     @property
     def digest(self) -> str:
         """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256.
 
-        What checkpoints compare with; so it stays what it was, and values have `values_digest`.
+        What checkpoints compare with; so it stays what it was, and values have `values_digest`. Of
+        conversations it is that of all files of a shard, those two among them.
         """
-        sums = [checksum for shard in self.shards for checksum in (shard.sha256, shard.offsets.sha256)]
-        return _digest(sums)
+        whole = self.format.of_conversations
+        files = (shard.files() if whole else [shard, shard.offsets] for shard in self.shards)
+        return _digest([file.sha256 for found in files for file in found])
 
     @property
     def values_digest(self) -> str:
@@ -194,17 +263,45 @@ class ShardManifest(Contract):
 
     @model_validator(mode="after")
     def _as_its_format_asks(self) -> Self:
-        if self.format is ShardFormat.PAIRS and self.documents % 2:
-            raise ValueError(f"format pairs with {self.documents} documents: one has no partner")
+        if self.documents % self.format.documents_per_sample:
+            raise ValueError(f"format {self.format} with {self.documents} documents: one has no partner")
+        if (self.samples is not None) != self.format.of_conversations:
+            raise ValueError(f"format {self.format} does not go with its samples")
+        if len({shard.values is None for shard in self.shards}) > 1:
+            raise ValueError("some shards have values and some have none")
         for shard in self.shards:
-            wanted = VALUE_BYTES * shard.documents if self.format is ShardFormat.REGRESSION else None
-            if (shard.values.bytes if shard.values else None) != wanted:
-                raise ValueError(f"{shard.file}: format {self.format} does not go with its values")
+            for name, sizes in self._sizes(shard).items():
+                file: DataFile | None = getattr(shard, name)
+                if (file.bytes if file else None) not in sizes:
+                    raise ValueError(f"{shard.file}: format {self.format} does not go with its {name}")
+            if (shard.columns is None) != (shard.columns_offsets is None):
+                raise ValueError(f"{shard.file}: columns and columnsOffsets go together")
         return self
+
+    def _sizes(self, shard: ShardRecord) -> dict[str, tuple[int | None, ...]]:
+        """The bytes that each file beside a shard's tokens may have; None: it may be absent."""
+        documents, samples = shard.documents, shard.documents // self.format.documents_per_sample
+        values, columns = VALUE_BYTES * documents, OFFSET_BYTES * (samples + 1)
+        answered = self.format.of_conversations and self.format is not ShardFormat.PROMPTS
+        return {
+            "values": {
+                ShardFormat.REGRESSION: (values,),
+                ShardFormat.RATINGS: (values,),
+                ShardFormat.PREFERENCES: (None, values),
+            }.get(self.format, (None,)),
+            "learnt": ((shard.tokens + 7) // 8,) if answered else (None,),
+            "prompts": (PROMPT_BYTES * documents,) if answered else (None,),
+            "columns_offsets": {
+                ShardFormat.PROMPTS: (columns,),
+                ShardFormat.PREFERENCES: (None, columns),
+            }.get(self.format, (None,)),
+        }
 
     def files(self) -> list[DataFile]:
         """Every file that this manifest vouches for."""
-        return [*(file for shard in self.shards for file in shard.files()), self.tokenizer]
+        template = self.samples.template if self.samples else None
+        beside = [self.tokenizer, *([template] if template else [])]
+        return [*(file for shard in self.shards for file in shard.files()), *beside]
 
 
 def _digest(sums: list[str]) -> str:

@@ -45,15 +45,15 @@ class TokenShards:
         self._copy = copy  # in use as long as we are
         self.manifest = manifest
         self._tokens = [
-            _mapped(folder / shard.file, token_dtype(manifest.dtype), shard.tokens)
+            mapped(folder / shard.file, token_dtype(manifest.dtype), shard.tokens)
             for shard in manifest.shards
         ]
         self._offsets = [
-            _mapped(folder / shard.offsets.file, OFFSET_DTYPE, shard.documents + 1)
+            mapped(folder / shard.offsets.file, OFFSET_DTYPE, shard.documents + 1)
             for shard in manifest.shards
         ]
         self._values = [
-            _mapped(folder / shard.values.file, VALUE_DTYPE, shard.documents)
+            mapped(folder / shard.values.file, VALUE_DTYPE, shard.documents)
             for shard in manifest.shards
             if shard.values
         ]
@@ -186,16 +186,29 @@ class TokenShards:
         return self.read(start, stop if most is None else min(stop, start + most))
 
     def value(self, index: int) -> float:
-        """What a regression should give for document `index`."""
+        """The number of document `index`; of a regression what it should give."""
+        shard, within = self.place_of(index)
+        return float(self._values[shard][within])
+
+    def place_of(self, index: int) -> tuple[int, int]:
+        """The shard that document `index` is in, and its number there."""
         shard = int(np.searchsorted(self._first_document, index, side="right")) - 1
-        return float(self._values[shard][index - int(self._first_document[shard])])
+        return shard, index - int(self._first_document[shard])
+
+    def first_token(self, shard: int) -> int:
+        """The global position of a shard's first token."""
+        return int(self._first_token[shard])
+
+    def document_lengths(self) -> Int64s:
+        """Tokens of each document: int64 [documents]."""
+        lengths = [np.diff(offsets.astype(np.int64)) for offsets in self._offsets]
+        return np.concatenate([np.empty(0, dtype=np.int64), *lengths])
 
     def document_span(self, index: int) -> tuple[int, int]:
         """Global token positions [start, stop) of document `index`."""
         if not 0 <= index < self.documents:
             raise IndexError(f"document {index} of {self.documents}")
-        shard = int(np.searchsorted(self._first_document, index, side="right")) - 1
-        within = index - int(self._first_document[shard])
+        shard, within = self.place_of(index)
         base = int(self._first_token[shard])
         offsets = self._offsets[shard]
         return base + int(offsets[within]), base + int(offsets[within + 1])
@@ -215,7 +228,8 @@ def _cumulative(counts: list[int]) -> Int64s:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.array(counts, dtype=np.int64))])
 
 
-def _mapped(path: Path, dtype: np.dtype[np.generic], count: int) -> NDArray[np.generic]:
+def mapped(path: Path, dtype: np.dtype[np.generic], count: int) -> NDArray[np.generic]:
+    """`count` numbers of a file, mapped; DataError when it cannot be read."""
     if count == 0:
         return np.empty(0, dtype=dtype)  # an empty file cannot be mapped
     try:

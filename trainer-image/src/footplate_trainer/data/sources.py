@@ -123,6 +123,10 @@ def _dataset(shards: TokenShards, data: Data, context_length: int) -> Dataset:
         return PairDataset(shards, context_length)
     if shards.format is ShardFormat.REGRESSION:
         return RegressionDataset(shards, context_length)
+    if shards.format.of_conversations:
+        raise UserMistake(
+            f"{shards.uri} holds {shards.format}, and this stage trains on tokens, pairs or regression"
+        )
     masking = data.masking
     if masking is None:
         return SequenceDataset(shards, context_length, data.packing)
@@ -137,12 +141,18 @@ def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:
             ("format", first.shards.format, other.shards.format),
             ("tokenizer", *(source.shards.manifest.tokenizer.sha256[:12] for source in (first, other))),
             ("special ids", _special_ids(first.shards), _special_ids(other.shards)),
+            ("chat template", *(_template(source.shards) for source in (first, other))),
         ):
             if mine != theirs and not (any_tokenizer and what == "tokenizer"):
                 raise UserMistake(
                     f"data.sources {first.name} and {other.name} do not go together: {what} {mine} and "
-                    f"{theirs}; pack them with one --tokenizer and --format"
+                    f"{theirs}; pack them with one --tokenizer, --format and --chat-template"
                 )
+
+
+def _template(shards: TokenShards) -> str:
+    record = shards.manifest.samples
+    return record.template.sha256[:12] if record is not None and record.template is not None else "none"
 
 
 def _special_ids(shards: TokenShards) -> str:

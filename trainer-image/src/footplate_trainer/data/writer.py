@@ -57,8 +57,14 @@ class ShardWriter:
         All documents have a `value`, or none has.
         """
         document = np.asarray(ids, dtype=token_dtype(self.token_type))
-        if self._pending and self._tokens + len(document) > self.shard_tokens:
+        self._make_room(len(document))
+        self._append(document, value)
+
+    def _make_room(self, tokens: int) -> None:
+        if self._pending and self._tokens + tokens > self.shard_tokens:
             self.flush()
+
+    def _append(self, document: NDArray[np.generic], value: float | None) -> None:
         self._pending.append(document)
         if value is not None:
             self._values.append(value)
@@ -79,9 +85,14 @@ class ShardWriter:
                 documents=documents,
                 offsets=write_file(file.with_suffix(".offsets"), [offsets.data]),
                 values=self._write_values(file.with_suffix(".values")) if self._values else None,
+                **self._write_beside(file),
             )
         )
         self._pending, self._values, self._tokens = [], [], 0
+
+    def _write_beside(self, file: Path) -> dict[str, DataFile]:
+        """What else a shard has beside its token file, by member of its record."""
+        return {}
 
     def _write_values(self, file: Path) -> DataFile:
         assert len(self._values) == len(self._pending), "all documents have a value, or none has"
