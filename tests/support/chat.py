@@ -68,7 +68,7 @@ def chat_tokenizer(special: tuple[str, ...], begins_with: str | None = None) -> 
     return tokenizer
 
 
-def chatml_model(folder: Path, template: str | None = CHATML) -> Path:
+def chatml_model(folder: Path, template: Any = CHATML) -> Path:
     """A folder as models are published in; the end of a turn is also its padding."""
     config = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
     return _model(folder, chat_tokenizer(_CHATML_SPECIAL), {**config, "chat_template": template})

@@ -1,0 +1,187 @@
+"""Ids of a rendered conversation, where text that spells a special token stays text.
+
+A template writes special tokens by their names, so the rendered text has to be
+read with them. What people write may spell one, too: a question about ChatML
+holds `<|im_end|>`, and read so it would end their turn. In such a conversation
+each spelling is put between two marks before it is rendered, and the text is
+encoded in pieces, the marked ones without special tokens. Special tokens cut
+text for any tokenizer, so the pieces beside them come out as in one go.
+All other conversations are encoded as one text: their ids are those of
+transformers' `apply_chat_template`; those of marked ones are what it gives with
+`sanitize_control_tokens` where all of the template's tokens are special.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from footplate_trainer.data.chat.template import Conversation, ConversationRefused
+from footplate_trainer.data.order import Int64s
+
+# Code points that no text has, as Unicode leaves them to programs.
+_MARKS: Final = range(0xFDD0, 0xFDF0)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What stands before and behind a spelling that is text."""
+
+    start: str
+    end: str
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A rendered text as tokens; places are characters of `text`, which may hold marks."""
+
+    text: str
+    ids: NDArray[np.uint32]  # [n]
+    starts: Int64s  # [n]
+    ends: Int64s  # [n]
+    special: NDArray[np.bool_]  # [n]: tokens that the template wrote by name
+
+    def within(self, start: int, end: int) -> NDArray[np.bool_]:
+        """Which tokens lie in [start, end), or reach into it: bool [n]."""
+        return (self.ends > start) & (self.starts < end)
+
+
+@dataclass(frozen=True)
+class ChatEncoder:
+    """A tokenizer that reads special tokens in what templates write, and nowhere else."""
+
+    tokenizer: Tokenizer
+
+    @cached_property
+    def special(self) -> dict[int, str]:
+        """Ids and names of special tokens."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        return {number: token.content for number, token in added.items() if token.special}
+
+    @cached_property
+    def begins_with(self) -> list[int]:
+        """What the tokenizer itself puts before a text: the beginning of text, or nothing."""
+        before = self.tokenizer.encode("", add_special_tokens=True).ids
+        return before[:1] if len(before) == 1 else []
+
+    def protect(self, conversation: Conversation) -> tuple[Conversation, Marks | None]:
+        """The conversation with marks around what spells a special token; without, where nothing does."""
+        data = (conversation.messages, conversation.tools, conversation.documents, conversation.variables)
+        texts = [text for part in data for text in _texts(part)]
+        if not any(self._spelling.search(text) for text in texts):
+            return conversation, None
+        unused = (chr(mark) for mark in _MARKS if not any(chr(mark) in text for text in texts))
+        marks = Marks(next(unused), next(unused))
+        put = f"{marks.start}\\g<0>{marks.end}"
+        messages, tools, documents, variables = (_marked(part, self._spelling, put) for part in data)
+        protected = replace(
+            conversation, messages=messages, tools=tools, documents=documents, variables=variables
+        )
+        return protected, marks
+
+    def encode(self, texts: Sequence[str], marks: Sequence[Marks | None]) -> list[EncodedText]:
+        """Tokens of rendered texts; nothing is put before or behind them."""
+        self.tokenizer.encode_special_tokens = False
+        plain = [text for text, mark in zip(texts, marks, strict=True) if mark is None]
+        encodings = iter(self.tokenizer.encode_batch(plain, add_special_tokens=False))
+        return [
+            self._whole(text, next(encodings)) if mark is None else self._in_pieces(text, mark)
+            for text, mark in zip(texts, marks, strict=True)
+        ]
+
+    def encode_text(self, text: str) -> EncodedText:
+        """A text that no template wrote, in which nothing is a special token."""
+        return self._whole(text, self._encoding(text, as_text=True))
+
+    @cached_property
+    def _spelling(self) -> re.Pattern[str]:
+        longest_first = sorted(self.special.values(), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    @cached_property
+    def _line_end(self) -> list[int]:
+        return self._encoding("\n", as_text=False).ids
+
+    @cached_property
+    def _special_ids(self) -> NDArray[np.uint32]:
+        return np.array(sorted(self.special), dtype=np.uint32)
+
+    def _encoding(self, text: str, *, as_text: bool) -> Encoding:
+        self.tokenizer.encode_special_tokens = as_text
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def _whole(self, text: str, encoding: Encoding) -> EncodedText:
+        ids = np.array(encoding.ids, dtype=np.uint32)
+        places = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+        return EncodedText(text, ids, places[:, 0], places[:, 1], np.isin(ids, self._special_ids))
+
+    def _in_pieces(self, text: str, marks: Marks) -> EncodedText:
+        parts = [
+            self._piece(text[start:end], as_text, start)
+            for start, end, as_text in _pieces(text, self._spelling, marks)
+        ]
+        ids, starts, ends, special = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        return EncodedText(text, ids, starts, ends, special)
+
+    def _piece(
+        self, piece: str, as_text: bool, place: int
+    ) -> tuple[NDArray[np.uint32], Int64s, Int64s, NDArray[np.bool_]]:
+        """Its tokens; SentencePiece puts a space before a text, and none behind a line end."""
+        encoding, skipped, moved = self._encoding(piece, as_text=as_text), 0, 0
+        if place > 0:
+            after = self._encoding("\n" + piece, as_text=as_text)
+            if after.ids[: len(self._line_end)] == self._line_end:
+                encoding, skipped, moved = after, len(self._line_end), 1
+        whole = self._whole(piece, encoding)
+        if as_text and np.isin(whole.ids[skipped:], self._special_ids).any():
+            raise ConversationRefused(f"the tokenizer makes a special token of the text {piece!r}")
+        special = np.zeros_like(whole.special) if as_text else whole.special
+        shift = place - moved
+        return (
+            whole.ids[skipped:],
+            whole.starts[skipped:] + shift,
+            whole.ends[skipped:] + shift,
+            special[skipped:],
+        )
+
+
+def _pieces(text: str, spelling: re.Pattern[str], marks: Marks) -> Iterator[tuple[int, int, bool]]:
+    """(start, end, whether it is text) of each piece; a mark that stands alone only cuts."""
+    cut = re.compile(f"{marks.start}({spelling.pattern}){marks.end}|[{marks.start}{marks.end}]")
+    place = 0
+    for found in cut.finditer(text):
+        if found.start() > place:
+            yield place, found.start(), False
+        if found.group(1) is not None:
+            yield found.start(1), found.end(1), True
+        place = found.end()
+    if place < len(text):
+        yield place, len(text), False
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+
+
+def _marked(value: Any, spelling: re.Pattern[str], put: str) -> Any:
+    if isinstance(value, str):
+        return spelling.sub(put, value)
+    if isinstance(value, Mapping):
+        return {name: _marked(item, spelling, put) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_marked(item, spelling, put) for item in value]
+    return value

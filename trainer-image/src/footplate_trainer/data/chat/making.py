@@ -1,0 +1,274 @@
+"""Samples of rows: their conversations rendered and encoded, and what of them is learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from footplate_trainer.data.chat.encoding import ChatEncoder, EncodedText
+from footplate_trainer.data.chat.fields import PlainText, RowReader, SampleFields
+from footplate_trainer.data.chat.model_template import ModelTemplate
+from footplate_trainer.data.chat.renderer import Render, Request
+from footplate_trainer.data.chat.template import (
+    Conversation,
+    ConversationRefused,
+    Ending,
+    Part,
+    Rendered,
+    TemplateFault,
+    marks_answers,
+)
+from footplate_trainer.data.chat.turns import (
+    ASSISTANT,
+    Dialogue,
+    TurnPlan,
+    check_agreement,
+    learnt_tokens,
+    plan_turns,
+)
+from footplate_trainer.data.layout import Mask, ShardFormat
+from footplate_trainer.data.records import BadRow, Row
+from footplate_trainer.data.samples import SampleDocument, StoredSample
+
+# Of so many conversations `{% generation %}` is compared with the turns themselves.
+_COMPARED: Final = 64
+_PROBE: Final = ("amber", "basalt", "copper", "dolomite")
+
+Made = StoredSample | BadRow
+
+
+@dataclass(frozen=True)
+class EndOfText:
+    """What ends a text to which no template is applied."""
+
+    id: int | None
+    name: str  # where a person would name it
+
+
+@dataclass
+class SampleMaker:
+    """Makes samples, a batch of rows at a time."""
+
+    reader: RowReader
+    tokenizer: Tokenizer
+    template: ModelTemplate | None
+    render: Render
+    mask: Mask
+    end_of_text: EndOfText
+    encoder: ChatEncoder = field(init=False)
+    _compared: int = field(default=0, init=False)
+    _margins: bool | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.encoder = ChatEncoder(self.tokenizer)
+        bos = self.template.special.get("bos_token") if self.template else None
+        self._bos = None if bos is None else self.tokenizer.token_to_id(bos)
+        self._marked = self.template is not None and marks_answers(self.template.source)
+
+    def make(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Made]]:
+        """What each of `rows` gives; TemplateFault where the template can be used for none."""
+        read = [(row, self._read(row)) for row in rows]
+        dialogues = [
+            (row, document)
+            for row, fields in read
+            if isinstance(fields, SampleFields)
+            for document in fields.documents
+            if isinstance(document, Dialogue)
+        ]
+        documents = iter(self._documents(dialogues))
+        for row, fields in read:
+            if isinstance(fields, BadRow):
+                yield row, fields
+                continue
+            made = [
+                next(documents) if isinstance(document, Dialogue) else self._of_text(document)
+                for document in fields.documents
+            ]
+            yield row, self._sample(fields, made)
+
+    def _read(self, row: Row) -> SampleFields | BadRow:
+        if isinstance(row.content, BadRow):
+            return row.content
+        try:
+            fields = self.reader.read(row.content)
+            if self.reader.format is ShardFormat.PREFERENCES:
+                self._check_margins(fields)
+        except BadRow as bad:
+            return bad
+        return fields
+
+    def _check_margins(self, fields: SampleFields) -> None:
+        given = fields.value is not None
+        if self._margins is None:
+            self._margins = given
+        if given != self._margins:
+            has = (
+                "a margin where rows before it have none"
+                if given
+                else "no margin where rows before it have one"
+            )
+            raise BadRow("margin", f"has {has}; give it in all rows, or pass it over (--ignore margin)")
+
+    def _sample(self, fields: SampleFields, made: Sequence[SampleDocument | BadRow]) -> Made:
+        documents = []
+        for side, document in enumerate(made):
+            if isinstance(document, BadRow):
+                return document
+            value = fields.value
+            if value is not None and side:
+                value = 0.0  # a margin is told once, with what was chosen
+            documents.append(replace(document, value=value))
+        if len(documents) == 2 and np.array_equal(documents[0].tokens, documents[1].tokens):
+            return BadRow(
+                "identical", "has chosen and rejected that are one text once rendered; remove the row"
+            )
+        return StoredSample(tuple(documents), fields.columns)
+
+    # -- conversations
+
+    def _documents(self, dialogues: Sequence[tuple[Row, Dialogue]]) -> Iterator[SampleDocument | BadRow]:
+        """One for each dialogue, in order."""
+        if not dialogues:
+            return
+        template = self._needed_template(dialogues)
+        plans = [
+            plan_turns(dialogue, self.mask, template=template.name, marked=self._marked)
+            for _, dialogue in dialogues
+        ]
+        protected = [self.encoder.protect(dialogue.conversation) for _, dialogue in dialogues]
+        requests = [
+            Request(conversation, self._parts(plan, conversation))
+            for plan, (conversation, _) in zip(plans, protected, strict=True)
+        ]
+        answers = list(self._rendered([row for row, _ in dialogues], requests))
+        whole = [answer[0].text if isinstance(answer, list) else "" for answer in answers]
+        encoded = self.encoder.encode(whole, [marks for _, marks in protected])
+        for (row, _), plan, answer, tokens in zip(dialogues, plans, answers, encoded, strict=True):
+            try:
+                yield self._of_dialogue(plan, answer, tokens)
+            except TemplateFault as fault:
+                raise TemplateFault(f"{row.place}: {fault}") from None
+
+    def _parts(self, plan: TurnPlan, conversation: Conversation) -> list[Part]:
+        if self.reader.format is ShardFormat.PROMPTS:
+            answered = conversation.messages[-1]["role"] == ASSISTANT
+            return [Part(plan.turns, Ending.OPEN if answered else Ending.ANSWER)]
+        if not self._marked or self.mask is Mask.ALL or self._compared == _COMPARED:
+            return plan.parts
+        self._compared += 1
+        return [*plan.parts, *plan.around]
+
+    def _rendered(
+        self, rows: Sequence[Row], requests: Sequence[Request]
+    ) -> Iterator[list[Rendered] | BadRow]:
+        answers = self.render(requests)
+        for row in rows:
+            try:
+                answer = next(answers)
+            except TemplateFault as fault:
+                raise TemplateFault(f"{row.place}: {fault}") from None
+            if isinstance(answer, ConversationRefused):
+                yield BadRow("refused by the template", f"is refused: {answer}")
+            else:
+                yield answer
+
+    def _of_dialogue(
+        self, plan: TurnPlan, answer: list[Rendered] | BadRow, tokens: EncodedText
+    ) -> SampleDocument | BadRow:
+        if isinstance(answer, BadRow):
+            return answer
+        if self._bos is not None and tokens.ids[:2].tolist() == [self._bos] * 2:
+            raise TemplateFault(
+                f"chat template {plan.template} begins with the beginning of text twice; write it once"
+            )
+        if self.reader.format is ShardFormat.PROMPTS:
+            return SampleDocument(tokens.ids, None, len(tokens.ids))
+        learnt = learnt_tokens(plan, answer, tokens)
+        if len(answer) > len(plan.parts):
+            check_agreement(plan, learnt, answer[1:], tokens)
+        if not learnt.any():
+            return BadRow("nothing learnt", "has no token that is learnt; give an answer of the assistant")
+        return SampleDocument(tokens.ids, learnt, int(learnt.argmax()))
+
+    def _needed_template(self, dialogues: Sequence[tuple[Row, Dialogue]]) -> ModelTemplate:
+        row, _ = dialogues[0]
+        if self.template is None:
+            raise ValueError(
+                f"{row.place} has messages, and beside the tokenizer is no chat template "
+                "(chat_template.jinja, tokenizer_config.json); give the file of one with --chat-template"
+            )
+        if self.template.other_for_tools:
+            for row, dialogue in dialogues:
+                if dialogue.conversation.tools is not None:
+                    raise ValueError(
+                        f"{row.place} has tools, and {self.template.name} has a template of its own for them "
+                        "(tool_use); write that into a file and give it with --chat-template"
+                    )
+        return self.template
+
+    # -- texts
+
+    def _of_text(self, text: PlainText) -> SampleDocument | BadRow:
+        """A text without a template: beginning of text, where the tokenizer writes it, and end of text."""
+        tokens = self.encoder.encode_text(text.prompt + text.completion)
+        before = np.array(self.encoder.begins_with, dtype=np.uint32)
+        if self.reader.format is ShardFormat.PROMPTS:
+            ids = np.concatenate([before, tokens.ids])
+            return SampleDocument(ids, None, len(ids))
+        if self.end_of_text.id is None:
+            raise ValueError(
+                f"{self.end_of_text.name} names no end of text (eos_token); give messages instead"
+            )
+        start = 0 if self.mask is Mask.ALL else len(text.prompt)
+        learnt = tokens.within(start, len(tokens.text))
+        if not learnt.any():
+            return BadRow("nothing learnt", "has no token that is learnt; give a completion")
+        ids = np.concatenate([before, tokens.ids, np.array([self.end_of_text.id], dtype=np.uint32)])
+        learnt = np.concatenate([np.full(len(before), self.mask is Mask.ALL), learnt, [True]])
+        return SampleDocument(ids, learnt, int(learnt.argmax()))
+
+
+def check_template(template: ModelTemplate, render: Render) -> None:
+    """TemplateFault where the template leaves out what people say."""
+    roles = ("user", ASSISTANT)
+    probe = Conversation([{"role": roles[n % 2], "content": word} for n, word in enumerate(_PROBE)])
+    [answer] = render([Request(probe, [Part(len(_PROBE))])])
+    if isinstance(answer, ConversationRefused):
+        return  # it wants more than messages; each row will show
+    if missing := [word for word in _PROBE if word not in answer[0].text]:
+        turns = ", ".join(str(_PROBE.index(word) + 1) for word in missing)
+        raise TemplateFault(
+            f"chat template {template.name} forgets its input: of a conversation of {len(_PROBE)} turns it "
+            f"leaves out turn {turns}; give another one with --chat-template"
+        )
+
+
+def shown(place: str, sample: StoredSample, tokenizer: Tokenizer) -> str:
+    """A sample for a person: tokens apart by |, what is learnt within ⟦ ⟧."""
+    lines = []
+    for side, document in enumerate(sample.documents):
+        count = 0 if document.learnt is None else int(document.learnt.sum())
+        name = f", {('chosen', 'rejected')[side]}" if len(sample.documents) > 1 else ""
+        value = "" if document.value is None else f", value {document.value:g}"
+        lines.append(f"{place}{name}: {len(document.tokens)} tokens, {count} learnt{value}")
+        lines.append(_with_mask(document, tokenizer))
+    if sample.columns:
+        lines.append(f"columns: {', '.join(sample.columns)}")
+    return "\n".join(lines)
+
+
+def _with_mask(document: SampleDocument, tokenizer: Tokenizer) -> str:
+    names = [tokenizer.decode([int(token)], skip_special_tokens=False) for token in document.tokens]
+    learnt = [False] * len(names) if document.learnt is None else document.learnt.tolist()
+    parts = []
+    for place, name in enumerate(names):
+        before, behind = place and learnt[place - 1], place + 1 < len(names) and learnt[place + 1]
+        text = name.replace("\n", "\\n")
+        opened = "⟦" if learnt[place] and not before else ""
+        closed = "⟧" if learnt[place] and not behind else ""
+        parts.append(f"{opened}{text}{closed}" + ("\n" if name.endswith("\n") else ""))
+    return "|".join(parts).replace("\n|", "\n").rstrip("\n")

@@ -1,0 +1,89 @@
+"""The chat template that came with a tokenizer, and the names of the special tokens that it writes.
+
+Models keep both in different files, by when they were published:
+
+    chat_template.jinja       the template; in newer folders, before any other
+    chat_template.json        {"chat_template": …}
+    tokenizer_config.json     a member chat_template, one text or a list of named ones; bos_token, …
+    special_tokens_map.json   bos_token, … of older folders
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+JINJA_FILE: Final = "chat_template.jinja"
+_NAMES: Final = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_DEFAULT: Final = "default"
+_TOOLS: Final = "tool_use"
+
+
+@dataclass(frozen=True)
+class ModelTemplate:
+    """A template's text, and what it needs to know of its tokenizer."""
+
+    name: str  # its path
+    source: str
+    special: dict[str, str]  # bos_token, eos_token, …: those that the model has
+    other_for_tools: bool = False  # whether the model has another one for conversations with tools
+
+
+def special_names(folder: Path) -> dict[str, str]:
+    """bos_token, eos_token, … as the files beside a tokenizer say."""
+    said = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
+    found = {}
+    for name in _NAMES:
+        token = said.get(f"{name}_token")
+        token = token.get("content") if isinstance(token, dict) else token  # with its flags, or alone
+        if isinstance(token, str):
+            found[f"{name}_token"] = token
+    return found
+
+
+def read_template(folder: Path, own: Path | None = None) -> ModelTemplate | None:
+    """The template in the file `own`, or the one of the tokenizer in `folder`; None when there is none.
+
+    Raises ValueError when a file cannot be read.
+    """
+    special = special_names(folder)
+    if own is not None:
+        return ModelTemplate(str(own), _text(own), special)
+    if (folder / JINJA_FILE).is_file():
+        return ModelTemplate(str(folder / JINJA_FILE), _text(folder / JINJA_FILE), special)
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        templates = _named(_json(folder / name).get("chat_template"))
+        if _DEFAULT in templates:
+            return ModelTemplate(str(folder / name), templates[_DEFAULT], special, _TOOLS in templates)
+    return None
+
+
+def _named(said: Any) -> dict[str, str]:
+    if isinstance(said, str):
+        return {_DEFAULT: said}
+    if isinstance(said, list):
+        return {
+            str(named.get("name")): str(named.get("template")) for named in said if isinstance(named, dict)
+        }
+    return {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"chat template {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"chat template {path} is not UTF-8") from None
