@@ -1,13 +1,15 @@
-"""`footplate-trainer pack INPUT… OUT (--vocabulary-size N | --tokenizer PATH)`: text to token shards."""
+"""`footplate-trainer pack INPUT… OUT (--vocabulary-size N | --tokenizer PATH)`: data to token shards."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from footplate_contracts.names import ExitCode
+from footplate_trainer.commands import samples
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.corpus import PYTHON_DOCS, PYTHON_STDLIB
 from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
@@ -22,7 +24,7 @@ ALL: Final = "all"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `pack`."""
-    parser.description = "Turn text into token shards with a manifest and checksums."
+    parser.description = "Turn texts or conversations into token shards with a manifest and checksums."
     parser.add_argument(
         "inputs",
         nargs="+",
@@ -49,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(ShardFormat),
         default=ShardFormat.TOKENS,
         help='what a .jsonl line holds: "text" (tokens), "query" and "positive" (pairs), "text" and a number '
-        '"value" (regression); default %(default)s',
+        '"value" (regression); for chat, preferences, ratings and prompts see below; default %(default)s',
     )
     parser.add_argument(
         "--include",
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help=f"draws what a tokenizer learns from beyond {megabytes(LEARNING_BYTES)} (default %(default)s)",
     )
+    samples.add_arguments(parser)
 
 
 def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +82,8 @@ def _add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="PATH",
         help="a file instead of learning one: tokenizer.json, a SentencePiece .model, or tiktoken ranks "
-        "named after their encoding (gpt2.tiktoken); it keeps its ids, and gets no others",
+        "named after their encoding (gpt2.tiktoken); it keeps its ids, and gets no others. For conversations "
+        "a model's folder with a tokenizer.json",
     )
     parser.add_argument(
         "--special",
@@ -119,6 +123,11 @@ def _named(text: str) -> tuple[Role, str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Packs, and says what was written; the process's exit code."""
+    if arguments.format.of_conversations:
+        return _finish(arguments.out, partial(samples.write, arguments), samples.summary)
+    if given := samples.given(arguments):
+        say(f"footplate-trainer pack: {given} is of --format chat, preferences, ratings or prompts")
+        return ExitCode.CONFIG
     write = partial(
         pack,
         arguments.inputs,
@@ -132,7 +141,15 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         shard_format=arguments.format,
     )
-    out: str = arguments.out
+    # A tokenizer that was brought along has the ids that it has.
+    asked = None if arguments.tokenizer else arguments.vocabulary_size
+    return _finish(arguments.out, write, lambda out, manifest: summary(out, manifest, asked))
+
+
+def _finish(
+    out: str, write: Callable[[Path], ShardManifest], summarize: Callable[[str, ShardManifest], str]
+) -> int:
+    """Writes to `out`, wherever that is, and says what was written; the process's exit code."""
     try:
         manifest = write(local_path(out)) if is_local(out) else write_elsewhere(out, write)
     except ValueError as error:
@@ -141,13 +158,11 @@ def run(arguments: argparse.Namespace) -> int:
     except (DataError, OSError) as error:
         say(f"footplate-trainer pack: {error}")
         return ExitCode.STORAGE
-    # A tokenizer that was brought along has the ids that it has.
-    asked = manifest.vocabulary_size if arguments.tokenizer else arguments.vocabulary_size
-    print(summary(out, manifest, asked), flush=True)
+    print(summarize(out, manifest), flush=True)
     return ExitCode.SUCCESS
 
 
-def summary(out: str, manifest: ShardManifest, asked: int) -> str:
+def summary(out: str, manifest: ShardManifest, asked: int | None) -> str:
     """What a person wants to know of a folder that was just written."""
     source_bytes = sum(source.bytes for source in manifest.sources)
     skipped = sum(source.skipped for source in manifest.sources)
@@ -158,6 +173,6 @@ def summary(out: str, manifest: ShardManifest, asked: int) -> str:
     ]
     if skipped:
         lines.append(f"  skipped {skipped} inputs that were binary, not UTF-8 or empty")
-    if manifest.vocabulary_size < asked:
+    if asked is not None and manifest.vocabulary_size < asked:
         lines.append(f"  the text gives no more than {manifest.vocabulary_size} of the {asked} ids asked for")
     return "\n".join(lines)

@@ -1,0 +1,264 @@
+"""Conversations, preferences, ratings and prompts to shards.
+
+As with texts, the same input gives the same bytes on any machine. A template may
+ask for the date; what it was told stands in the manifest, and can be told again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Final
+
+from footplate_trainer.data import tokenizer as tokenizers
+from footplate_trainer.data.chat.fields import RowReader
+from footplate_trainer.data.chat.making import EndOfText, SampleMaker, check_template, shown
+from footplate_trainer.data.chat.model_template import ModelTemplate, read_template, special_names
+from footplate_trainer.data.chat.renderer import Answer, Render, Renderer, Request
+from footplate_trainer.data.layout import (
+    MANIFEST_FILE,
+    TEMPLATE_FILE,
+    TOKENIZER_FILE,
+    Mask,
+    Overlong,
+    SamplesRecord,
+    ShardFormat,
+    ShardManifest,
+    SourceRecord,
+    token_type_for,
+)
+from footplate_trainer.data.pack import SHARD_TOKENS
+from footplate_trainer.data.progress import Advance, progress
+from footplate_trainer.data.records import TRAIN, BadRow, Row, RowFile, list_files
+from footplate_trainer.data.samples import SampleWriter, StoredSample, kept_tokens
+from footplate_trainer.data.tokenizer import PackTokenizer, grouped
+from footplate_trainer.data.writer import new_folder, write_file
+
+_BATCH_BYTES: Final = 1 << 21
+_BATCH_ROWS: Final = 512
+_ANY: Final = 1 << 32  # ids, of which uint32 holds no more
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """How samples are to be made."""
+
+    format: ShardFormat
+    tokenizer: Path  # a file, or a model's folder with a tokenizer.json
+    vocabulary_size: int | None = None
+    chat_template: Path | None = None
+    mask: Mask | None = None
+    context_length: int | None = None
+    overlong: Overlong = Overlong.REFUSE
+    drop_bad_rows: bool = False
+    ignored: Sequence[str] = ()
+    texts_are_turns: bool = False
+    split: str = TRAIN
+    config: str | None = None
+    include: Sequence[str] = ()
+    shard_tokens: int = SHARD_TOKENS
+    seed: int = 0
+    date: date | None = None
+    show: int = 0
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The file that the tokenizer is in."""
+        return self.tokenizer / TOKENIZER_FILE if self.tokenizer.is_dir() else self.tokenizer
+
+    @property
+    def learnt(self) -> Mask | None:
+        """The mask that is in force; ValueError for one that does not go with the format."""
+        if self.format is ShardFormat.CHAT:
+            return self.mask or Mask.ASSISTANT
+        if self.mask not in (None, Mask.COMPLETION) or (self.mask and self.format is ShardFormat.PROMPTS):
+            what = "nothing" if self.format is ShardFormat.PROMPTS else "the completion"
+            raise ValueError(f"--mask {self.mask}: of --format {self.format} {what} is learnt; leave it out")
+        return None if self.format is ShardFormat.PROMPTS else Mask.COMPLETION
+
+    def check(self) -> None:
+        """ValueError for what does not go together."""
+        learnt = self.learnt
+        for name, value in (("shard-tokens", self.shard_tokens), ("context-length", self.context_length)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value} must be at least 1")
+        if self.overlong is not Overlong.REFUSE and self.context_length is None:
+            raise ValueError(
+                f"--overlong {self.overlong} needs --context-length, which says what is too long"
+            )
+        if self.overlong is Overlong.CUT and (self.format is not ShardFormat.CHAT or learnt is Mask.ALL):
+            raise ValueError(
+                f"--overlong cut with --format {self.format} and --mask {learnt or 'none'}: a sample is cut "
+                "behind a whole turn, so that the token that ends it is learnt; that needs --format chat "
+                "and the mask assistant or completion; use --overlong drop"
+            )
+
+
+@dataclass
+class _Tally:
+    """What became of the rows."""
+
+    sources: list[SourceRecord] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    cut: int = 0
+
+
+def pack_samples(
+    inputs: Sequence[str],
+    out: Path,
+    options: SampleOptions,
+    *,
+    say: Callable[[str], None] = print,
+    render: Render | None = None,
+) -> ShardManifest:
+    """Writes the shards of `inputs` into the new folder `out`; returns its manifest.
+
+    `say` is told the samples to show; `render` renders without a process of its own.
+    Raises ValueError for a mistake in the arguments or the input, DataError when the
+    disk is full, OSError when an input cannot be read; `out` is then left as it was.
+    """
+    options.check()
+    files = [
+        list_files(uri, split=options.split, config=options.config, include=options.include) for uri in inputs
+    ]
+    tokens = tokenizers.load(options.tokenizer_file, options.vocabulary_size or _ANY)
+    template = read_template(options.tokenizer_file.parent, options.chat_template)
+    now = datetime.combine(options.date or date.today(), time())
+    with new_folder(out) as folder, _renderer(template, now, render) as rendering:
+        if template is not None:
+            check_template(template, rendering)
+        maker = _maker(options, tokens, template, rendering)
+        writer = SampleWriter(folder, token_type_for(tokens.vocabulary_size), options.shard_tokens)
+        tally = _write(inputs, files, maker, writer, options, say)
+        _check_any(writer, tally, inputs)
+        manifest = ShardManifest(
+            format=options.format,
+            dtype=writer.token_type,
+            vocabulary_size=tokens.vocabulary_size,
+            special_ids=tokens.special,
+            tokenizer=write_file(folder / TOKENIZER_FILE, [tokens.to_json().encode()]),
+            shards=writer.shards,
+            tokens=sum(shard.tokens for shard in writer.shards),
+            documents=sum(shard.documents for shard in writer.shards),
+            sources=tally.sources,
+            seed=options.seed,
+            samples=_record(folder, options, template, now, tally),
+        )
+        write_file(folder / MANIFEST_FILE, [json.dumps(manifest.to_json(), indent=2).encode() + b"\n"])
+    return manifest
+
+
+@contextmanager
+def _renderer(template: ModelTemplate | None, now: datetime, given: Render | None) -> Iterator[Render]:
+    if given is not None or template is None:
+        yield given or _without_template
+    else:
+        with Renderer(template.source, template.name, dict(template.special), now) as renderer:
+            yield renderer
+
+
+def _without_template(requests: Sequence[Request]) -> Iterator[Answer]:
+    raise AssertionError(f"{len(requests)} conversations, and no template")
+
+
+def _maker(
+    options: SampleOptions, tokens: PackTokenizer, template: ModelTemplate | None, render: Render
+) -> SampleMaker:
+    reader = RowReader(options.format, frozenset(options.ignored), options.texts_are_turns)
+    name = special_names(options.tokenizer_file.parent).get("eos_token")
+    end = tokens.special.eos if name is None else tokens.tokenizer.token_to_id(name)
+    end_of_text = EndOfText(end, str(options.tokenizer))
+    return SampleMaker(reader, tokens.tokenizer, template, render, options.learnt or Mask.ALL, end_of_text)
+
+
+def _write(
+    inputs: Sequence[str],
+    files: Sequence[Sequence[RowFile]],
+    maker: SampleMaker,
+    writer: SampleWriter,
+    options: SampleOptions,
+    say: Callable[[str], None],
+) -> _Tally:
+    tally, shown_yet = _Tally(), 0
+    total = sum(file.bytes for found in files for file in found)
+    with progress("encoding", total) as advance:
+        for name, found in zip(inputs, files, strict=True):
+            documents = read = 0
+            before = tally.dropped.total()
+            for row, sample in _samples(found, maker, options, tally, advance):
+                writer.add_sample(sample)
+                documents += len(sample.documents)
+                read += row.bytes
+                if shown_yet < options.show:
+                    say(shown(row.place, sample, maker.tokenizer))
+                    shown_yet += 1
+            skipped = tally.dropped.total() - before
+            tally.sources.append(SourceRecord(input=name, documents=documents, bytes=read, skipped=skipped))
+    writer.flush()
+    return tally
+
+
+def _samples(
+    files: Iterable[RowFile], maker: SampleMaker, options: SampleOptions, tally: _Tally, advance: Advance
+) -> Iterator[tuple[Row, StoredSample]]:
+    """The samples of one INPUT that are kept; ValueError for a row that ends the work."""
+    rows = (row for file in files for row in file.rows())
+    size = max(_BATCH_BYTES // _BATCH_ROWS, 1)
+    for batch in grouped(rows, _BATCH_BYTES, size=lambda row: max(row.bytes, size)):
+        for row, made in maker.make(batch):
+            sample = _fitted(row, made, options, tally) if isinstance(made, StoredSample) else made
+            if isinstance(sample, BadRow):
+                if not (options.drop_bad_rows or sample.reason in (_TOO_LONG, "nothing learnt")):
+                    raise ValueError(f"{row.place} {sample}; or drop such rows with --bad-rows drop")
+                tally.dropped[sample.reason] += 1
+            else:
+                yield row, sample
+        advance(sum(row.bytes for row in batch))
+
+
+_TOO_LONG: Final = "longer than the context"
+
+
+def _fitted(row: Row, sample: StoredSample, options: SampleOptions, tally: _Tally) -> StoredSample | BadRow:
+    most = options.context_length
+    if most is None or len(sample) <= most:
+        return sample
+    if options.overlong is Overlong.REFUSE:
+        raise ValueError(
+            f"{row.place} gives {len(sample)} tokens, more than --context-length {most}; raise it, or drop "
+            "or cut such samples with --overlong"
+        )
+    [document] = sample.documents if options.overlong is Overlong.CUT else [None]
+    kept = 0 if document is None or document.learnt is None else kept_tokens(document.learnt, most)
+    if document is None or document.learnt is None or not kept:
+        return BadRow(_TOO_LONG, "is too long")
+    tally.cut += 1
+    shorter = type(document)(document.tokens[:kept], document.learnt[:kept], document.prompt, document.value)
+    return StoredSample((shorter,), sample.columns)
+
+
+def _check_any(writer: SampleWriter, tally: _Tally, inputs: Sequence[str]) -> None:
+    if not writer.shards:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items()))
+        raise ValueError(f"no sample in {', '.join(inputs)}: {reasons or 'there are no rows'}")
+
+
+def _record(
+    folder: Path, options: SampleOptions, template: ModelTemplate | None, now: datetime, tally: _Tally
+) -> SamplesRecord:
+    dated = template is not None and "strftime_now" in template.source
+    source = None if template is None else template.source.encode()
+    return SamplesRecord(
+        template=None if source is None else write_file(folder / TEMPLATE_FILE, [source]),
+        date=now.date().isoformat() if dated else None,
+        mask=options.learnt,
+        context_length=options.context_length,
+        overlong=options.overlong,
+        cut=tally.cut,
+        dropped=dict(sorted(tally.dropped.items())),
+    )
