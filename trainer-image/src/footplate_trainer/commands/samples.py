@@ -29,6 +29,11 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options for conversations."""
+    _add_what_is_learnt(parser)
+    _add_what_is_read(parser)
+
+
+def _add_what_is_learnt(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "chat, preferences, ratings, prompts",
         "INPUT is a .jsonl, .json or .parquet file, or a folder of them laid out as on a hub, as a path or a "
@@ -51,6 +56,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=_DEFAULTS["overlong"],
         help="what becomes of longer ones; cut: behind the last whole turn that fits (default %(default)s)",
     )
+    group.add_argument(
+        "--show",
+        type=int,
+        default=0,
+        metavar="N",
+        help="print the first N samples: what is learnt within ⟦ ⟧",
+    )
+
+
+def _add_what_is_read(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("rows of these")
     group.add_argument(
         "--bad-rows",
         choices=["refuse", "drop"],
@@ -83,13 +99,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=date.fromisoformat,
         metavar="YYYY-MM-DD",
         help="what a template is told that asks for it (default: today)",
-    )
-    group.add_argument(
-        "--show",
-        type=int,
-        default=0,
-        metavar="N",
-        help="print the first N samples: what is learnt within ⟦ ⟧",
     )
 
 

@@ -19,7 +19,7 @@ from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.chat.fields import RowReader
 from footplate_trainer.data.chat.making import EndOfText, SampleMaker, check_template, shown
 from footplate_trainer.data.chat.model_template import ModelTemplate, read_template, special_names
-from footplate_trainer.data.chat.renderer import Answer, Render, Renderer, Request
+from footplate_trainer.data.chat.renderer import Answer, Render, Renderer, RenderRequest
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TEMPLATE_FILE,
@@ -162,7 +162,7 @@ def _renderer(template: ModelTemplate | None, now: datetime, given: Render | Non
             yield renderer
 
 
-def _without_template(requests: Sequence[Request]) -> Iterator[Answer]:
+def _without_template(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
     raise AssertionError(f"{len(requests)} conversations, and no template")
 
 

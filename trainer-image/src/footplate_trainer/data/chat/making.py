@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from footplate_trainer.data.chat.encoding import ChatEncoder, EncodedText
 from footplate_trainer.data.chat.fields import PlainText, RowReader, SampleFields
 from footplate_trainer.data.chat.model_template import ModelTemplate
-from footplate_trainer.data.chat.renderer import Render, Request
+from footplate_trainer.data.chat.renderer import Render, RenderRequest
 from footplate_trainer.data.chat.template import (
     Conversation,
     ConversationRefused,
@@ -141,7 +141,7 @@ class SampleMaker:
         ]
         protected = [self.encoder.protect(dialogue.conversation) for _, dialogue in dialogues]
         requests = [
-            Request(conversation, self._parts(plan, conversation))
+            RenderRequest(conversation, self._parts(plan, conversation))
             for plan, (conversation, _) in zip(plans, protected, strict=True)
         ]
         answers = list(self._rendered([row for row, _ in dialogues], requests))
@@ -163,7 +163,7 @@ class SampleMaker:
         return [*plan.parts, *plan.around]
 
     def _rendered(
-        self, rows: Sequence[Row], requests: Sequence[Request]
+        self, rows: Sequence[Row], requests: Sequence[RenderRequest]
     ) -> Iterator[list[Rendered] | BadRow]:
         answers = self.render(requests)
         for row in rows:
@@ -236,7 +236,7 @@ def check_template(template: ModelTemplate, render: Render) -> None:
     """TemplateFault where the template leaves out what people say."""
     roles = ("user", ASSISTANT)
     probe = Conversation([{"role": roles[n % 2], "content": word} for n, word in enumerate(_PROBE)])
-    [answer] = render([Request(probe, [Part(len(_PROBE))])])
+    [answer] = render([RenderRequest(probe, [Part(len(_PROBE))])])
     if isinstance(answer, ConversationRefused):
         return  # it wants more than messages; each row will show
     if missing := [word for word in _PROBE if word not in answer[0].text]:

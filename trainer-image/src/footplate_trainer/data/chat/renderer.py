@@ -39,7 +39,7 @@ _BYTES: Final = 1 << 30  # of address space
 
 
 @dataclass(frozen=True)
-class Request:
+class RenderRequest:
     """Parts of one conversation that are to be rendered."""
 
     conversation: Conversation
@@ -48,13 +48,13 @@ class Request:
 
 Answer = list[Rendered] | ConversationRefused
 # Renders each request, wherever that is done; raises TemplateFault at the one that it is about.
-Render = Callable[[Sequence[Request]], Iterator[Answer]]
+Render = Callable[[Sequence[RenderRequest]], Iterator[Answer]]
 
 
 def within_process(template: ChatTemplate) -> Render:
     """Renders here and without bounds."""
 
-    def render(requests: Sequence[Request]) -> Iterator[Answer]:
+    def render(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
         for request in requests:
             try:
                 yield [template.render(request.conversation, part) for part in request.parts]
@@ -96,7 +96,7 @@ class Renderer:
     ) -> None:
         self._end()
 
-    def __call__(self, requests: Sequence[Request]) -> Iterator[Answer]:
+    def __call__(self, requests: Sequence[RenderRequest]) -> Iterator[Answer]:
         """See Render."""
         if self._process is None:
             self._start()
