@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from footplate_trainer.data.chat.renderer import Renderer, Request
+from footplate_trainer.data.chat.renderer import Renderer, RenderRequest
 from footplate_trainer.data.chat.template import (
     Conversation,
     ConversationRefused,
@@ -26,7 +26,7 @@ LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% end
 
 def test_it_renders_what_it_would_here() -> None:
     with Renderer(MARKED, "t.jinja", {}, datetime(2026, 1, 1)) as render:
-        [whole, before] = next(render([Request(TALK, BOTH)]))
+        [whole, before] = next(render([RenderRequest(TALK, BOTH)]))
     assert whole == Rendered(
         "<|im_start|>user\nHé🙂<|im_end|>\n<|im_start|>assistant\nYo<|im_end|>\n", ((53, 65),)
     )
@@ -39,7 +39,7 @@ def test_a_refused_conversation_is_one_of_many() -> None:
     )
     short = Conversation([user("Hi")])
     with Renderer(source, "t.jinja", now=datetime(1999, 1, 1)) as render:
-        answers = list(render([Request(short, [Part(1)]), Request(TALK, [Part(2)])]))
+        answers = list(render([RenderRequest(short, [Part(1)]), RenderRequest(TALK, [Part(2)])]))
     assert isinstance(answers[0], ConversationRefused)
     assert answers[1] == [Rendered("1999")]
 
@@ -50,8 +50,8 @@ def test_one_that_loops_is_ended_and_named_and_the_next_conversation_is_rendered
         with pytest.raises(
             TemplateFault, match=r"t\.jinja takes more than 1 seconds for one conversation: it loops"
         ):
-            list(render([Request(TALK, [Part(2)])]))
-        assert list(render([Request(TALK, [Part(1)])])) == [[Rendered("done")]]
+            list(render([RenderRequest(TALK, [Part(2)])]))
+        assert list(render([RenderRequest(TALK, [Part(1)])])) == [[Rendered("done")]]
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_one_that_loops_is_ended_and_named_and_the_next_conversation_is_rendered
 )
 def test_what_no_template_may_do_is_told_as_here(source: str, says: str) -> None:
     with pytest.raises(TemplateFault, match=says), Renderer(source, "t.jinja") as render:
-        list(render([Request(TALK, [Part(1)])]))
+        list(render([RenderRequest(TALK, [Part(1)])]))
 
 
 def test_a_template_sees_nothing_of_its_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/nowhere")  # the process would not start with such a one in force
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
     with Renderer("{{ 1 + 1 }}", "t.jinja") as render:
-        assert next(render([Request(TALK, [Part(1)])])) == [Rendered("2")]
+        assert next(render([RenderRequest(TALK, [Part(1)])])) == [Rendered("2")]
