@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 
 from footplate_contracts.names import Backend
-from footplate_trainer.model.loss import IGNORED, TokenLoss, summed_cross_entropy
+from footplate_trainer.model.head_chunks import IGNORED
+from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
 from footplate_trainer.parallel.stage_module import vocabulary_shard
 from footplate_trainer.parallel.world import open_world, read_environment
 from tests.support.ranks import run_ranks

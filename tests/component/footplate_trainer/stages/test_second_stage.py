@@ -20,7 +20,7 @@ from footplate_trainer.loop.callbacks import Callback, Callbacks, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.loop.train import train
-from footplate_trainer.model.loss import VocabularyShard
+from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model

@@ -6,13 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate_trainer.model.loss import (
-    IGNORED,
-    TokenLoss,
-    VocabularyShard,
-    backward_passes,
-    summed_cross_entropy,
-)
+from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard, backward_passes
+from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
 
 TOKENS, HIDDEN, ROWS = 13, 6, 11
 BOTH = TokenLoss(0.1, z_loss=0.3)

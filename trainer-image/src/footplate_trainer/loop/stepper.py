@@ -27,8 +27,8 @@ from footplate_trainer.data.loader import MicroBatch, StepBatch
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.model.dropout import DropoutSeed
+from footplate_trainer.model.head_chunks import IGNORED
 from footplate_trainer.model.inputs import Inputs
-from footplate_trainer.model.loss import IGNORED
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.clip import GradientWatch, clip, square_norm
 from footplate_trainer.optim.optimizer import Optimizer

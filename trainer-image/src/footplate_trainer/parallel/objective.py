@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from footplate_trainer.model.loss import VocabularyShard
+from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.pooled import embedded_pairs, info_nce
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.stage_module import Criterion

@@ -28,7 +28,7 @@ from torch.distributed.pipelining.schedules import (
 )
 
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
-from footplate_trainer.model.loss import backward_passes
+from footplate_trainer.model.head_chunks import backward_passes
 from footplate_trainer.parallel.data_parallel import reshard
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModule, StageModules

@@ -13,7 +13,8 @@ from torch import Tensor
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Loss, LossName
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.model.loss import TokenLoss, VocabularyShard, summed_cross_entropy
+from footplate_trainer.model.head_chunks import VocabularyShard
+from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
 from footplate_trainer.model.pooled import summed_square_error
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.objective import Contrastive, Objective, PerMicroBatch, with_head
