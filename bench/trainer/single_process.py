@@ -98,7 +98,7 @@ def footplate_step(chunked: bool) -> Iterator[Step]:
         real=np.ones(BATCH, dtype=np.bool_),
         places=np.arange(BATCH),
     )
-    batch = StepBatch([micro], np.arange(BATCH), BATCH * (SEQUENCE - 1))
+    batch = StepBatch([micro], np.arange(BATCH), {"tokens": BATCH * (SEQUENCE - 1)})
     with open_world(read_environment({}), Backend.GLOO) as world:
         model = build_model(config, world)
         optimizer = build_optimizer(model.module, config.training.optimizer)

@@ -126,7 +126,7 @@ def as_batch(tokens: Tensor, sizes: Sizes) -> StepBatch:
         )
         for first in range(0, len(tokens), size)
     ]
-    return StepBatch(micro_batches, np.arange(len(tokens)), tokens.numel())
+    return StepBatch(micro_batches, np.arange(len(tokens)), {"tokens": tokens.numel()})
 
 
 def cpu_seconds() -> float:

@@ -23,7 +23,7 @@ def trained(
 ) -> TrainedStep:
     """Step `number` of eight samples and a hundred tokens."""
     result = StepResult(number, 2.5, 0.5, 1e-3, 100, flags or Flags())
-    return TrainedStep(result, StepBatch([], np.arange(8), 100), seconds, parts or {})
+    return TrainedStep(result, StepBatch([], np.arange(8), {"tokens": 100}), seconds, parts or {})
 
 
 def rank_of(rank: int, size: int = 2) -> World:

@@ -24,7 +24,8 @@ from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
-from footplate_trainer.parallel.objective import PerMicroBatch, with_head
+from footplate_trainer.parallel.objective import GlobalBatch, Objective, with_head
+from footplate_trainer.parallel.stage_module import Criterion
 from footplate_trainer.parallel.world import World
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.process import Program, run_stage
@@ -33,12 +34,23 @@ from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
 
 
-def small_states(
-    hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
-) -> Tensor:
-    """Sum of the mean squares of hidden states where a label counts."""
-    squares = (hidden - 1).square().mean(-1) * (targets.labels >= 0)
-    return with_head(squares.double().sum(), head)
+@dataclass(frozen=True)
+class SmallStates(Objective):
+    """The mean squares of hidden states where a label counts; and how many are large."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("distance/large",)
+
+    def begin(self, batch: GlobalBatch) -> Criterion:
+        def criterion(
+            hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+        ) -> Tensor:
+            squares = (hidden - 1).square().mean(-1)[targets.labels >= 0]
+            batch.tally.add("distance/large", (squares > 0.5).sum(), squares.numel())
+            return with_head(squares.double().sum(), head)
+
+        return criterion
 
 
 @dataclass
@@ -62,7 +74,7 @@ def shrink(config: RunConfig, agent: FakeAgent, number: str, world: World, repor
     torch.manual_seed(config.training.seed)
     model = build_model(config, world)
     optimizer = build_optimizer(model.module, config.training.optimizer)
-    stepper = Stepper(model, optimizer, world, 0.0, PerMicroBatch(small_states), config.training.seed)
+    stepper = Stepper(model, optimizer, world, 0.0, SmallStates(), config.training.seed)
     limits = RunLimits(config)
     early_end = EarlyEnd(limits, enough=0.02, number=number)
     callbacks = Callbacks(
@@ -94,7 +106,10 @@ def test_another_objective_and_another_list_go_through_the_same_loop(shards: Pat
     assert 1 < len(losses) < 40, "it ends early, by its own callback"
     assert losses[-1] < 0.02 <= min(losses[:-1])
     assert not (tmp_path / "checkpoints").exists()
-    assert [row.values for row in ended[0][1].rows] == [{"distance/to-go": loss - 0.02} for loss in losses]
+    values = [row.values for row in ended[0][1].rows]
+    assert [row["distance/to-go"] for row in values] == [loss - 0.02 for loss in losses]
+    large = [row["distance/large"] for row in values]
+    assert large[0] > 0.9 and large[-1] == 0
 
 
 def test_it_is_suspended_like_any_other(shards: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_step_is_the_same_on_any_number_of_ranks(write_shards: WriteShards, ma
         alone = step(dataset, number)
         dealt = [step(dataset, number, rank, degree) for rank in range(degree)]
         assert real_rows(dealt) == real_rows([alone])
-        assert sum(batch.valid_tokens for batch in dealt) == alone.valid_tokens
+        assert {name: sum(batch.counts[name] for batch in dealt) for name in alone.counts} == alone.counts
         shapes = {micro.tokens.shape for batch in dealt for micro in batch.micro_batches}
         assert len(shapes) == 1
 
@@ -140,7 +140,7 @@ def test_who_needs_an_id_says_which(write_shards: WriteShards, make, lacking: st
 def test_pairs_stand_in_two_rows(write_shards: WriteShards) -> None:
     dataset = pairs(write_shards)
     batch = step(dataset, 0)
-    assert (len(dataset), batch.valid_tokens) == (12, 8)
+    assert (len(dataset), batch.counts) == (12, {"texts": 8})
     micro = batch.micro_batches[0]
     assert (micro.tokens.shape, micro.real.shape) == ((4, S), (2,))
     for place, sample_id in enumerate(batch.sample_ids[:2]):
@@ -157,7 +157,7 @@ def test_pairs_stand_in_two_rows(write_shards: WriteShards) -> None:
 def test_a_value_goes_with_its_text(write_shards: WriteShards) -> None:
     batch = step(regression(write_shards), 0)
     values = np.concatenate([micro.values for micro in batch.micro_batches])
-    assert values.dtype == np.float32 and batch.valid_tokens == 8
+    assert values.dtype == np.float32 and batch.counts == {"texts": 8}
     assert np.array_equal(values, batch.sample_ids.astype(np.float32) / 8)
 
 

@@ -37,13 +37,17 @@ class Validation(Callback):
     batches: int  # the first global ones of `loader`
 
     def after_step(self, step: TrainedStep) -> None:
-        """Adds `validation_loss`, a mean over what counts in the held-out batches, to the step's columns."""
+        """Adds `validation_loss`, a mean over what counts in the held-out batches, to the step's columns.
+
+        And, as `validation/…`, the means of what the objective tallies.
+        """
         if step.number % self.every and step.number != self.limits.steps:
             return
         with self.stepper.stopwatch.time(StepPart.VALIDATION):
             self.reporter.enter(RankPhase.VALIDATION)
             batches = (self.loader.build(number) for number in range(self.batches))
-            loss = self.stepper.evaluate(batches, self.objective)
-        step.columns["validation_loss"] = loss
+            found = self.stepper.evaluate(batches, self.objective)
+        step.columns["validation_loss"] = found.loss
+        step.columns.update({f"validation/{name}": mean for name, mean in found.means.items()})
         if self.world.rank == 0:
-            _log.info("step %d/%d  validation loss %.4f", step.number, self.limits.steps, loss)
+            _log.info("step %d/%d  validation loss %.4f", step.number, self.limits.steps, found.loss)

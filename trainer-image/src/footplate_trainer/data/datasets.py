@@ -51,12 +51,17 @@ class Dataset(ABC):
         """The samples at global `indices` of the endless order: int64 [k]."""
         return order.sample_ids(seed, indices, len(self))
 
-    def weight(self, sample: Sample) -> int:
-        """What `sample` adds to the number that a step's loss is divided by: its labels that count.
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """What is counted over a step's samples; the first is what its row has as tokens."""
+        return ("tokens",)
 
-        For a real one only.
+    def counts(self, sample: Sample) -> tuple[int, ...]:
+        """What a real `sample` adds to each of these: tokens are its labels that count.
+
+        By one of them, as a rule the first, a step's loss is divided.
         """
-        return int(np.count_nonzero(sample.labels != IGNORED))
+        return (int(np.count_nonzero(sample.labels != IGNORED)),)
 
 
 class SequenceDataset(Dataset):
@@ -165,9 +170,14 @@ class _WholeTexts(Dataset):
         self.shards = shards
         self.context_length = context_length
 
-    def weight(self, sample: Sample) -> int:
-        """Each counts once."""
-        return 1
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """See Dataset."""
+        return ("texts",)
+
+    def counts(self, sample: Sample) -> tuple[int, ...]:
+        """Each counts once, a pair too."""
+        return (1,)
 
 
 class PairDataset(_WholeTexts):

@@ -8,8 +8,10 @@ thread, which starts with the first step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 from footplate_trainer.data import order
 from footplate_trainer.data.datasets import Dataset
 from footplate_trainer.data.order import Int64s
-from footplate_trainer.data.packing import Int32s, Sample
+from footplate_trainer.data.packing import Float32s, Int32s, Sample
+from footplate_trainer.model.sequence_field import SequenceField
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,11 @@ class MicroBatch:
     places: Int64s  # [n], where in the global batch each sequence's sample stands; FILLER for fillers
     decoder_tokens: Int64s | None = None  # [n, T], starting with pad
     decoder_documents: Int32s | None = None  # [n, T], in the numbers of `documents`; -1 on padding
+    # [n, D, 4], see SequenceField: what a loss of whole sequences knows of those in a row, by number of a
+    # document; -1 beyond the last. D is the data set's, so that all micro-batches have one shape.
+    sequences: Int32s | None = None
+    token_values: Mapping[str, Float32s] = field(default_factory=dict)  # [n, S] each, of labels
+    sequence_values: Mapping[str, Float32s] = field(default_factory=dict)  # [n, D] each
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,9 @@ class StepBatch:
 
     micro_batches: list[MicroBatch]  # equally many on every data rank
     sample_ids: Int64s  # [global batch], the same on every rank
-    # Of this rank: labels that count, or pairs, or values. The step's loss is divided by the global sum.
-    valid_tokens: int
+    # Of this rank, by name: labels that count, or texts, and what else its data set counts. A step's loss is
+    # divided by a global sum.
+    counts: Mapping[str, int]
 
     @property
     def sample_digest(self) -> str:
@@ -87,15 +96,16 @@ class BatchLoader:
         """The batch of `step`, computed here and now."""
         indices = order.global_indices(step, self.global_batch_size)
         ids = self.dataset.sample_ids(self.seed, indices)
-        micro_batches, valid = [], 0
+        micro_batches = []
+        names = self.dataset.count_names
+        counts = np.zeros(len(names), dtype=np.int64)
         for row in self._places:
             samples = [self._sample(ids, indices, int(place)) for place in row]
             real = row != order.FILLER
             micro_batches.append(_stacked(samples, row))
-            valid += sum(
-                self.dataset.weight(sample) for sample, counts in zip(samples, real, strict=True) if counts
-            )
-        return StepBatch(micro_batches, ids, valid)
+            for sample in compress(samples, real):
+                counts += self.dataset.counts(sample)
+        return StepBatch(micro_batches, ids, dict(zip(names, counts.tolist(), strict=True)))
 
     def close(self) -> None:
         """Ends the background thread."""
@@ -118,7 +128,25 @@ def _stacked(samples: list[Sample], places: Int64s) -> MicroBatch:
         np.repeat(places, len(tokens) // len(places)),
         _stacked_or_none([sample.decoder_tokens for sample in samples]),
         _stacked_or_none([sample.decoder_documents for sample in samples]),
+        _in_the_batch(_stacked_or_none([sample.sequences for sample in samples]), places),
+        _stacked_by_name([sample.token_values for sample in samples]),
+        _stacked_by_name([sample.sequence_values for sample in samples]),
     )
+
+
+def _in_the_batch(sequences: Int32s | None, places: Int64s) -> Int32s | None:
+    """`sequences` with their samples numbered within the global batch, where they were within their rows."""
+    if sequences is None:
+        return None
+    numbers = sequences[..., SequenceField.SAMPLE]
+    by_row = places[:, None] * sequences.shape[1]
+    sequences[..., SequenceField.SAMPLE] = np.where(numbers >= 0, numbers + by_row, numbers)
+    return sequences
+
+
+def _stacked_by_name(rows: list[Mapping[str, Float32s]]) -> dict[str, Float32s]:
+    """Of equal names in all rows."""
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def _stacked_or_none(rows: list[NDArray[Any] | None]) -> NDArray[Any] | None:

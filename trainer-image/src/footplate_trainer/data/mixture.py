@@ -77,9 +77,14 @@ class Mixture(Dataset):
         number = int(np.searchsorted(self._first_id, sample_id, side="right")) - 1
         return self.sources[number].dataset.get(sample_id - int(self._first_id[number]), index)
 
-    def weight(self, sample: Sample) -> int:
+    @property
+    def count_names(self) -> tuple[str, ...]:
         """See Dataset; all sources are of one format."""
-        return self.sources[0].dataset.weight(sample)
+        return self.sources[0].dataset.count_names
+
+    def counts(self, sample: Sample) -> tuple[int, ...]:
+        """See Dataset."""
+        return self.sources[0].dataset.counts(sample)
 
 
 def source_seed(seed: int, name: str) -> int:

@@ -15,7 +15,8 @@ All functions here are pure; S is the context length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -27,6 +28,7 @@ IGNORED: Final = -100  # torch's cross_entropy default for ignore_index
 PADDING_DOCUMENT: Final = -1
 
 Int32s = NDArray[np.int32]
+Float32s = NDArray[np.float32]
 Integer = TypeVar("Integer", bound=np.integer[Any])
 
 
@@ -40,6 +42,9 @@ class Sample:
     decoder_tokens: Int64s | None = None  # [T], an encoder-decoder's second input
     decoder_documents: Int32s | None = None  # [T], in the numbers of `documents`
     value: float = 0.0  # what a regression should give
+    sequences: Int32s | None = None  # [D, 4], see SequenceField: by number of a document, -1 beyond the last
+    token_values: Mapping[str, Float32s] = field(default_factory=dict)  # [S] each, of the label at a place
+    sequence_values: Mapping[str, Float32s] = field(default_factory=dict)  # [D] each
 
 
 @dataclass(frozen=True, slots=True)

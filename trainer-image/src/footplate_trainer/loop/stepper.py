@@ -1,18 +1,19 @@
 """One training step.
 
 A step makes two small reductions beside those of the sharded model. The first
-counts the global batch's valid tokens, which every micro-batch's loss is
-divided by; flags ride along, so that all ranks learn of a command or of a
-failed checkpoint at the same step. The second, after the last backward, sums
-loss and squared gradient norm. One wait for the device ends both.
+adds up what the data set counts of the global batch, by one of which every
+micro-batch's loss is divided; flags ride along, so that all ranks learn of a
+command or of a failed checkpoint at the same step. The second, after the last
+backward, sums loss, squared gradient norm and what the objective tallies. One
+wait for the device ends both.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -29,6 +30,7 @@ from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.model.dropout import DropoutSeed
 from footplate_trainer.model.head_chunks import IGNORED
 from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.tally import Counts, Tally
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.optim.clip import GradientWatch, clip, square_norm
 from footplate_trainer.optim.optimizer import Optimizer
@@ -36,7 +38,7 @@ from footplate_trainer.parallel import device
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.context_parallel import shard_sequence
 from footplate_trainer.parallel.gradients import Gradients
-from footplate_trainer.parallel.objective import Objective
+from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
 from footplate_trainer.parallel.world import World, seed_step
 
@@ -59,11 +61,34 @@ class StepResult:
     """What all ranks know after a step."""
 
     step: int  # the step just finished, from 1
-    loss: float  # mean over the global batch's valid tokens, before the update
+    loss: float  # mean over what counts in the global batch, before the update
     gradient_norm: float  # global, before clipping
     learning_rate: float
-    valid_tokens: int  # of the global batch
+    valid_tokens: int  # of the global batch: the first of what its data set counts
     flags: Flags  # of any rank
+    means: Mapping[str, float] = field(default_factory=dict)  # of what the objective tallies
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What all ranks know after an evaluation."""
+
+    loss: float  # mean over all that counts
+    means: Mapping[str, float]  # of what the objective tallies
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What ranks tell each other before a step: int64 [counts, flags], being summed."""
+
+    names: Sequence[str]  # of the counts
+    numbers: Tensor
+    reduced: dist.Work
+
+    def counts(self) -> Counts:
+        """Of the global batch; waits until all ranks have said theirs."""
+        self.reduced.wait()
+        return dict(zip(self.names, self.numbers, strict=False))  # flags follow
 
 
 class Stepper:
@@ -98,18 +123,21 @@ class Stepper:
         gradient norm is not finite.
         """
         seed_step(self._seed, number, self._world.rank)
-        header, reduced = self._announce(batch, flags)
-        micro_batches = [self._inputs(micro, number) for micro in batch.micro_batches]
-        criterion = self._objective.begin(partial(self._forward, micro_batches))
-        valid_tokens = partial(_global_valid_tokens, header, reduced)
-        loss = self._passes.accumulate(micro_batches, criterion, valid_tokens)
+        header = self._announce(batch, flags)
+        micro_batches = [self.inputs(micro, number) for micro in batch.micro_batches]
+        tally = Tally(self._objective.names, self._world.device)
+        criterion = self._objective.begin(self._global_batch(micro_batches, header, tally))
+        loss = self._passes.accumulate(
+            micro_batches, criterion, lambda: self._objective.divisor(header.counts())
+        )
         gradients = self._gradients.collect()
         counted = list(compress(gradients, self._gradients.counted))
         squares = square_norm(counted).to(loss.device) if counted else torch.zeros_like(loss)
-        sums = torch.stack((self._counted_once(loss), squares))
+        tallied = self._counted_once(tally.sums).flatten()
+        sums = torch.cat((torch.stack((self._counted_once(loss), squares)), tallied))
         self.stopwatch.lap(StepPart.COMPUTE)
         dist.all_reduce(sums)
-        total, squared, valid, *raised = torch.cat((sums, header.double())).tolist()
+        total, squared, *told = torch.cat((sums, header.numbers.double())).tolist()
         self.stopwatch.lap(StepPart.COMMUNICATION)
         norm = math.sqrt(squared) if squared >= 0 else math.nan
         if not (math.isfinite(total) and math.isfinite(norm)):
@@ -119,46 +147,55 @@ class Stepper:
         self._module.sync_tied()
         self._module.zero_grad()
         self.stopwatch.lap(StepPart.OPTIMIZER)
-        return StepResult(number, total, norm, rate, int(valid), Flags(*(ranks > 0 for ranks in raised)))
+        means, (valid, *rest) = tally.means(told[: tallied.numel()]), told[tallied.numel() :]
+        raised = Flags(*(ranks > 0 for ranks in rest[len(header.names) - 1 :]))
+        return StepResult(number, total, norm, rate, int(valid), raised, means)
 
     @torch.no_grad()
-    def evaluate(self, batches: Iterable[StepBatch], objective: Objective) -> float:
+    def evaluate(self, batches: Iterable[StepBatch], objective: Objective) -> Evaluation:
         """Mean of `objective` over all that counts in `batches`, on every rank. Collective."""
         self._module.eval()
-        sums = torch.zeros(2, dtype=torch.float64, device=self._world.device)
+        total = torch.zeros(1, dtype=torch.float64, device=self._world.device)
+        tally = Tally(objective.names, self._world.device)
+        counts: dict[str, Tensor] = {}
         for batch in batches:
-            micro_batches = [self._inputs(micro, 0) for micro in batch.micro_batches]
-            loss = self._forward(micro_batches, objective.begin(partial(self._forward, micro_batches)))
-            sums[0] += self._counted_once(loss)
-            sums[1] += self._valid_tokens(batch)
+            header = self._announce(batch, Flags())
+            micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
+            criterion = objective.begin(self._global_batch(micro_batches, header, tally))
+            total += self._counted_once(self._forward(micro_batches, criterion))
+            counts = {name: count + counts.get(name, 0) for name, count in header.counts().items()}
+        sums = torch.cat((total, self._counted_once(tally.sums).flatten()))
         dist.all_reduce(sums)
         self._module.train()
-        total, tokens = sums.tolist()
-        return float(total / max(tokens, 1.0))
+        loss, *tallied = sums.tolist()
+        divisor = objective.divisor(counts).item() if counts else 1.0
+        return Evaluation(loss / divisor, tally.means(tallied))
+
+    def _global_batch(
+        self, micro_batches: Sequence[MicroBatchInputs], header: _Header, tally: Tally
+    ) -> GlobalBatch:
+        return GlobalBatch(partial(self._forward, micro_batches), header.counts, tally, self._grid)
 
     @torch.no_grad()
     def _forward(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
         """This rank's part of the sum of `criterion`, without gradients: fp64 scalar."""
         return self._passes.evaluate(micro_batches, criterion)
 
-    def _counted_once(self, loss: Tensor) -> Tensor:
-        """`loss` where it counts: tensor ranks all compute the whole loss of their sequences."""
-        return loss if self._grid.coordinates.tensor == 0 else torch.zeros_like(loss)
+    def _counted_once(self, sums: Tensor) -> Tensor:
+        """`sums` where they count: tensor ranks all compute the whole loss of their sequences."""
+        return sums if self._grid.coordinates.tensor == 0 else torch.zeros_like(sums)
 
-    def _valid_tokens(self, batch: StepBatch) -> int:
-        """Of `batch`; 0 where another rank counts these samples."""
-        return batch.valid_tokens if self._grid.topology.counts_samples(self._world.rank) else 0
-
-    def _announce(self, batch: StepBatch, flags: Flags) -> tuple[Tensor, dist.Work]:
-        """int64 [valid tokens, and for each flag the ranks that raise it], being summed."""
-        header = torch.tensor(
-            [self._valid_tokens(batch), *map(int, astuple(flags))], device=self._world.device
-        )
-        work = dist.all_reduce(header, async_op=True)
+    def _announce(self, batch: StepBatch, flags: Flags) -> _Header:
+        """What `batch` counts, but 0 where another rank counts its samples, and the flags."""
+        here = int(self._grid.topology.counts_samples(self._world.rank))
+        counts = [here * count for count in batch.counts.values()]
+        numbers = torch.tensor([*counts, *map(int, astuple(flags))], device=self._world.device)
+        work = dist.all_reduce(numbers, async_op=True)
         assert work is not None
-        return header, work
+        return _Header(tuple(batch.counts), numbers, work)
 
-    def _inputs(self, micro: MicroBatch, step: int) -> MicroBatchInputs:
+    def inputs(self, micro: MicroBatch, step: int) -> MicroBatchInputs:
+        """`micro` as this rank computes it in `step`, which decides what is dropped."""
         documents = self._to_device(micro.documents)
         inputs = Inputs(
             self._to_device(micro.tokens),
@@ -171,8 +208,20 @@ class Stepper:
         assert labels is not None
         if self._grid.context_group is not None:
             inputs, labels = shard_sequence(inputs, labels, self._grid.context_group)
-        return MicroBatchInputs(
-            inputs, Targets(labels, documents, self._to_device(micro.values), self._to_device(micro.real))
+        return MicroBatchInputs(inputs, self._targets(micro, labels, documents, inputs.positions))
+
+    def _targets(
+        self, micro: MicroBatch, labels: Tensor, documents: Tensor, positions: Tensor | None
+    ) -> Targets:
+        return Targets(
+            labels,
+            documents,
+            self._to_device(micro.values),
+            self._to_device(micro.real),
+            positions,
+            None if micro.sequences is None else self._to_device(micro.sequences),
+            {name: self._to_device(values) for name, values in micro.token_values.items()},
+            {name: self._to_device(values) for name, values in micro.sequence_values.items()},
         )
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
@@ -207,9 +256,3 @@ class Stepper:
 
 def _is_one_document(documents: NDArray[Any]) -> bool:
     return bool((documents == documents[:, :1]).all())
-
-
-def _global_valid_tokens(header: Tensor, reduced: dist.Work) -> Tensor:
-    """Of the global batch, at least 1; waits until all ranks have said theirs."""
-    reduced.wait()
-    return header[0].clamp(min=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from footplate_trainer.data.loader import BatchLoader
-from footplate_trainer.loop.callbacks import Callback, TrainedStep
+from footplate_trainer.loop.callbacks import Callback, StepColumns, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
 from footplate_trainer.metrics.stopwatch import StepPart
@@ -31,7 +31,7 @@ def train(
             with stopwatch.time(StepPart.DATA):
                 batch = batches.step(number - 1)
             result = stepper.step(number, batch, limits.rate(number), callback.before_compute(number))
-            callback.after_step(TrainedStep(result, batch, *stopwatch.take()))
+            callback.after_step(TrainedStep(result, batch, *stopwatch.take(), StepColumns(result.means)))
             if number == limits.steps:
                 callback.after_last_step()
             elif result.flags.suspend:

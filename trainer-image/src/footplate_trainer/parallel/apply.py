@@ -38,9 +38,9 @@ class ForwardBackward(Protocol):
     """Forward and backward of a step, by whatever schedule."""
 
     def accumulate(
-        self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, valid: Callable[[], Tensor]
+        self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, divisor: Callable[[], Tensor]
     ) -> Tensor:
-        """Gradients of summed losses / `valid()`, which may wait; this rank's part of the loss, fp64."""
+        """Gradients of summed losses / `divisor()`, which may wait; this rank's part of the loss, fp64."""
 
     def evaluate(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
         """This rank's part of the sum of losses, fp64, without gradients."""

@@ -73,14 +73,14 @@ class Accumulation:
         self._keep_whole = sharding is Sharding.OPTIMIZER
 
     def accumulate(
-        self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, valid: Callable[[], Tensor]
+        self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, divisor: Callable[[], Tensor]
     ) -> Tensor:
-        """Gradients of summed losses / `valid()`, which may wait; the loss's part, fp64 scalar."""
+        """Gradients of summed losses / `divisor()`, which may wait; the loss's part, fp64 scalar."""
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for index, micro_batch in enumerate(micro_batches):
             self._reduce_behind(is_last=index == len(micro_batches) - 1)
             summed = self._stage(inputs=micro_batch.inputs, targets=micro_batch.targets, criterion=criterion)
-            part = summed / valid()  # not asked for sooner: the first forward hides the way there
+            part = summed / divisor()  # not asked for sooner: the first forward hides the way there
             part.backward()
             total += part.detach()
             del summed, part  # or the next forward pass would run beside the gradients that the loss kept

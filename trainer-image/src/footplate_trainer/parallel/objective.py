@@ -10,9 +10,9 @@ al. 2021, gradient caching).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -20,38 +20,60 @@ from torch import Tensor
 
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.pooled import embedded_pairs, info_nce
+from footplate_trainer.model.tally import Counts, Tally
 from footplate_trainer.model.targets import Targets
+from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.stage_module import Criterion
 
 Run = Callable[[Criterion], object]
 """Runs a criterion over all micro-batches of this rank, without gradients."""
 
 
-class Objective(Protocol):
-    """What is minimised on one global batch."""
+@dataclass(frozen=True)
+class GlobalBatch:
+    """A global batch before its micro-batches are computed, as this rank sees it."""
 
-    def begin(self, run: Run) -> Criterion:
+    run: Run
+    counts: Callable[[], Counts]  # of its samples; waits until all ranks have said theirs
+    tally: Tally  # of this rank; of tensor ranks, which compute the same, the first one's counts
+    grid: Grid
+
+
+class Objective(ABC):
+    """What is minimised on one global batch. Frozen data: all ranks have an equal one."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the means that it adds to a batch's tally."""
+        return ()
+
+    @abstractmethod
+    def begin(self, batch: GlobalBatch) -> Criterion:
         """The criterion for the micro-batches of this step, each once. Collective."""
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """What the step's sum is divided by, at least 1: the first of what its data set counts."""
+        return next(iter(counts.values())).clamp(min=1)
 
 
 @dataclass(frozen=True)
-class PerMicroBatch:
+class PerMicroBatch(Objective):
     """A loss that is the sum of its micro-batches'."""
 
     criterion: Criterion
 
-    def begin(self, _: Run) -> Criterion:
+    def begin(self, batch: GlobalBatch) -> Criterion:
         """See Objective."""
         return self.criterion
 
 
 @dataclass(frozen=True)
-class Contrastive:
+class Contrastive(Objective):
     """InfoNCE with all pairs of the global batch as each other's negatives; all ranks are data ranks."""
 
     temperature: float
 
-    def begin(self, run: Run) -> Criterion:
+    def begin(self, batch: GlobalBatch) -> Criterion:
         """See Objective; runs the forward pass once more."""
         seen: list[tuple[Targets, Tensor]] = []
 
@@ -61,7 +83,7 @@ class Contrastive:
             seen.append((targets, embedded_pairs(hidden, targets)))
             return hidden.new_zeros(())
 
-        run(embed)
+        batch.run(embed)
         pairs = torch.stack([embedded for _, embedded in seen])  # [micro-batches, b, 2, width]
         real = torch.stack([targets.real for targets, _ in seen])
         losses, gradients = self._learn(pairs.flatten(0, 1), real.flatten())

@@ -3,8 +3,8 @@
 Only activations travel between ranks: each loads the same tokens and labels and
 hands them to its stages by keyword. Shapes are stated and not found out by a
 trial run, which would see uninitialised memory. The loss of a micro-batch is
-divided by the global number of valid tokens before its backward pass, so
-nothing is scaled afterwards.
+divided by a global count before its backward pass, so nothing is scaled
+afterwards.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Pipeline:
         self._grid = grid
         self._device = device
         self._dtype = dtype
-        self._valid = torch.ones((), device=device)
+        self._divisor = torch.ones((), device=device)
         self._schedule: _Schedule | None = None
 
     def accumulate(
-        self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, valid: Callable[[], Tensor]
+        self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, divisor: Callable[[], Tensor]
     ) -> Tensor:
-        """Gradients of summed losses / `valid()`; this rank's part of the loss, fp64 scalar."""
-        self._valid = valid()
+        """Gradients of summed losses / `divisor()`; this rank's part of the loss, fp64 scalar."""
+        self._divisor = divisor()
         losses: list[Tensor] = []
         with backward_passes(2 if self._grid.topology.schedule in _ZERO_BUBBLE else 1):
             self._ready(micro_batches).step(**self._arguments(micro_batches, criterion, losses))
@@ -71,7 +71,7 @@ class Pipeline:
 
     def evaluate(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
         """This rank's part of the sum of losses, without gradients: fp64 scalar."""
-        self._valid = torch.ones((), device=self._device)
+        self._divisor = torch.ones((), device=self._device)
         losses: list[Tensor] = []
         schedule = self._ready(micro_batches)
         with _forward_alone(schedule):
@@ -107,7 +107,7 @@ class Pipeline:
         return total
 
     def _divided(self, loss: Tensor, _: Tensor) -> Tensor:
-        return loss / self._valid
+        return loss / self._divisor
 
     def _build(self, micro_batches: int, micro_batch: MicroBatchInputs) -> _Schedule:
         topology = self._grid.topology

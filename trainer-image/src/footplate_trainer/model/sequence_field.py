@@ -1,0 +1,20 @@
+"""What is known of a sequence in a packed row, beside its tokens; no torch, as data sets write it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class SequenceField(IntEnum):
+    """Places in the last dimension of `sequences`, int32 [n, D, 4]; -1 in all where there is no sequence.
+
+    The second dimension is the number of a document in its row, as `documents`
+    has it. Weights, margins and what else is no whole number are
+    `sequence_values`.
+    """
+
+    SAMPLE = 0  # its sample's number: within the row, from 0, as a data set says; within the global batch, as
+    # a loss sees it: place of the row x D + that. The sequences of a pair have one sample.
+    SIDE = 1  # which sequence of its sample it is: 0, or of a pair 0 for the chosen and 1 for the rejected
+    PROMPT = 2  # its tokens before the first that answers; 0 where it has no prompt
+    LABELS = 3  # its labels that count, those on other context ranks too
