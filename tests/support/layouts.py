@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import torch
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.data.loader import BatchLoader
 from footplate_trainer.loop.stepper import Flags, Stepper, StepResult
 from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.local_shard import local_shard
+from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.stage_module import StageModules
-from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.parallel.world import World, open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
 from tests.support.layout_list import STEPS, Layout
@@ -47,11 +51,37 @@ class Distance:
         return self.loss <= 3e-6 and self.norm <= 1e-5 and self.parameters <= 1e-5 and self.fall >= 0.05
 
 
-def train(layout: Layout, optimizer: Sequence[str], shards: Path, folder: Path) -> Trained:
-    """Train `layout` for five steps and put its parameters together."""
+@dataclass(frozen=True)
+class Learning:
+    """What is learnt, and from what; its functions are importable."""
+
+    objective: Callable[[RunConfig], Objective]
+    loader: Callable[[RunConfig, World, Grid], BatchLoader]
+
+
+def _shards(config: RunConfig, world: World, grid: Grid) -> BatchLoader:
+    return open_loader(config, open_shards(config, world, verify=False), grid)
+
+
+AS_CONFIGURED = Learning(objective_of, _shards)
+
+
+def config_of(layout: Layout, optimizer: Sequence[str], shards: Path, folder: Path) -> RunConfig:
+    """A tiny run of `layout` of five steps."""
     base = ("model.layers=4", "training.microBatchSize=1", f"training.steps={STEPS}")
-    config = tiny_config(shards, folder, (*base, *layout.beside(optimizer)))
-    answers = run_ranks(_train, layout.ranks, config, timeout=300.0)
+    return tiny_config(shards, folder, (*base, *layout.beside(optimizer)))
+
+
+def train(
+    layout: Layout,
+    optimizer: Sequence[str],
+    shards: Path,
+    folder: Path,
+    learning: Learning = AS_CONFIGURED,
+) -> Trained:
+    """Train `layout` for five steps and put its parameters together."""
+    config = config_of(layout, optimizer, shards, folder)
+    answers = run_ranks(_train, layout.ranks, config, learning, timeout=300.0)
     whole: dict[str, torch.Tensor] = {}
     for _, pieces in answers:
         for name, (shape, start, values) in pieces.items():
@@ -83,8 +113,17 @@ def _farthest(trained: Trained, reference: Trained, of: Callable[[StepResult], f
     return max(abs(of(ours) - of(theirs)) / of(theirs) for ours, theirs in pairs)
 
 
-def _train(config: RunConfig) -> tuple[list[StepResult], dict[str, Any]]:
+def _train(config: RunConfig, learning: Learning) -> tuple[list[StepResult], dict[str, Any]]:
     """One rank: five steps, and the pieces that it holds then."""
+    with opened(config, learning) as (model, stepper, loader):
+        rate = config.training.optimizer.learning_rate
+        results = [stepper.step(step, loader.build(step - 1), rate, Flags()) for step in range(1, STEPS + 1)]
+        return results, _pieces(model.module)
+
+
+@contextmanager
+def opened(config: RunConfig, learning: Learning) -> Iterator[tuple[ParallelModel, Stepper, BatchLoader]]:
+    """As one rank: the model, what moves it, and its batches."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
         torch.manual_seed(config.training.seed)
         model = build_model(config, world)
@@ -93,13 +132,10 @@ def _train(config: RunConfig) -> tuple[list[StepResult], dict[str, Any]]:
             build_optimizer(model.module, config.training.optimizer),
             world,
             config.training.gradient_clip_norm,
-            objective_of(config),
+            learning.objective(config),
             config.training.seed,
         )
-        loader = open_loader(config, open_shards(config, world, verify=False), model.grid)
-        rate = config.training.optimizer.learning_rate
-        results = [stepper.step(step, loader.build(step - 1), rate, Flags()) for step in range(1, STEPS + 1)]
-        return results, _pieces(model.module)
+        yield model, stepper, learning.loader(config, world, model.grid)
 
 
 def _pieces(model: StageModules) -> dict[str, Any]:

@@ -41,6 +41,15 @@ def shard_sequence(inputs: Inputs, labels: Tensor, group: dist.ProcessGroup) -> 
     return dealt, labels[:, positions]
 
 
+def gather_in_order(dealt: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """[length / ranks, …] at the positions of each rank -> [length, …], in the sequence's order."""
+    mine = dealt.contiguous()
+    gathered = mine.new_empty(mine.shape[0] * group.size(), *mine.shape[1:])
+    dist.all_gather_into_tensor(gathered, mine, group=group)
+    pieces = gathered.view(2 * group.size(), -1, *gathered.shape[1:])
+    return pieces[_places(group.size())].flatten(0, 1)
+
+
 def apply_context_parallel(network: Network, group: dist.ProcessGroup) -> None:
     """Let `network` attend to the keys of all ranks of `group`."""
     shared = _GatheredAttention(group, network.shape)
@@ -118,11 +127,7 @@ class _GatherInOrder(Function):
     @staticmethod
     def forward(ctx: Any, both: Tensor, group: dist.ProcessGroup) -> Tensor:
         ctx.group = group
-        mine = both.movedim(3, 0).contiguous()
-        dealt = mine.new_empty(mine.shape[0] * group.size(), *mine.shape[1:])
-        dist.all_gather_into_tensor(dealt, mine, group=group)
-        pieces = dealt.view(2 * group.size(), -1, *dealt.shape[1:])
-        in_order: Tensor = pieces[_places(group.size())].flatten(0, 1).movedim(0, 3)
+        in_order: Tensor = gather_in_order(both.movedim(3, 0), group).movedim(0, 3)
         return in_order
 
     @staticmethod

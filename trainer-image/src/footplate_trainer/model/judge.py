@@ -1,0 +1,129 @@
+"""What a stage minimises, as a function of what the network says of tokens.
+
+A judge knows no rank, no micro-batch and no chunk. It is given log-probabilities
+of the tokens whose labels count, and which sequence each is of, and returns a
+sum, already weighted, that is divided by a count of the whole step. How much of
+a step it has to see at once is its `span`; what is needed for that is the
+caller's matter.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from footplate_trainer.model.sequence_field import SequenceField
+from footplate_trainer.model.tally import Counts, Tally
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.token_loss import Asked, Scores
+
+
+class Span(IntEnum):
+    """What a judge has to see at once."""
+
+    TOKEN = 0  # any tokens: its sum over all is the sum of its sums over parts
+    SEQUENCE = 1  # all tokens of a sequence, and all sequences of a sample
+    STEP = 2  # as SEQUENCE, and sums over the global batch, which it makes in `survey`
+
+
+@dataclass(frozen=True)
+class StepTotals:
+    """What is known of a whole step, and where sums go that its row shows means of."""
+
+    counts: Callable[[], Counts]  # waits until all ranks have said theirs
+    tally: Tally
+    survey: Tensor | None = None  # fp64 [k], of Span.STEP alone: the sum of all that `survey` gave
+
+
+@dataclass(frozen=True)
+class JudgedTokens:
+    """Tokens of one micro-batch whose labels count, and the sequences that they are of."""
+
+    log_probabilities: Tensor  # fp32 [tokens], of the labels
+    entropies: Tensor | None  # fp32 [tokens], where asked for
+    tempered: Tensor | None  # fp32 [tokens], where asked for
+    values: Mapping[str, Tensor]  # fp32 [tokens] each: what the data says of a label
+    sequences: Tensor | None  # int64 [tokens], places in the following; None where the data has none
+    table: Tensor | None  # int32 [sequences, 4], see SequenceField; -1 where there is none
+    sequence_values: Mapping[str, Tensor]  # fp32 [sequences] each
+
+    @classmethod
+    def of(cls, targets: Targets, scores: Scores, places: Tensor) -> JudgedTokens:
+        """`places` int64 [tokens]: where the tokens are among all of the rows of `targets`, flat."""
+        sequences = table = None
+        if targets.sequences is not None:
+            by_row = targets.sequences.shape[1]
+            rows = places // targets.documents.shape[1]
+            sequences = rows * by_row + targets.documents.flatten()[places]
+            table = targets.sequences.flatten(0, 1)
+        return cls(
+            scores.log_probabilities,
+            scores.entropies,
+            scores.tempered,
+            {name: values.flatten()[places] for name, values in targets.token_values.items()},
+            sequences,
+            table,
+            {name: values.flatten() for name, values in targets.sequence_values.items()},
+        )
+
+    def by_sequence(self, values: Tensor) -> Tensor:
+        """Sums of `values` [tokens] by sequence: fp64 [sequences], 0 where there is none."""
+        assert self.sequences is not None, "this data has no sequences"
+        assert self.table is not None
+        sums = torch.zeros(len(self.table), dtype=torch.float64, device=values.device)
+        return sums.index_add(0, self.sequences, values.double())
+
+    def field(self, which: SequenceField) -> Tensor:
+        """One of the numbers of each sequence, int32 [sequences]; -1 where there is none."""
+        assert self.table is not None, "this data has no sequences"
+        return self.table[:, which]
+
+    def pairs(self) -> Tensor:
+        """Places of both sequences of each sample, side 0 before side 1: int64 [samples, 2]."""
+        samples, sides = self.field(SequenceField.SAMPLE), self.field(SequenceField.SIDE)
+        there = (samples >= 0).nonzero().squeeze(1)
+        in_order = (2 * samples[there].long() + sides[there]).argsort()
+        return there[in_order].view(-1, 2)
+
+
+class Judge(ABC):
+    """What is minimised. Frozen data: all ranks have an equal one."""
+
+    span: Span = Span.TOKEN
+    asked: Asked = Asked()
+    names: tuple[str, ...] = ()  # of the means that it adds to `StepTotals.tally`
+    surveyed: int = 0  # how many numbers `survey` gives
+
+    @abstractmethod
+    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+        """A scalar, by which the scores are differentiated: a weighted sum over what counts.
+
+        Called once for any token (Span.TOKEN) or for each micro-batch, even one of
+        fillers alone, whose `table` is -1 throughout.
+        """
+
+    def survey(self, tokens: JudgedTokens) -> Tensor:
+        """What a judge of Span.STEP needs the global sum of, from one micro-batch: fp64 [surveyed]."""
+        raise NotImplementedError
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """What the step's sum is divided by: at least 1."""
+        return next(iter(counts.values())).clamp(min=1)
+
+
+@dataclass(frozen=True)
+class TokenMean(Judge):
+    """Cross-entropy with a weight for each token (`weight` of the data, 1 without); its mean over labels."""
+
+    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+        """See Judge."""
+        losses = -tokens.log_probabilities
+        weights = tokens.values.get("weight")
+        if weights is not None:
+            losses = losses * weights
+        return losses.double().sum()

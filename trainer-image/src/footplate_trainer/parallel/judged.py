@@ -1,0 +1,203 @@
+"""Judges of tokens as objectives, on any layout.
+
+A pipeline, tensor and data ranks change nothing: whoever has the last layers has
+all tokens of a micro-batch, and with them all that a judge of sequences wants.
+Then a step is one pass through the network. Two things need a pass before it,
+without gradients: a sum over the global batch, and context ranks, which share
+each sequence. They gather its scores, a few numbers a token, and each computes
+the same loss of whole sequences; what the pass with gradients then needs of it
+is a coefficient for each number of the tokens here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
+from footplate_trainer.model.judge import Judge, JudgedTokens, Span, StepTotals
+from footplate_trainer.model.tally import Counts, Tally
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.token_loss import Asked, Scores, differentiated, summed_token_loss, token_scores
+from footplate_trainer.parallel.context_parallel import gather_in_order
+from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.stage_module import Criterion
+
+
+@dataclass(frozen=True)
+class Judged(Objective):
+    """A judge's loss."""
+
+    judge: Judge
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See Objective."""
+        return self.judge.names
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Objective."""
+        return self.judge.divisor(counts)
+
+    def begin(self, batch: GlobalBatch) -> Criterion:
+        """See Objective; runs the forward pass once more where a rank alone cannot judge."""
+        span, context = self.judge.span, batch.grid.context_group
+        if span is Span.TOKEN or (span is Span.SEQUENCE and context is None):
+            return _AtOnce(self.judge, StepTotals(batch.counts, batch.tally))
+        collected = Collected(self.judge.asked)
+        batch.run(collected)
+        whole = [_Whole.of(targets, scores, context) for targets, scores in collected.in_order]
+        tally = batch.tally
+        if batch.grid.coordinates.context > 0:  # the first rank's counts, for all who share its sequences
+            tally = Tally(self.names, tally.sums.device)
+        totals = StepTotals(batch.counts, tally, self._survey(whole, batch))
+        return _Replay(
+            {id(part.targets): self._judged(part, totals, batch) for part in whole}, self.judge.asked, whole
+        )
+
+    def _survey(self, whole: Sequence[_Whole], batch: GlobalBatch) -> Tensor | None:
+        """The sum over all sequences of the global batch; every rank takes part. Collective."""
+        if self.judge.span is not Span.STEP:
+            return None
+        total = torch.zeros(self.judge.surveyed, dtype=torch.float64, device=batch.tally.sums.device)
+        place = batch.grid.coordinates
+        if place.tensor == place.context == 0:
+            for part in whole:
+                total += self.judge.survey(part.tokens(part.scores(self.judge.asked)))
+        dist.all_reduce(total)
+        return total
+
+    def _judged(self, part: _Whole, totals: StepTotals, batch: GlobalBatch) -> _Known:
+        """The loss of a micro-batch's whole sequences, and its derivatives by the numbers of tokens here."""
+        value, derivatives = differentiated(
+            lambda scores: self.judge(part.tokens(scores), totals), part.scores(self.judge.asked)
+        )
+        if batch.grid.coordinates.context > 0:
+            value = torch.zeros_like(value)
+        return _Known(value.double(), part.dealt(torch.stack(derivatives)))
+
+
+@dataclass
+class Collected:
+    """A criterion without a loss, that keeps what is asked of each label: for models that are not trained.
+
+    To be run without gradients (`evaluate` of a model's passes); only ranks that
+    have the last layers collect anything.
+    """
+
+    asked: Asked = field(default_factory=Asked)
+    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [numbers, n, length] each
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        """See Criterion."""
+        scores = token_scores(hidden, head, targets.labels, asked=self.asked, vocabulary=vocabulary)
+        self.in_order.append((targets, scores))
+        return hidden.new_zeros((), dtype=torch.float64)
+
+    def of(self, targets: Targets) -> Tensor:
+        """Of one micro-batch, which a pipeline may have run in another order: fp32 [numbers, n, length].
+
+        In the order of Scores; 0 where no label counts.
+        """
+        return next(scores for other, scores in self.in_order if other is targets)
+
+
+@dataclass(frozen=True)
+class _AtOnce:
+    """Judges each micro-batch within the one pass."""
+
+    judge: Judge
+    totals: StepTotals
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        def score(scores: Scores) -> Tensor:
+            places = _places(targets, scores.where)
+            return self.judge(JudgedTokens.of(targets, scores, places), self.totals)
+
+        whole = self.judge.span is not Span.TOKEN
+        return summed_token_loss(
+            hidden, head, targets.labels, score, asked=self.judge.asked, whole=whole, vocabulary=vocabulary
+        )
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the loss of a micro-batch is on this rank, and its derivatives, fp32 [numbers, n, length]."""
+
+    value: Tensor
+    derivatives: Tensor
+
+
+@dataclass(frozen=True)
+class _Replay:
+    """The pass with gradients, for a loss that is known."""
+
+    parts: dict[int, _Known]  # by identity of targets: a pipeline runs them in an order of its own
+    asked: Asked
+    alive: object  # keeps the identities unique
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        known = self.parts[id(targets)]
+        if not torch.is_grad_enabled():
+            return known.value
+        derivatives = known.derivatives.flatten(1)
+
+        def score(scores: Scores) -> Tensor:
+            return (torch.stack(scores.present) * derivatives[:, scores.where]).sum()
+
+        through = summed_token_loss(
+            hidden, head, targets.labels, score, asked=self.asked, vocabulary=vocabulary
+        )
+        # The value is the loss; the gradient, that of the scores.
+        return known.value + (through - through.detach())
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The scores of a micro-batch's whole rows, on each of the context ranks that share them."""
+
+    targets: Targets  # with the labels of this rank's positions
+    numbers: Tensor  # fp32 [numbers, n, row]
+    places: Tensor  # int64 [tokens], of the labels that count, flat
+
+    @classmethod
+    def of(cls, targets: Targets, numbers: Tensor, group: dist.ProcessGroup | None) -> _Whole:
+        """Of fp32 `numbers` [numbers, n, length] at this rank's positions; collective over `group`."""
+        counts = targets.labels != IGNORED
+        if group is not None:
+            both = torch.cat((numbers, counts[None].float()))  # [numbers + 1, n, length]
+            *rows, marks = gather_in_order(both.movedim(2, 0), group).movedim(0, 2)
+            numbers, counts = torch.stack(rows), marks > 0
+        return cls(targets, numbers, counts.flatten().nonzero().squeeze(1))
+
+    def scores(self, asked: Asked) -> Scores:
+        """Of all tokens whose labels count."""
+        return Scores.of(self.places, self.numbers.flatten(1)[:, self.places], asked)
+
+    def tokens(self, scores: Scores) -> JudgedTokens:
+        """As a judge sees them."""
+        return JudgedTokens.of(self.targets, scores, scores.where)
+
+    def dealt(self, derivatives: Tensor) -> Tensor:
+        """From fp32 [numbers, tokens] those at this rank's positions: [numbers, n, length], 0 elsewhere."""
+        rows = torch.zeros_like(self.numbers)
+        rows.flatten(1)[:, self.places] = derivatives
+        return rows if self.targets.positions is None else rows[..., self.targets.positions]
+
+
+def _places(targets: Targets, where: Tensor) -> Tensor:
+    """From places among this rank's labels to those in whole rows, both flat."""
+    if targets.positions is None:
+        return where
+    length, row = targets.labels.shape[1], targets.documents.shape[1]
+    return where // length * row + targets.positions[where % length]
