@@ -15,7 +15,7 @@ from footplate_contracts.model import Contract, digest
 from footplate_contracts.names import Backend
 from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
 from footplate_contracts.v1alpha1.computeprofile import PeakTflops
-from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Validation
+from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Overlong, Validation
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.resilience import Hang
@@ -129,6 +129,13 @@ def resolve_data(data: Data, training: Training, architecture: Architecture) -> 
     return data.model_copy(update={"masking": Masking(name=name)})
 
 
+def resolve_samples(data: Data, stage: Stage) -> Data:
+    """`data` with what becomes of samples that are too long, where a stage learns from samples."""
+    if stage is not Stage.SFT or data.overlong is not None:
+        return data
+    return data.model_copy(update={"overlong": Overlong.REFUSE})
+
+
 def resolve_network(model: Model, data: Data, training: Training) -> tuple[Model, Data]:
     """Both with what the family of `model` implies."""
     model = resolve_model(model)
@@ -145,7 +152,7 @@ def model_of(spec: TrainingRunSpec) -> Model:
 
 def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunConfig:
     """The RunConfig of a spec that passed the CRD's rules; ValueError for one that did not."""
-    model, data = model_of(spec), spec.data
+    model, data = model_of(spec), resolve_samples(spec.data, spec.stage)
     if spec.init_from is None:
         model, data = resolve_network(model, data, spec.training)
     return RunConfig(

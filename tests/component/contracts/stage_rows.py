@@ -76,10 +76,41 @@ STAGES: tuple[Row, ...] = (
             "reinforcement": {},
             "rollout": {"maxTokens": 16},
             "data.chatTemplate": "/templates/chat.jinja",
-            "data.learnt": "completion",
-            "data.overlong": "drop",
             "training.neftune": 5.0,
         }.items()
+    ),
+    *(
+        Row(
+            f"{field}-of-pretrain",
+            {f"data.{field}": value},
+            f"spec.data.{field}: Forbidden: data.{field} is a field of stage sft, and stage is pretrain;"
+            " remove it",
+        )
+        for field, value in (("mask", "all"), ("overlong", "drop"))
+    ),
+    Row(
+        "sft-of-an-encoder",
+        {"stage": "sft", "model.architecture": "encoder"},
+        "spec.stage: Invalid value: stage sft trains decoders, and model.architecture is encoder; change one"
+        " of them",
+    ),
+    Row(
+        "sft-with-masking",
+        {"stage": "sft", "data.masking": {"name": "mlm"}},
+        "spec.data.masking: Forbidden: stage sft learns from samples as they were packed, and data.masking"
+        " hides parts of text; remove it",
+    ),
+    Row(
+        "sft-across-samples",
+        {"stage": "sft", "data.packing": {"crossDocumentAttention": True}},
+        "spec.data.packing: Forbidden: stage sft learns from samples as they were packed, each of which sees"
+        " itself alone; remove data.packing.crossDocumentAttention",
+    ),
+    Row(
+        "sft-by-another-loss",
+        {"stage": "sft", "training.loss": {"name": "mse"}},
+        "spec.training.loss: Forbidden: stage sft learns from samples as they were packed, by crossEntropy,"
+        " and training.loss is mse; remove it",
     ),
     *(
         row

@@ -65,20 +65,20 @@ class Masking(Part):
     )
 
 
-class Learnt(StrEnum):
+class Mask(StrEnum):
     """Which tokens of a conversation are learnt."""
 
-    ASSISTANT = "assistant"
-    COMPLETION = "completion"
-    ALL = "all"
+    ASSISTANT = "assistant"  # each turn of the assistant
+    COMPLETION = "completion"  # those behind the prompt; without a prompt the last one
+    ALL = "all"  # every token
 
 
 class Overlong(StrEnum):
     """What becomes of a sample that is longer than model.contextLength."""
 
-    CUT = "cut"
-    DROP = "drop"
     REFUSE = "refuse"
+    DROP = "drop"
+    CUT = "cut"  # behind its last whole turn that fits
 
 
 class Data(Part):
@@ -102,17 +102,17 @@ class Data(Part):
         None,
         description="a Jinja file that checkpoints and exports get in place of the model's own chat template",
     )
-    learnt: Learnt | None = Field(
-        None, description="tokens of samples that are learnt; default: as the samples were packed"
+    mask: Mask | None = Field(
+        None, description="of sft: tokens that are learnt, as packed or all; default: as packed"
     )
     overlong: Overlong | None = Field(
-        None, description="samples above model.contextLength are cut at their end, dropped or refused"
+        None,
+        description="of sft: samples above model.contextLength are refused, dropped, or cut behind their last"
+        " whole turn that fits; default: refuse",
     )
 
     rules: ClassVar = (
         refuse("chatTemplate"),
-        refuse("learnt"),
-        refuse("overlong"),
         Rule(
             "has(self.uri) || has(self.sources)",
             "uri is required: the folder that footplate-trainer pack wrote; or sources, for a mixture",

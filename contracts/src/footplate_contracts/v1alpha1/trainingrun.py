@@ -123,7 +123,46 @@ class TrainingRunSpec(Part):
             " the weights come from one of them",
             field="initFrom",
         ),
-        only("stage", "pretrain"),
+        only("stage", "pretrain", "sft"),
+        *(
+            Rule(
+                f"!has(self.{field}) || self.stage == 'sft'",
+                f"{field} is a field of stage sft, and stage is {{self.stage}}; remove it",
+                field=field,
+                refusal=Refusal.FORBIDDEN,
+            )
+            for field in ("data.mask", "data.overlong")
+        ),
+        Rule(
+            f"self.stage != 'sft' || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
+            f"stage sft trains decoders, and model.architecture is {{{_ARCHITECTURE}}}; change one of them",
+            field="stage",
+        ),
+        *(
+            Rule(
+                f"self.stage != 'sft' || {right}",
+                f"stage sft learns from samples as they were packed, {but}",
+                field=field,
+                refusal=Refusal.FORBIDDEN,
+            )
+            for field, right, but in (
+                (
+                    "data.masking",
+                    "!has(self.data.masking)",
+                    "and data.masking hides parts of text; remove it",
+                ),
+                (
+                    "data.packing",
+                    "!self.data.packing.crossDocumentAttention",
+                    "each of which sees itself alone; remove data.packing.crossDocumentAttention",
+                ),
+                (
+                    "training.loss",
+                    "self.training.loss.name == 'crossEntropy'",
+                    "by crossEntropy, and training.loss is {self.training.loss.name}; remove it",
+                ),
+            )
+        ),
         *map(refuse, _OF_STAGES),
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",

@@ -22,7 +22,7 @@ from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import CheckpointRecord, GenerationRow, RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
-from footplate_trainer.stages import pretrain
+from footplate_trainer.stages import learning
 
 
 def run() -> ExitCode:
@@ -30,7 +30,7 @@ def run() -> ExitCode:
     config = RunConfig.from_json(json.loads(Path(os.environ[Env.RUN_CONFIG]).read_text()))
     agent = HeldAgent(open_client(os.environ), Path(os.environ["TEST_DIRECTORY"]))
     try:
-        return pretrain.main(config, agent)
+        return learning.main(config, agent)
     finally:
         agent.close()
 

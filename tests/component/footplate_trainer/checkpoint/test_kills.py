@@ -19,7 +19,7 @@ from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.stages import pretrain
+from footplate_trainer.stages import learning
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
 
@@ -55,7 +55,7 @@ def start(config: RunConfig) -> tuple[int, int]:
     child = os.fork()
     if child == 0:
         os.close(here)
-        os._exit(pretrain.main(config, Announcing(there)))
+        os._exit(learning.main(config, Announcing(there)))
     os.close(there)
     return child, here
 

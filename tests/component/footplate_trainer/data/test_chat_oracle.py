@@ -14,13 +14,14 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from footplate_contracts.v1alpha1.data import Mask
 from footplate_trainer.data.chat.encoding import ChatEncoder
 from footplate_trainer.data.chat.fields import RowReader
 from footplate_trainer.data.chat.making import EndOfText, SampleMaker
 from footplate_trainer.data.chat.model_template import read_template
 from footplate_trainer.data.chat.renderer import within_process
 from footplate_trainer.data.chat.template import ChatTemplate, Conversation, Ending, Part
-from footplate_trainer.data.layout import Mask, ShardFormat
+from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.records import Row
 from footplate_trainer.data.samples import StoredSample
 from tests.support.chat import CHATML, LLAMA, MARKED, THINKING, assistant, chatml_model, llama_model, user

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from footplate_contracts.v1alpha1.data import Mask, Overlong
 from footplate_trainer.data.chat.model_template import read_template
 from footplate_trainer.data.chat.renderer import within_process
 from footplate_trainer.data.chat.template import ChatTemplate
-from footplate_trainer.data.layout import Mask, Overlong, ShardFormat, ShardManifest
+from footplate_trainer.data.layout import ShardFormat, ShardManifest
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from footplate_contracts.v1alpha1.data import Data
+from footplate_contracts.v1alpha1.data import Data, Mask, Overlong
 from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TOKENIZER_FILE,
-    Mask,
-    Overlong,
     SamplesRecord,
     ShardFormat,
     ShardManifest,

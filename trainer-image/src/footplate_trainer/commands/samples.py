@@ -7,7 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-from footplate_trainer.data.layout import Mask, Overlong, ShardManifest
+from footplate_contracts.v1alpha1.data import Mask, Overlong
+from footplate_trainer.data.layout import ShardManifest
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from footplate_trainer.data.records import TRAIN
 

@@ -47,6 +47,10 @@ class Dataset(ABC):
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """Sample `sample_id`, met at global `index`; a negative id is a filler without weight."""
 
+    def __str__(self) -> str:
+        """What a person should know of how its samples came about; empty where that is nothing."""
+        return ""
+
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
         """The samples at global `indices` of the endless order: int64 [k]."""
         return order.sample_ids(seed, indices, len(self))

@@ -33,6 +33,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from footplate_contracts.model import Contract
+from footplate_contracts.v1alpha1.data import Mask, Overlong
 from footplate_planning.spans import SENTINELS
 
 SCHEMA_VERSION: Final = 1
@@ -76,22 +77,6 @@ class ShardFormat(StrEnum):
 _CONVERSATIONS: Final = frozenset(
     (ShardFormat.CHAT, ShardFormat.PREFERENCES, ShardFormat.RATINGS, ShardFormat.PROMPTS)
 )
-
-
-class Mask(StrEnum):
-    """What of a conversation is learnt."""
-
-    ASSISTANT = "assistant"  # each turn of the assistant
-    COMPLETION = "completion"  # those behind the prompt; without a prompt the last one
-    ALL = "all"  # every token
-
-
-class Overlong(StrEnum):
-    """What becomes of a sample that is longer than the context."""
-
-    REFUSE = "refuse"
-    DROP = "drop"
-    CUT = "cut"  # behind its last whole turn that fits
 
 
 def token_type_for(vocabulary_size: int) -> TokenType:

@@ -53,6 +53,10 @@ class Mixture(Dataset):
             (np.zeros((len(sources), 1), dtype=np.int64), each.cumsum(axis=1)), axis=1
         )
 
+    def __str__(self) -> str:
+        said = ((source.name, str(source.dataset)) for source in self.sources)
+        return "; ".join(f"{name}: {what}" for name, what in said if what)
+
     def __len__(self) -> int:
         """See Dataset; samples in all sources."""
         return int(self._first_id[-1])

@@ -15,6 +15,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Final
 
+from footplate_contracts.v1alpha1.data import Mask, Overlong
 from footplate_trainer.data import tokenizer as tokenizers
 from footplate_trainer.data.chat.fields import RowReader
 from footplate_trainer.data.chat.making import EndOfText, SampleMaker, check_template, shown
@@ -24,8 +25,6 @@ from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TEMPLATE_FILE,
     TOKENIZER_FILE,
-    Mask,
-    Overlong,
     SamplesRecord,
     ShardFormat,
     ShardManifest,

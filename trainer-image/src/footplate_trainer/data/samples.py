@@ -17,8 +17,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate_contracts.v1alpha1.data import Overlong
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, PROMPT_DTYPE, token_dtype
-from footplate_trainer.data.layout import DataFile, Overlong, ShardRecord, TokenType
+from footplate_trainer.data.layout import DataFile, ShardRecord, TokenType
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.shards import TokenShards, mapped
 from footplate_trainer.data.writer import ShardWriter, write_file

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from footplate_contracts.v1alpha1.data import Data, MaskingName
-from footplate_contracts.v1alpha1.training import LossName
+from footplate_contracts.v1alpha1.data import Data, MaskingName, Overlong
+from footplate_contracts.v1alpha1.training import LossName, Stage
 from footplate_trainer.data.check import places, tokenizer_bytes
+from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.datasets import (
     Dataset,
     MaskedDataset,
@@ -33,6 +34,9 @@ _FORMATS = {
     LossName.CONTRASTIVE: ShardFormat.PAIRS,
     LossName.MSE: ShardFormat.REGRESSION,
 }
+
+
+_FORMATS_OF_STAGES = {Stage.SFT: ShardFormat.CHAT}
 
 
 @dataclass(frozen=True)
@@ -94,18 +98,22 @@ class RunShards:
         return hashlib.sha256("/".join(parts).encode()).hexdigest()[:16]
 
 
-def dataset_of(shards: RunShards, data: Data, loss: str, context_length: int) -> Dataset:
-    """The samples that `loss` is trained on; UserMistake where it asks for other data."""
-    wanted = _FORMATS.get(LossName(loss)) if loss in set(LossName) else shards.format
-    if wanted is not shards.format:
+def dataset_of(
+    shards: RunShards, data: Data, loss: str, context_length: int, stage: Stage = Stage.PRETRAIN
+) -> Dataset:
+    """The samples that `loss` is trained on in `stage`; UserMistake where it asks for other data."""
+    wanted, by = _FORMATS_OF_STAGES.get(stage), f"stage {stage}"
+    if wanted is None:
+        wanted, by = _FORMATS.get(LossName(loss)) if loss in set(LossName) else None, f"training.loss {loss}"
+    if wanted not in (None, shards.format):
         raise UserMistake(
-            f"training.loss {loss} is trained on data packed with --format {wanted}, and "
+            f"{by} is trained on data packed with --format {wanted}, and "
             f"{shards.sources[0].shards.uri} holds {shards.format}"
         )
     if data.masking is not None and shards.format is not ShardFormat.TOKENS:
         raise UserMistake(f"data.masking hides parts of running text; format {shards.format} has none")
     try:
-        built = [_dataset(source.shards, data, context_length) for source in shards.sources]
+        built = [_dataset(source.shards, data, context_length, stage) for source in shards.sources]
     except ValueError as error:
         raise UserMistake(str(error)) from error
     if not shards.sources[0].name:
@@ -118,7 +126,10 @@ def dataset_of(shards: RunShards, data: Data, loss: str, context_length: int) ->
     )
 
 
-def _dataset(shards: TokenShards, data: Data, context_length: int) -> Dataset:
+def _dataset(shards: TokenShards, data: Data, context_length: int, stage: Stage) -> Dataset:
+    if stage is Stage.SFT:
+        overlong = data.overlong or Overlong.REFUSE
+        return ConversationDataset(shards, context_length, data.packing, mask=data.mask, overlong=overlong)
     if shards.format is ShardFormat.PAIRS:
         return PairDataset(shards, context_length)
     if shards.format is ShardFormat.REGRESSION:

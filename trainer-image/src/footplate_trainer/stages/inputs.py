@@ -50,7 +50,7 @@ def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
 def open_loader(config: RunConfig, shards: RunShards, grid: Grid) -> BatchLoader:
     """This rank's batches; UserMistake when the shards do not give what the run asks for."""
     return BatchLoader(
-        dataset_of(shards, config.data, config.training.loss.name, config.model.context_length),
+        dataset_of(shards, config.data, config.training.loss.name, config.model.context_length, config.stage),
         seed=config.data.seed,
         global_batch_size=config.training.global_batch_size,
         micro_batch_size=config.training.micro_batch_size,

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from footplate_contracts.v1alpha1.data import Mask
 from footplate_trainer.data.chat.fields import RowReader
 from footplate_trainer.data.chat.making import EndOfText, SampleMaker, check_template, shown
 from footplate_trainer.data.chat.model_template import read_template
 from footplate_trainer.data.chat.renderer import within_process
 from footplate_trainer.data.chat.template import ChatTemplate, TemplateFault
-from footplate_trainer.data.layout import Mask, ShardFormat
+from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.records import BadRow, Row
 from footplate_trainer.data.samples import SampleDocument, StoredSample
 from tests.support.chat import CHATML, MARKED, THINKING, assistant, chatml_model, llama_model, user

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from tokenizers import Tokenizer
 
+from footplate_contracts.v1alpha1.data import Mask
 from footplate_trainer.data.chat.encoding import ChatEncoder, EncodedText
 from footplate_trainer.data.chat.fields import PlainText, RowReader, SampleFields
 from footplate_trainer.data.chat.model_template import ModelTemplate
@@ -30,7 +31,7 @@ from footplate_trainer.data.chat.turns import (
     learnt_tokens,
     plan_turns,
 )
-from footplate_trainer.data.layout import Mask, ShardFormat
+from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.records import BadRow, Row
 from footplate_trainer.data.samples import SampleDocument, StoredSample
 

@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate_contracts.v1alpha1.data import Mask
 from footplate_trainer.data.chat.encoding import EncodedText
 from footplate_trainer.data.chat.template import (
     Conversation,
@@ -28,7 +29,6 @@ from footplate_trainer.data.chat.template import (
     Rendered,
     TemplateFault,
 )
-from footplate_trainer.data.layout import Mask
 
 Bools = NDArray[np.bool_]
 ASSISTANT: Final = "assistant"

@@ -1,6 +1,7 @@
-"""Next-token pre-training: the whole program, top to bottom.
+"""The program of stages that learn from a fixed data set, top to bottom.
 
-Build, load what the last checkpoint knows, open the data, train, save.
+Build, load what the last checkpoint knows, open the data, train, save. Stages
+differ in the data that they read and in what they minimise.
 """
 
 from __future__ import annotations
@@ -52,18 +53,18 @@ _log = logging.getLogger(__name__)
 
 
 def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
-    """Pre-train `config` as the rank that the environment names; every error ends in its exit code.
+    """Train `config` as the rank that the environment names; every error ends in its exit code.
 
     `metrics` is a file for rows beside those that the run asks for.
     """
 
     def stage(config: RunConfig) -> Program:
-        return partial(_pretrain, config, objective_of(config), agent, metrics)
+        return partial(_learn, config, objective_of(config), agent, metrics)
 
     return run_stage(config, agent, stage)
 
 
-def _pretrain(
+def _learn(
     config: RunConfig,
     objective: Objective,
     agent: AgentClient,
@@ -114,6 +115,7 @@ def _pretrain(
         MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
     )
     _say(world, _greeting(limits, world, start.step))
+    _say(world, str(batches.dataset))
     last = train(stepper, batches, limits, callbacks, start.step)
     if last is None and not start.durable:
         durable.save(ends=True)  # the run was shortened to a step that only the nodes' memory holds
@@ -154,8 +156,8 @@ def _state(
 
 
 def _say(world: World, text: str) -> None:
-    """For whoever watches the run: once, and not by every rank."""
-    if world.rank == 0:
+    """For whoever watches the run: once, and not by every rank; nothing where there is nothing to say."""
+    if world.rank == 0 and text:
         _log.info(text)
 
 

@@ -1,0 +1,91 @@
+"""Conversations as sft trains on them: whole, several in a sequence where they fit, each by itself.
+
+A sample begins and ends as its template has it. The label of a place is the next
+token of its sample, where that is learnt; the last token of a sample has none.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from footplate_contracts.v1alpha1.data import Mask, Overlong, Packing
+from footplate_trainer.data.bins import Bins, best_fit
+from footplate_trainer.data.datasets import PACKED, Dataset
+from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
+from footplate_trainer.data.samples import Samples, of_a_size
+from footplate_trainer.data.shards import TokenShards
+
+
+class ConversationDataset(Dataset):
+    """Sequences of `context_length` places over samples of format chat."""
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        context_length: int,
+        packing: Packing = PACKED,
+        *,
+        mask: Mask | None = None,
+        overlong: Overlong = Overlong.REFUSE,
+    ) -> None:
+        """`mask` None: what was packed as learnt.
+
+        Raises ValueError for samples that are too long where `overlong` refuses them, where none is
+        left, and for a mask of which the shards know nothing.
+        """
+        self.shards = shards
+        self.context_length = context_length
+        self._samples = Samples(shards)
+        self._all = _learns_all(shards, mask)
+        self.kept = of_a_size(self._samples, context_length, overlong)
+        lengths = self.kept.lengths
+        if not len(lengths):
+            raise ValueError(f"none of the samples in {shards.uri} fits into contextLength {context_length}")
+        self._bins = (
+            best_fit(lengths, context_length) if packing.enabled else _a_bin_each(lengths, context_length)
+        )
+
+    def __len__(self) -> int:
+        """Sequences in one epoch."""
+        return len(self._bins)
+
+    def __str__(self) -> str:
+        kept = self.kept
+        lost = f"; {kept.cut} were cut and {kept.dropped} dropped" if kept.cut or kept.dropped else ""
+        return (
+            f"{len(kept.numbers)} samples in {len(self)} sequences of {self.context_length} places, of which "
+            f"{self._bins.used:.1%} are used{lost}"
+        )
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset; documents are numbered as they lie in the sequence."""
+        row = filler_sample(self.context_length, self.shards.special.padding)
+        if sample_id < 0:
+            return row
+        for number, kept in enumerate(self._bins.samples(sample_id)):
+            start, length = int(self._bins.start[kept]), int(self._bins.lengths[kept])
+            document = self._samples[int(self.kept.numbers[kept])].documents[0]
+            tokens = document.tokens[:length]
+            row.tokens[start : start + length] = tokens
+            row.documents[start : start + length] = number
+            learnt = np.ones(length, dtype=bool) if self._all else document.learnt
+            assert learnt is not None, "a sample of format chat says what is learnt"
+            row.labels[start : start + length - 1] = np.where(learnt[1:length], tokens[1:], IGNORED)
+        return row
+
+
+def _learns_all(shards: TokenShards, mask: Mask | None) -> bool:
+    """Whether all tokens are learnt; ValueError for a mask that is neither this nor what was packed."""
+    assert shards.manifest.samples is not None, shards.format
+    packed = shards.manifest.samples.mask
+    if mask not in (None, Mask.ALL, packed):
+        raise ValueError(
+            f"data.mask {mask}: the samples in {shards.uri} were packed with --mask {packed}; pack them "
+            f"again with --mask {mask}, or leave data.mask out"
+        )
+    return mask is Mask.ALL
+
+
+def _a_bin_each(lengths: Int64s, size: int) -> Bins:
+    return Bins(size, lengths, np.arange(len(lengths), dtype=np.int64), np.zeros_like(lengths))
