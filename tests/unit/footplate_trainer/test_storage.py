@@ -53,8 +53,23 @@ def test_the_list_is_relative_sorted_and_deep(storage: Storage, put: Put) -> Non
     assert [stored.name for stored in storage.list("a")] == ["a/1/x", "a/2"]
 
 
+def test_names_are_those_directly_below(storage: Storage, put: Put) -> None:
+    for name in ("b", "a/2", "a/1/x"):
+        put(name, b"12")
+    assert sorted(storage.names()) == ["a", "b"]
+
+
+def test_a_stamp_changes_with_the_content(storage: Storage, put: Put) -> None:
+    put("name", b"old")
+    before = storage.stat("name")
+    put("name", b"new")
+    after = storage.stat("name")
+    assert before == after == StoredObject("name", 3)
+    assert before.stamp != after.stamp != ""
+
+
 def test_a_list_of_nothing_is_empty(storage: Storage) -> None:
-    assert storage.list() == storage.list("nowhere") == []
+    assert storage.list() == storage.list("nowhere") == storage.names() == []
 
 
 def test_what_is_missing_is_told_with_its_place(storage: Storage) -> None:
@@ -62,6 +77,8 @@ def test_what_is_missing_is_told_with_its_place(storage: Storage) -> None:
         storage.read("nothing")
     with pytest.raises(FileNotFoundError, match="nothing"):
         storage.size("nothing")
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        storage.stat("nothing")
 
 
 def test_files_go_up_and_down(storage: Storage, tmp_path: Path) -> None:

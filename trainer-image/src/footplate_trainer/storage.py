@@ -12,18 +12,20 @@ relative to the URI (a checkpoint folder adds to it, see checkpoint/folder.py):
 Credentials come from where each store's own tools look: for S3 the AWS_*
 variables (AWS_ENDPOINT_URL for a store that is not Amazon's) and the identity
 of the pod. Every failure is an OSError that names the URI; what is not there is
-a FileNotFoundError. Nothing here imports torch or numpy, and a store's library
-is imported when it is asked for.
+a FileNotFoundError, what may not be read a PermissionError, and a store for which
+nothing here has credentials NoCredentials. Nothing here imports torch or numpy, and
+a store's library is imported when it is asked for.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -35,6 +37,29 @@ if TYPE_CHECKING:
 OBJECT_STORES: Final = ("s3", "s3a", "gs", "az", "abfs", "abfss")
 _RETRIES: Final = 6  # doubling from 0.1 s, these wait about 6 s in all
 _CHUNK: Final = 8 << 20  # bytes held while an object is copied to a file
+# Whom a store's library asks for credentials when the environment has none.
+_IDENTITY_SERVERS: Final = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+# What file systems of fsspec call that which changes with a file's content, the surest first.
+_STAMPS: Final = (
+    "ETag",
+    "etag",
+    "Content-MD5",
+    "Digest",
+    "md5Hash",
+    "sha",
+    "blob_id",
+    "Last-Modified",
+    "LastModified",
+    "last_modified",
+    "mtime",
+    "modified",
+    "modificationTime",
+    "created",
+)
+
+
+class NoCredentials(OSError):
+    """The environment has no credentials for a store, and no identity of the pod gave any."""
 
 
 @dataclass(frozen=True, order=True)
@@ -43,6 +68,7 @@ class StoredObject:
 
     name: str
     bytes: int
+    stamp: str = field(default="", compare=False)  # another when the content is; "": the store tells none
 
 
 class Storage(Protocol):
@@ -55,6 +81,15 @@ class Storage(Protocol):
 
     def size(self, name: str) -> int:
         """Its size in bytes; FileNotFoundError when there is none."""
+
+    def stat(self, name: str) -> StoredObject:
+        """What is known of it without reading it; FileNotFoundError when there is none."""
+
+    def names(self) -> list[str]:
+        """Names of the objects and folders directly below the URI, hidden ones too; none for no folder.
+
+        A web server that lists nothing has none either, or PermissionError.
+        """
 
     def list(self, prefix: str = "") -> list[StoredObject]:
         """All objects at any depth in the folder `prefix`, by name; hidden files are left out."""
@@ -119,6 +154,13 @@ class LocalStorage:
     def size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
 
+    def stat(self, name: str) -> StoredObject:
+        found = (self.folder / name).stat()
+        return StoredObject(name, found.st_size, str(found.st_mtime_ns))
+
+    def names(self) -> list[str]:
+        return [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+
     def list(self, prefix: str = "") -> list[StoredObject]:
         everything = (self.folder / prefix).rglob("*")
         paths = (path for path in everything if path.is_file() and not path.name.startswith("."))
@@ -158,8 +200,17 @@ class BucketStorage:
             return self._store.get(name).bytes().to_bytes()
 
     def size(self, name: str) -> int:
+        return self.stat(name).bytes
+
+    def stat(self, name: str) -> StoredObject:
         with self._errors(name):
-            return self._store.head(name)["size"]
+            found = self._store.head(name)
+        return StoredObject(name, found["size"], found["e_tag"] or found["last_modified"].isoformat())
+
+    def names(self) -> list[str]:
+        with self._errors(""):
+            found = self._store.list_with_delimiter(None)
+        return [*found["common_prefixes"], *(stored["path"] for stored in found["objects"])]
 
     def list(self, prefix: str = "") -> list[StoredObject]:
         with self._errors(prefix):
@@ -189,7 +240,10 @@ class BucketStorage:
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise PermissionError(f"{place}: {_first_line(error)}") from error
         except exceptions.BaseError as error:
-            raise OSError(f"{place}: {_first_line(error)}") from error
+            told = _first_line(error)
+            if any(server in told for server in _IDENTITY_SERVERS):
+                raise NoCredentials(f"{place}: there are no credentials: {told}") from error
+            raise OSError(f"{place}: {told}") from error
 
 
 def _bucket(uri: str, retries: int) -> ObjectStore:
@@ -226,17 +280,34 @@ class FsspecStorage:
             raise ValueError(
                 f"{uri} cannot be opened ({error}); use a path, file://, {stores}, http:// or https://"
             ) from None
+        self._failures = _failures(urlsplit(uri).scheme)
 
     def read(self, name: str) -> bytes:
         with self._errors(name):
             return bytes(self._files.cat_file(self._path(name)))
 
     def size(self, name: str) -> int:
+        return self.stat(name).bytes
+
+    def stat(self, name: str) -> StoredObject:
         with self._errors(name):
-            size = self._files.info(self._path(name)).get("size")
-        if size is None:
+            found = self._files.info(self._path(name))
+        if found.get("size") is None:
             raise OSError(f"{join(self.uri, name)}: the server does not tell the size")
-        return int(size)
+        stamp = next((found[key] for key in _STAMPS if found.get(key)), "")
+        return StoredObject(name, int(found["size"]), str(stamp))
+
+    def names(self) -> list[str]:
+        with self._errors(""):
+            self._files.invalidate_cache()  # some keep a listing for as long as the process lives
+            try:
+                found = self._files.ls(self._root, detail=False)
+            except FileNotFoundError:
+                return []
+        root = f"{self._root.rstrip('/')}/"
+        below = {path.removeprefix(root).strip("/") for path in found if path.startswith(root)}
+        # A web server's page of a folder has links to elsewhere, and to itself in another order.
+        return sorted(name for name in below if name and "/" not in name and not name.startswith("?"))
 
     def list(self, prefix: str = "") -> list[StoredObject]:
         with self._errors(prefix):
@@ -245,7 +316,10 @@ class FsspecStorage:
             except FileNotFoundError:
                 return []
         skip = len(self._root.rstrip("/")) + 1
-        return sorted(StoredObject(path[skip:], int(info["size"])) for path, info in found.items())
+        sizes = {path[skip:]: info["size"] for path, info in found.items()}
+        return sorted(
+            self.stat(name) if size is None else StoredObject(name, int(size)) for name, size in sizes.items()
+        )
 
     def upload(self, path: Path, name: str) -> None:
         with self._errors(name):
@@ -261,10 +335,35 @@ class FsspecStorage:
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:
-        place = join(self.uri, name)
         try:
             yield
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{place}: there is no such object") from error
-        except (OSError, NotImplementedError) as error:
-            raise OSError(f"{place}: {_first_line(error)}") from error
+        except self._failures as error:
+            raise _told(join(self.uri, name), error) from error
+
+
+def _failures(scheme: str) -> tuple[type[Exception], ...]:
+    """What the file systems of fsspec raise."""
+    if scheme not in ("http", "https"):
+        return (OSError, NotImplementedError)
+    from aiohttp import ClientError
+
+    return (OSError, NotImplementedError, ClientError)
+
+
+def _told(place: str, error: Exception) -> OSError:
+    """`error` as storage tells it.
+
+    What fsspec cannot ask a web server for, whatever the reason, it calls not there.
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error  # of the disk that is copied to
+    cause = error.__cause__
+    if isinstance(error, FileNotFoundError) and (isinstance(cause, OSError) or hasattr(cause, "status")):
+        assert isinstance(cause, Exception)
+        error = cause
+    status = getattr(error, "status", None)  # of a web server's answer
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        return FileNotFoundError(f"{place}: there is no such object")
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return PermissionError(f"{place}: {_first_line(error)}")
+    return OSError(f"{place}: {_first_line(error)}")

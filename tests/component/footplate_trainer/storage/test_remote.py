@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import os
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +16,7 @@ from footplate_trainer.storage import BucketStorage, Storage, StoredObject, open
 from tests.support.ranks import run_ranks
 from tests.support.s3 import s3_server
 from tests.support.tiny import pack_tiny
+from tests.support.web import Web, web_server
 
 
 @pytest.fixture(scope="module")
@@ -79,34 +76,11 @@ def test_a_server_that_is_not_there_is_told_in_one_line(monkeypatch: pytest.Monk
     assert "\n" not in str(caught.value)
 
 
-@dataclass
-class Web:
-    """A plain web server, and what was fetched from it."""
-
-    address: str
-    fetched: list[str]
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Web]:
     """A web server over `tmp_path`."""
-    fetched: list[str] = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            fetched.append(self.path.rpartition("/")[2])
-            super().do_GET()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base names it
-            """Not in a test's output."""
-
-    handler = functools.partial(Handler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
-        thread.start()
-        yield Web(f"http://127.0.0.1:{serving.server_port}", fetched)
-        serving.shutdown()
-        thread.join()
+    with web_server(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -123,6 +97,61 @@ def test_a_web_server_is_read(web: str, tmp_path: Path) -> None:
     assert (tmp_path / "copy").read_bytes() == b"0123456789"
     with pytest.raises(FileNotFoundError, match="folder/nothing"):
         storage.read("nothing")
+
+
+def test_a_web_server_tells_names_and_what_changes_with_a_file(web: str, tmp_path: Path) -> None:
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    for name in ("folder/b", "folder/a", "folder/deep/c"):
+        (tmp_path / name).write_bytes(b"0123456789")
+    storage = open_storage(f"{web}/folder")
+    assert storage.names() == ["a", "b", "deep"]
+    assert storage.list() == [StoredObject(name, 10) for name in ("a", "b", "deep/c")]
+    assert open_storage(f"{web}/nowhere").names() == []
+
+    before = storage.stat("a").stamp
+    os.utime(tmp_path / "folder/a", (1e9, 1e9))
+    assert before != storage.stat("a").stamp != ""
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        pytest.param(401, PermissionError, id="who-are-you"),
+        pytest.param(403, PermissionError, id="forbidden"),
+        pytest.param(404, FileNotFoundError, id="not-there"),
+        pytest.param(500, OSError, id="broken"),
+    ],
+)
+def test_what_a_web_server_answers_is_told_as_what_it_is(
+    tmp_path: Path, status: int, error: type[OSError]
+) -> None:
+    with web_server(tmp_path, refuses=status) as server:
+        storage = open_storage(f"{server.address}/folder")
+        for ask in (storage.read, storage.size, storage.stat):
+            with pytest.raises(OSError, match=f"{server.address}/folder/file: ") as told:
+                ask("file")
+            assert type(told.value) is error
+            assert "\n" not in str(told.value)
+
+
+def test_a_web_server_that_does_not_answer_has_not_lost_the_file() -> None:
+    storage = open_storage("http://127.0.0.1:9/folder")
+    for ask in (storage.read, storage.size):
+        with pytest.raises(OSError, match=r"127\.0\.0\.1:9/folder/file: Cannot connect") as told:
+            ask("file")
+        assert type(told.value) is OSError
+
+
+def test_a_bucket_tells_names_and_what_changes_with_an_object(bucket: Storage, tmp_path: Path) -> None:
+    (tmp_path / "up").write_bytes(b"old")
+    for name in ("b", "a", "deep/c"):
+        bucket.upload(tmp_path / "up", name)
+    assert sorted(bucket.names()) == ["a", "b", "deep"]
+
+    before = bucket.stat("a").stamp
+    (tmp_path / "up").write_bytes(b"new")
+    bucket.upload(tmp_path / "up", "a")
+    assert before != bucket.stat("a").stamp != ""
 
 
 def test_shards_are_read_from_a_web_server(web: str, tmp_path: Path) -> None:

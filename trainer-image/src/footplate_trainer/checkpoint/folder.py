@@ -1,9 +1,9 @@
 """A run's checkpoint folder, on a file system or in a bucket.
 
-Beside the verbs that all storage has, a checkpoint needs streams, the names
-directly below the folder, removal, and an exclusive "create". That must hold
-against every other writer in the world, so only those places are let in of
-which it is known and tested.
+Beside the verbs that all storage has, a checkpoint needs streams, removal, and an
+exclusive "create". That must hold against every other writer in the world, so only
+those places are let in of which it is known and tested. Whoever only reads needs
+none of it (see source.py).
 """
 
 from __future__ import annotations
@@ -22,14 +22,19 @@ from footplate_trainer.storage import BucketStorage, LocalStorage, Storage, is_l
 _BUFFER: Final = 8 << 20  # bytes that one request brings
 
 
-class Folder(Storage, Protocol):
+class ReadFolder(Storage, Protocol):
+    """Checkpoints that are only read, wherever they lie."""
+
+    @contextmanager
+    def open_read(self, name: str) -> Iterator[io.BufferedReader]:
+        """A seekable stream."""
+
+
+class Folder(ReadFolder, Protocol):
     """Where one run's checkpoints lie. Names use "/"; every method may raise OSError."""
 
     def prepare(self) -> None:
         """Make the folder where it needs making; OSError when it cannot be used."""
-
-    def names(self) -> list[str]:
-        """What stands directly in the folder."""
 
     def create(self, name: str, content: bytes) -> bool:
         """Create, of all who try at once only one; False when the name is taken.
@@ -48,10 +53,6 @@ class Folder(Storage, Protocol):
     def open_write(self, name: str) -> Iterator[Any]:
         """A stream with write(bytes); durable once the context is left in good order."""
 
-    @contextmanager
-    def open_read(self, name: str) -> Iterator[io.BufferedReader]:
-        """A seekable stream."""
-
 
 def open_folder(uri: str) -> Folder:
     """The folder at a path, a file:// or an s3:// URI; ValueError for any other. Connects to nothing yet."""
@@ -69,9 +70,6 @@ class LocalFolder(LocalStorage):
         self.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, "no permission to write", str(self.folder))
-
-    def names(self) -> list[str]:
-        return [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
 
     def create(self, name: str, content: bytes) -> bool:
         # O_EXCL and not a link, which many network and FUSE mounts lack. A kill between the two
@@ -116,15 +114,10 @@ class LocalFolder(LocalStorage):
 
 
 class BucketFolder(BucketStorage):
-    """In an S3 bucket."""
+    """In a bucket; to write to, in S3's."""
 
     def prepare(self) -> None:
         self.names()
-
-    def names(self) -> list[str]:
-        with self._errors(""):
-            found = self._store.list_with_delimiter(None)
-        return [*found["common_prefixes"], *(stored["path"] for stored in found["objects"])]
 
     def create(self, name: str, content: bytes) -> bool:
         from obstore.exceptions import AlreadyExistsError
