@@ -154,7 +154,9 @@ class Env(StrEnum):
     REVISION = "FOOTPLATE_REVISION"  # of the code, where the image knows it
     LOG_FORMAT = "FOOTPLATE_LOG_FORMAT"  # a LogFormat; read by all programs
     GENERATION = "FOOTPLATE_GENERATION"  # "<epoch>.<number>", set for ranks
-    DATA_CACHE = "FOOTPLATE_DATA_CACHE"  # folder for shards of an object store; set by whoever wants another
+    DATA_CACHE = (
+        "FOOTPLATE_DATA_CACHE"  # folder for copies of what lies elsewhere; set by whoever wants another
+    )
     DATA_CACHE_BYTES = "FOOTPLATE_DATA_CACHE_BYTES"  # how much may lie there; unset: what the volume has
 
 

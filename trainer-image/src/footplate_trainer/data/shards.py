@@ -20,13 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from footplate_planning.spans import SENTINELS
-from footplate_trainer.data import cache
 from footplate_trainer.data.check import check_sizes, check_sum, open_place, read_manifest, unreadable
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
-from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest, SpecialIds
+from footplate_trainer.data.layout import MANIFEST_FILE, Role, ShardFormat, ShardManifest, SpecialIds
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.errors import DataCorrupt, DataError, UserMistake
-from footplate_trainer.storage import LocalStorage
+from footplate_trainer.node_cache import (
+    CachedCopy,
+    CacheError,
+    CacheSettings,
+    CopyDiffers,
+    RemoteFile,
+    fetch,
+    key_of,
+    settings_from,
+)
+from footplate_trainer.storage import LocalStorage, Storage
 
 _CALLED = {
     **{role: f"a token for {role}" for role in Role},
@@ -37,9 +46,7 @@ _CALLED = {
 class TokenShards:
     """One stream of tokens over all shards, and where its documents end."""
 
-    def __init__(
-        self, uri: str, folder: Path, manifest: ShardManifest, copy: cache.CachedCopy | None
-    ) -> None:
+    def __init__(self, uri: str, folder: Path, manifest: ShardManifest, copy: CachedCopy | None) -> None:
         self.uri = uri
         self.folder = folder  # on this machine
         self._copy = copy  # in use as long as we are
@@ -82,7 +89,7 @@ class TokenShards:
             check_sizes(storage, manifest)
             folder, copy = storage.folder, None
         else:
-            copy = cache.fetch(storage, text, manifest, cache.settings_from(environment), local_rank)
+            copy = _copied(storage, text, manifest, settings_from(environment), local_rank)
             folder, verify = copy.folder, None
         shards = cls(uri, folder, manifest, copy)
         for shard, offsets in zip(manifest.shards, shards._offsets, strict=True):
@@ -212,6 +219,21 @@ class TokenShards:
         base = int(self._first_token[shard])
         offsets = self._offsets[shard]
         return base + int(offsets[within]), base + int(offsets[within + 1])
+
+
+def _copied(
+    storage: Storage, text: bytes, manifest: ShardManifest, settings: CacheSettings, rank: int
+) -> CachedCopy:
+    """The node's copy of all that `manifest` names, and of itself: `text` is how it stands there."""
+    files = [RemoteFile(record.file, record.bytes, record.sha256) for record in manifest.files()]
+    try:
+        return fetch(storage, key_of(text), files, settings, rank, {MANIFEST_FILE: text})
+    except CopyDiffers as error:
+        raise DataCorrupt.at(error.place, error.what, expected=error.expected, found=error.found) from None
+    except CacheError as error:
+        raise DataError(str(error)) from None
+    except OSError as error:
+        raise unreadable(storage.uri, error) from None
 
 
 def _parts(firsts: Int64s, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
