@@ -45,11 +45,6 @@ CREATION: tuple[Row, ...] = (
     _only("model.attention.backend", "flex", "use auto or sdpa or eager"),
     _only("trainer.securityProfile", "baseline", "use restricted"),
     Row(
-        "warm-start-from-elsewhere",
-        {"resumeFrom": {"uri": "gs://bucket/folder"}},
-        f"spec.resumeFrom.uri: Forbidden: uri gs://bucket/folder {ON_A_VOLUME} or s3://BUCKET/FOLDER",
-    ),
-    Row(
         "sink-elsewhere",
         {"telemetry": {"sinks": [{"name": "tensorboard", "uri": S3}]}},
         f"spec.telemetry.sinks[0].uri: Forbidden: uri {S3} {ON_A_VOLUME}",
@@ -155,9 +150,16 @@ CREATION: tuple[Row, ...] = (
         for size in ("layers", "hiddenSize", "attentionHeads", "vocabularySize")
     ),
     Row(
-        "weights-elsewhere",
-        {"initFrom": {"uri": S3}},
-        f"spec.initFrom.uri: Forbidden: uri {S3} {ON_A_VOLUME}",
+        "weights-of-another-host",
+        {"initFrom": {"uri": "file://host/folder"}},
+        "spec.initFrom.uri: Invalid value: uri file://host/folder names another host;"
+        " write file:/// and a path on a mounted volume",
+    ),
+    Row(
+        "warm-start-of-another-host",
+        {"resumeFrom": {"uri": "file://host/folder"}},
+        "spec.resumeFrom.uri: Invalid value: uri file://host/folder names another host;"
+        " write file:/// and a path on a mounted volume",
     ),
     Row(
         "weights-from-two",

@@ -26,6 +26,12 @@ def test_the_good_run_is_not_refused(kubectl: Kubectl) -> None:
     assert kubectl.refusal(run_manifest()) == []
 
 
+@pytest.mark.parametrize("field", ["initFrom", "resumeFrom"])
+def test_a_run_begins_with_weights_of_anywhere(kubectl: Kubectl, field: str) -> None:
+    for uri in ("/models/one", "file:///models/one", "s3://bucket/one", "gs://bucket/one", "http://host/one"):
+        assert kubectl.refusal(run_manifest({field: {"uri": uri}})) == []
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [

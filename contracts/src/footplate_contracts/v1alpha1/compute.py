@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule
-from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Uri, Whole
+from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Uri, Whole, own_files
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
 
@@ -108,7 +108,7 @@ class Checkpoint(Part):
 class ResumeFrom(Part):
     """A warm start from another run's checkpoint: its weights, and its optimizer state where that fits."""
 
-    uri: Uri = Field(description="the other run's checkpoint.uri")
+    uri: Uri = Field(description="the other run's checkpoint.uri, or where a copy of that folder lies")
     step: Whole | None = Field(None, description="default: the newest")
 
-    rules: ClassVar = (_checkpoint_folder("uri"),)
+    rules: ClassVar = (own_files("uri"),)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from footplate_contracts.rules import Rule, only
 from footplate_contracts.v1alpha1.adapter import Adapter
-from footplate_contracts.v1alpha1.types import Part, Probability, Uri, local_path
+from footplate_contracts.v1alpha1.types import Part, Probability, Uri, own_files
 
 
 class Architecture(StrEnum):
@@ -183,10 +183,10 @@ class InitFormat(StrEnum):
 class InitFrom(Part):
     """Weights, and with them the shape, from a folder."""
 
-    uri: Uri = Field(description="a folder with config.json and *.safetensors, on a mounted volume")
+    uri: Uri = Field(description="a folder with config.json and *.safetensors, wherever data may lie")
     format: InitFormat = InitFormat.HUGGING_FACE
 
-    rules: ClassVar = (local_path("uri"),)
+    rules: ClassVar = (own_files("uri"),)
 
 
 def architecture_of(model: str) -> str:

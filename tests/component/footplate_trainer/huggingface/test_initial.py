@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,18 @@ import pytest
 import torch
 
 from footplate_contracts.names import ExitCode
-from footplate_contracts.runconfig import RunConfig, World
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.commands.generate import load
-from footplate_trainer.manifest.run_file import read_run
+from tests.support.initial import config_from, export_tiny
 from tests.support.ranks import run_ranks
-from tests.support.tiny import tiny_config, tiny_manifest
 from tests.support.training import FakeAgent, train, train_under
 
 
 @pytest.fixture(scope="module")
 def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `checkpoints` of a small GPT-2, and the same `exported`."""
-    folder = tmp_path_factory.mktemp("trained")
-    changes = ("model.family=gpt2", "model.keyValueHeads=null", "training.steps=2")
-    assert run_ranks(train, 1, tiny_config(shards, folder, changes)) == [0]
-    assert main(("export", str(folder / "checkpoints"), str(folder / "exported"))) == 0
-    return folder
-
-
-def config_from(shards: Path, exported: Path, folder: Path, model: dict[str, Any]) -> RunConfig:
-    """One step so short that the weights stay where they are."""
-    manifest = tiny_manifest(shards, folder / "checkpoints")
-    manifest["spec"] |= {"model": {"contextLength": 32} | model, "initFrom": {"uri": str(exported)}}
-    manifest["spec"]["training"] |= {"steps": 1, "schedule": {}}
-    manifest["spec"]["training"]["optimizer"] = {"learningRate": 1e-12}
-    (folder / "run.json").write_text(json.dumps(manifest))
-    return read_run(folder / "run.json").config(World())
+    return export_tiny(shards, tmp_path_factory.mktemp("trained"))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +35,7 @@ def config_from(shards: Path, exported: Path, folder: Path, model: dict[str, Any
 def test_the_weights_are_the_folders(
     shards: Path, trained: Path, tmp_path: Path, ranks: int, layout: dict[str, int]
 ) -> None:
-    config = config_from(shards, trained / "exported", tmp_path, {"layers": 2, "dropout": {}})
+    config = config_from(shards, str(trained / "exported"), tmp_path, {"layers": 2, "dropout": {}})
     config = config.model_copy(update={"parallelism": config.parallelism.model_copy(update=layout)})
     assert run_ranks(train, ranks, config) == [0] * ranks
 
@@ -78,7 +61,7 @@ def test_the_weights_are_the_folders(
 def test_what_is_stated_must_agree(
     shards: Path, trained: Path, tmp_path: Path, model: dict[str, Any], complaint: str
 ) -> None:
-    config = config_from(shards, trained / "exported", tmp_path, model)
+    config = config_from(shards, str(trained / "exported"), tmp_path, model)
 
     ended = run_ranks(train_under, 1, FakeAgent(), config)[0]
 
@@ -87,18 +70,18 @@ def test_what_is_stated_must_agree(
 
 
 def test_a_folder_that_is_not_there_is_named(shards: Path, tmp_path: Path) -> None:
-    config = config_from(shards, tmp_path / "nowhere", tmp_path, {})
+    config = config_from(shards, str(tmp_path / "nowhere"), tmp_path, {})
 
     ended = run_ranks(train_under, 1, FakeAgent(), config)[0]
 
     assert ended.code == ExitCode.CONFIG
-    assert f"{tmp_path / 'nowhere' / 'config.json'} cannot be read: No such file or directory" in ended.stderr
+    assert f"error: initFrom.uri {tmp_path / 'nowhere'}: there is no such folder; name a" in ended.stderr
 
 
 def test_a_plan_knows_the_folders_shape(
     shards: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config_from(shards, trained / "exported", tmp_path, {})
+    config_from(shards, str(trained / "exported"), tmp_path, {})
 
     assert main(("plan", str(tmp_path / "run.json"), "--ranks", "4", "--set", "parallelism.tensor=2")) == 0
 

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 from footplate_contracts.v1alpha1.model import Model
 from footplate_planning.config import shape_of
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import check_rules, folder_model
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.huggingface.writer import write_folder
@@ -111,7 +112,7 @@ def tokens(length: int = 24, seed: int = 1) -> Tensor:
 
 
 def opened(folder: Path) -> tuple[Network, Model]:
-    model = folder_model(folder)
+    model = folder_model(ModelFolder(str(folder)))
     network = build(shape_of(model)).eval()
     reader = FolderReader(folder, model, [name for name, _ in network.named_parameters()])
     with torch.no_grad():
@@ -189,7 +190,7 @@ def test_parameters_are_counted_as_transformers_has_them(
         theirs = opener.from_config(config)
     config.save_pretrained(tmp_path)
 
-    count = shape_of(folder_model(tmp_path)).parameters
+    count = shape_of(folder_model(ModelFolder(str(tmp_path)))).parameters
 
     assert count == sum(parameter.numel() for parameter in theirs.parameters())
 
@@ -310,25 +311,25 @@ def test_another_network_is_refused_by_name(tmp_path: Path, settings: dict[str, 
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
     with pytest.raises(UserMistake, match=complaint):
-        folder_model(tmp_path)
+        folder_model(ModelFolder(str(tmp_path)))
 
 
 def test_heads_that_cannot_be_shared_are_refused(tmp_path: Path) -> None:
     LLAMA.random().save_pretrained(tmp_path)
-    model = folder_model(tmp_path)
-    check_rules(tmp_path, model)
+    model = folder_model(ModelFolder(str(tmp_path)))
+    check_rules(ModelFolder(str(tmp_path)), model)
 
     with pytest.raises(
         UserMistake, match=r"config\.json: attentionHeads 4 is not a multiple of keyValueHeads 3"
     ):
-        check_rules(tmp_path, model.model_copy(update={"key_value_heads": 3}))
+        check_rules(ModelFolder(str(tmp_path)), model.model_copy(update={"key_value_heads": 3}))
 
 
 def test_a_config_that_is_no_object_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("[]")
 
     with pytest.raises(UserMistake, match=r"config\.json: it holds a list; an object of settings is right"):
-        folder_model(tmp_path)
+        folder_model(ModelFolder(str(tmp_path)))
 
 
 def test_a_torn_file_is_named(tmp_path: Path) -> None:

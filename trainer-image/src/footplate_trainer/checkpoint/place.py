@@ -6,11 +6,14 @@ A step directory stands alone: it may have been copied elsewhere and renamed.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
-from footplate_trainer.errors import CheckpointError, UserMistake
-from footplate_trainer.storage import is_local, local_path
+from footplate_trainer.checkpoint.store import CheckpointSource, storage_errors
+from footplate_trainer.errors import CheckpointError, StorageError, UserMistake
+from footplate_trainer.input_folder import unreadable
+from footplate_trainer.storage import NoCredentials, is_local, local_path
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,8 @@ def step_directory(name: str) -> StepCheckpoint | None:
     if not folder.strip("/") or folder.endswith(":/"):  # the root of a file system, or a bucket itself
         return None
     checkpoint = StepCheckpoint(_store(folder), directory)
-    return checkpoint if checkpoint.has_manifest() else None
+    with _reading(name):
+        return checkpoint if checkpoint.has_manifest() else None
 
 
 def newest_whole(name: str) -> StepCheckpoint:
@@ -51,7 +55,7 @@ def newest_whole(name: str) -> StepCheckpoint:
 def committed(name: str) -> list[StepCheckpoint]:
     """All committed steps in a run's folder, newest first; CheckpointError when there is none."""
     store = _store(name)
-    with storage_errors(name):
+    with _reading(name), storage_errors(name):
         markers = [store.marker(step) for step in store.steps()]
     checkpoints = [StepCheckpoint(store, marker.directory) for marker in markers if marker]
     if not checkpoints:
@@ -61,9 +65,20 @@ def committed(name: str) -> list[StepCheckpoint]:
     return checkpoints
 
 
-def _store(uri: str) -> CheckpointStore:
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Tell a place that the person who names it may not read from one that does not answer."""
     try:
-        return CheckpointStore(uri)
+        yield
+    except StorageError as error:
+        if isinstance(error.__cause__, (PermissionError, NoCredentials)):
+            raise unreadable("CHECKPOINT", name, error.__cause__) from None
+        raise
+
+
+def _store(uri: str) -> CheckpointSource:
+    try:
+        return CheckpointSource(uri)
     except ValueError as error:
         raise UserMistake(str(error)) from error
 

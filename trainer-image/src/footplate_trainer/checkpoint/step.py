@@ -20,8 +20,9 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.layout import FORMAT, CheckpointFile, Manifest, ManifestHeader
 from footplate_trainer.checkpoint.record import TrainingState, release
-from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.checkpoint.store import CheckpointSource, storage_errors
 from footplate_trainer.errors import CheckpointDamaged, CheckpointError
+from footplate_trainer.node_cache import CopyDiffers
 from footplate_trainer.storage import is_local, join
 
 Record = TypeVar("Record", bound=Contract)
@@ -31,7 +32,7 @@ Record = TypeVar("Record", bound=Contract)
 class StepCheckpoint:
     """One step directory, committed or not; every method may raise StorageError."""
 
-    store: CheckpointStore  # the folder around it
+    store: CheckpointSource  # the folder around it
     directory: str
 
     @property
@@ -96,6 +97,8 @@ class StepCheckpoint:
                     found = hashlib.file_digest(file, "sha256").hexdigest()
             except FileNotFoundError:
                 return f"{name} is missing"
+            except CopyDiffers as error:
+                return str(error)
         if found != record.sha256:
             return f"{name} has SHA-256 {found[:12]}…, should have {record.sha256[:12]}…"
         return None

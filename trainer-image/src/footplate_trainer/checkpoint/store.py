@@ -17,7 +17,7 @@ from typing import Final
 
 from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.folder import open_folder
+from footplate_trainer.checkpoint.folder import Folder, ReadFolder, open_folder
 from footplate_trainer.checkpoint.layout import (
     Begun,
     CheckpointFile,
@@ -26,6 +26,7 @@ from footplate_trainer.checkpoint.layout import (
     StepDirectory,
     directory_of,
 )
+from footplate_trainer.checkpoint.source import open_source
 from footplate_trainer.errors import StorageError
 from footplate_trainer.failures import with_causes
 from footplate_trainer.storage import join
@@ -36,18 +37,18 @@ Markers = Mapping[int, CommitMarker | None]
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-class CheckpointStore:
-    """One run's checkpoint folder. What is not told otherwise raises OSError when storage fails."""
+class CheckpointSource:
+    """A folder of checkpoints that is only read. Methods raise OSError when storage fails."""
+
+    folder: ReadFolder
 
     def __init__(self, uri: str | Path) -> None:
-        """`uri` is a path, file:// or s3://; ValueError for any other scheme."""
+        """ValueError for a URI that nothing here can read."""
         self.uri = str(uri)
-        self.folder = open_folder(self.uri)
+        self.folder = self._open()
 
-    def create(self) -> None:
-        """Make the folder; StorageError when it cannot be written."""
-        with storage_errors(f"checkpoint folder {self.uri}"):
-            self.folder.prepare()
+    def _open(self) -> ReadFolder:
+        return open_source(self.uri)
 
     def place(self, directory: str) -> str:
         """Where a directory is, as a person would write it."""
@@ -69,6 +70,20 @@ class CheckpointStore:
             return CommitMarker.from_json(json.loads(self.folder.read(layout.marker_name(step))))
         except (FileNotFoundError, ValueError):  # pydantic's ValidationError is a ValueError
             return None
+
+
+class CheckpointStore(CheckpointSource):
+    """One run's checkpoint folder, which it writes, at a path, file:// or s3://: ValueError for any other."""
+
+    folder: Folder
+
+    def _open(self) -> Folder:
+        return open_folder(self.uri)
+
+    def create(self) -> None:
+        """Make the folder; StorageError when it cannot be written."""
+        with storage_errors(f"checkpoint folder {self.uri}"):
+            self.folder.prepare()
 
     def commit(self, marker: CommitMarker) -> bool:
         """Create the marker of a step that has none; False when another generation was first."""

@@ -33,7 +33,7 @@ from torch.distributed.checkpoint.storage import StorageReader
 from torch.futures import Future
 
 from footplate_trainer.checkpoint import layout
-from footplate_trainer.checkpoint.folder import Folder
+from footplate_trainer.checkpoint.folder import ReadFolder
 from footplate_trainer.checkpoint.index import TensorIndex, TensorSlice
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointError, StorageError
@@ -42,7 +42,7 @@ from footplate_trainer.errors import CheckpointError, StorageError
 class TensorReader(StorageReader):
     """Reads the files of one directory of `folder`, as torch's `load` asks for them."""
 
-    def __init__(self, folder: Folder, directory: str, index: TensorIndex) -> None:
+    def __init__(self, folder: ReadFolder, directory: str, index: TensorIndex) -> None:
         self._folder = folder
         self._directory = directory
         self._metadata = Metadata(

@@ -11,6 +11,8 @@ from footplate_contracts.names import Backend, Env, ExitCode
 from footplate_contracts.runconfig import World
 from footplate_trainer.checkpoint.lock import only_training
 from footplate_trainer.data.check import check_run, places
+from footplate_trainer.huggingface.folder import ModelFolder
+from footplate_trainer.huggingface.initial import folder_model
 from footplate_trainer.manifest.run_file import RunFile, read_run
 
 
@@ -28,10 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Train; a manifest that is refused, or data that is not there, costs no import of torch."""
+    """Train; a manifest that is refused, or data or a model that is not there, costs no import of torch."""
     run_file = read_run(arguments.run, arguments.set)
     data = run_file.spec.data
     check_run([uri for _, uri, _ in places(data)], data.tokenizer.uri if data.tokenizer else None)
+    if run_file.spec.init_from is not None:
+        folder_model(ModelFolder(run_file.spec.init_from.uri))
 
     with _alone_in(run_file.spec.checkpoint.uri):
         return _train(run_file, arguments.metrics)

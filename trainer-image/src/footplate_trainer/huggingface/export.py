@@ -19,10 +19,10 @@ from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.huggingface.adapter import merging, write_adapter
+from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.model.build import build
 from footplate_trainer.model.linear import is_adapters
-from footplate_trainer.storage import local_path
 
 
 def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> list[str]:
@@ -50,8 +50,8 @@ def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> l
     tokenizer = checkpoint.content(layout.TOKENIZER_FILE)
     try:
         if adapter:
-            base = local_path(config.init_from.uri) if config.init_from else None
-            return write_adapter(out, config.model, None if base is None else str(base), read)
+            base = ModelFolder(config.init_from.uri).name if config.init_from else None
+            return write_adapter(out, config.model, base, read)
         return write_folder(out, config.model, weights, merging(read, config.model), tokenizer)
     except ValueError as error:
         raise UserMistake(str(error)) from error

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
+from footplate_trainer.errors import StorageError, TrainerError
+from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import check_rules
 from footplate_trainer.huggingface.reader import FolderReader
+from footplate_trainer.input_folder import NodeFolder
 from footplate_trainer.model.build import build
 from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.local_shard import local_shard
-from footplate_trainer.storage import local_path
+from footplate_trainer.parallel.world import World
 
 
-def load_initial(config: RunConfig, model: nn.Module) -> str:
+def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     """Fill this rank's part of `model` from the folder of a completed `config`; the folder's name.
 
-    Adapters are left as they are.
+    Adapters are left as they are. Collective.
 
-    Raises UserMistake when the folder's tensors are not those of its config.json, or that can be no network.
+    Raises UserMistake when the folder's tensors are not those of its config.json, or that can be no network,
+    and what `ModelFolder.weights` raises on any rank.
     """
     assert config.init_from is not None
-    folder = local_path(config.init_from.uri)
+    folder = ModelFolder(config.init_from.uri)
     check_rules(folder, config.model)
+    there = _on_node(folder, config.run.uid, world)
     with torch.device("meta"):
         names = _folder_names(build(model_shape(config)))
     parameters = dict(model.named_parameters())
-    reader = FolderReader(folder, config.model, names)
+    reader = FolderReader(there.path, config.model, names, folder.name)
     for name in _folder_names(model):
         parameter = parameters[name]
         piece = local_shard(parameter)
@@ -36,7 +44,24 @@ def load_initial(config: RunConfig, model: nn.Module) -> str:
         if part.ndim > 1:
             part = part.narrow(1, piece.start[1], piece.local.shape[1])
         piece.local.copy_(part)
-    return str(folder)
+    return folder.name
+
+
+def _on_node(folder: ModelFolder, run: str, world: World) -> NodeFolder:
+    """The weights as this rank's node has them, which are the same on all nodes. Collective."""
+    error: TrainerError | None = None
+    there = NodeFolder(Path())
+    try:
+        there = folder.weights(run, world.local_rank)
+    except TrainerError as found:
+        error = found
+    agree.raise_first(error, world.background)
+    if len(set(agree.gather(there.digest, world.background))) > 1:
+        raise StorageError(
+            f"{folder.field} {folder.uri} was written while nodes copied it: they have different weights; "
+            "write it to a folder of its own, and name that"
+        )
+    return there
 
 
 def _folder_names(model: nn.Module) -> list[str]:

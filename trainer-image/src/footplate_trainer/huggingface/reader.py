@@ -15,18 +15,20 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Family, Model, PositionName
 from footplate_planning.config import shape_of
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.initial import CONFIG_FILE
+from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE, refuse_lost, weight_map
 from footplate_trainer.huggingface.names import Naming, Place, naming, places
+from footplate_trainer.storage import join
 
-INDEX_FILE = "model.safetensors.index.json"
 _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # of norms, in files older than transformers 3
 
 
 class FolderReader:
     """The tensors of one model's folder under our names."""
 
-    def __init__(self, folder: Path, model: Model, parameters: Iterable[str]) -> None:
-        """`parameters` are our names for all of the network `model`.
+    def __init__(
+        self, folder: Path, model: Model, parameters: Iterable[str], place: str | None = None
+    ) -> None:
+        """`parameters` are our names for all of the network `model`; `place` is where `folder` is a copy of.
 
         Raises UserMistake that lists missing and surplus tensors, and one that
         names a file which is no safetensors.
@@ -35,6 +37,7 @@ class FolderReader:
         shape = shape_of(model)
         table = naming(model.family, shape)
         self._folder = folder
+        self._name = place or str(folder)
         self._longer = {"positions.weight"} if model.position.name is PositionName.LEARNED else set()
         self._files = self._index(table)
         self._places = places(model.family, shape, parameters)
@@ -69,7 +72,7 @@ class FolderReader:
         ):
             return
         raise UserMistake(
-            f"{place.name} in {self._folder} has the shape {found}, and {CONFIG_FILE} implies {expected}"
+            f"{place.name} in {self._name} has the shape {found}, and {CONFIG_FILE} implies {expected}"
         )
 
     def _index(self, table: Naming) -> dict[str, tuple[str, str]]:
@@ -85,20 +88,16 @@ class FolderReader:
             return
         files = sorted(self._folder.glob("*.safetensors"))
         if not files:
-            raise UserMistake(f"{self._folder} holds no *.safetensors")
+            raise UserMistake(f"{self._name} holds no *.safetensors")
         for file in files:
             with self._opened(file.name) as opened:
                 yield from ((name, file.name) for name in opened.keys())  # noqa: SIM118 - no mapping
 
     def _indexed(self, index: Path) -> Iterable[tuple[str, str]]:
-        try:
-            names: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserMistake(f"{index} is no index of safetensors: {error!r}") from error
-        lost = sorted({file for file in names.values() if not (self._folder / file).is_file()})
-        if lost:
-            raise UserMistake(f"{index} names files that are not there: {', '.join(lost)}; copy them as well")
-        return names.items()
+        place = join(self._name, INDEX_FILE)
+        files = weight_map(index.read_bytes(), place)
+        refuse_lost(place, (file for file in files.values() if not (self._folder / file).is_file()))
+        return files.items()
 
     @contextmanager
     def _opened(self, file: str) -> Iterator[Any]:
@@ -107,7 +106,7 @@ class FolderReader:
             with safe_open(self._folder / file, framework="pt") as opened:
                 yield opened
         except SafetensorError as error:
-            raise UserMistake(f"{self._folder / file} is no whole safetensors file: {error}") from error
+            raise UserMistake(f"{join(self._name, file)} is no whole safetensors file: {error}") from error
 
     def _compare(self, table: Naming, tied: bool) -> None:
         wanted = {place.name for place in self._places.values()}
@@ -119,7 +118,7 @@ class FolderReader:
         listed = (("missing", missing), ("surplus", surplus))
         told = "; ".join(f"{what}: {', '.join(names)}" for what, names in listed if names)
         if told:
-            raise UserMistake(f"the tensors in {self._folder} are not those of its {CONFIG_FILE}; {told}")
+            raise UserMistake(f"the tensors in {self._name} are not those of its {CONFIG_FILE}; {told}")
 
 
 def _modern(name: str, prefix: str) -> str:

@@ -17,9 +17,9 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Model
 from footplate_planning.config import shape_of
 from footplate_trainer.data.tokenizer import ALIASES
-from footplate_trainer.huggingface.initial import CONFIG_FILE
+from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
 from footplate_trainer.huggingface.names import Place, places
-from footplate_trainer.huggingface.reader import INDEX_FILE, json_bytes
+from footplate_trainer.huggingface.reader import json_bytes
 from footplate_trainer.huggingface.shape import config_of
 
 SHARD_BYTES = 4 << 30  # of one file; also what is held in memory at once

@@ -183,7 +183,7 @@ def _first_start(
     if config.resume_from is not None:
         return _warm_start(config.resume_from, tensors, optimizer, world)
     if config.init_from is not None:
-        folder = load_initial(config, model)
+        folder = load_initial(config, model, world)
         if world.rank == 0:
             _log.info("weights from %s", folder)
     return Start()

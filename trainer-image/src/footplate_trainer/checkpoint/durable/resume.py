@@ -14,14 +14,17 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.layout import StepDirectory
+from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.checkpoint.store import CheckpointSource, CheckpointStore, storage_errors
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
 
 _log = logging.getLogger(__name__)
+
+Markers = list[tuple[int, CommitMarker | None]]
+"""Steps and what their commit markers say; None for a torn one."""
 
 # What decides which samples come next and what the moments mean.
 _FIXED: Final = (
@@ -55,10 +58,20 @@ def find(
 def committed(store: CheckpointStore, world: World) -> list[tuple[int, StepCheckpoint | None]]:
     """Step and checkpoint of each commit marker, newest first; None for a torn one. Collective."""
 
-    def named() -> list[tuple[int, str | None]]:
+    def markers() -> Markers:
         with storage_errors(f"checkpoint folder {store.uri}"):
-            markers = [(step, store.marker(step)) for step in store.steps()]
-        return [(step, marker.directory if marker else None) for step, marker in markers]
+            return [(step, store.marker(step)) for step in store.steps()]
+
+    return marked(store, world, markers)
+
+
+def marked(
+    store: CheckpointSource, world: World, markers: Callable[[], Markers]
+) -> list[tuple[int, StepCheckpoint | None]]:
+    """Step and checkpoint of each of the `markers` that rank 0 finds in `store`. Collective."""
+
+    def named() -> list[tuple[int, str | None]]:
+        return [(step, marker.directory if marker else None) for step, marker in markers()]
 
     return [
         (step, StepCheckpoint(store, directory) if directory else None)

@@ -16,18 +16,21 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.compute import ResumeFrom
 from footplate_trainer.checkpoint.durable import resume
 from footplate_trainer.checkpoint.step import StepCheckpoint
-from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.checkpoint.tensors import index_of, load
 from footplate_trainer.errors import CheckpointError, UserMistake
+from footplate_trainer.input_folder import unreadable
 from footplate_trainer.model.linear import is_adapters
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
+from footplate_trainer.storage import is_local
 
 _log = logging.getLogger(__name__)
 
 Shapes = dict[str, tuple[int, ...]]
 """Tensor name -> its whole shape."""
 
+_FIELD: Final = "resumeFrom.uri"
 _SHOWN: Final = 5  # of many misfits, so that the message stays readable
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
@@ -35,10 +38,14 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 def find_source(asked: ResumeFrom, world: World) -> StepCheckpoint:
     """The checkpoint that `asked` means, proven whole, the same on every rank. Collective.
 
-    Raises, on every rank, UserMistake for a step that is not there and CheckpointError when none is whole.
+    Raises, on every rank, UserMistake for a step that is not there and for a folder that cannot be read,
+    CheckpointError when none is whole, and StorageError while where it lies does not answer.
     """
-    store = CheckpointStore(asked.uri)
-    candidates = resume.committed(store, world)
+    try:
+        store = CheckpointSource(asked.uri)
+    except ValueError as error:
+        raise UserMistake(f"{_FIELD}: {error}") from error
+    candidates = resume.marked(store, world, lambda: _markers(store, asked))
     steps = [step for step, _ in candidates]
     if asked.step is not None and asked.step not in steps:
         there = f"its committed steps are {', '.join(map(str, sorted(steps)))}" if steps else "it has none"
@@ -50,7 +57,20 @@ def find_source(asked: ResumeFrom, world: World) -> StepCheckpoint:
                 return checkpoint
             if world.rank == 0:
                 _log.warning("resumeFrom: checkpoint of step %d is damaged and is not used: %s", step, damage)
-    raise CheckpointError(f"resumeFrom.uri {asked.uri} holds no whole checkpoint to start from")
+    remedy = "name the checkpoint.uri of a run that has one"
+    if asked.step is None and not is_local(asked.uri):
+        remedy += ", or resumeFrom.step too where a server does not list what is there"
+    raise CheckpointError(f"{_FIELD} {asked.uri} holds no whole checkpoint to start from; {remedy}")
+
+
+def _markers(store: CheckpointSource, asked: ResumeFrom) -> resume.Markers:
+    """Of the step that is asked for, which needs no listing; of all, newest first, where it is not there."""
+    try:
+        if asked.step is not None and (marker := store.marker(asked.step)) is not None:
+            return [(asked.step, marker)]
+        return [(step, store.marker(step)) for step in store.steps()]
+    except OSError as error:
+        raise unreadable(_FIELD, asked.uri, error) from None
 
 
 def load_source(source: StepCheckpoint, tensors: Mapping[str, Tensor], world: World) -> bool:

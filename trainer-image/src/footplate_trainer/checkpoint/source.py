@@ -1,0 +1,73 @@
+"""Checkpoints that are only read: another run's, or those that a person names.
+
+To write needs an exclusive "create", which only few places have (folder.py); to read needs
+none of it. From a bucket of any object store ranks read the ranges that they need. What
+fsspec knows beside those may have no ranges, as many web servers have not: from there files
+are copied to the node, once for all of its ranks, and each is compared with its checksum as
+it arrives. See docs/decisions/ADR-0037-read-from-anywhere.md.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from footplate_trainer.checkpoint.folder import BucketFolder, LocalFolder, ReadFolder
+from footplate_trainer.checkpoint.layout import MANIFEST_FILE, Manifest
+from footplate_trainer.node_cache import CachedCopy, RemoteFile, fetch, key_of, settings_from
+from footplate_trainer.storage import OBJECT_STORES, FsspecStorage, is_local, open_storage
+
+
+def open_source(uri: str) -> ReadFolder:
+    """Checkpoints at any URI; ValueError for one that nothing here can read. Connects to nothing yet."""
+    if is_local(uri):
+        return LocalFolder(uri)
+    if urlsplit(uri).scheme in OBJECT_STORES:
+        return BucketFolder(uri)
+    return CopiedFolder(uri)
+
+
+class CopiedFolder(FsspecStorage):
+    """On any file system that fsspec knows; a file is copied to this node before it is opened."""
+
+    def __init__(self, uri: str, environment: Mapping[str, str] = os.environ) -> None:
+        """ValueError for a scheme that is not known."""
+        super().__init__(uri)
+        self._environment = environment
+        self._copies: dict[str, CachedCopy] = {}  # by directory: in use as long as this object lives
+
+    @contextmanager
+    def open_read(self, name: str) -> Iterator[io.BufferedReader]:
+        """A copy of a file of a step directory; CopyDiffers for one that is not what its manifest says."""
+        directory, _, file = name.rpartition("/")
+        text = self.read(f"{directory}/{MANIFEST_FILE}")
+        copy = fetch(
+            open_storage(f"{self.uri.rstrip('/')}/{directory}"),
+            key_of(text),
+            [_recorded(text, file) or RemoteFile(file, self.size(name))],
+            settings_from(self._environment),
+            int(self._environment.get("LOCAL_RANK", "0")),
+            known={MANIFEST_FILE: text},
+        )
+        self._copies[directory] = copy
+        with (copy.folder / file).open("rb") as stream:
+            yield stream
+
+
+def _recorded(text: bytes, file: str) -> RemoteFile | None:
+    """What the manifest `text` says of `file`; None for one that it does not name."""
+    try:
+        records = Manifest.model_validate_json(text, extra="ignore").files
+    except (
+        ValidationError
+    ):  # whoever reads a checkpoint has read its manifest, and says what is wrong with it
+        return None
+    return next(
+        (RemoteFile(record.file, record.bytes, record.sha256) for record in records if record.file == file),
+        None,
+    )

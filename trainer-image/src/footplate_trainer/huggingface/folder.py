@@ -1,0 +1,99 @@
+"""A model's folder as transformers writes it, wherever it lies.
+
+    config.json                     the shape
+    model.safetensors               the weights,
+    model.safetensors.index.json    or an index of the files in which they are
+
+A bucket says what is in a folder; a web server often does not, and then these names are
+tried. Nothing here needs torch: a plan reads the shape, and so does whoever wants the
+files beside the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.input_folder import InputFolder, NodeFolder
+
+CONFIG_FILE: Final = "config.json"
+INDEX_FILE: Final = "model.safetensors.index.json"
+WEIGHTS_FILE: Final = "model.safetensors"
+WEIGHTS_ENDING: Final = ".safetensors"
+_NAME: Final = re.compile(r"[^./\\][^/\\]*")
+
+
+class ModelFolder(InputFolder):
+    """A model at a path, in an object store or at any URI that fsspec reads."""
+
+    def __init__(
+        self, uri: str, field: str = "initFrom.uri", environment: Mapping[str, str] = os.environ
+    ) -> None:
+        """UserMistake, which names `field`, for a URI that nothing here can read."""
+        super().__init__(uri, field, environment)
+
+    def config(self) -> dict[str, Any]:
+        """What config.json holds; UserMistake when there is none, or it is no object."""
+        text, place = self._config_text(), self.place(CONFIG_FILE)
+        try:
+            config = json.loads(text)
+        except ValueError as error:
+            raise UserMistake(f"{place}: {error}") from error
+        if not isinstance(config, dict):
+            raise UserMistake(f"{place}: it holds a {type(config).__name__}; an object of settings is right")
+        return config
+
+    def _config_text(self) -> bytes:
+        text = self.read(CONFIG_FILE)
+        if text is None:
+            missing = f"has no {CONFIG_FILE}" if self.exists else "there is no such folder"
+            raise self.mistake(f"{missing}; name a folder with {CONFIG_FILE} and *{WEIGHTS_ENDING}")
+        return text
+
+    def weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
+        """The folder itself on a volume; else this node's copy of its weights, index and config.json.
+
+        `owner` and `local_rank` as in `on_node`. UserMistake when weights are missing, elsewhere than on a
+        volume: there whoever reads them finds out.
+        """
+        if self.on_volume:
+            return self.on_node(())
+        index = self.read(INDEX_FILE)
+        known = {CONFIG_FILE: self._config_text()}
+        if index is None:
+            files = [name for name in self.names() if name.endswith(WEIGHTS_ENDING)] or [WEIGHTS_FILE]
+        else:
+            known[INDEX_FILE] = index
+            files = sorted(set(weight_map(index, self.place(INDEX_FILE)).values()))
+        found = {name: self.stat(name) for name in files}
+        lost = [name for name, seen in found.items() if seen is None]
+        if index is not None:
+            refuse_lost(self.place(INDEX_FILE), lost)
+        elif lost:
+            raise self.mistake(f"holds no *{WEIGHTS_ENDING}; copy the weights there, too")
+        there = [seen for seen in found.values() if seen is not None]
+        return self.on_node(there, known, owner=owner, local_rank=local_rank)
+
+
+def weight_map(text: bytes, place: str) -> dict[str, str]:
+    """The file of each tensor, as the index says that stands at `place`; UserMistake when it is none."""
+    try:
+        files = json.loads(text)["weight_map"]
+        if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
+            raise TypeError("weight_map is no object of names")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserMistake(f"{place} is no index of safetensors: {error!r}") from error
+    outside = sorted({file for file in files.values() if not _NAME.fullmatch(file)})
+    if outside:
+        raise UserMistake(f"{place} names files of other folders: {', '.join(outside)}; copy them beside it")
+    return files
+
+
+def refuse_lost(place: str, lost: Iterable[str]) -> None:
+    """UserMistake when there are `lost` files, which the index at `place` names."""
+    if names := sorted(set(lost)):
+        raise UserMistake(f"{place} names files that are not there: {', '.join(names)}; copy them as well")
