@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from footplate_trainer.errors import StorageError, TrainerError, UserMistake
 from footplate_trainer.node_cache import (
@@ -34,6 +35,8 @@ from footplate_trainer.storage import (
     join,
     open_storage,
 )
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,22 @@ class InputFolder:
             self._storage = open_storage(uri)
         except ValueError as error:
             raise UserMistake(f"{field}: {error}") from error
+        self._volume = self._storage.folder if isinstance(self._storage, LocalStorage) else None
 
     @property
     def name(self) -> str:
         """The folder as a person would write it."""
-        return str(self._storage.folder) if isinstance(self._storage, LocalStorage) else self.uri.rstrip("/")
+        return str(self._volume) if self._volume else self.uri.rstrip("/")
 
     @property
     def on_volume(self) -> bool:
         """Whether it is a folder of this machine, and nothing has to be copied."""
-        return isinstance(self._storage, LocalStorage)
+        return self._volume is not None
 
     @property
     def exists(self) -> bool:
         """Whether there is such a folder; True where only a file in it could tell."""
-        return not isinstance(self._storage, LocalStorage) or self._storage.folder.is_dir()
+        return self._volume is None or self._volume.is_dir()
 
     def place(self, file: str) -> str:
         """One of its files as a person would write it."""
@@ -81,26 +85,22 @@ class InputFolder:
         """Names of its files and folders; a web server may list none, and have them all the same."""
         try:
             return sorted(self._storage.names())
-        except PermissionError as error:
-            if isinstance(self._storage, LocalStorage):
-                raise self.unreadable(error) from None
-            return []  # to list is a right of its own, and so is to read
         except OSError as error:
+            if isinstance(error, PermissionError) and not self.on_volume:
+                return []  # to list is a right of its own, and so is to read
             raise self.unreadable(error) from None
 
     def read(self, name: str) -> bytes | None:
         """A whole small file; None when it is not there."""
-        try:
-            return self._storage.read(name)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise self.unreadable(error) from None
+        return self._asked(self._storage.read, name)
 
     def stat(self, name: str) -> StoredObject | None:
         """What is known of a file without reading it; None when it is not there."""
+        return self._asked(self._storage.stat, name)
+
+    def _asked(self, ask: Callable[[str], Answer], name: str) -> Answer | None:
         try:
-            return self._storage.stat(name)
+            return ask(name)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -120,8 +120,8 @@ class InputFolder:
         lie beside the others in a copy. A server may not tell whether a file has changed since: a copy of
         its files is for one `owner` alone, such as a run.
         """
-        if isinstance(self._storage, LocalStorage):
-            return NodeFolder(self._storage.folder)
+        if self._volume is not None:
+            return NodeFolder(self._volume)
         wanted = [RemoteFile(file.name, file.bytes, stamp=file.stamp) for file in sorted(files)]
         key = copy_key(self.uri, wanted, known or {}, owner)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import Backend, ExitCode
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.commands.generate import load
+from footplate_trainer.errors import StorageError, TrainerError
+from footplate_trainer.huggingface.folder import ModelFolder
+from footplate_trainer.huggingface.load import agreed_weights
+from footplate_trainer.input_folder import NodeFolder
+from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.storage import open_storage
 from tests.support.initial import config_from, export_tiny
 from tests.support.ranks import run_ranks
@@ -150,6 +156,48 @@ def test_a_file_that_is_cut_off_is_named_where_it_lies(shards: Path, trained: Pa
     with web_server(tmp_path / "web") as web:
         said = refused(shards, tmp_path, web.address, {})
     assert f"{web.address}/model.safetensors is no whole safetensors file: " in said
+
+
+@dataclass
+class OnTwoNodes(ModelFolder):
+    """A folder of which each rank, on a node of its own, gets something else."""
+
+    got: list[str | TrainerError]
+
+    def __post_init__(self) -> None:
+        super().__init__("s3://bucket/model")
+
+    def weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
+        mine = self.got[local_rank]
+        if isinstance(mine, TrainerError):
+            raise mine
+        return NodeFolder(Path(), mine)
+
+
+def agreed(got: list[str | TrainerError]) -> str:
+    """What one rank hears."""
+    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+        try:
+            return agreed_weights(OnTwoNodes(got), "", world).digest
+        except TrainerError as error:
+            return f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(
+    ("got", "heard"),
+    [
+        pytest.param(["same", "same"], "same", id="the-same"),
+        pytest.param(
+            ["before", "after"],
+            "StorageError: initFrom.uri s3://bucket/model was written while nodes copied it: they have"
+            " different weights; write it to a folder of its own, and name that",
+            id="two-versions",
+        ),
+        pytest.param(["whole", StorageError("no room")], "StorageError: no room", id="a-full-disk"),
+    ],
+)
+def test_nodes_begin_with_the_same_or_not_at_all(got: list[str | TrainerError], heard: str) -> None:
+    assert run_ranks(agreed, 2, got) == [heard] * 2
 
 
 Planned = Callable[[str], tuple[int, str]]

@@ -32,7 +32,7 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     assert config.init_from is not None
     folder = ModelFolder(config.init_from.uri)
     check_rules(folder, config.model)
-    there = _on_node(folder, config.run.uid, world)
+    there = agreed_weights(folder, config.run.uid, world)
     with torch.device("meta"):
         names = _folder_names(build(model_shape(config)))
     parameters = dict(model.named_parameters())
@@ -47,8 +47,11 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     return folder.name
 
 
-def _on_node(folder: ModelFolder, run: str, world: World) -> NodeFolder:
-    """The weights as this rank's node has them, which are the same on all nodes. Collective."""
+def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:
+    """The weights as this rank's node has them, which are the same on all nodes. Collective.
+
+    Raises, on every rank, the first error that one met, and StorageError where nodes have copied other files.
+    """
     error: TrainerError | None = None
     there = NodeFolder(Path())
     try:
