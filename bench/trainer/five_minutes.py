@@ -5,7 +5,7 @@
 Each gets the same seconds, in turns of ten, so that whatever else the machine
 does hits both; and the same initial weights, the same shards of the Python
 standard library's source in the same order, AdamW, schedule and clipping. The
-trainer is the whole program (`pretrain.main`, with its data order, metrics and
+trainer is the whole program (`learning.main`, with its data order, metrics and
 last checkpoint). Both are then judged by transformers on files that neither has
 seen. Takes twice the seconds and about a minute and a half.
 """
@@ -144,10 +144,10 @@ def train_footplate(folder: Path, turns: Turns) -> Trained:
     """The trainer as a user starts it."""
     from footplate_trainer.checkpoint.place import newest_whole
     from footplate_trainer.huggingface.export import export
-    from footplate_trainer.stages import pretrain
+    from footplate_trainer.stages import learning
 
     metrics = folder / "metrics.jsonl"
-    pretrain.main(run_config(folder, "train"), AgentOfTurns(turns), metrics)
+    learning.main(run_config(folder, "train"), AgentOfTurns(turns), metrics)
     export(newest_whole(str(folder / "checkpoints")), folder / "footplate")
     last = json.loads(metrics.read_text().splitlines()[-1])
     return Trained(last["step"], last["tokens"], folder / "footplate")

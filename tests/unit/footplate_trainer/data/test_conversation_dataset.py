@@ -59,7 +59,7 @@ def test_every_label_of_every_sample_is_there_once(tmp_path: Path) -> None:
     packed = write(tmp_path / "out", CHATS)
     data = ConversationDataset(packed, 16)
     found = [data.get(number) for number in range(len(data))]
-    learnt = sum(int(sample.documents[0].learnt[1:].sum()) for sample in CHATS)  # type: ignore[index]
+    learnt = sum(int(sample.documents[0].learnt[1:].sum()) for sample in CHATS)
     assert sum(data.counts(row)[0] for row in found) == learnt
     assert sum(int((row.documents != PADDING_DOCUMENT).sum()) for row in found) == packed.tokens
 
