@@ -37,8 +37,10 @@ def check_rules(folder: ModelFolder, model: Model) -> None:
         raise UserMistake(f"{folder.place(CONFIG_FILE)}: {broken}")
 
 
-def completed(config: RunConfig) -> RunConfig:
+def completed(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
     """`config` with the model of its initFrom, and what follows from that; itself when it has none.
+
+    `written` is the run as a checkpoint of its own has it: then the folder is needed no more.
 
     Raises UserMistake that lists the stated fields with which the folder disagrees, or says why it cannot
     be read, and StorageError while where it lies does not answer.
@@ -46,7 +48,7 @@ def completed(config: RunConfig) -> RunConfig:
     if config.init_from is None:
         return config
     folder = ModelFolder(config.init_from.uri)
-    found = folder_model(folder)
+    found = folder_model(folder) if written is None else written.model
     try:
         model = agreed(config.model, found)
     except ValueError as error:

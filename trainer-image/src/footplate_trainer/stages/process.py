@@ -14,6 +14,7 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.parallel.world import World, open_world, read_environment
 from footplate_trainer.stages.layout import require_layout
+from footplate_trainer.stages.start import written_before
 
 Program = Callable[[World, Reporter], ExitCode]
 """A stage among its ranks, from the first collective to the last."""
@@ -27,7 +28,7 @@ def run_stage(config: RunConfig, agent: AgentClient, stage: Callable[[RunConfig]
     place = read_environment(os.environ)
     reporter: Reporter | None = None
     try:
-        config = completed(config)
+        config = completed(config, written_before(config))
         require_layout(config, place.world_size)
         program = stage(config)
         with open_world(place, config.world.backend) as world:

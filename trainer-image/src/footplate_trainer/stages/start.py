@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from footplate_trainer.checkpoint.record import (
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.data.sources import RunShards
-from footplate_trainer.errors import UserMistake
+from footplate_trainer.errors import CheckpointDamaged, UserMistake
 from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel import agree
@@ -57,12 +58,31 @@ class Start:
 
 def open_store(config: RunConfig) -> CheckpointStore:
     """The folder of checkpoint.uri, made where it needs making."""
-    try:
-        store = CheckpointStore(config.checkpoint.uri)
-    except ValueError as error:
-        raise UserMistake(f"checkpoint.uri: {error}") from error
+    store = _store(config)
     store.create()
     return store
+
+
+def written_before(config: RunConfig) -> RunConfig | None:
+    """The run as its newest checkpoint has it, where the shape of its model is another folder's; else None.
+
+    Not collective: each rank asks before it knows what it will be. Whether that checkpoint is whole is seen
+    when it is loaded.
+    """
+    if config.init_from is None:
+        return None
+    for checkpoint in resume.readable(_store(config)):
+        with suppress(CheckpointDamaged):
+            written = checkpoint.config()
+            return written if resume.is_same_run(written, config) else None
+    return None
+
+
+def _store(config: RunConfig) -> CheckpointStore:
+    try:
+        return CheckpointStore(config.checkpoint.uri)
+    except ValueError as error:
+        raise UserMistake(f"checkpoint.uri: {error}") from error
 
 
 def find_start(

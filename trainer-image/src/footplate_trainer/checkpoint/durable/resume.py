@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource, CheckpointStore, storage_errors
-from footplate_trainer.errors import StorageError, UserMistake
+from footplate_trainer.errors import CheckpointDamaged, StorageError, UserMistake
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
 
@@ -79,6 +79,27 @@ def marked(
     ]
 
 
+def readable(store: CheckpointStore) -> Iterator[StepCheckpoint]:
+    """The committed checkpoints with a whole manifest, newest first; whether more is whole is not looked at.
+
+    Not collective. CheckpointError for one of a format that this release does not read.
+    """
+    with storage_errors(f"checkpoint folder {store.uri}"):
+        for step in store.steps():
+            marker = store.marker(step)
+            checkpoint = StepCheckpoint(store, marker.directory) if marker else None
+            if checkpoint is not None and _has_whole_manifest(checkpoint):
+                yield checkpoint
+
+
+def _has_whole_manifest(checkpoint: StepCheckpoint) -> bool:
+    try:
+        checkpoint.manifest()
+    except CheckpointDamaged:
+        return False
+    return True
+
+
 def agreed_damage(checkpoint: StepCheckpoint | None, world: World) -> str | None:
     """What is wrong with a committed checkpoint, in words; None when nothing is. Each rank reads a share.
 
@@ -101,7 +122,7 @@ def check_same_run(config: RunConfig, found: StepCheckpoint) -> RunConfig:
     """The run as it was when it wrote `found`; UserMistake when `config` cannot go on from that."""
     written = found.config()
     stored, given = written.to_json(), config.to_json()
-    if (written.run.namespace, written.run.name) != (config.run.namespace, config.run.name):
+    if not is_same_run(written, config):
         raise UserMistake(
             f"checkpoint.uri {found.store.uri} holds checkpoints of run {written.run.name}; "
             f"give run {config.run.name} a folder of its own"
@@ -114,6 +135,11 @@ def check_same_run(config: RunConfig, found: StepCheckpoint) -> RunConfig:
                 f"{json.dumps(before)}; restore it, or use another checkpoint.uri"
             )
     return written
+
+
+def is_same_run(written: RunConfig, config: RunConfig) -> bool:
+    """Whether both are the run of one name; one that is applied anew goes on from its predecessor."""
+    return (written.run.namespace, written.run.name) == (config.run.namespace, config.run.name)
 
 
 def _at(tree: Any, path: str) -> Any:
