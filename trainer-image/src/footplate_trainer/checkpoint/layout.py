@@ -6,6 +6,8 @@
         state.json         position, determinism key, and rows of the history that may not be stored yet
         run.json           the RunConfig
         tokenizer.json     so that the directory stands alone
+        companions/…       chat template, special tokens and the like: what lay beside the weights that the
+                           run began with, see docs/decisions/ADR-0038-companions-of-weights.md
         manifest.json      format, who wrote it, bytes and SHA-256 of every other file
     step-200.committed     created exclusively; names the directory that counts
     begun-200.e1g4.UID     generation 4 of run UID began with step 200: what older ones had in memory beyond
@@ -38,6 +40,7 @@ STATE_FILE: Final = "state.json"
 RUN_FILE: Final = "run.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
 INDEX_FILE: Final = "tensors.json"
+_COMPANIONS: Final = "companions/"
 
 FORMAT: Final = 1  # of all files of a step directory together; 0 before there was a number
 
@@ -119,6 +122,16 @@ def removal_of(directory: StepDirectory, time: float) -> CheckpointRemoval:
 def tensor_file(rank: int) -> str:
     """The file of the tensors that `rank` writes."""
     return f"tensors-{rank}.bin"
+
+
+def companion_file(name: str) -> str:
+    """The file that keeps `name` of the folder that a run began with."""
+    return _COMPANIONS + name
+
+
+def companion_name(file: str) -> str | None:
+    """The inverse of companion_file; None for anything else."""
+    return file.removeprefix(_COMPANIONS) if file.startswith(_COMPANIONS) else None
 
 
 def marker_name(step: int) -> str:

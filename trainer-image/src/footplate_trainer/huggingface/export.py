@@ -19,6 +19,7 @@ from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.huggingface.adapter import merging, write_adapter
+from footplate_trainer.huggingface.companions import companions_in
 from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.writer import write_folder
 from footplate_trainer.model.build import build
@@ -47,12 +48,13 @@ def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> l
         return tensors
 
     weights = {name: size for name, size in sizes.items() if not is_adapters(name)}
-    tokenizer = checkpoint.content(layout.TOKENIZER_FILE)
+    tokenizer, companions = checkpoint.content(layout.TOKENIZER_FILE), companions_in(checkpoint)
     try:
         if adapter:
             base = ModelFolder(config.init_from.uri).name if config.init_from else None
             return write_adapter(out, config.model, base, read)
-        return write_folder(out, config.model, weights, merging(read, config.model), tokenizer)
+        whole = merging(read, config.model)
+        return write_folder(out, config.model, weights, whole, tokenizer, companions)
     except ValueError as error:
         raise UserMistake(str(error)) from error
     except OSError as error:

@@ -17,7 +17,9 @@ from torch import Tensor
 from footplate_contracts.v1alpha1.model import Model
 from footplate_planning.config import shape_of
 from footplate_trainer.data.tokenizer import ALIASES
+from footplate_trainer.huggingface.companions import NONE, TOKENIZER_SETTINGS, Companions
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
+from footplate_trainer.huggingface.initial import CONFIG_FILE
 from footplate_trainer.huggingface.names import Place, places
 from footplate_trainer.huggingface.reader import json_bytes
 from footplate_trainer.huggingface.shape import config_of
@@ -33,9 +35,10 @@ def write_folder(
     sizes: Mapping[str, tuple[int, ...]],
     load: Load,
     tokenizer: bytes | None,
+    companions: Companions = NONE,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[str]:
-    """Write the network `model` to `folder`; the names of the files.
+    """Write the network `model` to `folder`, `companions` beside it; the names of the files.
 
     `sizes` has the shape of each of our parameters, `load` gives some of them whole, in fp32.
     Raises ValueError when transformers has no word for the model.
@@ -59,20 +62,25 @@ def write_folder(
     written = list(split.filename_to_tensors)
     if split.is_sharded:
         listing = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        written.append(_write(folder / INDEX_FILE, json_bytes(listing)))
+        written.append(_write(folder, INDEX_FILE, json_bytes(listing)))
     config |= {"dtype": "float32", "torch_dtype": "float32"}
     if tokenizer is not None:
-        ids, settings = _tokenizer_settings(tokenizer, model)
-        config |= ids
-        written.append(_write(folder / "tokenizer.json", tokenizer))
-        written.append(_write(folder / "tokenizer_config.json", json_bytes(settings)))
-    written.append(_write(folder / CONFIG_FILE, json_bytes(config)))
+        written.append(_write(folder, "tokenizer.json", tokenizer))
+        if TOKENIZER_SETTINGS not in companions.files:
+            ids, settings = _tokenizer_settings(tokenizer, model)
+            config |= ids
+            written.append(_write(folder, TOKENIZER_SETTINGS, json_bytes(settings)))
+    for name, content in companions.outgoing(model.context_length).items():
+        written.append(_write(folder, name, content))
+    written.append(_write(folder, CONFIG_FILE, json_bytes(config | companions.token_ids())))
     return written
 
 
-def _write(path: Path, content: bytes) -> str:
+def _write(folder: Path, name: str, content: bytes) -> str:
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    return path.name
+    return name
 
 
 def _bytes(parts: list[tuple[str, Place]], sizes: Mapping[str, tuple[int, ...]]) -> int:

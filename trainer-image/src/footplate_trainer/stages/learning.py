@@ -44,6 +44,7 @@ from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World, use_determinism
+from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.inputs import open_loader, open_shards, open_validation
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.process import Program, run_stage
@@ -135,6 +136,7 @@ def _open_saver(
     tokenizer: bytes,
     agent: AgentClient,
 ) -> Saver:
+    companions = find_companions(config, store, tokenizer, world)
     return Saver(
         store,
         world,
@@ -142,7 +144,7 @@ def _open_saver(
         generation=generation,
         settings=config.checkpoint,
         kept=frozenset(promoted_steps(config.checkpoint) or ()),
-        sidecars={**run_file(config), layout.TOKENIZER_FILE: tokenizer},
+        sidecars={**run_file(config), layout.TOKENIZER_FILE: tokenizer, **companions.sidecars()},
         agent=agent,
         clock=time.time,
     )

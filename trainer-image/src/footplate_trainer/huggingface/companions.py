@@ -1,0 +1,194 @@
+"""The files beside a model's weights: chat template, special tokens, how text is generated.
+
+Other programs need them to talk with the model, and training leaves them alone. So they go as they are
+from the folder that a run begins with into each of its checkpoints, and from there into an export. The
+tokenizer itself is the one of the data, which every checkpoint has anyway: where that is another one than
+the folder's, these files tell of ids that mean something else here, and are left out (`misfit`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, Final
+
+from tokenizers import Tokenizer
+
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.errors import CheckpointDamaged
+from footplate_trainer.huggingface.initial import CONFIG_FILE
+
+Read = Callable[[str], bytes | None]
+"""A file of a model's folder by its name; None where there is none."""
+
+TOKENIZER_SETTINGS: Final = "tokenizer_config.json"
+GENERATION_SETTINGS: Final = "generation_config.json"
+_SPECIAL_TOKENS: Final = "special_tokens_map.json"
+_ADDED_TOKENS: Final = "added_tokens.json"
+_TEMPLATE: Final = "chat_template.jinja"
+_PROCESSOR_TEMPLATE: Final = "chat_template.json"
+FILES: Final = (
+    CONFIG_FILE,
+    GENERATION_SETTINGS,
+    TOKENIZER_SETTINGS,
+    _SPECIAL_TOKENS,
+    _ADDED_TOKENS,
+    _TEMPLATE,
+    _PROCESSOR_TEMPLATE,
+)
+TEMPLATES: Final = "additional_chat_templates"
+_NAMED_TEMPLATE: Final = re.compile(rf"{TEMPLATES}/[^/\\]+\.jinja")
+_NO_LIMIT: Final = 10**12  # tokenizers without a longest text say 10^30
+
+
+@dataclass(frozen=True)
+class Companions:
+    """They, as bytes, by name; none of a model that began with random weights."""
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """What a JSON file of them says; nothing where it is not there."""
+        return _settings(name, self.files[name]) if name in self.files else {}
+
+    def token_ids(self) -> dict[str, Any]:
+        """Ids that the model's config.json has by their roles: bos_token_id, eos_token_id, and so on."""
+        config = self.settings(CONFIG_FILE)
+        return {name: value for name, value in config.items() if name.endswith("_token_id")}
+
+    def roles(self) -> dict[str, str]:
+        """Special tokens by their roles: bos_token, eos_token, and so on."""
+        return {
+            role: text
+            for name in (TOKENIZER_SETTINGS, _SPECIAL_TOKENS)
+            for role, token in self.settings(name).items()
+            if role.endswith("_token") and (text := _text(token)) is not None
+        }
+
+    def added_tokens(self) -> dict[str, int]:
+        """Ids of tokens behind a vocabulary, as far as these files have them."""
+        found = dict(self.settings(_ADDED_TOKENS))
+        decoder = self.settings(TOKENIZER_SETTINGS).get("added_tokens_decoder")
+        for place, token in decoder.items() if isinstance(decoder, dict) else ():
+            if (text := _text(token)) is not None and place.isdecimal():
+                found[text] = int(place)
+        return {token: place for token, place in found.items() if isinstance(place, int)}
+
+    def template(self) -> str | None:
+        """The chat template that is used where none is asked for by name."""
+        if _TEMPLATE in self.files:
+            return self.files[_TEMPLATE].decode()
+        for name in (TOKENIZER_SETTINGS, _PROCESSOR_TEMPLATE):
+            if (template := _default(self.settings(name).get("chat_template"))) is not None:
+                return template
+        return None
+
+    def sidecars(self) -> dict[str, bytes]:
+        """The files of a checkpoint that keep them, by name."""
+        return {layout.companion_file(name): content for name, content in self.files.items()}
+
+    def outgoing(self, context_length: int) -> dict[str, bytes]:
+        """What stands beside exported weights; a text may be no longer than the exported model's."""
+        files = {name: content for name, content in self.files.items() if name != CONFIG_FILE}
+        settings = self.settings(TOKENIZER_SETTINGS)
+        longest = settings.get("model_max_length")
+        if isinstance(longest, int) and context_length < longest < _NO_LIMIT:
+            changed = settings | {"model_max_length": context_length}
+            files[TOKENIZER_SETTINGS] = json.dumps(changed, indent=2, ensure_ascii=False).encode()
+        return files
+
+
+NONE: Final = Companions()
+
+
+def read_companions(read: Read, templates: Iterable[str] = ()) -> Companions:
+    """Those of a model's folder; `templates` are the files in its folder TEMPLATES.
+
+    Raises ValueError for a file that is not what its name says.
+    """
+    named = (f"{TEMPLATES}/{file}" for file in sorted(templates))
+    wanted = [*FILES, *(name for name in named if _NAMED_TEMPLATE.fullmatch(name))]
+    files = {name: content for name in wanted if (content := read(name)) is not None}
+    for name, content in files.items():
+        _check(name, content)
+    return Companions(files)
+
+
+def companions_in(checkpoint: StepCheckpoint) -> Companions:
+    """Those that a checkpoint keeps; CheckpointDamaged where they are not what was written."""
+    files: dict[str, bytes] = {}
+    for record in checkpoint.manifest().files:
+        name = layout.companion_name(record.file)
+        if name is None or not (name in FILES or _NAMED_TEMPLATE.fullmatch(name)):
+            continue  # of a later release
+        files[name] = checkpoint.content(record.file)
+        if hashlib.sha256(files[name]).hexdigest() != record.sha256:
+            raise CheckpointDamaged(f"{record.file} in {checkpoint.name} is not what was written")
+    return Companions(files)
+
+
+def misfit(companions: Companions, theirs: bytes | None, ours: bytes) -> str | None:
+    """Why what `companions` say of tokens is not true of the tokenizer `ours`, in words; None where it is.
+
+    `theirs` is the tokenizer.json beside them, if there is one. Ours may have more tokens.
+    """
+    vocabulary = _vocabulary(ours)
+    if theirs is None:
+        lost = next((token for token in companions.roles().values() if token not in vocabulary), None)
+        if lost is not None:
+            return f"{lost!r} is no token here"
+        expected = companions.added_tokens()
+    else:
+        try:
+            expected = _vocabulary(theirs)
+        except Exception as error:  # noqa: BLE001 - the library raises plain Exception for what it cannot parse
+            return f"the tokenizer.json there cannot be read: {error}"
+    for token, there in sorted(expected.items(), key=itemgetter(1)):
+        here = vocabulary.get(token)
+        if here != there:
+            return f"{token!r} is token {there} there, and {'none' if here is None else here} here"
+    return None
+
+
+def _vocabulary(tokenizer: bytes) -> dict[str, int]:
+    return Tokenizer.from_str(tokenizer.decode()).get_vocab(with_added_tokens=True)
+
+
+def _check(name: str, content: bytes) -> None:
+    """ValueError when a file is not of the kind that its name promises."""
+    if name.endswith(".json"):
+        _settings(name, content)
+        return
+    try:
+        content.decode()
+    except ValueError as error:
+        raise ValueError(f"{name} is no text in UTF-8: {error}") from error
+
+
+def _settings(name: str, content: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{name} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{name} holds a {type(found).__name__}; an object of settings is right")
+    return found
+
+
+def _text(token: object) -> str | None:
+    """A token as files name it, by itself or with how it is found in a text."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
+
+
+def _default(template: object) -> str | None:
+    """The template of a setting, which is one or a list of them with names."""
+    if isinstance(template, list):
+        named = (entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default")
+        template = next((entry.get("template") for entry in named), None)
+    return template if isinstance(template, str) else None

@@ -1,0 +1,90 @@
+"""Where a run has from what goes with its weights: chat template, special tokens, how text is generated."""
+
+from __future__ import annotations
+
+import logging
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.durable import resume
+from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.errors import CheckpointDamaged, UserMistake
+from footplate_trainer.huggingface.companions import (
+    NONE,
+    TEMPLATES,
+    Companions,
+    companions_in,
+    misfit,
+    read_companions,
+)
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.world import World
+from footplate_trainer.storage import Storage, join, open_storage
+
+_log = logging.getLogger(__name__)
+
+
+def find_companions(config: RunConfig, store: CheckpointStore, tokenizer: bytes, world: World) -> Companions:
+    """What goes with the weights from where they come from to an export, the same on every rank. Collective.
+
+    Once the run has a checkpoint they come from there, and their first place may be gone. They are left out,
+    with a warning, where they are not true of the run's `tokenizer` (tokenizer.json).
+    """
+    return agree.from_rank_0(lambda: _find(config, store, tokenizer), world.background)
+
+
+def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Companions:
+    own = _kept(store)
+    if own is not None:
+        return own[0]
+    if config.resume_from is not None:
+        asked = config.resume_from.uri
+        source = _kept(CheckpointStore(asked))
+        return NONE if source is None else _fitting(*source, tokenizer, f"resumeFrom {asked}")
+    if config.init_from is not None:
+        asked = config.init_from.uri
+        return _fitting(*_read(asked), tokenizer, f"initFrom {asked}")
+    return NONE
+
+
+def _kept(store: CheckpointStore) -> tuple[Companions, bytes] | None:
+    """What the newest whole checkpoint keeps, and its tokenizer.json; None where there is none."""
+    for checkpoint in resume.readable(store):
+        try:
+            return companions_in(checkpoint), checkpoint.content(layout.TOKENIZER_FILE)
+        except CheckpointDamaged as error:
+            _log.warning("%s; the checkpoint before is asked for what goes with the weights", error)
+    return None
+
+
+def _read(uri: str) -> tuple[Companions, bytes | None]:
+    """What a model's folder holds, and its tokenizer.json."""
+    try:
+        with storage_errors(f"initFrom {uri}"):
+            folder = open_storage(uri)
+            templates = [found.name for found in open_storage(join(uri, TEMPLATES)).list()]
+            found = read_companions(lambda name: _file(folder, name), templates)
+            return found, _file(folder, layout.TOKENIZER_FILE)
+    except ValueError as error:
+        raise UserMistake(f"initFrom {uri}: {error}") from error
+
+
+def _file(folder: Storage, name: str) -> bytes | None:
+    try:
+        return folder.read(name)
+    except FileNotFoundError:
+        return None
+
+
+def _fitting(companions: Companions, theirs: bytes | None, tokenizer: bytes, place: str) -> Companions:
+    """`companions`, made for the tokenizer `theirs`, if they are true of the run's `tokenizer`."""
+    wrong = misfit(companions, theirs, tokenizer)
+    if wrong is None:
+        return companions
+    _log.warning(
+        "%s: its chat template, special tokens and generation settings are left out, as the data has another"
+        " tokenizer: %s",
+        place,
+        wrong,
+    )
+    return NONE
