@@ -129,6 +129,17 @@ def test_a_chat_model_goes_in_and_out(
     assert greedy(tmp_path / "out", chat(folder)) == greedy(folder, chat(folder))
 
 
+def test_generating_stops_at_the_second_end_too(
+    folder: Path, begun: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(("generate", str(begun), TEXT, "--temperature", "0", "--tokens", "10")) == ExitCode.SUCCESS
+
+    tokenizer, added = AutoTokenizer.from_pretrained(folder), greedy(folder, plain(folder))
+    assert len(added) == 3, "transformers shows the end"
+    shown = plain(folder)[0].tolist() + added[:2]
+    assert capsys.readouterr().out == tokenizer.decode(shown) + "\n"
+
+
 def test_they_are_proven_whole_like_all_of_a_checkpoint(
     begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from footplate_planning.shape import ModelShape
@@ -29,35 +30,41 @@ def greedy_without_cache(built: Decoder, tokens: list[int], count: int) -> list[
 def test_the_cached_continuation_is_the_one_computed_anew() -> None:
     built = model()
 
-    assert list(continuation(built, [1, 2, 3], 8, GREEDY, end=None)) == greedy_without_cache(
-        built, [1, 2, 3], 8
-    )
+    assert list(continuation(built, [1, 2, 3], 8, GREEDY)) == greedy_without_cache(built, [1, 2, 3], 8)
 
 
 def test_a_full_context_ends_the_text() -> None:
-    assert len(list(continuation(model(), [1, 2, 3], 100, GREEDY, end=None))) == 10
+    assert len(list(continuation(model(), [1, 2, 3], 100, GREEDY))) == 10
 
 
 def test_a_long_prompt_loses_its_beginning() -> None:
     built, prompt = model(), list(range(30))
 
-    assert list(continuation(built, prompt, 1, GREEDY, end=None)) == greedy_without_cache(
-        built, prompt[-12:], 1
-    )
+    assert list(continuation(built, prompt, 1, GREEDY)) == greedy_without_cache(built, prompt[-12:], 1)
 
 
-def test_the_end_token_is_not_shown() -> None:
+@pytest.mark.parametrize("place", range(3))
+def test_no_end_is_shown_whichever_of_them_comes(place: int) -> None:
     built = model()
-    expected = greedy_without_cache(built, [1, 2, 3], 4)
+    expected = greedy_without_cache(built, [1, 2, 3], 3)
+    assert len({*expected}) == 3 and 49 not in expected
+    ends = frozenset({49, *expected[place:]})
 
-    assert list(continuation(built, [1, 2, 3], 4, GREEDY, end=expected[2])) == expected[:2]
+    assert list(continuation(built, [1, 2, 3], 4, GREEDY, ends)) == expected[:place]
+
+
+def test_an_end_in_the_prompt_ends_nothing() -> None:
+    built, prompt = model(), [7, 1, 7, 7]  # as of a conversation, or padded with the end of a text
+    expected = greedy_without_cache(built, prompt, 4)
+    assert 7 not in expected
+
+    assert list(continuation(built, prompt, 4, GREEDY, {7})) == expected
 
 
 def test_the_seed_decides_the_sample() -> None:
     built = model()
     one, again, other = (
-        list(continuation(built, [1], 8, Sampling(temperature=1.5, top_k=0, seed=seed), None))
-        for seed in (1, 1, 2)
+        list(continuation(built, [1], 8, Sampling(temperature=1.5, top_k=0, seed=seed))) for seed in (1, 1, 2)
     )
 
     assert one == again

@@ -19,8 +19,9 @@ from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensors import load as load_tensors
-from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.companions import companions_in
+from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.model.build import build
 from footplate_trainer.model.generate import Sampling, continuation
 from footplate_trainer.model.transformer import Decoder
@@ -43,13 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the text and what the model adds to it."""
     _check(arguments)
-    model, tokenizer = load(newest_whole(arguments.checkpoint))
+    checkpoint = newest_whole(arguments.checkpoint)
+    model, tokenizer = load(checkpoint)
     tokenizer.encode_special_tokens = True  # text that merely looks like a special token is text
     prompt = tokenizer.encode(arguments.text, add_special_tokens=False).ids
     if not prompt:
         raise UserMistake("the text holds no token to go on from; give at least one character")
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.seed)
-    added = list(continuation(model, prompt, arguments.tokens, sampling, _end_of_text(tokenizer)))
+    ends = model_ends(companions_in(checkpoint), tokenizer, model.shape.vocabulary)
+    added = list(continuation(model, prompt, arguments.tokens, sampling, ends))
     print(tokenizer.decode(prompt + added))
     return ExitCode.SUCCESS
 
@@ -82,8 +85,3 @@ def load(checkpoint: StepCheckpoint) -> tuple[Decoder, Tokenizer]:
     load_tensors(checkpoint, state.model_tensors(model))
     tokenizer = checkpoint.content(layout.TOKENIZER_FILE)
     return model, Tokenizer.from_str(tokenizer.decode())
-
-
-def _end_of_text(tokenizer: Tokenizer) -> int | None:
-    found = (tokenizer.token_to_id(name) for name in ALIASES["eos"])
-    return next((token for token in found if token is not None), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +22,9 @@ class Sampling:
 
 @torch.inference_mode()
 def continuation(
-    model: Decoder, prompt: list[int], tokens: int, sampling: Sampling, end: int | None
+    model: Decoder, prompt: list[int], tokens: int, sampling: Sampling, ends: Collection[int] = ()
 ) -> Iterator[int]:
-    """At most `tokens` ids that follow `prompt`; stops before `end` and where the context is full.
+    """At most `tokens` ids that follow `prompt`; stops before any of `ends` and where the context is full.
 
     A prompt longer than the context loses its beginning.
     """
@@ -37,7 +37,7 @@ def continuation(
             return
         logits = model(fed, caches=caches)[0, -1]
         token = choose(logits, sampling, generator)
-        if token == end:
+        if token in ends:
             return
         yield token
         fed = torch.tensor([[token]])

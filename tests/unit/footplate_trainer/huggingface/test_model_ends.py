@@ -1,0 +1,61 @@
+"""With which tokens a model's answers end, by the files that came with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from footplate_trainer.huggingface.ends import model_ends
+from tests.support.companions import companions, word_tokenizer
+
+OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
+CHAT = "{% for m in messages %}{{ m.content }}TURN{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("files", "ends"),
+    [
+        pytest.param({}, {1}, id="well-known-name"),
+        pytest.param({"config": {"eos_token_id": 3}}, {3}, id="config"),
+        pytest.param(
+            {"config": {"eos_token_id": 3}, "generation_config": {"eos_token_id": [2, 4]}},
+            {2, 3, 4},
+            id="both",
+        ),
+        pytest.param({"tokenizer_config": {"eos_token": "END"}}, {2}, id="role"),
+        pytest.param({"chat_template": CHAT}, {5}, id="turn"),
+        pytest.param(
+            {
+                "chat_template": CHAT,
+                "config": {"eos_token_id": 4, "pad_token_id": 0},
+                "generation_config": {"eos_token_id": [3], "pad_token_id": 0},
+                "special_tokens_map": {"eos_token": {"content": "END"}, "pad_token": "PAD"},
+            },
+            {2, 3, 4, 5},
+            id="everywhere-but-padding",
+        ),
+        pytest.param({"generation_config": {"eos_token_id": None}}, {1}, id="nothing-said"),
+    ],
+)
+def test_a_model_ends_at_all_that_came_with_it(files: dict[str, Any], ends: set[int]) -> None:
+    known = word_tokenizer(**{"PAD": 0, "</s>": 1, "END": 2, "a": 3, "b": 4, "TURN": 5})
+
+    assert model_ends(companions(**files), known, rows=6) == ends
+
+
+def test_ends_that_cannot_be_said_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    found = companions(generation_config={"eos_token_id": [2, 99]}, tokenizer_config={"eos_token": "STOP"})
+
+    assert model_ends(found, OURS, rows=4) == {2}
+    assert "ends of a text that are no tokens of this model are left out: 99, STOP" in caplog.text
+
+
+def test_a_template_that_cannot_be_rendered_leaves_the_other_ends(caplog: pytest.LogCaptureFixture) -> None:
+    found = companions(chat_template="{{ messages[0].content.x.y }}", config={"eos_token_id": 2})
+
+    assert model_ends(found, OURS, rows=4) == {2}
+    assert (
+        "the chat template names no end of a turn, as it renders no answer: chat template of the"
+        in caplog.text
+    )
