@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.data.chat.model_template import DEFAULT, JINJA_FILE, names_in, templates_in
 from footplate_trainer.errors import CheckpointDamaged
 from footplate_trainer.huggingface.initial import CONFIG_FILE
 
@@ -30,7 +31,6 @@ TOKENIZER_SETTINGS: Final = "tokenizer_config.json"
 GENERATION_SETTINGS: Final = "generation_config.json"
 _SPECIAL_TOKENS: Final = "special_tokens_map.json"
 _ADDED_TOKENS: Final = "added_tokens.json"
-_TEMPLATE: Final = "chat_template.jinja"
 _PROCESSOR_TEMPLATE: Final = "chat_template.json"
 FILES: Final = (
     CONFIG_FILE,
@@ -38,7 +38,7 @@ FILES: Final = (
     TOKENIZER_SETTINGS,
     _SPECIAL_TOKENS,
     _ADDED_TOKENS,
-    _TEMPLATE,
+    JINJA_FILE,
     _PROCESSOR_TEMPLATE,
 )
 TEMPLATES: Final = "additional_chat_templates"
@@ -63,30 +63,26 @@ class Companions:
 
     def roles(self) -> dict[str, str]:
         """Special tokens by their roles: bos_token, eos_token, and so on."""
-        return {
-            role: text
-            for name in (TOKENIZER_SETTINGS, _SPECIAL_TOKENS)
-            for role, token in self.settings(name).items()
-            if role.endswith("_token") and (text := _text(token)) is not None
-        }
+        return names_in(self.settings(_SPECIAL_TOKENS), self.settings(TOKENIZER_SETTINGS))
 
     def added_tokens(self) -> dict[str, int]:
         """Ids of tokens behind a vocabulary, as far as these files have them."""
         found = dict(self.settings(_ADDED_TOKENS))
         decoder = self.settings(TOKENIZER_SETTINGS).get("added_tokens_decoder")
         for place, token in decoder.items() if isinstance(decoder, dict) else ():
-            if (text := _text(token)) is not None and place.isdecimal():
+            text = token.get("content") if isinstance(token, dict) else None
+            if isinstance(text, str) and place.isdecimal():
                 found[text] = int(place)
         return {token: place for token, place in found.items() if isinstance(place, int)}
 
     def template(self) -> str | None:
         """The chat template that is used where none is asked for by name."""
-        if _TEMPLATE in self.files:
-            return self.files[_TEMPLATE].decode()
-        for name in (TOKENIZER_SETTINGS, _PROCESSOR_TEMPLATE):
-            if (template := _default(self.settings(name).get("chat_template"))) is not None:
-                return template
-        return None
+        if JINJA_FILE in self.files:
+            return self.files[JINJA_FILE].decode()
+        said = (
+            self.settings(name).get("chat_template") for name in (TOKENIZER_SETTINGS, _PROCESSOR_TEMPLATE)
+        )
+        return next((named[DEFAULT] for named in map(templates_in, said) if DEFAULT in named), None)
 
     def sidecars(self) -> dict[str, bytes]:
         """The files of a checkpoint that keep them, by name."""
@@ -178,17 +174,3 @@ def _settings(name: str, content: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{name} holds a {type(found).__name__}; an object of settings is right")
     return found
-
-
-def _text(token: object) -> str | None:
-    """A token as files name it, by itself or with how it is found in a text."""
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else None
-
-
-def _default(template: object) -> str | None:
-    """The template of a setting, which is one or a list of them with names."""
-    if isinstance(template, list):
-        named = (entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default")
-        template = next((entry.get("template") for entry in named), None)
-    return template if isinstance(template, str) else None

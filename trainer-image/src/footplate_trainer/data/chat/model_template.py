@@ -3,21 +3,22 @@
 Models keep both in different files, by when they were published:
 
     chat_template.jinja       the template; in newer folders, before any other
-    chat_template.json        {"chat_template": …}
     tokenizer_config.json     a member chat_template, one text or a list of named ones; bos_token, …
+    chat_template.json        {"chat_template": …}
     special_tokens_map.json   bos_token, … of older folders
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 JINJA_FILE: Final = "chat_template.jinja"
 _NAMES: Final = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-_DEFAULT: Final = "default"
+DEFAULT: Final = "default"
 _TOOLS: Final = "tool_use"
 
 
@@ -33,13 +34,18 @@ class ModelTemplate:
 
 def special_names(folder: Path) -> dict[str, str]:
     """bos_token, eos_token, … as the files beside a tokenizer say."""
-    said = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
+    return names_in(_json(folder / "special_tokens_map.json"), _json(folder / "tokenizer_config.json"))
+
+
+def names_in(*settings: Mapping[str, Any]) -> dict[str, str]:
+    """bos_token, eos_token, … as `settings` say, of which a later one counts before an earlier."""
     found = {}
-    for name in _NAMES:
-        token = said.get(f"{name}_token")
-        token = token.get("content") if isinstance(token, dict) else token  # with its flags, or alone
-        if isinstance(token, str):
-            found[f"{name}_token"] = token
+    for said in settings:
+        for name in _NAMES:
+            token = said.get(f"{name}_token")
+            token = token.get("content") if isinstance(token, dict) else token  # with its flags, or alone
+            if isinstance(token, str):
+                found[f"{name}_token"] = token
     return found
 
 
@@ -53,16 +59,17 @@ def read_template(folder: Path, own: Path | None = None) -> ModelTemplate | None
         return ModelTemplate(str(own), _text(own), special)
     if (folder / JINJA_FILE).is_file():
         return ModelTemplate(str(folder / JINJA_FILE), _text(folder / JINJA_FILE), special)
-    for name in ("chat_template.json", "tokenizer_config.json"):
-        templates = _named(_json(folder / name).get("chat_template"))
-        if _DEFAULT in templates:
-            return ModelTemplate(str(folder / name), templates[_DEFAULT], special, _TOOLS in templates)
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        templates = templates_in(_json(folder / name).get("chat_template"))
+        if DEFAULT in templates:
+            return ModelTemplate(str(folder / name), templates[DEFAULT], special, _TOOLS in templates)
     return None
 
 
-def _named(said: Any) -> dict[str, str]:
+def templates_in(said: Any) -> dict[str, str]:
+    """The templates of a setting chat_template by their names: it is one text or a list."""
     if isinstance(said, str):
-        return {_DEFAULT: said}
+        return {DEFAULT: said}
     if isinstance(said, list):
         return {
             str(named.get("name")): str(named.get("template")) for named in said if isinstance(named, dict)
