@@ -22,7 +22,7 @@ from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.data.chat.model_template import DEFAULT, JINJA_FILE, names_in, templates_in
 from footplate_trainer.errors import CheckpointDamaged
-from footplate_trainer.huggingface.initial import CONFIG_FILE
+from footplate_trainer.huggingface.folder import CONFIG_FILE
 
 Read = Callable[[str], bytes | None]
 """A file of a model's folder by its name; None where there is none."""

@@ -19,7 +19,6 @@ from footplate_planning.config import shape_of
 from footplate_trainer.data.tokenizer import ALIASES
 from footplate_trainer.huggingface.companions import NONE, TOKENIZER_SETTINGS, Companions
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
-from footplate_trainer.huggingface.initial import CONFIG_FILE
 from footplate_trainer.huggingface.names import Place, places
 from footplate_trainer.huggingface.reader import json_bytes
 from footplate_trainer.huggingface.shape import config_of

@@ -7,8 +7,8 @@ import logging
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable import resume
-from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
-from footplate_trainer.errors import CheckpointDamaged, UserMistake
+from footplate_trainer.checkpoint.store import CheckpointSource, CheckpointStore
+from footplate_trainer.errors import CheckpointDamaged
 from footplate_trainer.huggingface.companions import (
     NONE,
     TEMPLATES,
@@ -17,9 +17,11 @@ from footplate_trainer.huggingface.companions import (
     misfit,
     read_companions,
 )
+from footplate_trainer.huggingface.folder import ModelFolder
+from footplate_trainer.input_folder import InputFolder
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
-from footplate_trainer.storage import Storage, join, open_storage
+from footplate_trainer.storage import join
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Compan
         return own[0]
     if config.resume_from is not None:
         asked = config.resume_from.uri
-        source = _kept(CheckpointStore(asked))
+        source = _kept(CheckpointSource(asked))
         return NONE if source is None else _fitting(*source, tokenizer, f"resumeFrom {asked}")
     if config.init_from is not None:
         asked = config.init_from.uri
@@ -47,7 +49,7 @@ def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Compan
     return NONE
 
 
-def _kept(store: CheckpointStore) -> tuple[Companions, bytes] | None:
+def _kept(store: CheckpointSource) -> tuple[Companions, bytes] | None:
     """What the newest whole checkpoint keeps, and its tokenizer.json; None where there is none."""
     for checkpoint in resume.readable(store):
         try:
@@ -59,21 +61,13 @@ def _kept(store: CheckpointStore) -> tuple[Companions, bytes] | None:
 
 def _read(uri: str) -> tuple[Companions, bytes | None]:
     """What a model's folder holds, and its tokenizer.json."""
+    folder = ModelFolder(uri)
+    templates = InputFolder(join(uri, TEMPLATES), folder.field)
     try:
-        with storage_errors(f"initFrom {uri}"):
-            folder = open_storage(uri)
-            templates = [found.name for found in open_storage(join(uri, TEMPLATES)).list()]
-            found = read_companions(lambda name: _file(folder, name), templates)
-            return found, _file(folder, layout.TOKENIZER_FILE)
+        found = read_companions(folder.read, templates.names() if templates.exists else [])
     except ValueError as error:
-        raise UserMistake(f"initFrom {uri}: {error}") from error
-
-
-def _file(folder: Storage, name: str) -> bytes | None:
-    try:
-        return folder.read(name)
-    except FileNotFoundError:
-        return None
+        raise folder.mistake(str(error)) from error
+    return found, folder.read(layout.TOKENIZER_FILE)
 
 
 def _fitting(companions: Companions, theirs: bytes | None, tokenizer: bytes, place: str) -> Companions:

@@ -79,7 +79,7 @@ def marked(
     ]
 
 
-def readable(store: CheckpointStore) -> Iterator[StepCheckpoint]:
+def readable(store: CheckpointSource) -> Iterator[StepCheckpoint]:
     """The committed checkpoints with a whole manifest, newest first; whether more is whole is not looked at.
 
     Not collective. CheckpointError for one of a format that this release does not read.
