@@ -13,6 +13,7 @@ import torch
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.loader import BatchLoader
+from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.loop.stepper import Flags, Stepper, StepResult
 from footplate_trainer.optim.optimizer import build_optimizer
 from footplate_trainer.parallel.apply import ParallelModel, build_model
@@ -26,6 +27,9 @@ from footplate_trainer.stages.losses import objective_of
 from tests.support.layout_list import STEPS, Layout
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
+
+Pieces = dict[str, tuple[tuple[int, ...], tuple[int, ...], Any]]
+"""By name: the shape of the whole parameter, where this rank's piece starts, and its values."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,19 @@ def train(
     """Train `layout` for five steps and put its parameters together."""
     config = config_of(layout, optimizer, shards, folder)
     answers = run_ranks(_train, layout.ranks, config, learning, timeout=300.0)
+    return Trained(answers[0][0], joined([held for _, held in answers]))
+
+
+def joined(held: Sequence[Pieces]) -> dict[str, torch.Tensor]:
+    """Whole parameters from the pieces of all ranks; NaN where none has any."""
     whole: dict[str, torch.Tensor] = {}
-    for _, pieces in answers:
-        for name, (shape, start, values) in pieces.items():
+    for rank in held:
+        for name, (shape, start, values) in rank.items():
             room = whole.setdefault(name, torch.full(shape, torch.nan))
             room[tuple(slice(a, a + size) for a, size in zip(start, values.shape, strict=True))] = (
                 torch.from_numpy(values)
             )
-    return Trained(answers[0][0], whole)
+    return whole
 
 
 def distance(trained: Trained, reference: Trained) -> Distance:
@@ -113,7 +122,7 @@ def _farthest(trained: Trained, reference: Trained, of: Callable[[StepResult], f
     return max(abs(of(ours) - of(theirs)) / of(theirs) for ours, theirs in pairs)
 
 
-def _train(config: RunConfig, learning: Learning) -> tuple[list[StepResult], dict[str, Any]]:
+def _train(config: RunConfig, learning: Learning) -> tuple[list[StepResult], Pieces]:
     """One rank: five steps, and the pieces that it holds then."""
     with opened(config, learning) as (model, stepper, loader):
         rate = config.training.optimizer.learning_rate
@@ -138,7 +147,15 @@ def opened(config: RunConfig, learning: Learning) -> Iterator[tuple[ParallelMode
         yield model, stepper, learning.loader(config, world, model.grid)
 
 
-def _pieces(model: StageModules) -> dict[str, Any]:
+def initial(config: RunConfig) -> Pieces:
+    """One rank of a completed `config`: the pieces that it begins with of the folder of initFrom."""
+    with open_world(read_environment(os.environ), config.world.backend) as world:
+        model = build_model(config, world)
+        load_initial(config, model.module)
+        return _pieces(model.module)
+
+
+def _pieces(model: StageModules) -> Pieces:
     found = {}
     for name, parameter in model.named_parameters():
         piece = local_shard(parameter)

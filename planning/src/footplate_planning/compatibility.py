@@ -128,7 +128,7 @@ def problems(config: RunConfig, world_size: int) -> list[str]:
     return [*conflicts, *(problem for check in _CHECKS for problem in check(config, shape, topology))]
 
 
-def _tensor(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
+def _tensor(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
     ranks = topology.tensor
     for name, size in (
         ("attentionHeads", shape.heads),
@@ -137,7 +137,10 @@ def _tensor(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str
     ):
         if size % ranks:
             above = -(-size // ranks) * ranks
-            yield f"model.{name} {size} is not a multiple of parallelism.tensor {ranks}; {above} would be"
+            remedy = f"{above} would be"
+            if config.init_from is not None and name == "vocabularySize":
+                remedy += ", which model.growEmbeddings lets that of initFrom grow to"
+            yield f"model.{name} {size} is not a multiple of parallelism.tensor {ranks}; {remedy}"
     heads = shape.key_value_heads
     if heads % ranks and ranks % heads:
         yield (

@@ -42,6 +42,12 @@ LAYOUT: tuple[Row, ...] = (
         )
     ),
     Row(
+        "tensor-vocabularySize-of-a-folder",
+        {"parallelism.tensor": 4, "model.vocabularySize": 4095, "initFrom": {"uri": "/models/one"}},
+        "spec.model.vocabularySize: Invalid value: vocabularySize 4095 is not a multiple of"
+        " parallelism.tensor 4; change one of them; growEmbeddings lets that of initFrom grow to a multiple",
+    ),
+    Row(
         "tensor-keyValueHeads",
         {"parallelism.tensor": 2, "model.attentionHeads": 6, "model.headSize": 16, "model.keyValueHeads": 3},
         "spec.model.keyValueHeads: Invalid value: keyValueHeads 3 and parallelism.tensor 2:"

@@ -167,6 +167,18 @@ CREATION: tuple[Row, ...] = (
         "spec.initFrom: Invalid value: initFrom /models/one and resumeFrom are both given;"
         " the weights come from one of them",
     ),
+    Row(
+        "growing-from-nothing",
+        {"model.growEmbeddings": True},
+        "spec.model.growEmbeddings: Invalid value: growEmbeddings adds rows to the embeddings of initFrom,"
+        " and there is none; remove it",
+    ),
+    Row(
+        "growing-to-nothing",
+        {"initFrom": {"uri": "/models/one"}, "model.growEmbeddings": True, "model.vocabularySize": ABSENT},
+        "spec.model.vocabularySize: Required value: vocabularySize is required with growEmbeddings:"
+        " how many rows there should be",
+    ),
     # -- parts of a model that do not fit together
     *(
         Row(

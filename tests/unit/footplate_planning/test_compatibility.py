@@ -8,6 +8,7 @@ import pytest
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.adapter import Adapter
+from footplate_contracts.v1alpha1.model import InitFrom
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_contracts.v1alpha1.training import Loss, Recomputation
 from footplate_planning.compatibility import Feature, features, problems
@@ -82,6 +83,28 @@ def test_what_cannot_work_is_told_with_its_numbers(
     config = changed(config, part, **fields)
 
     assert any(found.startswith(problem) for found in problems(config, world_size))
+
+
+@pytest.mark.parametrize(
+    ("init_from", "remedy"),
+    [
+        pytest.param(None, "260 would be", id="of-ones-own"),
+        pytest.param(
+            InitFrom(uri="/models/one"),
+            "260 would be, which model.growEmbeddings lets that of initFrom grow to",
+            id="of-a-folder",
+        ),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_cut_is_told_how_it_could(
+    config: RunConfig, init_from: InitFrom | None, remedy: str
+) -> None:
+    config = changed(changed(config, "model", vocabulary_size=257), "parallelism", tensor=4)
+    config = config.model_copy(update={"init_from": init_from})
+
+    assert problems(config, 4) == [
+        f"model.vocabularySize 257 is not a multiple of parallelism.tensor 4; {remedy}"
+    ]
 
 
 @pytest.mark.parametrize(

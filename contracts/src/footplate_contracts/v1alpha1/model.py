@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, only
+from footplate_contracts.rules import Refusal, Rule, only
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.types import Part, Probability, Uri, own_files
 
@@ -256,6 +256,11 @@ class Model(Part):
     vocabulary_size: Annotated[int, Field(ge=2, le=16_777_216)] | None = Field(
         None, description="token ids, at least those of the data; required without initFrom"
     )
+    grow_embeddings: bool | None = Field(
+        None,
+        description="vocabularySize may be larger than that of initFrom: the rows that are added to its"
+        " embedding, and to a head of its own, begin as the mean of the others",
+    )
     context_length: Annotated[int, Field(ge=1, le=16_777_216)] = Field(description="tokens of a sequence")
     tied_embeddings: bool | None = Field(
         None, description="input and output embedding are one matrix; default: the family's"
@@ -319,6 +324,12 @@ class Model(Part):
             "adapter.rank {has(self.adapter) ? self.adapter.rank : 0} is above hiddenSize"
             " {has(self.hiddenSize) ? self.hiddenSize : 0}; matrices of a lower rank are what saves memory",
             field="adapter.rank",
+        ),
+        Rule(
+            "!has(self.growEmbeddings) || !self.growEmbeddings || has(self.vocabularySize)",
+            "vocabularySize is required with growEmbeddings: how many rows there should be",
+            field="vocabularySize",
+            refusal=Refusal.REQUIRED,
         ),
         _suits("attention.slidingWindow", "!has(self.attention.slidingWindow)", "remove it", "decoder"),
         _suits("decoderLayers", "!has(self.decoderLayers)", "remove it", "encoderDecoder"),

@@ -123,6 +123,12 @@ class TrainingRunSpec(Part):
             " the weights come from one of them",
             field="initFrom",
         ),
+        Rule(
+            "!has(self.model) || !has(self.model.growEmbeddings) || !self.model.growEmbeddings"
+            " || has(self.initFrom)",
+            "growEmbeddings adds rows to the embeddings of initFrom, and there is none; remove it",
+            field="model.growEmbeddings",
+        ),
         only("stage", "pretrain", "sft"),
         *(
             Rule(
@@ -174,10 +180,17 @@ class TrainingRunSpec(Part):
             Rule(
                 f"!has(self.model) || !has(self.model.{size}) || self.model.{size} % {_TENSOR} == 0",
                 f"{size} {{self.model.{size}}} is not a multiple of parallelism.tensor {{{_TENSOR}}};"
-                " change one of them",
+                f" change one of them{remedy}",
                 field=f"model.{size}",
             )
-            for size in ("attentionHeads", "feedForwardSize", "vocabularySize")
+            for size, remedy in (
+                ("attentionHeads", ""),
+                ("feedForwardSize", ""),
+                (
+                    "vocabularySize",
+                    "{has(self.initFrom) ? '; growEmbeddings lets that of initFrom grow to a multiple' : ''}",
+                ),
+            )
         ),
         Rule(
             "!has(self.model) || !has(self.model.keyValueHeads)"

@@ -53,6 +53,47 @@ def test_a_disagreement_is_told(fields: dict[str, Any], complaint: str) -> None:
     assert str(refused.value) == complaint
 
 
+@pytest.mark.parametrize(
+    ("vocabulary", "grows"), [pytest.param(99, None, id="as-it-is"), pytest.param(128, True, id="larger")]
+)
+def test_a_vocabulary_grows_when_asked_to(vocabulary: int, grows: bool | None) -> None:
+    model = agreed(stated(vocabularySize=vocabulary, growEmbeddings=True), FOLDER)
+
+    assert (model.vocabulary_size, model.grow_embeddings) == (vocabulary, grows)
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        pytest.param(
+            {"vocabularySize": 128},
+            "vocabularySize is 128, in the folder 99; growEmbeddings adds the rows",
+            id="not-asked-to",
+        ),
+        pytest.param(
+            {"vocabularySize": 128, "growEmbeddings": False},
+            "vocabularySize is 128, in the folder 99; growEmbeddings adds the rows",
+            id="asked-not-to",
+        ),
+        pytest.param(
+            {"vocabularySize": 98, "growEmbeddings": True},
+            "vocabularySize is 98, in the folder 99",
+            id="smaller",
+        ),
+        pytest.param(
+            {"vocabularySize": 128, "growEmbeddings": True, "layers": 3},
+            "layers is 3, in the folder 2",
+            id="another-field",
+        ),
+    ],
+)
+def test_it_does_not_otherwise(fields: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        agreed(stated(**fields), FOLDER)
+
+    assert str(refused.value) == complaint
+
+
 def test_stating_what_the_folder_has_is_no_disagreement() -> None:
     assert agreed(stated(family="gpt2", layers=2, bias={"output": True}), FOLDER).layers == 2
 

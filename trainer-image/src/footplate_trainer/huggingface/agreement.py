@@ -11,12 +11,15 @@ from footplate_contracts.v1alpha1.model import Model, PositionName
 def agreed(stated: Model, folder: Model) -> Model:
     """The folder's model with what `stated` may decide: context, dropout, initialisation, kernel, adapter.
 
+    And a larger vocabulary, where it asks for that: only then does the model keep `grow_embeddings`.
+
     Raises ValueError that lists every stated field with which the folder disagrees.
     """
     # What the user wrote, and not a default of the contract.
     written = _flat(stated.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True))
+    folder = _grown(folder, stated)
     wrong = [
-        f"{path} is {_shown(ours)}, in the folder {_shown(theirs)}"
+        _disagreement(path, ours, theirs)
         for path, ours, theirs in differences(stated, folder)
         if path in written and not free(path)
     ]
@@ -38,6 +41,18 @@ def agreed(stated: Model, folder: Model) -> Model:
     )
 
 
+def _grown(folder: Model, stated: Model) -> Model:
+    assert folder.vocabulary_size is not None, "it is resolved"
+    if not stated.grow_embeddings or (stated.vocabulary_size or 0) <= folder.vocabulary_size:
+        return folder
+    return folder.model_copy(update={"vocabulary_size": stated.vocabulary_size, "grow_embeddings": True})
+
+
+def _disagreement(path: str, ours: Any, theirs: Any) -> str:
+    remedy = "; growEmbeddings adds the rows" if path == "vocabularySize" and ours > theirs else ""
+    return f"{path} is {_shown(ours)}, in the folder {_shown(theirs)}{remedy}"
+
+
 def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
     """(path, ours, theirs) of each field in which two models differ."""
     left, right = _flat(ours.to_json()), _flat(theirs.to_json())
@@ -50,7 +65,7 @@ def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
 
 def free(path: str) -> bool:
     """Whether a field says how to train, and not what the weights are for."""
-    return path == "contextLength" or path.startswith(
+    return path in ("contextLength", "growEmbeddings") or path.startswith(
         ("dropout.", "initialization.", "attention.backend", "adapter.")
     )
 

@@ -29,14 +29,19 @@ from footplate_trainer.model.linear import is_adapters
 def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> list[str]:
     """Write the model of a step directory, or only its adapters, to `out`; the names of the files.
 
-    Raises UserMistake when transformers has no word for the model, or there are
-    no adapters, and StorageError when `out` cannot be written.
+    Raises UserMistake when transformers has no word for the model, there are no
+    adapters, or the folder that they are for lacks embeddings, and StorageError when `out` cannot be written.
     """
     config = checkpoint.config()
     if adapter and config.model.adapter is None:
         raise UserMistake(
             f"run {config.run.name} was trained without model.adapter; leave --adapter out, and all of its "
             "weights are written"
+        )
+    if adapter and config.model.grow_embeddings:
+        raise UserMistake(
+            f"run {config.run.name} has more embeddings than the folder of its initFrom, on which "
+            "adapters alone would be used; leave --adapter out, and all of its weights are written"
         )
     with torch.device("meta"):
         model = build(model_shape(config))

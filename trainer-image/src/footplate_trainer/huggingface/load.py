@@ -11,7 +11,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
 from footplate_trainer.errors import StorageError, TrainerError
 from footplate_trainer.huggingface.folder import ModelFolder
-from footplate_trainer.huggingface.initial import check_rules
+from footplate_trainer.huggingface.initial import check_rules, folder_model
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.input_folder import NodeFolder
 from footplate_trainer.model.build import build
@@ -24,7 +24,8 @@ from footplate_trainer.parallel.world import World
 def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     """Fill this rank's part of `model` from the folder of a completed `config`; the folder's name.
 
-    Adapters are left as they are. Collective.
+    Adapters are left as they are. Rows of a vocabulary that grows begin as the mean of the folder's.
+    Collective.
 
     Raises UserMistake when the folder's tensors are not those of its config.json, or that can be no network,
     and what `ModelFolder.weights` raises on any rank.
@@ -36,7 +37,8 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     with torch.device("meta"):
         names = _folder_names(build(model_shape(config)))
     parameters = dict(model.named_parameters())
-    reader = FolderReader(there.path, config.model, names, folder.name)
+    stored = folder_model(folder) if config.model.grow_embeddings else config.model
+    reader = FolderReader(there.path, stored, names, folder.name)
     for name in _folder_names(model):
         parameter = parameters[name]
         piece = local_shard(parameter)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE, refuse
 from footplate_trainer.huggingface.names import Naming, Place, naming, places
 from footplate_trainer.storage import join
 
+_OF_VOCABULARY = frozenset({"embedding.weight", "head.weight", "head_bias"})
+_SLICE = 1024  # rows of a mean that are in memory at once
 _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # of norms, in files older than transformers 3
 
 
@@ -28,7 +31,9 @@ class FolderReader:
     def __init__(
         self, folder: Path, model: Model, parameters: Iterable[str], place: str | None = None
     ) -> None:
-        """`parameters` are our names for all of the network `model`; `place` is where `folder` is a copy of.
+        """`parameters` are our names for all of the network `model`, which is the folder's own.
+
+        `place` is where `folder` is a copy of.
 
         Raises UserMistake that lists missing and surplus tensors, and one that
         names a file which is no safetensors.
@@ -38,6 +43,7 @@ class FolderReader:
         table = naming(model.family, shape)
         self._folder = folder
         self._name = place or str(folder)
+        self._vocabulary = shape.vocabulary
         self._longer = {"positions.weight"} if model.position.name is PositionName.LEARNED else set()
         self._files = self._index(table)
         self._places = places(model.family, shape, parameters)
@@ -53,15 +59,23 @@ class FolderReader:
     def rows(self, name: str, size: Sequence[int], first: int, rows: int) -> Tensor:
         """Rows first … first + rows - 1 of our parameter `name`, which has `size` in all.
 
-        Raises UserMistake when the folder's tensor is of another size.
+        Where that has more rows than the folder's vocabulary, the others are the mean of all that the folder
+        has, in fp32. Raises UserMistake when the folder's tensor is of another size.
         """
         place = self._places[name]
         file, stored = self._files[place.name]
+        held = size[0]
+        if name in _OF_VOCABULARY:
+            held = min(held, self._vocabulary)
         with self._opened(file) as opened:
             whole = opened.get_slice(stored)
-            self._check(name, place, list(whole.get_shape()), list(size))
-            start = place.part * size[0] + first
-            part: Tensor = whole[:, start : start + rows] if place.transposed else whole[start : start + rows]
+            self._check(name, place, list(whole.get_shape()), [held, *size[1:]])
+            kept = max(0, min(rows, held - first))
+            start = place.part * held + min(first, held - kept)
+            part: Tensor = whole[:, start : start + kept] if place.transposed else whole[start : start + kept]
+            if kept < rows:
+                mean = _mean_row(whole, held)
+                part = torch.cat([part.float(), mean.expand(rows - kept, *mean.shape)])
             return part.T if place.transposed else part
 
     def _check(self, name: str, place: Place, found: list[int], size: list[int]) -> None:
@@ -119,6 +133,18 @@ class FolderReader:
         told = "; ".join(f"{what}: {', '.join(names)}" for what, names in listed if names)
         if told:
             raise UserMistake(f"the tensors in {self._name} are not those of its {CONFIG_FILE}; {told}")
+
+
+def _mean_row(whole: Any, rows: int) -> Tensor:
+    """The mean over `rows` rows of a stored tensor: fp32, without its first dimension.
+
+    Every rank that needs it reads the rows, some at a time. Summed in fp64, so that how many threads a rank
+    has for it is rounded away.
+    """
+    total = torch.zeros((), dtype=torch.float64)
+    for first in range(0, rows, _SLICE):
+        total = total + whole[first : first + _SLICE].double().sum(0)
+    return (total / rows).float()
 
 
 def _modern(name: str, prefix: str) -> str:

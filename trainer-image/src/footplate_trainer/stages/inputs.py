@@ -39,10 +39,12 @@ def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
     agree.raise_first(error, world.background)
     vocabulary = model_shape(config).vocabulary
     if shards.vocabulary_size > vocabulary:
+        grows = config.init_from is not None
+        remedy = " with model.growEmbeddings, or pack with the folder's own tokenizer" if grows else ""
         raise UserMistake(
             f"model.vocabularySize {vocabulary} does not cover the shards in "
             f"{shards.sources[0].shards.uri}, whose vocabulary has {shards.vocabulary_size}; "
-            "give at least that"
+            f"give at least that{remedy}"
         )
     return shards
 
