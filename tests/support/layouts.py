@@ -151,7 +151,7 @@ def initial(config: RunConfig) -> Pieces:
     """One rank of a completed `config`: the pieces that it begins with of the folder of initFrom."""
     with open_world(read_environment(os.environ), config.world.backend) as world:
         model = build_model(config, world)
-        load_initial(config, model.module)
+        load_initial(config, model.module, world)
         return _pieces(model.module)
 
 

@@ -65,6 +65,7 @@ def test_a_checkpoint_gives_what_this_release_knows(kept: StepCheckpoint) -> Non
 
 
 def test_a_companion_that_was_changed_is_damage(kept: StepCheckpoint) -> None:
+    assert isinstance(kept.store, CheckpointStore)
     kept.store.write(kept.directory, "companions/config.json", b"[]")
 
     with pytest.raises(CheckpointDamaged, match=r"companions/config\.json in .* is not what was written"):
