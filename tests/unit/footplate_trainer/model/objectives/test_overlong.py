@@ -1,0 +1,37 @@
+"""Penalties of length and of a missing end: known answers, edges."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from footplate_trainer.model.objectives.overlong import missing_end, soft_penalty
+from tests.support.formulas import agrees, exact
+
+
+@pytest.mark.parametrize(
+    ("length", "known"),
+    [(0, 0.0), (12, 0.0), (13, -0.25), (14, -0.5), (16, -1.0), (17, -1.0)],
+)
+def test_known_answers(length: int, known: float) -> None:
+    agrees(soft_penalty(torch.tensor([length]), 16, 4), [known], 0)
+
+
+def test_the_papers_own_numbers() -> None:
+    lengths = torch.tensor([16_384, 18_432, 20_480])
+    agrees(soft_penalty(lengths, 20_480, 4_096), [0, -0.5, -1], 0)
+
+
+@pytest.mark.parametrize("cache", [0, 17, -4])
+def test_a_cache_that_is_no_part_of_the_length_is_refused(cache: int) -> None:
+    with pytest.raises(ValueError, match=f"cache is {cache}; with answers of up to 16 tokens it is 1 to 16"):
+        soft_penalty(torch.tensor([3]), 16, cache)
+
+
+def test_a_missing_end_costs_its_penalty_and_leaves_the_score() -> None:
+    ended = torch.tensor([True, False, False])
+    agrees(missing_end(exact(0.5, 0.5, -2.0), ended, 1.0), [0.5, -0.5, -3.0], 0)
+    assert missing_end(exact(math.nan), torch.tensor([False]), 1.0).isnan().all()
+    assert missing_end(exact(), torch.tensor([], dtype=torch.bool), 1.0).shape == (0,)

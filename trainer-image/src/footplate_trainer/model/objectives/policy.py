@@ -1,0 +1,74 @@
+"""The loss of a policy on answers that were sampled before: ratios, their clipping, and what a token weighs.
+
+Elementwise: log-probabilities, advantages and losses are [tokens], of answers only. The ratio is that of
+probabilities now and when the answer was sampled, both under the same distribution.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def sequence_log_ratio(log_p: Tensor, old: Tensor, tokens: Tensor) -> Tensor:
+    """`sequence` ratios (GSPO, Zheng et al. 2025, eq. 7), as logarithm: [sequences].
+
+    The mean over an answer's tokens of log p - log p_old, of sums [sequences] and numbers of tokens. Each
+    token of an answer has its answer's ratio. An answer without tokens has ratio 1. verl clamps it to 10.
+    """
+    return (log_p - old) / tokens.clamp(min=1).to(log_p.dtype)
+
+
+def clipped(
+    log_ratio: Tensor, advantages: Tensor, low: float, high: float, dual: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """PPO's loss max(-A r, -A clip(r, 1 - low, 1 + high)) (Schulman et al. 2017), and where it is clipped.
+
+    Both [tokens]; r = exp(log_ratio). `high` apart from `low` is clip-higher (DAPO). With `dual` c > 1 a
+    token of A < 0 loses at most -A c (Ye et al. 2020); verl has c = 3 unless told otherwise, and clamps
+    log_ratio to ±20; TRL's `delta` bounds r for either sign of A.
+
+    A token counts as clipped where a bound is its loss, which then has no gradient, however large r is; NaN
+    in `log_ratio` is NaN here. TRL's metrics of clipping count ratios beyond a bound on the side that A has,
+    which is the same.
+    """
+    ratio = torch.exp(log_ratio.detach())
+    upper, lower = (advantages > 0) & (ratio > 1 + high), (advantages < 0) & (ratio < 1 - low)
+    bound = torch.where(upper, torch.full_like(ratio, 1 + high), 1 - low)
+    held = upper | lower
+    if dual is not None:
+        beyond = (advantages < 0) & (ratio > dual)
+        bound, held = torch.where(beyond, dual, bound), held | beyond
+    # Where a bound counts, or nothing does, exp has no part: its gradient could be 0 * inf.
+    still = held | ((advantages == 0) & torch.isposinf(ratio))
+    free = torch.exp(torch.where(still, 0.0, log_ratio))
+    return -advantages * torch.where(held, bound, free), held
+
+
+def sequence_mean(tokens: Tensor) -> Tensor:
+    """`sequenceMean` (GRPO, Shao et al. 2024): what each token of an answer weighs, fp64 [sequences].
+
+    1 / tokens of its answer; the sum is to be divided by the answers of the step. 0 where there is no token.
+    TRL's `grpo` divides by the answers of a micro-batch; verl's `seq-mean-token-mean` is the same.
+    """
+    return torch.where(tokens > 0, 1 / tokens.double(), 0.0)
+
+
+def token_mean(tokens: Tensor) -> Tensor:
+    """`tokenMean` (DAPO): 1 for each token, fp64 [sequences].
+
+    To be divided by the number of all answers' tokens of the step. TRL's `dapo` and, of its mini-batch,
+    verl's `token-mean` are the same; TRL's `bnpo` takes the tokens of a micro-batch, and there is no such
+    thing here.
+    """
+    return torch.ones_like(tokens, dtype=torch.float64)
+
+
+def constant_length(tokens: Tensor, longest: int) -> Tensor:
+    """`constantLength` (Dr. GRPO, Liu et al. 2025): 1 / longest for each token, fp64 [sequences].
+
+    To be divided by the answers of the step; `longest` is the most tokens that an answer may have. TRL's
+    `dr_grpo` is the same where micro-batches are of one size; verl's `seq-mean-token-sum-norm` divides by the
+    length that this batch is padded to unless told otherwise.
+    """
+    return torch.full_like(tokens, 1 / longest, dtype=torch.float64)

@@ -1,0 +1,29 @@
+"""The loss of a reward model, from scores of a chosen and a rejected answer: fp32 or fp64 [pairs]."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) -> Tensor:
+    """-log sigma(chosen - rejected - margin) (Bradley and Terry 1952; margin: Touvron et al. 2023): [pairs].
+
+    A margin is the data's, one for each pair, or 0 for all: a data set of which some rows only have one is
+    refused where it is packed, as TRL refuses it. The margin of a pair with several raters is the mean of
+    their differences.
+    """
+    return -logsigmoid(chosen - rejected - margin)
+
+
+def centring(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """(chosen + rejected)^2, whose mean over pairs, times `centring`, keeps scores near 0: [pairs].
+
+    Eisenstein et al. 2023; TRL's `center_rewards_coefficient` multiplies the same.
+    """
+    return (chosen + rejected).square()
+
+
+def ranked(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """Whether the chosen one has the higher score, for `accuracy`: bool. A tie is wrong, as in TRL."""
+    return chosen > rejected
