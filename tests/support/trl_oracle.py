@@ -1,0 +1,109 @@
+"""TRL as an oracle: what its trainers do with the same model, rows and settings, told step by step.
+
+All runs of a test session that ask for it go through one subprocess: to import TRL's trainers takes seconds,
+a run of some steps tenths of one. The subprocess (`trl_runs`) gets JSON and gives JSON, and beside it the
+weights after each step; it reaches no network.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_OFFLINE: Final = {
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+}
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Answers that GRPO is given instead of sampling: one of each row, siblings adjacent."""
+
+    prompts: Sequence[Sequence[int]]
+    answers: Sequence[Sequence[int]]
+    rewards: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training by TRL, on one process, with micro-batches in the order of `rows`.
+
+    `trainer` is sft, reward, dpo, kto, orpo, simpo or grpo; `rows` are of the shape that it takes, and
+    `settings` are members of its config, beside those that all runs have (`trl_runs.COMMON`). `model` is a
+    folder, and so is a `reference` that is not the model. `adapters` are members of peft's LoraConfig.
+    """
+
+    trainer: str
+    model: Path
+    rows: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    reference: Path | None = None
+    adapters: Mapping[str, Any] | None = None
+    rollouts: Sequence[Rollout] = ()  # one for each time that it would sample
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a run did, step by step."""
+
+    losses: list[float]
+    gradient_norms: list[float]  # before clipping
+    weights: list[
+        Path
+    ]  # .safetensors before the first step and after each; of adapters alone, if there are any
+    logs: list[dict[str, float]]  # all that TRL logged
+
+
+def seen(runs: Mapping[str, Run], root: Path) -> dict[str, Seen]:
+    """What TRL does with each run, by name.
+
+    `root` is a folder where answers are kept: whoever asks the same there again, another process of the tests
+    included, waits for the first and reads what it got.
+
+    Raises:
+        AssertionError: TRL failed; its output is the message.
+    """
+    asked = json.dumps({name: asdict(run) for name, run in runs.items()}, default=str, sort_keys=True)
+    folder = root / f"trl-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "answers.json").exists():
+            (folder / "runs.json").write_text(asked)
+            _compute(folder)
+        answers = json.loads((folder / "answers.json").read_text())
+    return {
+        name: Seen(**{**told, "weights": [Path(file) for file in told["weights"]]})
+        for name, told in answers.items()
+    }
+
+
+def shared_root(factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that all its processes have in common."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def _compute(folder: Path) -> None:
+    environment = {**os.environ, **_OFFLINE, "HF_HOME": str(folder / "home")}
+    command = [sys.executable, "-m", "tests.support.trl_runs", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
