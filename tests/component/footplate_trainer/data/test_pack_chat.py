@@ -102,6 +102,9 @@ def test_a_file_of_a_web_server_is_read_and_its_bad_row_named(
     ("arguments", "says"),
     [
         pytest.param(["--format", "chat"], "--format chat needs --tokenizer", id="no-tokenizer"),
+        pytest.param(
+            ["--format", "chat", "--tokenizer", "m", "--reserve", "mask"], "--reserve mask: ", id="reserve"
+        ),
         pytest.param(["--format", "tokens"], "--vocabulary-size is missing", id="no-size"),
         pytest.param(
             ["--vocabulary-size", "400", "--show", "3"],

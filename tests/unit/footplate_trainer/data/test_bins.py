@@ -74,6 +74,14 @@ def test_half_a_million_samples_leave_little_unused() -> None:
     assert bins.used > 0.999
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_some_hundred_conversations_leave_little_unused(seed: int) -> None:
+    # As long as questions and answers are: on average a third of the context, few as long as that.
+    draws = np.random.default_rng(seed).lognormal(np.log(263), 0.7, 300)
+    bins = best_fit(np.clip(draws, 40, 1024).astype(np.int64), 1024)
+    assert bins.used >= 0.98
+
+
 def test_a_sample_that_fits_no_bin_is_refused() -> None:
     with pytest.raises(ValueError, match="lengths are 0 … 25, and a bin has 1 … 24 places"):
         best_fit(ints(0, 25), SIZE)

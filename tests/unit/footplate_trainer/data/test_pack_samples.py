@@ -15,7 +15,7 @@ from footplate_contracts.v1alpha1.data import Mask, Overlong
 from footplate_trainer.data.chat.model_template import read_template
 from footplate_trainer.data.chat.renderer import within_process
 from footplate_trainer.data.chat.template import ChatTemplate
-from footplate_trainer.data.layout import ShardFormat, ShardManifest
+from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
@@ -62,6 +62,9 @@ def test_the_folder_says_how_its_samples_were_made(tmp_path: Path) -> None:
         {},
     )
     assert record.date is None
+    # As the model's own files name them; a stage that needs another id says so.
+    ids = manifest.special_ids
+    assert (ids.bos, ids.eos, ids.pad, ids.mask, ids.sentinels) == (1, 2, 2, None, [])
     assert (manifest.documents, manifest.sources[0].documents) == (6, 6)
     samples = Samples(shards)
     assert all(np.count_nonzero(samples[n].documents[0].learnt) > 1 for n in range(6))
@@ -226,6 +229,21 @@ def test_texts_need_no_template_and_messages_do(tmp_path: Path) -> None:
         ValueError, match=r"talks.jsonl:1 has messages, and beside the tokenizer is no chat template"
     ):
         pack_samples([talks], tmp_path / "other", SampleOptions(ShardFormat.CHAT, model))
+
+
+def test_a_text_needs_to_know_what_ends_it(tmp_path: Path) -> None:
+    model = chatml_model(tmp_path / "model", None)
+    (model / "tokenizer_config.json").unlink()
+    tokenizer = (model / "tokenizer.json").read_text()
+    (model / "tokenizer.json").write_text(tokenizer.replace("<|endoftext|>", "<|other|>"))
+    texts = write_rows(tmp_path / "texts.jsonl", [{"prompt": "2+2=", "completion": "4"}])
+    with pytest.raises(
+        ValueError, match=r"model names no end of text; give --special eos=TOKEN, or messages"
+    ):
+        pack_samples([texts], tmp_path / "out", SampleOptions(ShardFormat.CHAT, model))
+    options = SampleOptions(ShardFormat.CHAT, model, special={Role.EOS: "<|im_end|>"})
+    pack_samples([texts], tmp_path / "out", options)
+    assert Samples(TokenShards.open(str(tmp_path / "out")))[0].documents[0].tokens[-1] == 2
 
 
 def test_another_template_than_the_models_can_be_given(tmp_path: Path) -> None:

@@ -156,6 +156,7 @@ def test_a_readme_without_configs_says_nothing(hub: Path) -> None:
     [
         pytest.param("none", {}, "is no folder, and no file of .jsonl", id="nothing-there"),
         pytest.param("none.jsonl", {}, "there is no such file", id="no-file"),
+        pytest.param("http://host/folder", {}, "a web server does not say which files", id="web-folder"),
         pytest.param("", {"split": "dev"}, "of split dev; its splits are test, train", id="no-split"),
         pytest.param("", {"include": ["*.csv"]}, r"of split train that matches \*.csv", id="no-match"),
         pytest.param("", {"config": "x"}, "has no README.md that names configs", id="no-configs"),
@@ -165,7 +166,7 @@ def test_an_input_that_holds_nothing_is_named(
     hub: Path, name: str, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
-        list_files(str(hub / name), **options)
+        list_files(name if "://" in name else str(hub / name), **options)
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,15 @@ def write(arguments: argparse.Namespace, out: Path) -> ShardManifest:
         raise ValueError(
             f"--format {arguments.format} needs --tokenizer: the folder of the model to be trained"
         )
+    if arguments.reserve:
+        raise ValueError(
+            f"--reserve {arguments.reserve[0]}: --format {arguments.format} needs no such id; leave it out"
+        )
     options = SampleOptions(
         format=arguments.format,
         tokenizer=arguments.tokenizer,
         vocabulary_size=arguments.vocabulary_size,
+        special=dict(arguments.special),
         chat_template=arguments.chat_template,
         mask=arguments.mask,
         context_length=arguments.context_length,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -25,6 +25,7 @@ from footplate_trainer.data.layout import (
     MANIFEST_FILE,
     TEMPLATE_FILE,
     TOKENIZER_FILE,
+    Role,
     SamplesRecord,
     ShardFormat,
     ShardManifest,
@@ -40,7 +41,6 @@ from footplate_trainer.data.writer import new_folder, write_file
 
 _BATCH_BYTES: Final = 1 << 21
 _BATCH_ROWS: Final = 512
-_ANY: Final = 1 << 32  # ids, of which uint32 holds no more
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class SampleOptions:
 
     format: ShardFormat
     tokenizer: Path  # a file, or a model's folder with a tokenizer.json
-    vocabulary_size: int | None = None
+    vocabulary_size: int | None = None  # what the tokenizer may have at most
+    special: Mapping[Role, str] = field(default_factory=dict)  # beyond what the model's own files say
     chat_template: Path | None = None
     mask: Mask | None = None
     context_length: int | None = None
@@ -125,12 +126,10 @@ def pack_samples(
     files = [
         list_files(uri, split=options.split, config=options.config, include=options.include) for uri in inputs
     ]
-    tokens = tokenizers.load(options.tokenizer_file, options.vocabulary_size or _ANY)
+    tokens = tokenizers.load(options.tokenizer_file, options.vocabulary_size, named=_named(options))
     template = read_template(options.tokenizer_file.parent, options.chat_template)
     now = datetime.combine(options.date or date.today(), time())
     with new_folder(out) as folder, _renderer(template, now, render) as rendering:
-        if template is not None:
-            check_template(template, rendering)
         maker = _maker(options, tokens, template, rendering)
         writer = SampleWriter(folder, token_type_for(tokens.vocabulary_size), options.shard_tokens)
         tally = _write(inputs, files, maker, writer, options, say)
@@ -165,14 +164,21 @@ def _without_template(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
     raise AssertionError(f"{len(requests)} conversations, and no template")
 
 
+def _named(options: SampleOptions) -> dict[Role, str]:
+    """Which token has a role, as the model's files and the options say."""
+    said = special_names(options.tokenizer_file.parent)
+    return {Role(name.removesuffix("_token")): token for name, token in said.items()} | dict(options.special)
+
+
 def _maker(
     options: SampleOptions, tokens: PackTokenizer, template: ModelTemplate | None, render: Render
 ) -> SampleMaker:
     reader = RowReader(options.format, frozenset(options.ignored), options.texts_are_turns)
-    name = special_names(options.tokenizer_file.parent).get("eos_token")
-    end = tokens.special.eos if name is None else tokens.tokenizer.token_to_id(name)
-    end_of_text = EndOfText(end, str(options.tokenizer))
-    return SampleMaker(reader, tokens.tokenizer, template, render, options.learnt or Mask.ALL, end_of_text)
+    end_of_text = EndOfText(tokens.special.end, str(options.tokenizer))
+    opening = "" if template is None else check_template(template, render)
+    return SampleMaker(
+        reader, tokens.tokenizer, template, render, options.learnt or Mask.ALL, end_of_text, opening
+    )
 
 
 def _write(

@@ -99,6 +99,8 @@ def list_files(
         return [_file(uri)]
     if is_local(uri) and not local_path(uri).is_dir():
         raise ValueError(f"INPUT {uri} is no folder, and no file of {', '.join(KINDS)}")
+    if uri.startswith(("http://", "https://")):
+        raise ValueError(f"INPUT {uri}: a web server does not say which files a folder has; name each file")
     storage = open_storage(uri)
     stored = {found.name: found.bytes for found in storage.list()}
     names = [name for name in stored if name.endswith(KINDS) and _included(name, include)]

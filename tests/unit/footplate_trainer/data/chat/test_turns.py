@@ -25,7 +25,10 @@ TALK = [user("Hi\n"), assistant("Yo there"), user("More?"), assistant("No")]
 
 
 def maker(
-    folder: Path, mask: Mask = Mask.ASSISTANT, shard_format: ShardFormat = ShardFormat.CHAT, **reading: Any
+    folder: Path,
+    mask: Mask = Mask.ASSISTANT,
+    shard_format: ShardFormat = ShardFormat.CHAT,
+    **reading: Any,
 ) -> SampleMaker:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     template = read_template(folder)
@@ -68,6 +71,26 @@ def test_a_turn_is_learnt_with_the_token_that_ends_it_and_no_further(
     template: str, mask: Mask, expected: list[str], tmp_path: Path
 ) -> None:
     assert learnt(maker(chatml_model(tmp_path, template), mask), TALK) == expected
+
+
+@pytest.mark.parametrize("outside", ["", "<|im_start|>assistant"], ids=["all-of-it", "its-last-line-end"])
+def test_what_no_model_writes_is_not_learnt_where_a_template_marks_it(outside: str, tmp_path: Path) -> None:
+    inside = (
+        "{% for message in messages %}"
+        "{% set turn = '<|im_start|>' + message.role + '\\n' + message.content %}"
+        "{% if message.role == 'assistant' %}{% generation %}{{ turn + '<|im_end|>\\n' }}{% endgeneration %}"
+        "{% else %}{{ turn + '<|im_end|>\\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    if outside:
+        inside = inside.replace(
+            "{% generation %}{{ turn +", f"{{{{ '{outside}' }}}}{{% generation %}}{{{{ turn[21:] +"
+        )
+    making = maker(chatml_model(tmp_path, inside))
+    assert making.template is not None
+    making.opening = check_template(making.template, making.render)
+    assert making.opening == "<|im_start|>assistant\n"
+    assert learnt(making, TALK) == ["Yo there<|im_end|>", "No<|im_end|>"]
 
 
 def test_all_is_every_token(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class SampleMaker:
     render: Render
     mask: Mask
     end_of_text: EndOfText
+    opening: str = ""  # what the template writes before an answer
     encoder: ChatEncoder = field(init=False)
     _compared: int = field(default=0, init=False)
     _margins: bool | None = field(default=None, init=False)
@@ -137,7 +138,7 @@ class SampleMaker:
             return
         template = self._needed_template(dialogues)
         plans = [
-            plan_turns(dialogue, self.mask, template=template.name, marked=self._marked)
+            plan_turns(dialogue, self.mask, template=template.name, marked=self._marked, opening=self.opening)
             for _, dialogue in dialogues
         ]
         protected = [self.encoder.protect(dialogue.conversation) for _, dialogue in dialogues]
@@ -222,7 +223,7 @@ class SampleMaker:
             return SampleDocument(ids, None, len(ids))
         if self.end_of_text.id is None:
             raise ValueError(
-                f"{self.end_of_text.name} names no end of text (eos_token); give messages instead"
+                f"{self.end_of_text.name} names no end of text; give --special eos=TOKEN, or messages"
             )
         start = 0 if self.mask is Mask.ALL else len(text.prompt)
         learnt = tokens.within(start, len(tokens.text))
@@ -233,19 +234,22 @@ class SampleMaker:
         return SampleDocument(ids, learnt, int(learnt.argmax()))
 
 
-def check_template(template: ModelTemplate, render: Render) -> None:
-    """TemplateFault where the template leaves out what people say."""
+def check_template(template: ModelTemplate, render: Render) -> str:
+    """What the template writes before an answer; TemplateFault where it leaves out what people say."""
     roles = ("user", ASSISTANT)
     probe = Conversation([{"role": roles[n % 2], "content": word} for n, word in enumerate(_PROBE)])
-    [answer] = render([RenderRequest(probe, [Part(len(_PROBE))])])
+    parts = [Part(len(_PROBE)), Part(1), Part(1, Ending.ANSWER)]
+    [answer] = render([RenderRequest(probe, parts)])
     if isinstance(answer, ConversationRefused):
-        return  # it wants more than messages; each row will show
-    if missing := [word for word in _PROBE if word not in answer[0].text]:
+        return ""  # it wants more than messages; each row will show
+    whole, asked, answering = (part.text for part in answer)
+    if missing := [word for word in _PROBE if word not in whole]:
         turns = ", ".join(str(_PROBE.index(word) + 1) for word in missing)
         raise TemplateFault(
             f"chat template {template.name} forgets its input: of a conversation of {len(_PROBE)} turns it "
             f"leaves out turn {turns}; give another one with --chat-template"
         )
+    return answering.removeprefix(asked) if answering.startswith(asked) else ""
 
 
 def shown(place: str, sample: StoredSample, tokenizer: Tokenizer) -> str:

@@ -185,12 +185,17 @@ def serve(lines: IO[bytes], out: IO[bytes], bound: Callable[[int], None]) -> Non
 
 def _bound(seconds: int) -> None:
     """From now on at most some `seconds` more of the CPU."""
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + seconds, hard))
+    _limit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Where whoever started us allows less, it stays at that."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_AS, _BYTES)
     serve(sys.stdin.buffer, sys.stdout.buffer, _bound)

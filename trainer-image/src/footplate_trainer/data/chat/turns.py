@@ -52,6 +52,7 @@ class TurnPlan:
     turns: int
     spoken: tuple[int, ...]  # which turns the assistant wrote
     learnt: tuple[int, ...]  # and which of them are learnt
+    opening: str = ""  # what the template writes before an answer
 
     @property
     def parts(self) -> list[Part]:
@@ -72,7 +73,7 @@ class TurnPlan:
         return found
 
 
-def plan_turns(dialogue: Dialogue, mask: Mask, *, template: str, marked: bool) -> TurnPlan:
+def plan_turns(dialogue: Dialogue, mask: Mask, *, template: str, marked: bool, opening: str = "") -> TurnPlan:
     """What is to be rendered of `dialogue`."""
     messages = dialogue.conversation.messages
     spoken = tuple(turn for turn, message in enumerate(messages) if message["role"] == ASSISTANT)
@@ -80,7 +81,7 @@ def plan_turns(dialogue: Dialogue, mask: Mask, *, template: str, marked: bool) -
     if mask is Mask.COMPLETION and not dialogue.prompt:
         first = len(messages) - 1
     learnt = tuple(turn for turn in spoken if turn >= first)
-    return TurnPlan(template, mask, marked, len(messages), spoken, learnt)
+    return TurnPlan(template, mask, marked, len(messages), spoken, learnt, opening)
 
 
 def learnt_tokens(plan: TurnPlan, rendered: Sequence[Rendered], tokens: EncodedText) -> Bools:
@@ -137,8 +138,12 @@ def turns_around(
             raise TemplateFault(
                 f"chat template {plan.template} renders the beginning of the conversation, up to turn "
                 f"{turn + 1}, otherwise once more follows, so that what the model writes cannot be told; "
-                "give a template that has {% generation %} with --chat-template, or learn the last turn only "
-                "(--mask completion)"
+                "give a template that has {% generation %} with --chat-template"
+                + (
+                    ""
+                    if plan.mask is Mask.COMPLETION
+                    else ", or learn the last turn only (--mask completion)"
+                )
             )
         found.append((len(before), _end_of_turn(plan, turn, len(before), len(after), tokens)))
     return found
@@ -155,6 +160,8 @@ def _marked_turns(plan: TurnPlan, whole: Rendered, tokens: EncodedText) -> list[
     turns: list[list[tuple[int, int]]] = [[]]
     for start, end in blocks:
         last = _end_mark(start, end, tokens)
+        if not turns[-1]:
+            start = _behind_opening(plan.opening, start, tokens.text)
         turns[-1].append((start, last or end))
         if last is not None:
             turns.append([])
@@ -167,6 +174,15 @@ def _marked_turns(plan: TurnPlan, whole: Rendered, tokens: EncodedText) -> list[
     return [
         part for turn, parts in zip(plan.spoken, turns, strict=True) if turn in plan.learnt for part in parts
     ]
+
+
+def _behind_opening(opening: str, start: int, text: str) -> int:
+    """Where an answer begins whose block begins at `start`.
+
+    Many templates have some of what comes before an answer inside, which no model writes.
+    """
+    found = text.find(opening, max(start - len(opening), 0), start + len(opening)) if opening else -1
+    return found + len(opening) if 0 <= found <= start else start
 
 
 def _end_of_turn(plan: TurnPlan, turn: int, start: int, end: int, tokens: EncodedText) -> int:
