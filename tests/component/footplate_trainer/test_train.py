@@ -97,6 +97,16 @@ def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path
     assert (first[0], first[2]) == (0, "")
     assert first[1].startswith("abc")
 
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
+    prompts.write_text('{"prompt": "abc"}\n')
+    together = ("--prompts", str(prompts), "--out", str(out), "--answers", "2", "--tokens", "5")
+    code, stdout, stderr = run_ranks(
+        footplate_trainer, 1, "generate", str(tmp_path / "checkpoints"), *together
+    )[0]
+    assert (code, stderr) == (0, "")
+    assert f"2 answers to 1 prompts in {out}" in stdout
+    assert [json.loads(line)["answer"] for line in out.read_text().splitlines()] == [1, 2]
+
 
 @pytest.mark.parametrize(
     ("override", "message"),

@@ -1,0 +1,151 @@
+"""Answers to a file of prompts, by a model that is not trained."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+
+from footplate_contracts.v1alpha1.model import Family
+from footplate_trainer.commands import answers
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.generation.sampler import SamplingRule
+from footplate_trainer.model.generate import Sampling, continuation
+from footplate_trainer.model.transformer import Decoder
+from tests.support.shapes import fill, shape_like
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    built = Decoder(shape_like(Family.LLAMA))
+    fill(built)
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    """Words w0 … w98."""
+    words = Tokenizer(WordLevel({f"w{token}": token for token in range(99)}, unk_token="w0"))
+    words.pre_tokenizer = WhitespaceSplit()
+    return words
+
+
+def asked(folder: Path, lines: list[str], *more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("text", nargs="?")
+    for name, kind, default in (
+        ("tokens", int, 6),
+        ("temperature", float, 0),
+        ("top-k", int, 0),
+        ("seed", int, 1),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=default)
+    answers.add_arguments(parser)
+    prompts = folder / "prompts.jsonl"
+    prompts.write_text("".join(f"{line}\n" for line in lines))
+    return parser.parse_args(["--prompts", str(prompts), "--out", str(folder / "out.jsonl"), *more])
+
+
+def written(
+    model: Decoder, tokenizer: Tokenizer, arguments: argparse.Namespace, ends: frozenset[int] = frozenset()
+) -> list[dict[str, Any]]:
+    answers.answer_all(model, tokenizer, ends, arguments, answers.rule_of(arguments))
+    return [json.loads(line) for line in Path(arguments.out).read_text().splitlines()]
+
+
+def test_each_prompt_gets_its_answers_in_order(model: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    arguments = asked(tmp_path, ['{"prompt": "w7 w8"}', '{"tokens": [9], "id": 3}'], "--answers", "2")
+
+    rows = written(model, tokenizer, arguments)
+
+    assert [(row["line"], row["answer"]) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    for row, prompt in zip(rows, ([7, 8], [7, 8], [9], [9]), strict=True):
+        assert row["tokens"] == list(continuation(model, prompt, 6, Sampling(temperature=0), None))
+        assert row["text"].split() == [f"w{token}" for token in row["tokens"]]
+        assert row["reason"] == "length"
+        assert row["sampledLogProbabilities"] == [0.0] * 6
+        assert all(logarithm < 0 for logarithm in row["logProbabilities"])
+
+
+def test_an_answer_ends_at_a_token_or_a_text_that_its_text_does_not_show(
+    model: Decoder, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    lines = ['{"prompt": "w7 w8"}']
+    hot = ("--temperature", "1")
+    (whole,) = written(model, tokenizer, asked(tmp_path, lines, *hot))
+    third, fourth = whole["tokens"][2:4]
+
+    (ended,) = written(model, tokenizer, asked(tmp_path, lines, *hot), frozenset({third}))
+    (stopped,) = written(model, tokenizer, asked(tmp_path, lines, *hot, "--stop", f"w{third} w{fourth}"))
+
+    assert (ended["reason"], ended["tokens"]) == ("end", whole["tokens"][:3])
+    assert (stopped["reason"], stopped["tokens"]) == ("stop", whole["tokens"][:4])
+    shown = " ".join(f"w{token}" for token in whole["tokens"][:2])
+    assert ended["text"] == stopped["text"].rstrip() == shown
+
+
+def test_little_memory_gives_the_same(model: Decoder, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    lines = [json.dumps({"tokens": [number, 1, 2]}) for number in range(20)]
+    more = ("--answers", "3", "--temperature", "1", "--tokens", "15")
+
+    rows = written(model, tokenizer, asked(tmp_path, lines, *more))
+
+    least = written(model, tokenizer, asked(tmp_path, lines, *more, "--cache-bytes", str(3 * 2**14)))
+    assert [row["tokens"] for row in least] == [row["tokens"] for row in rows]
+    assert len({tuple(row["tokens"]) for row in rows}) == 60
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "text"),
+    [
+        pytest.param("{", (), "prompts.jsonl:2: must be an object with a text as `prompt`", id="no-json"),
+        pytest.param("[1]", (), "prompts.jsonl:2: must be", id="no-object"),
+        pytest.param('{"prompt": ""}', (), "prompts.jsonl:2: must be", id="empty"),
+        pytest.param('{"prompt": 3}', (), "prompts.jsonl:2: must be", id="no-text"),
+        pytest.param('{"prompt": "w1", "tokens": [1]}', (), "prompts.jsonl:2: must be", id="both"),
+        pytest.param('{"tokens": [1, true]}', (), "prompts.jsonl:2: must be", id="no-number"),
+        pytest.param('{"tokens": [99]}', (), "numbers from 0 to 98", id="outside-the-vocabulary"),
+        pytest.param(
+            json.dumps({"tokens": [1] * 24}), (), "prompts.jsonl:2: prompt 1 has 24 tokens", id="long"
+        ),
+        pytest.param(
+            '{"tokens": [1]}',
+            ("--cache-bytes", "8192", "--tokens", "17"),
+            r"prompts.jsonl:1: .* the cache has 1 \(--cache-bytes 8192\)",
+            id="little-memory",
+        ),
+        pytest.param(
+            '{"tokens": [1]}', ("--cache-bytes", "9"), "--cache-bytes 9 is less than", id="no-memory"
+        ),
+        pytest.param(
+            '{"tokens": [1]}', ("--answers", "0"), "--answers 0 must be at least 1", id="no-answers"
+        ),
+        pytest.param('{"tokens": [1]}', ("--top-p", "2"), "topP is 2; it must be above 0", id="rule"),
+        pytest.param('{"tokens": [1]}', ("--stop", ""), "would end every answer", id="stop"),
+        pytest.param('{"tokens": [1]}', ("text",), "and no text beside it", id="text-too"),
+        pytest.param('{"tokens": [1]}', ("--out", "/nowhere/x"), "/nowhere/x: cannot be written", id="out"),
+        pytest.param('{"tokens": [1]}', ("--prompts", "/nowhere/x"), "/nowhere/x: cannot be read", id="file"),
+    ],
+)
+def test_a_mistake_names_its_place(
+    model: Decoder, tokenizer: Tokenizer, tmp_path: Path, line: str, more: tuple[str, ...], text: str
+) -> None:
+    arguments = asked(tmp_path, ['{"prompt": "w7"}', line], *more)
+
+    with pytest.raises(UserMistake, match=text):
+        written(model, tokenizer, arguments)
+    assert not [path.name for path in tmp_path.iterdir() if path.name != "prompts.jsonl"]
+
+
+def test_the_rule_is_what_was_asked_for(tmp_path: Path) -> None:
+    more = ("--repetition-penalty", "1.2", "--temperature", "0.7", "--top-k", "9", "--top-p", "0.9")
+
+    assert answers.rule_of(asked(tmp_path, [], *more, "--min-p", "0.1")) == SamplingRule(
+        1.2, 0.7, 9, 0.9, 0.1
+    )
