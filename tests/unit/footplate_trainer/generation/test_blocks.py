@@ -13,7 +13,7 @@ def opened(blocks: Blocks, tokens: list[int]) -> BlockTable:
     """A table of tokens that are all computed."""
     table = blocks.open(tokens)
     assert table is not None
-    blocks.computed(table, tokens)
+    blocks.computed(table, tokens, len(tokens))
     return table
 
 
@@ -42,7 +42,7 @@ def test_what_was_not_computed_is_not_known() -> None:
     blocks = Blocks(total=10, size=2)
     table = blocks.open([1, 2, 3, 4, 5])
     assert table is not None
-    blocks.computed(table, [1, 2, 3])
+    blocks.computed(table, [1, 2, 3, 4, 5], 3)
 
     other = blocks.open([1, 2, 3, 4, 5])
     assert other is not None and other.shared == 2
@@ -132,7 +132,7 @@ def test_no_block_is_lost_or_written_by_two(seed: int) -> None:
             table = blocks.open(tokens)
             if table is not None:
                 write(table, tokens, table.shared)
-                blocks.computed(table, tokens)
+                blocks.computed(table, tokens, len(tokens))
                 tables.append((table, tokens))
         elif tables and action < 0.7:
             table, tokens = rng.choice(tables)
@@ -142,7 +142,7 @@ def test_no_block_is_lost_or_written_by_two(seed: int) -> None:
                     held[target] = list(held[source])
                 tokens.append(rng.randint(0, 1))
                 write(table, tokens, len(tokens) - 1)
-                blocks.computed(table, tokens)
+                blocks.computed(table, tokens, len(tokens))
         elif tables and action < 0.8:
             table, tokens = rng.choice(tables)
             tables.append((blocks.fork(table), list(tokens)))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.generation.sampler import SamplingRule, chances, draw
 
 LOGITS = torch.tensor([[math.log(share) for share in (0.1, 0.4, 0.05, 0.25, 0.2)]])
@@ -98,6 +99,15 @@ def test_a_number_next_to_1_draws_what_can_be_drawn() -> None:
     chance = torch.tensor([1 - 2.0**-53], dtype=torch.float64)
 
     assert draw(logits, SamplingRule(), [()], chance).tokens.item() < 49999
+
+
+@pytest.mark.parametrize("logit", [math.nan, math.inf])
+@pytest.mark.parametrize("rule", [SamplingRule(), SamplingRule(temperature=0), SamplingRule(top_k=1)])
+def test_nothing_is_drawn_from_what_is_no_number(logit: float, rule: SamplingRule) -> None:
+    logits = torch.tensor([[0.0, 1.0], [logit, 0.0]])
+
+    with pytest.raises(NumericalDivergence, match="not finite"):
+        draw(logits, rule, [()] * 2, torch.zeros(2, dtype=torch.float64))
 
 
 def test_a_row_is_its_own() -> None:

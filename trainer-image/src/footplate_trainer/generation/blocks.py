@@ -90,9 +90,9 @@ class Blocks:
         self._disown(before)
         return [(before, taken)]
 
-    def computed(self, table: BlockTable, tokens: Sequence[int]) -> None:
-        """All of `tokens`, the sequence so far, have keys, or get them before anybody reads these."""
-        while (end := (table.full + 1) * self.size) <= len(tokens):
+    def computed(self, table: BlockTable, tokens: Sequence[int], count: int) -> None:
+        """The first `count` of `tokens`, its sequence, have keys, or get them before anybody reads these."""
+        while (end := (table.full + 1) * self.size) <= count:
             block = table.blocks[table.full]
             name = (table.beginning, tuple(tokens[end - self.size : end]))
             if name not in self._known:

@@ -61,6 +61,7 @@ class Engine:
         step: int = 0,
     ) -> None:
         """An answer is a function of the weights and (`seed`, `step`, its prompt, its sibling)."""
+        assert not model.training, "an answer must not depend on what dropout drops"
         shape = model.shape
         self._model, self._rule, self._stop = model, rule, stop
         self._seed, self._step = seed, step

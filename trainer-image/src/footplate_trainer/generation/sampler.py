@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from footplate_trainer.data.order import Float64s, uniforms
+from footplate_trainer.errors import NumericalDivergence
 
 COLDEST: Final = 1e-6  # a smaller temperature, other than 0, makes logits infinite
 _MOST_LIKELY: Final = 1024  # so many are sorted at first; mostly the share of top-p is among them
@@ -77,6 +78,8 @@ def draw(logits: Tensor, rule: SamplingRule, before: Sequence[Sequence[int]], ch
 
     `logits` [n, vocabulary] of any float dtype; `before` the tokens of each sequence, which only a
     repetition penalty looks at; `chance` float64 [n] in [0, 1). A row's result is its own.
+
+    Raises NumericalDivergence where logits are NaN or without an upper bound.
     """
     logits = logits.float()
     weights = _weights(_penalised(logits, rule.repetition_penalty, before), rule)
@@ -85,7 +88,10 @@ def draw(logits: Tensor, rule: SamplingRule, before: Sequence[Sequence[int]], ch
     last = (upto < total).sum(-1)  # rounding must not lead behind it
     tokens = torch.searchsorted(upto, chance[:, None] * total, right=True).squeeze(1).minimum(last)
     sampled = (weights.gather(1, tokens[:, None]) / total).log().squeeze(1)
-    return Drawn(tokens, sampled.float(), _full(logits, tokens))
+    full = _full(logits, tokens)
+    if not bool(full.isfinite().all()):
+        raise NumericalDivergence("the logits of a next token are not finite, so none can be drawn")
+    return Drawn(tokens, sampled.float(), full)
 
 
 def _full(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ class Scheduler:
         table, start = running.table, running.done
         assert table is not None
         running.done += count
-        self._blocks.computed(table, running.tokens[: running.done])
+        self._blocks.computed(table, running.tokens, running.done)
         draws = [running.number] if running.missing == 0 else []
         if draws:
             for sibling in running.siblings:

@@ -73,6 +73,7 @@ class PagedCache:
         self, *, layers: int, blocks: int, size: int, heads: int, head_size: int, like: Tensor
     ) -> None:
         self._size = size
+        # Places that nobody wrote to are read too, with a weight of 0: that times NaN would be NaN.
         self._room = torch.zeros(
             (layers, 2, blocks, size, heads, head_size), dtype=like.dtype, device=like.device
         )
