@@ -67,6 +67,14 @@ def test_only_so_many_run_at_once() -> None:
     assert [piece.draws for piece in ours.plan().pieces] == [(1,), (2,)]
 
 
+def test_siblings_are_counted_among_those_that_run() -> None:
+    ours = scheduler(at_once=2)
+    for number in range(3):
+        ours.submit(number, [1, 2], most=5)
+
+    assert [piece.draws for piece in ours.plan().pieces] == [(0, 1)]
+
+
 def test_who_joined_last_gives_way_and_goes_on_later_from_what_it_drew() -> None:
     ours = scheduler(blocks=4, size=2)
     ours.submit(0, [1, 2], most=6)
@@ -82,6 +90,33 @@ def test_who_joined_last_gives_way_and_goes_on_later_from_what_it_drew() -> None
     assert shown(ours.plan()) == [([8], 5, (0,))], "there is still no room for the other one"
     ours.ended(0)
     assert shown(ours.plan()) == [([15, 16, 17], 2, (1,))], "of its blocks, one has been given away"
+
+
+def test_who_joins_leaves_those_that_run_a_block_each() -> None:
+    ours = scheduler(blocks=3, size=2)
+    ours.submit(0, [1, 2], most=5)
+    ours.submit(1, [3, 4, 5], most=2)
+
+    assert [piece.draws for piece in ours.plan().pieces] == [(0,)]
+    ours.ended(0)
+    assert [piece.draws for piece in ours.plan().pieces] == [(1,)]
+
+
+def test_a_prompt_that_gives_way_comes_back_with_its_siblings_behind_it() -> None:
+    ours = scheduler(blocks=8, size=2, prompt_tokens=2)
+    ours.submit(0, [1, 2], most=9)
+    for number in (1, 2, 3):
+        ours.submit(number, list(range(10, 19)), most=2)
+    ours.plan()
+    for token in (3, 4, 5, 6):
+        ours.drew(0, token)
+        assert len(ours.plan().pieces) == 2
+    ours.drew(0, 7)
+
+    assert [piece.draws for piece in ours.plan().pieces] == [(0,)]
+    assert ours.given_up == 1
+    ours.ended(0)
+    assert shown(ours.plan()) == [([18], 8, (1, 2, 3))]
 
 
 @pytest.mark.parametrize(

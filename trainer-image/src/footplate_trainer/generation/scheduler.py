@@ -182,5 +182,5 @@ class Scheduler:
         self._running = [other for other in self._running if other is not running and other not in siblings]
         if running.table is not None:
             self._blocks.close(running.table)
-        running.table, running.done = None, 0
+        running.table = None
         return siblings
