@@ -26,6 +26,8 @@ class Phase(StrEnum):
     STARTING = "starting"  # its first pods start
     RENDEZVOUS = "rendezvous"  # a generation is sealed, and its ranks form groups and load
     STEPPING = "stepping"
+    ROLLOUT = "rollout"  # ranks sample what they will learn from
+    SCORING = "scoring"  # they score it
     CHECKPOINTING = "checkpointing"  # ranks write
     SUSPENDING = "suspending"  # they do so because they are asked to
     RESUMING = "resuming"  # its pods start again
@@ -58,11 +60,15 @@ class Needs(StrEnum):
     IMPORTS = "nothing is imported any more"
 
 
+# Of a rollout nothing is written but with the steps after it.
+_SAMPLING: Final = frozenset({Needs.PODS, Needs.COORDINATOR, Needs.SAVED, Needs.RANKS})
 _THERE: Final[Mapping[Phase, frozenset[Needs]]] = {
     Phase.QUEUED: frozenset(),
     Phase.STARTING: frozenset({Needs.PODS, Needs.COORDINATOR, Needs.IMPORTS}),
     Phase.RENDEZVOUS: frozenset({Needs.PODS, Needs.COORDINATOR, Needs.RANKS, Needs.WRITES}),
     Phase.STEPPING: frozenset({*Needs} - {Needs.IMPORTS}),
+    Phase.ROLLOUT: _SAMPLING,
+    Phase.SCORING: _SAMPLING,
     Phase.CHECKPOINTING: frozenset({*Needs} - {Needs.IMPORTS}),
     Phase.SUSPENDING: frozenset({*Needs} - {Needs.IMPORTS}),
     Phase.RESUMING: frozenset({Needs.PODS, Needs.COORDINATOR, Needs.SAVED, Needs.IMPORTS, Needs.WRITES}),
@@ -179,7 +185,7 @@ def on_pods(fault: Fault, phase: Phase) -> str:
     """Why a cell is played in the simulation only; empty where real pods play it, too."""
     if fault.simulated:
         return "pods cannot show it: " + _ONLY_SIMULATED.get(fault.name, "the simulation alone has it")
-    return _HIDDEN.get((fault.name, phase), "")
+    return _HIDDEN.get(phase, "")
 
 
 _ONLY_SIMULATED: Final[Mapping[str, str]] = {
@@ -187,7 +193,7 @@ _ONLY_SIMULATED: Final[Mapping[str, str]] = {
     "API server unwell": "a real one answers, or it does not",
     "node clock wrong": "kubelets here share the machine's clock",
 }
-_HIDDEN: Final[Mapping[tuple[str, Phase], str]] = {}
+_HIDDEN: Final = dict.fromkeys((Phase.ROLLOUT, Phase.SCORING), "pods cannot show it: no stage samples yet")
 
 POD_CELLS: Final = tuple(cell for cell in CELLS if not on_pods(*cell))
 

@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from footplate_contracts.reports import RankPhase
 from footplate_elastic.coordinator.state import Rendezvous
 from footplate_operator.trainingrun.run import PROFILE
 from tests.support.matrix import Fault, Phase
 from tests.support.operator_fakes import profile_manifest, run_manifest
 from tests.support.simulation.faults import INJECT
+from tests.support.simulation.training import Sampling
 from tests.support.simulation.witness import Witness
 from tests.support.simulation.world import Simulation
 
 NODES: Final = 3  # of the run
 STEPS: Final = 40
 HANG: Final = {"factor": 3.0, "floorSeconds": 5} | {
-    f"{phase}Seconds": 10 for phase in ("loading", "firstStep", "checkpoint", "validation")
+    f"{phase}Seconds": 10
+    for phase in ("loading", "firstStep", "checkpoint", "validation", "rollout", "scoring")
 }
 USUAL: Final = 20.0  # seconds from the beginning of a phase to its end, undisturbed
+# Each phase of it lasts longer than what would be a hang, and begins anew where a fault broke it off.
+SAMPLING: Final = Sampling(every=20, tokens=12, samples=12, seconds=1.0)
+LONGER: Final = dict.fromkeys((Phase.ROLLOUT, Phase.SCORING), 24.0)  # than usual
 
 
 def apply(world: Simulation) -> None:
@@ -56,6 +63,19 @@ async def _stepping(world: Simulation) -> None:
     assert world.phase == "Running" and world.saved == 10
 
 
+async def _sampling(world: Simulation, phase: RankPhase) -> None:
+    world.sampling = SAMPLING
+    apply(world)
+
+    def samples() -> bool:
+        seen = world.coordinator().service.coordinator.progress.view()
+        return seen.step == 20 and seen.phase is phase and (seen.finished or 0) >= 4 * NODES
+
+    await world.until(lambda: world.step == 13 and world.saved == 10, 90)
+    await world.until(samples, 60)
+    assert world.phase == "Running" and world.saved == 20
+
+
 async def _checkpointing(world: Simulation) -> None:
     await _stepping(world)
     world.save_seconds = 2.0
@@ -89,6 +109,8 @@ BRING: Final[Mapping[Phase, Callable[[Simulation], Awaitable[None]]]] = {
     Phase.STARTING: _starting,
     Phase.RENDEZVOUS: _rendezvous,
     Phase.STEPPING: _stepping,
+    Phase.ROLLOUT: partial(_sampling, phase=RankPhase.ROLLOUT),
+    Phase.SCORING: partial(_sampling, phase=RankPhase.SCORING),
     Phase.CHECKPOINTING: _checkpointing,
     Phase.SUSPENDING: _suspending,
     Phase.RESUMING: _resuming,
@@ -115,9 +137,9 @@ async def play(world: Simulation, fault: Fault, phase: Phase) -> Outcome:
     world.save_seconds = 0.2
     if phase is Phase.QUEUED:
         world.objects.put(profile_manifest())
-    seconds = None
+    seconds, usual = None, USUAL + LONGER.get(phase, 0.0)
     if phase is Phase.SUSPENDING:
-        await world.until(lambda: world.phase == "Suspended", USUAL + fault.seconds)
+        await world.until(lambda: world.phase == "Suspended", usual + fault.seconds)
         seconds = asyncio.get_running_loop().time() - begun
         await world.until(lambda: not world.live_workers(), 60)
         world.apply(suspend=False)
@@ -125,7 +147,7 @@ async def play(world: Simulation, fault: Fault, phase: Phase) -> Outcome:
     def goes_on() -> bool:
         return len(world.steps) > done and world.phase in ("Running", "Succeeded")
 
-    await world.until(goes_on, USUAL + fault.seconds)
+    await world.until(goes_on, usual + fault.seconds)
     if seconds is None:
         seconds = asyncio.get_running_loop().time() - begun
     await world.until(lambda: world.phase == "Succeeded", 300)

@@ -61,6 +61,7 @@ class Ranks:
         while step < limits.steps:
             while not self._leased():
                 await self._process.sleep(timing.LOOK)
+            await self._sample(step)
             await self._process.sleep(world.step_seconds() * self._agent.slowness)
             if self._agent.diverges:
                 self._agent.diverges = False
@@ -95,6 +96,19 @@ class Ranks:
             if leave:
                 return int(ExitCode.SUSPENDED)
         return int(ExitCode.SUCCESS)
+
+    async def _sample(self, step: int) -> None:
+        """The rollout before the step after `step`, if that begins with one: all wait for all, twice."""
+        sampling = self._agent.world.sampling
+        if sampling is None or step % sampling.every:
+            return
+        for phase, count in ((RankPhase.ROLLOUT, sampling.tokens), (RankPhase.SCORING, sampling.samples)):
+            self._report(phase, step, None, 0)
+            for finished in range(1, count + 1):
+                await self._process.sleep(sampling.seconds * self._agent.slowness)
+                self._report(phase, step, None, finished)
+            self._report(RankPhase.COLLECTIVE, step, None)
+            await self._group.meet(self._index, (phase, step))
 
     def _leased(self) -> bool:
         """Whether no other generation can have begun in place of this one."""
@@ -209,7 +223,9 @@ class Ranks:
             await asyncio.sleep(timing.LONGEST_PAUSE)
         return False
 
-    def _report(self, phase: RankPhase, step: int, seconds: float | None) -> None:
+    def _report(
+        self, phase: RankPhase, step: int, seconds: float | None, progress: int | None = None
+    ) -> None:
         if self._process is not self._agent.ranks:
             return
         first = next(
@@ -217,7 +233,14 @@ class Ranks:
         )
         for local in range(self._agent.identity.local_world_size):
             self._agent.reports.take(
-                RankReport(rank=first + local, local_rank=local, step=step, phase=phase, step_seconds=seconds)
+                RankReport(
+                    rank=first + local,
+                    local_rank=local,
+                    step=step,
+                    phase=phase,
+                    step_seconds=seconds,
+                    progress=progress,
+                )
             )
         self._agent.tell()
 

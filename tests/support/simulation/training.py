@@ -69,6 +69,16 @@ def shown(stored: Mapping[int, GenerationId]) -> dict[int, GenerationId]:
     return found
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """What ranks do before a step, now and then: a rollout, and scoring what it gave."""
+
+    every: int  # steps that learn from one rollout
+    tokens: int  # of each rank
+    samples: int  # of each rank
+    seconds: float  # of each of them
+
+
 @dataclass(eq=False)
 class Volume:
     """Where the checkpoints of one run are."""

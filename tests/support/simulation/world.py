@@ -32,7 +32,7 @@ from tests.support.simulation.invariants import Invariants
 from tests.support.simulation.network import CONTROL_PLANE, Network, Process
 from tests.support.simulation.nodes import GRACE, Nodes
 from tests.support.simulation.operator import OperatorReplica
-from tests.support.simulation.training import Group, Volume, shown
+from tests.support.simulation.training import Group, Sampling, Volume, shown
 from tests.support.simulation.usage import UsageTruth
 
 OPERATOR_NODE: Final = "operator-node"
@@ -50,6 +50,7 @@ class Simulation:
         self.clock = Clock()
         self.operators_clock = 0.0  # seconds by which those that start from now on are wrong
         self.pace = STEP
+        self.sampling: Sampling | None = None
         self.save_seconds = SAVE
         self.grace = GRACE
         self.api_works = True
