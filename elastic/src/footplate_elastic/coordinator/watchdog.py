@@ -139,7 +139,7 @@ class Watchdog:
         bound = _BOUNDS.get(phase)
         if bound is not None:
             return self._of(bound)
-        if not has_stepped:
+        if not has_stepped and phase is not RankPhase.COLLECTIVE:  # nobody compiles while waiting for others
             return self._of("first_step_seconds")
         floor, factor = self.bounds.floor_seconds, self.bounds.factor * self._p99()
         times = DATA_PATIENCE if phase is RankPhase.DATA else 1.0

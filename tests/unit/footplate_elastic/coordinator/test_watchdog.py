@@ -156,6 +156,16 @@ def test_a_rank_that_is_done_with_its_rollout_waits_as_long_as_another_one_may_s
     assert behind is not None and behind.rank == 1
 
 
+def test_whoever_waits_for_a_first_rollout_does_not_give_it_the_time_of_a_first_step() -> None:
+    watchdog = Watchdog(BOUNDS.model_copy(update={"rollout_seconds": 100.0}))
+    watchdog.begin(2, now=0.0)
+    watchdog.report(report(0, 0, RankPhase.COLLECTIVE), 1.0)
+    watchdog.report(report(1, 0, RankPhase.ROLLOUT, progress=3), 1.0)
+    assert watchdog.look(100.0) is WatchdogAction.NOTHING
+    assert watchdog.look(102.0) is WatchdogAction.DUMP
+    assert watchdog.patience().field == "resilience.hang.rolloutSeconds"
+
+
 def test_rollouts_do_not_hide_a_step_that_hangs() -> None:
     watchdog = stepping()
     watchdog.report(report(1, 10, RankPhase.ROLLOUT, progress=1), 101.0)
