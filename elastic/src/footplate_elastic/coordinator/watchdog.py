@@ -120,7 +120,8 @@ class Watchdog:
         places = {(rank.phase, rank.rank in self._stepping) for rank in self._ranks.values()}
         if len(self._ranks) < self._size:
             places.add((RankPhase.STARTING, False))
-        return max((self._patience_at(*place) for place in places), key=lambda patience: patience.seconds)
+        found = (self._patience_at(*place) for place in places)
+        return max(found, key=lambda patience: (patience.seconds, patience.field))
 
     def behind(self) -> RankReport | None:
         """The one rank that is not as far as all others; None where no single one is."""

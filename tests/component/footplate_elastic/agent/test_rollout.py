@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +13,25 @@ from footplate_contracts.reports import RankPhase
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, eventually
 from tests.support.tiny import tiny_config
 
-BOUND: Final = 3.0  # seconds
-ENOUGH: Final = 180  # tokens of two ranks, each of which takes a twentieth of a second for one: 1.5 bounds
 LONG: Final = HangBounds(factor=3.0, floor_seconds=600.0)
-# Also for whoever is done, and waits for the other one.
-SHORT: Final = HangBounds(factor=3.0, floor_seconds=BOUND, rollout_seconds=BOUND)
+TOKENS: Final = 40  # of two ranks in a second, at most
+
+
+def finished(gang: Gang, more: int) -> int:
+    """What ranks have finished in the rollout, once that is more than `more`."""
+    state = gang.wait_for(lambda state: (state.progress.finished or 0) > more)
+    assert state.progress.finished is not None
+    return state.progress.finished
+
+
+def slowest_news(gang: Gang) -> float:
+    """Seconds between two words of progress as this machine lets them come; a second where it is idle."""
+    seen, gaps = finished(gang, 0), []
+    for _ in range(2):
+        since = time.monotonic()
+        seen = finished(gang, seen)
+        gaps.append(time.monotonic() - since)
+    return max(1.0, *gaps)
 
 
 def test_a_rollout_that_gets_on_outlasts_its_bound_and_one_that_stands_still_is_restarted(
@@ -33,11 +48,12 @@ def test_a_rollout_that_gets_on_outlasts_its_bound_and_one_that_stands_still_is_
         gang.start()
         begun = gang.wait_for(lambda state: bool(state.progress.finished))
         assert (begun.state, begun.progress.phase) == (RunState.TRAINING, RankPhase.ROLLOUT)
-        gang.direct(hang=SHORT)
-        bounded = gang.state()
-        assert bounded is not None and bounded.progress.finished is not None
-        enough = bounded.progress.finished + ENOUGH
-        later = gang.wait_for(lambda state: (state.progress.finished or 0) >= enough)
+        bound = 2.5 * slowest_news(gang)
+        # Whoever is done with its rollout, and waits for the other one, has the patience of a step.
+        gang.direct(hang=LONG.model_copy(update={"floor_seconds": 0.5 * bound, "rollout_seconds": bound}))
+        finished(gang, finished(gang, 0) + int(1.2 * bound * TOKENS))
+        later = gang.state()
+        assert later is not None
         assert (later.generation, later.failures, later.progress.step) == (begun.generation, [], 0)
 
         still.touch()
@@ -49,12 +65,12 @@ def test_a_rollout_that_gets_on_outlasts_its_bound_and_one_that_stands_still_is_
         [failure] = hung.failures
         assert (failure.failure.cause, failure.failure.rank) == (Cause.HANG, 1)
         assert "is still at rollout after step 0, with " in failure.failure.message
-        assert "resilience.hang.rolloutSeconds allows 3 s" in failure.failure.message
+        assert f"resilience.hang.rolloutSeconds allows {bound:.0f} s" in failure.failure.message
         assert "in stand_still" in gang.log("agent-0-0"), "the stacks"
 
-        finished = gang.wait_for(lambda state: state.state is RunState.FINISHED)
-        assert finished.generation != begun.generation and len(finished.failures) == 1
-        assert finished.progress.step == 2 and finished.progress.phase is None
+        ended = gang.wait_for(lambda state: state.state is RunState.FINISHED)
+        assert ended.generation != begun.generation and len(ended.failures) == 1
+        assert ended.progress.step == 2 and ended.progress.phase is None
         eventually(lambda: set(api.rows) == {1, 2})
         for row in (row.metrics for row in api.rows.values()):
             assert row.step_seconds is not None and row.rollout_seconds is not None
