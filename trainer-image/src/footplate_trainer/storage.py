@@ -275,10 +275,11 @@ class FsspecStorage:
         self.uri = uri
         try:
             self._files, self._root = fsspec.url_to_fs(uri)
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, OSError) as error:  # OSError: a library that it needs is not there
+            why = next(iter(str(error).splitlines()), type(error).__name__)
             stores = ", ".join(f"{scheme}://" for scheme in OBJECT_STORES)
             raise ValueError(
-                f"{uri} cannot be opened ({error}); use a path, file://, {stores}, http:// or https://"
+                f"{uri} cannot be opened ({why}); use a path, file://, {stores}, http:// or https://"
             ) from None
         self._failures = _failures(urlsplit(uri).scheme)
 

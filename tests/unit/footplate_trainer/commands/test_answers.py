@@ -66,7 +66,7 @@ def test_each_prompt_gets_its_answers_in_order(model: Decoder, tokenizer: Tokeni
 
     assert [(row["line"], row["answer"]) for row in rows] == [(1, 1), (1, 2), (2, 1), (2, 2)]
     for row, prompt in zip(rows, ([7, 8], [7, 8], [9], [9]), strict=True):
-        assert row["tokens"] == list(continuation(model, prompt, 6, Sampling(temperature=0), None))
+        assert row["tokens"] == list(continuation(model, prompt, 6, Sampling(temperature=0)))
         assert row["text"].split() == [f"w{token}" for token in row["tokens"]]
         assert row["reason"] == "length"
         assert row["sampledLogProbabilities"] == [0.0] * 6
