@@ -37,7 +37,7 @@ def chat_tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<|endoftext|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>", "<|im_end|>"],
-        model_max_length=CONTEXT,
+        model_max_length=2 * CONTEXT,
         padding_side="left",
     )
     tokenizer.chat_template = {"default": TEMPLATE, "tool_use": "{{ tools }}" + TEMPLATE}
@@ -54,7 +54,7 @@ def write_chat_model(folder: Path, ends: list[int], **generation: Any) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=2 * CONTEXT,
         bos_token_id=None,
         eos_token_id=256,
         pad_token_id=256,

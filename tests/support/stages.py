@@ -32,9 +32,14 @@ def pack_chats(folder: Path, count: int = 40) -> Path:
     rows = [{"messages": list(turns())} for _ in range(count)]
     source = folder / "chats.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return pack_conversations(source, folder / "shards", model)
+
+
+def pack_conversations(source: Path, out: Path, model: Path, **options: Any) -> Path:
+    """Pack the rows of a file with the template of a model's folder, within this process."""
     found = read_template(model, None)
     assert found is not None
     render = within_process(ChatTemplate(found.source, "t", found.special))
-    options = SampleOptions(format=ShardFormat.CHAT, tokenizer=model)
-    pack_samples([str(source)], folder / "shards", options, render=render)
-    return folder / "shards"
+    chosen = SampleOptions(**{"format": ShardFormat.CHAT, "tokenizer": model, **options})
+    pack_samples([str(source)], out, chosen, render=render)
+    return out

@@ -13,8 +13,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,18 +83,23 @@ def seen(runs: Mapping[str, Run], root: Path) -> dict[str, Seen]:
         AssertionError: TRL failed; its output is the message.
     """
     asked = json.dumps({name: asdict(run) for name, run in runs.items()}, default=str, sort_keys=True)
-    folder = root / f"trl-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "answers.json").exists():
-            (folder / "runs.json").write_text(asked)
-            _compute(folder)
-        answers = json.loads((folder / "answers.json").read_text())
+    folder = once(root / f"trl-{hashlib.sha256(asked.encode()).hexdigest()[:16]}", partial(_compute, asked))
+    answers = json.loads((folder / "answers.json").read_text())
     return {
         name: Seen(**{**told, "weights": [Path(file) for file in told["weights"]]})
         for name, told in answers.items()
     }
+
+
+def once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """`folder`, which `make` has filled; whoever asks for it meanwhile, of this process or another, waits."""
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        whole = Path(f"{folder}.whole")
+        if not whole.exists():
+            make(folder)
+            whole.touch()
+    return folder
 
 
 def shared_root(factory: pytest.TempPathFactory) -> Path:
@@ -102,7 +108,9 @@ def shared_root(factory: pytest.TempPathFactory) -> Path:
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
-def _compute(folder: Path) -> None:
+def _compute(asked: str, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "runs.json").write_text(asked)
     environment = {**os.environ, **_OFFLINE, "HF_HOME": str(folder / "home")}
     command = [sys.executable, "-m", "tests.support.trl_runs", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -7,6 +7,7 @@ too: `resolve` in the contracts has filled them all in.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 from footplate_contracts.runconfig import RunConfig
@@ -19,7 +20,7 @@ Value = TypeVar("Value")
 
 def model_shape(config: RunConfig) -> ModelShape:
     """The network of a resolved RunConfig."""
-    return shape_of(config.model)
+    return replace(shape_of(config.model), embedding_noise=config.training.neftune or 0.0)
 
 
 def shape_of(model: Model) -> ModelShape:

@@ -79,6 +79,7 @@ class ModelShape:
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     embedding_dropout: float = 0.0
+    embedding_noise: float = 0.0  # NEFTune's alpha
     adapter: AdapterShape | None = None
 
     @property

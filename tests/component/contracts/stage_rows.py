@@ -76,17 +76,15 @@ STAGES: tuple[Row, ...] = (
             "reinforcement": {},
             "rollout": {"maxTokens": 16},
             "data.chatTemplate": "/templates/chat.jinja",
-            "training.neftune": 5.0,
         }.items()
     ),
     *(
         Row(
             f"{field}-of-pretrain",
-            {f"data.{field}": value},
-            f"spec.data.{field}: Forbidden: data.{field} is a field of stage sft, and stage is pretrain;"
-            " remove it",
+            {field: value},
+            f"spec.{field}: Forbidden: {field} is a field of stage sft, and stage is pretrain; remove it",
         )
-        for field, value in (("mask", "all"), ("overlong", "drop"))
+        for field, value in (("data.mask", "all"), ("data.overlong", "drop"), ("training.neftune", 5.0))
     ),
     Row(
         "sft-of-an-encoder",

@@ -15,10 +15,14 @@ from footplate_contracts.v1alpha1.status import (
     ATTEMPT_LIMIT,
     RECENT_LIMIT,
     Attempt,
+    CheckpointStatus,
     Condition,
+    KeptCheckpoint,
+    PromotedCheckpoint,
     RecentFailures,
     TrainingRunStatus,
 )
+from footplate_contracts.v1alpha1.types import MOST_PROMOTED, MOST_STANDING
 from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import Failure, FailureAction, Source
 from footplate_operator.trainingrun.status import attempts
@@ -291,6 +295,21 @@ def test_a_status_fits_whatever_happened(letter: str) -> None:
     whole = fit(status.model_copy(update={"recent_failures": recent}))
     assert bytes_of(whole) <= STATUS_LIMIT
     assert whole.recent_failures == recent and whole.attempts
+    kept = [
+        KeptCheckpoint(step=10**15 - n, generation=f"{10**15}.{n}", digest="a" * 64, validation_loss=1 / 3)
+        for n in range(MOST_STANDING)
+    ]
+    marks = [
+        PromotedCheckpoint(name=f"{'n' * 61}{n}", step=kept[n].step, directory="d" * 64, digest="a" * 64)
+        for n in range(MOST_PROMOTED)
+    ]
+    checkpoint = CheckpointStatus(
+        latest_step=kept[0].step, uri="u" * 1088, time=attempt.start, kept=kept, promoted=marks
+    )
+    full = fit(status.model_copy(update={"recent_failures": recent, "checkpoint": checkpoint}))
+    assert bytes_of(full) <= STATUS_LIMIT
+    assert full.checkpoint is not None and full.checkpoint.promoted == marks
+    assert full.checkpoint.kept == kept[:MOST_PROMOTED], "those that bear a mark, the newest among them"
 
 
 def test_a_small_status_is_not_cut() -> None:

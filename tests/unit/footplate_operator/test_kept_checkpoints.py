@@ -76,6 +76,19 @@ async def test_without_numbers_there_is_no_best(losses: tuple[float | None, ...]
     assert all("validationLoss" not in found for found in world.status["checkpoint"]["kept"])
 
 
+async def test_what_stood_is_still_told_where_storage_did_not_say() -> None:
+    world = await running()
+    marks(world, ("good", 20))
+    await told(world, record(standing(30, 2.0), standing(20, 1.0)))
+    before = world.status["checkpoint"]
+    await told(world, record(standing(40)).model_copy(update={"standing": None}))
+    after = world.status["checkpoint"]
+    assert (before["latestStep"], after["latestStep"]) == (30, 40)
+    assert [after[name] for name in ("kept", "bestStep", "promoted")] == [
+        before[name] for name in ("kept", "bestStep", "promoted")
+    ]
+
+
 async def test_a_mark_is_told_to_the_ranks_and_shown_with_what_bears_it() -> None:
     world = await running()
     await told(world, record(standing(30), standing(20, number=2)))
@@ -86,8 +99,8 @@ async def test_a_mark_is_told_to_the_ranks_and_shown_with_what_bears_it() -> Non
     assert limits is not None and limits.kept_steps == [10, 20, 30]
     digests: dict[int, Any] = {step: f"{step:064x}" for step in (20, 30)}
     assert world.status["checkpoint"]["promoted"] == [
-        {"name": "good", "step": 20, "uri": f"{FOLDER}/step-20.e1g2", "digest": digests[20]},
-        {"name": "newest", "step": 30, "uri": f"{FOLDER}/step-30.e1g1", "digest": digests[30]},
+        {"name": "good", "step": 20, "directory": "step-20.e1g2", "digest": digests[20]},
+        {"name": "newest", "step": 30, "directory": "step-30.e1g1", "digest": digests[30]},
         {"name": "gone", "step": 10},
     ]
     marks(world, ("good", 20))
@@ -104,7 +117,7 @@ async def test_marks_come_and_go_while_a_run_is_suspended_and_after_its_end() ->
         marks(world, ("release", newest["latestStep"]))
         await looks(world)
         (mark,) = world.status["checkpoint"]["promoted"]
-        assert (world.phase, mark["uri"]) == (phase, newest["uri"])
+        assert (world.phase, mark["directory"]) == (phase, newest["uri"].rpartition("/")[2])
         marks(world)
         await looks(world)
         assert "promoted" not in world.status["checkpoint"]

@@ -62,7 +62,8 @@ class CarryOver:
             found = (await session.execute(statement.limit(BITE))).all()
             rows: dict[str, dict[Generation, list[Row]]] = {}
             for former in found:
-                columns = tuple(getattr(former, name) for name in STORED)
+                # That release knew fewer columns than this one.
+                columns = tuple(former._mapping.get(name) for name in STORED)
                 rows.setdefault(former.run_uid, {}).setdefault((former.epoch, former.number), []).append(
                     Row(columns)
                 )

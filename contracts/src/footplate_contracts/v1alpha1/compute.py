@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule
-from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Uri, Whole, own_files
+from footplate_contracts.v1alpha1.types import MOST_PROMOTED, Count, Label, Name, Part, Uri, Whole, own_files
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
 
@@ -90,7 +90,7 @@ class Checkpoint(Part):
     keep_every_steps: Count | None = Field(
         None, description="these are kept beyond keepLast; may change while the run trains"
     )
-    promoted: Annotated[list[Promotion], Field(max_length=16)] | None = Field(
+    promoted: Annotated[list[Promotion], Field(max_length=MOST_PROMOTED)] | None = Field(
         None, description="checkpoints that are kept, and known by a name; may change at any time"
     )
     asynchronous: bool = Field(True, description="write while training goes on")

@@ -32,7 +32,7 @@ class Preset(StrEnum):
 class GroupAdvantage(StrEnum):
     """How the reward of an answer becomes its advantage over those of its group."""
 
-    MEAN = "mean"
+    MEAN = "groupMean"
     GROUP_DEVIATION = "groupDeviation"
     BATCH_DEVIATION = "batchDeviation"
     LEAVE_ONE_OUT = "leaveOneOut"
@@ -172,8 +172,8 @@ class Reinforcement(Part):
     )
     group_advantage: GroupAdvantage | None = Field(
         None,
-        description="of grpo: mean: reward less the group's mean; groupDeviation and batchDeviation: that,"
-        " divided by a deviation; leaveOneOut: less the mean of the others; default: the preset's",
+        description="of grpo: groupMean: reward less the group's mean; groupDeviation and batchDeviation:"
+        " that, divided by a deviation; leaveOneOut: less the mean of the others; default: the preset's",
     )
     dynamic_sampling: DynamicSampling | None = Field(None, description="of grpo; default: with dapo only")
     overlong_tokens: Count | None = Field(

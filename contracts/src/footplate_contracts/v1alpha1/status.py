@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from footplate_contracts.names import Cause, ConditionType, Phase
 from footplate_contracts.v1alpha1.types import (
+    MOST_PROMOTED,
     MOST_STANDING,
     CheckpointUri,
     Digest,
@@ -26,6 +27,7 @@ from footplate_contracts.v1alpha1.types import (
 
 ATTEMPT_LIMIT = 20
 NODE_LIMIT = 32
+DIRECTORY_LIMIT = 64  # more than step-N.eNgN with the largest numbers
 RECENT_LIMIT = 32  # more than a day's hours and three checkpoints need
 
 Duration = Annotated[float, Field(ge=0.0)]
@@ -88,7 +90,9 @@ class PromotedCheckpoint(Part):
 
     name: Label = Field(description="of the mark")
     step: Whole = Field(description="of the checkpoint")
-    uri: CheckpointUri | None = Field(None, description="its folder; absent: the run has no such checkpoint")
+    directory: Annotated[str, Field(max_length=DIRECTORY_LIMIT)] | None = Field(
+        None, description="its directory in checkpoint.uri; absent: it is not among the checkpoints kept"
+    )
     digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, and so of all of it")
 
 
@@ -108,7 +112,7 @@ class CheckpointStatus(Part):
         description="those that retention left, newest first; absent where an earlier trainer does not say",
     )
     best_step: Whole | None = Field(None, description="of those kept, with the lowest validation loss")
-    promoted: Annotated[list[PromotedCheckpoint], Field(max_length=16)] | None = Field(
+    promoted: Annotated[list[PromotedCheckpoint], Field(max_length=MOST_PROMOTED)] | None = Field(
         None, description="checkpoints that bear a mark"
     )
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, belongs, positive, refuse
+from footplate_contracts.rules import Refusal, Rule, belongs, positive
 from footplate_contracts.v1alpha1.types import Count, Part, Probability, Whole
 
 
@@ -199,7 +199,6 @@ class Training(Part):
     )
 
     rules: ClassVar = (
-        refuse("neftune"),
         Rule(
             "!has(self.tokens) || !has(self.steps)",
             "tokens {self.tokens} and steps {self.steps} are both given; state the length once, by either",

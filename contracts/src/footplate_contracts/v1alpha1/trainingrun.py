@@ -137,7 +137,7 @@ class TrainingRunSpec(Part):
                 field=field,
                 refusal=Refusal.FORBIDDEN,
             )
-            for field in ("data.mask", "data.overlong")
+            for field in ("data.mask", "data.overlong", "training.neftune")
         ),
         Rule(
             f"self.stage != 'sft' || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",

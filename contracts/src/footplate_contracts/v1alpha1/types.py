@@ -17,6 +17,7 @@ _URI: Final = 1024
 CHECKPOINT_URI_LIMIT: Final = _URI + 64  # the spec's longest, and a directory such as /step-50.e1g1 in it
 
 Uri = Annotated[str, Field(min_length=1, max_length=_URI)]
+MOST_PROMOTED: Final = 8  # checkpoints of a run that bear a mark
 MOST_STANDING: Final = 32  # checkpoints that a run tells of at once
 CheckpointUri = Annotated[str, Field(min_length=1, max_length=CHECKPOINT_URI_LIMIT)]
 Label = Annotated[str, Field(min_length=1, max_length=63)]

@@ -91,6 +91,7 @@ def settings(folder: Path) -> dict[str, Any]:
         "special tokens": tokenizer.special_tokens_map,
         "class": type(tokenizer),
         "length": tokenizer.model_max_length,
+        "positions": config.max_position_embeddings,
         "side": tokenizer.padding_side,
         "generation": GenerationConfig.from_pretrained(folder).to_dict(),
         "ids": (config.bos_token_id, config.eos_token_id, config.pad_token_id),
@@ -217,4 +218,4 @@ def test_a_file_that_is_none_ends_the_run_before_its_first_step(
 
     for ended in run_ranks(train_under, 2, FakeAgent(), config):
         assert ended.code == ExitCode.CONFIG
-        assert f"initFrom {torn}: generation_config.json is no JSON: " in ended.stderr
+        assert f"initFrom.uri {torn}: generation_config.json is no JSON: " in ended.stderr

@@ -19,6 +19,7 @@ from footplate_planning.config import shape_of
 from footplate_trainer.generation.engine import Engine, EngineRoom
 from footplate_trainer.generation.requests import Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule, draw
+from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.model.transformer import Decoder
@@ -37,7 +38,7 @@ GPT2 = {"vocab_size": VOCABULARY, "n_embd": 32, "n_head": 4, "n_layer": 2, "n_po
 
 
 def opened(folder: Path) -> Decoder:
-    model = folder_model(folder)
+    model = folder_model(ModelFolder(str(folder)))
     decoder = Decoder(shape_of(model)).eval()
     reader = FolderReader(folder, model, [name for name, _ in decoder.named_parameters()])
     with torch.no_grad():

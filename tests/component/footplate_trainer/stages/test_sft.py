@@ -18,9 +18,10 @@ from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train_under
 
 SFT = ("stage=sft", f"model.contextLength={CONTEXT}")
+NOISE = (*GPT2, "training.neftune=5")
 _LISTED = {layout.name: layout for layout in LAYOUTS}
-FAMILIES = {"llama": LLAMA, "gpt2": GPT2, "adapter": PLAIN_ADAPTER}
-QUICK = [("gpt2", "tensor-context"), ("llama", "zbv"), ("llama", "three")]
+FAMILIES = {"llama": LLAMA, "gpt2": GPT2, "adapter": PLAIN_ADAPTER, "noise": NOISE}
+QUICK = [("noise", "tensor-context"), ("llama", "zbv"), ("llama", "three")]
 LONG = [
     (family, layout)
     for family in FAMILIES

@@ -80,6 +80,7 @@ def test_learned_positions_of_before_they_began_with_each_document_are_told(tmp_
     assert differences(of_an_earlier_release, gpt2) == ["places was absent, is document"]
     assert "places" not in key(tmp_path)
     assert "places" not in key(tmp_path, *settings, "data.packing.crossDocumentAttention=true")
+    assert "places" not in key(tmp_path, *settings, "data.packing.enabled=false")
 
 
 def test_what_one_key_does_not_have_is_absent() -> None:
@@ -97,6 +98,12 @@ def test_updates_count_on_from_the_run_that_was_started_from() -> None:
     )
 
     assert (described.step, described.samples, described.updates) == (5, 40, 105)
+
+
+def test_how_conversations_share_sequences_is_told_where_they_do(tmp_path: Path) -> None:
+    assert key(tmp_path, "stage=sft")["bins"] == 1
+    assert "bins" not in key(tmp_path)
+    assert "bins" not in key(tmp_path, "stage=sft", "data.packing.enabled=false")
 
 
 def test_a_mixture_is_told_by_names_and_weights_and_not_by_places(tmp_path: Path) -> None:

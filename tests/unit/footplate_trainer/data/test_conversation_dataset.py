@@ -77,7 +77,7 @@ def test_a_filler_has_no_label(tmp_path: Path) -> None:
     ],
 )
 def test_long_samples_are_lost_and_counted(overlong: str, kept: str, lost: str, tmp_path: Path) -> None:
-    samples = [StoredSample((document(6, 107, learnt=[1, 2, 4]),)), StoredSample((document(3),))]
+    samples = [StoredSample((document(6, 107, learnt=[1, 2, 4], ends=[2, 4]),)), StoredSample((document(3),))]
     packed = write(tmp_path / "out", samples)
     said = f"{kept} of 4 places, of which 75.0% are used; {lost}"
     assert str(ConversationDataset(packed, 4, overlong=Overlong(overlong))) == said

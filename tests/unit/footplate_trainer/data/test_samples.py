@@ -34,11 +34,18 @@ from footplate_trainer.errors import DataCorrupt, UserMistake
 from tests.unit.footplate_trainer.data.conftest import SPECIAL, VOCABULARY
 
 
-def document(length: int, first: int = 107, learnt: Sequence[int] = (), **more: Any) -> SampleDocument:
-    """`length` tokens from `first` on, of which the places `learnt` are learnt, or all but the first."""
+def document(
+    length: int, first: int = 107, learnt: Sequence[int] = (), ends: Sequence[int] = (), **more: Any
+) -> SampleDocument:
+    """`length` tokens from `first` on, of which the places `learnt` are learnt, or all but the first.
+
+    At places `ends` stands token 106.
+    """
     bits = np.zeros(length, dtype=bool)
     bits[list(learnt) or range(1, length)] = True
-    return SampleDocument(np.arange(first, first + length, dtype=np.uint32), bits, int(bits.argmax()), **more)
+    tokens = np.arange(first, first + length, dtype=np.uint32)
+    tokens[list(ends)] = 106
+    return SampleDocument(tokens, bits, int(bits.argmax()), **more)
 
 
 def write(
@@ -166,11 +173,25 @@ def test_the_digest_tells_columns_apart(tmp_path: Path) -> None:
     ],
 )
 def test_a_sample_is_cut_behind_a_whole_turn(learnt: str, most: int, kept: int) -> None:
-    assert kept_tokens(np.array([bit == "1" for bit in learnt]), most) == kept
+    """Each run of learnt tokens is a turn, and ends with token 9."""
+    bits = np.array([bit == "1" for bit in learnt])
+    ends = bits & ~np.append(bits[1:], False)
+    document = SampleDocument(np.where(ends, 9, 5), bits)
+    assert kept_tokens(document, most) == kept
+
+
+def test_a_part_of_a_turn_is_no_place_to_cut() -> None:
+    """A template may leave something out between a thought and the answer, which ends with token 9."""
+    tokens, learnt = (
+        np.array([1, 5, 5, 2, 5, 9, 1, 5, 5, 2, 5, 9]),
+        np.array([0, 1, 1, 0, 1, 1] * 2, dtype=bool),
+    )
+    kept = [kept_tokens(SampleDocument(tokens, learnt), most) for most in (12, 11, 9, 6, 5, 3)]
+    assert kept == [12, 6, 6, 6, 0, 0]
 
 
 TURNS = [
-    StoredSample((document(8, learnt=(2, 3, 6, 7)),)),
+    StoredSample((document(8, learnt=(2, 3, 6, 7), ends=(3, 7)),)),
     StoredSample((document(5, learnt=(3, 4)),)),
     StoredSample((document(9, learnt=(7, 8)),)),
 ]

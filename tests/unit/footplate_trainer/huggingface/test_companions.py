@@ -144,7 +144,7 @@ def test_no_longer_text_is_promised_than_the_model_takes(longest: int | None, wr
     said = {"tokenizer_class": "A"} | ({} if longest is None else {"model_max_length": longest})
     found = companions(tokenizer_config=said, config={"eos_token_id": 2}, chat_template="T")
 
-    files = found.outgoing(context_length=64)
+    files = found.outgoing(64)
 
     assert sorted(files) == ["chat_template.jinja", TOKENIZER]
     assert json.loads(files[TOKENIZER]).get("model_max_length") == written

@@ -28,6 +28,7 @@ from footplate_contracts.release import release as release_of
 from footplate_contracts.reports import GenerationRow
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import PositionName
+from footplate_contracts.v1alpha1.training import Stage
 
 Key = dict[str, JsonValue]
 """Determinism key: dotted name -> value."""
@@ -38,6 +39,8 @@ _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
 _WITHOUT_EFFECT: Final = re.compile(r"data\.(.+\.)?uri|training\.(logEverySteps|tokens)")
 # In earlier releases learned positions ran on through a window: what was computed then is not what is now.
 _PLACES: Final[Key] = {"places": "document"}
+# Which sequence a conversation lies in depends on how bins are filled: another way would get another number.
+_BINS: Final[Key] = {"bins": 1}
 _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
@@ -116,6 +119,7 @@ def determinism_key(
         key |= _flat(plain[section], section)
     return {name: value for name, value in key.items() if not _WITHOUT_EFFECT.fullmatch(name)} | {
         **(_PLACES if _places_begin_anew(config) else {}),
+        **(_BINS if config.stage is Stage.SFT and config.data.packing.enabled else {}),
         "data.shards": data,
         **({} if values is None else {"data.values": values}),
         "worldSize": world_size,
@@ -129,8 +133,8 @@ def determinism_key(
 
 def _places_begin_anew(config: RunConfig) -> bool:
     """Whether the same token would be another number further down a window of several documents."""
-    learned = config.model.position.name is PositionName.LEARNED
-    return learned and not config.data.packing.cross_document_attention
+    learned, packing = config.model.position.name is PositionName.LEARNED, config.data.packing
+    return learned and packing.enabled and not packing.cross_document_attention
 
 
 def code_revision(environment: Mapping[str, str]) -> str:

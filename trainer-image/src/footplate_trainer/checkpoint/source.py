@@ -44,7 +44,10 @@ class CopiedFolder(FsspecStorage):
     @contextmanager
     def open_read(self, name: str) -> Iterator[io.BufferedReader]:
         """A copy of a file of a step directory; CopyDiffers for one that is not what its manifest says."""
-        directory, _, file = name.rpartition("/")
+        directory, _, file = name.partition("/")
+        if "/" in file:  # small, and a copy has no folders in it
+            yield io.BufferedReader(io.BytesIO(self.read(name)))
+            return
         text = self.read(f"{directory}/{MANIFEST_FILE}")
         copy = fetch(
             open_storage(f"{self.uri.rstrip('/')}/{directory}"),

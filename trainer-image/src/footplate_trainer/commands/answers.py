@@ -65,15 +65,15 @@ def rule_of(arguments: argparse.Namespace) -> SamplingRule:
 def read_prompts(file: str, tokenizer: Tokenizer, vocabulary: int) -> list[list[int]]:
     """The tokens of each line of `file`."""
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        text = Path(file).read_text(encoding="utf-8")
     except OSError as error:
         raise UserMistake(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserMistake(f"{file}: is not UTF-8") from error
-    if not lines:
-        raise UserMistake(f"{file} holds no prompt; give one a line")
     prompts = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):  # other ends of lines may stand in a JSON text
+        if not line.strip():
+            continue
         tokens = _tokens(line, tokenizer)
         if not tokens or not all(0 <= token < vocabulary for token in tokens):
             raise UserMistake(
@@ -81,6 +81,8 @@ def read_prompts(file: str, tokenizer: Tokenizer, vocabulary: int) -> list[list[
                 f"numbers from 0 to {vocabulary - 1}"
             )
         prompts.append(tokens)
+    if not prompts:
+        raise UserMistake(f"{file} holds no prompt; give one a line")
     return prompts
 
 

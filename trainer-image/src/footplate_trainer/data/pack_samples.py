@@ -126,7 +126,7 @@ def pack_samples(
     files = [
         list_files(uri, split=options.split, config=options.config, include=options.include) for uri in inputs
     ]
-    tokens = tokenizers.load(options.tokenizer_file, options.vocabulary_size, named=_named(options))
+    tokens = _tokenizer(options)
     template = read_template(options.tokenizer_file.parent, options.chat_template)
     now = datetime.combine(options.date or date.today(), time())
     with new_folder(out) as folder, _renderer(template, now, render) as rendering:
@@ -164,10 +164,20 @@ def _without_template(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
     raise AssertionError(f"{len(requests)} conversations, and no template")
 
 
-def _named(options: SampleOptions) -> dict[Role, str]:
-    """Which token has a role, as the model's files and the options say."""
-    said = special_names(options.tokenizer_file.parent)
-    return {Role(name.removesuffix("_token")): token for name, token in said.items()} | dict(options.special)
+def _tokenizer(options: SampleOptions) -> PackTokenizer:
+    names = special_names(options.tokenizer_file.parent)
+    tokens = tokenizers.load(
+        options.tokenizer_file,
+        options.vocabulary_size,
+        named=options.special,
+        said={Role(name.removesuffix("_token")): token for name, token in names.items()},
+    )
+    if tokens.proof is not None:
+        raise ValueError(
+            f"--tokenizer {options.tokenizer_file}: conversations take a tokenizer.json; pack a text with "
+            "this file, which proves what it is converted to, and give the tokenizer.json beside the shards"
+        )
+    return tokens
 
 
 def _maker(
@@ -239,7 +249,7 @@ def _fitted(row: Row, sample: StoredSample, options: SampleOptions, tally: _Tall
             "or cut such samples with --overlong"
         )
     [document] = sample.documents if options.overlong is Overlong.CUT else [None]
-    kept = 0 if document is None or document.learnt is None else kept_tokens(document.learnt, most)
+    kept = 0 if document is None else kept_tokens(document, most)
     if document is None or document.learnt is None or not kept:
         return BadRow(_TOO_LONG, "is too long")
     tally.cut += 1

@@ -27,6 +27,7 @@ from footplate_trainer.errors import DataCorrupt
 
 Bools = NDArray[np.bool_]
 _BYTE: Final = np.dtype("u1")
+_NO_COLUMNS: Final = b"{}"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class SampleWriter(ShardWriter):
         super().__init__(folder, token_type, shard_tokens)
         self._learnt: list[Bools] = []
         self._prompts: list[int] = []
-        self._columns: list[Mapping[str, Any] | None] = []
+        self._columns: list[bytes] = []  # as JSON: of many samples parsed ones take far more
 
     def add_sample(self, sample: StoredSample) -> None:
         """Starts a shard where the sample would overfill the current one."""
@@ -68,7 +69,7 @@ class SampleWriter(ShardWriter):
             if document.learnt is not None:
                 self._learnt.append(document.learnt)
                 self._prompts.append(document.prompt)
-        self._columns.append(sample.columns)
+        self._columns.append(_as_json(sample.columns or {}))
 
     def _write_beside(self, file: Path) -> dict[str, DataFile]:
         written = {}
@@ -77,11 +78,10 @@ class SampleWriter(ShardWriter):
             written["learnt"] = write_file(file.with_suffix(".learnt"), [bits.data])
             prompts = np.array(self._prompts, dtype=PROMPT_DTYPE)
             written["prompts"] = write_file(file.with_suffix(".prompts"), [prompts.data])
-        if any(self._columns):
-            texts = [_as_json(columns or {}) for columns in self._columns]
-            offsets = np.zeros(len(texts) + 1, dtype=OFFSET_DTYPE)
-            np.cumsum([len(text) for text in texts], out=offsets[1:])
-            written["columns"] = write_file(file.with_suffix(".columns"), texts)
+        if any(columns != _NO_COLUMNS for columns in self._columns):
+            offsets = np.zeros(len(self._columns) + 1, dtype=OFFSET_DTYPE)
+            np.cumsum([len(columns) for columns in self._columns], out=offsets[1:])
+            written["columns"] = write_file(file.with_suffix(".columns"), self._columns)
             written["columns_offsets"] = write_file(file.with_suffix(".columns-offsets"), [offsets.data])
         self._learnt, self._prompts, self._columns = [], [], []
         return written
@@ -147,24 +147,28 @@ def of_a_size(samples: Samples, size: int, overlong: Overlong) -> SamplesOfASize
         )
     for number in too_long:
         fits = overlong is Overlong.CUT and samples.documents_per_sample == 1
-        learnt = samples[int(number)].documents[0].learnt if fits else None
-        lengths[number] = 0 if learnt is None else kept_tokens(learnt, size)
+        lengths[number] = kept_tokens(samples[int(number)].documents[0], size) if fits else 0
     kept = lengths > 0
     dropped = int(np.count_nonzero(~kept))
     return SamplesOfASize(numbers[kept], lengths[kept], len(too_long) - dropped, dropped)
 
 
-def kept_tokens(learnt: Bools, most: int) -> int:
+def kept_tokens(document: SampleDocument, most: int) -> int:
     """How many of a sample's first `most` tokens remain when it is cut behind a whole turn; 0: none fits.
 
-    `learnt` bool [tokens], a turn being a run of learnt ones: cut in the middle of a
-    turn, a sample would teach an answer without its end.
+    A turn ends with the token with which the last one does, and that is learnt: cut
+    in the middle of a turn, a sample would teach an answer without its end. A template
+    may leave parts of a turn out of what is learnt, so not each run of learnt ones is a turn.
     """
+    learnt = document.learnt
+    if learnt is None or not learnt.any():
+        return 0
+    end = document.tokens[np.flatnonzero(learnt)[-1]]
     head = learnt[:most]
     behind = np.zeros_like(head)
     following = learnt[1 : most + 1]
     behind[: len(following)] = following
-    ends = np.flatnonzero(head & ~behind)
+    ends = np.flatnonzero(head & ~behind & (document.tokens[:most] == end))
     return int(ends[-1]) + 1 if ends.size else 0
 
 

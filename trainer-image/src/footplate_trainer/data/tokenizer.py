@@ -154,12 +154,14 @@ def load(
     *,
     reserve: Collection[Role] = (),
     named: Mapping[Role, str] = MappingProxyType({}),
+    said: Mapping[Role, str] = MappingProxyType({}),
 ) -> PackTokenizer:
     """The tokenizer in a file, with its own ids, and behind them what it lacks of the roles in `reserve`.
 
     A tokenizer.json, a SentencePiece .model, a .tiktoken ranks file or a tekken.json, told by its name.
-    `named` says which of its tokens has a role, where that is none of the usual names. ValueError when
-    the file is none of these, lacks a token of `named`, or needs more than `vocabulary_size` ids.
+    `named` says which of its tokens has a role, where that is none of the usual names; so does `said`, of
+    files beside it, which may name tokens that it does not have. ValueError when the file is none of these,
+    lacks a token of `named`, or needs more than `vocabulary_size` ids.
     """
     if not path.is_file():
         raise ValueError(f"--tokenizer {path}: no such file; give a tokenizer.json, .model or .tiktoken file")
@@ -171,6 +173,7 @@ def load(
     for role, name in named.items():
         if name not in known:
             raise ValueError(f"--special {role}={name}: {path} has no such token")
+    named = {role: name for role, name in said.items() if name in known} | dict(named)
     wanted = [names for role in Role if role in reserve and role not in named for names in _names(role)]
     missing = [names[0] for names in wanted if not any(name in known for name in names)]
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])

@@ -141,7 +141,9 @@ class Engine:
         """The next token of each of the requests `numbers`; `hidden` [n, width] is what its last one gave."""
         asked = [self._open[number] for number in numbers]
         chance = torch.tensor([row.chances[len(row.tokens)] for row in asked], dtype=torch.float64)
-        before = [[*row.request.tokens, *row.tokens] for row in asked]
+        # Nothing else looks at them, and they are long.
+        looks = self._rule.repetition_penalty != 1
+        before = [[*row.request.tokens, *row.tokens] if looks else () for row in asked]
         logits = functional.linear(hidden, self._model.head_weight)
         return draw(logits, self._rule, before, chance.to(hidden.device))
 

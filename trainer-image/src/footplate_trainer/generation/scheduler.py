@@ -104,7 +104,7 @@ class Scheduler:
     def ended(self, number: int) -> None:
         """The request is answered, or nobody wants it any more."""
         gone = self._of.pop(number)
-        if gone in self._waiting:
+        if gone not in self._running:  # at most as many as a pass holds; many more may wait
             self._waiting.remove(gone)
             return
         siblings = self._leave(gone)

@@ -29,6 +29,7 @@ Read = Callable[[str], bytes | None]
 
 TOKENIZER_SETTINGS: Final = "tokenizer_config.json"
 GENERATION_SETTINGS: Final = "generation_config.json"
+POSITIONS: Final = "max_position_embeddings"
 _SPECIAL_TOKENS: Final = "special_tokens_map.json"
 _ADDED_TOKENS: Final = "added_tokens.json"
 _PROCESSOR_TEMPLATE: Final = "chat_template.json"
@@ -61,6 +62,11 @@ class Companions:
         config = self.settings(CONFIG_FILE)
         return {name: value for name, value in config.items() if name.endswith("_token_id")}
 
+    def places(self) -> int:
+        """How many positions the model's config.json has; 0 where it does not say."""
+        found = self.settings(CONFIG_FILE).get(POSITIONS)
+        return found if isinstance(found, int) else 0
+
     def roles(self) -> dict[str, str]:
         """Special tokens by their roles: bos_token, eos_token, and so on."""
         return names_in(self.settings(_SPECIAL_TOKENS), self.settings(TOKENIZER_SETTINGS))
@@ -88,13 +94,13 @@ class Companions:
         """The files of a checkpoint that keep them, by name."""
         return {layout.companion_file(name): content for name, content in self.files.items()}
 
-    def outgoing(self, context_length: int) -> dict[str, bytes]:
-        """What stands beside exported weights; a text may be no longer than the exported model's."""
+    def outgoing(self, positions: int) -> dict[str, bytes]:
+        """What stands beside exported weights; a text has no more tokens than the model positions."""
         files = {name: content for name, content in self.files.items() if name != CONFIG_FILE}
         settings = self.settings(TOKENIZER_SETTINGS)
         longest = settings.get("model_max_length")
-        if isinstance(longest, int) and context_length < longest < _NO_LIMIT:
-            changed = settings | {"model_max_length": context_length}
+        if isinstance(longest, int) and positions < longest < _NO_LIMIT:
+            changed = settings | {"model_max_length": positions}
             files[TOKENIZER_SETTINGS] = json.dumps(changed, indent=2, ensure_ascii=False).encode()
         return files
 

@@ -37,7 +37,7 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     with torch.device("meta"):
         names = _folder_names(build(model_shape(config)))
     parameters = dict(model.named_parameters())
-    stored = folder_model(folder) if config.model.grow_embeddings else config.model
+    stored = folder_model(ModelFolder(str(there.path))) if config.model.grow_embeddings else config.model
     reader = FolderReader(there.path, stored, names, folder.name)
     for name in _folder_names(model):
         parameter = parameters[name]

@@ -14,10 +14,10 @@ from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from torch import Tensor
 
-from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.model import Model, PositionName
 from footplate_planning.config import shape_of
 from footplate_trainer.data.tokenizer import ALIASES
-from footplate_trainer.huggingface.companions import NONE, TOKENIZER_SETTINGS, Companions
+from footplate_trainer.huggingface.companions import NONE, POSITIONS, TOKENIZER_SETTINGS, Companions
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
 from footplate_trainer.huggingface.names import Place, places
 from footplate_trainer.huggingface.reader import json_bytes
@@ -43,6 +43,10 @@ def write_folder(
     Raises ValueError when transformers has no word for the model.
     """
     config = config_of(model)
+    positions = model.context_length
+    if model.position.name is PositionName.ROPE:  # not learned: those beyond the run's are what they were
+        positions = max(positions, companions.places())
+        config[POSITIONS] = positions
     folder.mkdir(parents=True, exist_ok=True)
     assert model.family is not None, "config_of has seen it"
     grouped: dict[str, list[tuple[str, Place]]] = defaultdict(list)
@@ -69,7 +73,7 @@ def write_folder(
             ids, settings = _tokenizer_settings(tokenizer, model)
             config |= ids
             written.append(_write(folder, TOKENIZER_SETTINGS, json_bytes(settings)))
-    for name, content in companions.outgoing(model.context_length).items():
+    for name, content in companions.outgoing(positions).items():
         written.append(_write(folder, name, content))
     written.append(_write(folder, CONFIG_FILE, json_bytes(config | companions.token_ids())))
     return written

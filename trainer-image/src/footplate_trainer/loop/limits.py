@@ -82,7 +82,7 @@ def limits_of(config: RunConfig) -> NumberedLimits:
 
 
 def under(config: RunConfig, limits: NumberedLimits) -> RunConfig:
-    """`config` as if it had said `limits`."""
+    """`config` as if it had said `limits`; marks, which change nothing that is computed, are left out."""
     if config.training.steps != limits.steps:
         config = _with(config, "training", {"steps": limits.steps, "tokens": None})
     for name, said_by in SAID_BY.items():

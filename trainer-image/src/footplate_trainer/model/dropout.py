@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-_BITS = 24  # of the hash that are compared with the probability
+BITS = 24  # of the hash that are used
 _ROW, _COLUMN = -7046029254386353131, -4417276706812531889  # odd, from the golden ratio and xxHash
 
 
@@ -28,26 +28,56 @@ class DropoutSeed:
     samples: Tensor  # int64 [batch]: which sample of the data each sequence is
 
 
-Draw = Callable[[torch.Size, torch.device, DropoutSeed, Tensor | None], Tensor]
-"""(shape, device, dropout_seed, positions) -> what is kept."""
-
-
-class Dropout(nn.Module):
-    """Zero a share of numbers and scale the rest up; does nothing outside training.
+class HashDrawn(nn.Module):
+    """What draws numbers by hash, one for each place in its part of the network.
 
     `site` is the module's place in the network. A rank that holds a shard of
     each sequence sets `sequence_shard` to its number among equal ones, one that holds
-    some heads sets `first_head`, one that holds some columns `first_column`. `draw` may
-    be wrapped by what must not look into it.
+    some heads sets `first_head`, one that holds some columns `first_column`.
     """
 
-    def __init__(self, probability: float, site: str) -> None:
+    def __init__(self, site: str) -> None:
         super().__init__()
-        self.probability = probability
         self.key = int.from_bytes(hashlib.blake2b(site.encode(), digest_size=8).digest(), "little") >> 1
         self.sequence_shard = 0
         self.first_head = 0
         self.first_column = 0
+
+    def drawn(
+        self, shape: torch.Size, device: torch.device, seed: DropoutSeed, positions: Tensor | None
+    ) -> Tensor:
+        """0 … 2^24 - 1, int64 of `shape`: [batch, length, columns], or with heads behind batch.
+
+        `positions` int64 [length] of the rows in their sequence; None: 0, 1, 2, …
+        A rank that holds a shard of a sequence has all of its attention's rows.
+        """
+        start = self.sequence_shard * shape[1] if len(shape) == 3 else 0
+        rows = torch.arange(start, start + shape[-2], device=device)
+        if positions is not None:
+            rows = positions[rows]
+        first = _mixed(seed.samples.to(device) ^ _mixed_number(seed.seed, seed.step, self.key))
+        if len(shape) == 4:
+            heads = torch.arange(shape[1], device=device) + self.first_head
+            first = _mixed(first[:, None] + heads * _ROW)
+        counters = first[..., None, None] + (rows * _ROW)[:, None]
+        columns = torch.arange(shape[-1], device=device) + self.first_column
+        hashed = _mixed(counters + columns * _COLUMN)
+        return (hashed >> (64 - BITS)) & ((1 << BITS) - 1)
+
+
+Draw = Callable[[torch.Size, torch.device, DropoutSeed, Tensor | None], Tensor]
+"""(shape, device, dropout_seed, positions) -> what is kept."""
+
+
+class Dropout(HashDrawn):
+    """Zero a share of numbers and scale the rest up; does nothing outside training.
+
+    `draw` may be wrapped by what must not look into it.
+    """
+
+    def __init__(self, probability: float, site: str) -> None:
+        super().__init__(site)
+        self.probability = probability
         self.draw: Draw = self._draw
 
     @property
@@ -56,11 +86,7 @@ class Dropout(nn.Module):
         return self.training and self.probability > 0
 
     def forward(self, x: Tensor, dropout_seed: DropoutSeed | None, positions: Tensor | None = None) -> Tensor:
-        """x [batch, length, hidden], or weights [batch, heads, length, keys] -> the same.
-
-        `positions` int64 [length] of the rows in their sequence; None: 0, 1, 2, …
-        A rank that holds a shard of a sequence has all of its attention's rows.
-        """
+        """x [batch, length, hidden], or weights [batch, heads, length, keys] -> the same; see `drawn`."""
         if not self.active:
             return x
         assert dropout_seed is not None, "dropout needs to know step and samples"
@@ -70,20 +96,8 @@ class Dropout(nn.Module):
         self, shape: torch.Size, device: torch.device, dropout_seed: DropoutSeed, positions: Tensor | None
     ) -> Tensor:
         """What is kept: bool of `shape`."""
-        start = self.sequence_shard * shape[1] if len(shape) == 3 else 0
-        rows = torch.arange(start, start + shape[-2], device=device)
-        if positions is not None:
-            rows = positions[rows]
-        first = _mixed(
-            dropout_seed.samples.to(device) ^ _mixed_number(dropout_seed.seed, dropout_seed.step, self.key)
-        )
-        if len(shape) == 4:
-            heads = torch.arange(shape[1], device=device) + self.first_head
-            first = _mixed(first[:, None] + heads * _ROW)
-        counters = first[..., None, None] + (rows * _ROW)[:, None]
-        columns = torch.arange(shape[-1], device=device) + self.first_column
-        hashed = _mixed(counters + columns * _COLUMN)
-        return (hashed >> (64 - _BITS)) & ((1 << _BITS) - 1) >= round(self.probability * (1 << _BITS))
+        numbers = self.drawn(shape, device, dropout_seed, positions)
+        return numbers >= round(self.probability * (1 << BITS))
 
 
 def _mixed(x: Tensor) -> Tensor:

@@ -46,7 +46,8 @@ from torch.nn import functional
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
 from footplate_trainer.model.attention import Attention, AttentionState
-from footplate_trainer.model.dropout import Dropout
+from footplate_trainer.model.dropout import Dropout, HashDrawn
+from footplate_trainer.model.embedding_noise import EmbeddingNoise, document_lengths
 from footplate_trainer.model.inputs import Inputs, States
 from footplate_trainer.model.linear import Linear, LowRank
 
@@ -66,6 +67,7 @@ class Network(nn.Module, ABC):
         learned = shape.position is PositionName.LEARNED
         self.positions = nn.Embedding(shape.context, shape.hidden) if learned else None
         self.embedding_dropout = Dropout(shape.embedding_dropout, "embedding")
+        self.embedding_noise = EmbeddingNoise(shape.embedding_noise)
         self.blocks = nn.ModuleDict()
         # A tied head is the embedding used twice, not a second parameter: every
         # consumer of named_parameters() would have to know about the other.
@@ -75,7 +77,7 @@ class Network(nn.Module, ABC):
         """This is number `index` of `count` equal shards of each sequence, and of the heads."""
         self.sequence_shard = index
         for module in self.modules():
-            if isinstance(module, Dropout):
+            if isinstance(module, HashDrawn):
                 module.sequence_shard = index
             if isinstance(module, Attention):
                 module.dropout.first_head = index * (self.shape.heads // count)
@@ -89,9 +91,19 @@ class Network(nn.Module, ABC):
         """
         assert self.embedding is not None, "only the first stage has it"
         x: Tensor = self.embedding(inputs.tokens)
+        if self.embedding_noise.alpha:
+            lengths = self.of_sequence_shard(self._lengths(inputs), x)
+            x = self.embedding_noise(x, lengths, inputs.dropout_seed, inputs.positions)
         if self.positions is not None:
             x = x + self.positions(self.of_sequence_shard(_places(inputs, start), x))
         return x
+
+    def _lengths(self, inputs: Inputs) -> Tensor:
+        """How long the document of each token is: int64 [batch, length]."""
+        if inputs.documents is None:  # one fills the whole sequence
+            return torch.full_like(inputs.tokens, self.shape.context)
+        lengths = document_lengths(inputs.documents)
+        return lengths if inputs.positions is None else lengths[:, inputs.positions]
 
     def of_sequence_shard(self, whole: Tensor, x: Tensor) -> Tensor:
         """The columns of `whole` [..., length] that x [batch, length or a shard of it, hidden] has."""

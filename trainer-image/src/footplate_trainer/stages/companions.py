@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable import resume
-from footplate_trainer.checkpoint.store import CheckpointSource, CheckpointStore
+from footplate_trainer.checkpoint.durable.transfer import checkpoints_of
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import CheckpointDamaged
 from footplate_trainer.huggingface.companions import (
     NONE,
@@ -36,12 +39,12 @@ def find_companions(config: RunConfig, store: CheckpointStore, tokenizer: bytes,
 
 
 def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Companions:
-    own = _kept(store)
+    own = _kept(resume.readable(store))
     if own is not None:
         return own[0]
     if config.resume_from is not None:
         asked = config.resume_from.uri
-        source = _kept(CheckpointSource(asked))
+        source = _kept(checkpoints_of(config.resume_from))
         return NONE if source is None else _fitting(*source, tokenizer, f"resumeFrom {asked}")
     if config.init_from is not None:
         asked = config.init_from.uri
@@ -49,9 +52,9 @@ def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Compan
     return NONE
 
 
-def _kept(store: CheckpointSource) -> tuple[Companions, bytes] | None:
-    """What the newest whole checkpoint keeps, and its tokenizer.json; None where there is none."""
-    for checkpoint in resume.readable(store):
+def _kept(checkpoints: Iterable[StepCheckpoint]) -> tuple[Companions, bytes] | None:
+    """What the first keeps of which that is whole, and its tokenizer.json; None where there is none."""
+    for checkpoint in checkpoints:
         try:
             return companions_in(checkpoint), checkpoint.content(layout.TOKENIZER_FILE)
         except CheckpointDamaged as error:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
-from footplate_contracts.directives import promoted_steps
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.model import Architecture
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.checkpoints import (
@@ -36,6 +37,7 @@ from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.record import StateWriter, TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
@@ -60,9 +62,19 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
     """
 
     def stage(config: RunConfig) -> Program:
+        _require_decoder(config)
         return partial(_learn, config, objective_of(config), agent, metrics)
 
     return run_stage(config, agent, stage)
+
+
+def _require_decoder(config: RunConfig) -> None:
+    """UserMistake where a folder brought a model that the stage cannot train; of others the spec tells."""
+    if config.stage is Stage.SFT and config.model.architecture is not Architecture.DECODER:
+        raise UserMistake(
+            f"stage sft trains decoders, and initFrom names an {config.model.architecture}; name another "
+            "folder"
+        )
 
 
 def _learn(
@@ -143,7 +155,6 @@ def _open_saver(
         host,
         generation=generation,
         settings=config.checkpoint,
-        kept=frozenset(promoted_steps(config.checkpoint) or ()),
         sidecars={**run_file(config), layout.TOKENIZER_FILE: tokenizer, **companions.sidecars()},
         agent=agent,
         clock=time.time,

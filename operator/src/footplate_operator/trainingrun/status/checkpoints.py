@@ -7,7 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from footplate_contracts.reports import CheckpointRecord, StandingCheckpoint
 from footplate_contracts.v1alpha1.compute import Promotion
-from footplate_contracts.v1alpha1.status import CheckpointStatus, KeptCheckpoint, PromotedCheckpoint
+from footplate_contracts.v1alpha1.status import (
+    DIRECTORY_LIMIT,
+    CheckpointStatus,
+    KeptCheckpoint,
+    PromotedCheckpoint,
+)
 from footplate_operator.runtime.clock import format_time, from_epoch
 from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.run import Run
@@ -21,10 +26,19 @@ def checkpoints(
     return newest and _marked(newest, run.spec.checkpoint.promoted or ())
 
 
+def named_only(known: CheckpointStatus) -> CheckpointStatus:
+    """`known`, listing none but the newest, the best and those that bear a mark."""
+    named = {known.latest_step, known.best_step, *(mark.step for mark in known.promoted or ())}
+    kept = [found for found in known.kept or () if found.step in named]
+    return known.model_copy(update={"kept": kept if known.kept is not None else None})
+
+
 def _newest(run: Run, record: CheckpointRecord, steps: Sequence[int]) -> CheckpointStatus:
     known = run.status.checkpoint
     if known is None or known.uri != record.uri:
-        kept = None if record.standing is None else [_kept(found) for found in record.standing]
+        kept = known.kept if known else None  # storage may not have said which stand
+        if record.standing is not None:
+            kept = [_kept(found) for found in record.standing]
         newest = CheckpointStatus(
             latest_step=record.step,
             uri=record.uri,
@@ -72,15 +86,10 @@ def _marked(newest: CheckpointStatus, promotions: Iterable[Promotion]) -> Checkp
 
 
 def _mark(newest: CheckpointStatus, promotion: Promotion, found: KeptCheckpoint | None) -> PromotedCheckpoint:
-    if found is None and promotion.step != newest.latest_step:
-        return PromotedCheckpoint(name=promotion.name, step=promotion.step)
-    folder, _, directory = newest.uri.rpartition("/")
-    if found is not None:
-        epoch, _, number = found.generation.partition(".")
-        directory = f"step-{found.step}.e{epoch}g{number}"
-    return PromotedCheckpoint(
-        name=promotion.name,
-        step=promotion.step,
-        uri=f"{folder}/{directory}",
-        digest=found.digest if found else None,
-    )
+    mark = PromotedCheckpoint(name=promotion.name, step=promotion.step)
+    if found is None:
+        own = newest.uri.rpartition("/")[2] if promotion.step == newest.latest_step else ""
+        return mark.model_copy(update={"directory": own}) if 0 < len(own) <= DIRECTORY_LIMIT else mark
+    epoch, _, number = found.generation.partition(".")
+    directory = f"step-{found.step}.e{epoch}g{number}"
+    return mark.model_copy(update={"directory": directory, "digest": found.digest})

@@ -59,10 +59,11 @@ def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
         "replicas": _replicas(observed),
         "telemetry": given_up.counted(before.telemetry, state),
         "checkpoint": checkpoints(run),  # marks come and go
+        "progress": _at_nothing(before.progress),
     }
     if state.progress.step > (before.progress.step if before.progress else 0):
         update |= {
-            "progress": _progress(before, state, now),
+            "progress": _at_nothing(_progress(before, state, now)),
             "checkpoint": checkpoints(run, state.checkpoint, state.checkpoint_steps),
         }
     return before.model_copy(update=update)
@@ -75,7 +76,7 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
     seen = state.progress
     known = before.progress
     if seen.time is None and seen.step == 0 and seen.phase is None and known is not None:
-        return known
+        return _at_nothing(known)
     left = max(0, seen.total_steps - seen.step)
     remaining = None if seen.step_seconds is None else int(left * seen.step_seconds)
     after = ProgressStatus(
@@ -90,6 +91,13 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
         last_updated_time=known.last_updated_time if known else None,
     )
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
+
+
+def _at_nothing(known: ProgressStatus | None) -> ProgressStatus | None:
+    """`known`, without what ranks were at besides computing."""
+    if known is None or (known.phase is None and known.finished is None):
+        return known
+    return known.model_copy(update={"phase": None, "finished": None})
 
 
 def _world(

@@ -3,7 +3,8 @@
 Every watcher of TrainingRuns receives each version of each status, so one stays
 within 16 KiB, whatever happened to the run. Twenty attempts with a traceback
 each would be larger than that: the newest keep their words, the older ones are cut,
-and at last they go. What budgets count is never cut.
+then checkpoints that nobody names are no longer listed, and at last attempts go. What
+budgets count is never cut.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from footplate_operator.runtime.throttle import StatusChange
 from footplate_operator.trainingrun.metadata import selector
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status import wall_time
+from footplate_operator.trainingrun.status.checkpoints import named_only
 
 STATUS_LIMIT: Final = 16 * 1024
 # Characters that attempts beyond the newest keep, tried in this order until the status fits.
 _CUTS: Final = (256, 128, 64, 0)
 _NEWEST: Final = 2
 _LAST_CUT: Final = 256
+_UTMOST_CUT: Final = 32
 _MARK: Final = "…"
 _WITH_DEADLINE: Final = frozenset({Phase.QUEUED, Phase.STARTING, Phase.RESTARTING, Phase.SUSPENDING})
 # What grows by itself, or says who wrote: no reason to write.
@@ -88,14 +91,12 @@ def fit(status: TrainingRunStatus) -> TrainingRunStatus:
         status = _cut(status, characters, _NEWEST)
     if bytes_of(status) <= STATUS_LIMIT:
         return status
-    conditions = [
-        condition.model_copy(update={"message": _short(condition.message, _LAST_CUT)})
-        for condition in status.conditions
-    ]
-    status = _cut(status.model_copy(update={"conditions": conditions}), _LAST_CUT, 0)
+    status = _shortened(status, _LAST_CUT)
+    if bytes_of(status) > STATUS_LIMIT and status.checkpoint is not None:
+        status = status.model_copy(update={"checkpoint": named_only(status.checkpoint)})
     while bytes_of(status) > STATUS_LIMIT and len(status.attempts) > _NEWEST:
         status = status.model_copy(update={"attempts": status.attempts[1:]})
-    return status
+    return status if bytes_of(status) <= STATUS_LIMIT else _shortened(status, _UTMOST_CUT)
 
 
 def bytes_of(status: TrainingRunStatus) -> int:
@@ -107,6 +108,15 @@ def _cut(status: TrainingRunStatus, characters: int, newest: int) -> TrainingRun
     older = status.attempts[: len(status.attempts) - newest]
     short = [attempt.model_copy(update={"message": _short(attempt.message, characters)}) for attempt in older]
     return status.model_copy(update={"attempts": [*short, *status.attempts[len(older) :]]})
+
+
+def _shortened(status: TrainingRunStatus, characters: int) -> TrainingRunStatus:
+    """`status` with no message of more than so many characters."""
+    conditions = [
+        condition.model_copy(update={"message": _short(condition.message, characters)})
+        for condition in status.conditions
+    ]
+    return _cut(status.model_copy(update={"conditions": conditions}), characters, 0)
 
 
 def _short(message: str, characters: int) -> str:

@@ -285,15 +285,17 @@ class Saver:
     def _commit(self, snapshot: Snapshot, directory: StepDirectory, manifest: Manifest, digest: str) -> bool:
         """Make the marker and tell the run; False when another generation was first."""
         state = snapshot.state
-        # A store may make the marker and fail to say so: then it is found to be ours.
-        snapshot.marker = snapshot.marker or CommitMarker(
-            step=state.step,
-            directory=directory.name,
-            tokens=state.tokens,
-            time=self.clock(),
-            digest=digest,
-            validation_loss=snapshot.validation_loss,
-        )
+        # A store may make the marker and fail to say so: then it is found to be ours. A try before this one
+        # may have had another run.json, and so another manifest.
+        if snapshot.marker is None or snapshot.marker.digest != digest:
+            snapshot.marker = CommitMarker(
+                step=state.step,
+                directory=directory.name,
+                tokens=state.tokens,
+                time=self.clock(),
+                digest=digest,
+                validation_loss=snapshot.validation_loss,
+            )
         snapshot.bytes = sum(record.bytes for record in manifest.files)
         if not self.store.commit(snapshot.marker):
             _warn_superseded(directory)
@@ -330,7 +332,7 @@ class Saver:
         try:
             return self.store.markers()
         except OSError as error:
-            _log.warning("checkpoints in %s cannot be listed: %s", self.store.uri, error.strerror or error)
+            self._cannot_remove(error)
             return {}
 
     def _retain(self, markers: Markers, retention: Retention) -> None:
@@ -338,8 +340,11 @@ class Saver:
         try:
             self.store.retain(markers, retention, self.generation, self._removed)
         except OSError as error:  # the new one is committed, whatever becomes of the old ones
-            reason = error.strerror or error
-            _log.warning("old checkpoints in %s cannot be removed: %s", self.store.uri, reason)
+            self._cannot_remove(error)
+
+    def _cannot_remove(self, error: OSError) -> None:
+        reason = error.strerror or error
+        _log.warning("old checkpoints in %s cannot be removed: %s", self.store.uri, reason)
 
     def _removed(self, directory: StepDirectory) -> None:
         self.agent.removal(removal_of(directory, self.clock()))

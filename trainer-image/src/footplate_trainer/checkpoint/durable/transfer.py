@@ -8,7 +8,7 @@ optimizer's moments come along where all of them fit, and start at zero otherwis
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from torch import Tensor
@@ -41,10 +41,7 @@ def find_source(asked: ResumeFrom, world: World) -> StepCheckpoint:
     Raises, on every rank, UserMistake for a step that is not there and for a folder that cannot be read,
     CheckpointError when none is whole, and StorageError while where it lies does not answer.
     """
-    try:
-        store = CheckpointSource(asked.uri)
-    except ValueError as error:
-        raise UserMistake(f"{_FIELD}: {error}") from error
+    store = _source(asked)
     candidates = resume.marked(store, world, lambda: _markers(store, asked))
     steps = [step for step, _ in candidates]
     if asked.step is not None and asked.step not in steps:
@@ -61,6 +58,24 @@ def find_source(asked: ResumeFrom, world: World) -> StepCheckpoint:
     if asked.step is None and not is_local(asked.uri):
         remedy += ", or resumeFrom.step too where a server does not list what is there"
     raise CheckpointError(f"{_FIELD} {asked.uri} holds no whole checkpoint to start from; {remedy}")
+
+
+def checkpoints_of(asked: ResumeFrom) -> Iterator[StepCheckpoint]:
+    """The committed checkpoints that `asked` may mean, newest first; whether one is whole is not looked at.
+
+    Not collective. Raises what `find_source` does for a folder that cannot be read.
+    """
+    store = _source(asked)
+    for step, marker in _markers(store, asked):
+        if marker is not None and asked.step in (None, step):
+            yield StepCheckpoint(store, marker.directory)
+
+
+def _source(asked: ResumeFrom) -> CheckpointSource:
+    try:
+        return CheckpointSource(asked.uri)
+    except ValueError as error:
+        raise UserMistake(f"{_FIELD}: {error}") from error
 
 
 def _markers(store: CheckpointSource, asked: ResumeFrom) -> resume.Markers:

@@ -68,8 +68,10 @@ class ChatEncoder:
     @cached_property
     def begins_with(self) -> list[int]:
         """What the tokenizer itself puts before a text: the beginning of text, or nothing."""
-        before = self.tokenizer.encode("", add_special_tokens=True).ids
-        return before[:1] if len(before) == 1 else []
+        plain = self.tokenizer.encode("a", add_special_tokens=False).ids
+        whole = self.tokenizer.encode("a", add_special_tokens=True).ids
+        before = next((n for n in range(len(whole)) if whole[n : n + len(plain)] == plain), 0)
+        return whole[:before]
 
     def protect(self, conversation: Conversation) -> tuple[Conversation, Marks | None]:
         """The conversation with marks around what spells a special token; without, where nothing does."""
@@ -170,7 +172,8 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
+        for name, item in value.items():
+            yield str(name)
             yield from _texts(item)
     elif isinstance(value, list | tuple):
         for item in value:
@@ -181,7 +184,7 @@ def _marked(value: Any, spelling: re.Pattern[str], put: str) -> Any:
     if isinstance(value, str):
         return spelling.sub(put, value)
     if isinstance(value, Mapping):
-        return {name: _marked(item, spelling, put) for name, item in value.items()}
+        return {_marked(name, spelling, put): _marked(item, spelling, put) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_marked(item, spelling, put) for item in value]
     return value

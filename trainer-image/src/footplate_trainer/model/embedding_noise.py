@@ -1,0 +1,43 @@
+"""Noise on embeddings while a model is fine-tuned (NEFTune, Jain et al. 2023, arXiv 2310.05914).
+
+Each number of an embedding gets U(-1, 1) x alpha / root of (length x hidden). The
+length is that of the token's own document. The paper, transformers and TRL take
+the length to which the row is padded, so that there the noise depends on the batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from footplate_trainer.model.dropout import BITS, DropoutSeed, HashDrawn
+
+
+class EmbeddingNoise(HashDrawn):
+    """Adds the noise in training; drawn by hash, as what dropout drops is."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__("embedding.noise")
+        self.alpha = alpha
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, seed: DropoutSeed | None, positions: Tensor | None = None
+    ) -> Tensor:
+        """x [batch, length, hidden] -> the same; `lengths` [batch, length]: of the document of each token."""
+        if not (self.training and self.alpha > 0):
+            return x
+        assert seed is not None, "noise needs to know step and samples"
+        uniform = self.drawn(x.shape, x.device, seed, positions).float() * (2.0 / (1 << BITS)) - 1.0
+        size = self.alpha / (lengths.float() * x.shape[-1]).sqrt()
+        return x + (uniform * size[..., None]).to(x.dtype)
+
+
+def document_lengths(documents: Tensor) -> Tensor:
+    """How many tokens of the row are of the same document as each: int64 [batch, length].
+
+    `documents` [batch, length] numbers the document of each token, from -1 on, below the length.
+    """
+    numbers = documents.long() + 1
+    counts = torch.zeros(len(numbers), numbers.shape[1] + 2, dtype=torch.int64, device=documents.device)
+    counts.scatter_add_(1, numbers, torch.ones_like(numbers))
+    return counts.gather(1, numbers)
