@@ -49,7 +49,9 @@ def test_each_step_of_trl_is_that_of_our_formulas(name: str, trl: Answers) -> No
         gradients = dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
         norm = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
 
-        assert expected == pytest.approx(loss.item(), rel=0, abs=2e-6), f"loss of step {step + 1}"
+        # TRL computes in fp32, of whose digits a square of 14 leaves none for less.
+        apart = 2e-6 if expected < 10 else 5e-6
+        assert expected == pytest.approx(loss.item(), rel=0, abs=apart), f"loss of step {step + 1}"
         assert told.gradient_norms[step] == pytest.approx(norm.item(), rel=1e-5), (
             f"gradient of step {step + 1}"
         )

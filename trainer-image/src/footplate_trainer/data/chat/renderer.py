@@ -3,7 +3,8 @@
 Nothing inside an interpreter can stop a template that loops, or one that
 multiplies a text until the memory is gone. So templates run in a process of
 their own, whose seconds and bytes the kernel counts. It knows nothing: no
-environment, and so no credentials; it can open no file and no connection.
+environment, and so no credentials; it writes no file. What a template may read and
+call is the sandbox's matter (`template`).
 
 Lines of JSON go in and out: first what the template is, then many conversations in one line, each of
 which is answered by a line of its own.
@@ -198,7 +199,4 @@ if __name__ == "__main__":
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_AS, _BYTES)
-    import jinja2.constants  # noqa: F401 - a function of templates would import it later
-
-    _limit(resource.RLIMIT_NOFILE, 3)  # the three that it was started with
     serve(sys.stdin.buffer, sys.stdout.buffer, _bound)
