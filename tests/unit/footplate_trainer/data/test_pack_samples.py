@@ -19,7 +19,7 @@ from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
-from tests.support.chat import CHATML, assistant, chatml_model, user
+from tests.support.chat import CHATML, MARKED, assistant, chatml_model, user
 
 TALKS = [
     {"messages": [user(f"Is {n} odd?"), assistant("Yes" if n % 2 else "No, it is even.")]} for n in range(6)
@@ -68,6 +68,14 @@ def test_the_folder_says_how_its_samples_were_made(tmp_path: Path) -> None:
     assert (manifest.documents, manifest.sources[0].documents) == (6, 6)
     samples = Samples(shards)
     assert all(np.count_nonzero(samples[n].documents[0].learnt) > 1 for n in range(6))
+
+
+def test_a_part_that_a_template_does_not_take_refuses_no_whole(tmp_path: Path) -> None:
+    """What is learnt is told by the template; turn by turn it is only compared, where that can be rendered."""
+    talk = [user("Hi"), assistant("Yo"), user("Bye"), assistant("So long")]
+    picky = "{% if messages | length == 3 %}{{ raise_exception('an even number') }}{% endif %}" + MARKED
+    manifest = packed(tmp_path, [{"messages": talk}], template=picky)
+    assert manifest.documents == 1 and manifest.samples is not None and manifest.samples.dropped == {}
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:

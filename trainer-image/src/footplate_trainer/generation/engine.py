@@ -41,7 +41,8 @@ class _Open:
     """A request that is not answered yet."""
 
     request: Request
-    chances: Float64s  # [most]
+    most: int  # tokens of the answer
+    chances: Float64s | None = None  # [most], from its first draw on: many may wait for theirs
     tokens: list[int] = field(default_factory=list)
     sampled: list[float] = field(default_factory=list)
     full: list[float] = field(default_factory=list)
@@ -104,8 +105,7 @@ class Engine:
             )
         most = min(request.most, room)
         self._scheduler.submit(self._asked, request.tokens, most)
-        numbers = chances(self._seed, self._step, request.prompt, request.sibling, most)
-        self._open[self._asked] = _Open(request, numbers)
+        self._open[self._asked] = _Open(request, most)
         self._asked += 1
 
     def answers(self, requests: Iterable[Request] = ()) -> Iterator[Answer]:
@@ -140,12 +140,19 @@ class Engine:
     def _draw(self, hidden: Tensor, numbers: list[int]) -> Drawn:
         """The next token of each of the requests `numbers`; `hidden` [n, width] is what its last one gave."""
         asked = [self._open[number] for number in numbers]
-        chance = torch.tensor([row.chances[len(row.tokens)] for row in asked], dtype=torch.float64)
+        chance = torch.tensor([self._chance(row) for row in asked], dtype=torch.float64)
         # Nothing else looks at them, and they are long.
         looks = self._rule.repetition_penalty != 1
         before = [[*row.request.tokens, *row.tokens] if looks else () for row in asked]
         logits = functional.linear(hidden, self._model.head_weight)
         return draw(logits, self._rule, before, chance.to(hidden.device))
+
+    def _chance(self, row: _Open) -> float:
+        """The number that decides the next token of an answer."""
+        if row.chances is None:
+            request = row.request
+            row.chances = chances(self._seed, self._step, request.prompt, request.sibling, row.most)
+        return float(row.chances[len(row.tokens)])
 
     def _take(self, numbers: list[int], drawn: Drawn) -> Iterator[Answer]:
         """Add what was drawn to the answers; those that end with it."""
@@ -156,7 +163,7 @@ class Engine:
             row.sampled.append(sampled)
             row.full.append(full)
             self.drawn += 1
-            reason = self._stop.reason(row.tokens, len(row.chances))
+            reason = self._stop.reason(row.tokens, row.most)
             if reason is None:
                 self._scheduler.drew(number, token)
                 continue

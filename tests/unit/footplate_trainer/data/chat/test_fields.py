@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -178,6 +179,13 @@ def test_prompts_keep_every_other_field() -> None:
             id="missing",
         ),
         pytest.param(CHAT, {"messages": []}, "shape", r"messages \[\]; give a list", id="no-messages"),
+        pytest.param(
+            CHAT,
+            {"messages": TALK, "tools": [{"since": date(2026, 1, 31)}]},
+            "shape",
+            r"datetime\.date\(2026, 1, 31\) in tools, for which JSON has no word",
+            id="a-date-of-parquet",
+        ),
         pytest.param(CHAT, {"messages": ["Hi"]}, "shape", r"'Hi' in messages\[0\]", id="no-message"),
         pytest.param(
             CHAT,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
@@ -59,6 +59,15 @@ _SHAPES: Final = {
 _LABELS: Final = {1: 1.0, 0: -1.0, -1: -1.0}  # true is 1, and false is 0
 
 
+# What a template gets of a row; parquet may hold times and numbers there that JSON has not.
+_OF_TEMPLATES: Final = frozenset(
+    (
+        *("messages", "conversations", "prompt", "completion", "chosen", "rejected"),
+        *("system", "tools", "documents", "chat_template_kwargs"),
+    )
+)
+
+
 @dataclass(frozen=True)
 class PlainText:
     """A text in two parts, to which no template is applied."""
@@ -93,6 +102,11 @@ class RowReader:
         fields = {
             name: value for name, value in row.items() if value is not None and name not in self.ignored
         }
+        for name in _OF_TEMPLATES.intersection(fields):
+            if (foreign := next(_no_json(fields[name]), None)) is not None:
+                raise BadRow(
+                    "shape", f"has {_short(foreign)} in {name}, for which JSON has no word; give a text"
+                )
         context = _Context.taken(fields)
         found = {
             ShardFormat.CHAT: self._chat,
@@ -337,6 +351,18 @@ def _mean(values: Any, name: str) -> float:
     ):
         raise BadRow("margin", f"has the {name} {_short(values)}; give a finite number, or one of each rater")
     return fmean(numbers)
+
+
+def _no_json(value: Any) -> Iterator[Any]:
+    """What of `value` JSON has no word for."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _no_json(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _no_json(item)
+    elif value is not None and not isinstance(value, str | bool | int | float):
+        yield value
 
 
 def _short(value: Any) -> str:

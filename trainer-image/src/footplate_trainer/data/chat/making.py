@@ -149,9 +149,12 @@ class SampleMaker:
         answers = list(self._rendered([row for row, _ in dialogues], requests))
         whole = [answer[0].text if isinstance(answer, list) else "" for answer in answers]
         encoded = self.encoder.encode(whole, [marks for _, marks in protected])
-        for (row, _), plan, answer, tokens in zip(dialogues, plans, answers, encoded, strict=True):
+        around = self._around(requests, plans)
+        for (row, _), plan, answer, beside, tokens in zip(
+            dialogues, plans, answers, around, encoded, strict=True
+        ):
             try:
-                yield self._of_dialogue(plan, answer, tokens)
+                yield self._of_dialogue(plan, answer, beside, tokens)
             except TemplateFault as fault:
                 raise TemplateFault(f"{row.place}: {fault}") from None
 
@@ -159,10 +162,25 @@ class SampleMaker:
         if self.reader.format is ShardFormat.PROMPTS:
             answered = conversation.messages[-1]["role"] == ASSISTANT
             return [Part(plan.turns, Ending.OPEN if answered else Ending.ANSWER)]
-        if not self._marked or self.mask is Mask.ALL or self._compared == _COMPARED:
-            return plan.parts
-        self._compared += 1
-        return [*plan.parts, *plan.around]
+        return plan.parts
+
+    def _around(
+        self, requests: Sequence[RenderRequest], plans: Sequence[TurnPlan]
+    ) -> list[list[Rendered] | None]:
+        """The first conversations turn by turn as well, where the template says by itself what is learnt.
+
+        Where it does not take a part of one, that is no reason to refuse the whole.
+        """
+        more = _COMPARED - self._compared if self._marked and self.mask is not Mask.ALL else 0
+        if self.reader.format is ShardFormat.PROMPTS:
+            more = 0
+        asked = [
+            RenderRequest(request.conversation, plan.around)
+            for request, plan in zip(requests[:more], plans[:more], strict=True)
+        ]
+        self._compared += len(asked)
+        answers = [answer if isinstance(answer, list) else None for answer in self.render(asked)]
+        return [*answers, *[None] * (len(plans) - len(answers))]
 
     def _rendered(
         self, rows: Sequence[Row], requests: Sequence[RenderRequest]
@@ -179,7 +197,11 @@ class SampleMaker:
                 yield answer
 
     def _of_dialogue(
-        self, plan: TurnPlan, answer: list[Rendered] | BadRow, tokens: EncodedText
+        self,
+        plan: TurnPlan,
+        answer: list[Rendered] | BadRow,
+        around: list[Rendered] | None,
+        tokens: EncodedText,
     ) -> SampleDocument | BadRow:
         if isinstance(answer, BadRow):
             return answer
@@ -190,8 +212,8 @@ class SampleMaker:
         if self.reader.format is ShardFormat.PROMPTS:
             return SampleDocument(tokens.ids, None, len(tokens.ids))
         learnt = learnt_tokens(plan, answer, tokens)
-        if len(answer) > len(plan.parts):
-            check_agreement(plan, learnt, answer[1:], tokens)
+        if around is not None:
+            check_agreement(plan, learnt, around, tokens)
         if not learnt.any():
             return BadRow("nothing learnt", "has no token that is learnt; give an answer of the assistant")
         return SampleDocument(tokens.ids, learnt, int(learnt.argmax()))
