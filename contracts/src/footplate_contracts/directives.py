@@ -112,6 +112,15 @@ def said(source: object) -> dict[str, Any]:
     return {name: getattr(getattr(source, by.section), by.field, None) for name, by in SAID_BY.items()}
 
 
+# What directives came to say later than the first coordinators that take any, by the field of the spec: those
+# pass it over, and tell nobody.
+LATER: Final[Mapping[str, str]] = {
+    "checkpoint.promoted": "limits.kept_steps",
+    "resilience.hang.rolloutSeconds": "hang.rollout_seconds",
+    "resilience.hang.scoringSeconds": "hang.scoring_seconds",
+}
+
+
 def promoted_steps(checkpoint: Checkpoint) -> list[int] | None:
     """Steps that bear a mark, ascending; None where none does."""
     return sorted({promotion.step for promotion in checkpoint.promoted or ()}) or None

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent, Progress, RunState
 from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind, DiagnosisRequest
-from footplate_contracts.directives import Directives
+from footplate_contracts.directives import LATER, Directives
 from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import (
     AgentIdentity,
@@ -218,6 +218,7 @@ class Coordinator:
             epoch=self.state.epoch,
             state=self._run_state(),
             directives=self.directives,
+            knows=list(LATER.values()),
             refusals=dict(self.refusals),
             generation=self.state.generation,
             members=self.state.sealed.members if self.state.sealed else [],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import (
+    LATER,
     LIMIT_FIELDS,
     Command,
     Directives,
@@ -74,7 +75,18 @@ def untold(wanted: Directives, state: CoordinatorState) -> Directives | None:
     """
     if state.directives is None:
         return wanted if wanted.command is not Command.NONE else None
-    return wanted if state.directives != wanted else None
+    return wanted if state.directives != _as_heard(wanted, state) else None
+
+
+def _as_heard(wanted: Directives, state: CoordinatorState) -> Directives:
+    """`wanted` as this coordinator reads it: an earlier one passes over what it does not know."""
+    update: dict[str, Any] = {}
+    for part in LATER.values():
+        section, _, name = part.partition(".")
+        said = update.get(section, getattr(wanted, section))
+        if part not in state.knows and said is not None:
+            update[section] = said.model_copy(update={name: None})
+    return wanted.model_copy(update=update)
 
 
 def size_refusal(wanted: Directives, state: CoordinatorState) -> str:
@@ -89,7 +101,7 @@ def length_refusal(wanted: Directives, state: CoordinatorState) -> str:
 
 def _refusal(wanted: Directives, state: CoordinatorState, *fields: str) -> str:
     """What is refused of `fields`, which the coordinator was told as they are wanted now."""
-    told = state.directives
+    told, wanted = state.directives, _as_heard(wanted, state)
     if any(getattr(told, field, None) != getattr(wanted, field) for field in fields):
         return ""
     return next((state.refusals[field] for field in fields if field in state.refusals), "")
@@ -98,8 +110,12 @@ def _refusal(wanted: Directives, state: CoordinatorState, *fields: str) -> str:
 def in_force_at_once(state: CoordinatorState) -> frozenset[str]:
     """Fields of the spec whose change needs no resumption.
 
-    A coordinator of an earlier release, which a run keeps until it is resumed, takes no directives.
+    A coordinator of an earlier release, which a run keeps until it is resumed, takes no directives, or knows
+    less of them.
     """
-    if state.heard and state.directives is None:
+    if not state.heard:
+        return _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values())
+    if state.directives is None:
         return _KEPT_BY_THE_OPERATOR
-    return _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values())
+    unknown = {field for field, part in LATER.items() if part not in state.knows}
+    return _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values()) - unknown

@@ -71,7 +71,7 @@ def test_the_folder_says_how_its_samples_were_made(tmp_path: Path) -> None:
 
 
 def test_a_part_that_a_template_does_not_take_refuses_no_whole(tmp_path: Path) -> None:
-    """What is learnt is told by the template; turn by turn it is only compared, where that can be rendered."""
+    """What is learnt is told by the template; turn by turn it is only compared, where that renders."""
     talk = [user("Hi"), assistant("Yo"), user("Bye"), assistant("So long")]
     picky = "{% if messages | length == 3 %}{{ raise_exception('an even number') }}{% endif %}" + MARKED
     manifest = packed(tmp_path, [{"messages": talk}], template=picky)
