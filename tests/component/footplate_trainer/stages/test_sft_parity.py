@@ -46,7 +46,9 @@ def in_the_order_of_trl(folder: Path) -> Path:
     return source
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(1, id="alone"), pytest.param(2, id="two-ranks")])
+@pytest.mark.parametrize(
+    "ranks", [pytest.param(1, id="alone"), pytest.param(2, id="two-ranks", marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("name", MASKS)
 def test_each_step_is_that_of_trl(name: str, ranks: int, trl: Answers, tmp_path: Path) -> None:
     told, packed = trl.seen[name], name == "sft-packed"
