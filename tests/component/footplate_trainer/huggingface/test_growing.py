@@ -63,11 +63,15 @@ def written(folder: Path, family: Family, dtype: torch.dtype) -> dict[str, torch
 @pytest.mark.parametrize(
     ("family", "dtype", "size", "ranks", "layout"),
     [
-        pytest.param(Family.LLAMA, torch.float32, 1101, 1, {}, id="alone"),
-        pytest.param(Family.LLAMA, torch.bfloat16, 2048, 3, {}, id="sharded-unevenly"),
+        pytest.param(Family.LLAMA, torch.float32, 1101, 1, {}, id="alone", marks=pytest.mark.long),
+        pytest.param(
+            Family.LLAMA, torch.bfloat16, 2048, 3, {}, id="sharded-unevenly", marks=pytest.mark.long
+        ),
         pytest.param(Family.LLAMA, torch.float32, 1104, 4, {"tensor": 2}, id="tensor-and-data"),
         pytest.param(Family.GPT2, torch.float16, 4096, 2, {"pipeline": 2}, id="tied-pipeline"),
-        pytest.param(Family.BERT, torch.float32, 1200, 2, {"tensor": 2}, id="bias-of-a-head"),
+        pytest.param(
+            Family.BERT, torch.float32, 1200, 2, {"tensor": 2}, id="bias-of-a-head", marks=pytest.mark.long
+        ),
     ],
 )
 def test_new_rows_are_the_mean_of_the_old_in_every_layout(

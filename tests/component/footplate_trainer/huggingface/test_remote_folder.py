@@ -88,7 +88,12 @@ def elsewhere(kind: str, trained: Path, request: pytest.FixtureRequest) -> Itera
 
 
 @pytest.mark.parametrize(
-    ("kind", "folder"), [("s3", "parts"), ("http", "exported"), ("http-without-listing", "parts")]
+    ("kind", "folder"),
+    [
+        ("s3", "parts"),
+        pytest.param("http", "exported", marks=pytest.mark.long),
+        ("http-without-listing", "parts"),
+    ],
 )
 def test_the_weights_are_the_folders_and_copied_once(
     shards: Path, trained: Path, tmp_path: Path, elsewhere: Place, folder: str

@@ -32,7 +32,6 @@ WHOLE_STEP = ("training.microBatchSize=8",)
 _LISTED = {layout.name: layout for layout in LAYOUTS}
 QUICK = [
     ("policy", _LISTED["tensor"]),
-    ("preference", _LISTED["zbv"]),
     ("preference", _LISTED["context"]),
     ("centred", Layout("full-micro-batches-of-2", 2, {}, extra=("training.microBatchSize=2",))),
 ]

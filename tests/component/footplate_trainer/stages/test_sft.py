@@ -21,11 +21,20 @@ SFT = ("stage=sft", f"model.contextLength={CONTEXT}")
 NOISE = (*GPT2, "training.neftune=5")
 _LISTED = {layout.name: layout for layout in LAYOUTS}
 FAMILIES = {"llama": LLAMA, "gpt2": GPT2, "adapter": PLAIN_ADAPTER, "noise": NOISE}
-QUICK = [("noise", "tensor-context"), ("llama", "zbv"), ("llama", "three")]
+QUICK = [("noise", "context"), ("llama", "zbv")]
 LONG = [
     (family, layout)
     for family in FAMILIES
-    for layout in ("full", "three", "tensor", "1f1b", "context", "tensor-full", "pipeline-tensor-full")
+    for layout in (
+        "full",
+        "three",
+        "tensor",
+        "1f1b",
+        "context",
+        "tensor-full",
+        "pipeline-tensor-full",
+        "tensor-context",
+    )
 ]
 _THREE = Layout("three", 3, {})
 
@@ -40,7 +49,7 @@ def sft(layout: Layout, model: tuple[str, ...], *more: str) -> Layout:
     return Layout(layout.name, layout.ranks, layout.parallelism, (*model, *SFT), (*layout.extra, *more))
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", [pytest.param("llama", marks=pytest.mark.long), "gpt2"])
 def test_packed_is_unpacked(family: str, chats: Path, tmp_path: Path) -> None:
     """All samples in each step, so that it does not matter which share a sequence."""
     data = ConversationDataset(TokenShards.open(str(chats)), CONTEXT)
