@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.durable.saver import Saver
+from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import StateWriter, TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import UserMistake
@@ -42,15 +44,15 @@ from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
 from footplate_trainer.loop.train import train
-from footplate_trainer.optim.optimizer import build_optimizer
-from footplate_trainer.parallel.apply import build_model
+from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
+from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World, use_determinism
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.inputs import open_loader, open_shards, open_validation
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.process import Program, run_stage
-from footplate_trainer.stages.start import find_start, open_memory, open_store, state_writer
+from footplate_trainer.stages.start import Start, find_start, open_memory, open_store, state_writer
 
 _log = logging.getLogger(__name__)
 
@@ -85,30 +87,16 @@ def _learn(
     world: World,
     reporter: Reporter,
 ) -> ExitCode:
-    use_determinism(config.training.deterministic)
-    torch.manual_seed(config.training.seed)
-    reporter.enter(RankPhase.LOADING)
-
-    store = open_store(config)
-    model = build_model(config, world)
-    optimizer = build_optimizer(model.module, config.training.optimizer)
-    generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
-    copies = open_memory(config, model.module, optimizer, world, generation)
-    start = find_start(config, store, model.module, optimizer, world, agent, copies)
-    model.module.sync_tied()
-    limits = RunLimits(config)
-    limits.agree(agent.limits(), world, start.step)
-    config = limits.config
-    reporter.start_from(start.step, start.tokens, limits)
-    if world.rank == 0:
-        agent.metrics_again(start.rows)
+    begun = _begin(config, agent, world, reporter)
+    config, model, optimizer, start = begun.config, begun.model, begun.optimizer, begun.start
 
     shards = open_shards(config, world, verify=start.key is None)
     batches = open_loader(config, shards, model.grid)
     host = state.HostCopy(model.module, optimizer.moments(), model.host_mesh)
-    saver = _open_saver(config, store, world, host, generation, shards.tokenizer, agent)
+    saver = _open_saver(config, begun.store, world, host, begun.generation, shards.tokenizer, agent)
     clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
     stepper = Stepper(model, optimizer, world, clip_norm, objective, seed)
+    limits, copies = begun.limits, begun.copies
     validation = open_validation(
         config, objective, world, model.grid, stepper, limits, reporter, verify=start.key is None
     )
@@ -137,6 +125,40 @@ def _learn(
     reporter.enter(RankPhase.FINISHED)
     _say(world, _farewell(limits, reporter.step, last))
     return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Where this generation begins: what is trained, with the state of its start."""
+
+    config: RunConfig  # with the limits that are in force
+    store: CheckpointStore
+    model: ParallelModel
+    optimizer: Optimizer
+    generation: GenerationId
+    copies: MemoryCopies | None
+    start: Start
+    limits: RunLimits
+
+
+def _begin(config: RunConfig, agent: AgentClient, world: World, reporter: Reporter) -> _Begun:
+    """Build model and optimizer, and load what the last checkpoint, or another place, knows. Collective."""
+    use_determinism(config.training.deterministic)
+    torch.manual_seed(config.training.seed)
+    reporter.enter(RankPhase.LOADING)
+    store = open_store(config)
+    model = build_model(config, world)
+    optimizer = build_optimizer(model.module, config.training.optimizer)
+    generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
+    copies = open_memory(config, model.module, optimizer, world, generation)
+    start = find_start(config, store, model.module, optimizer, world, agent, copies)
+    model.module.sync_tied()
+    limits = RunLimits(config)
+    limits.agree(agent.limits(), world, start.step)
+    reporter.start_from(start.step, start.tokens, limits)
+    if world.rank == 0:
+        agent.metrics_again(start.rows)
+    return _Begun(limits.config, store, model, optimizer, generation, copies, start, limits)
 
 
 def _open_saver(
