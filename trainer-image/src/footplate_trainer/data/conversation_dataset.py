@@ -17,8 +17,44 @@ from footplate_trainer.data.samples import Samples, of_a_size
 from footplate_trainer.data.shards import TokenShards
 
 
-class ConversationDataset(Dataset):
-    """Sequences of `context_length` places over samples of format chat."""
+class SampleSequences(Dataset):
+    """Sequences of `context_length` places over whole samples."""
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        context_length: int,
+        packing: Packing = PACKED,
+        *,
+        overlong: Overlong = Overlong.REFUSE,
+    ) -> None:
+        """Raises ValueError for samples too long where `overlong` refuses them, and where none is left."""
+        self.shards = shards
+        self.context_length = context_length
+        self.samples = Samples(shards)
+        self.kept = of_a_size(self.samples, context_length, overlong)
+        lengths = self.kept.lengths
+        if not len(lengths):
+            raise ValueError(f"none of the samples in {shards.uri} fits into contextLength {context_length}")
+        self.bins = (
+            best_fit(lengths, context_length) if packing.enabled else _a_bin_each(lengths, context_length)
+        )
+
+    def __len__(self) -> int:
+        """Sequences in one epoch."""
+        return len(self.bins)
+
+    def __str__(self) -> str:
+        kept = self.kept
+        lost = f"; {kept.cut} were cut and {kept.dropped} dropped" if kept.cut or kept.dropped else ""
+        return (
+            f"{len(kept.numbers)} samples in {len(self)} sequences of {self.context_length} places, of which "
+            f"{self.bins.used:.1%} are used{lost}"
+        )
+
+
+class ConversationDataset(SampleSequences):
+    """Those of format chat."""
 
     def __init__(
         self,
@@ -31,41 +67,19 @@ class ConversationDataset(Dataset):
     ) -> None:
         """`mask` None: what was packed as learnt.
 
-        Raises ValueError for samples that are too long where `overlong` refuses them, where none is
-        left, and for a mask of which the shards know nothing.
+        Raises what SampleSequences does, and ValueError for a mask of which the shards know nothing.
         """
-        self.shards = shards
-        self.context_length = context_length
-        self._samples = Samples(shards)
         self._all = _learns_all(shards, mask)
-        self.kept = of_a_size(self._samples, context_length, overlong)
-        lengths = self.kept.lengths
-        if not len(lengths):
-            raise ValueError(f"none of the samples in {shards.uri} fits into contextLength {context_length}")
-        self._bins = (
-            best_fit(lengths, context_length) if packing.enabled else _a_bin_each(lengths, context_length)
-        )
-
-    def __len__(self) -> int:
-        """Sequences in one epoch."""
-        return len(self._bins)
-
-    def __str__(self) -> str:
-        kept = self.kept
-        lost = f"; {kept.cut} were cut and {kept.dropped} dropped" if kept.cut or kept.dropped else ""
-        return (
-            f"{len(kept.numbers)} samples in {len(self)} sequences of {self.context_length} places, of which "
-            f"{self._bins.used:.1%} are used{lost}"
-        )
+        super().__init__(shards, context_length, packing, overlong=overlong)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset; documents are numbered as they lie in the sequence."""
         row = filler_sample(self.context_length, self.shards.special.padding)
         if sample_id < 0:
             return row
-        for number, kept in enumerate(self._bins.samples(sample_id)):
-            start, length = int(self._bins.start[kept]), int(self._bins.lengths[kept])
-            document = self._samples[int(self.kept.numbers[kept])].documents[0]
+        for number, kept in enumerate(self.bins.samples(sample_id)):
+            start, length = int(self.bins.start[kept]), int(self.bins.lengths[kept])
+            document = self.samples[int(self.kept.numbers[kept])].documents[0]
             tokens = document.tokens[:length]
             row.tokens[start : start + length] = tokens
             row.documents[start : start + length] = number

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -52,6 +52,8 @@ class Mixture(Dataset):
         self._given = np.concatenate(
             (np.zeros((len(sources), 1), dtype=np.int64), each.cumsum(axis=1)), axis=1
         )
+        fillers = (source.dataset.get(order.FILLER).sequences for source in sources)
+        self._most = max(0 if table is None else len(table) for table in fillers)
 
     def __str__(self) -> str:
         said = ((source.name, str(source.dataset)) for source in self.sources)
@@ -77,9 +79,10 @@ class Mixture(Dataset):
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
         if sample_id < 0:
-            return self.sources[0].dataset.get(sample_id)
+            return _widened(self.sources[0].dataset.get(sample_id), self._most)
         number = int(np.searchsorted(self._first_id, sample_id, side="right")) - 1
-        return self.sources[number].dataset.get(sample_id - int(self._first_id[number]), index)
+        sample = self.sources[number].dataset.get(sample_id - int(self._first_id[number]), index)
+        return _widened(sample, self._most)
 
     @property
     def count_names(self) -> tuple[str, ...]:
@@ -89,6 +92,18 @@ class Mixture(Dataset):
     def counts(self, sample: Sample) -> tuple[int, ...]:
         """See Dataset."""
         return self.sources[0].dataset.counts(sample)
+
+
+def _widened(sample: Sample, most: int) -> Sample:
+    """`sample` with room for `most` sequences, as the source has whose rows hold the most of them."""
+    if sample.sequences is None:
+        return sample
+    more = most - len(sample.sequences)
+    return replace(
+        sample,
+        sequences=np.pad(sample.sequences, ((0, more), (0, 0)), constant_values=-1),
+        sequence_values={name: np.pad(row, (0, more)) for name, row in sample.sequence_values.items()},
+    )
 
 
 def source_seed(seed: int, name: str) -> int:

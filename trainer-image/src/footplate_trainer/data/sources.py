@@ -26,6 +26,7 @@ from footplate_trainer.data.datasets import (
 )
 from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
 from footplate_trainer.data.mixture import Mixture, MixtureSource
+from footplate_trainer.data.preference_dataset import PreferenceDataset
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 
@@ -36,7 +37,7 @@ _FORMATS = {
 }
 
 
-_FORMATS_OF_STAGES = {Stage.SFT: ShardFormat.CHAT}
+_FORMATS_OF_STAGES = {Stage.SFT: ShardFormat.CHAT, Stage.REWARD: ShardFormat.PREFERENCES}
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,9 @@ def _dataset(shards: TokenShards, data: Data, context_length: int, stage: Stage)
     if stage is Stage.SFT:
         overlong = data.overlong or Overlong.REFUSE
         return ConversationDataset(shards, context_length, data.packing, mask=data.mask, overlong=overlong)
+    if stage is Stage.REWARD:
+        overlong = data.overlong or Overlong.REFUSE
+        return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
     if shards.format is ShardFormat.PAIRS:
         return PairDataset(shards, context_length)
     if shards.format is ShardFormat.REGRESSION:
@@ -152,6 +156,7 @@ def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:
             ("format", first.shards.format, other.shards.format),
             ("tokenizer", *(source.shards.manifest.tokenizer.sha256[:12] for source in (first, other))),
             ("special ids", _special_ids(first.shards), _special_ids(other.shards)),
+            ("margin", *(_margins(source.shards) for source in (first, other))),
             ("chat template", *(_template(source.shards) for source in (first, other))),
         ):
             if mine != theirs and not (any_tokenizer and what == "tokenizer"):
@@ -164,6 +169,10 @@ def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:
 def _template(shards: TokenShards) -> str:
     record = shards.manifest.samples
     return record.template.sha256[:12] if record is not None and record.template is not None else "none"
+
+
+def _margins(shards: TokenShards) -> str:
+    return "in each row" if any(shard.values for shard in shards.manifest.shards) else "in no row"
 
 
 def _special_ids(shards: TokenShards) -> str:
