@@ -16,6 +16,7 @@ from pydantic import FailFast, Field
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.model import IF_READABLE, Report, read_unknown_as
+from footplate_contracts.samples import ShownSamples
 from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_STANDING, Digest
 
 
@@ -114,11 +115,12 @@ class CheckpointRemoval(Report):
 
 
 class TelemetryItem(Report):
-    """One entry of an agent's outbox; exactly one of the last three is set, or none that can be read."""
+    """One entry of an agent's outbox: a row, a checkpoint or a removal, or nothing that can be read."""
 
     sequence: int = Field(ge=1, description="counts up within one incarnation of an agent")
     generation: GenerationId | None = Field(default=None, description="the one that computed it")
     metrics: Annotated[StepMetrics | None, IF_READABLE] = None
+    samples: ShownSamples = Field(default=None, description="of the row's step")
     checkpoint: Annotated[CheckpointRecord | None, IF_READABLE] = None
     removal: Annotated[CheckpointRemoval | None, IF_READABLE] = None
 
@@ -156,6 +158,7 @@ class GenerationRow(Report):
 
     generation: GenerationId
     metrics: StepMetrics
+    samples: ShownSamples = Field(default=None, description="some of the step's")
 
 
 class TelemetryReceipt(Report):

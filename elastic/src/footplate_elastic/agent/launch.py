@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from footplate_contracts.logs import fields
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Backend, Cause, ExitCode
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, RankReport
+from footplate_contracts.samples import ShownSample
 from footplate_elastic.agent import timing, torch_libraries
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.devices import NvmlDevices
@@ -55,8 +56,10 @@ class _FromRanks:
             if stations is not None:
                 _log.info("timeline", extra=fields(generation=generation, **stations))
 
-    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
-        self._session.outbox.metrics(generation, row)
+    def metrics(
+        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample]
+    ) -> None:
+        self._session.outbox.metrics(generation, row, samples)
         self._session.tell()
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:

@@ -1,17 +1,21 @@
 """Rows that must not be lost, kept until the coordinator says that they are durable.
 
-They are kept as JSON: as an object of Python a row takes up to six times the room.
+The samples of a step are kept with its row, unless half of the room is taken: rows
+come first. They are kept as JSON: as an object of Python a row takes up to six times
+the room.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
+from footplate_contracts.samples import ShownSample
 from footplate_elastic.protocol.unstored_rows import RowName
 
 # Bytes, of a pod that has room for a model. A row is 200 to 700, with 64 further numbers up to 6,000: days at
@@ -19,6 +23,7 @@ from footplate_elastic.protocol.unstored_rows import RowName
 CAPACITY: Final = 150_000_000
 ENTRY: Final = 64  # bytes that an item takes beside its JSON
 CHUNK: Final = 500  # items a heartbeat
+CHUNK_BYTES: Final = 2_000_000  # a heartbeat; with samples an item has up to 55,000
 
 
 class Outbox:
@@ -35,9 +40,12 @@ class Outbox:
         self.overflowed_told = 0  # of these, how many a coordinator has answered to
         self._lock = threading.Lock()
 
-    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
-        """Add a row of the metric history."""
-        self._add(generation=generation, metrics=row)
+    def metrics(
+        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample] = ()
+    ) -> None:
+        """Add a row of the metric history, with some samples of its step where there is room for these."""
+        roomy = self._size <= self._capacity // 2
+        self._add(generation=generation, metrics=row, samples=list(samples) if samples and roomy else None)
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         """Add a durable checkpoint."""
@@ -53,7 +61,7 @@ class Outbox:
             if not self._items or self._sequence <= received:
                 return []
             skip = max(0, received + 1 - self._oldest)
-            texts = list(islice(self._items, skip, skip + CHUNK))
+            texts = list(_fitting(islice(self._items, skip, skip + CHUNK)))
         return [TelemetryItem.model_validate_json(text) for text in texts]
 
     def forget(self, acknowledged: int) -> RowName | None:
@@ -104,3 +112,13 @@ class Outbox:
     def sequence(self) -> int:
         """The sequence of the last item added."""
         return self._sequence
+
+
+def _fitting(texts: Iterable[bytes]) -> Iterator[bytes]:
+    """The first of `texts` that a heartbeat has room for; one at least."""
+    size = 0
+    for text in texts:
+        size += len(text)
+        if size > CHUNK_BYTES and size > len(text):
+            return
+        yield text

@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from footplate_contracts.diagnosis import Diagnosis
 from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, RankReport
+from footplate_contracts.samples import ShownSample
+from footplate_contracts.samples import read as read_samples
 from footplate_elastic.protocol.agent_client import PACKET
 from footplate_elastic.protocol.unstored_rows import RowName
 
@@ -28,8 +31,10 @@ class Listener(Protocol):
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
         """The newest state of a rank."""
 
-    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
-        """A row of the metric history."""
+    def metrics(
+        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample]
+    ) -> None:
+        """A row of the metric history, and some samples of its step."""
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
         """A durable checkpoint."""
@@ -153,6 +158,7 @@ class RankServer:
             self._listener.metrics(
                 GenerationId.parse(computed_by) if computed_by else generation,
                 StepMetrics.from_json(message["metrics"]),
+                read_samples(message.get("samples")),
             )
         elif "checkpoint" in message:
             self._listener.checkpoint(generation, CheckpointRecord.from_json(message["checkpoint"]))

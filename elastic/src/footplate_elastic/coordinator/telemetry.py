@@ -128,7 +128,12 @@ class TelemetryBuffer:
                 continue
             row = None
             if item.metrics is not None:
-                row = GenerationRow(generation=item.generation or fallback, metrics=item.metrics)
+                row = GenerationRow(
+                    generation=item.generation or fallback,
+                    metrics=item.metrics,
+                    # Rows come first: an outage that is long costs the samples of its later steps.
+                    samples=item.samples if self._size <= self.capacity // 2 else None,
+                )
             record = _named(item.checkpoint, item.generation)
             if self.keep:
                 entry = _queued(key, item, row, record)

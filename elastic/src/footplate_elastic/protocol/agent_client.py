@@ -30,6 +30,7 @@ from footplate_contracts.reports import (
     GenerationRow,
     RankReport,
 )
+from footplate_contracts.samples import ShownSample, fitting
 from footplate_elastic.protocol.unstored_rows import RowName, UnstoredRows
 
 PACKET: Final = 64 * 1024
@@ -42,8 +43,8 @@ class AgentClient:
     def report(self, report: RankReport) -> None:
         """Replace what is known of this rank; never blocks."""
 
-    def metrics(self, row: StepMetrics) -> None:
-        """Add a row to the metric history; never blocks."""
+    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+        """Add a row to the metric history, and some samples of its step; never blocks."""
 
     def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
         """Add what an earlier generation has added, and may be missing all the same; never blocks."""
@@ -130,17 +131,19 @@ class SocketClient(AgentClient):
             self._report = _packet({"report": report.to_json()})
             self._flush()
 
-    def metrics(self, row: StepMetrics) -> None:
+    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+        shown = fitting(samples) or None
         if self._generation is not None:
             with self._lock:
-                self._unstored.add(GenerationRow(generation=self._generation, metrics=row))
-        self._put({"metrics": row.to_json()})
+                self._unstored.add(GenerationRow(generation=self._generation, metrics=row, samples=shown))
+        self._put({"metrics": row.to_json(), **_shown(shown)})
 
     def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
         for row in rows:
             with self._lock:
                 self._unstored.add(row)
-            self._put({"metrics": row.metrics.to_json(), "of": str(row.generation)})
+            told = {"metrics": row.metrics.to_json(), "of": str(row.generation)}
+            self._put({**told, **_shown(row.samples)})
 
     def unstored(self) -> list[GenerationRow]:
         with self._lock:
@@ -241,6 +244,11 @@ class SocketClient(AgentClient):
 
 def _ignored(diagnosis: Diagnosis) -> None:
     """Nobody has asked to hear of questions yet."""
+
+
+def _shown(samples: Sequence[ShownSample] | None) -> dict[str, Any]:
+    """What a packet says of `samples`."""
+    return {"samples": [sample.to_json() for sample in samples]} if samples else {}
 
 
 def _packet(message: dict[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from footplate_contracts.reports import GenerationId, GenerationRow
 
 MOST: Final = 1000  # rows, about 600 KB of a checkpoint; reached where the API is away for so many steps
+MOST_WITH_SAMPLES: Final = 20  # of these, of up to 48 KB more each; older ones are kept without
 
 
 class RowName(NamedTuple):
@@ -24,14 +25,21 @@ class RowName(NamedTuple):
 
 
 class UnstoredRows:
-    """In the order in which they were given, at most `most`: beyond that the oldest are left out."""
+    """In the order in which they were given, at most `most`: beyond that the oldest are left out.
 
-    def __init__(self, most: int = MOST) -> None:
+    Of these the newest `with_samples` have the samples of their step, where there are any.
+    """
+
+    def __init__(self, most: int = MOST, with_samples: int = MOST_WITH_SAMPLES) -> None:
         self._rows: deque[GenerationRow] = deque(maxlen=most)
+        self._with_samples = with_samples
 
     def add(self, row: GenerationRow) -> None:
         """It was given."""
         self._rows.append(row)
+        older = len(self._rows) - self._with_samples - 1
+        if older >= 0:
+            self._rows[older] = self._rows[older].model_copy(update={"samples": None})
 
     def stored(self, name: RowName) -> None:
         """This one is stored, and all that were given before it; one that is not here says nothing."""

@@ -21,6 +21,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import CheckpointRecord, GenerationRow, RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.samples import ShownSample
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from footplate_trainer.stages import learning
 
@@ -52,8 +53,8 @@ class HeldAgent(AgentClient):
             hold.with_suffix(".held").write_text(str(told.steps if told else ""))
             time.sleep(0.01)
 
-    def metrics(self, row: StepMetrics) -> None:
-        self._agent.metrics(row)
+    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+        self._agent.metrics(row, samples)
 
     def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
         self._agent.metrics_again(rows)

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +24,11 @@ from footplate_contracts.reports import (
     RankPhase,
     RankReport,
 )
+from footplate_contracts.samples import ShownSample, fitting
 from footplate_elastic.agent.rank_server import RankServer
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 from footplate_elastic.protocol.unstored_rows import RowName
+from tests.support.samples import longest, shown
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
 SECONDS = 30.0
@@ -39,6 +41,7 @@ class Heard:
 
     reports: list[RankReport] = field(default_factory=list)
     rows: list[tuple[GenerationId | None, int]] = field(default_factory=list)
+    samples: dict[int, list[ShownSample]] = field(default_factory=dict)  # by step
     checkpoints: list[int] = field(default_factory=list)
     removals: list[CheckpointRemoval] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
@@ -46,7 +49,10 @@ class Heard:
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
         self.reports.append(report)
 
-    def metrics(self, generation: GenerationId | None, row: StepMetrics) -> None:
+    def metrics(
+        self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample]
+    ) -> None:
+        self.samples[row.step] = list(samples)
         self.rows.append((generation, row.step))
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
@@ -137,6 +143,7 @@ def test_everything_that_was_said_before_the_end_is_heard(
         pytest.param(b"5", id="no-object"),
         pytest.param(b'{"grant": 1}', id="no-step"),
         pytest.param(b'{"metrics": {"step": 1}}', id="no-row"),
+        pytest.param(json.dumps({"metrics": {}, "samples": [1]}).encode(), id="samples-of-no-row"),
         pytest.param(
             json.dumps({"checkpoint": {"step": 1, "uri": "x" * 5000, "time": 1.0}}).encode(), id="long-uri"
         ),
@@ -218,6 +225,21 @@ def test_a_rank_knows_which_rows_nobody_has_said_are_stored(
     server.push(Command.CHECKPOINT_AND_EXIT)  # heard after that
     assert eventually(agent, Command.CHECKPOINT_AND_EXIT)
     assert agent.unstored() == [GenerationRow(generation=G1, metrics=row(4))]
+
+
+def test_samples_go_with_their_row_and_are_kept_with_it(
+    agent: AgentClient, server: RankServer, heard: Heard
+) -> None:
+    again = GenerationRow(generation=G0, metrics=row(1), samples=[shown(7)])
+    values = {f"reward-{number}-{'x' * 40}": 0.1234567890123 for number in range(64)}
+    agent.metrics_again([again])
+    agent.metrics(row(2).model_copy(update={"values": values}), [longest(prompt) for prompt in range(20)])
+    agent.metrics(row(3))
+    while len(heard.rows) < 3:
+        time.sleep(0.005)
+    assert heard.rows == [(G0, 1), (G1, 2), (G1, 3)]
+    assert heard.samples == {1: [shown(7)], 2: fitting([longest(prompt) for prompt in range(8)]), 3: []}
+    assert [unstored.samples for unstored in agent.unstored()] == [again.samples, heard.samples[2], None]
 
 
 def test_without_an_agent_nothing_is_granted(agent: AgentClient, server: RankServer) -> None:

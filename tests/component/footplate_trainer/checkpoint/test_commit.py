@@ -7,6 +7,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import CheckpointRecord
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.samples import ShownSample
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.layout import CommitMarker, StepDirectory
 from footplate_trainer.checkpoint.place import newest_whole
@@ -172,7 +174,7 @@ class FasterTwin(FakeAgent):
         while record.step == 2 and not (self.folder / "step-4.e0g0" / "of-the-first").exists():
             time.sleep(0.005)
 
-    def metrics(self, row: StepMetrics) -> None:
+    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
         super().metrics(row)
         if row.step == 3:
             (self.folder / "step-4.e0g0").mkdir()

@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.samples import ShownSample
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.layout import CommitMarker
 from footplate_trainer.checkpoint.store import CheckpointStore
@@ -60,8 +62,8 @@ class SmallDisk(FakeAgent):
             _limit_files(resource.RLIM_INFINITY)
             wait_for(self.folder / f"step-{self.needed}.committed")
 
-    def metrics(self, row: StepMetrics) -> None:
-        super().metrics(row)
+    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+        super().metrics(row, samples)
         (self.folder / f"row-{row.step}").touch()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, TelemetryItem
-from footplate_elastic.agent.outbox import CHUNK, ENTRY, Outbox
+from footplate_contracts.samples import fitting
+from footplate_elastic.agent.outbox import CHUNK, CHUNK_BYTES, ENTRY, Outbox
 from footplate_elastic.protocol.unstored_rows import RowName
 from tests.support.memory import kept
+from tests.support.samples import longest, shown
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
 G1 = GenerationId(epoch=1, number=1)
@@ -106,6 +108,26 @@ def test_a_large_item_takes_the_place_of_several() -> None:
     outbox = filled(5, room=5)
     outbox.metrics(G1, row(6).model_copy(update={"values": {"reward": 1.0, "kl": 2.0}}))
     assert (sequences(outbox, 0), outbox.overflowed, outbox.oldest) == ([3, 4, 5, 6], 2, 3)
+
+
+def test_a_heartbeat_has_room_for_the_samples_of_some_steps() -> None:
+    outbox = Outbox()
+    for step in range(1, 201):
+        outbox.metrics(G1, row(step), fitting([longest()] * 8))
+    first = outbox.next(0)
+    assert [item.sequence for item in first] == list(range(1, len(first) + 1))
+    sent = sum(len(item.model_dump_json(by_alias=True, exclude_none=True).encode()) for item in first)
+    assert CHUNK_BYTES - 100_000 < sent <= CHUNK_BYTES
+    assert [item.samples for item in outbox.next(199)] == [fitting([longest()] * 8)]
+
+
+def test_rows_come_before_samples_where_there_is_little_room() -> None:
+    outbox = filled(0, room=100)
+    for step in range(1, 71):
+        outbox.metrics(G1, row(step), [shown(step)])
+    with_samples = [item.sequence for item in outbox.next(0) if item.samples]
+    assert 0 < len(with_samples) < 70 and with_samples == list(range(1, len(with_samples) + 1))
+    assert (sequences(outbox, 0), outbox.overflowed) == (list(range(1, 71)), 0)
 
 
 @pytest.mark.parametrize("numbers", [0, 64])

@@ -19,6 +19,7 @@ from footplate_contracts.reports import (
 )
 from footplate_elastic.coordinator.telemetry import BATCH_BYTES, ENTRY, TelemetryBuffer
 from tests.support.memory import kept
+from tests.support.samples import shown
 from tests.unit.footplate_elastic.coordinator.story import agent
 
 G1, G2 = GenerationId(epoch=1, number=1), GenerationId(epoch=1, number=2)
@@ -154,6 +155,28 @@ def test_rows_with_many_further_numbers_fill_a_batch_sooner() -> None:
     assert found is not None and BATCH_BYTES - 2000 < len(found.text) < BATCH_BYTES + 2000
     batch, count = sent(buffer)
     assert count == len(batch.rows) and batch.rows[0].metrics.values is not None
+
+
+def with_samples(sequence: int) -> TelemetryItem:
+    return TelemetryItem(sequence=sequence, metrics=row(sequence), samples=[shown(sequence)])
+
+
+def test_samples_are_sent_with_their_row_until_the_api_has_it() -> None:
+    buffer = TelemetryBuffer(keep=True)
+    buffer.offer(agent(0), [item(1), with_samples(2)], 1, G1)
+    for _ in range(2):  # the API may not have answered
+        batch, count = sent(buffer)
+        assert [entry.samples for entry in batch.rows] == [None, [shown(2)]]
+    buffer.settle(count, GivenUp())
+    assert buffer.acknowledged(agent(0)) == 2 and not buffer.waits
+
+
+def test_rows_come_before_samples_where_there_is_little_room() -> None:
+    buffer = TelemetryBuffer(keep=True, capacity=room(100))
+    taken = buffer.offer(agent(0), [with_samples(sequence) for sequence in range(1, 71)], 1, G1)
+    have = [entry.metrics.step for entry in taken if entry.samples]
+    assert 0 < len(have) < 70 and have == list(range(1, len(have) + 1))
+    assert [entry.metrics.step for entry in sent(buffer)[0].rows] == list(range(1, 71))
 
 
 def test_the_newest_checkpoint_is_known() -> None:

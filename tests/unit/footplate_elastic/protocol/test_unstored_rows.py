@@ -6,6 +6,7 @@ import pytest
 
 from footplate_contracts.reports import GenerationId, GenerationRow
 from footplate_elastic.protocol.unstored_rows import RowName, UnstoredRows
+from tests.support.samples import shown
 from tests.unit.footplate_elastic.coordinator.test_telemetry import G1, G2, row
 
 
@@ -34,6 +35,14 @@ def test_what_is_stored_is_left_out(stored: RowName, left: list[int]) -> None:
     unstored = given((G1, 4), (G1, 5), (G1, 6), (G2, 6), (G2, 7))
     unstored.stored(stored)
     assert steps(unstored) == left
+
+
+def test_the_newest_rows_have_their_samples() -> None:
+    unstored = UnstoredRows(most=4, with_samples=2)
+    for step in range(1, 7):
+        unstored.add(GenerationRow(generation=G1, metrics=row(step), samples=[shown(step)]))
+    assert steps(unstored) == [3, 4, 5, 6]
+    assert [held.samples for held in unstored.all()] == [None, None, [shown(5)], [shown(6)]]
 
 
 def test_of_too_many_the_newest_are_kept() -> None:
