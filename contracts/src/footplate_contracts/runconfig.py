@@ -8,9 +8,12 @@ alike, and the result is what is mounted, hashed and kept with checkpoints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from footplate_contracts.families import resolve_model
+from footplate_contracts.lineage import with_folders
 from footplate_contracts.model import Contract, digest
 from footplate_contracts.names import Backend
 from footplate_contracts.v1alpha1.compute import Checkpoint, ResumeFrom
@@ -18,6 +21,7 @@ from footplate_contracts.v1alpha1.computeprofile import PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Overlong, Validation
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.parallelism import Parallelism
+from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import (
@@ -67,6 +71,9 @@ class RunConfig(Contract):
     init_from: InitFrom | None = None  # then `model` and `data` are as stated, and the trainer fills them in
     resume_from: ResumeFrom | None = None
     telemetry: Telemetry | None = None
+    lineage: list[LineageEntry] | None = Field(
+        None, description="what other runs gave, of which the folders stand where the spec names the runs"
+    )
     hang: Hang | None = Field(None, description="what the coordinator holds to be one, beside its defaults")
 
     def digest(self) -> str:
@@ -150,8 +157,14 @@ def model_of(spec: TrainingRunSpec) -> Model:
     return spec.model
 
 
-def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunConfig:
-    """The RunConfig of a spec that passed the CRD's rules; ValueError for one that did not."""
+def resolve(
+    spec: TrainingRunSpec, identity: RunIdentity, world: World, lineage: Sequence[LineageEntry] = ()
+) -> RunConfig:
+    """The RunConfig of a spec that passed the CRD's rules; ValueError for one that did not.
+
+    `lineage`: what stands for other runs that the spec names; ValueError where one is missing.
+    """
+    spec = with_folders(spec, lineage)
     model, data = model_of(spec), resolve_samples(spec.data, spec.stage)
     if spec.init_from is None:
         model, data = resolve_network(model, data, spec.training)
@@ -168,5 +181,6 @@ def resolve(spec: TrainingRunSpec, identity: RunIdentity, world: World) -> RunCo
         init_from=spec.init_from,
         resume_from=spec.resume_from,
         telemetry=spec.telemetry,
+        lineage=list(lineage) or None,
         hang=spec.resilience.hang,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from footplate_contracts.names import Cause
+from tests.component.contracts.chain_rows import CHAINS
 from tests.component.contracts.layout_rows import LAYOUT
 from tests.component.contracts.learning_rows import LEARNING
 from tests.component.contracts.manifests import ABSENT
@@ -160,12 +161,6 @@ CREATION: tuple[Row, ...] = (
         {"resumeFrom": {"uri": "file://host/folder"}},
         "spec.resumeFrom.uri: Invalid value: uri file://host/folder names another host;"
         " write file:/// and a path on a mounted volume",
-    ),
-    Row(
-        "weights-from-two",
-        {"initFrom": {"uri": "/models/one"}, "resumeFrom": {"uri": "/shared/checkpoints/other"}},
-        "spec.initFrom: Invalid value: initFrom /models/one and resumeFrom are both given;"
-        " the weights come from one of them",
     ),
     Row(
         "growing-from-nothing",
@@ -333,6 +328,7 @@ CREATION: tuple[Row, ...] = (
         "spec.compute.nodes: Invalid value: nodes x processesPerNode = 6 ranks cannot be divided into slices"
         " of tensor x pipeline x context = 4; change nodes or parallelism",
     ),
+    *CHAINS,
     *LAYOUT,
     *LEARNING,
     *STAGES,

@@ -29,6 +29,10 @@ STATUS: dict[str, Any] = {
     "progress": {"step": 40, "totalSteps": 100, "tokens": 40960, "loss": 2.5, "percentage": 40.0},
     "world": {"nodes": 2, "ranks": 4, "generation": "1.2"},
     "checkpoint": {"latestStep": 30, "uri": "/c/step-30", "time": NOON, "durable": True},
+    "lineage": [
+        {"field": "initFrom", "run": "base", "uid": "uid-of-base", "step": 7, "uri": "/b/step-7.e1g1"}
+    ],
+    "followers": [{"name": "next", "uid": "uid-of-next", "steps": [20]}],
     "attempts": [
         {"number": 1, "start": NOON, "end": NOON, "cause": "Hang", "reason": "NoStep", "endStep": 30},
         {"number": 2, "start": NOON, "startStep": 30},

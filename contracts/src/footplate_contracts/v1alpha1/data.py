@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule, positive, refuse
+from footplate_contracts.v1alpha1.references import AnswersOf
 from footplate_contracts.v1alpha1.types import Count, Label, Part, Probability, Uri, own_files
 
 
@@ -88,6 +89,7 @@ class Data(Part):
     sources: Annotated[list[Source], Field(min_length=1, max_length=64)] | None = Field(
         None, description="a mixture of folders, instead of uri"
     )
+    run: AnswersOf | None = Field(None, description="answers that another run generated, instead of uri")
     seed: Annotated[int, Field(ge=0, le=4_294_967_295)] = Field(
         0, description="decides the order of the samples, whatever the number of processes"
     )
@@ -113,8 +115,9 @@ class Data(Part):
 
     rules: ClassVar = (
         refuse("chatTemplate"),
+        refuse("run"),
         Rule(
-            "has(self.uri) || has(self.sources)",
+            "has(self.uri) || has(self.sources) || has(self.run)",
             "uri is required: the folder that footplate-trainer pack wrote; or sources, for a mixture",
             field="uri",
             refusal=Refusal.REQUIRED,
@@ -123,6 +126,11 @@ class Data(Part):
             "!has(self.uri) || !has(self.sources)",
             "uri {self.uri} and sources are both given; a mixture names all its folders in sources",
             field="sources",
+        ),
+        Rule(
+            "!has(self.run) || (!has(self.uri) && !has(self.sources))",
+            "run {self.run.name} and folders are both given; its answers are all the data there is",
+            field="run",
         ),
         Rule(
             "!has(self.sources) || self.sources.all(a, self.sources.exists_one(b, b.name == a.name))",

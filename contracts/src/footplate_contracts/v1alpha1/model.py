@@ -13,6 +13,7 @@ from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule, only
 from footplate_contracts.v1alpha1.adapter import Adapter
+from footplate_contracts.v1alpha1.references import RunReference
 from footplate_contracts.v1alpha1.types import Part, Probability, Uri, own_files
 
 
@@ -181,12 +182,36 @@ class InitFormat(StrEnum):
 
 
 class InitFrom(Part):
-    """Weights, and with them the shape, from a folder."""
+    """Weights, and with them the shape, from a folder or from a checkpoint of another run."""
 
-    uri: Uri = Field(description="a folder with config.json and *.safetensors, wherever data may lie")
+    uri: Uri | None = Field(
+        None, description="a folder with config.json and *.safetensors, wherever data may lie"
+    )
+    run: RunReference | None = Field(None, description="a checkpoint of another run, instead of uri")
     format: InitFormat = InitFormat.HUGGING_FACE
 
-    rules: ClassVar = (own_files("uri"),)
+    rules: ClassVar = (
+        own_files("uri"),
+        Rule(
+            "has(self.uri) || has(self.run)",
+            "uri is required: a folder with config.json and *.safetensors; or run, for a checkpoint of"
+            " another run",
+            field="uri",
+            refusal=Refusal.REQUIRED,
+        ),
+        Rule(
+            "!has(self.uri) || !has(self.run)",
+            "uri {self.uri} and run {self.run.name} are both given; the weights come from one of them",
+            field="uri",
+        ),
+    )
+
+    @property
+    def place(self) -> str:
+        """Where the weights lie; ValueError for another run that was not resolved to a checkpoint."""
+        if self.uri is None:
+            raise ValueError("initFrom names no folder")
+        return self.uri
 
 
 def architecture_of(model: str) -> str:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from enum import StrEnum
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule, refuse
-from footplate_contracts.v1alpha1.types import Label, Name, Part, Uri, own_files
+from footplate_contracts.v1alpha1.types import CheckpointUri, Digest, Label, Name, Part, Uri, Whole, own_files
+
+MOST_FOLLOWERS: Final = 32  # runs for which one keeps checkpoints at once
+
+
+class ReferenceField(StrEnum):
+    """Where a spec may name another run: the part that has `uri` and `run`."""
+
+    INIT_FROM = "initFrom"
+    PREFERENCE = "preference.reference"
+    REWARD = "reward"
+    REINFORCEMENT = "reinforcement.reference"
+    VALUE = "reinforcement.value"
+    DATA = "data"
 
 
 class RunReference(Part):
@@ -32,6 +46,39 @@ class RunReference(Part):
             field="mark",
             refusal=Refusal.FORBIDDEN,
         ),
+    )
+
+
+class AnswersOf(Part):
+    """Another run of the same namespace, of stage generate."""
+
+    name: Name = Field(description="of the other run, whose rollout.output.uri is learnt from")
+
+
+class LineageEntry(Part):
+    """What another run gave to this one: resolved once, and never again."""
+
+    list_key: ClassVar = "field"
+
+    field: Label = Field(description="of the spec, which names the other run")
+    run: Name = Field(description="its name")
+    uid: Annotated[str, Field(max_length=64)] = Field(description="its metadata.uid")
+    step: Whole | None = Field(None, description="of its checkpoint; absent where it gave data")
+    uri: CheckpointUri = Field(description="the directory")
+    digest: Digest | None = Field(
+        None, description="SHA-256 of its manifest.json; absent where an earlier trainer wrote it"
+    )
+
+
+class Follower(Part):
+    """A run that waits for a checkpoint of this one, or stands on one."""
+
+    list_key: ClassVar = "name"
+
+    name: Name = Field(description="its name")
+    uid: Annotated[str, Field(max_length=64)] = Field(description="its metadata.uid")
+    steps: Annotated[list[Whole], Field(max_length=len(ReferenceField))] = Field(
+        [], description="whose checkpoints are kept for it; none while it is not known which"
     )
 
 

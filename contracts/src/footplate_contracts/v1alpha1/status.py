@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from footplate_contracts.names import Cause, ConditionType, Phase
+from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, Follower, LineageEntry, ReferenceField
 from footplate_contracts.v1alpha1.types import (
     MOST_PROMOTED,
     MOST_STANDING,
@@ -257,6 +258,12 @@ class TrainingRunStatus(Part):
         " of this hour and the 24 before it at least",
     )
     restarts: Whole = Field(0, description="interruptions in all, beyond the attempts that are listed")
+    lineage: Annotated[list[LineageEntry], Field(max_length=len(ReferenceField))] | None = Field(
+        None, description="what other runs that the spec names gave to this one; absent until all is resolved"
+    )
+    followers: Annotated[list[Follower], Field(max_length=MOST_FOLLOWERS)] | None = Field(
+        None, description="runs that wait for checkpoints of this one, or stand on them"
+    )
     coordinator: CoordinatorStatus | None = None
     nodes: Annotated[list[NodeStatus], Field(max_length=NODE_LIMIT)] = Field(
         [], description="nodes with strikes or a bad verdict; not written yet"

@@ -15,6 +15,7 @@ from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.preference import Preference
+from footplate_contracts.v1alpha1.references import ReferenceField
 from footplate_contracts.v1alpha1.reinforcement import Reinforcement
 from footplate_contracts.v1alpha1.resilience import Resilience
 from footplate_contracts.v1alpha1.reward import Reward
@@ -65,6 +66,10 @@ _BLOCKS = (
 _RANKS = "self.compute.nodes * self.compute.processesPerNode"
 _SLICE = "self.parallelism.tensor * self.parallelism.pipeline * self.parallelism.context"
 _TENSOR = "self.parallelism.tensor"
+_INIT_FROM = (
+    "!has(self.initFrom) ? '' : has(self.initFrom.uri) ? self.initFrom.uri"
+    " : has(self.initFrom.run) ? self.initFrom.run.name : ''"
+)
 _STAGES = "self.parallelism.pipeline * self.parallelism.virtualStages"
 _SEQUENCE_PIECES = (
     "self.parallelism.context * self.parallelism.tensor"
@@ -119,8 +124,7 @@ class TrainingRunSpec(Part):
         ),
         Rule(
             "!has(self.initFrom) || !has(self.resumeFrom)",
-            "initFrom {has(self.initFrom) ? self.initFrom.uri : ''} and resumeFrom are both given;"
-            " the weights come from one of them",
+            f"initFrom {{{_INIT_FROM}}} and resumeFrom are both given; the weights come from one of them",
             field="initFrom",
         ),
         Rule(
@@ -264,6 +268,13 @@ def _same_length(length: str) -> str:
     return f"(has({new}) && has({old}) && {new} == {old})"
 
 
+def _names_no_run(field: str) -> str:
+    """CEL: the spec names no other run in `field`."""
+    parts = f"spec.{field}.run".split(".")
+    paths = [".".join(parts[:length]) for length in range(2, len(parts) + 1)]
+    return "(" + " || ".join(f"!has(self.{path})" for path in paths) + ")"
+
+
 class TrainingRun(Part):
     """One model, trained once: spec and status; metadata is Kubernetes'."""
 
@@ -291,6 +302,14 @@ class TrainingRun(Part):
                 field=f"spec.training.{length}",
             )
             for length, done in (("steps", "step"), ("tokens", "tokens"))
+        ),
+        *(
+            Rule(
+                f"{_names_no_run(field)} || self.spec.{field}.run.name != self.metadata.name",
+                f"{field}.run names the run itself, {{self.metadata.name}}; name another one",
+                field=f"spec.{field}.run",
+            )
+            for field in ReferenceField
         ),
         *BUDGET_RULES,
     )

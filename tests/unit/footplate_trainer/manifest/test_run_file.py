@@ -174,6 +174,13 @@ def test_a_file_without_one_run_is_refused(read: Read, text: str, problem: str) 
             "spec.queue: Forbidden: queue is not supported by this release",
             id="later",
         ),
+        pytest.param(
+            "checkpoint: {uri: /checkpoints}",
+            "checkpoint: {uri: /checkpoints}\n  initFrom: {run: {name: base}}",
+            "spec.initFrom.run: Forbidden: run base is known to the operator of a cluster alone; give the"
+            " folder itself as initFrom.uri",
+            id="another-run",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_place(read: Read, old: str, new: str, problem: str) -> None:

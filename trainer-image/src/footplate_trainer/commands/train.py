@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     data = run_file.spec.data
     check_run([uri for _, uri, _ in places(data)], data.tokenizer.uri if data.tokenizer else None)
     if run_file.spec.init_from is not None:
-        folder_model(ModelFolder(run_file.spec.init_from.uri))
+        folder_model(ModelFolder(run_file.spec.init_from.place))
 
     with _alone_in(run_file.spec.checkpoint.uri):
         return _train(run_file, arguments.metrics)

@@ -56,7 +56,7 @@ def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> l
     tokenizer, companions = checkpoint.content(layout.TOKENIZER_FILE), companions_in(checkpoint)
     try:
         if adapter:
-            base = ModelFolder(config.init_from.uri).name if config.init_from else None
+            base = ModelFolder(config.init_from.place).name if config.init_from else None
             return write_adapter(out, config.model, base, read)
         whole = merging(read, config.model)
         return write_folder(out, config.model, weights, whole, tokenizer, companions)

@@ -47,7 +47,7 @@ def completed(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
     """
     if config.init_from is None:
         return config
-    folder = ModelFolder(config.init_from.uri)
+    folder = ModelFolder(config.init_from.place)
     found = folder_model(folder) if written is None else written.model
     try:
         model = agreed(config.model, found)

@@ -31,7 +31,7 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     and what `ModelFolder.weights` raises on any rank.
     """
     assert config.init_from is not None
-    folder = ModelFolder(config.init_from.uri)
+    folder = ModelFolder(config.init_from.place)
     check_rules(folder, config.model)
     there = agreed_weights(folder, config.run.uid, world)
     with torch.device("meta"):

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from footplate_contracts.lineage import references
 from footplate_contracts.names import API_VERSION
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.trainingrun import TrainingRun, TrainingRunSpec
@@ -168,5 +169,14 @@ def _validated(path: Path, document: dict[str, Any]) -> RunFile:
     broken = [*broken_rules(TrainingRun.rules, root, ""), *violations(run.spec, "spec")]
     if broken:
         raise ManifestRefused(path, [str(violation) for violation in broken])
+    if named := references(run.spec):
+        raise ManifestRefused(path, [_without_cluster(field, named[field].name) for field in named])
     identity = RunIdentity(name=metadata["name"], namespace=metadata.get("namespace") or "default")
     return RunFile(identity, run.spec)
+
+
+def _without_cluster(field: str, name: str) -> str:
+    return (
+        f"spec.{field}.run: Forbidden: run {name} is known to the operator of a cluster alone; give the"
+        f" folder itself as {field}.uri"
+    )

@@ -47,7 +47,7 @@ def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Compan
         source = _kept(checkpoints_of(config.resume_from))
         return NONE if source is None else _fitting(*source, tokenizer, f"resumeFrom {asked}")
     if config.init_from is not None:
-        asked = config.init_from.uri
+        asked = config.init_from.place
         return _fitting(*_read(asked), tokenizer, f"initFrom {asked}")
     return NONE
 
