@@ -23,7 +23,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from footplate_planning.shape import ModelShape
-from footplate_trainer.generation.engine import Engine, EngineRoom
+from footplate_trainer.generation.engine import Engine
+from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.initialize import initialize_rows

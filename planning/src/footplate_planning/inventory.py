@@ -7,10 +7,12 @@ is cut, and each pipeline stage has its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from footplate_planning.shape import (
+    COLUMNS,
+    ROWS,
     ModelShape,
     Weight,
     block_weights,
@@ -22,7 +24,7 @@ from footplate_planning.topology import Topology, stage_layers
 
 @dataclass(frozen=True)
 class Stage:
-    """Weights of one pipeline stage: of each block, and of the rest."""
+    """Weights of one pipeline stage: of each block, and of the rest, each adapter's behind its layer's."""
 
     blocks: tuple[tuple[Weight, ...], ...]
     outside: tuple[Weight, ...]
@@ -36,11 +38,14 @@ class Stage:
 def inventory(shape: ModelShape, topology: Topology) -> tuple[Stage, ...]:
     """All stages, in the network's order."""
     layers = stage_layers(shape, topology)
-    outside = [*weights_before_blocks(shape), *weights_behind_blocks(shape)]
+    outside = [*weights_before_blocks(shape), *_adapted(shape, weights_behind_blocks(shape))]
     return tuple(
         Stage(
             tuple(
-                tuple(_shared(weight, topology.tensor) for weight in block_weights(shape, number))
+                tuple(
+                    _shared(weight, topology.tensor)
+                    for weight in _adapted(shape, block_weights(shape, number))
+                )
                 for number in numbers
             ),
             tuple(
@@ -51,6 +56,19 @@ def inventory(shape: ModelShape, topology: Topology) -> tuple[Stage, ...]:
         )
         for stage, numbers in enumerate(layers)
     )
+
+
+def _adapted(shape: ModelShape, weights: Iterable[Weight]) -> Iterator[Weight]:
+    """`weights` and, behind each that has an adapter, its A and B; the one is cut that meets a cut side."""
+    layers = shape.adapted_layers()
+    for weight in weights:
+        yield weight
+        layer = weight.name.removesuffix(".weight")
+        if weight.linear and shape.adapter is not None and layer in layers:
+            (inputs, outputs), rank = layers[layer], shape.adapter.rank
+            cut_a, cut_b = (weight.cut if weight.cut == side else None for side in (COLUMNS, ROWS))
+            yield Weight(f"{layer}.adapter.a", (rank, inputs), cut_a)
+            yield Weight(f"{layer}.adapter.b", (outputs, rank), cut_b, weight.heads)
 
 
 def _shared(weight: Weight, tensor: int) -> Weight:

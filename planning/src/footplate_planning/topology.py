@@ -134,6 +134,11 @@ class Topology:
         for pipeline, data, tensor in product(range(self.pipeline), range(self.data), range(self.tensor)):
             yield [self.rank(RankCoordinates(pipeline, data, part, tensor)) for part in range(self.context)]
 
+    def copy_groups(self) -> Iterator[list[int]]:
+        """Ranks that hold one copy of the whole network together where each data rank has one."""
+        for data in range(self.data):
+            yield [rank for rank in range(self.world_size) if self.coordinates(rank).data == data]
+
     def holder_groups(self, holders: Sequence[int]) -> Iterator[list[int]]:
         """Ranks that differ in their pipeline coordinate only, which is one of `holders`."""
         for data, part, tensor in product(range(self.data), range(self.context), range(self.tensor)):

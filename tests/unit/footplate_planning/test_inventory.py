@@ -19,6 +19,7 @@ SHAPES = [
     pytest.param(shape_like(Family.LLAMA, layers=4, tied_embeddings=True), id="tied"),
     pytest.param(shape_like(Family.QWEN2, layers=4), id="qwen2"),
     pytest.param(shape_like(Family.GPT2, layers=4), id="gpt2"),
+    pytest.param(shape_like(Family.LLAMA, layers=4, adapter={"rank": 4}), id="adapters"),
     pytest.param(shape_like(Family.BERT, layers=4), id="bert"),
     pytest.param(shape_like(Family.T5), id="t5"),
 ]
@@ -41,7 +42,8 @@ def test_each_stage_has_the_weights_of_its_part_of_the_network(shape: ModelShape
 def test_together_they_are_all_parameters(shape: ModelShape) -> None:
     (stage,) = inventory(shape, Topology())
 
-    assert sum(weight.shard(1, 1) for group in stage.groups for weight in group) == shape.parameters
+    held = sum(weight.shard(1, 1) for group in stage.groups for weight in group)
+    assert held == shape.parameters + shape.adapter_parameters
 
 
 def test_a_shard_of_few_rows_is_filled_up() -> None:

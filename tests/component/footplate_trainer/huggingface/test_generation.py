@@ -16,7 +16,8 @@ from transformers.generation.logits_process import (
 )
 
 from footplate_planning.config import shape_of
-from footplate_trainer.generation.engine import Engine, EngineRoom
+from footplate_trainer.generation.engine import Engine
+from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule, draw
 from footplate_trainer.huggingface.folder import ModelFolder

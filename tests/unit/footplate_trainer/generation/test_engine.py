@@ -10,7 +10,8 @@ import torch
 
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.shape import ModelShape
-from footplate_trainer.generation.engine import Engine, EngineRoom
+from footplate_trainer.generation.engine import Engine
+from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Answer, EndReason, Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule, chances, draw
 from footplate_trainer.model.transformer import Decoder
@@ -190,3 +191,21 @@ def test_what_has_no_room_is_refused(tokens: int, room: EngineRoom, text: str) -
 def test_a_stop_text_that_cannot_be_looked_for_is_refused(texts: tuple[str, ...], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         StopRule(texts=texts)
+
+
+def test_an_engine_that_was_asked_to_stop_goes_on_with_the_same_answers() -> None:
+    asked = requests()
+    whole = {
+        (answer.request.prompt, answer.request.sibling): answer.tokens
+        for answer in Engine(decoder(), WIDE, RULE, StopRule(frozenset(ENDS)), seed=4).answers(asked)
+    }
+    engine = Engine(decoder(), WIDE, RULE, StopRule(frozenset(ENDS)), seed=4)
+    passes = iter(range(1000))
+
+    first = list(engine.answers(asked, stopping=lambda: next(passes) == 5))
+    assert engine.stopped and 0 < len(first) < len(asked)
+    rest = list(engine.answers())
+
+    assert not engine.stopped
+    found = {(answer.request.prompt, answer.request.sibling): answer.tokens for answer in [*first, *rest]}
+    assert found == whole and len(first) + len(rest) == len(asked)

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from footplate_planning.generation import blocks_within
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.generation.engine import Engine, EngineRoom
+from footplate_trainer.generation.engine import Engine
+from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Answer, EndReason, Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.transformer import Decoder

@@ -1,39 +1,33 @@
-"""Answers to many prompts at once, on one device.
+"""Answers to many prompts at once, on one device or on all ranks that hold one copy of a network.
 
 A loop of passes: the scheduler says which tokens of which sequences, the model
 computes them in one row against keys in blocks, the sampler draws what comes next.
 Answers come as they end, and whoever asked may do anything between two of
 them: nothing is under way then.
+
+Several ranks run this loop alike: what is computed next follows from what was drawn,
+and all of them are told that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from footplate_trainer.data.order import Float64s
 from footplate_trainer.generation.blocks import Blocks
+from footplate_trainer.generation.passes import Draws, EngineRoom, passes_of
 from footplate_trainer.generation.requests import Answer, Request, StopRule
-from footplate_trainer.generation.sampler import Drawn, SamplingRule, chances, draw
+from footplate_trainer.generation.sampler import Drawn, SamplingRule, chances
 from footplate_trainer.generation.scheduler import PassPlan, Scheduler
-from footplate_trainer.model.paged import PagedCache, PagedTokens
 from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.parallel.rollout import RolloutModel
 
-_ROWS_AT_ONCE = 32  # whose logits are drawn from: several fp64 copies of them are made
 
-
-@dataclass(frozen=True)
-class EngineRoom:
-    """How much an engine may hold and compute at once; none of it changes an answer."""
-
-    blocks: int
-    block_size: int = 16  # tokens
-    at_once: int = 64  # sequences
-    prompt_tokens: int = 512  # in one pass
+def _never() -> bool:
+    return False
 
 
 @dataclass
@@ -53,7 +47,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Decoder | RolloutModel,
         room: EngineRoom,
         rule: SamplingRule,
         stop: StopRule,
@@ -62,24 +56,16 @@ class Engine:
         step: int = 0,
     ) -> None:
         """An answer is a function of the weights and (`seed`, `step`, its prompt, its sibling)."""
-        assert not model.training, "an answer must not depend on what dropout drops"
-        shape = model.shape
-        self._model, self._rule, self._stop = model, rule, stop
+        self._shape, self._rule, self._stop = model.shape, rule, stop
+        self._passes = passes_of(model, room)
         self._seed, self._step = seed, step
         self._scheduler = Scheduler(
             Blocks(room.blocks, room.block_size), at_once=room.at_once, prompt_tokens=room.prompt_tokens
         )
-        self._cache = PagedCache(
-            layers=len(model.blocks),
-            blocks=room.blocks,
-            size=room.block_size,
-            heads=shape.key_value_heads,
-            head_size=shape.head_size,
-            like=next(model.blocks.parameters()),
-        )
         self._open: dict[int, _Open] = {}
         self._asked = 0
         self.drawn = 0  # tokens of answers so far
+        self.stopped = False  # because somebody asked for it
 
     @property
     def computed(self) -> int:
@@ -97,32 +83,34 @@ class Engine:
         Raises ValueError for a prompt that fills the context, and for one whose
         answer has no room in the cache.
         """
-        room = self._model.shape.context - len(request.tokens)
+        room = self._shape.context - len(request.tokens)
         if room < 1:
             raise ValueError(
                 f"prompt {request.prompt} has {len(request.tokens)} tokens; with an answer, at most "
-                f"{self._model.shape.context} fit into the context"
+                f"{self._shape.context} fit into the context"
             )
         most = min(request.most, room)
         self._scheduler.submit(self._asked, request.tokens, most)
         self._open[self._asked] = _Open(request, most)
         self._asked += 1
 
-    def answers(self, requests: Iterable[Request] = ()) -> Iterator[Answer]:
-        """Of `requests` and all others that were submitted, each as it ends."""
+    def answers(
+        self, requests: Iterable[Request] = (), stopping: Callable[[], bool] = _never
+    ) -> Iterator[Answer]:
+        """Of `requests` and all others that were submitted, each as it ends.
+
+        `stopping` is asked once a pass, of several ranks by the one that draws; after the pass in which
+        it says yes, answers end on all of them, and `stopped` is True. Whoever asks again goes on.
+        """
         for request in requests:
             self.submit(request)
-        while (plan := self._scheduler.plan()).pieces:
-            yield from self._pass(plan)
+        self.stopped = False
+        while not self.stopped and (plan := self._scheduler.plan()).pieces:
+            yield from self._pass(plan, stopping)
 
     @torch.inference_mode()
-    def _pass(self, plan: PassPlan) -> list[Answer]:
+    def _pass(self, plan: PassPlan, stopping: Callable[[], bool]) -> list[Answer]:
         """One token of each request that draws; the answers that end with it."""
-        self._cache.copy(plan.copies)
-        inputs, states = self._cache.read(
-            [PagedTokens(piece.tokens, piece.start, piece.blocks) for piece in plan.pieces]
-        )
-        (hidden,) = self._model.advance(inputs=inputs, caches=states)
         rows: list[int] = []
         numbers: list[int] = []
         end = 0
@@ -130,22 +118,13 @@ class Engine:
             end += len(piece.tokens)
             rows += [end - 1] * len(piece.draws)
             numbers += piece.draws
-        ended = []
-        for first in range(0, len(rows), _ROWS_AT_ONCE):
-            some = slice(first, first + _ROWS_AT_ONCE)
-            drawn = self._draw(hidden[0, rows[some]], numbers[some])
-            ended += list(self._take(numbers[some], drawn))
-        return ended
-
-    def _draw(self, hidden: Tensor, numbers: list[int]) -> Drawn:
-        """The next token of each of the requests `numbers`; `hidden` [n, width] is what its last one gave."""
         asked = [self._open[number] for number in numbers]
-        chance = torch.tensor([self._chance(row) for row in asked], dtype=torch.float64)
         # Nothing else looks at them, and they are long.
         looks = self._rule.repetition_penalty != 1
         before = [[*row.request.tokens, *row.tokens] if looks else () for row in asked]
-        logits = functional.linear(hidden, self._model.head_weight)
-        return draw(logits, self._rule, before, chance.to(hidden.device))
+        draws = Draws(rows, before, [self._chance(row) for row in asked], self._rule)
+        drawn, self.stopped = self._passes.run(plan, draws, stopping)
+        return list(self._take(numbers, drawn))
 
     def _chance(self, row: _Open) -> float:
         """The number that decides the next token of an answer."""

@@ -27,6 +27,7 @@ from footplate_trainer.data.order import Float64s, uniforms
 from footplate_trainer.errors import NumericalDivergence
 
 COLDEST: Final = 1e-6  # a smaller temperature, other than 0, makes logits infinite
+NOT_FINITE: Final = "the logits of a next token are not finite, so none can be drawn"
 _MOST_LIKELY: Final = 1024  # so many are sorted at first; mostly the share of top-p is among them
 
 
@@ -90,7 +91,7 @@ def draw(logits: Tensor, rule: SamplingRule, before: Sequence[Sequence[int]], ch
     sampled = (weights.gather(1, tokens[:, None]) / total).log().squeeze(1)
     full = _full(logits, tokens)
     if not bool(full.isfinite().all()):
-        raise NumericalDivergence("the logits of a next token are not finite, so none can be drawn")
+        raise NumericalDivergence(NOT_FINITE)
     return Drawn(tokens, sampled.float(), full)
 
 

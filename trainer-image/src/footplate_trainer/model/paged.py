@@ -84,12 +84,18 @@ class PagedCache:
             sources, targets = torch.tensor(pairs, device=self._room.device).T
             self._room[:, :, targets] = self._room[:, :, sources]
 
-    def read(self, pieces: Sequence[PagedTokens]) -> tuple[Inputs, list[AttentionState]]:
-        """What a decoder is told of a pass over `pieces`, one after another, and what its layers keep."""
+    def read(self, pieces: Sequence[PagedTokens], multiple: int = 1) -> tuple[Inputs, list[AttentionState]]:
+        """What a decoder is told of a pass over `pieces`, one after another, and what its layers keep.
+
+        The row is filled up to a multiple of `multiple` tokens, of which nothing is kept.
+        """
         device = self._room.device
+        tokens = [token for piece in pieces for token in piece.tokens]
+        places = [place for piece in pieces for place in range(piece.start, piece.end)]
+        filling = [0] * (-len(tokens) % multiple)
         inputs = Inputs(
-            torch.tensor([[token for piece in pieces for token in piece.tokens]], device=device),
-            positions=torch.cat([torch.arange(piece.start, piece.end) for piece in pieces]).to(device),
+            torch.tensor([tokens + filling], device=device),
+            positions=torch.tensor(places + filling, device=device),
         )
         states = [_PagedLayer(keys, values, pieces, self._size) for keys, values in self._room.unbind()]
         return inputs, list(states)
@@ -105,13 +111,13 @@ class _PagedLayer:
         self._keys, self._values, self._pieces, self._size = keys, values, pieces, size
 
     def mask(self, length: int, window: int | None) -> _Reads:
-        """Where `length` tokens go, and what they look at."""
+        """Where the first of `length` tokens go, and what they look at; the others fill up."""
         places = [
             (piece.blocks[place // self._size], place % self._size)
             for piece in self._pieces
             for place in range(piece.start, piece.end)
         ]
-        assert len(places) == length
+        assert len(places) <= length
         slots = torch.tensor(
             [block * self._size + place for block, place in places], device=self._keys.device
         )
@@ -121,8 +127,10 @@ class _PagedLayer:
         """[1, heads, tokens, head_size], of keys and values as of queries -> the same."""
         reads: _Reads = mask
         for kept, new in ((self._keys, key), (self._values, value)):
-            kept.flatten(0, 1).index_copy_(0, reads.slots, new[0].transpose(0, 1))
-        attended = torch.empty_like(query)
+            new_rows = new[0].transpose(0, 1)[: len(reads.slots)]
+            kept.flatten(0, 1).index_copy_(0, reads.slots, new_rows)
+        filled_up = len(reads.slots) < query.shape[2]
+        attended = torch.zeros_like(query) if filled_up else torch.empty_like(query)
         for queries in reads.queries:
             keys, values = (self._gathered(kept, queries) for kept in (self._keys, self._values))
             asked = query[0, :, queries.rows].transpose(0, 1)  # [n, heads, queries, head_size]

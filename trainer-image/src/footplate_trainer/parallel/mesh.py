@@ -53,12 +53,12 @@ class Grid:
 
     def join_holders(self, holders: list[int]) -> dist.ProcessGroup | None:
         """The group of this rank and its peers at the pipeline coordinates `holders`; collective."""
-        return _join(self.topology.holder_groups(holders), self.rank)
+        return join(self.topology.holder_groups(holders), self.rank)
 
 
 def open_grid(topology: Topology, rank: int, device_type: str) -> Grid:
     """Make all meshes and groups of `topology`; collective."""
-    context = _join(topology.context_groups(), rank) if topology.context > 1 else None
+    context = join(topology.context_groups(), rank) if topology.context > 1 else None
     return Grid(topology, rank, make_mesh(topology, device_type), context)
 
 
@@ -79,8 +79,8 @@ def make_mesh(topology: Topology, device_type: str) -> DeviceMesh:
     )
 
 
-def _join(groups: Iterator[list[int]], rank: int) -> dist.ProcessGroup | None:
-    """Make all `groups`, in the same order on every rank; the one that `rank` is in."""
+def join(groups: Iterator[list[int]], rank: int) -> dist.ProcessGroup | None:
+    """Make all `groups`, in the same order on every rank; the one that `rank` is in. Collective."""
     mine = None
     for ranks in groups:
         group = dist.new_group(ranks)

@@ -1,0 +1,185 @@
+"""How weights go from one layout to another: who sends which block of what to whom, and when. Pure.
+
+Training and generation want different layouts of the same ranks. What a rank is to
+hold comes from whoever holds it: from itself where it can, else from one of the
+holders, among whom the copies to be filled are shared out, neighbours to neighbours. It goes in
+rounds, so that what is on its way at once stays small: several small weights in one,
+or a large one in pieces of rows of each block, so that all who hold it send at the same
+time. Every rank reckons its own part of each round and needs to be told nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_contracts.v1alpha1.parallelism import Sharding
+from footplate_contracts.v1alpha1.rollout import RolloutParallelism
+from footplate_planning.placement import Box, Placement, placements
+from footplate_planning.shape import ModelShape
+from footplate_planning.topology import RankCoordinates, Topology
+
+_MOST_ON_ITS_WAY: Final = 2**26  # bytes that a rank sends, and receives, in a round
+_SHARE_ON_ITS_WAY: Final = 32  # and no more than this part of what the leanest rank is to hold
+
+
+def rollout_topology(world_size: int, parallelism: RolloutParallelism) -> Topology:
+    """The grid of the ranks while answers are generated: whole copies, one for each data rank.
+
+    ValueError where they cannot form it.
+    """
+    tensor, pipeline = parallelism.tensor, parallelism.pipeline
+    if world_size % (tensor * pipeline):
+        raise ValueError(
+            f"{world_size} ranks cannot be divided into copies of rollout.parallelism tensor {tensor} x "
+            f"pipeline {pipeline} = {tensor * pipeline}; give degrees that divide them"
+        )
+    return Topology(
+        data=world_size // (tensor * pipeline), tensor=tensor, pipeline=pipeline, sharding=Sharding.NONE
+    )
+
+
+@dataclass(frozen=True)
+class Move:
+    """A block of a weight on its way, or one that stays where sender and receiver are one."""
+
+    name: str
+    sender: int
+    receiver: int
+    box: Box  # in the whole weight
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One weight in both layouts."""
+
+    source: Placement
+    target: Placement
+    copies: Topology  # whose data coordinate says which copy a receiver belongs to
+
+    def received(self, rank: int, piece: int = 0, pieces: int = 1) -> Iterator[Move]:
+        """What `rank` gets in a piece, from itself too."""
+        wanted = self.target.boxes.get(rank)
+        for box in self.source.holders if wanted is not None else ():
+            if found := self._move(box, rank, piece, pieces):
+                yield found
+
+    def sent(self, rank: int, piece: int = 0, pieces: int = 1) -> Iterator[Move]:
+        """What `rank` gives in a piece, to itself too; by receiver."""
+        box = self.source.boxes.get(rank)
+        for receiver in self.target.boxes if box is not None else ():
+            assert box is not None
+            found = self._move(box, receiver, piece, pieces)
+            if found is not None and found.sender == rank:
+                yield found
+
+    @property
+    def most_at_once(self) -> int:
+        """Numbers that one rank sends, or receives, at most, were it one piece."""
+        first = [rank for rank in self.target.boxes if self.copies.coordinates(rank).data == 0]
+        sends = 0
+        for box, holders in self.source.holders.items():
+            wanted = (self.target.boxes[rank].common(box) for rank in first)
+            copies = -(-self.copies.data // len(holders))
+            sends = max(sends, copies * sum(part.numbers for part in wanted if part is not None))
+        return max(sends, self.target.largest)
+
+    def _move(self, held: Box, receiver: int, piece: int, pieces: int) -> Move | None:
+        box = held.piece(piece, pieces).common(self.target.boxes[receiver])
+        if box is None:
+            return None
+        holders = self.source.holders[held]
+        if self.source.boxes.get(receiver) == held:
+            return Move(self.source.name, receiver, receiver, box)
+        turn = self.copies.coordinates(receiver).data * len(holders) // self.copies.data
+        return Move(self.source.name, holders[turn], receiver, box)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Piece `number` of `of` of an exchange."""
+
+    exchange: Exchange
+    number: int
+    of: int
+
+    def received(self, rank: int) -> Iterator[Move]:
+        """As the exchange says."""
+        return self.exchange.received(rank, self.number, self.of)
+
+    def sent(self, rank: int) -> Iterator[Move]:
+        """As the exchange says."""
+        return self.exchange.sent(rank, self.number, self.of)
+
+
+@dataclass(frozen=True)
+class Relayout:
+    """All weights of a network from `source` to `target`; a number that travels takes `number_bytes`."""
+
+    exchanges: Sequence[Exchange]
+    rounds: Sequence[Sequence[Part]]
+    number_bytes: int
+
+    @classmethod
+    def of(
+        cls,
+        shape: ModelShape,
+        source: Topology,
+        target: Topology,
+        number_bytes: int,
+        most_on_its_way: int = _MOST_ON_ITS_WAY,
+    ) -> Relayout:
+        """`most_on_its_way` bytes are sent and received by a rank at once, or a few rows more."""
+        assert source.world_size == target.world_size
+        pairs = zip(placements(shape, source), placements(shape, target), strict=True)
+        exchanges = [Exchange(before, behind, target) for before, behind in pairs]
+        leanest = min(
+            _numbers((exchange.target for exchange in exchanges), rank) for rank in _one_copy(target)
+        )
+        room = max(1, min(most_on_its_way // number_bytes, leanest // _SHARE_ON_ITS_WAY))
+        return cls(exchanges, list(_rounds(exchanges, room)), number_bytes)
+
+    def held_before(self, rank: int, number_bytes: int) -> int:
+        """Bytes of `rank`'s part of the source, whose numbers take `number_bytes`."""
+        return number_bytes * _numbers((exchange.source for exchange in self.exchanges), rank)
+
+    def held_behind(self, rank: int) -> int:
+        """Bytes of `rank`'s part of the target."""
+        return self.number_bytes * _numbers((exchange.target for exchange in self.exchanges), rank)
+
+    def received(self, rank: int) -> int:
+        """Bytes that come to `rank` from others: its part of the target but what it held before."""
+        moves = (move for exchange in self.exchanges for move in exchange.received(rank))
+        return self.number_bytes * sum(move.box.numbers for move in moves if move.sender != rank)
+
+
+def _numbers(placed: Iterable[Placement], rank: int) -> int:
+    return sum(placement.boxes[rank].numbers for placement in placed if rank in placement.boxes)
+
+
+def _one_copy(target: Topology) -> list[int]:
+    return [
+        target.rank(RankCoordinates(pipeline, 0, 0, tensor))
+        for pipeline in range(target.pipeline)
+        for tensor in range(target.tensor)
+    ]
+
+
+def _rounds(exchanges: Sequence[Exchange], room: int) -> Iterator[list[Part]]:
+    """Parts that go together: `room` numbers of one rank at most, or what one row of its blocks takes."""
+    together: list[Part] = []
+    taken = 0
+    for exchange in exchanges:
+        most = exchange.most_at_once
+        pieces = -(-most // room)
+        if together and taken + most > room:
+            yield together
+            together, taken = [], 0
+        if pieces > 1:
+            yield from ([Part(exchange, number, pieces)] for number in range(pieces))
+        else:
+            together.append(Part(exchange, 0, 1))
+            taken += most
+    if together:
+        yield together

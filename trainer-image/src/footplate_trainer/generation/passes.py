@@ -1,0 +1,212 @@
+"""The passes of an engine: through a whole network on one device, or through one that ranks share.
+
+The ranks of a copy run the same passes. Tensor ranks hold the keys of their own
+heads, pipeline ranks those of their own layers, and each its part of the
+arithmetic. Logits meet on one rank of the last stage, which draws and tells all: so
+none can come to draw another token than its peers, whatever its processor rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+
+from footplate_trainer.errors import NumericalDivergence
+from footplate_trainer.generation.sampler import NOT_FINITE, Drawn, SamplingRule, draw
+from footplate_trainer.generation.scheduler import PassPlan
+from footplate_trainer.model.paged import PagedCache, PagedTokens
+from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.parallel.local_shard import to_local
+from footplate_trainer.parallel.rollout import RolloutModel
+from footplate_trainer.parallel.sequence import gather_sequence
+
+_ROWS_AT_ONCE = 32  # whose logits are drawn from: several fp64 copies of them are made
+_NO_TOKEN = -1
+
+
+@dataclass(frozen=True)
+class EngineRoom:
+    """How much an engine may hold and compute at once; none of it changes an answer.
+
+    Ranks that share a network have equal ones.
+    """
+
+    blocks: int
+    block_size: int = 16  # tokens
+    at_once: int = 64  # sequences
+    prompt_tokens: int = 512  # in one pass
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn behind a pass, for n requests."""
+
+    rows: Sequence[int]  # which token of the pass each follows
+    before: Sequence[Sequence[int]]  # the tokens of each, where the rule looks at them
+    chances: Sequence[float]  # the number that decides for each
+    rule: SamplingRule
+
+    def chunks(self) -> Iterator[slice]:
+        """Of n: those that are drawn at once."""
+        return (slice(first, first + _ROWS_AT_ONCE) for first in range(0, len(self.rows), _ROWS_AT_ONCE))
+
+    def of(self, hidden: Tensor, some: slice) -> Tensor:
+        """The hidden states [n, width] that `some` follow from, of a pass's [1, tokens, width]."""
+        return hidden[0, list(self.rows[some])]
+
+    def draw(self, logits: Tensor, some: slice) -> Drawn:
+        """The tokens of `some`, from their logits [n, vocabulary]."""
+        chance = torch.tensor(self.chances[some], dtype=torch.float64, device=logits.device)
+        return draw(logits, self.rule, self.before[some], chance)
+
+
+class Passes(Protocol):
+    """Whoever computes passes."""
+
+    def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
+        """Compute a pass; what is drawn behind it, and what `stopping` said.
+
+        Raises NumericalDivergence where logits are not finite.
+        """
+        ...
+
+
+def passes_of(model: Decoder | RolloutModel, room: EngineRoom) -> Passes:
+    """Those of a whole network, or of this rank's part of one."""
+    return _OnRanks(model, room) if isinstance(model, RolloutModel) else _OnDevice(model, room)
+
+
+class _OnDevice:
+    """A whole network."""
+
+    def __init__(self, model: Decoder, room: EngineRoom) -> None:
+        self._model = model
+        self._cache = _cache(model, room, model.shape.key_value_heads)
+
+    def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
+        """As Passes has it."""
+        self._cache.copy(plan.copies)
+        inputs, states = self._cache.read(_paged(plan))
+        (hidden,) = self._model.advance(inputs=inputs, caches=states)
+        weight = self._model.head_weight
+        drawn = [
+            draws.draw(functional.linear(draws.of(hidden, some), weight), some) for some in draws.chunks()
+        ]
+        return _joined(drawn, hidden.device), stopping()
+
+
+class _OnRanks:
+    """This rank's part of a network."""
+
+    def __init__(self, model: RolloutModel, room: EngineRoom) -> None:
+        self._network, self._copy = model.network, model.copy
+        self._grid = model.copy.grid
+        self._tensor = self._grid.topology.tensor
+        # Where there are fewer heads than ranks, each has the whole weight and uses one head.
+        self._cache = _cache(model.network, room, max(1, model.shape.key_value_heads // self._tensor))
+        self._like = next(model.network.blocks.parameters())
+
+    def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
+        """As Passes has it; collective."""
+        self._cache.copy(plan.copies)
+        inputs, states = self._cache.read(_paged(plan), multiple=self._tensor)
+        network = self._network
+        received = () if network.is_first else self._receive(inputs.tokens.shape[1])
+        (reached,) = network.advance(*received, inputs=inputs, caches=states)
+        drawn = _joined([], reached.device)
+        if network.is_last:
+            drawn = self._drawn(reached, draws)
+        else:
+            dist.send(reached, group=self._grid.pipeline_group, group_dst=self._stage + 1)
+        return self._told(drawn, len(draws.rows), stopping)
+
+    @property
+    def _stage(self) -> int:
+        return self._grid.coordinates.pipeline
+
+    def _receive(self, tokens: int) -> tuple[Tensor]:
+        state = torch.empty(
+            (1, tokens // self._tensor, self._network.shape.hidden),
+            dtype=self._like.dtype,
+            device=self._like.device,
+        )
+        dist.recv(state, group=self._grid.pipeline_group, group_src=self._stage - 1)
+        return (state,)
+
+    def _drawn(self, hidden: Tensor, draws: Draws) -> Drawn:
+        """What is drawn on the rank that draws; nothing on its tensor peers."""
+        group, weight = self._grid.tensor_group, to_local(self._network.head_weight)
+        if group is not None:
+            hidden = gather_sequence(hidden, group)
+        drawn = []
+        for some in draws.chunks():
+            logits = self._logits(functional.linear(draws.of(hidden, some), weight))
+            if logits is not None:
+                drawn.append(_or_marked(draws, logits, some))
+        return _joined(drawn, hidden.device)
+
+    def _logits(self, here: Tensor) -> Tensor | None:
+        """[n, rows of the head here] of each tensor rank -> [n, vocabulary] on the rank that draws."""
+        group = self._grid.tensor_group
+        if group is None:
+            return here
+        vocabulary = self._network.shape.vocabulary
+        most = -(-vocabulary // self._tensor)  # the last ranks may have fewer rows
+        filled = functional.pad(here, (0, most - here.shape[1]))
+        leads = self._copy.leads
+        room = [torch.empty_like(filled) for _ in range(self._tensor)] if leads else None
+        dist.gather(filled, room, group=group, group_dst=0)
+        return None if room is None else torch.cat(room, dim=1)[:, :vocabulary]
+
+    def _told(self, drawn: Drawn, count: int, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
+        """What the rank that draws has drawn, on all ranks of the copy, and what its `stopping` said."""
+        told = torch.zeros(3 * count + 1, dtype=torch.float64, device=self._like.device)
+        if self._copy.leads:
+            told[:-1] = torch.cat((drawn.tokens.double(), drawn.sampled.double(), drawn.full.double()))
+            told[-1] = stopping()
+        dist.broadcast(told, group=self._copy.group, group_src=self._copy.leader)
+        tokens, sampled, full = told[:-1].view(3, count)
+        if bool((tokens == _NO_TOKEN).any()):
+            raise NumericalDivergence(NOT_FINITE)
+        return Drawn(tokens.long(), sampled.float(), full.float()), bool(told[-1])
+
+
+def _or_marked(draws: Draws, logits: Tensor, some: slice) -> Drawn:
+    """As `draw`; tokens that are none where it raises: peers are waiting, and are to raise as well."""
+    try:
+        return draws.draw(logits, some)
+    except NumericalDivergence:
+        none = torch.full((len(logits),), _NO_TOKEN, device=logits.device)
+        return Drawn(none, none.float(), none.float())
+
+
+def _joined(parts: Sequence[Drawn], device: torch.device) -> Drawn:
+    nothing = torch.zeros(0, device=device)
+    return Drawn(
+        torch.cat([nothing.long(), *(part.tokens for part in parts)]),
+        torch.cat([nothing, *(part.sampled for part in parts)]),
+        torch.cat([nothing, *(part.full for part in parts)]),
+    )
+
+
+def _paged(plan: PassPlan) -> list[PagedTokens]:
+    return [PagedTokens(piece.tokens, piece.start, piece.blocks) for piece in plan.pieces]
+
+
+def _cache(network: Decoder, room: EngineRoom, heads: int) -> PagedCache:
+    """For the layers that are here."""
+    assert not network.training, "an answer must not depend on what dropout drops"
+    return PagedCache(
+        layers=len(network.blocks),
+        blocks=room.blocks,
+        size=room.block_size,
+        heads=heads,
+        head_size=network.shape.head_size,
+        like=next(network.blocks.parameters()),
+    )

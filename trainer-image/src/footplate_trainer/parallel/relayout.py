@@ -1,0 +1,138 @@
+"""This rank's side of a relayout: weights from one layout of the ranks to another, round by round.
+
+What is sent and received at once is bounded, so a rank holds its part of both
+layouts and little more. A part that is the same in both is not copied: as long as
+weights stand still, both may look at the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from footplate_planning.placement import Box
+from footplate_planning.relayout import Move, Part, Relayout
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Moves of one round; those of a peer in the order in which they lie in its message."""
+
+    within: list[Move]  # from this rank to itself
+    sent: list[list[Move]]  # by receiver
+    received: list[list[Move]]  # by sender
+
+
+@dataclass(frozen=True)
+class _Messages:
+    """What goes to all peers or comes from them in one round: one tensor, and its pieces."""
+
+    whole: Tensor
+    pieces: list[Tensor]  # shaped as the blocks that they are, in the order of peers
+    bytes: list[int]  # by peer
+
+
+class Transfer:
+    """Run as often as weights have changed; what follows from the layouts is reckoned once."""
+
+    def __init__(
+        self, plan: Relayout, group: dist.ProcessGroup, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """`group` has all ranks; weights travel and arrive as `dtype`, on `device`."""
+        assert dtype.itemsize == plan.number_bytes, "the plan counts bytes"
+        self._group, self._device, self._dtype = group, device, dtype
+        rank = group.rank()
+        self._held = {exchange.source.name: exchange.source.boxes.get(rank) for exchange in plan.exchanges}
+        self._wanted = {
+            exchange.target.name: exchange.target.boxes[rank]
+            for exchange in plan.exchanges
+            if rank in exchange.target.boxes
+        }
+        self._rounds = [_round_of(parts, rank, group.size()) for parts in plan.rounds]
+        self.received_bytes = 0  # from others, the last time
+
+    def run(self, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """This rank's part of the target by name, from its part of the source. Collective.
+
+        A part is the memory of `held` where its block, its dtype and its device are the same.
+        """
+        for name, box in self._held.items():
+            expected = None if box is None else box.size
+            found = tuple(held[name].shape) if name in held else None
+            assert found == expected, f"{name}: {found} is here, {expected} was reckoned with"
+        parts = {name: self._room(name, box, held) for name, box in self._wanted.items()}
+        self.received_bytes = 0
+        with torch.no_grad():
+            for moves in self._rounds:
+                self._exchange(moves, held, parts)
+        return parts
+
+    def _room(self, name: str, box: Box, held: Mapping[str, Tensor]) -> Tensor:
+        here = held.get(name)
+        if here is not None and self._held[name] == box and self._is_at_home(here):
+            return here
+        return torch.empty(box.size, dtype=self._dtype, device=self._device)
+
+    def _is_at_home(self, tensor: Tensor) -> bool:
+        return tensor.dtype == self._dtype and tensor.device == self._device and tensor.is_contiguous()
+
+    def _exchange(self, moves: _Round, held: Mapping[str, Tensor], parts: Mapping[str, Tensor]) -> None:
+        for move in moves.within:
+            if parts[move.name] is not held[move.name]:
+                self._target(move, parts).copy_(self._source(move, held))
+        sent, received = self._messages(moves.sent), self._messages(moves.received)
+        for move, piece in zip(chain(*moves.sent), sent.pieces, strict=True):
+            piece.copy_(self._source(move, held))
+        dist.all_to_all_single(
+            received.whole.view(torch.uint8),
+            sent.whole.view(torch.uint8),
+            output_split_sizes=received.bytes,
+            input_split_sizes=sent.bytes,
+            group=self._group,
+        )
+        for move, piece in zip(chain(*moves.received), received.pieces, strict=True):
+            self._target(move, parts).copy_(piece)
+        self.received_bytes += sum(received.bytes)
+
+    def _messages(self, by_peer: Sequence[Sequence[Move]]) -> _Messages:
+        sizes = [move.box.numbers for move in chain(*by_peer)]
+        whole = torch.empty(sum(sizes), dtype=self._dtype, device=self._device)
+        pieces = [
+            piece.view(move.box.size)
+            for move, piece in zip(chain(*by_peer), whole.split_with_sizes(sizes), strict=True)
+        ]
+        bytes_ = [self._dtype.itemsize * sum(move.box.numbers for move in moves) for moves in by_peer]
+        return _Messages(whole, pieces, bytes_)
+
+    def _source(self, move: Move, held: Mapping[str, Tensor]) -> Tensor:
+        box = self._held[move.name]
+        assert box is not None
+        return _within(held[move.name], box, move.box)
+
+    def _target(self, move: Move, parts: Mapping[str, Tensor]) -> Tensor:
+        return _within(parts[move.name], self._wanted[move.name], move.box)
+
+
+def _round_of(parts: Sequence[Part], rank: int, ranks: int) -> _Round:
+    made = _Round([], [[] for _ in range(ranks)], [[] for _ in range(ranks)])
+    for part in parts:
+        for move in part.sent(rank):
+            (made.within if move.receiver == rank else made.sent[move.receiver]).append(move)
+        for move in part.received(rank):
+            if move.sender != rank:
+                made.received[move.sender].append(move)
+    return made
+
+
+def _within(local: Tensor, here: Box, wanted: Box) -> Tensor:
+    """The view `wanted` of a tensor of which `local` is the block `here`."""
+    for dimension, (first, start, length) in enumerate(
+        zip(here.start, wanted.start, wanted.size, strict=True)
+    ):
+        local = local.narrow(dimension, start - first, length)
+    return local
