@@ -20,6 +20,7 @@ CUDA: Final = "LicenseRef-NVIDIA-CUDA-EULA"
 SDK: Final = "LicenseRef-NVIDIA-SDK-License"
 # Each read in the distribution's own files.
 OURS: Final[Mapping[str, str]] = {
+    "antlr4-python3-runtime": "BSD-3-Clause",
     "cel-python": "Apache-2.0",
     "cronsim": "BSD-3-Clause",
     "cuda-toolkit": CUDA,
@@ -53,6 +54,7 @@ _NVIDIA_SAYS: Final = {"LicenseRef-NVIDIA-Proprietary", "NVIDIA Proprietary Soft
 _TEXT: Final = re.compile(r"^[^/]+\.dist-info/(.*/)?[^/]*(licen[cs]e|copying|notice)[^/]*$", re.I)
 # Distributions whose text lies elsewhere than in their metadata.
 ELSEWHERE: Final[Mapping[str, str]] = {
+    "antlr4-python3-runtime": "NOTICE of Footplate",
     "cuda-toolkit": "none: it has no file of its own",
     "nvidia-cusparselt-cu13": "nvidia/cusparselt/LICENSE.txt",
     "nvidia-ml-py": "the head of pynvml.py",

@@ -123,6 +123,8 @@ API_CA_FILE: Final = "ca.crt"  # certificates that vouch for the API
 API_AUDIENCE: Final = "footplate-api"  # for which the tokens of service accounts are that the API is shown
 SECRET_CERTIFICATE_KEY: Final = "tls.crt"
 SECRET_PRIVATE_KEY_KEY: Final = "tls.key"
+# Before the name of a variable from a Secret that a reward function wants; its process alone gets it.
+REWARD_SECRET_PREFIX: Final = "FOOTPLATE_REWARD_SECRET_"
 
 
 class Env(StrEnum):
@@ -273,6 +275,7 @@ class Reason(StrEnum):
     GANG_INCOMPLETE = "GangIncomplete"  # for too long: its nodes were given back
     PYTHON_ERROR = "PythonError"
     NOT_FINITE = "NotFinite"  # loss or gradient norm
+    SAMPLES_UNREWARDED = "SamplesUnrewarded"  # too many of a rollout
     OUT_OF_MEMORY = "OutOfMemory"
     GPU_ERROR = "GpuError"  # the driver calls a device broken
     PEER_LOST = "PeerLost"

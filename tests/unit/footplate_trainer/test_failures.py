@@ -17,6 +17,7 @@ from footplate_trainer.errors import (
     NumericalDivergence,
     StaleGeneration,
     StorageError,
+    TooManyUnrewarded,
     UserMistake,
 )
 from footplate_trainer.failures import describe, outcome_of, tell
@@ -80,6 +81,13 @@ GLOO = (
             Reason.NOT_FINITE,
             ExitCode.USER_ERROR,
             id="not-finite",
+        ),
+        pytest.param(
+            TooManyUnrewarded("x"),
+            Cause.USER_ERROR,
+            Reason.SAMPLES_UNREWARDED,
+            ExitCode.USER_ERROR,
+            id="unrewarded",
         ),
         pytest.param(StaleGeneration("x"), Cause.COMMUNICATION, Reason.PEER_LOST, ExitCode.STALE, id="stale"),
         pytest.param(

@@ -16,6 +16,7 @@ TrainerError
 │   ├── DataMissing
 │   └── DataCorrupt
 ├── NumericalDivergence
+├── TooManyUnrewarded
 └── StaleGeneration
 """
 
@@ -107,6 +108,12 @@ class NumericalDivergence(TrainerError):
     """Loss or gradient norm is not finite; the weights are still those of the step before."""
 
     outcome = Outcome(ExitCode.USER_ERROR, Cause.NUMERICAL_DIVERGENCE, Reason.NOT_FINITE)
+
+
+class TooManyUnrewarded(TrainerError):
+    """Too many samples of a rollout got no reward. What a function asks may answer again in a minute."""
+
+    outcome = Outcome(ExitCode.USER_ERROR, Cause.USER_ERROR, Reason.SAMPLES_UNREWARDED)
 
 
 class StaleGeneration(TrainerError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
 from footplate_trainer.model.pooled import summed_square_error
 from footplate_trainer.model.targets import Targets
+from footplate_trainer.own_function import find_function
 from footplate_trainer.parallel.objective import Contrastive, Objective, PerMicroBatch, with_head
 
 Function = Callable[[Tensor, Tensor, Targets], Tensor]
@@ -44,16 +44,7 @@ def cross_entropy(settings: Loss) -> Objective:
 
 def import_function(name: str) -> Function:
     """The function that "package.module:function" names; UserMistake tells why there is none."""
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        raise UserMistake(
-            f"training.loss.name {name}: there is no module {error.name}; "
-            "put it into the image, or its folder on PYTHONPATH"
-        ) from error
-    except AttributeError as error:
-        raise UserMistake(f"training.loss.name {name}: {error}") from error
+    found = find_function(name, "training.loss.name")
     try:
         inspect.signature(found).bind(None, None, None)
     except (TypeError, ValueError) as error:

@@ -34,6 +34,7 @@ from footplate_trainer.data.chat.template import (
     Rendered,
     TemplateFault,
 )
+from footplate_trainer.process_limits import limit
 
 SECONDS: Final = 10  # of the CPU, for all parts of one conversation
 _BYTES: Final = 1 << 30  # of address space
@@ -186,17 +187,11 @@ def serve(lines: IO[bytes], out: IO[bytes], bound: Callable[[int], None]) -> Non
 
 def _bound(seconds: int) -> None:
     """From now on at most some `seconds` more of the CPU."""
-    _limit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
-
-
-def _limit(kind: int, most: int) -> None:
-    """Where whoever started us allows less, it stays at that."""
-    _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    limit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
 
 
 if __name__ == "__main__":
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, 0)
-    _limit(resource.RLIMIT_AS, _BYTES)
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_FSIZE, 0)
+    limit(resource.RLIMIT_AS, _BYTES)
     serve(sys.stdin.buffer, sys.stdout.buffer, _bound)

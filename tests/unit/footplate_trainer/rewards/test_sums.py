@@ -1,0 +1,86 @@
+"""Weighted sums of rewards, and the share of samples without one."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from footplate_trainer.errors import TooManyUnrewarded
+from footplate_trainer.rewards.answers import LARGEST
+from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rewards.sums import UnrewardedShare, means, reasons, weighted_sum
+
+MISSING = Unrewarded("reward style: answer 0 to prompt 1 at step 2: it answered NaN")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "weights", "total"),
+    [
+        pytest.param({"a": 1.0, "b": 0.5}, {"a": 1.0, "b": -2.0}, 0.0, id="weighted"),
+        pytest.param({"a": 1.0, "b": MISSING}, {"a": 1.0, "b": 1.0}, MISSING, id="one-missing"),
+        pytest.param({"a": 1.0, "b": MISSING}, {"a": 1.0, "b": 0.0}, 1.0, id="only-reported-and-missing"),
+        pytest.param({"a": 3.0}, {"a": 0.0}, 0.0, id="only-reported"),
+        pytest.param({"a": LARGEST, "b": -LARGEST}, {"a": 1e6, "b": 1e6}, 0.0, id="largest-cancel"),
+        pytest.param({"a": 1e16, "b": 1.0, "c": -1e16}, {"a": 1.0, "b": 1.0, "c": 1.0}, 1.0, id="exact"),
+    ],
+)
+def test_the_weighted_sum(outcomes: dict[str, Outcome], weights: dict[str, float], total: Outcome) -> None:
+    assert weighted_sum(outcomes, weights) == total
+
+
+def test_the_largest_sum_fits_single_precision() -> None:
+    names = [str(number) for number in range(17)]
+    total = weighted_sum(dict.fromkeys(names, LARGEST), dict.fromkeys(names, 1e6))
+    assert isinstance(total, float) and total < 3.4e38
+
+
+def test_the_sum_does_not_depend_on_the_order_of_names() -> None:
+    names = [str(number) for number in range(12)]
+    chance = random.Random(1)
+    outcomes: dict[str, Outcome] = {name: chance.uniform(-1e9, 1e-9) for name in names}
+    sums = {weighted_sum(outcomes, dict.fromkeys(order, 0.1)) for order in (names, names[::-1])}
+    assert len(sums) == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "most", "ends"),
+    [
+        pytest.param(UnrewardedShare(10, 1), 0.1, False, id="just-allowed"),
+        pytest.param(UnrewardedShare(10, 2), 0.1, True, id="above"),
+        pytest.param(UnrewardedShare(10, 0), 0.0, False, id="none-allowed-and-none-there"),
+        pytest.param(UnrewardedShare(10, 1), 0.0, True, id="none-allowed"),
+        pytest.param(UnrewardedShare(4, 4), 1.0, False, id="all-allowed"),
+        pytest.param(UnrewardedShare(0, 0), 0.0, False, id="no-samples"),
+        pytest.param(UnrewardedShare(100, 29), 0.29, False, id="a-share-no-float-is"),
+    ],
+)
+def test_when_a_share_ends_the_run(share: UnrewardedShare, most: float, ends: bool) -> None:
+    if not ends:
+        share.check(most, [])
+        return
+    with pytest.raises(TooManyUnrewarded, match="maxUnrewarded"):
+        share.check(most, ["why"])
+
+
+def test_the_error_says_why_of_some() -> None:
+    with pytest.raises(TooManyUnrewarded) as raised:
+        UnrewardedShare(8, 5).check(0.25, ["one", "two", "one", "three", "four"])
+    assert str(raised.value) == (
+        "5 of 8 samples of the rollout have no reward, and reward.maxUnrewarded 0.25 allows 2: "
+        "one; two; three; and 1 more"
+    )
+
+
+def test_means_leave_out_who_has_none() -> None:
+    found: list[dict[str, Outcome]] = [{"a": 1.0, "b": MISSING}, {"a": 3.0, "b": 5.0}]
+    assert means(found, ["a", "b"]) == {"a": (4.0, 2), "b": (5.0, 1)}
+
+
+def test_reasons_come_in_the_order_of_samples() -> None:
+    sums: dict[SampleKey, Outcome] = {
+        SampleKey(1, 2, 0): Unrewarded("second"),
+        SampleKey(1, 1, 1): 0.5,
+        SampleKey(1, 0, 3): Unrewarded("first"),
+    }
+    assert reasons(sums) == ["first", "second"]

@@ -1,0 +1,26 @@
+"""Functions of one's own, which a field of the spec names as package.module:function."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from footplate_trainer.errors import UserMistake
+
+
+def find_function(name: str, field: str) -> Callable[..., Any]:
+    """Imports what `name` names; UserMistake tells, by the name of the field, why there is none."""
+    module, _, attribute = name.partition(":")
+    try:
+        imported = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserMistake(
+            f"{field} {name}: there is no module {error.name}; "
+            "put it into the image, or its folder on PYTHONPATH"
+        ) from error
+    try:
+        found: Callable[..., Any] = getattr(imported, attribute)
+    except AttributeError as error:
+        raise UserMistake(f"{field} {name}: {error}") from error
+    return found

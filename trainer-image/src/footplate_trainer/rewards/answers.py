@@ -1,0 +1,85 @@
+"""What a reward function's answer means.
+
+Whatever it is, it means a number for each sample or a reason why there is none: an
+answer that cannot be read never stands for 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+LARGEST: Final = 1e30
+"""Beyond it a number is no reward. With weights up to 1e6 and 17 rewards a sum of such fits fp32 (3.4e38),
+and the squares of which deviations are made fit fp64."""
+
+_SHOWN: Final = 60  # characters of a value in a reason
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What a reward that is built in answers instead of a number."""
+
+    reason: str
+
+
+def read_answer(answer: object, samples: int) -> list[float | str]:
+    """For each of `samples` its number, or what is wrong with what `answer` has in its place.
+
+    An answer is a list, tuple, array or tensor of numbers, one for each sample in their order;
+    None stands for no reward. Never raises of what it is given.
+    """
+    try:
+        values = _as_list(answer)
+    except Exception as error:  # noqa: BLE001 - somebody else's object, asked for its items
+        return [f"its answer cannot be read as a list: {short(repr(error))}"] * samples
+    if values is None:
+        return [f"its answer is {_kind(answer)}, not a list of numbers"] * samples
+    if len(values) != samples:
+        return [f"it answered {len(values)} numbers for {samples} samples"] * samples
+    return [read_number(value) for value in values]
+
+
+def read_number(value: Any) -> float | str:
+    """A finite number within LARGEST, or what is wrong with `value`; true is 1 and false 0."""
+    try:
+        value = _as_scalar(value)
+        if value is None:
+            return "it answered None"
+        if isinstance(value, Missing):
+            return value.reason
+        if not isinstance(value, bool | int | float):
+            return f"it answered {_kind(value)}, not a number"
+        number = float(value)
+    except OverflowError:
+        return f"it answered a number beyond ±{LARGEST:g}"
+    except Exception as error:  # noqa: BLE001 - somebody else's object, asked for its number
+        return f"its answer cannot be read as a number: {short(repr(error))}"
+    if math.isnan(number):
+        return "it answered NaN"
+    if abs(number) > LARGEST:
+        return f"it answered {number:g}, beyond ±{LARGEST:g}"
+    return number
+
+
+def _as_list(answer: Any) -> list[Any] | None:
+    if isinstance(answer, list | tuple):
+        return list(answer)
+    # Arrays and tensors, without importing what they are of; those of no dimension become a number.
+    listed = answer.tolist() if hasattr(answer, "tolist") else None
+    return listed if isinstance(listed, list) else None
+
+
+def _as_scalar(value: Any) -> Any:
+    """The number in an array or tensor of one element; anything else as it is."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__name__} {short(repr(value))}"
+
+
+def short(text: str) -> str:
+    """What of `text` a message shows."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

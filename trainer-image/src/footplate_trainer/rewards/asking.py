@@ -1,0 +1,215 @@
+"""The rewards that functions give to the answers of a rollout, as its loop asks for them.
+
+    with RewardFunctions(config.reward.functions, columns=…, max_tokens=…) as functions:
+        asked = functions.ask(samples, known)          # returns at once
+        while not asked.done:
+            for rewarded in asked.poll(seconds):        # what has come meanwhile
+                journal.keep(rewarded)
+
+Each function is asked by a thread of its own, which is with its process; so a slow one keeps
+none of the others waiting, and the rank may go on generating. What was answered once is
+`known` to the caller, and not asked again.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Final, Self
+
+from footplate_contracts.v1alpha1.reward import RewardFunction
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.rewards import length, marked_number
+from footplate_trainer.rewards.calls import Batch, Calls
+from footplate_trainer.rewards.checks import check, place, set_up_of
+from footplate_trainer.rewards.environment import environment_of, take_secrets
+from footplate_trainer.rewards.judges import to_json
+from footplate_trainer.rewards.process import START_SECONDS, CallFailed, FunctionProcess
+from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, SampleKey, Unrewarded
+
+Known = Mapping[SampleKey, Mapping[str, Outcome]]
+"""What rewards, by name, have said of samples before."""
+
+_NOTHING: Final[Known] = {}
+
+
+class AskedRewards:
+    """Outcomes under way: each reward's of each sample that was asked about."""
+
+    def __init__(self, expected: int) -> None:
+        self._missing = expected
+        self._told: queue.SimpleQueue[Rewarded | BaseException] = queue.SimpleQueue()
+
+    @property
+    def done(self) -> bool:
+        """Whether `poll` has told all."""
+        return not self._missing
+
+    def poll(self, seconds: float) -> list[Rewarded]:
+        """What has come since; waits up to `seconds` where that is nothing yet."""
+        found: list[Rewarded] = []
+        try:
+            while self._missing:
+                told = self._told.get_nowait() if found else self._told.get(timeout=seconds)
+                if isinstance(told, BaseException):
+                    raise told
+                self._missing -= 1
+                found.append(told)
+        except queue.Empty:
+            pass
+        return found
+
+    def __iter__(self) -> Iterator[Rewarded]:
+        """All of them, each as soon as it is there."""
+        while not self.done:
+            yield from self.poll(3600)
+
+    def tell(self, told: Rewarded | BaseException) -> None:
+        """From whichever thread."""
+        self._told.put(told)
+
+
+class RewardFunctions:
+    """`spec.reward.functions` on one rank; a context manager that ends their processes."""
+
+    def __init__(
+        self,
+        functions: Sequence[RewardFunction],
+        *,
+        columns: Collection[str],
+        max_tokens: int,
+        environment: MutableMapping[str, str] = os.environ,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        """Starts all processes and waits until they are ready; takes their secrets out of `environment`.
+
+        `columns` are those of the prompts, `max_tokens` is the rollout's. Raises UserMistake, by the name
+        of the field, where one cannot work: before a rank trains is the time to ask.
+        """
+        check(functions, columns, max_tokens)
+        secrets = take_secrets(functions, environment)
+        self.weights: Mapping[str, float] = {function.name: function.weight for function in functions}
+        self._max_tokens = max_tokens
+        self._inline = [function for function in functions if set_up_of(function, 0, columns) is None]
+        self._askers = [
+            _Asker(
+                function,
+                FunctionProcess(
+                    function.name, set_up, environment_of(function, environment, secrets), start_seconds
+                ),
+            )
+            for index, function in enumerate(functions)
+            if (set_up := set_up_of(function, index, columns)) is not None
+        ]
+        try:
+            for asker, started in [(asker, asker.start()) for asker in self._askers]:
+                try:
+                    started.result()
+                except CallFailed as failed:
+                    index = list(functions).index(asker.function)
+                    raise UserMistake(f"{place(index)} {asker.function.name}: {failed}") from failed
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(self, samples: Sequence[RolloutSample], known: Known = _NOTHING) -> AskedRewards:
+        """Asks each reward about those of `samples` of which nothing of it is `known`; returns at once."""
+        wanted = {
+            name: [sample for sample in samples if name not in known.get(sample.key, {})]
+            for name in self.weights
+        }
+        asked = AskedRewards(sum(map(len, wanted.values())))
+        for asker in self._askers:
+            asker.ask(asked, wanted[asker.function.name])
+        for function in self._inline:
+            for sample in wanted[function.name]:
+                outcome = _computed(function, sample, self._max_tokens)
+                asked.tell(Rewarded(sample.key, function.name, outcome))
+        return asked
+
+    def close(self) -> None:
+        """Ends the processes; what is under way is not told any more."""
+        for asker in self._askers:
+            asker.close()
+
+
+class _Asker:
+    """Asks one function, in the order in which it is told to."""
+
+    def __init__(self, function: RewardFunction, process: FunctionProcess) -> None:
+        self.function = function
+        self._process = process
+        self._jobs: queue.SimpleQueue[tuple[AskedRewards, Batch] | None] = queue.SimpleQueue()
+        self._closing = False
+        self._started: Future[None] = Future()
+        # A daemon: a rank that fails ends without waiting for anybody's function.
+        self._thread = threading.Thread(target=self._run, name=f"reward-{function.name}", daemon=True)
+
+    def start(self) -> Future[None]:
+        self._thread.start()
+        return self._started
+
+    def ask(self, asked: AskedRewards, samples: Batch) -> None:
+        self._jobs.put((asked, samples))
+
+    def close(self) -> None:
+        self._closing = True
+        self._jobs.put(None)
+        while self._thread.is_alive():
+            self._process.kill()  # again, where it was just being started
+            self._thread.join(0.1)
+
+    def _run(self) -> None:
+        try:
+            try:
+                self._process.start()
+            except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
+                self._started.set_exception(error)
+                return
+            self._started.set_result(None)
+            while (job := self._jobs.get()) is not None and not self._closing:
+                self._work(*job)
+        finally:
+            self._process.end()
+
+    def _work(self, asked: AskedRewards, samples: Batch) -> None:
+        try:
+            # One's own function is given all at once, as it may ask others about them at the same time;
+            # of what is built in an answer that takes for ever harms no other.
+            calls = Calls(self.function.name, samples, len(samples) if self.function.function else 1)
+            while (batch := calls.next()) and not self._closing:
+                for sample, outcome in self._outcomes(calls, batch):
+                    asked.tell(Rewarded(sample.key, self.function.name, outcome))
+        except BaseException as error:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
+            asked.tell(error)
+
+    def _outcomes(self, calls: Calls, batch: Batch) -> Sequence[tuple[RolloutSample, Outcome]]:
+        request = [to_json(sample) for sample in batch]
+        try:
+            numbers = self._process.call(request, self.function.timeout_seconds)
+        except CallFailed as failed:
+            return calls.failed(failed.failure, str(failed))
+        return list(zip(batch, calls.answered(numbers), strict=True))
+
+
+def _computed(function: RewardFunction, sample: RolloutSample, max_tokens: int) -> Outcome:
+    """What takes no time and runs nobody's code is computed here."""
+    if function.length is not None:
+        return length.reward(len(sample.tokens), function.length.tokens, max_tokens)
+    assert function.number is not None, "set_up_of knows no other"
+    number = marked_number.reward(sample.answer, sample.columns.get(function.column), function.number.mark)
+    if isinstance(number, str):
+        return Unrewarded(f"reward {function.name}: {sample.key}: {number}")
+    return number

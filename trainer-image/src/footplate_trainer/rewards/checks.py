@@ -1,0 +1,52 @@
+"""What of rewards can be seen to be wrong before a rank trains, and what their processes are told."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from footplate_contracts.v1alpha1.reward import RewardFunction
+from footplate_trainer.errors import UserMistake
+
+
+def place(index: int) -> str:
+    """How messages name a function."""
+    return f"reward.functions[{index}]"
+
+
+def check(functions: Sequence[RewardFunction], columns: Collection[str], max_tokens: int) -> None:
+    """UserMistake, by the name of the field, for what the prompts or the rollout do not go with."""
+    for index, function in enumerate(functions):
+        compared = function.number is not None or function.math_verify is not None
+        if compared and function.column not in columns:
+            raise UserMistake(
+                f"{place(index)}.column {function.column}: the prompts have no such column but "
+                f"{', '.join(sorted(columns)) or 'none'}; name the one that holds the reference answer"
+            )
+        wanted = None if function.length is None else function.length.tokens
+        if wanted is not None and wanted >= max_tokens:
+            raise UserMistake(
+                f"{place(index)}.length.tokens {wanted} is not below rollout.maxTokens {max_tokens}, so no "
+                "answer could be longer; lower it or leave it out"
+            )
+
+
+def set_up_of(function: RewardFunction, index: int, columns: Collection[str]) -> dict[str, Any] | None:
+    """What a process that is to give this reward is told; None: it needs no process."""
+    field = place(index)
+    told: Mapping[str, Any]
+    if function.function is not None:
+        told = {"kind": "function", "name": function.function.name, "columns": sorted(columns)}
+        return {**told, "field": f"{field}.function.name"}
+    if function.math_verify is not None:
+        return {"kind": "mathVerify", "field": f"{field}.mathVerify", "column": function.column}
+    if function.regular_expression is not None:
+        told = {"pattern": function.regular_expression.pattern, "whole": function.regular_expression.whole}
+        return {"kind": "regularExpression", **told, "field": f"{field}.regularExpression.pattern"}
+    if function.json_schema is not None:
+        return {
+            "kind": "jsonSchema",
+            "text": function.json_schema.text,
+            "field": f"{field}.jsonSchema.text",
+        }
+    return None

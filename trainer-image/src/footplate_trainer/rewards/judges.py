@@ -1,0 +1,119 @@
+"""What a worker judges answers with: a function of one's own, or one of those built in.
+
+A judge is given the samples of a call, as `to_json` makes them, and answers as a reward function does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.own_function import find_function
+from footplate_trainer.rewards.samples import RolloutSample
+
+SampleJson = Mapping[str, Any]
+Judge = Callable[[Sequence[SampleJson]], object]
+
+_BUILT_IN: Final = {  # imported where they are wanted: they are large
+    "mathVerify": "footplate_trainer.rewards.math_equality",
+    "regularExpression": "footplate_trainer.rewards.regular_expression",
+    "jsonSchema": "footplate_trainer.rewards.json_schema",
+}
+GIVEN: Final = ("prompts", "completions", "prompt_ids", "completion_ids", "texts", "ends")
+"""What a function may take beside the columns of the prompts."""
+
+
+def to_json(sample: RolloutSample) -> dict[str, Any]:
+    """What a process is told of a sample."""
+    return {
+        "prompt": sample.prompt,
+        "messages": None if sample.messages is None else [dict(message) for message in sample.messages],
+        "prompt_ids": list(sample.prompt_tokens),
+        "answer": sample.answer,
+        "ids": list(sample.tokens),
+        "end": str(sample.end),
+        "columns": dict(sample.columns),
+    }
+
+
+def judge_of(set_up: Mapping[str, Any]) -> Judge:
+    """The judge that `set_up` describes; UserMistake where there can be none."""
+    kind = set_up["kind"]
+    if kind == "function":
+        return _OwnFunction(set_up["name"], set_up["field"], set_up["columns"])
+    judge: Judge = importlib.import_module(_BUILT_IN[kind]).judge(set_up)
+    return judge
+
+
+class _OwnFunction:
+    """A function that is called with lists by name, as TRL calls its own; it may be async."""
+
+    def __init__(self, name: str, field: str, columns: Collection[str]) -> None:
+        self._function = find_function(name, field)
+        self._names = _taken(self._function, f"{field} {name}", [*GIVEN, *columns])
+        # One loop for all calls: a client of a service lives in the loop in which it was made.
+        self._runner = asyncio.Runner()
+
+    def __call__(self, samples: Sequence[SampleJson]) -> object:
+        answer = self._function(**{name: _values(name, samples) for name in self._names})
+        return self._runner.run(_awaited(answer)) if inspect.isawaitable(answer) else answer
+
+
+async def _awaited(answer: Any) -> object:
+    return await answer
+
+
+def _taken(function: Any, said: str, names: Collection[str]) -> list[str]:
+    """Those of `names` that `function` takes; UserMistake where it wants others."""
+    if not callable(function):
+        raise UserMistake(f"{said} is {type(function).__name__}, no function")
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise UserMistake(f"{said}: nobody can say what it is called with: {error}") from error
+    for parameter in parameters:
+        named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        required = parameter.default is parameter.empty
+        if parameter.kind is parameter.POSITIONAL_ONLY and required:
+            raise UserMistake(f"{said} takes {parameter.name} by place only; remove the / behind it")
+        if named and required and parameter.name not in names:
+            raise UserMistake(
+                f"{said} wants {parameter.name}, which neither a rollout gives ({', '.join(GIVEN)}) nor is a"
+                f" column of the prompts ({_listed(names)})"
+            )
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return list(dict.fromkeys(names))
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [
+        parameter.name for parameter in parameters if parameter.kind in by_name and parameter.name in names
+    ]
+
+
+def _listed(names: Collection[str]) -> str:
+    columns = [name for name in names if name not in GIVEN]
+    return ", ".join(columns) or "which have none"
+
+
+def _values(name: str, samples: Sequence[SampleJson]) -> list[Any]:
+    """What each of `samples` has under `name`; None where its row had no such column."""
+    match name:
+        case "prompts":
+            return [s["prompt"] if s["messages"] is None else s["messages"] for s in samples]
+        case "completions":
+            return [
+                s["answer"] if s["messages"] is None else [{"role": "assistant", "content": s["answer"]}]
+                for s in samples
+            ]
+        case "texts":
+            return [s["answer"] for s in samples]
+        case "prompt_ids":
+            return [s["prompt_ids"] for s in samples]
+        case "completion_ids":
+            return [s["ids"] for s in samples]
+        case "ends":
+            return [s["end"] for s in samples]
+    return [s["columns"].get(name) for s in samples]

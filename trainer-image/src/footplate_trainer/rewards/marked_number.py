@@ -1,0 +1,52 @@
+"""The number that an answer gives behind a mark, compared with the reference answer's.
+
+As data sets of arithmetic write their solutions: `… so she has 1,200 left. #### 1,200`.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+from footplate_trainer.rewards.answers import short
+
+# Thousands are parted by commas, three digits each; a sign counts where no number or word stands before it.
+_NUMBER: Final = re.compile(
+    r"(?:(?<![0-9A-Za-z.])[-+−])?[$€£]?"
+    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9])\.[0-9]+)"
+)
+
+_AS_PYTHON: Final = str.maketrans({"−": "-", **dict.fromkeys(",$€£")})
+
+
+def last_number(text: str) -> Decimal | None:
+    """The last number that `text` writes in decimal digits; 1,000.0 and 1000 are one."""
+    found = _NUMBER.findall(text)
+    return Decimal(found[-1].translate(_AS_PYTHON)) if found else None
+
+
+def number_behind(text: str, mark: str) -> Decimal | None:
+    """The last number behind the last `mark` in `text`; None where there is no mark, or no number."""
+    _, found, behind = text.rpartition(mark)
+    return last_number(behind) if found else None
+
+
+def reference_number(value: Any, mark: str) -> Decimal | None:
+    """The number of a reference answer: one itself, or a text that has it behind the mark, or at its end."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        number = Decimal(repr(value))
+        return number if number.is_finite() else None
+    if not isinstance(value, str):
+        return None
+    return number_behind(value, mark) if mark in value else last_number(value)
+
+
+def reward(answer: str, reference: Any, mark: str) -> float | str:
+    """1 where both numbers are one, 0 where not; a text where the reference answer has no number."""
+    expected = reference_number(reference, mark)
+    if expected is None:
+        return f"the reference answer {short(repr(reference))} has no number"
+    return float(number_behind(answer, mark) == expected)

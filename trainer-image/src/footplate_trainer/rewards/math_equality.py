@@ -1,0 +1,50 @@
+"""Whether an answer and its reference are one in mathematics, as math-verify has it.
+
+Its own bounds of time are signals, which need the main thread and do not end all that takes
+for ever. They are off here: whoever asked ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from math_verify import parse, verify
+
+from footplate_trainer.rewards.answers import Missing, read_number, short
+from footplate_trainer.rewards.judges import Judge, SampleJson
+
+_DELIMITERS: Final = ("$", r"\(", r"\[", r"\boxed")
+
+
+def judge(set_up: Mapping[str, Any]) -> Judge:
+    """1 where the answer and what `column` holds are one, 0 where not; Missing without a reference."""
+    column = set_up["column"]
+    # It says with each call that its bounds are off.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+
+    def judged(samples: Sequence[SampleJson]) -> list[object]:
+        return [_equal(sample["columns"].get(column), sample["answer"]) for sample in samples]
+
+    return judged
+
+
+def _equal(reference: object, answer: str) -> float | Missing:
+    gold = _gold(reference)
+    if not gold:
+        return Missing(f"the reference answer {short(repr(reference))} has no mathematics in it")
+    return float(verify(gold, parse(answer, parsing_timeout=None), timeout_seconds=None))
+
+
+def _gold(reference: object) -> list[Any]:
+    """What a reference says: a number, or a text, which is all mathematics where it marks none as such."""
+    if not isinstance(reference, str):
+        return [] if isinstance(read_number(reference), str) else _parsed(repr(reference))
+    if any(delimiter in reference for delimiter in _DELIMITERS):
+        return _parsed(reference)
+    return _parsed(f"${reference}$") or _parsed(reference)
+
+
+def _parsed(text: str) -> list[Any]:
+    return list(parse(text, parsing_timeout=None))

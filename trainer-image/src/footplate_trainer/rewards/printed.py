@@ -1,0 +1,74 @@
+"""What reward functions print, as lines of the rank's log: so many, and no more."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+LINES: Final = 1000  # of one process; a function that prints for each answer fills no disk
+LINE: Final = 500  # characters of one line
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)  # escapes of terminals, and other lines' ends
+
+
+class PrintedLines:
+    """Cuts a stream of bytes into the lines that are logged."""
+
+    def __init__(self, lines: int = LINES, longest: int = LINE) -> None:
+        self._left = lines
+        self._longest = longest
+        self._begun = b""
+        self._cut = False  # the line under way is longer than what is shown, and was shown
+
+    def take(self, chunk: bytes) -> list[str]:
+        """The lines to be logged, now that `chunk` is there, too."""
+        *whole, self._begun = (self._begun + chunk).split(b"\n")
+        lines = [] if self._cut and whole else [whole[0]] if whole else []
+        lines += whole[1:]
+        if whole:
+            self._cut = False
+        if self._cut:
+            self._begun = b""
+        elif len(self._begun) > 4 * self._longest:  # no line of so many characters is waited for
+            lines.append(self._begun)
+            self._begun, self._cut = b"", True
+        return self._told(lines)
+
+    def end(self) -> list[str]:
+        """The line that nobody has ended."""
+        return self._told([self._begun] if self._begun else [])
+
+    def _told(self, lines: list[bytes]) -> list[str]:
+        texts = [self._text(line) for line in lines if line.strip()]
+        told = texts[: self._left]
+        if self._left and len(texts) >= self._left:
+            told.append("… what it prints from here on is left out")
+        self._left -= min(len(texts), self._left)
+        return told
+
+    def _text(self, line: bytes) -> str:
+        text = _UNPRINTABLE.sub(" ", line.decode(errors="replace")).rstrip()
+        return text if len(text) <= self._longest else f"{text[: self._longest]}…"
+
+
+def log_printed(reading: int, reward: str) -> None:
+    """Logs what comes out of the file descriptor `reading` until it ends, and closes it; in a thread."""
+
+    def read() -> None:
+        lines = PrintedLines()
+        with open(reading, "rb", buffering=0) as stream:
+            while chunk := stream.read(1 << 16):
+                _log(reward, lines.take(chunk))
+        _log(reward, lines.end())
+
+    threading.Thread(target=read, name=f"prints-of-{reward}", daemon=True).start()
+
+
+def _log(reward: str, lines: list[str]) -> None:
+    for line in lines:
+        logger.info("reward %s prints: %s", reward, line)

@@ -1,0 +1,170 @@
+"""The process in which a reward function runs, as the rank sees it.
+
+Somebody else's code may raise, stand still, print, leak, fork or end its process. It runs
+where that harms nobody: in a session of its own, with its own environment and no file of
+the rank's but one end of a socket pair, and it is killed when its time is over. What its
+process says is either a whole message or nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.rewards import messages
+from footplate_trainer.rewards.calls import Failure
+from footplate_trainer.rewards.printed import log_printed
+
+START_SECONDS: Final = 300  # to import what the function needs; a judge of one's own may be a large model
+_LEAVING_SECONDS: Final = 5
+_WORKER: Final = "footplate_trainer.rewards.worker"
+
+
+class CallFailed(Exception):
+    """A call ended without an answer; the text says how, for a person."""
+
+    def __init__(self, failure: Failure, what: str) -> None:
+        super().__init__(what)
+        self.failure = failure
+
+
+class FunctionProcess:
+    """A reward function's process, which is started when it is needed and may be ended at any time.
+
+    All of it but `end` is for one thread, for as long as that lives: the process ends with it.
+    """
+
+    def __init__(
+        self,
+        reward: str,
+        set_up: Mapping[str, Any],
+        environment: Mapping[str, str],
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        """`set_up` is what the worker makes its judge of; `reward` names it in the log."""
+        self._reward = reward
+        self._set_up = dict(set_up)
+        self._environment = dict(environment)
+        self._start_seconds = start_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._reader = messages.MessageReader()
+
+    def start(self) -> None:
+        """Starts it and waits until it is ready; UserMistake where its function cannot be called."""
+        ours, theirs = socket.socketpair()
+        reading, writing = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", _WORKER, str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                pass_fds=[theirs.fileno()],
+                env=self._environment,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reading)
+            ours.close()
+            raise
+        finally:
+            os.close(writing)
+            theirs.close()
+        ours.setblocking(False)
+        self._socket, self._reader = ours, messages.MessageReader()
+        log_printed(reading, self._reward)
+        kind, content = self._exchange(self._set_up, self._start_seconds)
+        if kind == "mistake":
+            self.end()
+            raise UserMistake(str(content))
+
+    def call(self, request: object, seconds: float) -> Any:
+        """What it answers within `seconds`; starts it where it is not there. Raises CallFailed."""
+        if self._process is None:
+            try:
+                self.start()
+            except UserMistake as mistake:
+                raise CallFailed(Failure.ENDED, f"its process did not start again: {mistake}") from mistake
+        kind, content = self._exchange(request, seconds)
+        if kind == "exhausted":  # whatever it holds stays held
+            self.end()
+        if kind != "answer":
+            raise CallFailed(Failure.RAISED, str(content))
+        return content
+
+    def end(self) -> int | None:
+        """Ends it, and whatever it has started in its session; how it ended, where it was there."""
+        self.kill()
+        process, self._process = self._process, None
+        ours, self._socket = self._socket, None
+        if ours is not None:
+            ours.close()
+        return None if process is None else process.wait()
+
+    def kill(self) -> None:
+        """Makes a call under way fail; from any thread."""
+        process = self._process
+        # As long as nobody has waited for it its number is that of no other session.
+        if process is not None and process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _exchange(self, request: object, seconds: float) -> tuple[str, Any]:
+        """The one message that answers `request`."""
+        assert self._process is not None and self._socket is not None
+        process, ours = self._process, self._socket
+        unsent = memoryview(messages.encode(request))
+        deadline = time.monotonic() + seconds
+        # A child of the function's may hold the socket open beyond the end of its process.
+        with os.fdopen(os.pidfd_open(process.pid), "rb", buffering=0) as ended:
+            while True:
+                poll = select.poll()
+                poll.register(ours, select.POLLIN | (select.POLLOUT if unsent else 0))
+                poll.register(ended, select.POLLIN)
+                ready = dict(poll.poll(max(deadline - time.monotonic(), 0) * 1000))
+                if not ready:
+                    self.end()
+                    raise CallFailed(Failure.TIMEOUT, f"it gave no answer within {seconds:g} seconds")
+                if ready.get(ours.fileno(), 0) & select.POLLOUT:
+                    with suppress(BlockingIOError, ConnectionError):  # its end is seen below
+                        unsent = unsent[ours.send(unsent) :]
+                if (answer := self._received(ours)) is not None:
+                    return answer
+                if ended.fileno() in ready:
+                    raise CallFailed(Failure.ENDED, _how(self.end()))
+
+    def _received(self, ours: socket.socket) -> tuple[str, Any] | None:
+        """A message, if one is whole; CallFailed where there can be none any more."""
+        try:
+            while chunk := ours.recv(1 << 20):
+                for kind, content in self._reader.feed(chunk):
+                    return str(kind), content
+        except BlockingIOError:
+            return None
+        except (ConnectionError, messages.NotAMessage, TypeError, ValueError) as error:
+            self.end()
+            raise CallFailed(Failure.ENDED, f"it used its process's own socket: {error}") from error
+        assert self._process is not None
+        try:  # what closes a socket is the end of a process, or somebody who closes all files
+            self._process.wait(_LEAVING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.end()
+            raise CallFailed(Failure.ENDED, "it closed its process's own socket") from None
+        raise CallFailed(Failure.ENDED, _how(self.end()))
+
+
+def _how(code: int | None) -> str:
+    assert code is not None, "there was a process"
+    if code >= 0:
+        return f"its process ended with code {code}"
+    return f"its process was ended by {signal.Signals(-code).name}"

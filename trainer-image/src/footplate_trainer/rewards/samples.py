@@ -1,0 +1,52 @@
+"""What is rewarded, and what comes of it: the words between a rollout and its rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class SampleKey(NamedTuple):
+    """Which answer of a run it is; nothing else tells samples apart."""
+
+    step: int
+    prompt: int
+    sibling: int
+
+    def __str__(self) -> str:
+        return f"answer {self.sibling} to prompt {self.prompt} at step {self.step}"
+
+
+@dataclass(frozen=True)
+class RolloutSample:
+    """An answer, and all that a reward may know of it."""
+
+    key: SampleKey
+    prompt: str  # as the model was given it
+    prompt_tokens: Sequence[int]
+    answer: str
+    tokens: Sequence[int]  # of the answer, its end among them
+    end: str  # why the answer has no more tokens: a value of EndReason
+    messages: Sequence[Mapping[str, Any]] | None = None  # of the prompt, where its row held a conversation
+    columns: Mapping[str, Any] = field(default_factory=dict)  # all else that the prompt's row held
+
+
+@dataclass(frozen=True)
+class Unrewarded:
+    """A reward that a sample did not get, and why; the reason names the sample."""
+
+    reason: str
+
+
+Outcome = float | Unrewarded
+"""What one reward says of one sample: a finite number within LARGEST of `answers`, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """An outcome on its way to the caller, who keeps it: nobody asks for it again."""
+
+    key: SampleKey
+    reward: str  # its name in the spec
+    outcome: Outcome

@@ -1,0 +1,66 @@
+"""The sum of a sample's rewards, and how many samples may have none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+from footplate_trainer.errors import TooManyUnrewarded
+from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
+
+MOST_UNREWARDED: Final = 0.1  # where the spec does not say
+_SHOWN: Final = 3  # reasons in an error
+
+
+def weighted_sum(outcomes: Mapping[str, Outcome], weights: Mapping[str, float]) -> Outcome:
+    """Σ weight × reward of one sample; Unrewarded where a reward that has a weight is missing.
+
+    A reward of weight 0 is only reported: it neither adds to the sum nor can be missed. `outcomes` has
+    all names of `weights`. The sum does not depend on the order of names, and cannot overflow: see
+    LARGEST of `answers`.
+    """
+    terms = []
+    for name, weight in weights.items():
+        outcome = outcomes[name]
+        if weight == 0:
+            continue
+        if isinstance(outcome, Unrewarded):
+            return outcome
+        terms.append(weight * outcome)
+    return math.fsum(terms)
+
+
+@dataclass(frozen=True)
+class UnrewardedShare:
+    """Samples of a whole rollout, those of all ranks, and how many of them have no sum."""
+
+    samples: int
+    unrewarded: int
+
+    def check(self, most: float, reasons: Sequence[str]) -> None:
+        """Raises TooManyUnrewarded where the share is above `most`; `reasons` are those known here."""
+        allowed = math.floor(Fraction(repr(most)) * self.samples)  # of the share as it is written
+        if self.unrewarded <= allowed:
+            return
+        told = list(dict.fromkeys(reasons))
+        more = f"; and {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+        raise TooManyUnrewarded(
+            f"{self.unrewarded} of {self.samples} samples of the rollout have no reward, and "
+            f"reward.maxUnrewarded {most:g} allows {allowed}: "
+            f"{'; '.join(told[:_SHOWN])}{more}"
+        )
+
+
+def means(outcomes: Iterable[Mapping[str, Outcome]], names: Iterable[str]) -> dict[str, tuple[float, int]]:
+    """Of each reward the sum and the count of its numbers, to be added up over ranks."""
+    found = list(outcomes)
+    numbers = {name: [value for row in found if isinstance(value := row.get(name), float)] for name in names}
+    return {name: (math.fsum(values), len(values)) for name, values in numbers.items()}
+
+
+def reasons(sums: Mapping[SampleKey, Outcome]) -> list[str]:
+    """Why samples have no sum, in the order of their keys."""
+    return [outcome.reason for _, outcome in sorted(sums.items()) if isinstance(outcome, Unrewarded)]

@@ -1,0 +1,93 @@
+"""The process in which a reward function runs, from within: python -m …worker SOCKET PARENT.
+
+A first message says what is judged with; each one after it has the samples of a call. The function
+may print, fork, close files and end the process: what it answered is told as one message, by
+the process that was asked, or not at all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.process_limits import limit
+from footplate_trainer.rewards.answers import read_answer
+from footplate_trainer.rewards.judges import Judge, judge_of
+from footplate_trainer.rewards.messages import MessageReader, encode
+
+MOST_BYTES: Final = 4 << 30  # of memory of its own (RLIMIT_DATA), which no file backs
+_SHOWN: Final = 300  # characters of an exception
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def serve(connection: socket.socket) -> None:
+    """Answers what comes through `connection`, until it is closed."""
+    process = os.getpid()
+    reader = MessageReader()
+    judge: Judge | None = None
+    while chunk := connection.recv(1 << 20):
+        for message in reader.feed(chunk):
+            if judge is None:
+                judge, answer = _ready(message)
+            else:
+                answer = _judged(judge, message)
+            if os.getpid() != process:  # a child of the function's came back with it
+                os._exit(0)
+            connection.sendall(encode(answer))
+
+
+def _ready(set_up: Mapping[str, Any]) -> tuple[Judge | None, tuple[str, object]]:
+    try:
+        return judge_of(set_up), ("ready", None)
+    except UserMistake as mistake:
+        return None, ("mistake", str(mistake))
+    except BaseException as error:  # noqa: BLE001 - somebody else's module is imported
+        said = f"{set_up['field']} {set_up.get('name', '')}".rstrip()
+        return None, ("mistake", f"{said}: importing it raised {_told(error)}")
+
+
+def _judged(judge: Judge, samples: Sequence[Mapping[str, Any]]) -> tuple[str, object]:
+    try:
+        return "answer", read_answer(judge(samples), len(samples))
+    except MemoryError:
+        gibibytes = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 30
+        return "exhausted", f"it wanted more memory than the {gibibytes} GiB that its process may have"
+    except BaseException as error:  # noqa: BLE001 - somebody else's function, which may exit, too
+        return "raised", f"it raised {_told(error)}"
+
+
+def _told(error: BaseException) -> str:
+    try:
+        text = f"{type(error).__name__}: {error}".rstrip(": ")
+    except Exception:  # noqa: BLE001 - an exception that cannot say what it is
+        text = type(error).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _bound(parent: int) -> None:
+    """No core files, memory up to a bound, first to go where a container has none left, and no orphan."""
+    limit(resource.RLIMIT_CORE, 0)
+    limit(resource.RLIMIT_DATA, MOST_BYTES)
+    with suppress(OSError):  # a sandbox may have no such file
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended before that
+        sys.exit()
+
+
+if __name__ == "__main__":
+    _bound(int(sys.argv[2]))
+    inherited = socket.socket(fileno=int(sys.argv[1]))
+    inherited.set_inheritable(False)
+    del sys.argv[1:]
+    serve(inherited)
