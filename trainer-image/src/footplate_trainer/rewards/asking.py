@@ -22,10 +22,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from footplate_contracts.v1alpha1.reward import RewardFunction
-from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards import length, marked_number
 from footplate_trainer.rewards.calls import Batch, Calls
-from footplate_trainer.rewards.checks import check, place, set_up_of
+from footplate_trainer.rewards.checks import check, set_up_of
 from footplate_trainer.rewards.environment import environment_of, take_secrets
 from footplate_trainer.rewards.judges import to_json
 from footplate_trainer.rewards.process import START_SECONDS, CallFailed, FunctionProcess
@@ -106,12 +105,8 @@ class RewardFunctions:
             if (set_up := set_up_of(function, index, columns)) is not None
         ]
         try:
-            for asker, started in [(asker, asker.start()) for asker in self._askers]:
-                try:
-                    started.result()
-                except CallFailed as failed:
-                    index = list(functions).index(asker.function)
-                    raise UserMistake(f"{place(index)} {asker.function.name}: {failed}") from failed
+            for started in [asker.start() for asker in self._askers]:
+                started.result()
         except BaseException:
             self.close()
             raise

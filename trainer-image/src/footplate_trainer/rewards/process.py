@@ -25,7 +25,7 @@ from footplate_trainer.rewards.calls import Failure
 from footplate_trainer.rewards.printed import log_printed
 
 START_SECONDS: Final = 300  # to import what the function needs; a judge of one's own may be a large model
-_LEAVING_SECONDS: Final = 5
+_LEAVING_SECONDS: Final = 1  # from the end of its socket to that of a process
 _WORKER: Final = "footplate_trainer.rewards.worker"
 
 
@@ -83,7 +83,11 @@ class FunctionProcess:
         ours.setblocking(False)
         self._socket, self._reader = ours, messages.MessageReader()
         log_printed(reading, self._reward)
-        kind, content = self._exchange(self._set_up, self._start_seconds)
+        try:
+            kind, content = self._exchange(self._set_up, self._start_seconds)
+        except CallFailed as failed:
+            said = " ".join(str(self._set_up[part]) for part in ("field", "name") if part in self._set_up)
+            raise UserMistake(f"{said}: {failed} while it was imported") from failed
         if kind == "mistake":
             self.end()
             raise UserMistake(str(content))
@@ -94,7 +98,7 @@ class FunctionProcess:
             try:
                 self.start()
             except UserMistake as mistake:
-                raise CallFailed(Failure.ENDED, f"its process did not start again: {mistake}") from mistake
+                raise CallFailed(Failure.ENDED, f"it could not be started again: {mistake}") from mistake
         kind, content = self._exchange(request, seconds)
         if kind == "exhausted":  # whatever it holds stays held
             self.end()
@@ -134,7 +138,7 @@ class FunctionProcess:
                 ready = dict(poll.poll(max(deadline - time.monotonic(), 0) * 1000))
                 if not ready:
                     self.end()
-                    raise CallFailed(Failure.TIMEOUT, f"it gave no answer within {seconds:g} seconds")
+                    raise CallFailed(Failure.TIMEOUT, f"it gave no answer within {seconds:g} s")
                 if ready.get(ours.fileno(), 0) & select.POLLOUT:
                     with suppress(BlockingIOError, ConnectionError):  # its end is seen below
                         unsent = unsent[ours.send(unsent) :]

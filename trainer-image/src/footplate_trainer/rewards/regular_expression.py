@@ -15,7 +15,9 @@ def judge(set_up: Mapping[str, Any]) -> Judge:
     try:
         pattern = re.compile(set_up["pattern"])
     except (re.error, RecursionError, OverflowError) as error:
-        raise UserMistake(f"{set_up['field']} {set_up['pattern']}: Python reads no such: {error}") from error
+        raise UserMistake(
+            f"{set_up['field']} {set_up['pattern']} is no regular expression: {error}"
+        ) from error
     find = pattern.fullmatch if set_up["whole"] else pattern.search
 
     def judged(samples: Sequence[SampleJson]) -> list[float]:

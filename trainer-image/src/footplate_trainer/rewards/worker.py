@@ -8,6 +8,7 @@ the process that was asked, or not at all.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -58,7 +59,9 @@ def _ready(set_up: Mapping[str, Any]) -> tuple[Judge | None, tuple[str, object]]
 def _judged(judge: Judge, samples: Sequence[Mapping[str, Any]]) -> tuple[str, object]:
     try:
         return "answer", read_answer(judge(samples), len(samples))
-    except MemoryError:
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            return "raised", f"it raised {_told(error)}"
         gibibytes = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 30
         return "exhausted", f"it wanted more memory than the {gibibytes} GiB that its process may have"
     except BaseException as error:  # noqa: BLE001 - somebody else's function, which may exit, too

@@ -1,0 +1,3 @@
+"""A module of reward functions that nobody can import."""
+
+raise RuntimeError("no licence for the judge")
