@@ -80,9 +80,13 @@ class Mixture(Dataset):
         """See Dataset."""
         if sample_id < 0:
             return _widened(self.sources[0].dataset.get(sample_id), self._most)
+        dataset, own = self.source_of(sample_id)
+        return _widened(dataset.get(own, index), self._most)
+
+    def source_of(self, sample_id: int) -> tuple[Dataset, int]:
+        """The source's data set that sample `sample_id` >= 0 is of, and its id there."""
         number = int(np.searchsorted(self._first_id, sample_id, side="right")) - 1
-        sample = self.sources[number].dataset.get(sample_id - int(self._first_id[number]), index)
-        return _widened(sample, self._most)
+        return self.sources[number].dataset, sample_id - int(self._first_id[number])
 
     @property
     def count_names(self) -> tuple[str, ...]:

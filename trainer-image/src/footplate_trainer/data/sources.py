@@ -27,6 +27,7 @@ from footplate_trainer.data.datasets import (
 from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
 from footplate_trainer.data.mixture import Mixture, MixtureSource
 from footplate_trainer.data.preference_dataset import PreferenceDataset
+from footplate_trainer.data.prompt_dataset import PromptDataset
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 
@@ -37,7 +38,11 @@ _FORMATS = {
 }
 
 
-_FORMATS_OF_STAGES = {Stage.SFT: ShardFormat.CHAT, Stage.REWARD: ShardFormat.PREFERENCES}
+_FORMATS_OF_STAGES = {
+    Stage.SFT: ShardFormat.CHAT,
+    Stage.REWARD: ShardFormat.PREFERENCES,
+    Stage.GRPO: ShardFormat.PROMPTS,
+}
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,8 @@ def _dataset(shards: TokenShards, data: Data, context_length: int, stage: Stage)
     if stage is Stage.REWARD:
         overlong = data.overlong or Overlong.REFUSE
         return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
+    if stage is Stage.GRPO:
+        return PromptDataset(shards, context_length)
     if shards.format is ShardFormat.PAIRS:
         return PairDataset(shards, context_length)
     if shards.format is ShardFormat.REGRESSION:

@@ -1,0 +1,87 @@
+"""The prompts of a run, by their place in an endless order.
+
+A place is met once: epochs follow each other, each of them all prompts in another order. So which prompts a
+rollout asks is a function of where in that order it begins, whatever the number of ranks and however often
+the run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from footplate_trainer.data.datasets import Dataset
+from footplate_trainer.data.mixture import Mixture
+from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.packing import Sample, filler_sample
+from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.shards import TokenShards
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked, and what its answers are judged by."""
+
+    place: int  # in the endless order
+    tokens: Int64s  # [n]
+    columns: Mapping[str, Any]
+
+
+class PromptDataset(Dataset):
+    """Prompts of one folder, each of which leaves room for an answer."""
+
+    def __init__(self, shards: TokenShards, context_length: int) -> None:
+        """ValueError where there are none, and for those that fill the context."""
+        self.shards, self.context_length = shards, context_length
+        self._samples = Samples(shards)
+        if not len(self._samples):
+            raise ValueError(f"{shards.uri} holds no prompt")
+        lengths = self._samples.lengths
+        too_long = int(np.count_nonzero(lengths >= context_length))
+        if too_long:
+            raise ValueError(
+                f"{shards.uri} holds {too_long} prompts that leave no room for an answer in contextLength "
+                f"{context_length}, the longest of {int(lengths.max())} tokens; raise it, or pack with "
+                "--context-length and --overlong drop"
+            )
+
+    def __len__(self) -> int:
+        """Prompts in one epoch."""
+        return len(self._samples)
+
+    def __str__(self) -> str:
+        return f"{len(self)} prompts of {int(self._samples.lengths.max())} tokens at most"
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """The prompt as a sequence of which nothing is learnt; see Dataset."""
+        row = filler_sample(self.context_length, self.shards.special.padding)
+        if sample_id >= 0:
+            tokens = self._samples[sample_id].documents[0].tokens
+            row.tokens[: len(tokens)] = tokens
+            row.documents[: len(tokens)] = 0
+        return row
+
+    def prompt(self, sample_id: int, place: int) -> Prompt:
+        """Prompt `sample_id`, met at `place`."""
+        stored = self._samples[sample_id]
+        return Prompt(place, stored.documents[0].tokens.astype(np.int64), stored.columns or {})
+
+
+@dataclass(frozen=True)
+class PromptOrder:
+    """The prompts of all folders in the endless order of `seed`."""
+
+    dataset: Dataset  # PromptDataset, or a Mixture of them
+    seed: int
+
+    def at(self, place: int) -> Prompt:
+        """The prompt at a place of the order, from 0."""
+        number = int(self.dataset.sample_ids(self.seed, np.array([place], dtype=np.int64))[0])
+        dataset = self.dataset
+        if isinstance(dataset, Mixture):
+            dataset, number = dataset.source_of(number)
+        assert isinstance(dataset, PromptDataset), dataset
+        return dataset.prompt(number, place)

@@ -1,0 +1,166 @@
+"""What a rollout's journal holds, as bytes: pure.
+
+A file is a sequence of records, each with its length and a checksum in front. Whoever is killed while it
+appends leaves a torn record at the end, which ends what is read of that file; all before it counts. Numbers
+are little-endian and of fixed width, so that a token's log-probability comes back bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from footplate_trainer.generation.requests import EndReason
+from footplate_trainer.rewards.samples import SampleKey
+
+Float32s = NDArray[np.float32]
+Int32s = NDArray[np.int32]
+
+FORMAT: Final = 1
+_FRAME: Final = struct.Struct("<I8s")  # bytes of the payload, and its checksum
+_KEY: Final = struct.Struct("<Bqqi")  # kind, step, prompt, sibling
+_COUNT: Final = struct.Struct("<BI")  # reason, tokens
+_MARK: Final = struct.Struct("<8s")  # of a sample's tokens
+_REASONS: Final = tuple(EndReason)  # by number in a file: only ever longer
+
+
+class _Kind(IntEnum):
+    SAMPLE = 1
+    REWARDS = 2
+    SCORES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class SampleRecord:
+    """An answer as it was drawn."""
+
+    key: SampleKey
+    tokens: Int32s  # [n]
+    sampled: Float32s  # [n]: log-probability of each among those that could be drawn
+    full: Float32s  # [n]: as the model has it
+    reason: EndReason
+
+    @property
+    def mark(self) -> bytes:
+        """Equal for equal tokens: by this rewards and scores belong to just this answer."""
+        return _digest(self.tokens.astype("<i4").tobytes())
+
+
+@dataclass(frozen=True)
+class RewardsRecord:
+    """What rewards have said of an answer, by name: a number, or why there is none."""
+
+    key: SampleKey
+    mark: bytes  # of the answer
+    values: Mapping[str, float | str]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoresRecord:
+    """Log-probabilities of an answer's tokens that were computed once, for all updates of a rollout."""
+
+    key: SampleKey
+    mark: bytes
+    name: str  # which model's
+    values: Float32s  # [n]
+
+
+Record = SampleRecord | RewardsRecord | ScoresRecord
+
+
+def encoded(records: Iterable[Record]) -> bytes:
+    """As they are appended to a file."""
+    return b"".join(_framed(_payload(record)) for record in records)
+
+
+def header(key: str) -> bytes:
+    """What a file begins with: `key` names all that decides its samples and what is said of them."""
+    return _framed(json.dumps({"format": FORMAT, "key": key}).encode())
+
+
+def decoded(content: bytes, key: str) -> tuple[list[Record], bool]:
+    """The whole records of a file that has `key`, and whether nothing torn or foreign follows them.
+
+    None of a file that was written under another key, or in another format.
+    """
+    payloads = _Payloads(content)
+    first = next(payloads, None)
+    if first is None:
+        return [], not content
+    if first != json.dumps({"format": FORMAT, "key": key}).encode():
+        return [], False
+    records = [_record(payload) for payload in payloads]
+    return records, payloads.whole
+
+
+def _framed(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), _digest(payload)) + payload
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=8).digest()
+
+
+class _Payloads(Iterator[bytes]):
+    """What stands in the whole records of a file."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self._place = content, 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether all was read."""
+        return self._place == len(self._content)
+
+    def __next__(self) -> bytes:
+        start = self._place + _FRAME.size
+        if start > len(self._content):
+            raise StopIteration
+        length, checksum = _FRAME.unpack_from(self._content, self._place)
+        payload = self._content[start : start + length]
+        if len(payload) < length or _digest(payload) != checksum:
+            raise StopIteration
+        self._place = start + length
+        return payload
+
+
+def _payload(record: Record) -> bytes:
+    key = record.key
+    if isinstance(record, SampleRecord):
+        counts = _COUNT.pack(_REASONS.index(record.reason), len(record.tokens))
+        columns = (record.tokens.astype("<i4"), record.sampled.astype("<f4"), record.full.astype("<f4"))
+        rest = counts + b"".join(column.tobytes() for column in columns)
+        kind = _Kind.SAMPLE
+    elif isinstance(record, RewardsRecord):
+        rest = _MARK.pack(record.mark) + json.dumps(dict(record.values)).encode()
+        kind = _Kind.REWARDS
+    else:
+        name = record.name.encode()
+        rest = _MARK.pack(record.mark) + bytes([len(name)]) + name + record.values.astype("<f4").tobytes()
+        kind = _Kind.SCORES
+    return _KEY.pack(kind, key.step, key.prompt, key.sibling) + rest
+
+
+def _record(payload: bytes) -> Record:
+    kind, *numbers = _KEY.unpack_from(payload)
+    key, rest = SampleKey(*numbers), payload[_KEY.size :]
+    if kind == _Kind.SAMPLE:
+        reason, count = _COUNT.unpack_from(rest)
+        tokens, sampled, full = (
+            np.frombuffer(rest, dtype, count, _COUNT.size + 4 * count * place)
+            for place, dtype in enumerate(("<i4", "<f4", "<f4"))
+        )
+        return SampleRecord(key, tokens, sampled, full, _REASONS[reason])
+    mark, rest = rest[: _MARK.size], rest[_MARK.size :]
+    if kind == _Kind.REWARDS:
+        return RewardsRecord(key, mark, json.loads(rest))
+    name, values = rest[1 : 1 + rest[0]], rest[1 + rest[0] :]
+    return ScoresRecord(key, mark, name.decode(), np.frombuffer(values, "<f4"))
