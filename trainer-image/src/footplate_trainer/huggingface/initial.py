@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from footplate_contracts.runconfig import RunConfig, resolve_network
 from footplate_contracts.v1alpha1.model import Model
+from footplate_planning.agreement import agreed
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.huggingface.agreement import agreed
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.shape import model_of
 

@@ -23,7 +23,7 @@ from footplate_contracts.v1alpha1.model import (
     PositionName,
     RopeScaling,
 )
-from footplate_trainer.huggingface.agreement import differences, free
+from footplate_planning.agreement import differences, free
 
 Config = Mapping[str, Any]
 

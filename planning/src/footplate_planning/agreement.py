@@ -15,8 +15,8 @@ def agreed(stated: Model, folder: Model) -> Model:
 
     Raises ValueError that lists every stated field with which the folder disagrees.
     """
-    # What the user wrote, and not a default of the contract.
-    written = _flat(stated.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True))
+    # A default of the contract counts for nothing: on a cluster nobody sees whether somebody wrote it.
+    written = _flat(stated.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     folder = _grown(folder, stated)
     wrong = [
         _disagreement(path, ours, theirs)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.model import Family, Model
-from footplate_trainer.huggingface.agreement import agreed
+from footplate_planning.agreement import agreed
 from tests.support.shapes import model_of
 
 FOLDER = model_of(Family.GPT2, context_length=64)
@@ -19,6 +19,14 @@ def stated(**fields: Any) -> Model:
 
 def test_nothing_but_the_length_need_be_stated() -> None:
     assert agreed(stated(), FOLDER) == model_of(Family.GPT2, context_length=32)
+
+
+def test_defaults_that_an_api_server_fills_in_are_nobodys_word() -> None:
+    folder = model_of(Family.LLAMA, context_length=64, position={"name": "rope", "theta": 5e5})
+    stored = Model.from_json(stated().to_json())  # as it comes back, and into a RunConfig
+
+    assert stored.to_json()["position"]["theta"] == 10000.0
+    assert agreed(stored, folder).position.theta == 5e5
 
 
 def test_training_may_be_decided_freely() -> None:
