@@ -41,6 +41,7 @@ from footplate_api.pipelines.retention import Retention
 from footplate_api.pipelines.spending import SpendingFinder
 from footplate_api.runs import described
 from footplate_api.runs import routes as runs
+from footplate_api.samples import routes as samples
 from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
 from footplate_api.system import routes as system
@@ -52,11 +53,11 @@ from footplate_contracts.loop_lag import LoopLag
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
 ROUTERS: Final = tuple(
     part.router
-    for part in (runs, attempts, metrics, checkpoints, costs, tariff, audit, system, page, document)
+    for part in (runs, attempts, metrics, samples, checkpoints, costs, tariff, audit, system, page, document)
 )  # all that is served
 _TAGS: Sequence[dict[str, str]] = (
     {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},
-    {"name": "metrics", "description": "Metric history, one row a step."},
+    {"name": "metrics", "description": "Metric history, one row a step, and samples of steps."},
     {"name": "checkpoints", "description": "Durable checkpoints."},
     {"name": "costs", "description": "Dollars, energy and carbon, and what they are reckoned by."},
     {"name": "audit", "description": "Who asked for which write, and what came of it."},

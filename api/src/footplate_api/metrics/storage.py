@@ -18,6 +18,7 @@ from footplate_api.metrics.spans import spans_of
 from footplate_api.metrics.telemetry import STORED, Delivery, Row
 from footplate_api.models.base import table_of, upsert
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
+from footplate_api.samples import storage as samples
 from footplate_api.schemas import LARGEST
 from footplate_contracts.metrics import VALUE_NAMES
 from footplate_contracts.reports import GivenUp
@@ -120,6 +121,8 @@ async def _insert(
             values.append((segment, *row.columns, packed))
     values.sort(key=itemgetter(0, 1))  # in the order of the tree
     await insert_missing(session, _ROWS, _COLUMNS, values)
+    shown = [((ids[key], row.step), row.samples) for key, some in rows.items() for row in some if row.samples]
+    await samples.store(session, shown)
 
 
 async def _extend(session: WriteSession, steps: Mapping[int, Sequence[int]]) -> None:

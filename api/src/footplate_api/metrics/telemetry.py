@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
@@ -25,6 +25,7 @@ from footplate_contracts.reports import (
     GivenUp,
     TelemetryBatch,
 )
+from footplate_contracts.samples import ShownSample, fitting
 
 Generation = tuple[int, int]
 """(epoch, number)."""
@@ -44,10 +45,14 @@ _DIRECTORY: Final = re.compile(r"\.e(\d{1,18})g(\d{1,18})/?$")  # of a checkpoin
 
 @dataclass(frozen=True)
 class Row:
-    """A row as it is stored: its columns in the order of STORED, and the further numbers by name."""
+    """A row as it is stored: its columns in the order of STORED, and the further numbers by name.
+
+    Beside it some samples of its step.
+    """
 
     columns: tuple[Any, ...]
     further: Mapping[str, float] | None = None
+    samples: Sequence[ShownSample] = ()
 
     @property
     def step(self) -> int:
@@ -81,8 +86,9 @@ class Delivery:
 
     @property
     def entries(self) -> int:
-        """What is to be stored of it: rows, checkpoints and removals."""
-        return self.count + len(self.checkpoints) + len(self.removals)
+        """What is to be stored of it: rows, their samples, checkpoints and removals."""
+        samples = sum(len(row.samples) for rows in self.rows.values() for row in rows)
+        return self.count + samples + len(self.checkpoints) + len(self.removals)
 
     @property
     def last_time(self) -> float | None:
@@ -97,7 +103,9 @@ def delivery(namespace: str, name: str, body: bytes) -> Delivery:
     check(batch)
     rows: dict[Generation, list[Row]] = {}
     for row in batch.rows:
-        rows.setdefault((row.generation.epoch, row.generation.number), []).append(stored(row.metrics))
+        rows.setdefault((row.generation.epoch, row.generation.number), []).append(
+            stored(row.metrics, row.samples or ())
+        )
     return Delivery(
         namespace,
         name,
@@ -110,13 +118,13 @@ def delivery(namespace: str, name: str, body: bytes) -> Delivery:
     )
 
 
-def stored(metrics: StepMetrics) -> Row:
-    """`metrics` as a row: NaN is NULL, as SQLite has none."""
+def stored(metrics: StepMetrics, samples: Sequence[ShownSample] = ()) -> Row:
+    """`metrics` as a row, with samples of its step: NaN is NULL, as SQLite has none."""
     columns = _values(metrics)
     # Unequal to itself is NaN alone; in most rows there is none, and one pass over them is enough.
     if any(value != value for value in columns):
         columns = tuple(None if value != value else value for value in columns)
-    return Row(columns, metrics.values or None)
+    return Row(columns, metrics.values or None, fitting(samples) if samples else ())
 
 
 def check(batch: TelemetryBatch) -> None:

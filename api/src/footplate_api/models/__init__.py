@@ -13,6 +13,7 @@ from footplate_api.models.label import RunLabel
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
 from footplate_api.models.namespace import Namespace
 from footplate_api.models.run import Run, RunSpec
+from footplate_api.models.sample import StepSample
 from footplate_api.models.tariff import BookEntry, CarbonSeries, Profile
 from footplate_api.models.usage import UsedNode, UsedPod
 
@@ -39,6 +40,7 @@ __all__ = [
     "RunExporter",
     "RunLabel",
     "RunSpec",
+    "StepSample",
     "UsedNode",
     "UsedPod",
 ]

@@ -20,6 +20,7 @@ from footplate_api.metrics import retention, stocks
 from footplate_api.metrics.retention import GENERATIONS, Limits, Room, Stock
 from footplate_api.metrics.stocks import ROW_BYTES, StoredSegment
 from footplate_api.observation import Metrics
+from footplate_api.pipelines import samples
 from footplate_api.runs import keys
 from footplate_api.runs import repository as runs
 
@@ -77,6 +78,9 @@ class Retention:
                 thinned += await self._thin(segment, every)
         if thinned:
             log.info("rows of %d runs were thinned", len(allowed))
+        ages = {stock.run_uid: stock.age for stock in known}
+        if of_runs := await samples.thin(self.database, ages, self.limits, self._room()):
+            log.info("samples of %d runs were thinned", of_runs)
         return thinned
 
     async def _segments(self) -> dict[str, list[StoredSegment]]:

@@ -1,0 +1,34 @@
+"""REST of samples."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from footplate_api.edge import Reading
+from footplate_api.errors import DatabaseUnavailable, RunNotFound
+from footplate_api.identity.rights import may
+from footplate_api.openapi import ROUTER, raises
+from footplate_api.samples import service
+from footplate_api.samples.schemas import SampleList, SampleQuery
+from footplate_api.schemas import Namespace, RunName
+
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metrics"], **ROUTER)
+
+
+@router.get(
+    "/samples",
+    summary="Samples of a run's steps, newest step first",
+    dependencies=[may("get", named=True)],
+    responses=raises(RunNotFound, DatabaseUnavailable),
+)
+async def list_samples(
+    namespace: Namespace, name: RunName, query: Annotated[SampleQuery, Query()], session: Reading
+) -> SampleList:
+    """A few prompts and answers of each step that shows some, with what they were worth.
+
+    Of a step that was trained again there are those of the weights that exist. Of a long run not every step
+    keeps its samples.
+    """
+    return await service.list_samples(session, namespace, name, query)

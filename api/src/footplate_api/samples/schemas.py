@@ -1,0 +1,64 @@
+"""Samples as callers see them."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from footplate_api.schemas import LARGEST, Asked, FormerNamespaces, Number, Schema, Step, Uid
+from footplate_contracts.samples import MOST
+
+MOST_STEPS = 50  # of one answer, of up to 48 KB each
+
+
+class SampleQuery(Asked):
+    """Which samples."""
+
+    uid: Uid | None = None
+    former_namespaces: FormerNamespaces = False
+    step: Step | None = Field(None, description="of this step alone; default: the newest that have samples")
+    prompt: int | None = Field(
+        None, ge=0, le=LARGEST, description="only answers to the prompt of this number"
+    )
+    before: Step | None = Field(None, description="only steps below; for the next page")
+    limit: int = Field(1, ge=1, le=MOST_STEPS, description="most steps of one answer")
+
+    @model_validator(mode="after")
+    def one_way(self) -> SampleQuery:
+        """A certain step has no pages."""
+        if self.step is not None and self.before is not None:
+            raise ValueError(f"before={self.before} must be absent where step={self.step} is given")
+        return self
+
+
+class SampleItem(Schema):
+    """A prompt and an answer to it, as text; long ones are cut, and ' […] ' stands where more was.
+
+    No text has control characters but ends of lines and tabs. It is what a model wrote, or what it was asked:
+    whoever shows it escapes it.
+    """
+
+    prompt: int = Field(description="its number, by which its answers are drawn")
+    sibling: int = Field(description="which of the answers to this prompt")
+    prompt_text: str
+    answer_text: str
+    tokens: int = Field(description="of the answer, its end among them")
+    end: str | None = Field(description="end, stop or length; null where nobody drew them")
+    rewards: dict[str, Number] = Field(description="what each reward gave, unweighted")
+    reward: Number | None = Field(description="their weighted sum; null where there is none")
+    advantage: Number | None = Field(description="as the step learnt from it; null where there is none")
+
+
+class StepSamples(Schema):
+    """The samples of a step."""
+
+    step: int
+    generation: str = Field(description="<epoch>.<number> that trained it")
+    samples: list[SampleItem] = Field(description=f"at most {MOST}, in the order in which they are shown")
+
+
+class SampleList(Schema):
+    """Samples of steps, newest step first, of the weights that exist."""
+
+    run_uid: str
+    items: list[StepSamples]
+    next_before: int | None = Field(description="`before` of the next page; null on the last")

@@ -1,0 +1,49 @@
+"""Queries of retention: how many steps have samples, of how many bytes, and which go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.metric import MetricSegment
+from footplate_api.models.sample import StepSample
+
+
+async def of_runs(session: ReadSession, after: str, limit: int) -> list[tuple[str, int, int]]:
+    """(run, steps, bytes) of at most `limit` runs above `after` that have samples, in order."""
+    runs = (
+        select(MetricSegment.run_uid)
+        .where(MetricSegment.run_uid > after)
+        .distinct()
+        .order_by(MetricSegment.run_uid)
+        .limit(limit)
+    ).subquery()
+    segment, row = MetricSegment, StepSample
+    statement = (
+        select(runs.c.run_uid, func.count(row.step), func.coalesce(func.sum(row.bytes), 0))
+        .join_from(runs, segment, segment.run_uid == runs.c.run_uid)
+        .outerjoin(row, (row.segment_id == segment.id) & (row.place == 0))
+        .group_by(runs.c.run_uid)
+        .order_by(runs.c.run_uid)
+    )
+    return [(run, int(steps), int(size)) for run, steps, size in await session.execute(statement)]
+
+
+async def steps(session: ReadSession, run: str) -> list[tuple[int, int]]:
+    """(step, segment) of all steps of a run that have samples, ascending."""
+    row, segment = StepSample, MetricSegment
+    statement = (
+        select(row.step, row.segment_id)
+        .join_from(segment, row, (row.segment_id == segment.id) & (row.place == 0))
+        .where(segment.run_uid == run)
+        .order_by(row.step, segment.epoch, segment.number)
+    )
+    return [(step, key) for step, key in await session.execute(statement)]
+
+
+async def remove(session: WriteSession, segment: int, steps: Sequence[int]) -> None:
+    """Deletes the samples of these steps."""
+    row = StepSample
+    await session.execute(delete(row).where(row.segment_id == segment, row.step.in_(steps)))
