@@ -24,6 +24,8 @@ from footplate_trainer.parallel.stage_module import StageModules
 from footplate_trainer.parallel.world import World, open_world, read_environment
 from footplate_trainer.stages.inputs import open_loader, open_shards
 from footplate_trainer.stages.losses import objective_of
+from footplate_trainer.stages.reference import StageReference
+from footplate_trainer.stages.start import Start
 from tests.support.layout_list import STEPS, Layout
 from tests.support.ranks import run_ranks
 from tests.support.tiny import tiny_config
@@ -61,13 +63,18 @@ class Learning:
 
     objective: Callable[[RunConfig], Objective]
     loader: Callable[[RunConfig, World, Grid], BatchLoader]
+    against: Callable[[RunConfig, ParallelModel, World], StageReference] | None = None
 
 
 def _shards(config: RunConfig, world: World, grid: Grid) -> BatchLoader:
     return open_loader(config, open_shards(config, world, verify=False), grid)
 
 
-AS_CONFIGURED = Learning(objective_of, _shards)
+def _reference(config: RunConfig, model: ParallelModel, world: World) -> StageReference:
+    return StageReference(config, model, Start(), open_shards(config, world, verify=False), world)
+
+
+AS_CONFIGURED = Learning(objective_of, _shards, _reference)
 
 
 def config_of(layout: Layout, optimizer: Sequence[str], shards: Path, folder: Path) -> RunConfig:
@@ -136,12 +143,15 @@ def opened(config: RunConfig, learning: Learning) -> Iterator[tuple[ParallelMode
     with open_world(read_environment(os.environ), config.world.backend) as world:
         torch.manual_seed(config.training.seed)
         model = build_model(config, world)
+        objective = learning.objective(config)
+        if learning.against is not None:
+            objective = learning.against(config, model, world).objective(objective)
         stepper = Stepper(
             model,
             build_optimizer(model.module, config.training.optimizer),
             world,
             config.training.gradient_clip_norm,
-            learning.objective(config),
+            objective,
             config.training.seed,
         )
         yield model, stepper, learning.loader(config, world, model.grid)

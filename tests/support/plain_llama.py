@@ -139,8 +139,8 @@ def rendered(messages: Sequence[Message], *, opened: bool = False) -> str:
     return turns + (f"{TURN}assistant\n" if opened else "")
 
 
-def write(folder: Path, weights: Weights, sizes: Sizes = TINY) -> Path:
-    """A folder that transformers opens, of weights with their tokenizer; its path."""
+def write(folder: Path, weights: Weights, sizes: Sizes = TINY, template: str = TEMPLATE) -> Path:
+    """A folder that transformers opens, of weights with their tokenizer and a chat template; its path."""
     folder.mkdir(parents=True)
     bytes_of_text = tokenizer()
     ids = {text: bytes_of_text.token_to_id(text) for text in (END, PAD)}
@@ -169,7 +169,7 @@ def write(folder: Path, weights: Weights, sizes: Sizes = TINY) -> Path:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "eos_token": END,
         "pad_token": PAD,
-        "chat_template": TEMPLATE,
+        "chat_template": template,
         "model_max_length": sizes.places,
     }
     _json(folder / "config.json", config)

@@ -16,6 +16,7 @@ from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
 from tests.support.chat import assistant, chatml_model, user
 
 CONTEXT = 96  # holds the longest of them
+PAIRS_CONTEXT = 224  # holds some pairs of answers
 
 
 def pack_chats(folder: Path, count: int = 40) -> Path:
@@ -33,6 +34,49 @@ def pack_chats(folder: Path, count: int = 40) -> Path:
     source = folder / "chats.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return pack_conversations(source, folder / "shards", model)
+
+
+def _random(rng: random.Random) -> str:
+    return "".join(rng.choices("abcdef", k=rng.randint(1, 7)))
+
+
+def preferences(count: int = 40) -> list[dict[str, Any]]:
+    """Rows of two answers to a question, each of some 50 tokens with it; chosen ones are of other letters."""
+    rng = random.Random(13)
+    return [
+        {
+            "prompt": [user(_random(rng))],
+            "chosen": [assistant("".join(rng.choices("ghi", k=rng.randint(1, 7))))],
+            "rejected": [assistant(_random(rng))],
+        }
+        for _ in range(count)
+    ]
+
+
+def ratings(count: int = 40) -> list[dict[str, Any]]:
+    """Rows of an answer that is liked, or of one that is not, in turns."""
+    return [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for number, row in enumerate(preferences(count))
+        for side in (("chosen", "rejected")[number % 2],)
+    ]
+
+
+def pack_rows(rows: list[dict[str, Any]], folder: Path, **options: Any) -> Path:
+    """Shards of rows, with a tokenizer of bytes."""
+    source, model = folder / "rows.jsonl", folder / "model"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return pack_conversations(source, folder / "shards", chatml_model(model), **options)
+
+
+def pack_preferences(folder: Path, count: int = 40) -> Path:
+    """Shards of `preferences`."""
+    return pack_rows(preferences(count), folder, format=ShardFormat.PREFERENCES)
+
+
+def pack_ratings(folder: Path, count: int = 40) -> Path:
+    """Shards of `ratings`."""
+    return pack_rows(ratings(count), folder, format=ShardFormat.RATINGS)
 
 
 def pack_conversations(source: Path, out: Path, model: Path, **options: Any) -> Path:

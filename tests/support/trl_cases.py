@@ -31,6 +31,7 @@ from tests.support.plain_steps import (
     simpo,
 )
 from tests.support.trl_oracle import Rollout, Run, Seen, once, seen, shared_root
+from tests.support.trl_preferences import QUICK, model_of_pairs, run_of
 
 STEPS, ROWS_OF_A_STEP, PROMPTS_OF_A_STEP = 3, 4, 2
 STEP_OF_TWO: Final = {"max_steps": STEPS, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
@@ -203,4 +204,7 @@ def answers(factory: pytest.TempPathFactory) -> Answers:
         "score": once(root / "score", lambda folder: write(folder, random_weights(7, "score"))),
         "another": once(root / "another", lambda folder: write(folder, random_weights(13))),
     }
-    return Answers(seen({name: case.run(made) for name, case in CASES.items()}, root), made)
+    pairs = model_of_pairs(root)
+    runs = {name: case.run(made) for name, case in CASES.items()}
+    runs |= {f"pairs-{name}": run_of(name, pairs) for name in QUICK}
+    return Answers(seen(runs, root), {**made, "pairs": pairs})

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from collections.abc import Mapping
+from typing import Final
 from pydantic import Field
 
 from footplate_contracts.families import resolve_model
@@ -22,6 +24,13 @@ from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Overlo
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.references import LineageEntry
+from footplate_contracts.v1alpha1.preference import (
+    LogProbabilities,
+    Preference,
+    PreferenceLoss,
+    Smoothing,
+)
+from footplate_contracts.v1alpha1.references import ReferenceModel
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import (
@@ -66,6 +75,7 @@ class RunConfig(Contract):
     data: Data
     validation: Validation | None = None
     training: Training
+    preference: Preference | None = None
     parallelism: Parallelism
     checkpoint: Checkpoint
     init_from: InitFrom | None = None  # then `model` and `data` are as stated, and the trainer fills them in
@@ -138,9 +148,30 @@ def resolve_data(data: Data, training: Training, architecture: Architecture) -> 
 
 def resolve_samples(data: Data, stage: Stage) -> Data:
     """`data` with what becomes of samples that are too long, where a stage learns from samples."""
-    if stage is not Stage.SFT or data.overlong is not None:
+    if stage not in (Stage.SFT, Stage.DPO) or data.overlong is not None:
         return data
     return data.model_copy(update={"overlong": Overlong.REFUSE})
+
+
+_OF_LOSSES: Final[Mapping[PreferenceLoss, Mapping[str, object]]] = {
+    PreferenceLoss.SIGMOID: {"label_smoothing": 0.0, "smoothing": Smoothing.CONSERVATIVE},
+    PreferenceLoss.IPO: {"log_probabilities": LogProbabilities.AVERAGE},
+    PreferenceLoss.KTO: {"desirable_weight": 1.0, "undesirable_weight": 1.0},
+    PreferenceLoss.SIMPO: {"beta": 2.0, "margin": 0.5},
+}
+
+
+def resolve_preference(preference: Preference | None, stage: Stage) -> Preference | None:
+    """`preference` with the defaults of its loss, for stage dpo; what that has no use for stays absent."""
+    if stage is not Stage.DPO:
+        return preference
+    preference = preference or Preference()
+    given = {name: getattr(preference, name) for name in preference.model_fields_set}
+    stated = {name: value for name, value in given.items() if value is not None}
+    defaults: dict[str, object] = {"beta": 0.1}
+    if preference.loss not in (PreferenceLoss.ORPO, PreferenceLoss.SIMPO):
+        defaults["reference"] = ReferenceModel()
+    return preference.model_copy(update={**defaults, **_OF_LOSSES.get(preference.loss, {}), **stated})
 
 
 def resolve_network(model: Model, data: Data, training: Training) -> tuple[Model, Data]:
@@ -176,6 +207,7 @@ def resolve(
         data=data,
         validation=spec.validation,
         training=resolve_training(spec.training, model.context_length),
+        preference=resolve_preference(spec.preference, spec.stage),
         parallelism=spec.parallelism,
         checkpoint=spec.checkpoint,
         init_from=spec.init_from,

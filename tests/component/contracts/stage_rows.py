@@ -71,7 +71,6 @@ STAGES: tuple[Row, ...] = (
     *(
         refused(path, value)
         for path, value in {
-            "preference": {},
             "reward": {},
             "reinforcement": {},
             "rollout": {"maxTokens": 16},
@@ -82,9 +81,62 @@ STAGES: tuple[Row, ...] = (
         Row(
             f"{field}-of-pretrain",
             {field: value},
-            f"spec.{field}: Forbidden: {field} is a field of stage sft, and stage is pretrain; remove it",
+            f"spec.{field}: Forbidden: {field} is a field of stage {stages}, and stage is pretrain; remove"
+            " it",
         )
-        for field, value in (("data.mask", "all"), ("data.overlong", "drop"), ("training.neftune", 5.0))
+        for field, value, stages in (
+            ("data.mask", "all", "sft and dpo"),
+            ("data.overlong", "drop", "sft and dpo"),
+            ("training.neftune", 5.0, "sft"),
+            ("preference", {}, "dpo"),
+        )
+    ),
+    Row(
+        "dpo-with-noise",
+        {"stage": "dpo", "training.neftune": 5.0},
+        "spec.training.neftune: Forbidden: training.neftune is a field of stage sft, and stage is dpo; remove"
+        " it",
+    ),
+    Row(
+        "dpo-with-a-mask",
+        {"stage": "dpo", "data.mask": "all"},
+        "spec.data.mask: Forbidden: of stage dpo, data.mask says which tokens of chosen answers loss orpo"
+        " makes likelier: all, or completion, as packed; remove data.mask all",
+    ),
+    Row(
+        "dpo-of-cut-answers",
+        {"stage": "dpo", "data.overlong": "cut"},
+        "spec.data.overlong: Forbidden: data.overlong cut is of stage sft: an answer that is compared is not"
+        " cut; use refuse or drop",
+    ),
+    Row(
+        "dpo-of-an-encoder",
+        {"stage": "dpo", "model.architecture": "encoder"},
+        "spec.stage: Invalid value: stage dpo trains decoders, and model.architecture is encoder; change one"
+        " of them",
+    ),
+    Row(
+        "dpo-by-another-loss",
+        {"stage": "dpo", "training.loss": {"name": "mse"}},
+        "spec.training.loss: Forbidden: stage dpo learns from samples as they were packed, by crossEntropy,"
+        " and training.loss is mse; remove it",
+    ),
+    Row(
+        "kto-computed-beforehand",
+        {"stage": "dpo", "preference": {"loss": "kto", "reference": {"precomputed": True}}},
+        "spec.preference.reference.precomputed: Forbidden: precomputed does not go with loss kto: whose"
+        " answer stands behind whose prompt is another thing in each epoch; remove it",
+    ),
+    Row(
+        "kto-of-one",
+        {
+            "stage": "dpo",
+            "preference": {"loss": "kto"},
+            "training.globalBatchSize": 1,
+            "training.microBatchSize": 1,
+        },
+        "spec.training.globalBatchSize: Invalid value: globalBatchSize 1 leaves no other sample whose"
+        " answer loss kto could put behind a prompt; give 2 or more",
     ),
     Row(
         "sft-of-an-encoder",

@@ -105,12 +105,14 @@ class Data(Part):
         description="a Jinja file that checkpoints and exports get in place of the model's own chat template",
     )
     mask: Mask | None = Field(
-        None, description="of sft: tokens that are learnt, as packed or all; default: as packed"
+        None,
+        description="of sft: tokens that are learnt, as packed or all; of dpo with loss orpo: tokens of"
+        " chosen answers that are made likelier; default: as packed",
     )
     overlong: Overlong | None = Field(
         None,
-        description="of sft: samples above model.contextLength are refused, dropped, or cut behind their last"
-        " whole turn that fits; default: refuse",
+        description="of sft and dpo: samples above model.contextLength are refused, dropped, or, of sft, cut"
+        " behind their last whole turn that fits; default: refuse",
     )
 
     rules: ClassVar = (

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, belongs
+from footplate_contracts.rules import Refusal, Rule, belongs
 from footplate_contracts.v1alpha1.references import ReferenceModel
 from footplate_contracts.v1alpha1.types import Part
 
@@ -88,5 +88,12 @@ class Preference(Part):
             PreferenceLoss.HINGE,
             PreferenceLoss.IPO,
             PreferenceLoss.KTO,
+        ),
+        Rule(
+            "self.loss != 'kto' || !has(self.reference) || !self.reference.precomputed",
+            "precomputed does not go with loss kto: whose answer stands behind whose prompt is another thing"
+            " in each epoch; remove it",
+            field="reference.precomputed",
+            refusal=Refusal.FORBIDDEN,
         ),
     )

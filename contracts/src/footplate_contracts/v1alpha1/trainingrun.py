@@ -36,6 +36,8 @@ _NEVER = (
     "training.deterministic",
     "checkpoint.uri",
 )
+_OF_SAMPLES = ("sft", "dpo")  # stages that learn from whole samples of conversations
+_NO_SAMPLES = f"!(self.stage in {list(_OF_SAMPLES)})"
 _OF_STAGES = ("preference", "reward", "reinforcement", "rollout")  # sections that some stages have
 _SUSPENDED_ONLY = (
     "parallelism",
@@ -133,25 +135,52 @@ class TrainingRunSpec(Part):
             "growEmbeddings adds rows to the embeddings of initFrom, and there is none; remove it",
             field="model.growEmbeddings",
         ),
-        only("stage", "pretrain", "sft"),
+        only("stage", "pretrain", *_OF_SAMPLES),
         *(
             Rule(
-                f"!has(self.{field}) || self.stage == 'sft'",
-                f"{field} is a field of stage sft, and stage is {{self.stage}}; remove it",
+                f"!has(self.{field}) || self.stage in {list(stages)}",
+                f"{field} is a field of stage {' and '.join(stages)}, and stage is {{self.stage}}; remove it",
                 field=field,
                 refusal=Refusal.FORBIDDEN,
             )
-            for field in ("data.mask", "data.overlong", "training.neftune")
+            for field, stages in (
+                ("data.mask", ("sft", "dpo")),
+                ("data.overlong", _OF_SAMPLES),
+                ("training.neftune", ("sft",)),
+                ("preference", ("dpo",)),
+            )
         ),
         Rule(
-            f"self.stage != 'sft' || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
-            f"stage sft trains decoders, and model.architecture is {{{_ARCHITECTURE}}}; change one of them",
+            "self.stage != 'dpo' || !has(self.data.mask)"
+            " || (has(self.preference) && self.preference.loss == 'orpo' && self.data.mask != 'assistant')",
+            "of stage dpo, data.mask says which tokens of chosen answers loss orpo makes likelier: all, or"
+            " completion, as packed; remove data.mask {self.data.mask}",
+            field="data.mask",
+            refusal=Refusal.FORBIDDEN,
+        ),
+        Rule(
+            "self.stage != 'dpo' || !has(self.preference) || self.preference.loss != 'kto'"
+            " || self.training.globalBatchSize > 1",
+            "globalBatchSize {self.training.globalBatchSize} leaves no other sample whose answer loss kto"
+            " could put behind a prompt; give 2 or more",
+            field="training.globalBatchSize",
+        ),
+        Rule(
+            "self.stage != 'dpo' || !has(self.data.overlong) || self.data.overlong != 'cut'",
+            "data.overlong cut is of stage sft: an answer that is compared is not cut; use refuse or drop",
+            field="data.overlong",
+            refusal=Refusal.FORBIDDEN,
+        ),
+        Rule(
+            f"{_NO_SAMPLES} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
+            "stage {self.stage} trains decoders, and model.architecture is"
+            f" {{{_ARCHITECTURE}}}; change one of them",
             field="stage",
         ),
         *(
             Rule(
-                f"self.stage != 'sft' || {right}",
-                f"stage sft learns from samples as they were packed, {but}",
+                f"{_NO_SAMPLES} || {right}",
+                f"stage {{self.stage}} learns from samples as they were packed, {but}",
                 field=field,
                 refusal=Refusal.FORBIDDEN,
             )
@@ -173,7 +202,7 @@ class TrainingRunSpec(Part):
                 ),
             )
         ),
-        *map(refuse, _OF_STAGES),
+        *(refuse(section) for section in _OF_STAGES if section != "preference"),
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",
             f"nodes x processesPerNode = {{{_RANKS}}} ranks cannot be divided into slices of"

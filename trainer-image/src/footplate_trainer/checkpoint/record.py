@@ -34,13 +34,15 @@ Key = dict[str, JsonValue]
 """Determinism key: dotted name -> value."""
 
 _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
+_OF_STAGES: Final = ("preference",)
 # Where the data lies and what is written to the log changes no bit.
 # `tokens` only say how many `steps` there are.
-_WITHOUT_EFFECT: Final = re.compile(r"data\.(.+\.)?uri|training\.(logEverySteps|tokens)")
+_WITHOUT_EFFECT: Final = re.compile(r"(data|preference)\.(.+\.)?uri|training\.(logEverySteps|tokens)")
 # In earlier releases learned positions ran on through a window: what was computed then is not what is now.
 _PLACES: Final[Key] = {"places": "document"}
 # Which sequence a conversation lies in depends on how bins are filled: another way would get another number.
 _BINS: Final[Key] = {"bins": 1}
+_OF_SAMPLES: Final = (Stage.SFT, Stage.DPO)
 _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
@@ -107,20 +109,22 @@ def determinism_key(
     data: str,
     revision: str,
     values: str | None = None,
+    reference: Key | None = None,
 ) -> Key:
     """What decides the bits of a step: hyper-parameters, data, layout, software and device.
 
     `data` is a digest of the token shards, `values` one of the numbers beside them where there are any;
-    `device` names type and model.
+    `device` names type and model, and `reference` the weights that the trained ones are compared with.
     """
     plain = config.to_json()
     key: Key = {}
-    for section in _SECTIONS:
+    for section in (*_SECTIONS, *(section for section in _OF_STAGES if plain.get(section) is not None)):
         key |= _flat(plain[section], section)
     return {name: value for name, value in key.items() if not _WITHOUT_EFFECT.fullmatch(name)} | {
         **(_PLACES if _places_begin_anew(config) else {}),
-        **(_BINS if config.stage is Stage.SFT and config.data.packing.enabled else {}),
+        **(_BINS if config.stage in _OF_SAMPLES and config.data.packing.enabled else {}),
         "data.shards": data,
+        **(reference or {}),
         **({} if values is None else {"data.values": values}),
         "worldSize": world_size,
         "device": device,

@@ -30,6 +30,7 @@ from footplate_trainer.data.packing import (
     window_count,
     window_span,
 )
+from footplate_trainer.data.samples import SampleDocument
 from footplate_trainer.data.shards import TokenShards
 
 PACKED: Final = Packing()
@@ -46,6 +47,14 @@ class Dataset(ABC):
     @abstractmethod
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """Sample `sample_id`, met at global `index`; a negative id is a filler without weight."""
+
+    def handed_on(self, sample_id: int) -> SampleDocument | None:
+        """What of a sample the next one of its step is made with; None where each is made by itself."""
+        return None
+
+    def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
+        """`get`, where the sample before it in its step, for the first one the last, has `handed` it this."""
+        return self.get(sample_id, index)
 
     def __str__(self) -> str:
         """What a person should know of how its samples came about; empty where that is nothing."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from footplate_trainer.data import order
 from footplate_trainer.data.datasets import Dataset
 from footplate_trainer.data.order import Int64s
-from footplate_trainer.data.packing import Float32s, Int32s, Sample
+from footplate_trainer.data.packing import Float32s, Floats, Int32s, Sample
 from footplate_trainer.model.sequence_field import SequenceField
 
 
@@ -44,7 +44,7 @@ class MicroBatch:
     # document; -1 beyond the last. D is the data set's, so that all micro-batches have one shape.
     sequences: Int32s | None = None
     token_values: Mapping[str, Float32s] = field(default_factory=dict)  # [n, S] each, of labels
-    sequence_values: Mapping[str, Float32s] = field(default_factory=dict)  # [n, D] each
+    sequence_values: Mapping[str, Floats] = field(default_factory=dict)  # [n, D] each
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class BatchLoader:
     def _sample(self, ids: Int64s, indices: Int64s, place: int) -> Sample:
         if place == order.FILLER:
             return self.dataset.get(order.FILLER)
-        return self.dataset.get(int(ids[place]), int(indices[place]))
+        handed = self.dataset.handed_on(int(ids[place - 1]))
+        return self.dataset.get_behind(int(ids[place]), int(indices[place]), handed)
 
 
 def _stacked(samples: list[Sample], places: Int64s) -> MicroBatch:
@@ -128,7 +129,7 @@ def _stacked(samples: list[Sample], places: Int64s) -> MicroBatch:
         np.repeat(places, len(tokens) // len(places)),
         _stacked_or_none([sample.decoder_tokens for sample in samples]),
         _stacked_or_none([sample.decoder_documents for sample in samples]),
-        _in_the_batch(_stacked_or_none([sample.sequences for sample in samples]), places),
+        _in_the_batch(_stacked_or_none([sample.sequences for sample in samples], 2), places),
         _stacked_by_name([sample.token_values for sample in samples]),
         _stacked_by_name([sample.sequence_values for sample in samples]),
     )
@@ -139,16 +140,18 @@ def _in_the_batch(sequences: Int32s | None, places: Int64s) -> Int32s | None:
     if sequences is None:
         return None
     numbers = sequences[..., SequenceField.SAMPLE]
-    by_row = places[:, None] * sequences.shape[1]
+    by_row = np.repeat(places, len(sequences) // len(places))[:, None] * sequences.shape[1]
     sequences[..., SequenceField.SAMPLE] = np.where(numbers >= 0, numbers + by_row, numbers)
     return sequences
 
 
-def _stacked_by_name(rows: list[Mapping[str, Float32s]]) -> dict[str, Float32s]:
-    """Of equal names in all rows."""
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+def _stacked_by_name(rows: list[Mapping[str, Floats]]) -> dict[str, Floats]:
+    """Of equal names in all rows; a sample may be several rows."""
+    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: values.reshape(-1, values.shape[-1]) for name, values in stacked.items()}
 
 
-def _stacked_or_none(rows: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+def _stacked_or_none(rows: list[NDArray[Any] | None], dimensions: int = 1) -> NDArray[Any] | None:
+    """All rows, of which a sample may be several: each has `dimensions`."""
     present = [row for row in rows if row is not None]
-    return np.stack(present) if present else None
+    return np.concatenate([row.reshape(-1, *row.shape[-dimensions:]) for row in present]) if present else None

@@ -27,6 +27,7 @@ from footplate_trainer.data import order
 from footplate_trainer.data.datasets import Dataset
 from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.packing import Sample
+from footplate_trainer.data.samples import SampleDocument
 
 MOST_TURNS: Final = 1 << 14
 
@@ -53,7 +54,7 @@ class Mixture(Dataset):
             (np.zeros((len(sources), 1), dtype=np.int64), each.cumsum(axis=1)), axis=1
         )
         fillers = (source.dataset.get(order.FILLER).sequences for source in sources)
-        self._most = max(0 if table is None else len(table) for table in fillers)
+        self._most = max(0 if table is None else table.shape[-2] for table in fillers)
 
     def __str__(self) -> str:
         said = ((source.name, str(source.dataset)) for source in self.sources)
@@ -76,15 +77,25 @@ class Mixture(Dataset):
                 ids[mine] = own + self._first_id[number]
         return ids
 
+    def handed_on(self, sample_id: int) -> SampleDocument | None:
+        """See Dataset."""
+        source, own = self.source_of(sample_id)
+        return source.handed_on(own)
+
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset."""
-        if sample_id < 0:
-            return _widened(self.sources[0].dataset.get(sample_id), self._most)
-        dataset, own = self.source_of(sample_id)
-        return _widened(dataset.get(own, index), self._most)
+        source, own = self.source_of(sample_id)
+        return _widened(source.get(own, index), self._most)
+
+    def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
+        """See Dataset; what is handed may be of another source."""
+        source, own = self.source_of(sample_id)
+        return _widened(source.get_behind(own, index, handed), self._most)
 
     def source_of(self, sample_id: int) -> tuple[Dataset, int]:
-        """The source's data set that sample `sample_id` >= 0 is of, and its id there."""
+        """The source of a sample, and its id there; of a filler the first one."""
+        if sample_id < 0:
+            return self.sources[0].dataset, sample_id
         number = int(np.searchsorted(self._first_id, sample_id, side="right")) - 1
         return self.sources[number].dataset, sample_id - int(self._first_id[number])
 
@@ -102,7 +113,9 @@ def _widened(sample: Sample, most: int) -> Sample:
     """`sample` with room for `most` sequences, as the source has whose rows hold the most of them."""
     if sample.sequences is None:
         return sample
-    more = most - len(sample.sequences)
+    more = most - sample.sequences.shape[-2]
+    if not more:
+        return sample
     return replace(
         sample,
         sequences=np.pad(sample.sequences, ((0, more), (0, 0)), constant_values=-1),

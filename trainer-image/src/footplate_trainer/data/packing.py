@@ -29,6 +29,7 @@ PADDING_DOCUMENT: Final = -1
 
 Int32s = NDArray[np.int32]
 Float32s = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]  # fp32 or fp64
 Integer = TypeVar("Integer", bound=np.integer[Any])
 
 
@@ -36,7 +37,7 @@ Integer = TypeVar("Integer", bound=np.integer[Any])
 class Sample:
     """One sequence: what goes in, what should come out, what may see what."""
 
-    tokens: Int64s  # [S]; of a pair [2, S]: query, positive
+    tokens: Int64s  # [S]; where it is two sequences [2, S], and all below has two rows
     labels: Int64s  # as tokens, or [T] beside decoder_tokens: what is to be predicted there, or IGNORED
     documents: Int32s  # as tokens: equal where attention is allowed; PADDING_DOCUMENT on padding
     decoder_tokens: Int64s | None = None  # [T], an encoder-decoder's second input
@@ -44,7 +45,7 @@ class Sample:
     value: float = 0.0  # what a regression should give
     sequences: Int32s | None = None  # [D, 4], see SequenceField: by number of a document, -1 beyond the last
     token_values: Mapping[str, Float32s] = field(default_factory=dict)  # [S] each, of the label at a place
-    sequence_values: Mapping[str, Float32s] = field(default_factory=dict)  # [D] each
+    sequence_values: Mapping[str, Floats] = field(default_factory=dict)  # [D] each
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,20 @@ The label of a place is the next token of its own answer, where that is learnt a
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
 import numpy as np
 
+from footplate_contracts.v1alpha1.data import Overlong, Packing
 from footplate_trainer.data.conversation_dataset import SampleSequences
-from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.datasets import PACKED, Dataset
+from footplate_trainer.data.mixture import Mixture
+from footplate_trainer.data.order import Float64s, Int64s
 from footplate_trainer.data.packing import IGNORED, Sample, filler_sample
 from footplate_trainer.data.samples import SampleDocument
-from footplate_trainer.model.sequence_field import SequenceField
+from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.model.sequence_field import ANSWER, LEARNT, PAIRS, REFERENCE, SequenceField
 
 MARGIN = "margin"  # among `sequence_values`: of a pair, at its chosen answer; 0 where the data has none
 
@@ -21,15 +28,26 @@ MARGIN = "margin"  # among `sequence_values`: of a pair, at its chosen answer; 0
 class PreferenceDataset(SampleSequences):
     """Those of format preferences; the chosen answer of a pair stands before the rejected one."""
 
+    reference: Float64s | None = (
+        None  # [documents]: what is known of the reference beforehand; rows then have it
+    )
+
     @property
     def count_names(self) -> tuple[str, ...]:
         """See Dataset."""
-        return ("tokens", "pairs")
+        return ("tokens", PAIRS)
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
         """See Dataset."""
         assert sample.sequences is not None
         return (*super().counts(sample), int(sample.sequences[:, SequenceField.SAMPLE].max()) + 1)
+
+    def documents_of(self, sample_id: int) -> Int64s:
+        """Which documents of the shards the sequences of a row are: int64 [k], by their number in the row."""
+        pairs = (
+            self.kept.numbers[self.bins.samples(sample_id)] if sample_id >= 0 else np.empty(0, dtype=np.int64)
+        )
+        return (2 * pairs[:, None] + np.arange(2)).ravel()
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset; documents are numbered as they lie in the sequence, two for each pair."""
@@ -42,7 +60,7 @@ class PreferenceDataset(SampleSequences):
             row.labels,
             row.documents,
             sequences=sequences,
-            sequence_values={MARGIN: margins},
+            sequence_values={MARGIN: margins, **self._known(sample_id, most)},
         )
         for pair, kept in enumerate(self.bins.samples(sample_id) if sample_id >= 0 else ()):
             start = int(self.bins.start[kept])
@@ -51,18 +69,85 @@ class PreferenceDataset(SampleSequences):
                 number, length = 2 * pair + side, len(document.tokens)
                 place = slice(start, start + length)
                 row.tokens[place], row.documents[place] = document.tokens, number
-                labels = _labels(document)
+                labels = self.labels(document, side)
                 row.labels[place] = labels
                 sequences[number] = pair, side, document.prompt, np.count_nonzero(labels != IGNORED)
                 start += length
             margins[2 * pair] = documents[0].value or 0.0
         return sample
 
+    def labels(self, document: SampleDocument, side: int) -> Int64s:
+        """int64 [n]: the next token where it answers and is learnt."""
+        return answer_labels(document)
 
-def _labels(document: SampleDocument) -> Int64s:
-    """int64 [n]: the next token where it answers and is learnt."""
-    assert document.learnt is not None, "a sample of format preferences says what is learnt"
+    def _known(self, sample_id: int, most: int) -> Mapping[str, Float64s]:
+        if self.reference is None:
+            return {}
+        documents = self.documents_of(sample_id)
+        return {REFERENCE: np.pad(self.reference[documents], (0, most - len(documents)))}
+
+
+class OddsDataset(PreferenceDataset):
+    """Pairs of which the chosen sequence is made likelier, too; all of it where `everything` is learnt."""
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        context_length: int,
+        packing: Packing = PACKED,
+        *,
+        everything: bool = False,
+        overlong: Overlong = Overlong.REFUSE,
+    ) -> None:
+        """Raises what SampleSequences does."""
+        super().__init__(shards, context_length, packing, overlong=overlong)
+        self._everything = everything
+
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """See Dataset."""
+        return (*super().count_names, LEARNT)
+
+    def counts(self, sample: Sample) -> tuple[int, ...]:
+        """See Dataset."""
+        chosen = (sample.documents >= 0) & (sample.documents % 2 == 0)
+        return (*super().counts(sample), int(np.count_nonzero(chosen & (sample.labels != IGNORED))))
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset; `token_values` tell an answer's labels from others."""
+        sample = super().get(sample_id, index)
+        answers = np.zeros(self.context_length, dtype=np.float32)
+        start = 0
+        for document in self._documents(sample_id):
+            labels = answer_labels(document)
+            answers[start : start + len(labels)] = labels != IGNORED
+            start += len(labels)
+        return replace(sample, token_values={ANSWER: answers})
+
+    def labels(self, document: SampleDocument, side: int) -> Int64s:
+        """See PreferenceDataset."""
+        if side or not self._everything:
+            return answer_labels(document)
+        return np.append(document.tokens[1:], IGNORED)
+
+    def _documents(self, sample_id: int) -> Iterator[SampleDocument]:
+        """Those of a row, as they lie in it: a bin is filled from its beginning, without gaps."""
+        for kept in self.bins.samples(sample_id) if sample_id >= 0 else ():
+            yield from self.samples[int(self.kept.numbers[kept])].documents
+
+
+def answer_labels(document: SampleDocument) -> Int64s:
+    """int64 [n]: the next token where it stands behind the prompt and is learnt."""
+    assert document.learnt is not None, "a sample with answers says what is learnt"
     answers = document.learnt & (np.arange(len(document.tokens)) >= document.prompt)
     labels = np.full(len(document.tokens), IGNORED, dtype=np.int64)
     labels[:-1] = np.where(answers[1:], document.tokens[1:], IGNORED)
     return labels
+
+
+def pair_datasets(dataset: Dataset) -> list[PreferenceDataset]:
+    """The data sets of pairs that `dataset` is made of."""
+    if isinstance(dataset, Mixture):
+        return [found for source in dataset.sources for found in pair_datasets(source.dataset)]
+    assert isinstance(dataset, PreferenceDataset), type(dataset)
+    return [dataset]

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from footplate_contracts.v1alpha1.data import Data, MaskingName, Overlong
+from footplate_contracts.v1alpha1.data import Data, Mask, MaskingName, Overlong
+from footplate_contracts.v1alpha1.preference import Preference, PreferenceLoss
 from footplate_contracts.v1alpha1.training import LossName, Stage
 from footplate_trainer.data.check import places, tokenizer_bytes
 from footplate_trainer.data.conversation_dataset import ConversationDataset
@@ -26,8 +27,9 @@ from footplate_trainer.data.datasets import (
 )
 from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
 from footplate_trainer.data.mixture import Mixture, MixtureSource
-from footplate_trainer.data.preference_dataset import PreferenceDataset
 from footplate_trainer.data.prompt_dataset import PromptDataset
+from footplate_trainer.data.preference_dataset import OddsDataset, PreferenceDataset
+from footplate_trainer.data.rating_dataset import RatingDataset
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 
@@ -41,6 +43,7 @@ _FORMATS = {
 _FORMATS_OF_STAGES = {
     Stage.SFT: ShardFormat.CHAT,
     Stage.REWARD: ShardFormat.PREFERENCES,
+    Stage.DPO: ShardFormat.PREFERENCES,
     Stage.GRPO: ShardFormat.PROMPTS,
 }
 
@@ -105,10 +108,20 @@ class RunShards:
 
 
 def dataset_of(
-    shards: RunShards, data: Data, loss: str, context_length: int, stage: Stage = Stage.PRETRAIN
+    shards: RunShards,
+    data: Data,
+    loss: str,
+    context_length: int,
+    stage: Stage = Stage.PRETRAIN,
+    preference: Preference | None = None,
 ) -> Dataset:
-    """The samples that `loss` is trained on in `stage`; UserMistake where it asks for other data."""
+    """The samples that `loss`, or that of `preference`, is trained on in `stage`.
+
+    UserMistake where it asks for other data.
+    """
     wanted, by = _FORMATS_OF_STAGES.get(stage), f"stage {stage}"
+    if preference is not None and preference.loss is PreferenceLoss.KTO:
+        wanted, by = ShardFormat.RATINGS, f"{by} with loss kto"
     if wanted is None:
         wanted, by = _FORMATS.get(LossName(loss)) if loss in set(LossName) else None, f"training.loss {loss}"
     if wanted not in (None, shards.format):
@@ -119,7 +132,9 @@ def dataset_of(
     if data.masking is not None and shards.format is not ShardFormat.TOKENS:
         raise UserMistake(f"data.masking hides parts of running text; format {shards.format} has none")
     try:
-        built = [_dataset(source.shards, data, context_length, stage) for source in shards.sources]
+        built = [
+            _dataset(source.shards, data, context_length, stage, preference) for source in shards.sources
+        ]
     except ValueError as error:
         raise UserMistake(str(error)) from error
     if not shards.sources[0].name:
@@ -132,10 +147,15 @@ def dataset_of(
     )
 
 
-def _dataset(shards: TokenShards, data: Data, context_length: int, stage: Stage) -> Dataset:
+def _dataset(
+    shards: TokenShards, data: Data, context_length: int, stage: Stage, preference: Preference | None
+) -> Dataset:
     if stage is Stage.SFT:
         overlong = data.overlong or Overlong.REFUSE
         return ConversationDataset(shards, context_length, data.packing, mask=data.mask, overlong=overlong)
+    if stage is Stage.DPO:
+        assert preference is not None, "resolve() fills this in"
+        return _compared(shards, data, context_length, preference.loss)
     if stage is Stage.REWARD:
         overlong = data.overlong or Overlong.REFUSE
         return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
@@ -154,6 +174,17 @@ def _dataset(shards: TokenShards, data: Data, context_length: int, stage: Stage)
         return SequenceDataset(shards, context_length, data.packing)
     kind = MaskedDataset if masking.name is MaskingName.MLM else SpanDataset
     return kind(shards, context_length, data.packing, masking, data.seed)
+
+
+def _compared(shards: TokenShards, data: Data, context_length: int, loss: PreferenceLoss) -> Dataset:
+    """What stage dpo reads."""
+    overlong = data.overlong or Overlong.REFUSE
+    if loss is PreferenceLoss.KTO:
+        return RatingDataset(shards, context_length, overlong=overlong)
+    if loss is PreferenceLoss.ORPO:
+        everything = data.mask is Mask.ALL
+        return OddsDataset(shards, context_length, data.packing, everything=everything, overlong=overlong)
+    return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
 
 
 def _agree(sources: tuple[OpenSource, ...], *, any_tokenizer: bool) -> None:

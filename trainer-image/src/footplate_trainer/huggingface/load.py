@@ -22,7 +22,15 @@ from footplate_trainer.parallel.world import World
 
 
 def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
-    """Fill this rank's part of `model` from the folder of a completed `config`; the folder's name.
+    """`load_folder` of the initFrom of a completed `config`; the folder's name. Collective."""
+    assert config.init_from is not None
+    folder = ModelFolder(config.init_from.place)
+    load_folder(folder, config, model, world)
+    return folder.name
+
+
+def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world: World) -> None:
+    """Fill this rank's part of `model`, which is that of `config`, from `folder`.
 
     Adapters are left as they are. Rows of a vocabulary that grows begin as the mean of the folder's.
     Collective.
@@ -30,8 +38,6 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     Raises UserMistake when the folder's tensors are not those of its config.json, or that can be no network,
     and what `ModelFolder.weights` raises on any rank.
     """
-    assert config.init_from is not None
-    folder = ModelFolder(config.init_from.place)
     check_rules(folder, config.model)
     there = agreed_weights(folder, config.run.uid, world)
     with torch.device("meta"):
@@ -46,7 +52,6 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
         if part.ndim > 1:
             part = part.narrow(1, piece.start[1], piece.local.shape[1])
         piece.local.copy_(part)
-    return folder.name
 
 
 def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:

@@ -172,9 +172,11 @@ class Stepper:
         return Evaluation(loss / divisor, tally.means(tallied))
 
     def _global_batch(
-        self, micro_batches: Sequence[MicroBatchInputs], header: _Header, tally: Tally
+        self, micro_batches: list[MicroBatchInputs], header: _Header, tally: Tally
     ) -> GlobalBatch:
-        return GlobalBatch(partial(self._forward, micro_batches), header.counts, tally, self._grid)
+        return GlobalBatch(
+            micro_batches, partial(self._forward, micro_batches), header.counts, tally, self._grid
+        )
 
     @torch.no_grad()
     def _forward(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:

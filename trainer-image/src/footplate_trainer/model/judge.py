@@ -50,7 +50,7 @@ class JudgedTokens:
     values: Mapping[str, Tensor]  # fp32 [tokens] each: what the data says of a label
     sequences: Tensor | None  # int64 [tokens], places in the following; None where the data has none
     table: Tensor | None  # int32 [sequences, 4], see SequenceField; -1 where there is none
-    sequence_values: Mapping[str, Tensor]  # fp32 [sequences] each
+    sequence_values: Mapping[str, Tensor]  # fp32 or fp64 [sequences] each
 
     @classmethod
     def of(cls, targets: Targets, scores: Scores, places: Tensor) -> JudgedTokens:

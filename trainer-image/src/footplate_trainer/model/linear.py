@@ -9,6 +9,9 @@ weight a little wider instead (see network.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -70,6 +73,23 @@ def adapt(network: nn.Module, shape: ModelShape) -> None:
         layer = network.get_submodule(name)
         assert isinstance(layer, Linear)
         layer.adapter = LowRank(inputs, outputs, shape.adapter, f"{name}.adapter")
+
+
+@contextmanager
+def without_adapters(model: nn.Module) -> Iterator[None]:
+    """Until it ends, `model` computes with the weights that its adapters stand beside, and has no others."""
+    adapted = [
+        (layer, layer.adapter)
+        for layer in model.modules()
+        if isinstance(layer, Linear) and layer.adapter is not None
+    ]
+    for layer, _ in adapted:
+        layer.adapter = None
+    try:
+        yield
+    finally:
+        for layer, adapter in adapted:
+            layer.adapter = adapter
 
 
 def is_adapters(parameter: str) -> bool:

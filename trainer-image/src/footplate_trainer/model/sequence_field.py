@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
+
+# What a data set of preferences says under these names.
+PAIRS: Final = "pairs"  # among the counts of a step
+SAMPLES: Final = "samples"
+LEARNT: Final = "learnt"  # among the counts: tokens that are made likelier beside what is compared
+REFERENCE: Final = "reference"  # among `sequence_values`: the sum of log p_reference over the answer
+DESIRABLE: Final = "desirable"  # among `sequence_values`: 1 of a liked answer, 0 of another
+ANSWER: Final = "answer"  # among `token_values`: 1 of an answer's token, 0 of another; absent: all are
 
 
 class SequenceField(IntEnum):

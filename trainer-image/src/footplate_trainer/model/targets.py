@@ -22,4 +22,4 @@ class Targets:
     positions: Tensor | None = None  # int64, those of `labels` in the row; None: all
     sequences: Tensor | None = None  # int32 [n, D, 4], see SequenceField
     token_values: Mapping[str, Tensor] = field(default_factory=dict)  # fp32 [n, length] each, by label
-    sequence_values: Mapping[str, Tensor] = field(default_factory=dict)  # fp32 [n, D] each
+    sequence_values: Mapping[str, Tensor] = field(default_factory=dict)  # fp32 or fp64 [n, D] each

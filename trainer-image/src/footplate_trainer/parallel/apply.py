@@ -60,9 +60,25 @@ def build_model(config: RunConfig, world: World) -> ParallelModel:
     """The network of `config`, laid out over `world`, with its initial weights. Collective."""
     topology = Topology.of(world.size, config.parallelism)
     grid = open_grid(topology, world.rank, world.device.type)
+    on_cpu = world.device.type == "cpu"
+    host_mesh = grid.mesh if on_cpu else make_mesh(topology, "cpu")
+    return _laid_out(config, world, grid, host_mesh, trained=True)
+
+
+def build_frozen(config: RunConfig, world: World, beside: ParallelModel) -> ParallelModel:
+    """The network of `config` with its initial weights, laid out as `beside`: computed and never trained."""
+    frozen = _laid_out(config, world, beside.grid, beside.host_mesh, trained=False)
+    frozen.module.eval()
+    return frozen
+
+
+def _laid_out(
+    config: RunConfig, world: World, grid: Grid, host_mesh: DeviceMesh, *, trained: bool
+) -> ParallelModel:
+    topology = grid.topology
     layers = stage_layers(model_shape(config), topology)
     module = StageModules(
-        _stage(config, grid, number, layers[number])
+        _stage(config, grid, number, layers[number], trained=trained)
         for number in topology.stages_of(grid.coordinates.pipeline)
     )
     module.to_empty(device=device.home_of_shards(config.parallelism.offload, world.device))
@@ -78,14 +94,15 @@ def build_model(config: RunConfig, world: World) -> ParallelModel:
         passes = Pipeline(module, grid, world.device, dtype)
     else:
         passes = Accumulation(module.stages[0], grid, world.device)
-    on_cpu = world.device.type == "cpu"
-    return ParallelModel(module, grid, passes, grid.mesh if on_cpu else make_mesh(topology, "cpu"))
+    return ParallelModel(module, grid, passes, host_mesh)
 
 
-def _stage(config: RunConfig, grid: Grid, number: int, layers: range) -> StageModule:
+def _stage(config: RunConfig, grid: Grid, number: int, layers: range, *, trained: bool) -> StageModule:
     """Stage `number`, without memory."""
     with torch.device("meta"):
         network = build(model_shape(config))
+    if not trained:
+        network.requires_grad_(False)
     if grid.context_group is not None:
         apply_context_parallel(network, grid.context_group)
     if grid.tensor_mesh is not None:

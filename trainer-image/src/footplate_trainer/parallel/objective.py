@@ -23,7 +23,7 @@ from footplate_trainer.model.pooled import embedded_pairs, info_nce
 from footplate_trainer.model.tally import Counts, Tally
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.parallel.mesh import Grid
-from footplate_trainer.parallel.stage_module import Criterion
+from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
 
 Run = Callable[[Criterion], object]
 """Runs a criterion over all micro-batches of this rank, without gradients."""
@@ -33,6 +33,7 @@ Run = Callable[[Criterion], object]
 class GlobalBatch:
     """A global batch before its micro-batches are computed, as this rank sees it."""
 
+    micro_batches: list[MicroBatchInputs]
     run: Run
     counts: Callable[[], Counts]  # of its samples; waits until all ranks have said theirs
     tally: Tally  # of this rank; of tensor ranks, which compute the same, the first one's counts

@@ -6,8 +6,10 @@ rank sees it, and before the first step.
 
 from __future__ import annotations
 
+from typing import Final
+
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import Loss, LossName
+from footplate_contracts.v1alpha1.training import Loss, LossName, Stage
 from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.validation import Validation
@@ -21,6 +23,8 @@ from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World
 from footplate_trainer.stages.losses import cross_entropy
+
+_BY_TOKENS: Final = (Stage.PRETRAIN, Stage.SFT)
 
 
 def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
@@ -52,7 +56,14 @@ def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
 def open_loader(config: RunConfig, shards: RunShards, grid: Grid) -> BatchLoader:
     """This rank's batches; UserMistake when the shards do not give what the run asks for."""
     return BatchLoader(
-        dataset_of(shards, config.data, config.training.loss.name, config.model.context_length, config.stage),
+        dataset_of(
+            shards,
+            config.data,
+            config.training.loss.name,
+            config.model.context_length,
+            config.stage,
+            config.preference,
+        ),
         seed=config.data.seed,
         global_batch_size=config.training.global_batch_size,
         micro_batch_size=config.training.micro_batch_size,
@@ -91,7 +102,7 @@ def open_validation(
             f"batch of {loader.global_batch_size}; give more held-out data, or a smaller globalBatchSize"
         )
     batches = min(settings.batches, whole)
-    if config.training.loss.name == LossName.CROSS_ENTROPY:
+    if config.stage in _BY_TOKENS and config.training.loss.name == LossName.CROSS_ENTROPY:
         objective = cross_entropy(Loss())  # comparable, whatever training adds to it
     return Validation(
         stepper, objective, loader, limits, reporter, world, every=settings.every_steps, batches=batches

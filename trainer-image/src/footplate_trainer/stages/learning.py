@@ -47,11 +47,12 @@ from footplate_trainer.loop.train import train
 from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
 from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.objective import Objective
-from footplate_trainer.parallel.world import World, use_determinism
+from footplate_trainer.parallel.world import World, read_environment, use_determinism
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.inputs import open_loader, open_shards, open_validation
 from footplate_trainer.stages.losses import objective_of
 from footplate_trainer.stages.process import Program, run_stage
+from footplate_trainer.stages.reference import StageReference, check_reference
 from footplate_trainer.stages.start import Start, find_start, open_memory, open_store, state_writer
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
     def stage(config: RunConfig) -> Program:
         _require_decoder(config)
+        check_reference(config, read_environment(os.environ).world_size)
         return partial(_learn, config, objective_of(config), agent, metrics)
 
     return run_stage(config, agent, stage)
@@ -72,10 +74,10 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
 def _require_decoder(config: RunConfig) -> None:
     """UserMistake where a folder brought a model that the stage cannot train; of others the spec tells."""
-    if config.stage is Stage.SFT and config.model.architecture is not Architecture.DECODER:
+    if config.stage in (Stage.SFT, Stage.DPO) and config.model.architecture is not Architecture.DECODER:
         raise UserMistake(
-            f"stage sft trains decoders, and initFrom names an {config.model.architecture}; name another "
-            "folder"
+            f"stage {config.stage} trains decoders, and initFrom names an {config.model.architecture}; name "
+            "another folder"
         )
 
 
@@ -94,14 +96,19 @@ def _learn(
     batches = open_loader(config, shards, model.grid)
     host = state.HostCopy(model.module, optimizer.moments(), model.host_mesh)
     saver = _open_saver(config, begun.store, world, host, begun.generation, shards.tokenizer, agent)
+    reference = StageReference(config, model, start, shards, world)
+    objective = reference.objective(objective)
     clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
     stepper = Stepper(model, optimizer, world, clip_norm, objective, seed)
     limits, copies = begun.limits, begun.copies
     validation = open_validation(
         config, objective, world, model.grid, stepper, limits, reporter, verify=start.key is None
     )
+    datasets = [batches.dataset, *([validation.loader.dataset] if validation is not None else [])]
+    reference.precompute(datasets, begun.store, stepper, reporter, begun.generation)
     rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
-    state_now = partial(_state, state_writer(config, start, shards, world), limits, reporter, agent)
+    writer = state_writer(config, start, shards, world, reference.key)
+    state_now = partial(_state, writer, limits, reporter, agent)
     durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
     callbacks = Callbacks(
         reporter,

@@ -10,13 +10,15 @@ from functools import partial
 from torch import Tensor
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import Loss, LossName
+from footplate_contracts.v1alpha1.training import Loss, LossName, Stage
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.model.head_chunks import VocabularyShard
 from footplate_trainer.model.loss import TokenLoss, summed_cross_entropy
 from footplate_trainer.model.pooled import summed_square_error
+from footplate_trainer.model.preference_judge import judge_of
 from footplate_trainer.model.targets import Targets
 from footplate_trainer.own_function import find_function
+from footplate_trainer.parallel.judged import Judged
 from footplate_trainer.parallel.objective import Contrastive, Objective, PerMicroBatch, with_head
 
 Function = Callable[[Tensor, Tensor, Targets], Tensor]
@@ -25,6 +27,8 @@ Function = Callable[[Tensor, Tensor, Targets], Tensor]
 
 def objective_of(config: RunConfig) -> Objective:
     """What `config` minimises; imports one's own function. UserMistake when it cannot be computed."""
+    if config.preference is not None and config.stage is Stage.DPO:
+        return Judged(judge_of(config.preference))
     settings = config.training.loss
     if settings.name == LossName.CROSS_ENTROPY:
         return cross_entropy(settings)

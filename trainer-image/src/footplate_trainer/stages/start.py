@@ -222,8 +222,13 @@ def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimi
     return Start(updates=updates)
 
 
-def state_writer(config: RunConfig, start: Start, shards: RunShards, world: World) -> StateWriter:
-    """What this generation's checkpoints say of themselves; tells where that differs from what it loaded."""
+def state_writer(
+    config: RunConfig, start: Start, shards: RunShards, world: World, reference: Key | None = None
+) -> StateWriter:
+    """What this generation's checkpoints say of themselves; tells where that differs from what it loaded.
+
+    `reference` is what the weights of a reference are.
+    """
     key = determinism_key(
         config,
         world_size=world.size,
@@ -232,6 +237,7 @@ def state_writer(config: RunConfig, start: Start, shards: RunShards, world: Worl
         data=shards.digest,
         revision=code_revision(os.environ),
         values=shards.values_digest,
+        reference=reference,
     )
     changed = differences(start.key, key) if start.key is not None else []
     if changed and world.rank == 0:

@@ -41,7 +41,7 @@ def find_source(asked: ResumeFrom, world: World) -> StepCheckpoint:
     Raises, on every rank, UserMistake for a step that is not there and for a folder that cannot be read,
     CheckpointError when none is whole, and StorageError while where it lies does not answer.
     """
-    store = _source(asked)
+    store = source_of(asked)
     candidates = resume.marked(store, world, lambda: _markers(store, asked))
     steps = [step for step, _ in candidates]
     if asked.step is not None and asked.step not in steps:
@@ -65,13 +65,14 @@ def checkpoints_of(asked: ResumeFrom) -> Iterator[StepCheckpoint]:
 
     Not collective. Raises what `find_source` does for a folder that cannot be read.
     """
-    store = _source(asked)
+    store = source_of(asked)
     for step, marker in _markers(store, asked):
         if marker is not None and asked.step in (None, step):
             yield StepCheckpoint(store, marker.directory)
 
 
-def _source(asked: ResumeFrom) -> CheckpointSource:
+def source_of(asked: ResumeFrom) -> CheckpointSource:
+    """The folder that `asked` names; UserMistake for a URI that nothing here can read."""
     try:
         return CheckpointSource(asked.uri)
     except ValueError as error:

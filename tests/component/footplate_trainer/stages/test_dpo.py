@@ -1,0 +1,238 @@
+"""dpo on real ranks: any layout as one process, whatever its reference, and what it says of wrong data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import RankPhase
+from tests.support import layouts
+from tests.support.layout_list import GPT2, LAYOUTS, LLAMA, PLAIN_ADAPTER, SGD, Layout
+from tests.support.layouts import Trained, distance
+from tests.support.ranks import run_ranks
+from tests.support.stages import CONTEXT, PAIRS_CONTEXT, pack_chats, pack_preferences, pack_ratings
+from tests.support.tiny import tiny_config
+from tests.support.training import Ended, FakeAgent, train_under
+
+DPO = ("stage=dpo", f"model.contextLength={PAIRS_CONTEXT}")
+LOSSES = {
+    "sigmoid": (),
+    "ipo": ("preference={loss: ipo, beta: 0.5, logProbabilities: average}",),
+    "kto": ("preference={loss: kto, beta: 0.4, undesirableWeight: 0.7}", f"model.contextLength={CONTEXT}"),
+    "orpo": ("preference.loss=orpo", "data.mask=all"),
+    "simpo": ("preference.loss=simpo",),
+}
+FAMILIES = {"llama": LLAMA, "gpt2": GPT2, "adapter": PLAIN_ADAPTER}
+_LISTED = {layout.name: layout for layout in LAYOUTS}
+_LISTED |= {
+    "three": Layout("three", 3, {}),
+    **{
+        f"micro-batches-of-{size}": Layout("micro", 1, {}, extra=(f"training.microBatchSize={size}",))
+        for size in (2, 4)
+    },
+}
+QUICK = [("llama", "sigmoid", "tensor-context"), ("gpt2", "kto", "three"), ("adapter", "sigmoid", "zbv")]
+_ALL = ("full", "three", "tensor", "1f1b", "zbv", "context", "tensor-full", "pipeline-tensor-full")
+LONG = [
+    *((family, "sigmoid", layout) for family in FAMILIES for layout in _ALL),
+    *((family, "kto", layout) for family in ("llama", "adapter") for layout in _ALL),
+    *(("gpt2", loss, layout) for loss in ("ipo", "orpo") for layout in ("tensor-context", "three")),
+    *(("llama", loss, f"micro-batches-of-{size}") for loss in LOSSES for size in (2, 4)),
+    ("adapter", "simpo", "pipeline-tensor-full"),
+]
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_preferences(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_ratings(tmp_path_factory.mktemp("rated"))
+
+
+@pytest.fixture(scope="module")
+def references() -> dict[tuple[str, str], Trained]:
+    """One process, by family and loss; filled as needed."""
+    return {}
+
+
+def _is_the_same(
+    family: str,
+    loss: str,
+    name: str,
+    references: dict[tuple[str, str], Trained],
+    shards: Path,
+    folder: Path,
+) -> None:
+    def dpo(layout: Layout) -> Layout:
+        model = (*FAMILIES[family], *DPO, *LOSSES[loss])
+        return Layout(layout.name, layout.ranks, layout.parallelism, model, layout.extra)
+
+    if (family, loss) not in references:
+        alone = dpo(Layout("alone", 1, {}))
+        references[family, loss] = layouts.train(alone, SGD, shards, folder / "alone")
+    found = distance(layouts.train(dpo(_LISTED[name]), SGD, shards, folder), references[family, loss])
+    assert found.is_small, found
+
+
+@pytest.mark.parametrize(("family", "loss", "layout"), QUICK)
+def test_layouts(
+    family: str,
+    loss: str,
+    layout: str,
+    references: dict[tuple[str, str], Trained],
+    pairs: Path,
+    rated: Path,
+    tmp_path: Path,
+) -> None:
+    _is_the_same(family, loss, layout, references, rated if loss == "kto" else pairs, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("family", "loss", "layout"), LONG)
+def test_all_layouts(
+    family: str,
+    loss: str,
+    layout: str,
+    references: dict[tuple[str, str], Trained],
+    pairs: Path,
+    rated: Path,
+    tmp_path: Path,
+) -> None:
+    _is_the_same(family, loss, layout, references, rated if loss == "kto" else pairs, tmp_path)
+
+
+# -- whole runs ----------------------------------------------------------------------------------
+
+
+def run(shards: Path, folder: Path, *overrides: str, ranks: int = 1, agent: FakeAgent | None = None) -> Ended:
+    """A whole run, as its first rank saw it."""
+    config = tiny_config(shards, folder, (*DPO, *overrides))
+    end: Ended = run_ranks(train_under, ranks, agent or FakeAgent(), config)[0]
+    return end
+
+
+def losses(end: Ended) -> list[float]:
+    assert end.code in (ExitCode.SUCCESS, ExitCode.SUSPENDED), end.stderr
+    return [row.loss for row in end.agent.rows]
+
+
+def test_a_whole_run_tells_rewards_and_accuracy_of_its_pairs_and_of_held_out_ones(
+    pairs: Path, tmp_path: Path
+) -> None:
+    end = run(pairs, tmp_path, f"validation={{everySteps: 6, uri: {pairs}, batches: 2}}")
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    first, last = end.agent.rows[0], end.agent.rows[-1]
+    assert first.loss == pytest.approx(0.693147180559945, abs=1e-12)
+    names = {"rewards/chosen", "rewards/rejected", "accuracy", "margin"}
+    assert first.values == dict.fromkeys(names, 0.0), "the model is its reference, and equal ones are wrong"
+    assert last.values is not None
+    assert last.values.keys() == names | {f"validation/{name}" for name in names}
+    assert last.values["accuracy"] == last.values["validation/accuracy"] == 1.0
+    assert last.values["margin"] == pytest.approx(
+        last.values["rewards/chosen"] - last.values["rewards/rejected"], rel=1e-9
+    )
+    assert last.validation_loss is not None and last.validation_loss < 0.5
+
+
+def _goes_on(overrides: Sequence[str], shards: Path, folder: Path) -> None:
+    """Suspended in the middle and begun again, `overrides` give what they give undisturbed."""
+    whole = losses(run(shards, folder / "whole", *overrides))
+    before = run(shards, folder / "part", *overrides, agent=FakeAgent(suspend_after=3))
+    after = run(shards, folder / "part", *overrides)
+    assert before.code == ExitCode.SUSPENDED and len(after.agent.rows) < len(whole)
+    assert losses(before) + losses(after) == whole
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        pytest.param((), id="frozen-copy"),
+        pytest.param(("preference.reference={precomputed: true}",), id="precomputed"),
+        pytest.param(PLAIN_ADAPTER, id="adapters", marks=pytest.mark.long),
+    ],
+)
+def test_a_run_that_goes_on_has_the_reference_that_it_began_with(
+    overrides: tuple[str, ...], pairs: Path, tmp_path: Path
+) -> None:
+    _goes_on(overrides, pairs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "model", [pytest.param(LLAMA, id="copy"), pytest.param(PLAIN_ADAPTER, id="adapters")]
+)
+def test_what_is_computed_before_the_first_step_is_what_each_step_would_compute(
+    model: tuple[str, ...], pairs: Path, tmp_path: Path
+) -> None:
+    live = run(pairs, tmp_path / "live", *model)
+    beforehand = run(pairs, tmp_path / "before", *model, "preference.reference={precomputed: true}")
+    assert losses(beforehand) == pytest.approx(losses(live), rel=0, abs=1e-6)
+    phases = [report.phase for report in beforehand.agent.reports]
+    assert RankPhase.SCORING in phases[: phases.index(RankPhase.COMPUTE)]
+    assert RankPhase.SCORING not in phases[phases.index(RankPhase.COMPUTE) :]
+    assert RankPhase.SCORING not in [report.phase for report in live.agent.reports]
+
+
+def test_what_was_computed_for_other_weights_is_computed_anew(pairs: Path, tmp_path: Path) -> None:
+    beforehand = ("preference.reference={precomputed: true}", "training.steps=2")
+    folder = tmp_path / "checkpoints"
+
+    def kept() -> set[str]:
+        return {file.name for file in folder.iterdir() if file.name.startswith("reference-")}
+
+    def scored(end: Ended) -> bool:
+        assert end.code == ExitCode.SUCCESS, end.stderr
+        return RankPhase.SCORING in [report.phase for report in end.agent.reports]
+
+    def begin_again() -> None:
+        for file in folder.glob("step-*.committed"):
+            file.unlink()
+
+    assert scored(run(pairs, tmp_path, *beforehand))
+    first = kept()
+    assert len(first) == 2, "numbers, and what they are of"
+    begin_again()
+    assert not scored(run(pairs, tmp_path, *beforehand)), "weights and data are the same"
+    begin_again()
+    assert scored(run(pairs, tmp_path, *beforehand, "training.seed=5"))
+    second = kept()
+    assert len(second) == 2 and not first & second
+    begin_again()
+    [numbers] = [folder / name for name in second if name.endswith(".f64")]
+    numbers.write_bytes(numbers.read_bytes()[:-8] + bytes(8))
+    assert scored(run(pairs, tmp_path, *beforehand, "training.seed=5")), "what is damaged does not count"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "data", "says"),
+    [
+        pytest.param(
+            (), "chats", "stage dpo is trained on data packed with --format preferences, and", id="chats"
+        ),
+        pytest.param(
+            ("preference.loss=kto",),
+            "pairs",
+            "stage dpo with loss kto is trained on data packed with --format ratings, and",
+            id="pairs-for-kto",
+        ),
+        pytest.param((f"model.contextLength={CONTEXT}",), "pairs", "than contextLength 96 tokens", id="long"),
+        pytest.param(
+            ("preference.reference={uri: /nowhere}",),
+            "pairs",
+            "preference.reference.uri /nowhere: is neither a folder of weights, as it has no config.json",
+            id="no-reference",
+        ),
+    ],
+)
+def test_what_does_not_suit_the_run_ends_it_before_the_first_step(
+    overrides: tuple[str, ...], data: str, says: str, pairs: Path, tmp_path: Path
+) -> None:
+    shards = pairs if data == "pairs" else pack_chats(tmp_path)
+    end = run(shards, tmp_path, *overrides)
+    assert (end.code, end.agent.rows) == (ExitCode.CONFIG, [])
+    assert says in end.stderr and "Traceback" not in end.stderr

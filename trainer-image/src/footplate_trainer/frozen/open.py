@@ -1,0 +1,88 @@
+"""A model that a run computes and does not train, in the layout of the run: of elsewhere, or of its start.
+
+Whoever asks gets the model and what its weights are. A run that goes on after an interruption opens the same
+weights again: the start's are read from where they came from, never from what was trained since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.durable import resume, transfer
+from footplate_trainer.checkpoint.state import model_tensors
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.tensors import load
+from footplate_trainer.errors import CheckpointError
+from footplate_trainer.frozen.source import FoundModel, find_model, frozen_config
+from footplate_trainer.huggingface.folder import ModelFolder
+from footplate_trainer.huggingface.load import load_folder
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.apply import ParallelModel, build_frozen
+from footplate_trainer.parallel.checksum import weights_checksum
+from footplate_trainer.parallel.world import World
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """A model over the ranks, in evaluation mode and without gradients."""
+
+    model: ParallelModel
+    checksum: str  # of its weights: equal for equal ones, whatever place and layout they come in
+    step: str  # the directory of a run's folder in which it was found; "" for any other place
+
+
+def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, world: World) -> FrozenModel:
+    """The model that `found` tells of, the same on every rank, laid out as `beside`. Collective.
+
+    Raises, on every rank, UserMistake where it does not suit the run, CheckpointError where it is damaged,
+    and what reading it raises.
+    """
+    own = frozen_config(found, config, world.size)
+    model = build_frozen(own, world, beside)
+    checkpoint = found.checkpoint
+    if checkpoint is None:
+        load_folder(found.folder, own, model.module, world)
+    else:
+        _load_step(checkpoint, model, world)
+    return _opened(model, world, found.directory)
+
+
+def open_at(
+    uri: str, field: str, config: RunConfig, beside: ParallelModel, world: World, step: str = ""
+) -> tuple[FoundModel, FrozenModel]:
+    """The model at `uri`, and what rank 0 found there: in `step` of a run's folder, where that is known."""
+    found = agree.from_rank_0(lambda: find_model(uri, field, step or None), world.background)
+    return found, open_found(found, config, beside, world)
+
+
+def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str = "") -> FrozenModel:
+    """The weights that the run `config` began with, laid out as `beside`. Collective.
+
+    `step` is the directory that they were read from, where that is known and was in a run's folder, which may
+    have newer ones by now. Raises what loading them at the start does.
+    """
+    model = build_frozen(config, world, beside)
+    if config.init_from is not None:
+        load_folder(ModelFolder(config.init_from.place), config, model.module, world)
+    elif config.resume_from is not None:
+        asked = config.resume_from
+        source = (
+            StepCheckpoint(transfer.source_of(asked), step) if step else transfer.find_source(asked, world)
+        )
+        _load_step(source, model, world)
+        step = source.directory
+    return _opened(model, world, step)
+
+
+def _load_step(checkpoint: StepCheckpoint, model: ParallelModel, world: World) -> None:
+    damage = resume.agreed_damage(checkpoint, world)
+    if damage is not None:
+        raise CheckpointError(f"checkpoint {checkpoint.name} is damaged: {damage}; name another one")
+    load(checkpoint, model_tensors(model.module), world.background)
+
+
+def _opened(model: ParallelModel, world: World, step: str) -> FrozenModel:
+    model.module.sync_tied()
+    checksum = weights_checksum(dict(model.module.named_parameters()), world.background)
+    return FrozenModel(model, checksum, step)

@@ -1,0 +1,117 @@
+"""Which model stands at a URI that a field of a run names: a folder of weights, or a run's checkpoint.
+
+Nothing here needs torch: a plan counts such a model, and a run is refused for one before any rank starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.model import Architecture, Model, PositionName
+from footplate_planning import compatibility
+from footplate_trainer.checkpoint import layout, place
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointSource
+from footplate_trainer.errors import CheckpointError, UserMistake
+from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
+from footplate_trainer.huggingface.initial import folder_model
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """What stands there, in plain data: rank 0 tells the others."""
+
+    uri: str
+    field: str  # of the spec, which names it
+    model: Model
+    tokenizer: bytes | None  # tokenizer.json; None where there is none
+    store: str = ""  # of a checkpoint: the folder around it
+    directory: str = ""  # and its directory there; "" for a folder of weights
+
+    @property
+    def checkpoint(self) -> StepCheckpoint | None:
+        """That of a run; None for a folder of weights."""
+        return StepCheckpoint(CheckpointSource(self.store), self.directory) if self.directory else None
+
+    @property
+    def folder(self) -> ModelFolder:
+        """The folder of weights, where it is one."""
+        return ModelFolder(self.uri, self.field)
+
+    def mistake(self, told: str) -> UserMistake:
+        """What to raise of a model that does not suit the run."""
+        return UserMistake(f"{self.field} {self.uri}: {told}")
+
+
+def find_model(uri: str, field: str, directory: str | None = None) -> FoundModel:
+    """The model at `uri`: of a run's folder the newest checkpoint, or the one in `directory` of it.
+
+    Not collective. UserMistake, which names `field`, where there is none; StorageError while the place does
+    not answer.
+    """
+    folder = ModelFolder(uri, field)
+    if folder.read(CONFIG_FILE) is not None:
+        return FoundModel(uri, field, folder_model(folder), folder.read(layout.TOKENIZER_FILE))
+    try:
+        checkpoint = StepCheckpoint(CheckpointSource(uri), directory) if directory else place.locate(uri)
+        model, tokenizer = checkpoint.config().model, checkpoint.content(layout.TOKENIZER_FILE)
+    except CheckpointError as error:
+        raise folder.mistake(
+            f"is neither a folder of weights, as it has no {CONFIG_FILE}, nor a run's checkpoints: {error}"
+        ) from error
+    return FoundModel(uri, field, model, tokenizer, checkpoint.store.uri, checkpoint.directory)
+
+
+def frozen_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
+    """`config` with the model of `found` in place of its own; UserMistake where its ranks cannot hold it."""
+    model, asked = found.model, config.model.context_length
+    if model.architecture is not Architecture.DECODER:
+        raise found.mistake(f"its model is an {model.architecture}, and stage {config.stage} takes decoders")
+    if model.context_length < asked:
+        raise found.mistake(
+            f"its model reads at most {model.context_length} tokens, and model.contextLength is {asked}; "
+            "lower that, or name another model"
+        )
+    learned = model.position.name is PositionName.LEARNED
+    length = model.context_length if learned and found.directory else asked
+    model = model.model_copy(update={"context_length": length, "grow_embeddings": False})
+    frozen = config.model_copy(update={"model": model, "init_from": None, "resume_from": None})
+    problems = compatibility.problems(frozen, ranks)
+    if problems:
+        raise found.mistake("its model does not suit the layout of this run: " + "; ".join(problems))
+    return frozen
+
+
+def check_tokenizer(found: FoundModel, ours: bytes, vocabulary: int) -> None:
+    """UserMistake where token ids mean something else to `found` than to data of `vocabulary` ids.
+
+    `ours` is the tokenizer.json of the data. A folder without one is known by its vocabulary alone.
+    """
+    rows = found.model.vocabulary_size or 0
+    if rows < vocabulary:
+        raise found.mistake(
+            f"its vocabulary has {rows} ids, and the data has {vocabulary}; it must be a model of the data's "
+            "tokenizer"
+        )
+    if found.tokenizer is None or found.tokenizer == ours:
+        return
+    theirs, mine = _tokens(found, found.tokenizer), _tokens(found, ours)
+    for number in range(vocabulary):
+        if theirs.get(number) != mine.get(number):
+            raise found.mistake(
+                f"it has another tokenizer than the data: token {number} is {theirs.get(number)!r} there and "
+                f"{mine.get(number)!r} here; it must be a model of the data's tokenizer"
+            )
+
+
+def _tokens(found: FoundModel, tokenizer: bytes) -> Mapping[int, str]:
+    try:
+        vocabulary = Tokenizer.from_str(tokenizer.decode()).get_vocab(with_added_tokens=True)
+    except Exception as error:
+        # The library raises plain Exception for what it cannot parse.
+        raise found.mistake(f"its tokenizer.json cannot be read: {error}") from error
+    return {number: token for token, number in vocabulary.items()}

@@ -1,0 +1,228 @@
+"""What stage dpo minimises, as judges of sequences: the formulas of objectives/preference.py over a step.
+
+A row of the history has, as means over the pairs of the step, the rewards of chosen and of rejected answers
+(beta times their log-ratio; without a reference, beta times the mean of log p), the share of pairs whose
+chosen answer has the higher one, equal ones counting as wrong, and by how much it leads.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from footplate_contracts.v1alpha1.preference import LogProbabilities, Preference, PreferenceLoss, Smoothing
+from footplate_trainer.model.judge import Judge, JudgedTokens, Span, StepTotals
+from footplate_trainer.model.objectives.preference import (
+    hinge_loss,
+    ipo_average_loss,
+    ipo_sum_loss,
+    kto_divergence,
+    kto_loss,
+    orpo_loss,
+    robust_loss,
+    sigmoid_loss,
+    simpo_loss,
+)
+from footplate_trainer.model.sequence_field import (
+    ANSWER,
+    DESIRABLE,
+    LEARNT,
+    PAIRS,
+    REFERENCE,
+    SAMPLES,
+    SequenceField,
+)
+from footplate_trainer.model.tally import Counts
+
+_CHOSEN, _REJECTED = "rewards/chosen", "rewards/rejected"
+_ACCURACY, _MARGIN = "accuracy", "margin"
+_NAMES: tuple[str, ...] = (_CHOSEN, _REJECTED, _ACCURACY, _MARGIN)
+_NAMES_OF_ORPO: tuple[str, ...] = (*_NAMES, "nll")
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The two answers of each pair: fp64 [pairs, 2], the chosen one first."""
+
+    log_probabilities: Tensor  # sums over an answer's tokens
+    tokens: Tensor
+    places: Tensor  # int64, among the sequences
+
+    @classmethod
+    def of(cls, tokens: JudgedTokens) -> _Answers:
+        weights = tokens.values.get(ANSWER)
+        weights = torch.ones_like(tokens.log_probabilities) if weights is None else weights
+        places = tokens.pairs()
+        sums = tokens.by_sequence(tokens.log_probabilities * weights)
+        return cls(sums[places], tokens.by_sequence(weights)[places], places)
+
+    @property
+    def means(self) -> Tensor:
+        """Of log p over an answer's tokens; 0 of none."""
+        return self.log_probabilities / self.tokens.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class PairJudge(Judge):
+    """A loss of the two answers of each pair; its mean over the pairs of the step."""
+
+    settings: Preference
+    span = Span.SEQUENCE
+    names = _NAMES
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Judge."""
+        return counts[PAIRS].clamp(min=1)
+
+    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+        """See Judge."""
+        answers = _Answers.of(tokens)
+        compared = self.compared(answers, tokens)
+        rewards = resolved(self.settings.beta) * compared.detach()
+        chosen, rejected = rewards.unbind(1)
+        for name, numbers in (
+            (_CHOSEN, chosen),
+            (_REJECTED, rejected),
+            (_ACCURACY, chosen > rejected),
+            (_MARGIN, chosen - rejected),
+        ):
+            totals.tally.add(name, numbers.sum(), len(numbers))
+        return self.losses(compared, answers).sum()
+
+    @abstractmethod
+    def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
+        """What of the answers is compared: fp64 [pairs, 2]."""
+
+    @abstractmethod
+    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
+        """[pairs]."""
+
+
+@dataclass(frozen=True)
+class RatioJudge(PairJudge):
+    """`sigmoid`, `hinge` and `ipo`: of log-ratios to the reference."""
+
+    def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
+        """See PairJudge."""
+        return (
+            answers.log_probabilities - tokens.sequence_values[REFERENCE].double().flatten()[answers.places]
+        )
+
+    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
+        """See PairJudge."""
+        settings, beta = self.settings, resolved(self.settings.beta)
+        chosen, rejected = compared.unbind(1)
+        if settings.loss is PreferenceLoss.HINGE:
+            return hinge_loss(chosen, rejected, beta)
+        if settings.loss is PreferenceLoss.IPO:
+            if settings.log_probabilities is LogProbabilities.SUM:
+                return ipo_sum_loss(chosen, rejected, beta)
+            return ipo_average_loss(chosen, rejected, answers.tokens[:, 0], answers.tokens[:, 1], beta)
+        smoothing = resolved(settings.label_smoothing)
+        if settings.smoothing is Smoothing.ROBUST:
+            return robust_loss(chosen, rejected, beta, smoothing)
+        return sigmoid_loss(chosen, rejected, beta, smoothing)
+
+
+@dataclass(frozen=True)
+class SimpoJudge(PairJudge):
+    """`simpo`: of means of log p, without a reference."""
+
+    def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
+        """See PairJudge."""
+        return answers.means
+
+    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
+        """See PairJudge."""
+        return simpo_loss(
+            compared[:, 0], compared[:, 1], resolved(self.settings.beta), resolved(self.settings.margin)
+        )
+
+
+@dataclass(frozen=True)
+class OrpoJudge(SimpoJudge):
+    """`orpo`: odds of the means of log p, and the likelihood of what is learnt of chosen answers."""
+
+    names = _NAMES_OF_ORPO
+
+    def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
+        """See PairJudge."""
+        return orpo_loss(compared[:, 0], compared[:, 1], resolved(self.settings.beta))
+
+    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+        """See Judge; a token mean of the step goes into a mean over its pairs by their counts."""
+        odds = super().__call__(tokens, totals)
+        chosen = tokens.field(SequenceField.SIDE) == 0
+        unlikely = -tokens.by_sequence(tokens.log_probabilities)[chosen].sum()
+        counts = totals.counts()
+        learnt = counts[LEARNT].clamp(min=1)
+        here = tokens.by_sequence(torch.ones_like(tokens.log_probabilities))[chosen].sum()
+        totals.tally.add("nll", unlikely, here)
+        return odds + unlikely * self.divisor(counts) / learnt
+
+
+@dataclass(frozen=True)
+class KtoJudge(Judge):
+    """`kto`: of single answers, against the divergence of the whole step.
+
+    Side 0 of a sample is its answer, side 1 its prompt with the answer of another.
+    """
+
+    settings: Preference
+    span = Span.STEP
+    surveyed = 2
+    names = (_CHOSEN, _REJECTED, "kl")
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Judge."""
+        return counts[SAMPLES].clamp(min=1)
+
+    def survey(self, tokens: JudgedTokens) -> Tensor:
+        """Sum and number of the log-ratios of mismatched pairs."""
+        mismatched = self._ratios(tokens)[tokens.field(SequenceField.SIDE) == 1]
+        return torch.stack((mismatched.sum(), mismatched.new_tensor(len(mismatched))))
+
+    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+        """See Judge."""
+        assert totals.survey is not None
+        total, count = totals.survey
+        divergence = kto_divergence(total / count.clamp(min=1))
+        rated = tokens.field(SequenceField.SIDE) == 0
+        ratios, settings = self._ratios(tokens)[rated], self.settings
+        beta, desirable = resolved(settings.beta), tokens.sequence_values[DESIRABLE][rated] > 0
+        for name, which in ((_CHOSEN, desirable), (_REJECTED, ~desirable)):
+            totals.tally.add(name, beta * ratios[which].sum(), which.sum())
+        totals.tally.add("kl", divergence * len(ratios), len(ratios))
+        weights = resolved(settings.desirable_weight), resolved(settings.undesirable_weight)
+        return kto_loss(ratios, desirable, divergence, beta, weights).sum()
+
+    def _ratios(self, tokens: JudgedTokens) -> Tensor:
+        return (
+            tokens.by_sequence(tokens.log_probabilities)
+            - tokens.sequence_values[REFERENCE].double().flatten()
+        )
+
+
+def judge_of(settings: Preference) -> Judge:
+    """The judge of a resolved spec.preference."""
+    match settings.loss:
+        case PreferenceLoss.KTO:
+            return KtoJudge(settings)
+        case PreferenceLoss.ORPO:
+            return OrpoJudge(settings)
+        case PreferenceLoss.SIMPO:
+            return SimpoJudge(settings)
+        case _:
+            return RatioJudge(settings)
+
+
+def resolved(value: Value | None) -> Value:
+    """A number that the contracts fill in."""
+    assert value is not None, "resolve() fills this in"
+    return value

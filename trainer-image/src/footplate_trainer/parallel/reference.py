@@ -1,0 +1,151 @@
+"""Losses against a reference: a model that is computed before the trained one, and never trained.
+
+Before the first pass of a step through the trained model, all micro-batches go through the reference
+without gradients; of each sequence the sum of the log-probabilities of its labels is kept. The objective
+behind it sees them as `sequence_values`, as if the data had them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from footplate_trainer.model.head_chunks import VocabularyShard
+from footplate_trainer.model.linear import without_adapters
+from footplate_trainer.model.tally import Counts
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.parallel.apply import ParallelModel
+from footplate_trainer.parallel.judged import Collected
+from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs, StageModules
+
+
+class Reference(Protocol):
+    """A model that is computed and not trained, in the layout of the run."""
+
+    def run(self, micro_batches: list[MicroBatchInputs], criterion: Criterion) -> None:
+        """`criterion` of each micro-batch, without gradients and without dropout. Collective."""
+
+
+@dataclass(frozen=True)
+class FrozenCopy:
+    """A model of its own."""
+
+    model: ParallelModel
+
+    @torch.no_grad()
+    def run(self, micro_batches: list[MicroBatchInputs], criterion: Criterion) -> None:
+        """See Reference."""
+        self.model.passes.evaluate(micro_batches, criterion)
+
+
+@dataclass(frozen=True)
+class AdaptersOff:
+    """The trained network without its adapters: the frozen weights that they stand beside."""
+
+    model: ParallelModel
+
+    @torch.no_grad()
+    def run(self, micro_batches: list[MicroBatchInputs], criterion: Criterion) -> None:
+        """See Reference."""
+        with _evaluated(self.model.module), without_adapters(self.model.module):
+            self.model.passes.evaluate(micro_batches, criterion)
+
+
+@contextmanager
+def _evaluated(module: StageModules) -> Iterator[None]:
+    """Without dropout."""
+    trained = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(trained)
+
+
+@dataclass(frozen=True)
+class Referenced(Objective):
+    """`objective`, of rows that have the reference's numbers of their sequences under `name`."""
+
+    objective: Objective
+    reference: Reference
+    name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See Objective."""
+        return self.objective.names
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Objective."""
+        return self.objective.divisor(counts)
+
+    def begin(self, batch: GlobalBatch) -> Criterion:
+        """See Objective; the reference first, then what the objective does."""
+        told = _Told(
+            {
+                id(targets): _with(targets, self.name, sums)
+                for targets, sums in reference_sums(self.reference, batch.micro_batches, batch.grid)
+            },
+            batch.micro_batches,
+        )
+        seen = replace(batch, run=lambda criterion: batch.run(told.to(criterion)))
+        return told.to(self.objective.begin(seen))
+
+
+def reference_sums(
+    reference: Reference, micro_batches: list[MicroBatchInputs], grid: Grid
+) -> Iterator[tuple[Targets, Tensor]]:
+    """Of each micro-batch, on ranks that have the last layers: the sum over the labels of each sequence.
+
+    fp64 [n, D], in the order of `sequences`; 0 where there is none. The same on context ranks, which share
+    sequences. Collective.
+    """
+    collected = Collected()
+    reference.run(micro_batches, collected)
+    for targets, scores in collected.in_order:
+        sums = _by_sequence(targets, scores[0])
+        if grid.context_group is not None:
+            dist.all_reduce(sums, group=grid.context_group)
+        yield targets, sums
+
+
+def _by_sequence(targets: Targets, log_probabilities: Tensor) -> Tensor:
+    """Sums of fp32 [n, length], 0 where no label counts, by the documents of the row: fp64 [n, D]."""
+    assert targets.sequences is not None, "this data has no sequences"
+    rows, most = targets.sequences.shape[:2]
+    documents = targets.documents.long()
+    if targets.positions is not None:
+        documents = documents[:, targets.positions]
+    sums = torch.zeros(rows, most + 1, dtype=torch.float64, device=log_probabilities.device)
+    where = torch.where(documents < 0, most, documents)[:, : log_probabilities.shape[1]]
+    return sums.scatter_add_(1, where, log_probabilities.double())[:, :most].contiguous()
+
+
+def _with(targets: Targets, name: str, sums: Tensor) -> Targets:
+    return replace(targets, sequence_values={**targets.sequence_values, name: sums})
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the reference said, by identity of targets: a pipeline runs them in an order of its own."""
+
+    targets: dict[int, Targets]
+    alive: object  # keeps the identities unique
+
+    def to(self, criterion: Criterion) -> Criterion:
+        """`criterion`, which sees it."""
+
+        def told(
+            hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+        ) -> Tensor:
+            return criterion(hidden, head, self.targets[id(targets)], vocabulary=vocabulary)
+
+        return told

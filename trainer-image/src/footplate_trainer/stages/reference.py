@@ -1,0 +1,261 @@
+"""The reference of a stage: opened in the run's layout, or computed beforehand for all of its data.
+
+What is decided here is only where its weights are; `footplate_planning.references` says which model it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from footplate_contracts.reports import GenerationId, RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_planning.references import ReferenceKind, reference_kind, reference_model
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.durable import transfer
+from footplate_trainer.checkpoint.log_probabilities import KnownLogProbabilities, LogProbabilitiesOf
+from footplate_trainer.checkpoint.record import Key
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.checkpoint.tensors import index_of
+from footplate_trainer.data import order
+from footplate_trainer.data.datasets import Dataset
+from footplate_trainer.data.loader import BatchLoader, StepBatch
+from footplate_trainer.data.order import Float64s, Int64s
+from footplate_trainer.data.packing import Sample
+from footplate_trainer.data.preference_dataset import PreferenceDataset, pair_datasets
+from footplate_trainer.data.sources import RunShards
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.frozen.open import open_at, open_start
+from footplate_trainer.frozen.source import check_tokenizer, find_model, frozen_config
+from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.metrics.stopwatch import StepPart
+from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.model.sequence_field import REFERENCE
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.apply import ParallelModel
+from footplate_trainer.parallel.checksum import weights_checksum
+from footplate_trainer.parallel.objective import Objective
+from footplate_trainer.parallel.reference import (
+    AdaptersOff,
+    FrozenCopy,
+    Reference,
+    Referenced,
+    reference_sums,
+)
+from footplate_trainer.parallel.world import World
+from footplate_trainer.stages.start import Start
+
+_log = logging.getLogger(__name__)
+
+FIELD = "preference.reference.uri"
+_WEIGHTS, _STEP = "reference.weights", "reference.step"  # in a checkpoint's key: what its history stood on
+
+
+def check_reference(config: RunConfig, ranks: int) -> None:
+    """UserMistake where a folder that the reference is in holds none that suits the run; not collective."""
+    reference = reference_model(config)
+    if reference is not None and reference.uri is not None:
+        frozen_config(find_model(reference.uri, FIELD), config, ranks)
+
+
+@dataclass(frozen=True)
+class OpenReference:
+    """A reference whose weights are at hand."""
+
+    model: Reference
+    key: Key  # what its weights are
+
+
+class StageReference:
+    """The reference of a run, as the program of its stage uses it; nothing where the stage has none."""
+
+    def __init__(
+        self, config: RunConfig, model: ParallelModel, start: Start, shards: RunShards, world: World
+    ) -> None:
+        """Collective; opens it at once, unless a generation before knows what is needed of it."""
+        self._config = config
+        self._world = world
+        self._grid = model.grid
+        self._known = {name: value for name, value in (start.key or {}).items() if name in (_WEIGHTS, _STEP)}
+        self._open: Callable[[], OpenReference] = lambda: _opened(
+            config, model, start, shards, world, str(self._known.get(_STEP, ""))
+        )
+        settings = reference_model(config)
+        self._precomputed = settings is not None and settings.precomputed
+        needed = settings is not None and not (self._precomputed and self._known)
+        self._at_hand = self._checked() if needed else None
+
+    @property
+    def key(self) -> Key:
+        """What a checkpoint says of the weights: a run that goes on has to find the same."""
+        return self._known if self._at_hand is None else self._at_hand.key
+
+    def objective(self, objective: Objective) -> Objective:
+        """`objective` against it."""
+        if self._precomputed or self._at_hand is None:
+            return objective
+        return Referenced(objective, self._at_hand.model, REFERENCE)
+
+    def precompute(
+        self,
+        datasets: Sequence[Dataset],
+        store: CheckpointStore,
+        stepper: Stepper,
+        reporter: Reporter,
+        generation: GenerationId,
+    ) -> None:
+        """Where that is asked for: give `datasets` its numbers, and let go of the model. Collective.
+
+        Raises StorageError where they cannot be kept, and what opening the model raises.
+        """
+        if not self._precomputed:
+            return
+        parts = [part for dataset in datasets for part in pair_datasets(dataset)]
+        kept, of = KnownLogProbabilities(store), [self._of(part) for part in parts]
+        group = self._world.background
+        known = agree.from_rank_0(lambda: [kept.find(wanted) for wanted in of], group)
+        for part, wanted, values in zip(parts, of, known, strict=True):
+            if values is None:
+                keep = partial(kept.keep, wanted, self._score(part, stepper, reporter), generation)
+                values = agree.from_rank_0(keep, group)
+            part.reference = values
+        agree.from_rank_0(lambda: kept.forget_others(of), group)
+        self._known, self._at_hand = self.key, None
+        reporter.enter(RankPhase.LOADING)
+
+    def _of(self, part: PreferenceDataset) -> LogProbabilitiesOf:
+        return LogProbabilitiesOf(
+            weights=str(self.key[_WEIGHTS]),
+            data=part.shards.manifest.digest,
+            documents=part.shards.documents,
+            context_length=part.context_length,
+            precision=self._config.training.precision,
+        )
+
+    def _checked(self) -> OpenReference:
+        """It, opened; UserMistake where a generation before had other weights."""
+        found = self._open()
+        before, now = self._known.get(_WEIGHTS), found.key[_WEIGHTS]
+        if before not in (None, now):
+            place = reference_model(self._config)
+            where = place.uri if place is not None and place.uri else "where the run began"
+            raise UserMistake(
+                f"preference.reference: the weights in {where} are not those that this run began with "
+                f"(checksum {now}, was {before}); restore them, or begin another run"
+            )
+        return found
+
+    def _score(self, part: PreferenceDataset, stepper: Stepper, reporter: Reporter) -> Float64s:
+        """Of each document of `part` the sum over its answer: float64 [documents], NaN where none is kept."""
+        if self._at_hand is None:
+            self._at_hand = self._checked()
+        model, grid, training = self._at_hand.model, self._grid, self._config.training
+        loader = BatchLoader(
+            _Once(part),
+            seed=0,
+            global_batch_size=training.global_batch_size,
+            micro_batch_size=training.micro_batch_size,
+            data_rank=grid.coordinates.data,
+            data_degree=grid.topology.data,
+        )
+        sums = torch.zeros(part.shards.documents, dtype=torch.float64)
+        counts = grid.coordinates.tensor == 0 and grid.coordinates.context == 0
+        with stepper.stopwatch.time(StepPart.SCORING):
+            for number in range(-(-len(part) // loader.global_batch_size)):
+                reporter.enter(RankPhase.SCORING, progress=number * loader.global_batch_size)
+                batch = loader.build(number)
+                micro_batches = [stepper.inputs(micro, 0) for micro in batch.micro_batches]
+                found = {id(targets): told for targets, told in reference_sums(model, micro_batches, grid)}
+                for micro, given in zip(batch.micro_batches, micro_batches, strict=True):
+                    if counts and id(given.targets) in found:
+                        _put(sums, part, batch, micro.places, found[id(given.targets)])
+        loader.close()
+        reporter.enter(RankPhase.COLLECTIVE)
+        there = sums.to(self._world.device)
+        dist.all_reduce(there)
+        values = np.full(part.shards.documents, np.nan)
+        kept = np.concatenate([part.documents_of(row) for row in range(len(part))])
+        values[kept] = there.numpy(force=True)[kept]
+        return values
+
+
+def _opened(
+    config: RunConfig, model: ParallelModel, start: Start, shards: RunShards, world: World, step: str
+) -> OpenReference:
+    """The weights, wherever `reference_kind` says that they are. Collective."""
+    match reference_kind(config):
+        case ReferenceKind.ADAPTERS_OFF:
+            if start.key is None:
+                agree.from_rank_0(lambda: _refuse_adapters_of_elsewhere(config), world.background)
+            frozen = {
+                name: parameter
+                for name, parameter in model.module.named_parameters()
+                if not is_adapters(name)
+            }
+            return OpenReference(AdaptersOff(model), {_WEIGHTS: weights_checksum(frozen, world.background)})
+        case ReferenceKind.START:
+            copy = open_start(config, model, world, step)
+        case _:
+            reference = reference_model(config)
+            assert reference is not None and reference.uri is not None
+            found, copy = open_at(reference.uri, FIELD, config, model, world, step)
+            check_tokenizer(found, shards.tokenizer, shards.vocabulary_size)
+    named = {_STEP: copy.step} if copy.step else {}
+    return OpenReference(FrozenCopy(copy.model), {_WEIGHTS: copy.checksum, **named})
+
+
+def _refuse_adapters_of_elsewhere(config: RunConfig) -> None:
+    """UserMistake where the run began with more than its network without adapters."""
+    if config.resume_from is None:
+        return
+    for checkpoint in transfer.checkpoints_of(config.resume_from):
+        if any(map(is_adapters, index_of(checkpoint).tensors)):
+            raise UserMistake(
+                f"resumeFrom {checkpoint.name} holds adapters, which are a part of the weights that this run "
+                "begins with; export them merged and begin with initFrom, or name preference.reference.uri"
+            )
+        return
+
+
+def _put(sums: Tensor, part: PreferenceDataset, batch: StepBatch, places: Int64s, told: Tensor) -> None:
+    """Put fp64 `told` [n, D] of the rows at `places` of the batch where their documents are."""
+    rows = told.cpu()
+    for place, row in zip(places.tolist(), rows, strict=True):
+        sample = int(batch.sample_ids[place]) if place != order.FILLER else order.FILLER
+        if sample >= 0:
+            documents = torch.from_numpy(part.documents_of(sample))
+            sums[documents] = row[: len(documents)]
+
+
+class _Once(Dataset):
+    """The rows of a data set once, in their order; fillers behind the last."""
+
+    def __init__(self, dataset: PreferenceDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
+        """See Dataset."""
+        return np.where(indices < len(self), indices, order.FILLER)
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset."""
+        return self._dataset.get(sample_id, index)
+
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """See Dataset."""
+        return self._dataset.count_names
+
+    def counts(self, sample: Sample) -> tuple[int, ...]:
+        """See Dataset."""
+        return self._dataset.counts(sample)
