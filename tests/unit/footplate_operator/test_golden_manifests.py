@@ -56,6 +56,20 @@ OWN: Final[dict[str, Any]] = {
 }
 
 
+# Two keys of one Secret: one for whoever rewards, the other for the ranks; and one that is in no Secret.
+REWARDED: Final[dict[str, Any]] = {
+    "reward": {
+        "functions": [{"name": "judge", "function": {"name": "mine:judge", "secrets": ["JUDGE_KEY", "OPEN"]}}]
+    },
+    "trainer": {
+        "env": [
+            {"name": name, "valueFrom": {"secretKeyRef": {"name": "mine", "key": name.lower()}}}
+            for name in ("JUDGE_KEY", "AWS_SECRET_ACCESS_KEY")
+        ]
+        + [{"name": "OPEN", "value": "for all to see"}],
+    },
+}
+
 PLAIN, PLAIN_REVISION = run(), frozen(run())
 LARGE, LARGE_REVISION = run(**OWN), frozen(run(**OWN), **H100)
 
@@ -94,6 +108,7 @@ MANIFESTS: Final[dict[str, Callable[[], Json | None]]] = {
     "api-ca": lambda: children.api_ca(PLAIN, BUNDLE),
     "worker": lambda: worker.pod(PLAIN, PLAIN_REVISION, WorkerId(0, 0), ""),
     "worker-own": lambda: worker.pod(LARGE, LARGE_REVISION, WorkerId(1, 4), ADDRESS),
+    "worker-rewarded": lambda: worker.pod(run(**REWARDED), frozen(run(**REWARDED)), WorkerId(0, 0), ""),
     "spare": lambda: worker.spare(LARGE, LARGE_REVISION, WorkerId(0, 5), ADDRESS),
     "event-phase": phase_event,
     "event-held-up": held_up_event,

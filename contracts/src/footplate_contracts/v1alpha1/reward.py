@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
 
@@ -152,3 +153,10 @@ class Reward(FrozenModel):
             field="functions",
         ),
     )
+
+
+def secret_names(functions: Iterable[RewardFunction] | None) -> list[str]:
+    """Variables that reward functions want of Secrets."""
+    return [
+        name for reward in functions or () if reward.function is not None for name in reward.function.secrets
+    ]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 LARGEST: Final = 1e30
-"""Beyond it a number is no reward. With weights up to 1e6 and 17 rewards a sum of such fits fp32 (3.4e38),
-and the squares of which deviations are made fit fp64."""
+"""Beyond it neither a reward nor a sum of them is one: its square fits fp64, and itself fp32. It is
+REWARD_LIMIT of `model.objectives.advantages`, which torch is needed for."""
 
 _SHOWN: Final = 60  # characters of a value in a reason
 

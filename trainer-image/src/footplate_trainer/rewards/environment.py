@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Final
 
 from footplate_contracts.names import REWARD_SECRET_PREFIX
-from footplate_contracts.v1alpha1.reward import RewardFunction
+from footplate_contracts.v1alpha1.reward import RewardFunction, secret_names
 from footplate_trainer.errors import UserMistake
 
 _ALLOWED: Final = (
@@ -48,8 +48,3 @@ def take_secrets(
                     "give it in trainer.env with valueFrom.secretKeyRef"
                 )
     return found
-
-
-def secret_names(functions: Iterable[RewardFunction]) -> list[str]:
-    """What the functions want of Secrets."""
-    return [name for reward in functions if reward.function is not None for name in reward.function.secrets]

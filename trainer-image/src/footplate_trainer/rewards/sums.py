@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Final
 
 from footplate_trainer.errors import TooManyUnrewarded
+from footplate_trainer.rewards.answers import LARGEST
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
 
 MOST_UNREWARDED: Final = 0.1  # where the spec does not say
@@ -19,8 +20,8 @@ def weighted_sum(outcomes: Mapping[str, Outcome], weights: Mapping[str, float]) 
     """Σ weight × reward of one sample; Unrewarded where a reward that has a weight is missing.
 
     A reward of weight 0 is only reported: it neither adds to the sum nor can be missed. `outcomes` has
-    all names of `weights`. The sum does not depend on the order of names, and cannot overflow: see
-    LARGEST of `answers`.
+    all names of `weights`. The sum does not depend on the order of names, and is within LARGEST, as each
+    reward is.
     """
     terms = []
     for name, weight in weights.items():
@@ -30,7 +31,10 @@ def weighted_sum(outcomes: Mapping[str, Outcome], weights: Mapping[str, float]) 
         if isinstance(outcome, Unrewarded):
             return outcome
         terms.append(weight * outcome)
-    return math.fsum(terms)
+    total = math.fsum(terms)
+    if abs(total) > LARGEST:
+        return Unrewarded(f"the weighted sum of its rewards is {total:g}, beyond ±{LARGEST:g}")
+    return total
 
 
 @dataclass(frozen=True)
@@ -63,4 +67,8 @@ def means(outcomes: Iterable[Mapping[str, Outcome]], names: Iterable[str]) -> di
 
 def reasons(sums: Mapping[SampleKey, Outcome]) -> list[str]:
     """Why samples have no sum, in the order of their keys."""
-    return [outcome.reason for _, outcome in sorted(sums.items()) if isinstance(outcome, Unrewarded)]
+    return [
+        outcome.reason if str(key) in outcome.reason else f"{key}: {outcome.reason}"
+        for key, outcome in sorted(sums.items())
+        if isinstance(outcome, Unrewarded)
+    ]

@@ -8,6 +8,7 @@ from typing import Final
 from footplate_contracts.names import (
     FIRST_SPARE,
     PROFILE_LABEL,
+    REWARD_SECRET_PREFIX,
     SECRET_CERTIFICATE_KEY,
     SECRET_TOKEN_KEY,
     Env,
@@ -17,6 +18,7 @@ from footplate_contracts.names import (
     worker_pod_name,
 )
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.reward import secret_names
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests.placement import HOSTNAME, affinity
 from footplate_operator.trainingrun.manifests.pod import (
@@ -106,13 +108,12 @@ def _pod(
 def _container(run: Run, revision: Revision, slot: Mapping[str, str]) -> Json:
     trainer, frozen = run.spec.trainer, revision.frozen
     policy = trainer.image_pull_policy or frozen.defaults.image_pull_policy
-    users = [variable.to_json() for variable in trainer.env]
     ours = as_env(_environment(run, frozen, slot))
     container: Json = {
         "name": "trainer",
         "image": trainer.image or frozen.defaults.trainer_image,
         "imagePullPolicy": policy.value,
-        "env": merged_env(ours, users),
+        "env": merged_env(ours, _variables(run)),
         "resources": _resources(run, frozen.profile),
         "securityContext": container_security(),
         "volumeMounts": _mounts(run),
@@ -121,6 +122,25 @@ def _container(run: Run, revision: Revision, slot: Mapping[str, str]) -> Json:
     if trainer.env_from:
         container["envFrom"] = [dict(source) for source in trainer.env_from]
     return container
+
+
+def _variables(run: Run) -> list[Json]:
+    """Those of `trainer.env`. What a reward function wants of a Secret has a name that no rank looks for.
+
+    Where such a one is no Secret's it is left out, and the trainer says what would be right: CEL sees neither
+    what stands within valueFrom, nor so many names at once.
+    """
+    reward = run.spec.reward
+    wanted = set() if reward is None else set(secret_names(reward.functions))
+    variables = []
+    for variable in run.spec.trainer.env:
+        body = variable.to_json()
+        if variable.name in wanted:
+            if "secretKeyRef" not in (variable.value_from or {}):
+                continue
+            body["name"] = f"{REWARD_SECRET_PREFIX}{variable.name}"
+        variables.append(body)
+    return variables
 
 
 def _environment(run: Run, frozen: RevisionData, slot: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from footplate_trainer.model.objectives.advantages import (
+    REWARD_LIMIT,
     batch_deviation,
     countable,
     degenerate,
@@ -22,6 +23,7 @@ from footplate_trainer.model.objectives.advantages import (
     token_rewards,
     whitened,
 )
+from footplate_trainer.rewards.answers import LARGEST
 from tests.support.formulas import agrees, exact
 
 # -- of tokens --------------------------------------------------------------------------------
@@ -229,3 +231,7 @@ def test_the_largest_rewards_that_count_overflow_nowhere(advantage: Advantage) -
 def test_which_rewards_count() -> None:
     rewards = exact(0.0, -3.5, 1e30, -1e30, 1.001e30, 1e308, math.inf, -math.inf, math.nan)
     assert countable(rewards).tolist() == [True] * 4 + [False] * 5
+
+
+def test_what_counts_is_what_a_reward_function_may_answer() -> None:
+    assert REWARD_LIMIT == LARGEST
