@@ -15,7 +15,13 @@ from footplate_contracts.directives import LATER, Directives, HangBounds
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause, RunUid, WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Member
-from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp, RankPhase
+from footplate_contracts.reports import (
+    CheckpointRecord,
+    GenerationId,
+    GivenUp,
+    RankPhase,
+    StandingCheckpoint,
+)
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import Forbidden
 from footplate_operator.keys.keyring import Keys
@@ -178,6 +184,8 @@ class FakeCoordinator:
     saving: bool = False  # all ranks wait for a checkpoint
     sampling: tuple[RankPhase, int] | None = None  # rollout or scoring, and what is finished of it
     run: str = ""  # uid
+    standing: dict[int, GenerationId] = field(default_factory=dict)  # checkpoints, newest first
+    losses: dict[int, float] = field(default_factory=dict)  # of validation, by step
 
     def __post_init__(self) -> None:
         self.direct(self.directives)
@@ -238,6 +246,31 @@ class FakeCoordinator:
             given_up=self.given_up,
         )
 
+    def save(self, now: float) -> CheckpointRecord:
+        """A checkpoint of its step is durable, and retention removes others."""
+        limits = self.directives.limits
+        assert limits is not None
+        self.saved.append(self.step)
+        self.standing[self.step] = GenerationId(epoch=self.epoch, number=self.number)
+        steps = sorted(self.standing, reverse=True)
+        kept = {*steps[: limits.keep_last], *(limits.kept_steps or ())}
+        self.standing = {step: self.standing[step] for step in steps if step in kept}
+        self.checkpoint = CheckpointRecord(
+            step=self.step,
+            uri=f"/shared/checkpoints/step-{self.step}.e{self.epoch}g{self.number}",
+            time=now,
+            standing=[
+                StandingCheckpoint(
+                    step=step,
+                    generation=generation,
+                    digest=f"{step:064x}",
+                    validation_loss=self.losses.get(step),
+                )
+                for step, generation in self.standing.items()
+            ],
+        )
+        return self.checkpoint
+
     def promote(self, pod: Json, index: int) -> Json:
         """A spare takes the slot of worker `index`; the pod as it would be labelled."""
         self.promoted[pod["metadata"]["uid"]] = WorkerId(index, 100 + len(self.promoted))
@@ -262,6 +295,7 @@ class FakeCoordinator:
         self.generation, self.number = before.generation, 0
         self.members, self.step, self.start_step = dict(before.members), before.step, before.start_step
         self.here = set(before.here)
+        self.standing = dict(before.standing)
         self.state = RunState.LOADING
 
     def fail(self, cause: Cause, reason: str, message: str, pod: Json, now: float, **more: Any) -> None:

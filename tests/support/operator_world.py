@@ -34,7 +34,6 @@ from tests.support.operator_fakes import (
     API,
     DEFAULTS,
     EVERY_STEPS,
-    KEY,
     NAME,
     PATIENCE,
     RELEASE,
@@ -87,6 +86,7 @@ class World:
         self.queue = FakeQueue(self.clock)
         self.metrics = Metrics()
         self.followed: dict[RunUid, Endpoint] = {}
+        self.key_of: dict[RunUid, Key] = {}
         self.heard: dict[RunUid, CoordinatorState] = {}
         metrics = RunMetrics(self.metrics.registry)
         beside = (self.defaults, metrics, RELEASE, self.histories, self.api, self.keys, self.clock)
@@ -133,6 +133,7 @@ class World:
 
     def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
         self.followed[uid] = endpoint
+        self.key_of[uid] = key
 
     def leave(self, uid: RunUid) -> None:
         self.followed.pop(uid, None)
@@ -282,10 +283,7 @@ class World:
         coordinator.version += 1
 
     def _save(self, coordinator: FakeCoordinator, uid: RunUid) -> None:
-        uri = f"/shared/checkpoints/step-{coordinator.step}.e{coordinator.epoch}g{coordinator.number}"
-        coordinator.checkpoint = CheckpointRecord(step=coordinator.step, uri=uri, time=self._seconds())
-        self.saved[uid] = coordinator.checkpoint
-        coordinator.saved.append(coordinator.step)
+        self.saved[uid] = coordinator.save(self._seconds())
 
     def _speak(self) -> None:
         for uid in list(self.followed):
@@ -295,7 +293,7 @@ class World:
             view = coordinator.view(self._seconds())
             if self.heard.get(uid) != view:
                 self.heard[uid] = view
-                self.queue.add(KEY)
+                self.queue.add(self.key_of[uid])
 
     # -- looking -------------------------------------------------------------------------
 

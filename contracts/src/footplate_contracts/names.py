@@ -242,6 +242,12 @@ class Reason(StrEnum):
     AS_DESIRED = "AsDesired"
     AWAITS_RESUMPTION = "AwaitsResumption"  # as all of the spec that can change while ranks train
     PROFILE_NOT_FOUND = "ProfileNotFound"
+    WAITING_FOR_RUN = "WaitingForRun"  # that the spec names
+    RUN_NOT_FOUND = "RunNotFound"
+    RUN_FAILED = "RunFailed"  # another one, that the spec names
+    RUN_UNFIT = "RunUnfit"  # by its stage or the shape of its model
+    RUN_CYCLE = "RunCycle"  # each waits for the other
+    CHECKPOINT_NOT_FOUND = "CheckpointNotFound"  # of another run
     CREDENTIALS_UNKNOWN = "CredentialsUnknown"  # an earlier operator made them, and they were not handed over
     REVISION_UNREADABLE = "RevisionUnreadable"  # another release wrote it
     STATUS_UNREADABLE = "StatusUnreadable"  # another release wrote it

@@ -83,6 +83,12 @@ class KeptCheckpoint(Part):
     digest: Digest | None = Field(None, description="SHA-256 of its manifest.json, and so of all of it")
     validation_loss: float | None = Field(None, description="of its weights, if it was taken at that step")
 
+    @property
+    def directory(self) -> str:
+        """Its directory in checkpoint.uri."""
+        epoch, _, number = self.generation.partition(".")
+        return f"step-{self.step}.e{epoch}g{number}"
+
 
 class PromotedCheckpoint(Part):
     """A mark of `spec.checkpoint.promoted`, and what bears it."""

@@ -144,6 +144,10 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     def heard(self, kind: Kind, body: Json, gone: bool) -> None:
         """A watch has told of an object or a child; `gone`: for the last time, as far as it knows."""
 
+    def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
+        """Other objects of this kind to look at, as this one came, changed or is gone."""
+        return ()
+
     async def keep(self) -> None:
         """What goes on by itself while this replica leads; never ends."""
         await asyncio.get_running_loop().create_future()

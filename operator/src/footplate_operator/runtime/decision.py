@@ -73,3 +73,4 @@ class Problem:
     message: str
     final: bool = False  # trying again cannot help
     passing: bool = False  # it may be over in a moment: nothing is said of it yet
+    waiting: bool = False  # for another object, as the spec asks: nothing is wrong

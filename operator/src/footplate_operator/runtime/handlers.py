@@ -54,6 +54,9 @@ class Handlers:
         """An object was listed, made, changed or deleted."""
         body = _copy(event["object"])
         self.controller.heard(self.controller.kind, body, _gone(event))
+        for key in self.controller.neighbours(body, _gone(event)):
+            if key in self.cache:
+                self.queue.add(key)
         if _gone(event):
             self.cache.drop(body)
         elif not self.cache.put(body):

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from footplate_contracts.names import Reason
+from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_operator.keys.keyring import Keys
 from footplate_operator.runtime.decision import Problem
+from footplate_operator.trainingrun.chains import Chains
 from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.profile import changed, refusal
@@ -23,6 +25,7 @@ from footplate_operator.trainingrun.revision import (
     MissingRevision,
     Revision,
     admit,
+    frozen_lineage,
     in_force,
     needs_admission,
     resolved_config,
@@ -38,6 +41,7 @@ class Admission:
     """Of all runs; `release` is what this operator calls its build."""
 
     profiles: Profiles
+    chains: Chains
     defaults: Defaults
     keys: Keys
     release: str
@@ -45,9 +49,10 @@ class Admission:
     async def admitted(
         self, run: Run, cache: RunCache, revisions: Sequence[AnyRevision]
     ) -> AnyRevision | MissingRevision | Problem | None:
-        """What its pods are made of; why it cannot be admitted; None where its profile is missing.
+        """What its pods are made of; why it cannot be admitted, or what it waits for.
 
-        Raises ClusterError.
+        None where its profile is missing, or where a suspended run still has to wait for others. Raises
+        ClusterError.
         """
         admits = needs_admission(run.phase, suspension.asked(run) is not None)
         if not admits:
@@ -64,15 +69,25 @@ class Admission:
         profile = self.profiles.get(run.spec.compute.profile)
         if profile is None or isinstance(profile, Problem):
             return profile
+        lineage = await self._lineage(run, revisions, admits)
+        if lineage is None or isinstance(lineage, Problem):
+            return lineage
         defaults = self.defaults.model_copy(update={"run_key": self.keys.current})
         try:
-            admitted = admit(run, profile, defaults, revisions, self.release)
+            admitted = admit(run, profile, defaults, revisions, self.release, lineage)
         except ValueError as error:
             return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
         if admits and (wrong := refusal(admitted.frozen.config, run.spec.compute.profile, profile)):
             return Problem(Reason.CONFIG_REFUSED, wrong)
         cache.revision = admitted
         return admitted
+
+    async def _lineage(
+        self, run: Run, revisions: Sequence[AnyRevision], admits: bool
+    ) -> list[LineageEntry] | Problem | None:
+        """What stands for the runs that its spec names, as it was resolved first; None while nobody asks."""
+        frozen = frozen_lineage(run, revisions)
+        return await self.chains.resolve(run) if frozen is None and admits else frozen
 
     async def profile_since(
         self, run: Run, admitted: AnyRevision | MissingRevision | Problem | None
@@ -90,7 +105,7 @@ class Admission:
         if isinstance(live, Problem):
             return Problem(live.reason, f"{live.message}; {_GOES_ON}")
         try:
-            wrong = refusal(resolved_config(run, live), name, live)
+            wrong = refusal(resolved_config(run, live, frozen.config.lineage or ()), name, live)
         except ValueError as error:
             wrong = str(error)
         if wrong:

@@ -47,6 +47,7 @@ from footplate_operator.tariff.tariffs import KINDS as TARIFF_KINDS
 from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun import usage
 from footplate_operator.trainingrun.admission import Admission
+from footplate_operator.trainingrun.chains import Chains
 from footplate_operator.trainingrun.coordinator_client import (
     Coordinators,
     Endpoint,
@@ -62,6 +63,7 @@ from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Api, Observed, PodView, view_pod
+from footplate_operator.trainingrun.policies import keeping
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
@@ -133,7 +135,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
-        self._admission = Admission(self._profiles, defaults, keys, release)
+        self._chains = Chains(cluster)
+        self._admission = Admission(self._profiles, self._chains, defaults, keys, release)
         self._metrics = metrics
         self._release = release
         self._now = now
@@ -178,6 +181,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         ending = self._nodes.ending(scheduling)
         problem = admitted if isinstance(admitted, Problem) else None
         credentials = self._admission.credentials(run, cache, admitted, pods)
+        naming = await self._chains.naming(run)
         edited: Sequence[tuple[Child, Json]] = ()
         insisted: Child | None = None
         if isinstance(admitted, Revision) and credentials is not None:
@@ -201,6 +205,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             secret_missed=cache.misses_secret(run, pods, now),
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
+            followers=keeping.followers(run, naming),
+            awaited=run.ended is not None and keeping.awaited(run, naming),
             usage=used,
             tariff=tariff,
         )
@@ -212,9 +218,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if problem is not None:
             told = observed.problem if problem.passing else problem
             observed = replace(observed, problem=told, hindered=True)
-        run = judged(replace(run, unobserved=view.unobserved), view.spending)
+        kept = frozenset(step for follower in observed.followers for step in follower.steps)
+        run = judged(replace(run, unobserved=view.unobserved, kept_steps=kept), view.spending)
         desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
-        status = desired.status.model_copy(update={"written_by": self._release})
+        said = {"written_by": self._release, "followers": list(observed.followers) or None}
+        status = desired.status.model_copy(update=said)
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
             status = self.complete(run, status)
         return replace(desired, status=status)
@@ -293,6 +301,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             self.usage.hear(usage.owner_in(body), view_pod(body).sighting, gone)
         elif kind == self.kind:
             self.usage.tell_owner(usage.owner_of(body), gone)
+
+    def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
+        return self._chains.hear(body, gone)
 
     async def keep(self) -> None:
         prices = [self.prices.run()] if self._scope.cluster else []

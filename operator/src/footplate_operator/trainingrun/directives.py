@@ -52,7 +52,8 @@ def limits(run: Run) -> Limits:
     Raises ValueError for a spec that says neither, or has no model: admission refuses it first.
     """
     steps = resolve_steps(run.spec.training, model_of(run.spec).context_length)
-    return Limits(steps=steps, kept_steps=promoted_steps(run.spec.checkpoint), **said(run.spec))
+    kept = sorted({*(promoted_steps(run.spec.checkpoint) or ()), *run.kept_steps})
+    return Limits(steps=steps, kept_steps=kept or None, **said(run.spec))
 
 
 def directives_to_begin_with(run: Run) -> Directives:

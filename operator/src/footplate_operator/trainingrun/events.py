@@ -35,6 +35,8 @@ def held_up_event(run: Run, after: TrainingRunStatus) -> Event | None:
     now = find(after.conditions, ConditionType.PROGRESSING)
     if after.phase in _NOT_MEANT_TO_TRAIN or now is None or now.status == "True":
         return None
+    if now.reason == Reason.WAITING_FOR_RUN:  # as it was asked to
+        return None
     if before is not None and (before.status, before.reason) == ("False", now.reason):
         return None
     return Event(now.reason, now.message, warning=True, once=f"{now.reason}{after.phase_time}")

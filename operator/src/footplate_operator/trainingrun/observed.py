@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import PROFILE_LABEL, Env, Role, WorkerId
+from footplate_contracts.v1alpha1.references import Follower
 from footplate_ledger.account import Tariff
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
@@ -201,6 +202,8 @@ class Observed:
     secret_missed: bool = False  # by a pod; nobody here may look whether it is there
     api: Api = Api()
     recorded: Recorded | None = None  # of a run that has ended; None: no API is known
+    followers: Sequence[Follower] = ()  # runs that wait for its checkpoints, or stand on them
+    awaited: bool = False  # it has ended, and one of them may still be given one
     usage: OwnUsage | None = None  # of its pods, those that are gone included; None: it is not known yet
     tariff: Tariff | None = None  # prices and intensities; None: they are not known yet
 

@@ -17,11 +17,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from footplate_contracts.coordinator_state import CoordinatorState
+from footplate_contracts.lineage import references
 from footplate_contracts.model import Contract, digest, first_error
 from footplate_contracts.names import WRITTEN_BY_ANNOTATION, LogFormat, Phase, config_map_name, revision_name
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import PullPolicy
+from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import unreadable
 from footplate_operator.trainingrun.directives import in_force_at_once
@@ -176,17 +178,30 @@ def in_force(run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | None:
     return next(named, None)
 
 
+def frozen_lineage(run: Run, revisions: Sequence[AnyRevision]) -> list[LineageEntry] | None:
+    """What was resolved of the runs that its spec names; None where that has not happened yet."""
+    fields = references(run.spec).keys()
+    newest = max(revisions, key=lambda revision: revision.number, default=None)
+    frozen = newest.frozen.config.lineage if isinstance(newest, Revision) else None
+    for lineage in (frozen or [], run.status.lineage or []):
+        if fields == {entry.field for entry in lineage}:
+            return lineage
+    return None
+
+
 def admit(
     run: Run,
     profile: ComputeProfileSpec,
     defaults: Defaults,
     revisions: Sequence[AnyRevision],
     version: str,
+    lineage: Sequence[LineageEntry] = (),
 ) -> Revision:
     """The revision that a run starts with: the newest if nothing has changed, else the next number.
 
     Args:
         version: of this operator, which is noted in a new one.
+        lineage: what stands for other runs that the spec names.
 
     Raises ValueError where spec and profile cannot be resolved to a RunConfig.
     """
@@ -194,7 +209,7 @@ def admit(
         profile_name=run.spec.compute.profile,
         profile=profile,
         defaults=defaults,
-        config=resolved_config(run, profile),
+        config=resolved_config(run, profile, lineage),
     )
     newest = max(revisions, key=lambda revision: revision.number, default=None)
     if isinstance(newest, Revision) and newest.frozen == frozen and newest.config == frozen.config.to_json():
@@ -204,7 +219,7 @@ def admit(
 
 def not_in_force(run: Run, frozen: RevisionData, state: CoordinatorState) -> list[str]:
     """Fields of the spec that ranks read, and that say something else than when they were frozen."""
-    wanted = resolved_config(run, frozen.profile)
+    wanted = resolved_config(run, frozen.profile, frozen.config.lineage or ())
     if wanted == frozen.config:
         return []
     before, after = _fields(frozen.config.to_json()), _fields(wanted.to_json())
@@ -221,8 +236,8 @@ def _fields(config: Json) -> dict[str, object]:
     }
 
 
-def resolved_config(run: Run, profile: ComputeProfileSpec) -> RunConfig:
-    """The RunConfig of this spec on nodes of `profile`."""
+def resolved_config(run: Run, profile: ComputeProfileSpec, lineage: Sequence[LineageEntry] = ()) -> RunConfig:
+    """The RunConfig of this spec on nodes of `profile`, with `lineage` for the runs that it names."""
     compute = run.spec.compute
     world = World(
         nodes=compute.nodes,
@@ -232,4 +247,5 @@ def resolved_config(run: Run, profile: ComputeProfileSpec) -> RunConfig:
         backend=profile.backend,
         peak_tflops=profile.gpu.peak_tflops if profile.gpu else None,
     )
-    return resolve(run.spec, RunIdentity(name=run.name, namespace=run.namespace, uid=run.uid), world)
+    identity = RunIdentity(name=run.name, namespace=run.namespace, uid=run.uid)
+    return resolve(run.spec, identity, world, lineage)

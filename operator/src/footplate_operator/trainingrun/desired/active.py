@@ -94,6 +94,7 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
     decided: dict[str, object] = {
         "start_time": run.status.start_time or format_time(situation.now),
         "revision": situation.revision.name(run.name),
+        "lineage": situation.revision.frozen.config.lineage,
     }
     if may_start:
         decided["incarnation"] = gang.counter

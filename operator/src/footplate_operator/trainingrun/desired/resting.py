@@ -65,7 +65,7 @@ def _end(
 ) -> deletion.Deletion | None:
     """When the run itself goes; None where it stays."""
     lifetime, recorded = run.spec.ttl_seconds_after_finished, observed.recorded
-    if lifetime is None:
+    if lifetime is None or observed.awaited:
         return None
     if recorded is not None and compare(run.status, status) is not StatusChange.NOTHING:
         recorded = replace(recorded, known=False)  # the final status is still to be written
@@ -94,7 +94,7 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
         there = ", ".join(sorted(observed.profiles)) or "none"
         message = f"compute.profile {run.spec.compute.profile} names no ComputeProfile; there are: {there}"
         problem = Problem(Reason.PROFILE_NOT_FOUND, message)
-    said = not_training(problem.reason, problem.message, problem)
+    said = not_training(problem.reason, problem.message, None if problem.waiting else problem)
     return Desired(status=report(run, run.status, Phase.QUEUED, said, now))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from footplate_contracts.reports import CheckpointRecord, StandingCheckpoint
 from footplate_contracts.v1alpha1.compute import Promotion
+from footplate_contracts.v1alpha1.references import Follower
 from footplate_contracts.v1alpha1.status import (
     DIRECTORY_LIMIT,
     CheckpointStatus,
@@ -26,9 +27,10 @@ def checkpoints(
     return newest and _marked(newest, run.spec.checkpoint.promoted or ())
 
 
-def named_only(known: CheckpointStatus) -> CheckpointStatus:
-    """`known`, listing none but the newest, the best and those that bear a mark."""
+def named_only(known: CheckpointStatus, followers: Iterable[Follower]) -> CheckpointStatus:
+    """`known`, listing none but the newest, the best and those that bear a mark or are kept for others."""
     named = {known.latest_step, known.best_step, *(mark.step for mark in known.promoted or ())}
+    named |= {step for follower in followers for step in follower.steps}
     kept = [found for found in known.kept or () if found.step in named]
     return known.model_copy(update={"kept": kept if known.kept is not None else None})
 
@@ -90,6 +92,4 @@ def _mark(newest: CheckpointStatus, promotion: Promotion, found: KeptCheckpoint 
     if found is None:
         own = newest.uri.rpartition("/")[2] if promotion.step == newest.latest_step else ""
         return mark.model_copy(update={"directory": own}) if 0 < len(own) <= DIRECTORY_LIMIT else mark
-    epoch, _, number = found.generation.partition(".")
-    directory = f"step-{found.step}.e{epoch}g{number}"
-    return mark.model_copy(update={"directory": directory, "digest": found.digest})
+    return mark.model_copy(update={"directory": found.directory, "digest": found.digest})

@@ -93,7 +93,9 @@ def fit(status: TrainingRunStatus) -> TrainingRunStatus:
         return status
     status = _shortened(status, _LAST_CUT)
     if bytes_of(status) > STATUS_LIMIT and status.checkpoint is not None:
-        status = status.model_copy(update={"checkpoint": named_only(status.checkpoint)})
+        status = status.model_copy(
+            update={"checkpoint": named_only(status.checkpoint, status.followers or ())}
+        )
     while bytes_of(status) > STATUS_LIMIT and len(status.attempts) > _NEWEST:
         status = status.model_copy(update={"attempts": status.attempts[1:]})
     return status if bytes_of(status) <= STATUS_LIMIT else _shortened(status, _UTMOST_CUT)

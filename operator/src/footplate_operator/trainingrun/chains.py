@@ -1,0 +1,194 @@
+"""Runs that name each other, as the watch tells of them: who is to be looked at when one of them changes.
+
+What a run is given of another one is decided on what the API server has at that moment, and never on what
+a watch told: so nobody who has just started takes a run for missing that it was not told of yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from footplate_contracts.lineage import references
+from footplate_contracts.model import digest
+from footplate_contracts.names import Reason
+from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceField
+from footplate_operator.errors import NotFound
+from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.objects import Key, Undecodable, key_of
+from footplate_operator.trainingrun.policies import chain
+from footplate_operator.trainingrun.policies.keeping import NamingRun
+from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode, phase_of
+
+_LONGEST_CYCLE: Final = 64
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What of a run concerns others."""
+
+    uid: str
+    version: int
+    names: tuple[Key, ...]  # other runs, in the order of the fields
+    waits: bool  # for one of them
+    digest: str  # of all that others look at
+    body: Json  # of one that names others, and has not ended
+
+    @cached_property
+    def naming(self) -> NamingRun | None:
+        """The run as one that names others; None for one that has ended, or cannot be read."""
+        return _naming(self.body) if self.names else None
+
+
+class Chains:
+    """Of all runs that this operator looks after."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._seen: dict[Key, _Seen] = {}  # those that name others, or are named
+        self._naming: dict[Key, set[Key]] = {}  # by whom they are named
+
+    def hear(self, body: Json, gone: bool) -> list[Key]:
+        """A run came, changed or is gone: the runs that this concerns."""
+        key, known = key_of(body), self._seen.get(key_of(body))
+        fresh = _seen(body)
+        if known is not None and known.version > fresh.version:
+            return []  # of one that had the name before, or late
+        if gone:
+            self._forget(key)
+        elif fresh.names or key in self._naming:
+            self._remember(key, fresh)
+        if known is not None and not gone and (known.uid, known.digest) == (fresh.uid, fresh.digest):
+            return []
+        return sorted({*fresh.names, *self._naming.get(key, ())}, key=str)
+
+    async def resolve(self, run: Run) -> list[LineageEntry] | Problem:
+        """What the runs that `run` names give to it; why one does not yet. Raises ClusterError."""
+        if cycle := self._cycle(run.key):
+            names = " -> ".join(key.name for key in cycle)
+            message = (
+                f"{names}: each of these runs waits for the next, and none can begin; delete one of them,"
+                " and create it anew with another run, or with a folder"
+            )
+            return Problem(Reason.RUN_CYCLE, message[:1024])
+        answers = [
+            await self._resolve(run, field, reference) for field, reference in references(run.spec).items()
+        ]
+        problems = [answer for answer in answers if isinstance(answer, Problem)]
+        for problem in problems:
+            if not problem.waiting:
+                return problem
+        if problems:
+            message = "; ".join(problem.message for problem in problems)[:1024]
+            return Problem(Reason.WAITING_FOR_RUN, message, waiting=True)
+        return [answer for answer in answers if isinstance(answer, LineageEntry)]
+
+    async def naming(self, other: Run) -> list[NamingRun]:
+        """Runs that wait for checkpoints of `other`, or stand on them. Raises ClusterError.
+
+        Those that its status lists and no watch has told of are asked for: they may be gone.
+        """
+        known = [self._seen[key].naming for key in sorted(self._naming.get(other.key, ()), key=str)]
+        for follower in other.status.followers or ():
+            key = Key(other.namespace, follower.name)
+            if key not in self._seen:
+                with suppress(NotFound):
+                    known.append(_naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name)))
+        return [naming for naming in known if naming is not None]
+
+    # -- particulars ---------------------------------------------------------------------
+
+    async def _resolve(
+        self, run: Run, field: ReferenceField, reference: chain.Reference
+    ) -> LineageEntry | Problem:
+        try:
+            other = decode(await self._cluster.get(TRAINING_RUN, run.namespace, reference.name))
+        except NotFound:
+            return chain.resolve(run, field, reference, None)
+        except Undecodable as error:
+            message = f"{field}.run {reference.name}: {error}"
+            return Problem(Reason.RUN_UNFIT, message[:1024])
+        return chain.resolve(run, field, reference, other)
+
+    def _remember(self, key: Key, fresh: _Seen) -> None:
+        known = self._seen.get(key)
+        for name in known.names if known else ():
+            self._naming.get(name, set()).discard(key)
+        self._seen[key] = fresh
+        for name in fresh.names:
+            self._naming.setdefault(name, set()).add(key)
+
+    def _forget(self, key: Key) -> None:
+        known = self._seen.pop(key, None)
+        for name in known.names if known else ():
+            naming = self._naming.get(name, set())
+            naming.discard(key)
+            if not naming:
+                self._naming.pop(name, None)
+
+    def _cycle(self, start: Key) -> Sequence[Key]:
+        """The runs through which `start` waits for itself, beginning and ending with it; else nothing."""
+        for path in self._paths((start,)):
+            if path[-1] == start:
+                return path
+        return ()
+
+    def _paths(self, path: tuple[Key, ...]) -> Iterator[tuple[Key, ...]]:
+        known = self._seen.get(path[-1])
+        if known is None or not known.waits or len(path) > _LONGEST_CYCLE:
+            return
+        for name in known.names:
+            if name == path[0]:
+                yield (*path, name)
+            elif name not in path:
+                yield from self._paths((*path, name))
+
+
+def _seen(body: Json) -> _Seen:
+    metadata, status = body["metadata"], body.get("status") or {}
+    ended = phase_of(body).terminal
+    named = _named(body)
+    lineage = status.get("lineage") or []
+    looked_at = [
+        phase_of(body),
+        "deletionTimestamp" in metadata,
+        *(status.get(name) for name in ("checkpoint", "followers", "lineage")),
+    ]
+    return _Seen(
+        uid=metadata["uid"],
+        version=int(metadata.get("resourceVersion") or 0),
+        names=tuple(Key(metadata["namespace"], name) for name in named),
+        waits=bool(named) and not lineage and not ended,
+        digest=digest(looked_at),
+        body=body if named and not ended else {},
+    )
+
+
+def _naming(body: Json) -> NamingRun | None:
+    if not body:
+        return None
+    try:
+        run = decode(body)
+    except Undecodable:
+        return None
+    named = references(run.spec)
+    if not named or run.ended is not None or run.deleted:
+        return None
+    return NamingRun(run, named, run.status.lineage or ())
+
+
+def _named(body: Json) -> list[str]:
+    """Other runs that the spec names, without its being decoded."""
+    names: dict[str, None] = {}
+    for field in ReferenceField:
+        part: Any = body.get("spec")
+        for name in (*field.split("."), "run", "name"):
+            part = part.get(name) if isinstance(part, dict) else None
+        if isinstance(part, str):
+            names[part] = None
+    return list(names)

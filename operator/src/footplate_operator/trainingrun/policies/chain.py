@@ -1,0 +1,204 @@
+"""What another run that a spec names comes to: a checkpoint, something to wait for, or what to mend.
+
+While a run may still save, its newest and its best checkpoint are not known yet: `latest` and `best`
+mean those of its end. A step and a mark mean one checkpoint, which may be had as soon as it stands. A run
+that still trains may remove it, by retention, so it has to say first that it keeps it (`keepers.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_contracts.names import Phase, Reason
+from footplate_contracts.v1alpha1.references import (
+    AnswersOf,
+    LineageEntry,
+    ReferenceField,
+    RunReference,
+)
+from footplate_contracts.v1alpha1.status import CheckpointStatus
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.trainingrun.policies.kinship import misfit
+from footplate_operator.trainingrun.run import Run
+
+Reference = RunReference | AnswersOf
+_GOES_ON: Final = "this run goes on by itself then"
+
+
+def resolve(
+    run: Run, field: ReferenceField, reference: Reference, other: Run | None
+) -> LineageEntry | Problem:
+    """What `other`, which `run` names by `reference` in `field`, gives to it; why it gives nothing yet.
+
+    Args:
+        other: as the API server has it now; None where there is none of that name.
+    """
+    if other is None or other.deleted:
+        gone = "is being deleted" if other is not None else "is not in this namespace"
+        return _held_up(
+            Reason.RUN_NOT_FOUND,
+            f"{field}.run {reference.name} {gone}: create it, and {_GOES_ON}; or delete this run, and create"
+            " it anew with another one",
+        )
+    if wrong := misfit(run, field, other):
+        return _held_up(
+            Reason.RUN_UNFIT,
+            f"{field}.run {reference.name} does not suit this run: {wrong}; create this run anew, with what"
+            " suits it",
+        )
+    if isinstance(reference, AnswersOf):
+        return _answers(field, other)
+    return _Search(run, field, reference, other).found()
+
+
+def _held_up(reason: Reason, message: str) -> Problem:
+    return Problem(reason, message[:1024])
+
+
+def _waits(message: str) -> Problem:
+    return Problem(Reason.WAITING_FOR_RUN, message[:1024], waiting=True)
+
+
+def _state(other: Run) -> str:
+    """How far it is, in words."""
+    phase, progress = other.phase or Phase.QUEUED, other.status.progress
+    said = f"{phase.value} at step {progress.step}" if progress is not None else phase.value
+    return f"{said}; it goes on once that is resumed" if phase is Phase.SUSPENDED else said
+
+
+def _failed(field: str, other: Run, remedy: str) -> Problem:
+    message = f"{field}.run {other.name} has failed; {remedy}"
+    return _held_up(Reason.RUN_FAILED, message)
+
+
+def _answers(field: ReferenceField, other: Run) -> LineageEntry | Problem:
+    output = other.spec.rollout.output if other.spec.rollout is not None else None
+    assert output is not None, "a misfit otherwise"
+    if other.phase is Phase.SUCCEEDED:
+        return LineageEntry(field=field, run=other.name, uid=other.uid, uri=output.uri)
+    if other.phase is Phase.FAILED:
+        return _failed(field, other, f"delete it and create it anew, and {_GOES_ON}")
+    return _waits(f"waits for the answers of run {other.name}, which is {_state(other)}")
+
+
+class _Search:
+    """For the checkpoint that a reference means, among those of `other`."""
+
+    def __init__(self, run: Run, field: ReferenceField, reference: RunReference, other: Run) -> None:
+        self._run = run
+        self._field = field
+        self._asked = reference.checkpoint
+        self._mark = reference.mark
+        self._other = other
+        self._known = other.status.checkpoint
+
+    def found(self) -> LineageEntry | Problem:
+        if self._asked == "promoted":
+            return self._promoted()
+        if self._asked not in ("latest", "best"):
+            return self._of_step(int(self._asked))
+        if self._other.phase is Phase.FAILED:
+            there = _listed(self._known)
+            remedy = f"or create this run anew with one of its steps ({there})" if there else ""
+            again = f"delete it and create it anew, and {_GOES_ON}"
+            return _failed(self._field, self._other, f"{again}; {remedy}".rstrip("; "))
+        if self._other.phase is not Phase.SUCCEEDED:
+            return self._waiting()
+        if self._known is None:
+            return self._missing("has succeeded without a checkpoint of its own")
+        step = self._known.latest_step if self._asked == "latest" else self._known.best_step
+        if step is None:
+            return self._missing(
+                "has no checkpoint with a validation loss: its validation.everySteps should divide its"
+                " checkpoint.everySteps"
+            )
+        return self._entry(step) or self._missing("does not say where that is")
+
+    def _promoted(self) -> LineageEntry | Problem:
+        marks = [
+            mark
+            for mark in (self._known.promoted if self._known else None) or ()
+            if self._mark in (None, mark.name)
+        ]
+        if not marks:
+            return self._waiting("mark one of its checkpoints (spec.checkpoint.promoted)")
+        if len(marks) > 1:
+            names = ", ".join(sorted(mark.name for mark in marks))
+            return self._missing(f"has several marks ({names}): take all but one away, or name one of them")
+        return self._of_step(marks[0].step)
+
+    def _of_step(self, step: int) -> LineageEntry | Problem:
+        other, known = self._other, self._known
+        entry = self._entry(step)
+        if entry is None:
+            passed = known is not None and known.latest_step >= step
+            if passed or other.ended is not None:
+                return self._missing(f"has no checkpoint of step {step}; it has {_listed(known) or 'none'}")
+            return self._waiting()
+        if other.ended is None and step not in kept_for(other, self._run):
+            return _waits(f"waits until run {other.name} keeps its checkpoint of step {step} for this one")
+        return entry
+
+    def _entry(self, step: int) -> LineageEntry | None:
+        """The checkpoint of `step`, as far as it stands and it is known where."""
+        known, folder = self._known, self._other.spec.checkpoint.uri.rstrip("/")
+        kept = next((found for found in (known.kept if known else None) or () if found.step == step), None)
+        if kept is not None:
+            directory = kept.directory
+        elif known is not None and known.latest_step == step:
+            directory = known.uri.rpartition("/")[2]
+        else:
+            return None
+        return LineageEntry(
+            field=self._field,
+            run=self._other.name,
+            uid=self._other.uid,
+            step=step,
+            uri=f"{folder}/{directory}",
+            digest=kept.digest if kept is not None else None,
+        )
+
+    def _waiting(self, remedy: str = "") -> Problem:
+        which = self._asked if self._asked in ("latest", "best") else f"{self._asked} checkpoint"
+        if self._asked in ("latest", "best"):
+            which += " checkpoint at the end"
+        elif self._asked != "promoted":
+            which = f"checkpoint of step {self._asked}"
+        elif self._mark is not None:
+            which += f" {self._mark}"
+        more = f"; {remedy}" if remedy else ""
+        return _waits(
+            f"waits for the {which} of run {self._other.name}, which is {_state(self._other)}{more}"
+        )
+
+    def _missing(self, why: str) -> Problem:
+        return _held_up(
+            Reason.CHECKPOINT_NOT_FOUND,
+            f"{self._field}.run {self._other.name} with checkpoint {self._asked}: the run {why}; create this"
+            " run anew with another checkpoint",
+        )
+
+
+def kept_for(other: Run, run: Run) -> frozenset[int]:
+    """Steps whose checkpoints `other` says that it keeps for `run`."""
+    followers = other.status.followers or ()
+    return frozenset(step for follower in followers if follower.uid == run.uid for step in follower.steps)
+
+
+def wanted_steps(reference: Reference, other: Run) -> set[int]:
+    """Steps of `other` that `reference` means, which may not stand yet; none while nobody knows."""
+    if isinstance(reference, AnswersOf) or reference.checkpoint in ("latest", "best"):
+        return set()
+    if reference.checkpoint != "promoted":
+        return {int(reference.checkpoint)}
+    marks = other.spec.checkpoint.promoted or ()
+    named = {mark.step for mark in marks if reference.mark in (None, mark.name)}
+    return named if len(named) == 1 else set()
+
+
+def _listed(known: CheckpointStatus | None) -> str:
+    """The steps of the checkpoints that stand, as far as a run tells."""
+    if known is None:
+        return ""
+    steps = sorted({known.latest_step, *(found.step for found in known.kept or ())})
+    return ", ".join(map(str, steps))

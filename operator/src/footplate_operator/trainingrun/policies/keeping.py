@@ -1,0 +1,80 @@
+"""Which checkpoints a run keeps for others that wait for them, or stand on them.
+
+A run that trains removes old checkpoints. So its ranks are told of these steps as of marks, and its status
+says for whom: whoever waits is given nothing of a run that still trains before it stands there, and an
+operator that has just started forgets none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from footplate_contracts.directives import MOST_KEPT, promoted_steps
+from footplate_contracts.v1alpha1.references import (
+    MOST_FOLLOWERS,
+    Follower,
+    LineageEntry,
+    ReferenceField,
+)
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.trainingrun.policies.chain import Reference, resolve, wanted_steps
+from footplate_operator.trainingrun.run import Run
+
+
+@dataclass(frozen=True)
+class NamingRun:
+    """A run that has not ended, and names another one."""
+
+    run: Run
+    named: Mapping[ReferenceField, Reference]
+    lineage: Sequence[LineageEntry]  # as far as it is resolved
+
+    @property
+    def awaited(self) -> dict[ReferenceField, Reference]:
+        """The references that are not resolved."""
+        resolved = {entry.field for entry in self.lineage}
+        return {field: reference for field, reference in self.named.items() if field not in resolved}
+
+
+def followers(other: Run, naming: Sequence[NamingRun]) -> list[Follower]:
+    """For whom `other` keeps checkpoints, and which; who was there first stays first.
+
+    One that finds no room is listed without steps, or not at all: it waits.
+    """
+    order = {follower.uid: place for place, follower in enumerate(other.status.followers or ())}
+    kept = set(promoted_steps(other.spec.checkpoint) or ())
+    listed: list[Follower] = []
+    for follower in sorted(naming, key=lambda known: (order.get(known.run.uid, math.inf), known.run.name)):
+        steps = _steps(other, follower)
+        if len(kept | steps) > MOST_KEPT:
+            steps = set()
+        kept |= steps
+        listed.append(Follower(name=follower.run.name, uid=follower.run.uid, steps=sorted(steps)))
+    return listed[:MOST_FOLLOWERS]
+
+
+def awaited(other: Run, naming: Sequence[NamingRun]) -> bool:
+    """Whether `other`, which has ended, may still give somebody what it waits for."""
+    answers = (
+        resolve(follower.run, field, reference, other)
+        for follower in naming
+        for field, reference in follower.awaited.items()
+        if reference.name == other.name
+    )
+    return any(not isinstance(answer, Problem) or answer.waiting for answer in answers)
+
+
+def _steps(other: Run, follower: NamingRun) -> set[int]:
+    folder = other.spec.checkpoint.uri.rstrip("/") + "/"
+    # By the folder, and not by the uid: one that is created anew may go on in it, and removes there.
+    steps = {
+        entry.step
+        for entry in follower.lineage
+        if entry.run == other.name and entry.step is not None and entry.uri.startswith(folder)
+    }
+    for reference in follower.awaited.values():
+        if reference.name == other.name:
+            steps |= wanted_steps(reference, other)
+    return steps

@@ -1,0 +1,247 @@
+"""What a run is given of another one, by what that is and says: a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from footplate_contracts.directives import MOST_KEPT
+from footplate_contracts.lineage import references
+from footplate_contracts.names import Reason
+from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, LineageEntry, ReferenceField
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.trainingrun.policies import keeping
+from footplate_operator.trainingrun.policies.chain import resolve
+from footplate_operator.trainingrun.policies.keeping import NamingRun
+from footplate_operator.trainingrun.run import Run, decode
+from tests.support.operator_fakes import run_manifest
+
+NOON = "2026-01-31T12:00:00Z"
+KEPT = [
+    {"step": 30, "generation": "2.1", "digest": "3" * 64},
+    {"step": 20, "generation": "1.2", "digest": "2" * 64, "validationLoss": 1.0},
+    {"step": 10, "generation": "1.1", "digest": "1" * 64},
+]
+SAVED = {"latestStep": 30, "uri": "/base/step-30.e2g1", "time": NOON, "kept": KEPT, "bestStep": 20}
+UNVALIDATED = {**SAVED, "bestStep": None}
+BOTH = [{"name": "a", "step": 10, "directory": "step-10.e1g1"}, {"name": "b", "step": 20}]
+
+
+def next_run(checkpoint: str = "latest", name: str = "next", **spec: Any) -> Run:
+    named = {"name": "base", "checkpoint": checkpoint}
+    mark = spec.pop("mark", None)
+    given = {"initFrom": {"run": named | ({"mark": mark} if mark else {})}, **spec}
+    return seen(name, given)
+
+
+def base(phase: str | None, checkpoint: dict[str, Any] | None = None, **more: Any) -> Run:
+    """The other run; `more` of its status, or its `spec`."""
+    own = {"checkpoint": {"uri": "/base/", "everySteps": 10}, **more.pop("spec", {})}
+    status = {"progress": {"step": 35, "totalSteps": 100}, **more}
+    if phase is not None:
+        status["phase"] = phase
+    if checkpoint is not None:
+        status["checkpoint"] = {key: value for key, value in checkpoint.items() if value is not None}
+    return seen("base", own, status)
+
+
+def seen(name: str, spec: dict[str, Any], status: dict[str, Any] | None = None) -> Run:
+    body = run_manifest(name, **spec)
+    body["metadata"] |= {"uid": f"uid-{name}", "creationTimestamp": NOON}
+    return decode(body | {"status": status or {}})
+
+
+def answer(run: Run, other: Run | None) -> LineageEntry | Problem:
+    ((field, reference),) = references(run.spec).items()
+    return resolve(run, field, reference, other)
+
+
+def keeps(*steps: int) -> list[dict[str, Any]]:
+    return [{"name": "next", "uid": "uid-next", "steps": list(steps)}]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "other", "step", "directory"),
+    [
+        pytest.param("latest", base("Succeeded", SAVED), 30, "step-30.e2g1", id="latest"),
+        pytest.param("best", base("Succeeded", SAVED), 20, "step-20.e1g2", id="best"),
+        pytest.param("10", base("Succeeded", SAVED), 10, "step-10.e1g1", id="step"),
+        pytest.param("10", base("Failed", SAVED), 10, "step-10.e1g1", id="step-of-one-that-failed"),
+        pytest.param("10", base("Running", SAVED, followers=keeps(10)), 10, "step-10.e1g1", id="kept"),
+        pytest.param(
+            "promoted", base("Failed", SAVED | {"promoted": BOTH[1:]}), 20, "step-20.e1g2", id="promoted"
+        ),
+        pytest.param(
+            "30", base("Succeeded", SAVED | {"kept": None}), 30, "step-30.e2g1", id="of-an-earlier-trainer"
+        ),
+    ],
+)
+def test_a_checkpoint_is_given(checkpoint: str, other: Run, step: int, directory: str) -> None:
+    found = answer(next_run(checkpoint), other)
+    assert isinstance(found, LineageEntry)
+    assert (found.run, found.uid, found.step, found.uri) == ("base", "uid-base", step, f"/base/{directory}")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "other", "message"),
+    [
+        pytest.param(
+            "latest",
+            base("Running", SAVED),
+            "waits for the latest checkpoint at the end of run base, which is Running at step 35",
+            id="latest",
+        ),
+        pytest.param(
+            "best",
+            base("Suspended", SAVED),
+            "waits for the best checkpoint at the end of run base, which is Suspended at step 35; it goes on"
+            " once that is resumed",
+            id="best-of-a-suspended-one",
+        ),
+        pytest.param(
+            "40",
+            base("Running", SAVED),
+            "waits for the checkpoint of step 40 of run base, which is Running at step 35",
+            id="step-to-come",
+        ),
+        pytest.param(
+            "10",
+            base("Running", SAVED, followers=keeps(20)),
+            "waits until run base keeps its checkpoint of step 10 for this one",
+            id="step-not-kept-yet",
+        ),
+        pytest.param(
+            "promoted",
+            base("Failed", SAVED),
+            "waits for the promoted checkpoint of run base, which is Failed at step 35; mark one of its"
+            " checkpoints (spec.checkpoint.promoted)",
+            id="mark",
+        ),
+    ],
+)
+def test_a_run_waits(checkpoint: str, other: Run, message: str) -> None:
+    assert answer(next_run(checkpoint), other) == Problem(Reason.WAITING_FOR_RUN, message, waiting=True)
+
+
+SIZES = run_manifest()["spec"]["model"]
+
+
+@pytest.mark.parametrize(
+    ("run", "other", "reason", "says"),
+    [
+        pytest.param(
+            next_run(), None, Reason.RUN_NOT_FOUND, "is not in this namespace: create it", id="nobody"
+        ),
+        pytest.param(
+            next_run(),
+            base("Failed", SAVED),
+            Reason.RUN_FAILED,
+            "initFrom.run base has failed; delete it and create it anew, and this run goes on by itself then;"
+            " or create this run anew with one of its steps (10, 20, 30)",
+            id="failed",
+        ),
+        pytest.param(
+            next_run("best"),
+            base("Failed"),
+            Reason.RUN_FAILED,
+            "goes on by itself then",
+            id="failed-with-nothing",
+        ),
+        pytest.param(
+            next_run(),
+            base("Succeeded"),
+            Reason.CHECKPOINT_NOT_FOUND,
+            "the run has succeeded without a checkpoint of its own",
+            id="succeeded-with-nothing",
+        ),
+        pytest.param(
+            next_run("best"),
+            base("Succeeded", UNVALIDATED),
+            Reason.CHECKPOINT_NOT_FOUND,
+            "has no checkpoint with a validation loss: its validation.everySteps should divide its"
+            " checkpoint.everySteps; create this run anew with another checkpoint",
+            id="never-validated",
+        ),
+        pytest.param(
+            next_run("15"),
+            base("Running", SAVED),
+            Reason.CHECKPOINT_NOT_FOUND,
+            "has no checkpoint of step 15; it has 10, 20, 30",
+            id="step-passed",
+        ),
+        pytest.param(
+            next_run("40"),
+            base("Succeeded", SAVED),
+            Reason.CHECKPOINT_NOT_FOUND,
+            "has no checkpoint of step 40",
+            id="step-beyond-the-end",
+        ),
+        pytest.param(
+            next_run("promoted"),
+            base("Succeeded", SAVED | {"promoted": BOTH}),
+            Reason.CHECKPOINT_NOT_FOUND,
+            "has several marks (a, b): take all but one away, or name one of them",
+            id="several-marks",
+        ),
+        pytest.param(
+            next_run(model={**SIZES, "hiddenSize": 128, "layers": 3}),
+            base("Running", SAVED),
+            Reason.RUN_UNFIT,
+            "initFrom.run base does not suit this run: hiddenSize is 128, in the folder 64; layers is 3, in"
+            " the folder 2; create this run anew, with what suits it",
+            id="another-shape",
+        ),
+        pytest.param(
+            next_run(),
+            base("Running", spec={"stage": "generate"}),
+            Reason.RUN_UNFIT,
+            "its stage is generate, and initFrom takes one of dpo, grpo, ppo, pretrain, sft",
+            id="another-stage",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_remedy(
+    run: Run, other: Run | None, reason: Reason, says: str
+) -> None:
+    found = answer(run, other)
+    assert isinstance(found, Problem) and found.reason is reason and not found.waiting
+    assert says in found.message
+
+
+def test_one_of_several_marks_is_named() -> None:
+    found = answer(next_run("promoted", mark="a"), base("Succeeded", SAVED | {"promoted": BOTH}))
+    assert isinstance(found, LineageEntry) and found.step == 10
+
+
+def test_answers_are_data_once_the_run_has_succeeded() -> None:
+    run = seen("next", {"data": {"run": {"name": "base"}}})
+    spec = {"stage": "generate", "rollout": {"maxTokens": 8, "output": {"uri": "/answers"}}}
+    waiting, found = answer(run, base("Running", spec=spec)), answer(run, base("Succeeded", spec=spec))
+    assert isinstance(waiting, Problem) and waiting.waiting
+    assert found == LineageEntry(field=ReferenceField.DATA, run="base", uid="uid-base", uri="/answers")
+    failed = answer(run, base("Failed", spec=spec))
+    assert isinstance(failed, Problem) and failed.reason is Reason.RUN_FAILED
+
+
+def naming(run: Run, *lineage: LineageEntry) -> NamingRun:
+    return NamingRun(run, references(run.spec), lineage)
+
+
+def test_a_run_that_goes_on_in_the_folder_of_its_predecessor_keeps_what_that_gave() -> None:
+    given = LineageEntry(field="initFrom", run="base", uid="uid-of-before", step=20, uri="/base/step-20.e1g2")
+    other = base("Running", SAVED)
+    assert [follower.steps for follower in keeping.followers(other, [naming(next_run(), given)])] == [[20]]
+    elsewhere = base("Running", SAVED, spec={"checkpoint": {"uri": "/basement", "everySteps": 10}})
+    assert [follower.steps for follower in keeping.followers(elsewhere, [naming(next_run(), given)])] == [[]]
+
+
+def test_more_than_ranks_can_keep_is_kept_for_nobody_who_came_late() -> None:
+    marks = [{"name": f"m{step}", "step": step} for step in range(8)]
+    spec = {"checkpoint": {"uri": "/base", "everySteps": 10, "promoted": marks}}
+    many = [next_run(str(100 + place), name=f"n{place:02}") for place in range(60)]
+    late = {"name": "n59", "uid": "uid-n59", "steps": [159]}
+    found = keeping.followers(base("Running", SAVED, spec=spec, followers=[late]), [*map(naming, many)])
+    assert len(found) == MOST_FOLLOWERS and found[0].name == "n59"
+    kept = {step for follower in found for step in follower.steps}
+    assert len(kept | set(range(8))) <= MOST_KEPT
