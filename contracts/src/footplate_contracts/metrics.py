@@ -73,7 +73,9 @@ class StepMetrics(Report):
     tokens: Annotated[int, Shown("training/tokens", GaugeFamily("tokens", "Valid tokens trained on."))] = (
         Field(description="valid tokens since step 0")
     )
-    tokens_per_second: Annotated[float, Shown("speed/tokens_per_second", _SPEED)]
+    tokens_per_second: Annotated[float, Shown("speed/tokens_per_second", _SPEED)] = Field(
+        description="valid tokens of the step, by its seconds without rollout and scoring"
+    )
     sample_digest: str = Field(
         max_length=64,
         description="first 16 hex digits of SHA-256 over the step's global sample ids, in order, as"

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from footplate_contracts.metrics import VALUE_NAMES, StepMetrics
+from footplate_contracts.samples import ShownSample
 from footplate_planning.shape import ModelShape
-from footplate_trainer.callbacks.metric_rows import MetricRows, UtilisationMeter, open_metric_rows
+from footplate_trainer.callbacks.metric_rows import (
+    ROLLOUT_TOKENS,
+    MetricRows,
+    UtilisationMeter,
+    open_metric_rows,
+)
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.stopwatch import StepPart
+from tests.support.samples import shown
 from tests.support.steps import rank_of, trained
 from tests.support.tiny import read_rows, tiny_config
 from tests.support.training import FakeAgent
@@ -51,6 +59,52 @@ def test_the_seconds_of_each_part_of_a_step_are_in_its_row(tmp_path: Path, part:
     _, rows = rows_of(0, agent, tmp_path)
     rows.after_step(trained(1, parts={part: 0.125}))
     assert agent.rows[0].to_json()[f"{part}Seconds"] == 0.125
+
+
+@pytest.mark.parametrize(
+    ("parts", "speed"),
+    [
+        pytest.param({}, 50.0, id="a-step-alone"),
+        pytest.param({StepPart.DATA: 1.0, StepPart.CHECKPOINT: 0.5}, 50.0, id="whatever-else-is-in-it"),
+        pytest.param({StepPart.ROLLOUT: 1.0, StepPart.SCORING: 0.5}, 200.0, id="behind-a-rollout"),
+        pytest.param({StepPart.ROLLOUT: 2.5}, 50.0, id="a-clock-that-is-odd"),
+    ],
+)
+def test_how_fast_a_step_trains_does_not_depend_on_the_rollout_before_it(
+    tmp_path: Path, parts: dict[StepPart, float], speed: float
+) -> None:
+    agent = FakeAgent()
+    _, rows = rows_of(0, agent, tmp_path)
+    meter = UtilisationMeter(EIGHT, 8192, step_tokens=8 * 8192, devices=8, tflops=989.4)
+    rows = replace(rows, utilisation=meter)
+    rows.after_step(trained(1, seconds=2.0, parts=parts))
+    [row] = agent.rows
+    assert (row.tokens_per_second, row.step_seconds) == (speed, 2.0)
+    assert row.mfu == pytest.approx(meter.fields(100 / speed)["mfu"])
+
+
+def test_how_fast_a_rollout_samples_stands_in_the_row_behind_it(tmp_path: Path) -> None:
+    agent = FakeAgent()
+    _, rows = rows_of(0, agent, tmp_path)
+    for number, parts in enumerate([{StepPart.ROLLOUT: 0.25}, {}], 1):
+        step = trained(number, parts=parts)
+        step.columns[ROLLOUT_TOKENS] = 1000
+        rows.after_step(step)
+    speeds = [(row.values or {}).get("rollout/tokens_per_second") for row in agent.rows]
+    assert speeds == [4000.0, None]
+
+
+def test_samples_go_with_their_row_and_into_a_file_beside_it(tmp_path: Path) -> None:
+    agent = FakeAgent()
+    _, rows = rows_of(0, agent, tmp_path)
+    step = trained(1)
+    step.samples.extend([shown(3), shown(4)])
+    rows.after_step(step)
+    rows.after_step(trained(2))
+    rows.close()
+    assert agent.samples == {1: [shown(3), shown(4)], 2: []}
+    written = read_rows(tmp_path / "metrics.samples.jsonl")
+    assert written == [{"step": 1, **shown(3).to_json()}, {"step": 1, **shown(4).to_json()}]
 
 
 def test_further_numbers_go_with_the_row(tmp_path: Path) -> None:
@@ -118,7 +172,7 @@ class Shelf:
 
     done: list[str] = field(default_factory=list)
 
-    def write(self, row: StepMetrics) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
         self.done.append(f"row {row.step}")
 
     def flush(self) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.metrics.report import MetricsFile, progress_line, rows_up_to
+from footplate_trainer.metrics.report import MetricsFile, SamplesFile, beside, progress_line, rows_up_to
+from tests.support.samples import shown
 
 
 def row(step: int) -> StepMetrics:
@@ -60,6 +61,27 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: bytes) 
 
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_samples_is_there_once_a_step_shows_some_and_has_each_step_once(tmp_path: Path) -> None:
+    path = beside(tmp_path / "metrics.jsonl")
+    first = SamplesFile(path, resumed_step=0)
+    first.write(row(1))
+    assert not path.exists()
+    for step in (2, 3):
+        first.write(row(step), [shown(step), shown(step, 1)])
+    second = SamplesFile(path, resumed_step=2)
+    second.write(row(3), [shown(9)])
+    second.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["step"], line["prompt"], line["sibling"]) for line in lines] == [
+        (2, 2, 0),
+        (2, 2, 1),
+        (3, 9, 0),
+    ]
+    with pytest.raises(UserMistake, match=r"is no file of samples"):
+        path.write_text("no sample\n")
+        SamplesFile(path, resumed_step=0)
 
 
 def test_a_resumed_file_has_each_step_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from footplate_contracts.metrics import VALUE_NAMES, StepMetrics
 from footplate_contracts.runconfig import RunConfig
@@ -20,6 +21,7 @@ from footplate_trainer.callbacks.sinks import open_sinks
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.metrics.report import RowSink
+from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.world import World
 
@@ -52,6 +54,15 @@ class UtilisationMeter:
         }
 
 
+ROLLOUT_TOKENS: Final = "rollout/tokens"  # a stage says how many were drawn in the rollout before a step
+
+
+def _rollout_speed(step: TrainedStep) -> dict[str, float]:
+    """Tokens a second of the rollout before `step`, where there was one that says how many it has drawn."""
+    seconds, tokens = step.parts.get(StepPart.ROLLOUT, 0.0), step.columns.get(ROLLOUT_TOKENS)
+    return {} if not seconds or tokens is None else {"rollout/tokens_per_second": float(tokens) / seconds}
+
+
 @dataclass(frozen=True)
 class MetricRows(Callback):
     """Writes what a step gave, and what the callbacks before this one measured."""
@@ -64,15 +75,15 @@ class MetricRows(Callback):
 
     def after_step(self, step: TrainedStep) -> None:
         """Raises ValueError, on every rank, where a run has too many names of further numbers."""
-        values = step.columns.values_by_name()
+        values = {**step.columns.values_by_name(), **_rollout_speed(step)}
         self._count(values)
         if not self.sinks:
             return
-        result = step.result
+        result, seconds = step.result, step.training_seconds or step.seconds
         measured = {
             "memory_bytes": device.peak_memory(self.world.device),
             **{part.column: seconds for part, seconds in step.parts.items()},
-            **self.utilisation.fields(step.seconds),
+            **self.utilisation.fields(seconds),
             **step.columns.fields(),
         }
         row = StepMetrics.of_columns(
@@ -82,14 +93,14 @@ class MetricRows(Callback):
             gradient_norm=result.gradient_norm,
             learning_rate=result.learning_rate,
             tokens=self.reporter.tokens,
-            tokens_per_second=result.valid_tokens / step.seconds,
+            tokens_per_second=result.valid_tokens / seconds,
             sample_digest=step.batch.sample_digest,
             step_seconds=step.seconds,
             values=values or None,
             **measured,
         )
         for sink in self.sinks:
-            sink.write(row)
+            sink.write(row, step.samples)
 
     def _count(self, names: Iterable[str]) -> None:
         self.names.update(names)

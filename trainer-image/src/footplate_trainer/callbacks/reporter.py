@@ -11,12 +11,9 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags
-from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.parallel.world import World
 
 PROGRESS: Final = 0.5  # seconds between two words of progress in one phase
-# They have bounds of their own: a step is not held to be slow for them, nor one that hangs for a slow one.
-_APART: Final = (StepPart.ROLLOUT, StepPart.SCORING)
 
 
 class Reporter(Callback):
@@ -75,5 +72,5 @@ class Reporter(Callback):
         """See Callback."""
         self.step = step.number
         self.tokens += step.result.valid_tokens
-        apart = sum(step.parts.get(part, 0.0) for part in _APART)
-        self.enter(RankPhase.COMPUTE, max(0.0, step.seconds - apart))
+        # A step is not held to be slow for its rollout, nor one that hangs for a slow one.
+        self.enter(RankPhase.COMPUTE, step.training_seconds)

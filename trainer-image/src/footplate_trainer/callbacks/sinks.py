@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.samples import ShownSample
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.checkpoint.store import is_full
 from footplate_trainer.errors import StorageError
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.metrics.report import MetricsFile, RowSink, TensorBoardSink, progress_line
+from footplate_trainer.metrics.report import (
+    MetricsFile,
+    RowSink,
+    SamplesFile,
+    TensorBoardSink,
+    beside,
+    progress_line,
+)
 from footplate_trainer.storage import local_path
 
 _log = logging.getLogger(__name__)
@@ -24,9 +33,9 @@ class AgentSink(RowSink):
 
     agent: AgentClient
 
-    def write(self, row: StepMetrics) -> None:
-        """Hand it over."""
-        self.agent.metrics(row)
+    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+        """Hand it over, and what its step shows."""
+        self.agent.metrics(row, samples)
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class ConsoleSink(RowSink):
     limits: RunLimits
     every: int
 
-    def write(self, row: StepMetrics) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
         """Print it, if it is time."""
         if row.step == self.limits.steps or row.step % self.every == 0:
             _log.info(progress_line(row, self.limits.steps))
@@ -45,13 +54,15 @@ class ConsoleSink(RowSink):
 def open_sinks(
     config: RunConfig, agent: AgentClient, limits: RunLimits, file: Path | None, resumed_step: int
 ) -> list[RowSink]:
-    """Agent and console, and the file of the command line and `telemetry.sinks`, cut back to `resumed_step`.
+    """Agent and console, and the files of the command line and `telemetry.sinks`, cut back to `resumed_step`.
 
     Raises StorageError where one cannot be written.
     """
     asked = config.telemetry.sinks if config.telemetry else []
     try:
-        files: list[RowSink] = [MetricsFile(file, resumed_step)] if file else []
+        files: list[RowSink] = (
+            [MetricsFile(file, resumed_step), SamplesFile(beside(file), resumed_step)] if file else []
+        )
         files += [TensorBoardSink(local_path(sink.uri), resumed_step) for sink in asked]
     except OSError as error:
         raise StorageError(f"metrics cannot be written: {error}", full=is_full(error)) from error

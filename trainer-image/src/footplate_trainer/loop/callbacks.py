@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import Final, SupportsFloat
 
 from footplate_contracts.metrics import COLUMNS, unfit
+from footplate_contracts.samples import ShownSample
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.loop.stepper import Flags, StepResult
 from footplate_trainer.metrics.stopwatch import StepPart
 
 _MEASURED: Final = frozenset({*(column.name for column in COLUMNS if column.optional)})
+# They come before the step; how long they take depends on how much is sampled.
+_APART: Final = (StepPart.ROLLOUT, StepPart.SCORING)
 _IN_EVERY_ROW: Final = frozenset({*(column.name for column in COLUMNS if not column.optional)})
 
 
@@ -58,6 +61,14 @@ class TrainedStep:
     seconds: float  # since the step before was taken
     parts: Mapping[StepPart, float]  # of these seconds, and of those that a device had not finished then
     columns: StepColumns = field(default_factory=StepColumns)  # what callbacks measured
+    # Of the answers that it learnt from, what rank 0 shows with its row (`metrics.shown` chooses); a callback
+    # in front of MetricRows adds them.
+    samples: list[ShownSample] = field(default_factory=list)
+
+    @property
+    def training_seconds(self) -> float:
+        """Of its seconds those without rollout and scoring, which have bounds and speeds of their own."""
+        return max(0.0, self.seconds - sum(self.parts.get(part, 0.0) for part in _APART))
 
     @property
     def number(self) -> int:

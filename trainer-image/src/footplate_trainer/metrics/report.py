@@ -7,10 +7,12 @@ those steps would stand there twice. So a resumed run first cuts its files back.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 from footplate_contracts.metrics import COLUMNS, StepMetrics
+from footplate_contracts.samples import ShownSample, fitting
 from footplate_trainer.errors import UserMistake
 
 
@@ -36,9 +38,9 @@ def _step_of(line: str) -> int:
 
 
 class RowSink:
-    """Takes one row a step."""
+    """Takes one row a step, and the samples that the step shows."""
 
-    def write(self, row: StepMetrics) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
         """Take a row."""
         raise NotImplementedError
 
@@ -54,26 +56,63 @@ class MetricsFile(RowSink):
 
     def __init__(self, path: Path, resumed_step: int) -> None:
         """Raises UserMistake, and leaves the file alone, when something else than rows stands in it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            replacement = path.with_name(path.name + ".resumed")
-            try:
-                kept = rows_up_to(path.read_text(), resumed_step)
-            except ValueError as error:
-                raise UserMistake(
-                    f"{path} is no file of metric rows ({error}); give another name for them"
-                ) from error
-            replacement.write_text(kept)
-            replacement.replace(path)
+        _cut_back(path, resumed_step, "metric rows")
         self._file: TextIO = path.open("a", buffering=1)
 
-    def write(self, row: StepMetrics) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
         """Append `row`; its keys are camelCase, NaN and infinity are strings."""
         self._file.write(json.dumps(row.to_json()) + "\n")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def beside(path: Path) -> Path:
+    """The file for samples of the steps whose rows go to `path`.
+
+    >>> beside(Path("runs/metrics.jsonl"))
+    PosixPath('runs/metrics.samples.jsonl')
+    """
+    return path.with_name(f"{path.stem}.samples{path.suffix}")
+
+
+class SamplesFile(RowSink):
+    """A file of JSON samples, each with its step; there is none while no step shows any."""
+
+    def __init__(self, path: Path, resumed_step: int) -> None:
+        """Raises UserMistake, and leaves the file alone, when something else than samples stands in it."""
+        _cut_back(path, resumed_step, "samples")
+        self._path = path
+        self._file: TextIO | None = None
+
+    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+        """Append `samples`; keys are camelCase, NaN and infinity are strings."""
+        if not samples:
+            return
+        if self._file is None:
+            self._file = self._path.open("a", buffering=1)
+        for sample in fitting(samples):
+            self._file.write(json.dumps({"step": row.step, **sample.to_json()}) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _cut_back(path: Path, resumed_step: int, what: str) -> None:
+    """Leave of an earlier file what precedes the step that a run goes on from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        return
+    replacement = path.with_name(path.name + ".resumed")
+    try:
+        kept = rows_up_to(path.read_text(), resumed_step)
+    except ValueError as error:
+        raise UserMistake(f"{path} is no file of {what} ({error}); give another name for them") from error
+    replacement.write_text(kept)
+    replacement.replace(path)
 
 
 class TensorBoardSink(RowSink):
@@ -89,7 +128,7 @@ class TensorBoardSink(RowSink):
 
         self._writer = SummaryWriter(str(folder), purge_step=resumed_step + 1)
 
-    def write(self, row: StepMetrics) -> None:
+    def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
         """One scalar for each number of `row` that was measured; further ones in a group of their own."""
         for column in COLUMNS:
             value = getattr(row, column.name)

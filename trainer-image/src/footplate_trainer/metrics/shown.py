@@ -1,0 +1,51 @@
+"""Which samples of a step are shown: the best, the worst, and some by lot; pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_contracts.samples import MOST
+
+EXTREMES: Final = 2  # samples that are shown as the best, and as many as the worst
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sample that may be shown; its text is not needed for that."""
+
+    prompt: int
+    sibling: int
+    worth: float | None  # its reward, or a loss with the sign turned; None or NaN where it has none
+
+
+def chosen(step: int, candidates: Sequence[Candidate], most: int = MOST) -> list[int]:
+    """Places in `candidates` of those to show of `step`, in this order: best, worst, others by lot.
+
+    The lot is a hash of step, prompt and sibling, and decides between equals as well. So the choice does not
+    depend on the order of `candidates`; and of what several ranks have chosen, each from its own, the same
+    samples are chosen as from all at once.
+
+    >>> some = [Candidate(0, sibling, float(sibling)) for sibling in range(9)]
+    >>> [some[place].sibling for place in chosen(5, some, most=6)]
+    [8, 7, 0, 1, 5, 6]
+    """
+    lots = [_lot(step, candidate) for candidate in candidates]
+    judged = {
+        place: candidate.worth
+        for place, candidate in enumerate(candidates)
+        if candidate.worth is not None and not math.isnan(candidate.worth)
+    }
+    best = sorted(judged, key=lambda place: (-judged[place], lots[place]))[:EXTREMES]
+    rest = judged.keys() - set(best)
+    worst = sorted(rest, key=lambda place: (judged[place], lots[place]))[:EXTREMES]
+    others = set(range(len(candidates))) - {*best, *worst}
+    return [*best, *worst, *sorted(others, key=lambda place: lots[place])][:most]
+
+
+def _lot(step: int, candidate: Candidate) -> bytes:
+    said = f"{step}/{candidate.prompt}/{candidate.sibling}"
+    return hashlib.sha256(said.encode()).digest()
