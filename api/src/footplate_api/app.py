@@ -15,6 +15,7 @@ from footplate_api import bodies, document, edge, openapi, page
 from footplate_api.admission import Admission, AdmissionGate
 from footplate_api.attempts import routes as attempts
 from footplate_api.audit import routes as audit
+from footplate_api.chains import routes as chains
 from footplate_api.checkpoints import routes as checkpoints
 from footplate_api.coordinators.service import Coordinators
 from footplate_api.costs import routes as costs
@@ -53,7 +54,20 @@ from footplate_contracts.loop_lag import LoopLag
 LEAVE_SECONDS: Final = 5.0  # for connections to be closed at the end
 ROUTERS: Final = tuple(
     part.router
-    for part in (runs, attempts, metrics, samples, checkpoints, costs, tariff, audit, system, page, document)
+    for part in (
+        runs,
+        attempts,
+        chains,
+        metrics,
+        samples,
+        checkpoints,
+        costs,
+        tariff,
+        audit,
+        system,
+        page,
+        document,
+    )
 )  # all that is served
 _TAGS: Sequence[dict[str, str]] = (
     {"name": "runs", "description": "TrainingRuns: created in Kubernetes, remembered here for good."},

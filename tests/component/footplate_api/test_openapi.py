@@ -35,6 +35,7 @@ STATUSES: Final = {
     "delete_run": {202} | IDENTITY | KUBERNETES | ROUTER,
     "ingest_telemetry": {200, 409, 422} | IDENTITY | ROUTER | BODY,
     "read_metrics": {200, 422} | IDENTITY | ROUTER,
+    "read_lineage": {200, 422} | IDENTITY | ROUTER,
     "list_samples": {200, 422} | IDENTITY | ROUTER,
     "list_checkpoints": {200, 422} | IDENTITY | ROUTER,
     "list_attempts": {200, 422} | IDENTITY | ROUTER,

@@ -12,6 +12,7 @@ from footplate_api.models.installation import Installation
 from footplate_api.models.label import RunLabel
 from footplate_api.models.metric import FurtherName, GivenUpTelemetry, MetricExtent, MetricRow, MetricSegment
 from footplate_api.models.namespace import Namespace
+from footplate_api.models.reference import RunReference
 from footplate_api.models.run import Run, RunSpec
 from footplate_api.models.sample import StepSample
 from footplate_api.models.tariff import BookEntry, CarbonSeries, Profile
@@ -39,6 +40,7 @@ __all__ = [
     "RunCoordinator",
     "RunExporter",
     "RunLabel",
+    "RunReference",
     "RunSpec",
     "StepSample",
     "UsedNode",

@@ -74,6 +74,8 @@ from typing import Any, ClassVar, Final, TypeAlias
 from footplate_api import lenient
 from footplate_api.attempts import record as attempt_record
 from footplate_api.attempts import repository as attempts
+from footplate_api.chains import record as chain_record
+from footplate_api.chains import repository as chains
 from footplate_api.coordinators import record as coordinator_record
 from footplate_api.coordinators import repository as coordinators
 from footplate_api.coordinators.record import Coordinator
@@ -98,11 +100,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Told:
-    """What Kubernetes told, as rows: each run as it is last, every attempt and coordinator told of."""
+    """What Kubernetes told, as rows: each run as it is last; all else that any of its states told of."""
 
     runs: Sequence[Mapping[str, Any]] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
     coordinators: Sequence[Coordinator] = ()
+    references: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass
@@ -162,6 +165,7 @@ class Mirror(Follower):
                 await self._reach(session, newest)
                 await repository.store(session, told.runs)
                 await attempts.store(session, told.attempts)
+                await chains.store(session, told.references)
                 await coordinators.store(session, told.coordinators)
         self.metrics.mirror_events.inc(len(told.runs))
 
@@ -215,6 +219,7 @@ class Mirror(Follower):
                 await self._reach(session, version)
                 await repository.store(session, told.runs, listed=version)
                 await attempts.store(session, told.attempts, listed=version)
+                await chains.store(session, told.references)
                 await coordinators.store(session, told.coordinators)
 
     async def _miss(self, present: Collection[str], version: int) -> None:
@@ -293,7 +298,7 @@ def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:
             read.append(manifest)
         except ValueError as error:
             log.error("skipped an object: %s", error)
-    return Told(rows, attempt_record.rows(read), coordinator_record.all_told(read))
+    return _told(rows, read)
 
 
 def changes(events: Iterable[WatchEvent], seen_at: datetime) -> Told:
@@ -310,7 +315,11 @@ def changes(events: Iterable[WatchEvent], seen_at: datetime) -> Told:
             continue
         last[row["uid"]] = row
         read.append(event.manifest)
-    return Told(list(last.values()), attempt_record.rows(read), coordinator_record.all_told(read))
+    return _told(list(last.values()), read)
+
+
+def _told(rows: Sequence[Mapping[str, Any]], read: Sequence[Manifest]) -> Told:
+    return Told(rows, attempt_record.rows(read), coordinator_record.all_told(read), chain_record.rows(read))
 
 
 def _row(event: WatchEvent, heard_at: datetime) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""Queries on what runs got from other runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Row, and_, func, literal, select, union_all
+from sqlalchemy.orm import aliased
+
+from footplate_api.bulk import insert_missing
+from footplate_api.database import ReadSession, WriteSession
+from footplate_api.models.base import table_of
+from footplate_api.models.reference import RunReference
+from footplate_api.models.run import Run, RunSpec
+
+UP: Final = "up"
+DOWN: Final = "down"
+
+_TABLE: Final = table_of(RunReference)
+_COLUMNS: Final = tuple(column.name for column in _TABLE.columns)
+
+
+async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts what is not known yet; what is stays as it is: a reference is resolved once."""
+    values = sorted(tuple(row[name] for name in _COLUMNS) for row in rows)
+    await insert_missing(session, _TABLE, _COLUMNS, values)
+
+
+async def chain(
+    session: ReadSession, namespace: str, uid: str, depth: int, most: int
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """(direction, depth, RunReference's columns, the run that names, the one that is named): one query.
+
+    At most `most` of them in each direction, upwards first and the nearest first, of runs of this namespace.
+    Runs are (name, stage, phase, deleted_at, data) each, all NULL where the mirror never saw it. No way is
+    followed for more than `depth` references, so that rows of a ring, which nobody should have written, have
+    an end too.
+    """
+    edges = union_all(
+        _directed(UP, uid, namespace, depth, most),
+        _directed(DOWN, uid, namespace, depth, most),
+    ).subquery()
+    by, of = aliased(Run), aliased(Run)
+    by_spec, of_spec = aliased(RunSpec), aliased(RunSpec)
+    statement = (
+        select(
+            edges,
+            *_about(by, by_spec, "by"),
+            *_about(of, of_spec, "of"),
+        )
+        .join(by, by.uid == edges.c.run_uid)
+        .outerjoin(by_spec, by_spec.uid == by.uid)
+        .outerjoin(of, and_(of.uid == edges.c.other_uid, of.namespace == namespace))
+        .outerjoin(of_spec, of_spec.uid == of.uid)
+        .order_by(edges.c.direction.desc(), edges.c.depth, edges.c.run_uid, edges.c.field)
+    )
+    return (await session.execute(statement)).all()
+
+
+def _about(run: Any, spec: Any, prefix: str) -> list[Any]:
+    told = [run.name, run.stage, run.phase, run.deleted_at]
+    data = spec.spec["data"].label(f"{prefix}_data")
+    return [*(column.label(f"{prefix}_{column.key}") for column in told), data]
+
+
+def _directed(direction: str, uid: str, namespace: str, depth: int, most: int) -> Any:
+    """References from `uid` on, up to what it stands on, or down to what stands on it."""
+    known, run = RunReference, aliased(Run)
+    upwards = direction == UP
+    begin = known.run_uid if upwards else known.other_uid
+    columns = [getattr(known, name) for name in _COLUMNS]
+    mine = and_(run.uid == known.run_uid, run.namespace == namespace)
+    first = select(literal(1).label("depth"), *columns).join(run, mine).where(begin == uid)
+    ways = first.cte(f"ways_{direction}", recursive=True)
+    end = ways.c.other_uid if upwards else ways.c.run_uid
+    # UNION, and not UNION ALL: of two ways of one length to a reference one is enough.
+    further = (
+        select(ways.c.depth + 1, *columns)
+        .select_from(ways)
+        .join(known, begin == end)
+        .join(run, mine)
+        .where(ways.c.depth < depth)
+    )
+    ways = ways.union(further)
+    reference = [ways.c[name] for name in _COLUMNS]
+    shortest = func.min(ways.c.depth).label("depth")
+    nearest = select(literal(direction).label("direction"), shortest, *reference).group_by(*reference)
+    return select(nearest.order_by(shortest).limit(most).subquery(f"nearest_{direction}"))

@@ -1,0 +1,32 @@
+"""REST of lineage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from footplate_api.chains import service
+from footplate_api.chains.schemas import LineageQuery, RunLineage
+from footplate_api.edge import Reading
+from footplate_api.errors import DatabaseUnavailable, RunNotFound
+from footplate_api.identity.rights import may
+from footplate_api.openapi import ROUTER, raises
+from footplate_api.schemas import Namespace, RunName
+
+router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"], **ROUTER)
+
+
+@router.get(
+    "/lineage",
+    summary="What a run stands on, and what stands on it",
+    dependencies=[may("list")],
+    responses=raises(RunNotFound, DatabaseUnavailable),
+)
+async def read_lineage(
+    namespace: Namespace, name: RunName, query: Annotated[LineageQuery, Query()], session: Reading
+) -> RunLineage:
+    """The runs that gave this one weights, references, rewards and data, theirs too, and so on; and likewise
+    those that it gave something to. All are of one namespace.
+    """
+    return await service.lineage(session, namespace, name, query)

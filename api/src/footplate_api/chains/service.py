@@ -1,0 +1,84 @@
+"""Reads the lineage of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from footplate_api import lenient
+from footplate_api.chains import repository
+from footplate_api.chains.schemas import DEPTH, MOST, LineageQuery, LineageReference, LineageRun, RunLineage
+from footplate_api.database import ReadSession
+from footplate_api.runs import repository as run_repository
+from footplate_api.runs import service as runs
+
+
+async def lineage(session: ReadSession, namespace: str, name: str, query: LineageQuery) -> RunLineage:
+    """What the run of this name stands on and what stands on it; raises RunNotFound."""
+    run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
+    asked = None if run.spec else await run_repository.spec_of(session, run.uid)
+    found = await repository.chain(session, run.namespace, run.uid, DEPTH + 1, MOST + 1)
+    up, cut_up = _nearest(row for row in found if row.direction == repository.UP)
+    down, cut_down = _nearest(row for row in found if row.direction == repository.DOWN)
+    own = LineageRun(
+        uid=run.uid,
+        name=run.name,
+        stage=run.stage,
+        phase=run.phase,
+        deleted_at=run.deleted_at,
+        data=data_sets((asked.spec if asked else run.spec).get("data")),
+    )
+    named = {reference.uid for reference in up + down} | {reference.run_uid for reference in up + down}
+    others = {about.uid: about for row in found for about in _runs(row) if about.uid in named}
+    return RunLineage(
+        run_uid=run.uid,
+        ancestors=up,
+        descendants=down,
+        runs=[own, *(about for uid, about in others.items() if uid != run.uid)],
+        truncated=cut_up or cut_down,
+    )
+
+
+def _nearest(rows: Iterable[Any]) -> tuple[list[LineageReference], bool]:
+    """The references that are shown, and whether some are left out."""
+    known = list(rows)
+    shown = [row for row in known if row.depth <= DEPTH][:MOST]
+    return [_reference(row) for row in shown], len(shown) < len(known)
+
+
+def _reference(row: Any) -> LineageReference:
+    return LineageReference(
+        depth=row.depth,
+        run_uid=row.run_uid,
+        field=row.field,
+        uid=row.other_uid,
+        name=row.other_name,
+        step=row.step,
+        uri=row.uri,
+        digest=row.digest,
+    )
+
+
+def _runs(row: Any) -> Iterator[LineageRun]:
+    """Both ends of a reference; of one that was never seen what the reference says."""
+    told = row._mapping
+    for uid, prefix in ((row.run_uid, "by"), (row.other_uid, "of")):
+        yield LineageRun(
+            uid=uid,
+            name=told[f"{prefix}_name"] or row.other_name,
+            stage=told[f"{prefix}_stage"],
+            phase=told[f"{prefix}_phase"],
+            deleted_at=told[f"{prefix}_deleted_at"],
+            data=data_sets(told[f"{prefix}_data"]),
+        )
+
+
+def data_sets(data: object) -> list[str]:
+    """Where the data sets of a spec's `data` lie; those of another run stand in the references.
+
+    >>> data_sets({"uri": "/a"}), data_sets({"sources": [{"uri": "/a"}, {"uri": "/b"}]}), data_sets(None)
+    (['/a'], ['/a', '/b'], [])
+    """
+    said: Mapping[str, Any] = data if isinstance(data, dict) else {}
+    places = [said, *lenient.items(said, "sources")]
+    return [uri for place in places if (uri := lenient.text(place, "uri", 1024))]
