@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from collections.abc import Mapping
 from typing import Final
+from typing import TypedDict
 from pydantic import Field
 
 from footplate_contracts.families import resolve_model
@@ -31,7 +32,11 @@ from footplate_contracts.v1alpha1.preference import (
     Smoothing,
 )
 from footplate_contracts.v1alpha1.references import ReferenceModel
+from footplate_contracts.v1alpha1.presets import resolve_reinforcement, resolve_reward, resolve_rollout
+from footplate_contracts.v1alpha1.reinforcement import Reinforcement
 from footplate_contracts.v1alpha1.resilience import Hang
+from footplate_contracts.v1alpha1.reward import Reward
+from footplate_contracts.v1alpha1.rollout import Rollout
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import (
     Loss,
@@ -76,6 +81,9 @@ class RunConfig(Contract):
     validation: Validation | None = None
     training: Training
     preference: Preference | None = None
+    reward: Reward | None = None
+    reinforcement: Reinforcement | None = None
+    rollout: Rollout | None = None
     parallelism: Parallelism
     checkpoint: Checkpoint
     init_from: InitFrom | None = None  # then `model` and `data` are as stated, and the trainer fills them in
@@ -181,6 +189,26 @@ def resolve_network(model: Model, data: Data, training: Training) -> tuple[Model
     return model, resolve_data(data, training, model.architecture)
 
 
+class LearningSections(TypedDict):
+    """Sections of a stage that learns from its own answers."""
+
+    reward: Reward | None
+    reinforcement: Reinforcement | None
+    rollout: Rollout | None
+
+
+def resolve_learning(spec: TrainingRunSpec) -> LearningSections:
+    """What such a stage learns from, with all defaults; of other stages as it is."""
+    if spec.stage is not Stage.GRPO or spec.rollout is None:
+        return LearningSections(reward=spec.reward, reinforcement=spec.reinforcement, rollout=spec.rollout)
+    rollout = resolve_rollout(spec.rollout, spec.training.global_batch_size)
+    return LearningSections(
+        reward=resolve_reward(spec.reward or Reward()),
+        reinforcement=resolve_reinforcement(spec.reinforcement or Reinforcement(), rollout.max_tokens),
+        rollout=rollout,
+    )
+
+
 def model_of(spec: TrainingRunSpec) -> Model:
     """The model of a spec that passed the CRD's rules; ValueError for one that did not."""
     if spec.model is None:
@@ -208,6 +236,7 @@ def resolve(
         validation=spec.validation,
         training=resolve_training(spec.training, model.context_length),
         preference=resolve_preference(spec.preference, spec.stage),
+        **resolve_learning(spec),
         parallelism=spec.parallelism,
         checkpoint=spec.checkpoint,
         init_from=spec.init_from,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.component.contracts.grpo_rows import GRPO
 from tests.component.contracts.row import UNSUPPORTED, Row, refused
 
 
@@ -71,9 +72,6 @@ STAGES: tuple[Row, ...] = (
     *(
         refused(path, value)
         for path, value in {
-            "reward": {},
-            "reinforcement": {},
-            "rollout": {"maxTokens": 16},
             "data.chatTemplate": "/templates/chat.jinja",
         }.items()
     ),
@@ -138,6 +136,16 @@ STAGES: tuple[Row, ...] = (
         "spec.training.globalBatchSize: Invalid value: globalBatchSize 1 leaves no other sample whose"
         " answer loss kto could put behind a prompt; give 2 or more",
     ),
+    *(
+        Row(
+            f"{section}-of-pretrain",
+            {section: value},
+            f"spec.{section}: Forbidden: {section} is a section of stage grpo, and stage is pretrain;"
+            " remove it",
+        )
+        for section, value in (("reward", {}), ("reinforcement", {}), ("rollout", {"maxTokens": 16}))
+    ),
+    *GRPO,
     Row(
         "sft-of-an-encoder",
         {"stage": "sft", "model.architecture": "encoder"},

@@ -11,6 +11,7 @@ from footplate_contracts.rules import Refusal, Rule, only, refuse, required, unc
 from footplate_contracts.v1alpha1.budget import BUDGET_RULES, Budget
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
+from footplate_contracts.v1alpha1.grpo import GRPO_RULES
 from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.pods import Trainer
@@ -135,7 +136,7 @@ class TrainingRunSpec(Part):
             "growEmbeddings adds rows to the embeddings of initFrom, and there is none; remove it",
             field="model.growEmbeddings",
         ),
-        only("stage", "pretrain", *_OF_SAMPLES),
+        only("stage", "pretrain", *_OF_SAMPLES, "grpo"),
         *(
             Rule(
                 f"!has(self.{field}) || self.stage in {list(stages)}",
@@ -202,7 +203,7 @@ class TrainingRunSpec(Part):
                 ),
             )
         ),
-        *(refuse(section) for section in _OF_STAGES if section != "preference"),
+        *GRPO_RULES,
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",
             f"nodes x processesPerNode = {{{_RANKS}}} ranks cannot be divided into slices of"

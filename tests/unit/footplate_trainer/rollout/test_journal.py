@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import random
-import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal, places, records
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import merged
+from footplate_trainer.rollout.kept import KeptRollout, merged
 from footplate_trainer.rollout.places import JournalFile, ended, rollout_folder
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord, ScoresRecord
 
@@ -45,7 +45,7 @@ def opened(folder: Path, generation: GenerationId = FIRST, rank: int = 0, key: s
     return made
 
 
-def found(folder: Path, key: str = KEY) -> journal.KeptRollout:
+def found(folder: Path, key: str = KEY) -> KeptRollout:
     return journal.read(LocalFolder(str(folder)), 4, key)
 
 
@@ -178,29 +178,24 @@ def test_other_names_are_no_journal(name: str) -> None:
 
 
 class Full(LocalFolder):
-    """A disk that is full until `room` is set."""
+    """A disk that is full until there is `room`."""
 
-    def __init__(self, uri: str, room: threading.Event) -> None:
-        super().__init__(uri)
-        self.room = room
-        self.asked = threading.Event()
+    room = False
 
-    def list(self, prefix: str = "") -> list:
-        self.asked.set()
-        if not self.room.is_set():
+    def list(self, prefix: str = "") -> Any:
+        if not self.room:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().list(prefix)
 
 
 def test_what_cannot_be_written_is_tried_again_and_told_in_the_end(tmp_path: Path) -> None:
-    room = threading.Event()
-    folder = Full(str(tmp_path), room)
+    folder = Full(str(tmp_path))
     writing = Journal(folder, FIRST, 0, KEY)
     writing.begin(4)
     writing.add([sample(0)])
     with pytest.raises(StorageError, match=r"rollout of step 4 in .*No space left") as told:
         writing.flush(patience=0.0)
     assert told.value.lasts
-    room.set()
+    folder.room = True
     writing.close()
     assert list(found(tmp_path).samples) == [sample(0).key]

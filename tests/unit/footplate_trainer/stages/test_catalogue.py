@@ -14,13 +14,16 @@ from footplate_trainer.manifest.run_file import ManifestRefused, read_run
 from footplate_trainer.stages import catalogue
 from tests.support.tiny import tiny_config
 
+NEEDS = {  # beside what every run does
+    Stage.GRPO: ["rollout={maxTokens: 16, group: 2}", "reward.functions=[{name: short, length: {}}]"],
+}
 EXAMPLE = Path(__file__).parents[4] / "examples" / "tiny-decoder.yaml"
 
 
 @pytest.mark.parametrize("stage", Stage)
 def test_the_spec_allows_what_is_trained_and_refuses_all_else(stage: Stage) -> None:
     if stage in catalogue.PROGRAMS:
-        assert read_run(EXAMPLE, [f"stage={stage}"]).spec.stage is stage
+        assert read_run(EXAMPLE, [f"stage={stage}", *NEEDS.get(stage, [])]).spec.stage is stage
     else:
         with pytest.raises(ManifestRefused, match=f"stage {stage}"):
             read_run(EXAMPLE, [f"stage={stage}"])

@@ -56,6 +56,13 @@ def _readable(rows: object) -> list[GenerationRow]:
     return kept
 
 
+class RolloutPosition(Report):
+    """Where the rollout begins that the next step is trained on."""
+
+    step: int = Field(description="optimizer steps done when it began, or will")
+    prompt: int = Field(description="place of its first prompt in the endless order of prompts")
+
+
 class TrainingState(Report):
     """state.json: where the run stands, on what its future depends, and what its history may lack."""
 
@@ -70,6 +77,7 @@ class TrainingState(Report):
         default_factory=list,
         description="of the history, not stored yet as far as was known; whoever goes on gives them again",
     )
+    rollout: RolloutPosition | None = None  # of a stage that has any
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,13 @@ class StateWriter:
         """Of a run that from now on ends with step `steps`."""
         return replace(self, key={**self.key, "training.steps": steps})
 
-    def at(self, step: int, tokens: int, rows: Sequence[GenerationRow] = ()) -> TrainingState:
+    def at(
+        self,
+        step: int,
+        tokens: int,
+        rows: Sequence[GenerationRow] = (),
+        rollout: RolloutPosition | None = None,
+    ) -> TrainingState:
         """The state after `step`, when `tokens` valid tokens were seen, and `rows` may not be stored yet."""
         return TrainingState(
             step=step,
@@ -97,6 +111,7 @@ class StateWriter:
             world_size=self.world_size,
             key=self.key,
             rows=list(rows),
+            rollout=rollout,
         )
 
 

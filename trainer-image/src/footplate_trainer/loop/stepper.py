@@ -32,12 +32,14 @@ from footplate_trainer.model.head_chunks import IGNORED
 from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.tally import Counts, Tally
 from footplate_trainer.model.targets import Targets
+from footplate_trainer.model.token_loss import Asked
 from footplate_trainer.optim.clip import GradientWatch, clip, square_norm
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.context_parallel import shard_sequence
 from footplate_trainer.parallel.gradients import Gradients
+from footplate_trainer.parallel.judged import Collected, whole_rows
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
 from footplate_trainer.parallel.world import World, seed_step
@@ -170,6 +172,26 @@ class Stepper:
         loss, *tallied = sums.tolist()
         divisor = objective.divisor(counts).item() if counts else 1.0
         return Evaluation(loss / divisor, tally.means(tallied))
+
+    @torch.no_grad()
+    def scores(self, batch: StepBatch, asked: Asked) -> list[Tensor]:
+        """What the model says now of each label of this rank's micro-batches: fp32 [numbers, n, S] each.
+
+        In the order of Scores, 0 where no label counts; of whole rows, on all ranks that have the last
+        layers, and none elsewhere. Collective.
+        """
+        self._module.eval()
+        micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
+        collected = Collected(asked)
+        self._forward(micro_batches, collected)
+        self._module.train()
+        if not collected.in_order:
+            return []
+        group = self._grid.context_group
+        return [
+            whole_rows(collected.of(micro.targets), group)[..., : given.tokens.shape[1]]
+            for micro, given in zip(micro_batches, batch.micro_batches, strict=True)
+        ]
 
     def _global_batch(
         self, micro_batches: list[MicroBatchInputs], header: _Header, tally: Tally

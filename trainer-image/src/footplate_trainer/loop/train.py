@@ -5,16 +5,27 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Protocol
 
-from footplate_trainer.data.loader import BatchLoader
+from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.loop.callbacks import Callback, StepColumns, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
 from footplate_trainer.metrics.stopwatch import StepPart
 
 
+class Batches(Protocol):
+    """What steps are trained on."""
+
+    def step(self, step: int) -> StepBatch | None:
+        """This rank's share of `step`, from 0.
+
+        None, on every rank, where a suspension was asked for before it was made: for batches that take long.
+        """
+
+
 def train(
-    stepper: Stepper, batches: BatchLoader, limits: RunLimits, callback: Callback, done: int
+    stepper: Stepper, batches: Batches, limits: RunLimits, callback: Callback, done: int
 ) -> StepResult | None:
     """Take the steps after `done`, up to the run's last or the one that it is suspended after. Collective.
 
@@ -30,6 +41,8 @@ def train(
             callback.before_data(number)
             with stopwatch.time(StepPart.DATA):
                 batch = batches.step(number - 1)
+            if batch is None:
+                break
             result = stepper.step(number, batch, limits.rate(number), callback.before_compute(number))
             callback.after_step(TrainedStep(result, batch, *stopwatch.take(), StepColumns(result.means)))
             if number == limits.steps:

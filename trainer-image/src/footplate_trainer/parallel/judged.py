@@ -108,6 +108,11 @@ class Collected:
         return next(scores for other, scores in self.in_order if other is targets)
 
 
+def whole_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:
+    """From `numbers` [k, n, length] at each context rank's positions: [k, n, row]. Collective."""
+    return numbers if group is None else gather_in_order(numbers.movedim(2, 0), group).movedim(0, 2)
+
+
 @dataclass(frozen=True)
 class _AtOnce:
     """Judges each micro-batch within the one pass."""
@@ -176,7 +181,7 @@ class _Whole:
         counts = targets.labels != IGNORED
         if group is not None:
             both = torch.cat((numbers, counts[None].float()))  # [numbers + 1, n, length]
-            *rows, marks = gather_in_order(both.movedim(2, 0), group).movedim(0, 2)
+            *rows, marks = whole_rows(both, group)
             numbers, counts = torch.stack(rows), marks > 0
         return cls(targets, numbers, counts.flatten().nonzero().squeeze(1))
 

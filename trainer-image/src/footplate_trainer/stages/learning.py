@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,9 +38,10 @@ from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
-from footplate_trainer.checkpoint.record import StateWriter, TrainingState
+from footplate_trainer.checkpoint.record import RolloutPosition, StateWriter, TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.companions import Companions
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Stepper, StepResult
@@ -65,16 +67,16 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
     """
 
     def stage(config: RunConfig) -> Program:
-        _require_decoder(config)
+        require_decoder(config)
         check_reference(config, read_environment(os.environ).world_size)
         return partial(_learn, config, objective_of(config), agent, metrics)
 
     return run_stage(config, agent, stage)
 
 
-def _require_decoder(config: RunConfig) -> None:
+def require_decoder(config: RunConfig) -> None:
     """UserMistake where a folder brought a model that the stage cannot train; of others the spec tells."""
-    if config.stage in (Stage.SFT, Stage.DPO) and config.model.architecture is not Architecture.DECODER:
+    if config.stage is not Stage.PRETRAIN and config.model.architecture is not Architecture.DECODER:
         raise UserMistake(
             f"stage {config.stage} trains decoders, and initFrom names an {config.model.architecture}; name "
             "another folder"
@@ -89,13 +91,14 @@ def _learn(
     world: World,
     reporter: Reporter,
 ) -> ExitCode:
-    begun = _begin(config, agent, world, reporter)
+    begun = begin(config, agent, world, reporter)
     config, model, optimizer, start = begun.config, begun.model, begun.optimizer, begun.start
 
     shards = open_shards(config, world, verify=start.key is None)
     batches = open_loader(config, shards, model.grid)
     host = state.HostCopy(model.module, optimizer.moments(), model.host_mesh)
-    saver = _open_saver(config, begun.store, world, host, begun.generation, shards.tokenizer, agent)
+    companions = find_companions(config, begun.store, shards.tokenizer, world)
+    saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
     reference = StageReference(config, model, start, shards, world)
     objective = reference.objective(objective)
     clip_norm, seed = config.training.gradient_clip_norm, config.training.seed
@@ -108,7 +111,7 @@ def _learn(
     reference.precompute(datasets, begun.store, stepper, reporter, begun.generation)
     rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
     writer = state_writer(config, start, shards, world, reference.key)
-    state_now = partial(_state, writer, limits, reporter, agent)
+    state_now = partial(state_of, writer, limits, reporter, agent)
     durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
     callbacks = Callbacks(
         reporter,
@@ -122,20 +125,20 @@ def _learn(
         durable,
         MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
     )
-    _say(world, _greeting(limits, world, start.step))
-    _say(world, str(batches.dataset))
+    say(world, greeting(limits, world, start.step))
+    say(world, str(batches.dataset))
     last = train(stepper, batches, limits, callbacks, start.step)
     if last is None and not start.durable:
         durable.save(ends=True)  # the run was shortened to a step that only the nodes' memory holds
     batches.close()
     callbacks.close()
     reporter.enter(RankPhase.FINISHED)
-    _say(world, _farewell(limits, reporter.step, last))
+    say(world, farewell(limits, reporter.step, last))
     return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
 
 
 @dataclass(frozen=True)
-class _Begun:
+class Beginning:
     """Where this generation begins: what is trained, with the state of its start."""
 
     config: RunConfig  # with the limits that are in force
@@ -148,7 +151,7 @@ class _Begun:
     limits: RunLimits
 
 
-def _begin(config: RunConfig, agent: AgentClient, world: World, reporter: Reporter) -> _Begun:
+def begin(config: RunConfig, agent: AgentClient, world: World, reporter: Reporter) -> Beginning:
     """Build model and optimizer, and load what the last checkpoint, or another place, knows. Collective."""
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
@@ -165,45 +168,51 @@ def _begin(config: RunConfig, agent: AgentClient, world: World, reporter: Report
     reporter.start_from(start.step, start.tokens, limits)
     if world.rank == 0:
         agent.metrics_again(start.rows)
-    return _Begun(limits.config, store, model, optimizer, generation, copies, start, limits)
+    return Beginning(limits.config, store, model, optimizer, generation, copies, start, limits)
 
 
-def _open_saver(
-    config: RunConfig,
-    store: CheckpointStore,
+def open_saver(
+    begun: Beginning,
     world: World,
     host: state.HostCopy,
-    generation: GenerationId,
     tokenizer: bytes,
+    companions: Companions,
     agent: AgentClient,
 ) -> Saver:
-    companions = find_companions(config, store, tokenizer, world)
+    """What writes this generation's checkpoints, with `tokenizer` and `companions` in each."""
     return Saver(
-        store,
+        begun.store,
         world,
         host,
-        generation=generation,
-        settings=config.checkpoint,
-        sidecars={**run_file(config), layout.TOKENIZER_FILE: tokenizer, **companions.sidecars()},
+        generation=begun.generation,
+        settings=begun.config.checkpoint,
+        sidecars={**run_file(begun.config), layout.TOKENIZER_FILE: tokenizer, **companions.sidecars()},
         agent=agent,
         clock=time.time,
     )
 
 
-def _state(
-    state_writer: StateWriter, limits: RunLimits, reporter: Reporter, agent: AgentClient
+def state_of(
+    state_writer: StateWriter,
+    limits: RunLimits,
+    reporter: Reporter,
+    agent: AgentClient,
+    rollout: Callable[[int], RolloutPosition] | None = None,
 ) -> TrainingState:
-    """What a checkpoint of the step just finished says of itself."""
-    return state_writer.until(limits.steps).at(reporter.step, reporter.tokens, agent.unstored())
+    """What a checkpoint of the step just finished says of itself; `rollout` says where that lies in one."""
+    step = reporter.step
+    position = rollout(step) if rollout else None
+    return state_writer.until(limits.steps).at(step, reporter.tokens, agent.unstored(), position)
 
 
-def _say(world: World, text: str) -> None:
+def say(world: World, text: str) -> None:
     """For whoever watches the run: once, and not by every rank; nothing where there is nothing to say."""
     if world.rank == 0 and text:
         _log.info(text)
 
 
-def _greeting(limits: RunLimits, world: World, start: int) -> str:
+def greeting(limits: RunLimits, world: World, start: int) -> str:
+    """What is about to be trained."""
     config = limits.config
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
     shape = model_shape(config)
@@ -215,7 +224,8 @@ def _greeting(limits: RunLimits, world: World, start: int) -> str:
     )
 
 
-def _farewell(limits: RunLimits, step: int, last: StepResult | None) -> str:
+def farewell(limits: RunLimits, step: int, last: StepResult | None) -> str:
+    """How it ended, after `step`; `last` is the last one taken here."""
     folder = limits.config.checkpoint.uri
     if step < limits.steps:
         return f"suspended at step {step} of {limits.steps}, as asked; checkpoint in {folder}"

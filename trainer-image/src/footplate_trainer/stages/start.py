@@ -26,6 +26,7 @@ from footplate_trainer.checkpoint.memory.folder import MemoryFolder
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import (
     Key,
+    RolloutPosition,
     StateWriter,
     TrainingState,
     code_revision,
@@ -53,6 +54,7 @@ class Start:
     updates: int = 0  # that the optimizer's moments have seen
     key: Key | None = None  # under which the loaded state was computed; None for a fresh start
     rows: Sequence[GenerationRow] = ()  # that may be missing in the run's history
+    rollout: RolloutPosition | None = None  # of a stage that has any
     durable: bool = True  # whether another start would find it without the nodes' memory
 
 
@@ -146,7 +148,7 @@ def _find_durable(
 
 def _go_on(loaded: TrainingState, optimizer: Optimizer) -> Start:
     optimizer.set_updates_done(loaded.updates)
-    return Start(loaded.step, loaded.tokens, loaded.updates, loaded.key, loaded.rows)
+    return Start(loaded.step, loaded.tokens, loaded.updates, loaded.key, loaded.rows, loaded.rollout)
 
 
 def _from_memory(

@@ -1,0 +1,169 @@
+"""What a run of stage grpo may say, and which sections are for it alone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.model import architecture_of
+
+_ONLY: Final = "self.stage != 'grpo'"
+_ARCHITECTURE: Final = architecture_of("self.model")
+_LEARNING: Final = f"{_ONLY} || !has(self.reinforcement)"
+_ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
+_SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
+_GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : 8)"
+_EPOCHS: Final = "(has(self.reinforcement) && has(self.reinforcement.epochs) ? self.reinforcement.epochs : 1)"
+_OF_PPO: Final = ("scoreAt", "gamma", "gaeLambda", "whitening", "missingEndPenalty", "value")
+
+GRPO_RULES: Final = (
+    *(
+        Rule(
+            f"!has(self.{section}) || self.stage == 'grpo'",
+            f"{section} is a section of stage grpo, and stage is {{self.stage}}; remove it",
+            field=section,
+            refusal=Refusal.FORBIDDEN,
+        )
+        for section in ("reward", "reinforcement", "rollout")
+    ),
+    Rule(
+        f"{_ONLY} || has(self.rollout)",
+        "rollout is required: how the answers are drawn that stage grpo learns from",
+        field="rollout",
+        refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_ONLY} || (has(self.reward) && has(self.reward.functions))",
+        "reward.functions is required: stage grpo learns what rewards say of its answers",
+        field="reward",
+        refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_ONLY} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
+        f"stage grpo trains decoders, and model.architecture is {{{_ARCHITECTURE}}}; change one of them",
+        field="stage",
+    ),
+    Rule(
+        f"{_ROLLOUT} || {_SAMPLES} % {_GROUP} == 0",
+        f"samples {{{_SAMPLES}}} is not a multiple of group {{{_GROUP}}}; each prompt of a rollout has all"
+        " answers of its group",
+        field="rollout.samples",
+    ),
+    Rule(
+        f"{_ROLLOUT} || {_GROUP} > 1",
+        "group 1 compares an answer with nothing; give at least 2",
+        field="rollout.group",
+    ),
+    Rule(
+        f"{_ROLLOUT} || ({_SAMPLES} * {_EPOCHS}) % self.training.globalBatchSize == 0",
+        f"samples {{{_SAMPLES}}} x epochs {{{_EPOCHS}}} cannot be cut into steps of globalBatchSize"
+        " {self.training.globalBatchSize} answers; change one of them",
+        field="rollout.samples",
+    ),
+    Rule(
+        f"{_ROLLOUT} || !has(self.model) || self.rollout.maxTokens < self.model.contextLength",
+        "maxTokens {self.rollout.maxTokens} leaves a prompt no room in model.contextLength"
+        " {self.model.contextLength}; lower it",
+        field="rollout.maxTokens",
+    ),
+    Rule(
+        f"{_ROLLOUT} || self.rollout.sampling.temperature > 0.0",
+        "temperature 0 draws the same answer for all of a group; give one above 0",
+        field="rollout.sampling.temperature",
+    ),
+    *(
+        Rule(
+            f"{_ROLLOUT} || self.rollout.parallelism.{axis} == 1",
+            f"rollout.parallelism.{axis} {{self.rollout.parallelism.{axis}}} is not supported by this"
+            " release; remove it",
+            field=f"rollout.parallelism.{axis}",
+            refusal=Refusal.FORBIDDEN,
+        )
+        for axis in ("tensor", "pipeline")
+    ),
+    Rule(
+        f"{_ROLLOUT} || !self.rollout.batchInvariant",
+        "batchInvariant is not supported by this release; remove it",
+        field="rollout.batchInvariant",
+        refusal=Refusal.FORBIDDEN,
+    ),
+    Rule(
+        f"{_ROLLOUT} || !has(self.rollout.output)",
+        "output is where stage generate leaves its answers, and stage is grpo; remove it",
+        field="rollout.output",
+        refusal=Refusal.FORBIDDEN,
+    ),
+    *(
+        Rule(
+            f"{_LEARNING} || !has(self.reinforcement.{field})",
+            f"{field} is a field of stage ppo, and stage is grpo; remove it",
+            field=f"reinforcement.{field}",
+            refusal=Refusal.FORBIDDEN,
+        )
+        for field in _OF_PPO
+    ),
+    Rule(
+        f"{_LEARNING} || !has(self.reinforcement.overlongTokens) || !has(self.rollout)"
+        " || self.reinforcement.overlongTokens <= self.rollout.maxTokens",
+        "overlongTokens {self.reinforcement.overlongTokens} is above rollout.maxTokens"
+        " {self.rollout.maxTokens}; lower it",
+        field="reinforcement.overlongTokens",
+    ),
+    *(
+        Rule(
+            f"{_LEARNING} || !has(self.reinforcement.kl.{field}) || {right}",
+            f"kl.{field} {{self.reinforcement.kl.{field}}} is not supported by this release; {remedy}",
+            field=f"reinforcement.kl.{field}",
+            refusal=Refusal.FORBIDDEN,
+        )
+        for field, right, remedy in (
+            ("coefficient", "self.reinforcement.kl.coefficient == 0.0", "remove it"),
+            ("placement", "self.reinforcement.kl.placement == 'loss'", "use loss"),
+            ("target", "false", "remove it"),
+        )
+    ),
+    Rule(
+        f"{_LEARNING} || !has(self.reinforcement.reference)",
+        "reference is not supported by this release; remove it",
+        field="reinforcement.reference",
+        refusal=Refusal.FORBIDDEN,
+    ),
+    *(
+        Rule(
+            f"{_ONLY} || !has(self.reward) || !has(self.reward.{field})",
+            f"reward.{field} {why}; remove it",
+            field=f"reward.{field}",
+            refusal=Refusal.FORBIDDEN,
+        )
+        for field, why in (
+            ("uri", "names a reward model, which this release does not support"),
+            ("centering", "is a field of stage reward, and stage is grpo"),
+        )
+    ),
+    *(
+        Rule(
+            f"{_ONLY} || {right}",
+            f"stage grpo {but}; remove it",
+            field=field,
+            refusal=Refusal.FORBIDDEN,
+        )
+        for field, right, but in (
+            (
+                "data.masking",
+                "!has(self.data.masking)",
+                "learns from its own answers, and data.masking hides parts of text",
+            ),
+            (
+                "training.loss",
+                "self.training.loss.name == 'crossEntropy' && self.training.loss.labelSmoothing == 0.0"
+                " && self.training.loss.zLoss == 0.0",
+                "minimises what reinforcement says, and training.loss says something else",
+            ),
+            (
+                "validation",
+                "!has(self.validation)",
+                "has no loss on held-out prompts, which validation asks for",
+            ),
+        )
+    ),
+)

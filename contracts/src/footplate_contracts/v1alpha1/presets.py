@@ -1,0 +1,101 @@
+"""What the presets of stage grpo stand for, and its other defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_contracts.v1alpha1.reinforcement import (
+    Aggregation,
+    Clip,
+    DynamicSampling,
+    Estimator,
+    GroupAdvantage,
+    KlIn,
+    KlPenalty,
+    Preset,
+    RatioOf,
+    Reinforcement,
+)
+from footplate_contracts.v1alpha1.reward import Reward
+from footplate_contracts.v1alpha1.rollout import Rollout
+
+GROUP: Final = 8
+LOW: Final = 0.2
+UNREWARDED: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a preset chooses."""
+
+    advantage: GroupAdvantage
+    aggregation: Aggregation
+    ratio_of: RatioOf = RatioOf.TOKEN
+    high: float | None = None  # None: as low
+    dynamic_sampling: bool = False
+    overlong_share: int | None = None  # one of so many parts of the longest answer
+
+
+PRESETS: Final[Mapping[Preset, Choices]] = {
+    # Shao et al. 2024
+    Preset.GRPO: Choices(GroupAdvantage.GROUP_DEVIATION, Aggregation.SEQUENCE_MEAN),
+    # Yu et al. 2025
+    Preset.DAPO: Choices(
+        GroupAdvantage.GROUP_DEVIATION,
+        Aggregation.TOKEN_MEAN,
+        high=0.28,
+        dynamic_sampling=True,
+        overlong_share=5,
+    ),
+    # Liu et al. 2025
+    Preset.DR_GRPO: Choices(GroupAdvantage.MEAN, Aggregation.CONSTANT_LENGTH),
+    # Ahmadian et al. 2024: what an answer gains weighs each of its tokens alike, however long it is
+    Preset.RLOO: Choices(GroupAdvantage.LEAVE_ONE_OUT, Aggregation.CONSTANT_LENGTH),
+    # Zheng et al. 2025
+    Preset.GSPO: Choices(
+        GroupAdvantage.GROUP_DEVIATION, Aggregation.SEQUENCE_MEAN, ratio_of=RatioOf.SEQUENCE
+    ),
+}
+
+
+def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforcement:
+    """`stated` with the choices of its preset, and all other defaults of grpo, filled in."""
+    preset = stated.preset or Preset.GRPO
+    chosen, clip, kl = PRESETS[preset], stated.clip, stated.kl
+    low = LOW if clip.low is None else clip.low
+    high = clip.high if clip.high is not None else low if chosen.high is None else chosen.high
+    overlong = None if chosen.overlong_share is None else max(1, max_tokens // chosen.overlong_share)
+    return stated.model_copy(
+        update={
+            "preset": preset,
+            "epochs": stated.epochs or 1,
+            "clip": Clip(low=low, high=high, dual=clip.dual),
+            "ratio_of": stated.ratio_of or chosen.ratio_of,
+            "aggregation": stated.aggregation or chosen.aggregation,
+            "kl": KlPenalty(
+                coefficient=kl.coefficient or 0.0,
+                estimator=kl.estimator or Estimator.K3,
+                placement=kl.placement or KlIn.LOSS,
+                target=kl.target,
+                horizon=kl.horizon if kl.target is None else kl.horizon or 10_000,
+            ),
+            "group_advantage": stated.group_advantage or chosen.advantage,
+            "dynamic_sampling": stated.dynamic_sampling or DynamicSampling(enabled=chosen.dynamic_sampling),
+            "overlong_tokens": stated.overlong_tokens or overlong,
+        }
+    )
+
+
+def resolve_rollout(stated: Rollout, global_batch_size: int) -> Rollout:
+    """`stated` with the defaults of grpo filled in."""
+    return stated.model_copy(
+        update={"samples": stated.samples or global_batch_size, "group": stated.group or GROUP}
+    )
+
+
+def resolve_reward(stated: Reward) -> Reward:
+    """`stated` with its defaults filled in."""
+    share = UNREWARDED if stated.max_unrewarded is None else stated.max_unrewarded
+    return stated.model_copy(update={"max_unrewarded": share})

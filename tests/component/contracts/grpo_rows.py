@@ -1,0 +1,126 @@
+"""Rows for stage grpo: what it needs, and what of its sections it does not take."""
+
+from __future__ import annotations
+
+from tests.component.contracts.row import UNSUPPORTED, Row
+
+
+def _grpo(name: str, changes: dict[str, object], complaint: str) -> Row:
+    """A run of stage grpo with `changes` leads to `complaint`, behind "spec."."""
+    sound = {"stage": "grpo", "rollout.maxTokens": 16, "reward.functions": [{"name": "short", "length": {}}]}
+    return Row(f"grpo-{name}", {**sound, **changes}, f"spec.{complaint}")
+
+
+def _forbidden(field: str, value: object, says: str) -> Row:
+    return _grpo(field, {field: value}, f"{field}: Forbidden: {says}")
+
+
+_OF_PPO = {
+    "scoreAt": "end",
+    "gamma": 0.9,
+    "gaeLambda": 0.9,
+    "whitening": True,
+    "missingEndPenalty": 1.0,
+    "value": {},
+}
+
+GRPO: tuple[Row, ...] = (
+    Row(
+        "grpo-without-rollout",
+        {"stage": "grpo", "reward.functions": [{"name": "short", "length": {}}]},
+        "spec.rollout: Required value: rollout is required: how the answers are drawn that stage grpo learns"
+        " from",
+    ),
+    Row(
+        "grpo-without-rewards",
+        {"stage": "grpo", "rollout.maxTokens": 16},
+        "spec.reward: Required value: reward.functions is required: stage grpo learns what rewards say of its"
+        " answers",
+    ),
+    _grpo(
+        "of-an-encoder",
+        {"model.architecture": "encoder"},
+        "stage: Invalid value: stage grpo trains decoders, and model.architecture is encoder; change one of"
+        " them",
+    ),
+    _grpo(
+        "groups-that-do-not-divide-the-batch",
+        {"training.globalBatchSize": 12, "training.microBatchSize": 1},
+        "rollout.samples: Invalid value: samples 12 is not a multiple of group 8; each prompt of a rollout"
+        " has all answers of its group",
+    ),
+    _grpo(
+        "of-single-answers",
+        {"rollout.group": 1},
+        "rollout.group: Invalid value: group 1 compares an answer with nothing; give at least 2",
+    ),
+    _grpo(
+        "steps-that-do-not-divide-a-rollout",
+        {"rollout.samples": 24, "training.globalBatchSize": 16, "training.microBatchSize": 1},
+        "rollout.samples: Invalid value: samples 24 x epochs 1 cannot be cut into steps of globalBatchSize 16"
+        " answers; change one of them",
+    ),
+    _grpo(
+        "answers-as-long-as-the-context",
+        {"rollout.maxTokens": 4096, "model.contextLength": 4096},
+        "rollout.maxTokens: Invalid value: maxTokens 4096 leaves a prompt no room in model.contextLength"
+        " 4096; lower it",
+    ),
+    _grpo(
+        "without-chance",
+        {"rollout.sampling": {"temperature": 0.0}},
+        "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer for all of a group;"
+        " give one above 0",
+    ),
+    *(
+        _forbidden(f"rollout.parallelism.{axis}", 2, f"rollout.parallelism.{axis} 2 {UNSUPPORTED}; remove it")
+        for axis in ("tensor", "pipeline")
+    ),
+    _forbidden("rollout.batchInvariant", True, f"batchInvariant {UNSUPPORTED}; remove it"),
+    _forbidden(
+        "rollout.output",
+        {"uri": "/answers"},
+        "output is where stage generate leaves its answers, and stage is grpo; remove it",
+    ),
+    *(
+        _forbidden(
+            f"reinforcement.{field}", value, f"{field} is a field of stage ppo, and stage is grpo; remove it"
+        )
+        for field, value in _OF_PPO.items()
+    ),
+    _grpo(
+        "all-answers-overlong",
+        {"reinforcement.overlongTokens": 17},
+        "reinforcement.overlongTokens: Invalid value: overlongTokens 17 is above rollout.maxTokens 16; lower"
+        " it",
+    ),
+    _forbidden("reinforcement.kl.coefficient", 0.5, f"kl.coefficient 0.5 {UNSUPPORTED}; remove it"),
+    _forbidden("reinforcement.kl.placement", "reward", f"kl.placement reward {UNSUPPORTED}; use loss"),
+    _forbidden("reinforcement.kl.target", 0.5, f"kl.target 0.5 {UNSUPPORTED}; remove it"),
+    _forbidden("reinforcement.reference", {}, f"reference {UNSUPPORTED}; remove it"),
+    _forbidden(
+        "reward.uri",
+        "/models/judge",
+        "reward.uri names a reward model, which this release does not support; remove it",
+    ),
+    _forbidden(
+        "reward.centering",
+        0.5,
+        "reward.centering is a field of stage reward, and stage is grpo; remove it",
+    ),
+    _forbidden(
+        "data.masking",
+        {"name": "mlm"},
+        "stage grpo learns from its own answers, and data.masking hides parts of text; remove it",
+    ),
+    _forbidden(
+        "training.loss",
+        {"name": "mse"},
+        "stage grpo minimises what reinforcement says, and training.loss says something else; remove it",
+    ),
+    _forbidden(
+        "validation",
+        {"everySteps": 10, "uri": "/data/held-out"},
+        "stage grpo has no loss on held-out prompts, which validation asks for; remove it",
+    ),
+)

@@ -1,0 +1,172 @@
+"""grpo on real ranks: any layout as one process, and a run that is interrupted as one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+import torch
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import RankPhase
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.rollout.places import FOLDER
+from tests.support.checkpoints import whole_tensors
+from tests.support.ranks import run_ranks
+from tests.support.reinforced import Interrupting, Reinforced, grpo_config, pack_prompts, reinforce
+from tests.support.training import FakeAgent
+
+# Each answer twice, in four steps, and others in the place of groups that teach nothing.
+STEPS: Final = 8
+TWICE: Final = (
+    "rollout.samples=16",
+    "reinforcement={epochs: 2, preset: dapo}",
+    f"training.steps={STEPS}",
+    "checkpoint.everySteps=1",
+    "checkpoint.keepLast=1",
+    "training.optimizer={name: sgd, learningRate: 0.5}",
+)
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_prompts(tmp_path_factory.mktemp("prompts"))
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run did, whoever did it."""
+
+    losses: list[float]
+    norms: list[float]
+    rewards: list[float]
+    tensors: dict[str, torch.Tensor]
+
+    def check_equal(self, other: History) -> None:
+        assert len(self.losses) == len(other.losses) == STEPS
+        assert self.losses == pytest.approx(other.losses, rel=0, abs=3e-6)
+        assert self.norms == pytest.approx(other.norms, rel=1e-5)
+        assert self.rewards == pytest.approx(other.rewards, rel=1e-5)
+        for name, tensor in self.tensors.items():
+            torch.testing.assert_close(tensor, other.tensors[name], rtol=0, atol=1e-5)
+
+
+def history(folder: Path, *parts: Reinforced) -> History:
+    """Of the starts of a run, in order: of steps that were trained twice, the last."""
+    rows = {row.step: row for part in parts for row in part.agent.rows}
+    ordered = [rows[step] for step in sorted(rows)]
+    return History(
+        [row.loss for row in ordered],
+        [row.gradient_norm for row in ordered],
+        [row.values["reward/sum"] for row in ordered],
+        whole_tensors(CheckpointStore(str(folder / "checkpoints")), STEPS),
+    )
+
+
+def start(prompts: Path, folder: Path, ranks: int, agent: FakeAgent, *more: str) -> Reinforced:
+    """One start of the run, to whatever end."""
+    return run_ranks(reinforce, ranks, agent, grpo_config(prompts, folder, *TWICE, *more))[0]
+
+
+def killed(prompts: Path, folder: Path, ranks: int, agent: Interrupting, *more: str) -> None:
+    with pytest.raises(AssertionError, match="ended without an answer"):
+        start(prompts, folder, ranks, agent, *more)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> History:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    end = start(prompts, folder, 1, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    made = history(folder, end)
+    assert any(row.values["policy/ratio"] != 1 for row in end.agent.rows), "no second update moved anything"
+    assert list((folder / "checkpoints" / FOLDER).iterdir()) == [], "journals stay behind"
+    return made
+
+
+# -- layouts ------------------------------------------------------------------------------------------
+
+
+LAYOUTS: Final = {
+    "two": (2, ()),
+    "three": (3, ()),
+    "full": (2, ("parallelism={sharding: full}",)),
+    "tensor": (2, ("parallelism={tensor: 2}",)),
+    "pipeline": (2, ("parallelism={pipeline: 2}",)),
+    "context": (2, ("parallelism={context: 2}",)),
+    "tensor-full": (4, ("parallelism={tensor: 2, sharding: full}",)),
+    "cube": (8, ("parallelism={tensor: 2, pipeline: 2, sharding: full}",)),
+    "micro-batch-1": (1, ("training.microBatchSize=1",)),
+    "micro-batch-4": (1, ("training.microBatchSize=4",)),
+}
+QUICK: Final = ("two",)
+
+
+@pytest.mark.parametrize(
+    "layout", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in LAYOUTS]
+)
+def test_any_layout_is_one_process(layout: str, undisturbed: History, prompts: Path, tmp_path: Path) -> None:
+    ranks, more = LAYOUTS[layout]
+    end = start(prompts, tmp_path, ranks, FakeAgent(), *more)
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    history(tmp_path, end).check_equal(undisturbed)
+
+
+# -- interruptions --------------------------------------------------------------------------------------
+
+
+MOMENTS: Final = {
+    "drawing": Interrupting(phase=RankPhase.ROLLOUT, after_step=4, looks=12),
+    "drawing-the-first": Interrupting(phase=RankPhase.ROLLOUT, after_step=0, looks=12),
+    "scoring": Interrupting(phase=RankPhase.SCORING, after_step=4, looks=1),
+    "between-updates": Interrupting(phase=RankPhase.COMPUTE, after_step=6, looks=1),
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "before", "after"),
+    [
+        pytest.param("drawing", 2, 1, id="drawing"),
+        pytest.param("between-updates", 1, 2, id="between-updates"),
+        pytest.param("scoring", 1, 1, id="scoring"),
+        pytest.param("drawing-the-first", 2, 2, id="drawing-the-first", marks=pytest.mark.long),
+        pytest.param("drawing", 1, 3, id="drawing-and-more-ranks", marks=pytest.mark.long),
+        pytest.param("between-updates", 3, 1, id="between-updates-and-fewer", marks=pytest.mark.long),
+        pytest.param("scoring", 2, 2, id="scoring-on-two", marks=pytest.mark.long),
+    ],
+)
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
+    moment: str, before: int, after: int, undisturbed: History, prompts: Path, tmp_path: Path
+) -> None:
+    planned = MOMENTS[moment]
+    agent = Interrupting(
+        phase=planned.phase, after_step=planned.after_step, looks=planned.looks, kills=True, rank=before - 1
+    )
+    killed(prompts, tmp_path, before, agent)
+    end = start(prompts, tmp_path, after, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    again = [row.metrics for row in end.agent.rows_again]
+    history(tmp_path, Reinforced(0, "", FakeAgent(rows=again)), end).check_equal(undisturbed)
+
+
+@pytest.mark.parametrize("moment", ["drawing", pytest.param("drawing-the-first", marks=pytest.mark.long)])
+def test_a_suspension_in_the_middle_of_a_rollout_keeps_what_is_finished(
+    moment: str, undisturbed: History, prompts: Path, tmp_path: Path
+) -> None:
+    planned = MOMENTS[moment]
+    agent = Interrupting(phase=planned.phase, after_step=planned.after_step, looks=planned.looks)
+    suspended = start(prompts, tmp_path, 2, agent)
+    assert suspended.code == ExitCode.SUSPENDED, suspended.stderr
+    assert len(suspended.agent.rows) == planned.after_step
+    finished = answers_in(tmp_path, planned.after_step)
+    assert 0 < len(finished) < 16
+    end = start(prompts, tmp_path, 1, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    history(tmp_path, suspended, end).check_equal(undisturbed)
+
+
+def answers_in(folder: Path, step: int) -> Sequence[Path]:
+    return [*(folder / "checkpoints" / FOLDER / f"{step:010d}").iterdir()]

@@ -1,0 +1,96 @@
+"""What tests of stage grpo train on: prompts, and rewards that differ among answers of random bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from footplate_contracts.directives import Command
+from footplate_contracts.logs import configure
+from footplate_contracts.names import LogFormat
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.stages import reinforcing
+from tests.support.chat import chatml_model, user
+from tests.support.stages import pack_conversations
+from tests.support.tiny import tiny_config
+from tests.support.training import FakeAgent
+
+CONTEXT: Final = 128  # holds the longest prompt and its answer
+GROUP: Final = 4
+# Ends an answer of random bytes after some 20 tokens, so that lengths, which are rewarded, differ.
+STOP: Final = "[a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]"
+GRPO: Final = (
+    "stage=grpo",
+    f"model.contextLength={CONTEXT}",
+    f"rollout={{maxTokens: 24, group: {GROUP}, stop: {STOP}}}",
+    "reward.functions=[{name: short, length: {tokens: 4}}, {name: long, weight: 0, length: {}}]",
+    "training.schedule={name: constant}",
+)
+
+
+def pack_prompts(folder: Path, count: int = 12) -> Path:
+    """Shards of `count` prompts of some 60 tokens."""
+    model = chatml_model(folder / "model")
+    rows = [{"prompt": [user("x" * (number % 5 + 1))], "answer": str(number)} for number in range(count)]
+    source = folder / "prompts.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return pack_conversations(source, folder / "shards", model, format=ShardFormat.PROMPTS)
+
+
+def grpo_config(shards: Path, folder: Path, *more: str) -> RunConfig:
+    """A run of 6 steps of 8 answers to 2 prompts each, unless `more` says otherwise."""
+    return tiny_config(shards, folder, (*GRPO, *more))
+
+
+@dataclass
+class Interrupting(FakeAgent):
+    """Does something to its rank when that asks for commands in the middle of what a step waits for."""
+
+    phase: RankPhase | None = None
+    after_step: int = 0
+    looks: int = 1  # at the command, in that phase, before it happens
+    kills: bool = False  # else it asks for a suspension
+    rank: int | None = None  # whose agent it is to be; None: each rank's
+    asked: bool = False
+
+    def command(self) -> Command:
+        last = self.reports[-1]
+        if last.phase is self.phase and last.step == self.after_step and self.rank in (None, last.rank):
+            self.looks -= 1
+            if self.looks <= 0 and self.kills:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.asked = self.asked or self.looks <= 0
+        return Command.CHECKPOINT_AND_EXIT if self.asked else super().command()
+
+
+@dataclass(frozen=True)
+class Reinforced:
+    """How a rank's program ended, and what it said."""
+
+    code: int
+    stderr: str
+    agent: FakeAgent
+
+    @property
+    def losses(self) -> list[float]:
+        return [row.loss for row in self.agent.rows]
+
+    @property
+    def norms(self) -> list[float]:
+        return [row.gradient_norm for row in self.agent.rows]
+
+
+def reinforce(agent: FakeAgent, config: RunConfig) -> Reinforced:
+    """Train as one rank of the agent behind `agent`."""
+    configure("footplate_trainer", log_format=LogFormat.TEXT)
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        code = reinforcing.main(config, agent)
+    return Reinforced(int(code), stderr.getvalue(), agent)

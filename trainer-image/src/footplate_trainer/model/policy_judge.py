@@ -1,0 +1,157 @@
+"""The loss of a policy on answers that it gave before, as a judge of tokens.
+
+Ratios compare like with like: the log-probability of a token now and when the rollout began, both computed by
+the pass that trains, both at the temperature that was sampled at, and both over all tokens. What the sampler
+itself said is only compared, and reported: it computes in other shapes, and a truncated distribution gives
+its tokens more than the model does. A rollout that is trained on once needs no earlier pass: then the ratio
+is 1, and what it is differentiated by is all that counts.
+
+A stage with a value for each token gives advantages that differ from token to token; nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from footplate_contracts.v1alpha1.reinforcement import Aggregation, Estimator
+from footplate_trainer.model.judge import Judge, JudgedTokens, Span, StepTotals
+from footplate_trainer.model.objectives.divergence import k1, k2, k3
+from footplate_trainer.model.objectives.policy import (
+    clipped,
+    constant_length,
+    sequence_log_ratio,
+    sequence_mean,
+    token_mean,
+)
+from footplate_trainer.model.sequence_field import SequenceField
+from footplate_trainer.model.tally import Counts
+from footplate_trainer.model.token_loss import Asked
+
+# What the data says of a label; fp32.
+ADVANTAGE: Final = "advantage"
+OLD: Final = "old"  # log-probability when the rollout began; absent where weights are still those
+SAMPLER: Final = (
+    "sampler"  # log-probability as whoever drew the token says, at temperature 1 and of all tokens
+)
+REFERENCE: Final = "reference"  # log-probability under the reference; absent where there is none
+# What it says of a sequence.
+COEFFICIENT: Final = "coefficient"  # of the KL from the reference, in the loss
+
+TOKENS: Final = "tokens"  # counted of a step: those of answers
+ANSWERS: Final = "answers"  # those that count
+
+ESTIMATORS: Final[dict[Estimator, Callable[[Tensor, Tensor], Tensor]]] = {
+    Estimator.K1: k1,
+    Estimator.K2: k2,
+    Estimator.K3: k3,
+}
+_NAMES: Final = ("policy/ratio", "policy/clipped_low", "policy/clipped_high", "policy/entropy", "kl/sampler")
+
+
+@dataclass(frozen=True)
+class PolicyLoss(Judge):
+    """Clipped ratios times advantages, and what keeps the policy near a reference."""
+
+    low: float
+    high: float
+    dual: float | None
+    by_sequence: bool  # ratios of whole answers (GSPO)
+    aggregation: Aggregation
+    longest: int  # the most tokens that an answer may have
+    estimator: Estimator
+    span: Span
+    asked: Asked
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        low: float,
+        high: float,
+        dual: float | None,
+        by_sequence: bool,
+        aggregation: Aggregation,
+        longest: int,
+        estimator: Estimator,
+        temperature: float,
+        reference: bool,
+    ) -> PolicyLoss:
+        """`temperature` that answers are drawn at; `reference`: whether the data tells of one."""
+        return cls(
+            low,
+            high,
+            dual,
+            by_sequence,
+            aggregation,
+            longest,
+            estimator,
+            span=Span.SEQUENCE if by_sequence else Span.TOKEN,
+            asked=asked_of(temperature, entropy=True),
+            names=(*_NAMES, *(("kl/reference",) if reference else ())),
+        )
+
+    def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
+        """See Judge."""
+        now = policy_of(tokens)
+        old = tokens.values.get(OLD, now.detach())
+        log_ratio = self._sequence_log_ratio(tokens, now, old) if self.by_sequence else now - old
+        advantages = tokens.values[ADVANTAGE]
+        losses, held = clipped(log_ratio, advantages, self.low, self.high, self.dual)
+        self._tell(tokens, log_ratio.detach(), held, totals)
+        reference = tokens.values.get(REFERENCE)
+        if reference is not None:
+            apart = ESTIMATORS[self.estimator](now, reference)
+            assert tokens.sequences is not None
+            losses = losses + tokens.sequence_values[COEFFICIENT][tokens.sequences] * apart
+            totals.tally.add("kl/reference", apart.sum(), apart.numel())
+        return (losses.double() * self._weights(tokens)).sum()
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Judge."""
+        count = TOKENS if self.aggregation is Aggregation.TOKEN_MEAN else ANSWERS
+        return counts[count].clamp(min=1)
+
+    def _sequence_log_ratio(self, tokens: JudgedTokens, now: Tensor, old: Tensor) -> Tensor:
+        """The answer's, for each of its tokens."""
+        assert tokens.sequences is not None
+        labels = tokens.field(SequenceField.LABELS)
+        ratio = sequence_log_ratio(tokens.by_sequence(now), tokens.by_sequence(old), labels)
+        return ratio.to(now.dtype)[tokens.sequences]
+
+    def _weights(self, tokens: JudgedTokens) -> Tensor:
+        """What each token weighs: fp64 [tokens]."""
+        assert tokens.sequences is not None
+        labels = tokens.field(SequenceField.LABELS)
+        if self.aggregation is Aggregation.SEQUENCE_MEAN:
+            by_sequence = sequence_mean(labels)
+        elif self.aggregation is Aggregation.TOKEN_MEAN:
+            by_sequence = token_mean(labels)
+        else:
+            by_sequence = constant_length(labels, self.longest)
+        return by_sequence[tokens.sequences]
+
+    def _tell(self, tokens: JudgedTokens, log_ratio: Tensor, held: Tensor, totals: StepTotals) -> None:
+        count = log_ratio.numel()
+        upper = held & (log_ratio > 0)
+        assert tokens.entropies is not None
+        sampled = k3(tokens.values[SAMPLER], tokens.log_probabilities.detach())
+        for name, told in zip(
+            _NAMES, (torch.exp(log_ratio), held & ~upper, upper, tokens.entropies, sampled), strict=True
+        ):
+            totals.tally.add(name, told.double().sum(), count)
+
+
+def asked_of(temperature: float, *, entropy: bool = False) -> Asked:
+    """What has to be known of a token to know its log-probability at `temperature`."""
+    return Asked(entropy=entropy, temperature=None if temperature == 1 else temperature)
+
+
+def policy_of(tokens: JudgedTokens) -> Tensor:
+    """Log-probabilities at the temperature that was asked for: fp32 [tokens]."""
+    return tokens.log_probabilities if tokens.tempered is None else tokens.tempered

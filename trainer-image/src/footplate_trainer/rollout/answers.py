@@ -1,0 +1,108 @@
+"""Answers of a rollout as the rows that a step is trained on.
+
+The tokens of a row are those that were asked and those that were drawn: never a text that is encoded again.
+A sample that no reward is known of counts nowhere: none of its labels does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from footplate_trainer.data import order
+from footplate_trainer.data.datasets import Dataset
+from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.packing import IGNORED, Float32s, Int32s, Sample, filler_sample
+from footplate_trainer.model.policy_judge import ANSWERS, TOKENS
+from footplate_trainer.model.sequence_field import SequenceField
+
+
+@dataclass(frozen=True)
+class TrainedAnswer:
+    """An answer, with what its loss has to know."""
+
+    prompt: Int64s  # [p] tokens
+    tokens: Int32s  # [n]
+    counts: bool
+    token_values: Mapping[str, Float32s] = field(default_factory=dict)  # [n] each
+    sequence_values: Mapping[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Tokens in all."""
+        return len(self.prompt) + len(self.tokens)
+
+
+def width_of(lengths: Sequence[int], context: int, multiple: int) -> int:
+    """Places of a row that holds the longest: a multiple of 64 and of `multiple`, or `context`."""
+    step = np.lcm(64, multiple)
+    return int(min(context, -(-max(lengths) // step) * step))
+
+
+class AnswerDataset(Dataset):
+    """The answers of one rollout, dealt to its steps: each epoch all of them, in an order of its own."""
+
+    def __init__(
+        self, answers: Mapping[int, TrainedAnswer], first_index: int, epoch: int, width: int, pad: int
+    ) -> None:
+        """`answers` by number in the order of the rollout; the first has the global `first_index`.
+
+        `epoch` is that of the rollout's first, of all rollouts; rows have `width` places.
+        """
+        self.answers = answers
+        self._numbers = np.array(list(answers), dtype=np.int64)
+        self._first_index, self._epoch, self._width, self._pad = first_index, epoch, width, pad
+
+    def __len__(self) -> int:
+        """Answers."""
+        return len(self.answers)
+
+    def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
+        """Numbers of the answers at global `indices`, which are of this rollout."""
+        epochs, places = np.divmod(indices - self._first_index, len(self))
+        ids = np.empty_like(indices)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            ids[here] = order.permute(seed, self._epoch + int(epoch), places[here], len(self))
+        return self._numbers[ids]
+
+    def get(self, sample_id: int, index: int = 0) -> Sample:
+        """See Dataset; a row holds one answer behind its prompt."""
+        row = filler_sample(self._width, self._pad)
+        example = self.answers[sample_id if sample_id >= 0 else int(self._numbers[0])]
+        table = np.full((1, len(SequenceField)), -1, dtype=np.int32)
+        by_token = {name: np.zeros(self._width, dtype=np.float32) for name in example.token_values}
+        by_sequence = {name: np.zeros(1, dtype=np.float32) for name in example.sequence_values}
+        if sample_id >= 0:
+            answer, length = example, len(example)
+            first = len(answer.prompt) - 1  # where the answer's first token is the label
+            labels = slice(first, length - 1)
+            row.tokens[:length] = np.concatenate((answer.prompt, answer.tokens))
+            row.documents[:length] = 0
+            if answer.counts:
+                row.labels[labels] = answer.tokens
+            for name, values in answer.token_values.items():
+                by_token[name][labels] = values
+            for name, value in answer.sequence_values.items():
+                by_sequence[name][0] = value
+            counted = len(answer.tokens) if answer.counts else 0
+            table[0] = 0, 0, len(answer.prompt), counted
+        return Sample(
+            row.tokens,
+            row.labels,
+            row.documents,
+            sequences=table,
+            token_values=by_token,
+            sequence_values=by_sequence,
+        )
+
+    @property
+    def count_names(self) -> tuple[str, ...]:
+        """See Dataset."""
+        return (TOKENS, ANSWERS)
+
+    def counts(self, sample: Sample) -> tuple[int, ...]:
+        """See Dataset."""
+        tokens = int(np.count_nonzero(sample.labels != IGNORED))
+        return tokens, int(tokens > 0)

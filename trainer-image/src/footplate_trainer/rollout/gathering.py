@@ -1,0 +1,246 @@
+"""A rollout, from its first prompt to its last reward, on all ranks together.
+
+What an earlier generation has finished is read back and counts, whoever drew it; the rest is drawn and scored
+here, and each answer and each reward is in the journal before anything is learnt from it. Drawing and scoring
+stop between two passes where somebody asks for it, and nothing that was finished is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from footplate_contracts.reports import RankPhase
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.folder import Folder
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.errors import StorageError
+from footplate_trainer.generation.requests import Answer, Request
+from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.world import World
+from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rollout import journal
+from footplate_trainer.rollout.groups import asked, chosen
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.kept import KeptRollout
+from footplate_trainer.rollout.learning import outcomes_of, sums_of, teaches
+from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
+from footplate_trainer.rollout.sampling import Draw, Sampler
+from footplate_trainer.rollout.settings import RolloutSettings
+
+_LOOK: Final = 0.2  # seconds between two looks at whether to stop, while rewards are awaited
+
+
+class Awaited(Protocol):
+    """Outcomes under way."""
+
+    @property
+    def done(self) -> bool:
+        """Whether `poll` has told all."""
+
+    def poll(self, seconds: float) -> list[Rewarded]:
+        """What has come since; waits up to `seconds` where that is nothing yet."""
+
+
+class Rewards(Protocol):
+    """Whoever rewards answers; on each rank."""
+
+    weights: Mapping[str, float]  # of each reward in the sum, by name
+
+    def ask(
+        self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Mapping[str, Outcome]]
+    ) -> Awaited:
+        """Ask about those of `samples` of which nothing is `known`, by name; returns at once."""
+
+
+@dataclass(frozen=True)
+class GatheredRollout:
+    """Answers of all ranks with their rewards, the same everywhere."""
+
+    step: int  # after which it began
+    first: int  # place of its first prompt
+    asked: int  # groups in all
+    places: Sequence[int]  # of the prompts whose groups are trained on
+    drawn: int  # answers that were drawn just now; the others are from before a restart
+    kept: KeptRollout
+    sums: Mapping[SampleKey, Outcome]
+
+    def keys(self, group: int) -> list[list[SampleKey]]:
+        """Of the answers that are trained on; siblings in a row."""
+        return [[SampleKey(self.step, place, sibling) for sibling in range(group)] for place in self.places]
+
+
+class Gatherer:
+    """Draws and scores what is missing of a rollout."""
+
+    def __init__(
+        self,
+        settings: RolloutSettings,
+        prompts: PromptOrder,
+        sampler: Sampler,
+        rewards: Rewards,
+        journal: Journal,
+        folder: Folder,
+        world: World,
+        reporter: Reporter,
+        stopwatch: Stopwatch,
+        *,
+        key: str,
+        text_of: Callable[[Sequence[int]], str],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """`key` names what the journal is of; rewards see `text_of` tokens; `stopping` is asked often."""
+        self._settings, self._prompts = settings, prompts
+        self._sampler, self._rewards = sampler, rewards
+        self._journal, self._folder, self._key = journal, folder, key
+        self._world, self._reporter, self._stopwatch = world, reporter, stopwatch
+        self._text_of, self._stopping = text_of, stopping
+        self._done = 0  # tokens, or samples, of this phase
+
+    def gather(self, step: int, first: int) -> GatheredRollout | None:
+        """The rollout that begins after `step` with the prompt at place `first`; None where it was stopped.
+
+        Collective. What is finished is durable either way.
+        """
+        self._journal.begin(step)
+        kept = self._read(step)
+        before = len(kept.samples)
+        with ExitStack() as drawing:
+            draw: Draw | None = None
+            while True:
+                sums = sums_of(kept.rewards, self._rewards.weights)
+                known = self._teaching(step, kept, sums)
+                wanted = asked(self._settings.groups, first, known)
+                keys = [
+                    SampleKey(step, place, sibling)
+                    for place in wanted.places
+                    for sibling in range(self._settings.group)
+                ]
+                if not keys:
+                    break
+                if missing := [key for key in keys if key not in kept.samples]:
+                    draw = draw or self._weights(drawing, step)
+                    self._exchange(StepPart.ROLLOUT, kept, self._drawn(draw, missing))
+                    if not all(key in kept.samples for key in missing):
+                        return None
+                unscored = [key for key in keys if key not in sums]
+                self._exchange(StepPart.SCORING, kept, self._scored(kept, unscored))
+                sums = sums_of(kept.rewards, self._rewards.weights)
+                if not all(key in sums for key in unscored):
+                    return None
+        places, drawn = chosen(self._settings.groups, first, known), len(kept.samples) - before
+        return GatheredRollout(step, first, wanted.places.start - first, places, drawn, kept, sums)
+
+    def _weights(self, drawing: ExitStack, step: int) -> Draw:
+        """Lay the weights out to draw with, until `drawing` ends. Collective."""
+        with self._stopwatch.time(StepPart.ROLLOUT):
+            self._reporter.enter(RankPhase.ROLLOUT, progress=0)
+            return drawing.enter_context(self._sampler.weights(step))
+
+    def _read(self, step: int) -> KeptRollout:
+        """What generations before this one have finished, from rank 0's look at it."""
+
+        def read() -> KeptRollout:
+            return journal.read(self._folder, step, self._key)
+
+        return agree.from_rank_0(read, self._world.everybody)
+
+    def _teaching(self, step: int, kept: KeptRollout, sums: Mapping[SampleKey, Outcome]) -> dict[int, bool]:
+        """By place, of the groups that are whole."""
+        groups = {}
+        for place in {key.prompt for key in kept.samples}:
+            keys = [SampleKey(step, place, sibling) for sibling in range(self._settings.group)]
+            if all(key in sums for key in keys):
+                groups[place] = teaches([sums[key] for key in keys])
+        return groups
+
+    def _exchange(self, part: StepPart, kept: KeptRollout, work: Iterator[Record]) -> None:
+        """Have each rank do its `work` until it is stopped, and all know what came of it. Collective."""
+        phase = {StepPart.ROLLOUT: RankPhase.ROLLOUT, StepPart.SCORING: RankPhase.SCORING}[part]
+        self._done, finished = 0, []
+        with self._stopwatch.time(part):
+            self._reporter.enter(phase, progress=0)
+            for record in work:
+                finished.append(record)
+                self._journal.add([record])
+                self._reporter.enter(phase, progress=self._done)
+            self._reporter.enter(RankPhase.COLLECTIVE)
+            self._durable()
+            for records in agree.gather(finished, self._world.everybody):
+                kept.add(records)
+
+    def _durable(self) -> None:
+        """Wait for the journal; StorageError, on every rank, where one cannot write it."""
+        error: StorageError | None = None
+        try:
+            self._journal.flush()
+        except StorageError as failed:
+            error = failed
+        agree.raise_first(error, self._world.everybody)
+
+    def _drawn(self, draw: Draw, keys: Sequence[SampleKey]) -> Iterator[SampleRecord]:
+        """The answers of this rank's share of `keys`."""
+
+        def between(tokens: int) -> bool:
+            self._done = tokens
+            self._reporter.enter(RankPhase.ROLLOUT, progress=tokens)
+            return self._stopping()
+
+        sampler, step = self._sampler, keys[0].step
+        share = dealt(keys, sampler.copies, sampler.copy)
+        prompts = {key.prompt: self._prompts.at(key.prompt).tokens.tolist() for key in share}
+        requests = [
+            Request(key.prompt, key.sibling, prompts[key.prompt], self._settings.max_tokens) for key in share
+        ]
+        for answer in draw(requests, between):
+            if sampler.leads:
+                yield _record(step, answer)
+
+    def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> Iterator[RewardsRecord]:
+        """What rewards say of this rank's share of `keys`, an answer each."""
+        share = dealt(keys, self._world.size, self._world.rank)
+        known = {key: outcomes_of(kept.rewards[key]) for key in share if key in kept.rewards}
+        asked = self._rewards.ask([self._shown(kept.samples[key]) for key in share], known)
+        while not asked.done and not self._stopping():
+            for told in asked.poll(_LOOK):
+                self._done += 1
+                value = told.outcome.reason if isinstance(told.outcome, Unrewarded) else told.outcome
+                yield RewardsRecord(told.key, kept.samples[told.key].mark, {told.reward: value})
+
+    def _shown(self, sample: SampleRecord) -> RolloutSample:
+        """As rewards see it: the text is without what ends it."""
+        prompt = self._prompts.at(sample.key.prompt)
+        tokens = sample.tokens.tolist()
+        said = tokens[:-1] if sample.reason == "end" else tokens
+        columns = dict(prompt.columns)
+        messages = columns.pop("messages", None)
+        return RolloutSample(
+            sample.key,
+            self._text_of(prompt.tokens.tolist()),
+            prompt.tokens.tolist(),
+            self._text_of(said),
+            tokens,
+            sample.reason,
+            messages,
+            columns,
+        )
+
+
+def dealt(keys: Sequence[SampleKey], shares: int, share: int) -> Sequence[SampleKey]:
+    """One share of `keys`: consecutive ones, as siblings have their prompt in common."""
+    return keys[len(keys) * share // shares : len(keys) * (share + 1) // shares]
+
+
+def _record(step: int, answer: Answer) -> SampleRecord:
+    return SampleRecord(
+        SampleKey(step, answer.request.prompt, answer.request.sibling),
+        np.array(answer.tokens, dtype=np.int32),
+        np.array(answer.sampled, dtype=np.float32),
+        np.array(answer.full, dtype=np.float32),
+        answer.reason,
+    )

@@ -1,0 +1,112 @@
+"""What is learnt from the answers of a rollout: their scores, advantages and the numbers of a row. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from footplate_contracts.v1alpha1.reinforcement import GroupAdvantage
+from footplate_trainer.generation.requests import EndReason
+from footplate_trainer.model.objectives.advantages import (
+    batch_deviation,
+    countable,
+    degenerate,
+    group_deviation,
+    group_mean,
+    leave_one_out,
+)
+from footplate_trainer.model.objectives.overlong import soft_penalty
+from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rewards.sums import means, weighted_sum
+from footplate_trainer.rollout.records import SampleRecord
+from footplate_trainer.rollout.settings import RolloutSettings
+
+ADVANTAGES: Final[Mapping[GroupAdvantage, Callable[[Tensor, Tensor], Tensor]]] = {
+    GroupAdvantage.MEAN: group_mean,
+    GroupAdvantage.GROUP_DEVIATION: group_deviation,
+    GroupAdvantage.BATCH_DEVIATION: batch_deviation,
+    GroupAdvantage.LEAVE_ONE_OUT: leave_one_out,
+}
+
+
+def outcomes_of(values: Mapping[str, float | str]) -> dict[str, Outcome]:
+    """What a journal says of an answer, as rewards say it."""
+    return {name: Unrewarded(told) if isinstance(told, str) else told for name, told in values.items()}
+
+
+def sums_of(
+    rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Mapping[str, float]
+) -> dict[SampleKey, Outcome]:
+    """The weighted sum of each sample of which all rewards have spoken."""
+    return {
+        key: weighted_sum(outcomes_of(values), weights)
+        for key, values in rewards.items()
+        if values.keys() >= weights.keys()
+    }
+
+
+def teaches(sums: Sequence[Outcome]) -> bool:
+    """Whether a group's rewards differ: before what their lengths cost, which says nothing of a prompt."""
+    return not bool(degenerate(*_rows([sums]))[0])
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Of the groups that are trained on, in order; siblings lie in a row."""
+
+    scores: Tensor  # fp64 [prompts, siblings]: rewards, and what is added to them; NaN where there is none
+    counted: Tensor  # bool alike: what counts anywhere
+    advantages: Tensor  # fp64 alike
+    values: Mapping[str, float]  # for a row
+
+
+def learnt(
+    settings: RolloutSettings,
+    samples: Sequence[Sequence[SampleRecord]],
+    sums: Sequence[Sequence[Outcome]],
+    outcomes: Sequence[Mapping[str, Outcome]],
+    asked: int,
+) -> Learnt:
+    """From groups of samples and their sums; `outcomes` of rewards; `asked` groups were drawn in all."""
+    scores, counted = _rows(sums)
+    lengths = torch.tensor([[len(sample.tokens) for sample in group] for group in samples])
+    if settings.overlong_tokens is not None:
+        scores = scores + soft_penalty(lengths, settings.max_tokens, settings.overlong_tokens)
+    advantages = ADVANTAGES[settings.advantage](scores, counted)
+    truncated = [sample.reason is EndReason.LENGTH for group in samples for sample in group]
+    told = scores[counted]
+    values = {
+        "reward/sum": _mean(told),
+        "reward/deviation": float(told.std()) if told.numel() > 1 else math.nan,
+        **{
+            f"rewards/{name}": total / count
+            for name, (total, count) in means(outcomes, _names(outcomes)).items()
+            if count
+        },
+        "answers/tokens": _mean(lengths.double()),
+        "answers/truncated": sum(truncated) / len(truncated),
+        "answers/unrewarded": 1 - _mean(counted.double()),
+        "groups/degenerate": _mean(degenerate(scores, counted).double()),
+        "groups/asked": asked / settings.groups.prompts,
+    }
+    return Learnt(scores, counted, advantages, {name: v for name, v in values.items() if not math.isnan(v)})
+
+
+def _rows(sums: Sequence[Sequence[Outcome]]) -> tuple[Tensor, Tensor]:
+    """Numbers of groups, and which count: fp64 and bool [prompts, siblings]."""
+    numbers = [[math.nan if isinstance(told, Unrewarded) else told for told in group] for group in sums]
+    scores = torch.tensor(numbers, dtype=torch.float64)
+    return scores, countable(scores)
+
+
+def _names(outcomes: Sequence[Mapping[str, Outcome]]) -> list[str]:
+    return list(dict.fromkeys(name for told in outcomes for name in told))
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.mean()) if values.numel() else math.nan

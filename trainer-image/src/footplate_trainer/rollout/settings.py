@@ -1,0 +1,69 @@
+"""What a rollout is and what is learnt from it, from the run's sections: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.reinforcement import GroupAdvantage
+from footplate_trainer.generation.sampler import SamplingRule
+from footplate_trainer.rollout.groups import GroupPlan
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """Numbers of one run, the same for all its rollouts."""
+
+    groups: GroupPlan
+    group: int  # answers to a prompt
+    batch: int  # answers of a step
+    epochs: int  # how often each is trained on
+    max_tokens: int
+    seed: int
+    rule: SamplingRule
+    advantage: GroupAdvantage
+    overlong_tokens: int | None
+    max_unrewarded: float
+
+    @classmethod
+    def of(cls, config: RunConfig) -> RolloutSettings:
+        """Of a resolved config that has the sections."""
+        rollout, learning, reward = config.rollout, config.reinforcement, config.reward
+        assert rollout is not None and learning is not None and reward is not None
+        assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
+        assert learning.epochs is not None and learning.group_advantage is not None
+        assert reward.max_unrewarded is not None
+        dynamic, sampling = learning.dynamic_sampling, rollout.sampling
+        rounds = dynamic.max_rounds if dynamic is not None and dynamic.enabled else 0
+        return cls(
+            groups=GroupPlan(rollout.samples // rollout.group, rounds),
+            group=rollout.group,
+            batch=config.training.global_batch_size,
+            epochs=learning.epochs,
+            max_tokens=rollout.max_tokens,
+            seed=config.training.seed,
+            rule=SamplingRule(
+                repetition_penalty=sampling.repetition_penalty or 1.0,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k or 0,
+                top_p=sampling.top_p or 1.0,
+                min_p=sampling.min_p or 0.0,
+            ),
+            advantage=learning.group_advantage,
+            overlong_tokens=learning.overlong_tokens,
+            max_unrewarded=reward.max_unrewarded,
+        )
+
+    @property
+    def samples(self) -> int:
+        """Answers of a rollout."""
+        return self.groups.prompts * self.group
+
+    @property
+    def updates(self) -> int:
+        """Steps that a rollout is trained on."""
+        return self.epochs * self.samples // self.batch
+
+    def begun(self, step: int) -> int:
+        """After which step the rollout began that step number `step`, from 1, is trained on."""
+        return (step - 1) // self.updates * self.updates

@@ -1,0 +1,255 @@
+"""The program of stages that learn from answers which the model gives itself, top to bottom.
+
+As the stages that learn from a fixed data set (`learning`), but for where a step's batch comes from: a
+rollout is drawn, rewarded and kept before the first step that is trained on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from footplate_contracts.directives import Command
+from footplate_contracts.model import digest
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.reinforcement import RatioOf
+from footplate_elastic.protocol.agent_client import AgentClient
+from footplate_planning.config import model_shape
+from footplate_planning.topology import Topology
+from footplate_trainer.callbacks.checkpoints import DurableCheckpoints, FailedCheckpoints, MemoryCheckpoints
+from footplate_trainer.callbacks.diagnostics import Diagnostics
+from footplate_trainer.callbacks.lease import Lease
+from footplate_trainer.callbacks.limits import LimitsFollower
+from footplate_trainer.callbacks.metric_rows import open_metric_rows
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.callbacks.suspension import Suspension
+from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.sources import RunShards, dataset_of
+from footplate_trainer.errors import TrainerError
+from footplate_trainer.generation.requests import StopRule
+from footplate_trainer.huggingface.ends import model_ends
+from footplate_trainer.loop.callbacks import Callbacks
+from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.loop.train import train
+from footplate_trainer.model.policy_judge import PolicyLoss
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.judged import Judged
+from footplate_trainer.parallel.world import World
+from footplate_trainer.rewards.asking import RewardFunctions
+from footplate_trainer.rollout.batches import RolloutBatches, RowShape
+from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.sampling import GatheredSampler
+from footplate_trainer.rollout.settings import RolloutSettings
+from footplate_trainer.rollout.values import RolloutValues
+from footplate_trainer.stages.companions import find_companions
+from footplate_trainer.stages.inputs import open_shards
+from footplate_trainer.stages.learning import (
+    Beginning,
+    begin,
+    farewell,
+    greeting,
+    open_saver,
+    require_decoder,
+    say,
+    state_of,
+)
+from footplate_trainer.stages.process import Program, run_stage
+from footplate_trainer.stages.start import state_writer
+
+
+def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
+    """Train `config` as the rank that the environment names; every error ends in its exit code.
+
+    `metrics` is a file for rows beside those that the run asks for.
+    """
+
+    def stage(config: RunConfig) -> Program:
+        require_decoder(config)
+        return partial(_reinforce, config, agent, metrics)
+
+    return run_stage(config, agent, stage)
+
+
+def policy_loss(config: RunConfig) -> PolicyLoss:
+    """What `config`, resolved, minimises."""
+    learning, rollout = config.reinforcement, config.rollout
+    assert learning is not None and rollout is not None
+    clip = learning.clip
+    assert clip.low is not None and clip.high is not None, "resolve() fills these in"
+    assert learning.aggregation is not None and learning.kl.estimator is not None
+    return PolicyLoss.of(
+        low=clip.low,
+        high=clip.high,
+        dual=clip.dual,
+        by_sequence=learning.ratio_of is RatioOf.SEQUENCE,
+        aggregation=learning.aggregation,
+        longest=rollout.max_tokens,
+        estimator=learning.kl.estimator,
+        temperature=rollout.sampling.temperature,
+        reference=False,
+    )
+
+
+def journal_key(config: RunConfig, data: str) -> str:
+    """Names all that decides answers and rewards but the training between rollouts; `data` is its digest."""
+    plain = config.to_json()
+    sections = ("stage", "model", "initFrom", "resumeFrom", "reward", "reinforcement")
+    drawn = {
+        name: plain["rollout"].get(name) for name in ("samples", "group", "maxTokens", "stop", "sampling")
+    }
+    seeds = {"seed": config.training.seed, "dataSeed": config.data.seed}
+    return digest({**{name: plain.get(name) for name in sections}, "rollout": drawn, **seeds, "data": data})
+
+
+def _reinforce(
+    config: RunConfig, agent: AgentClient, metrics: Path | None, world: World, reporter: Reporter
+) -> ExitCode:
+    begun = begin(config, agent, world, reporter)
+    config, model, start, limits = begun.config, begun.model, begun.start, begun.limits
+    shards = open_shards(config, world, verify=start.key is None)
+    host = state.HostCopy(model.module, begun.optimizer.moments(), model.host_mesh)
+    companions = find_companions(config, begun.store, shards.tokenizer, world)
+    saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
+    stepper = Stepper(
+        model,
+        begun.optimizer,
+        world,
+        config.training.gradient_clip_norm,
+        Judged(policy_loss(config)),
+        config.training.seed,
+    )
+    tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
+    ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
+    with ExitStack() as stack:
+        batches = _open_batches(begun, shards, tokenizer, ends, stepper, world, reporter, agent, stack)
+        rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
+        writer = state_writer(config, start, shards, world)
+        state_now = partial(state_of, writer, limits, reporter, agent, batches.position)
+        durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
+        copies = begun.copies
+        callbacks = Callbacks(
+            reporter,
+            Lease(agent),
+            Suspension(agent),
+            Diagnostics(config.checkpoint.uri, agent, world, reporter),
+            LimitsFollower(limits, agent, world, start.step),
+            RolloutValues(batches),
+            FailedCheckpoints(saver),
+            rows,
+            durable,
+            MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
+        )
+        say(world, greeting(limits, world, start.step))
+        last = train(stepper, batches, limits, callbacks, start.step)
+        if not _is_durable(begun, durable, world, reporter.step):
+            durable.save(ends=True)  # suspended in the middle of a rollout
+        batches.close()
+        callbacks.close()
+    reporter.enter(RankPhase.FINISHED)
+    say(world, farewell(limits, reporter.step, last))
+    return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
+
+
+def _is_durable(begun: Beginning, durable: DurableCheckpoints, world: World, step: int) -> bool:
+    """Whether another start would find `step`, the last. Waits for a checkpoint in flight. Collective."""
+    durable.saver.finish()
+
+    def found() -> bool:
+        with storage_errors(f"checkpoint folder {begun.store.uri}"):
+            return step in begun.store.steps()
+
+    return agree.from_rank_0(found, world.everybody)
+
+
+def _open_batches(
+    begun: Beginning,
+    shards: RunShards,
+    tokenizer: Tokenizer,
+    ends: frozenset[int],
+    stepper: Stepper,
+    world: World,
+    reporter: Reporter,
+    agent: AgentClient,
+    stack: ExitStack,
+) -> RolloutBatches:
+    """What steps are trained on; `stack` ends what draws and rewards. Collective."""
+    config, grid = begun.config, begun.model.grid
+    settings = RolloutSettings.of(config)
+    assert config.rollout is not None
+    dataset = dataset_of(
+        shards, config.data, config.training.loss.name, config.model.context_length, config.stage
+    )
+    prompts = PromptOrder(dataset, config.data.seed)
+    say(world, str(dataset))
+
+    def text_of(tokens: Sequence[int]) -> str:
+        text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
+    key = journal_key(config, shards.digest)
+    journal = Journal(begun.store.folder, begun.generation, world.rank, key)
+    stop = StopRule(ends, tuple(config.rollout.stop), text_of)
+    gatherer = Gatherer(
+        settings,
+        prompts,
+        GatheredSampler(config, settings, begun.model, world, stop, config.rollout.cache_tokens),
+        _open_rewards(config, prompts, world, stack),
+        journal,
+        begun.store.folder,
+        world,
+        reporter,
+        stepper.stopwatch,
+        key=key,
+        text_of=text_of,
+        stopping=lambda: agent.command() is Command.CHECKPOINT_AND_EXIT,
+    )
+    return RolloutBatches(
+        settings,
+        gatherer,
+        prompts,
+        journal,
+        begun.store,
+        stepper,
+        grid,
+        world,
+        reporter,
+        _row_shape(config, grid.topology, shards.sources[0].shards.special.padding),
+        config.data.seed,
+        begun.start.rollout,
+    )
+
+
+def _row_shape(config: RunConfig, topology: Topology, pad: int) -> RowShape:
+    """As narrow as a rollout allows, where nothing wants all steps to have one shape."""
+    fixed = topology.pipeline > 1 or topology.context > 1 or config.training.compile
+    micro_batch = config.training.micro_batch_size
+    return RowShape(config.model.context_length, topology.tensor, fixed, pad, micro_batch)
+
+
+def _open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: ExitStack) -> RewardFunctions:
+    """The run's functions, on each rank; the first error of any is raised on all. Collective."""
+    assert config.reward is not None and config.reward.functions is not None and config.rollout is not None
+    error: TrainerError | None = None
+    rewards: RewardFunctions | None = None
+    try:
+        rewards = stack.enter_context(
+            RewardFunctions(
+                config.reward.functions,
+                columns=set(prompts.at(0).columns),
+                max_tokens=config.rollout.max_tokens,
+            )
+        )
+    except TrainerError as failed:
+        error = failed
+    agree.raise_first(error, world.everybody)
+    assert rewards is not None
+    return rewards
