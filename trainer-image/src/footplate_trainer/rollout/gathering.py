@@ -8,7 +8,6 @@ stop between two passes where somebody asks for it, and nothing that was finishe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -110,37 +109,37 @@ class Gatherer:
         self._journal.begin(step)
         kept = self._read(step)
         before = len(kept.samples)
-        with ExitStack() as drawing:
-            draw: Draw | None = None
-            while True:
-                sums = sums_of(kept.rewards, self._rewards.weights)
-                known = self._teaching(step, kept, sums)
-                wanted = asked(self._settings.groups, first, known)
-                keys = [
-                    SampleKey(step, place, sibling)
-                    for place in wanted.places
-                    for sibling in range(self._settings.group)
-                ]
-                if not keys:
-                    break
-                if missing := [key for key in keys if key not in kept.samples]:
-                    draw = draw or self._weights(drawing, step)
-                    self._exchange(StepPart.ROLLOUT, kept, self._drawn(draw, missing))
-                    if not all(key in kept.samples for key in missing):
-                        return None
-                unscored = [key for key in keys if key not in sums]
-                self._exchange(StepPart.SCORING, kept, self._scored(kept, unscored))
-                sums = sums_of(kept.rewards, self._rewards.weights)
-                if not all(key in sums for key in unscored):
-                    return None
+        while True:
+            sums = sums_of(kept.rewards, self._rewards.weights)
+            known = self._teaching(step, kept, sums)
+            wanted = asked(self._settings.groups, first, known)
+            siblings = range(self._settings.group)
+            keys = [SampleKey(step, place, sibling) for place in wanted.places for sibling in siblings]
+            if not keys:
+                break
+            if not self._draw(kept, keys) or not self._score(kept, keys):
+                return None
         places, drawn = chosen(self._settings.groups, first, known), len(kept.samples) - before
         return GatheredRollout(step, first, wanted.places.start - first, places, drawn, kept, sums)
 
-    def _weights(self, drawing: ExitStack, step: int) -> Draw:
-        """Lay the weights out to draw with, until `drawing` ends. Collective."""
+    def _draw(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
+        """Draw those of `keys` that are missing; whether there are all of them then. Collective."""
+        missing = [key for key in keys if key not in kept.samples]
+        if not missing:
+            return True
         with self._stopwatch.time(StepPart.ROLLOUT):
             self._reporter.enter(RankPhase.ROLLOUT, progress=0)
-            return drawing.enter_context(self._sampler.weights(step))
+            with self._sampler.weights(missing[0].step) as draw:
+                self._exchange(RankPhase.ROLLOUT, kept, self._drawn(draw, missing))
+        return all(key in kept.samples for key in missing)
+
+    def _score(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
+        """Have those of `keys` rewarded that are not yet; whether all of them are then. Collective."""
+        with self._stopwatch.time(StepPart.SCORING):
+            weights = self._rewards.weights
+            missing = [key for key in keys if not kept.rewards.get(key, {}).keys() >= weights.keys()]
+            self._exchange(RankPhase.SCORING, kept, self._scored(kept, missing))
+            return sums_of(kept.rewards, weights).keys() >= set(missing)
 
     def _read(self, step: int) -> KeptRollout:
         """What generations before this one have finished, from rank 0's look at it."""
@@ -159,20 +158,18 @@ class Gatherer:
                 groups[place] = teaches([sums[key] for key in keys])
         return groups
 
-    def _exchange(self, part: StepPart, kept: KeptRollout, work: Iterator[Record]) -> None:
+    def _exchange(self, phase: RankPhase, kept: KeptRollout, work: Iterator[Record]) -> None:
         """Have each rank do its `work` until it is stopped, and all know what came of it. Collective."""
-        phase = {StepPart.ROLLOUT: RankPhase.ROLLOUT, StepPart.SCORING: RankPhase.SCORING}[part]
         self._done, finished = 0, []
-        with self._stopwatch.time(part):
-            self._reporter.enter(phase, progress=0)
-            for record in work:
-                finished.append(record)
-                self._journal.add([record])
-                self._reporter.enter(phase, progress=self._done)
-            self._reporter.enter(RankPhase.COLLECTIVE)
-            self._durable()
-            for records in agree.gather(finished, self._world.everybody):
-                kept.add(records)
+        self._reporter.enter(phase, progress=0)
+        for record in work:
+            finished.append(record)
+            self._journal.add([record])
+            self._reporter.enter(phase, progress=self._done)
+        self._reporter.enter(RankPhase.COLLECTIVE)
+        self._durable()
+        for records in agree.gather(finished, self._world.everybody):
+            kept.add(records)
 
     def _durable(self) -> None:
         """Wait for the journal; StorageError, on every rank, where one cannot write it."""

@@ -47,7 +47,7 @@ from footplate_trainer.rewards.asking import RewardFunctions
 from footplate_trainer.rollout.batches import RolloutBatches, RowShape
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.sampling import GatheredSampler
+from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.values import RolloutValues
 from footplate_trainer.stages.companions import find_companions
@@ -201,7 +201,7 @@ def _open_batches(
     gatherer = Gatherer(
         settings,
         prompts,
-        GatheredSampler(config, settings, begun.model, world, stop, config.rollout.cache_tokens),
+        EngineSampler(config, settings, begun.model, world, stop),
         _open_rewards(config, prompts, world, stack),
         journal,
         begun.store.folder,
