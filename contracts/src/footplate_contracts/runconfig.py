@@ -8,11 +8,9 @@ alike, and the result is what is mounted, hashed and kept with checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final, TypedDict
 
-from collections.abc import Mapping
-from typing import Final
-from typing import TypedDict
 from pydantic import Field
 
 from footplate_contracts.families import resolve_model
@@ -24,15 +22,14 @@ from footplate_contracts.v1alpha1.computeprofile import PeakTflops
 from footplate_contracts.v1alpha1.data import Data, Masking, MaskingName, Overlong, Validation
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom, Model
 from footplate_contracts.v1alpha1.parallelism import Parallelism
-from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.preference import (
     LogProbabilities,
     Preference,
     PreferenceLoss,
     Smoothing,
 )
-from footplate_contracts.v1alpha1.references import ReferenceModel
 from footplate_contracts.v1alpha1.presets import resolve_reinforcement, resolve_reward, resolve_rollout
+from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceModel
 from footplate_contracts.v1alpha1.reinforcement import Reinforcement
 from footplate_contracts.v1alpha1.resilience import Hang
 from footplate_contracts.v1alpha1.reward import Reward
