@@ -20,7 +20,9 @@ from torch.nn import functional
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.generation.sampler import NOT_FINITE, Drawn, SamplingRule, draw
 from footplate_trainer.generation.scheduler import PassPlan
+from footplate_trainer.model.linear import product
 from footplate_trainer.model.paged import PagedCache, PagedTokens
+from footplate_trainer.model.tiles import Tiles
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel.local_shard import to_local
 from footplate_trainer.parallel.rollout import RolloutModel
@@ -60,10 +62,10 @@ class Draws:
         """The hidden states [n, width] that `some` follow from, of a pass's [1, tokens, width]."""
         return hidden[0, list(self.rows[some])]
 
-    def draw(self, logits: Tensor, some: slice) -> Drawn:
+    def draw(self, logits: Tensor, some: slice, tiles: Tiles | None) -> Drawn:
         """The tokens of `some`, from their logits [n, vocabulary]."""
         chance = torch.tensor(self.chances[some], dtype=torch.float64, device=logits.device)
-        return draw(logits, self.rule, self.before[some], chance)
+        return draw(logits, self.rule, self.before[some], chance, tiles)
 
 
 class Passes(Protocol):
@@ -94,9 +96,10 @@ class _OnDevice:
         self._cache.copy(plan.copies)
         inputs, states = self._cache.read(_paged(plan))
         (hidden,) = self._model.advance(inputs=inputs, caches=states)
-        weight = self._model.head_weight
+        weight, tiles = self._model.head_weight, self._model.tiles
         drawn = [
-            draws.draw(functional.linear(draws.of(hidden, some), weight), some) for some in draws.chunks()
+            draws.draw(product(draws.of(hidden, some), weight, None, tiles), some, tiles)
+            for some in draws.chunks()
         ]
         return _joined(drawn, hidden.device), stopping()
 
@@ -142,13 +145,14 @@ class _OnRanks:
     def _drawn(self, hidden: Tensor, draws: Draws) -> Drawn:
         """What is drawn on the rank that draws; nothing on its tensor peers."""
         group, weight = self._grid.tensor_group, to_local(self._network.head_weight)
+        tiles = self._network.tiles
         if group is not None:
             hidden = gather_sequence(hidden, group)
         drawn = []
         for some in draws.chunks():
-            logits = self._logits(functional.linear(draws.of(hidden, some), weight))
+            logits = self._logits(product(draws.of(hidden, some), weight, None, tiles))
             if logits is not None:
-                drawn.append(_or_marked(draws, logits, some))
+                drawn.append(_or_marked(draws, logits, some, tiles))
         return _joined(drawn, hidden.device)
 
     def _logits(self, here: Tensor) -> Tensor | None:
@@ -177,10 +181,10 @@ class _OnRanks:
         return Drawn(tokens.long(), sampled.float(), full.float()), bool(told[-1])
 
 
-def _or_marked(draws: Draws, logits: Tensor, some: slice) -> Drawn:
+def _or_marked(draws: Draws, logits: Tensor, some: slice, tiles: Tiles | None) -> Drawn:
     """As `draw`; tokens that are none where it raises: peers are waiting, and are to raise as well."""
     try:
-        return draws.draw(logits, some)
+        return draws.draw(logits, some, tiles)
     except NumericalDivergence:
         none = torch.full((len(logits),), _NO_TOKEN, device=logits.device)
         return Drawn(none, none.float(), none.float())

@@ -25,6 +25,8 @@ from torch import Tensor
 
 from footplate_trainer.data.order import Float64s, uniforms
 from footplate_trainer.errors import NumericalDivergence
+from footplate_trainer.model.head_chunks import log_normaliser
+from footplate_trainer.model.tiles import Tiles
 
 COLDEST: Final = 1e-6  # a smaller temperature, other than 0, makes logits infinite
 NOT_FINITE: Final = "the logits of a next token are not finite, so none can be drawn"
@@ -40,6 +42,12 @@ class SamplingRule:
     top_k: int = 0  # none less likely than the k-th; 0: all
     top_p: float = 1.0  # the fewest most likely tokens that have this share
     min_p: float = 0.0  # none less likely than this share of the most likely one's probability
+
+    @property
+    def whole(self) -> bool:
+        """Whether each token may be drawn, and only a temperature changes how likely it is."""
+        none_left_out = self.top_k == 0 and self.top_p == 1 and self.min_p == 0
+        return none_left_out and self.repetition_penalty == 1 and self.temperature > 0
 
     def __post_init__(self) -> None:
         wrong = {
@@ -74,11 +82,18 @@ def chances(seed: int, step: int, prompt: int, sibling: int, count: int) -> Floa
     return uniforms(seed, "sample", index, count)
 
 
-def draw(logits: Tensor, rule: SamplingRule, before: Sequence[Sequence[int]], chance: Tensor) -> Drawn:
+def draw(
+    logits: Tensor,
+    rule: SamplingRule,
+    before: Sequence[Sequence[int]],
+    chance: Tensor,
+    tiles: Tiles | None = None,
+) -> Drawn:
     """The next token of n sequences.
 
     `logits` [n, vocabulary] of any float dtype; `before` the tokens of each sequence, which only a
-    repetition penalty looks at; `chance` float64 [n] in [0, 1). A row's result is its own.
+    repetition penalty looks at; `chance` float64 [n] in [0, 1). A row's result is its own, in `tiles` to
+    the last bit.
 
     Raises NumericalDivergence where logits are NaN or without an upper bound.
     """
@@ -88,18 +103,21 @@ def draw(logits: Tensor, rule: SamplingRule, before: Sequence[Sequence[int]], ch
     total = upto[:, -1:]
     last = (upto < total).sum(-1)  # rounding must not lead behind it
     tokens = torch.searchsorted(upto, chance[:, None] * total, right=True).squeeze(1).minimum(last)
-    sampled = (weights.gather(1, tokens[:, None]) / total).log().squeeze(1)
-    full = _full(logits, tokens)
+    full = _log_probabilities(logits, tokens, tiles)
+    if rule.whole:
+        sampled = (
+            full if rule.temperature == 1 else _log_probabilities(logits / rule.temperature, tokens, tiles)
+        )
+    else:
+        sampled = (weights.gather(1, tokens[:, None]) / total).log().squeeze(1)
     if not bool(full.isfinite().all()):
         raise NumericalDivergence(NOT_FINITE)
     return Drawn(tokens, sampled.float(), full)
 
 
-def _full(logits: Tensor, tokens: Tensor) -> Tensor:
+def _log_probabilities(logits: Tensor, tokens: Tensor, tiles: Tiles | None) -> Tensor:
     """As the loss computes it, step by step: equal logits then have equal bits."""
-    highest = logits.amax(-1, keepdim=True)
-    normaliser = highest.squeeze(1) + (logits - highest).exp().sum(-1).log()
-    return logits.gather(1, tokens[:, None]).squeeze(1) - normaliser
+    return logits.gather(1, tokens[:, None]).squeeze(1) - log_normaliser(logits, tiles)
 
 
 def _penalised(logits: Tensor, penalty: float, before: Sequence[Sequence[int]]) -> Tensor:

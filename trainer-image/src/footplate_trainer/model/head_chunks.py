@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from footplate_trainer.model.tiles import Tiles
+
 IGNORED = -100
 """Label of a position that has no target."""
 
@@ -38,7 +40,8 @@ class VocabularyShard:
     returns those of all `ranks` that share the head, [ranks, k, tokens]; None where
     all rows are here. A loss that wants the head itself gets all `size` rows from
     `whole`; then each of the ranks computes the same, and passes back its share of
-    the gradients.
+    the gradients. With `tiles` a token's numbers have the same bits whichever others
+    go through the head beside it.
     """
 
     size: int
@@ -46,6 +49,7 @@ class VocabularyShard:
     gather: Callable[[Tensor], Tensor] | None = None
     whole: Callable[[Tensor], Tensor] = _whole_already
     ranks: int = 1
+    tiles: Tiles | None = None
 
 
 @contextmanager
@@ -126,9 +130,13 @@ class HeadChunks:
         hidden = self.hidden[tokens]
         logits = self._logits[: hidden.shape[0]]
         if self.rows:
-            torch.mm(hidden, self.head.t(), out=self._products[: hidden.shape[0]])
+            products = self._products[: hidden.shape[0]]
+            if self.vocabulary.tiles is None:
+                torch.mm(hidden, self.head.t(), out=products)
+            else:
+                self.vocabulary.tiles.product_into(hidden, self.head, None, products)
             if logits.dtype != hidden.dtype:
-                logits.copy_(self._products[: hidden.shape[0]])
+                logits.copy_(products)
         return logits
 
     def columns(self, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,6 +156,17 @@ class HeadChunks:
         elif grads.head is not None:
             grads.head[: self.rows] += slopes.t() @ hidden
         torch.mm(slopes, self.head, out=grads.hidden[tokens])
+
+
+def log_normaliser(logits: Tensor, tiles: Tiles | None) -> Tensor:
+    """The logarithm of the sum of exponentials of each row of [tokens, rows]: [tokens]."""
+    if tiles is None:
+        return logits.logsumexp(-1)
+    return tiles.rows(_logsumexp, logits).squeeze(-1)
+
+
+def _logsumexp(logits: Tensor) -> Tensor:
+    return logits.logsumexp(-1, keepdim=True)
 
 
 def pieces(tokens: int, size: int) -> list[slice]:

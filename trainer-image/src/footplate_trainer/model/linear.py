@@ -19,6 +19,14 @@ from torch.nn import functional
 from footplate_planning.shape import AdapterShape, ModelShape
 from footplate_trainer.model.dropout import Dropout
 from footplate_trainer.model.inputs import BlockInputs, Inputs
+from footplate_trainer.model.tiles import Tiles
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles | None) -> Tensor:
+    """W x + bias, in `tiles` where there are any."""
+    if tiles is None:
+        return functional.linear(x, weight, bias)
+    return tiles.product(x, weight, bias)
 
 
 class LowRank(nn.Module):
@@ -31,6 +39,8 @@ class LowRank(nn.Module):
         self.scale = adapter.alpha / adapter.rank
         self.dropout = Dropout(adapter.dropout, site)
 
+    tiles: Tiles | None = None  # as of Linear
+
     def matrices(self) -> tuple[Tensor, Tensor]:
         """A [rank, inputs] and B [outputs, rank], as far as they are here."""
         return self.a, self.b
@@ -40,25 +50,30 @@ class LowRank(nn.Module):
         if self.dropout.active:
             assert inputs is not None, "dropout needs to know step and samples"
             x = self.dropout(x, inputs.dropout_seed, inputs.positions)
-        return functional.linear(x, self.matrices()[0]) * self.scale
+        return product(x, self.matrices()[0], None, self.tiles) * self.scale
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """[batch, length, inputs] -> [batch, length, outputs]."""
-        return functional.linear(self.narrowed(x, inputs), self.matrices()[1])
+        return product(self.narrowed(x, inputs), self.matrices()[1], None, self.tiles)
 
 
 class Linear(nn.Linear):
     """W x + bias and, where there is an adapter, what it adds."""
 
     adapter: LowRank | None
+    tiles: Tiles | None = None  # in which products are computed; None: as torch likes
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool) -> None:
         super().__init__(inputs, outputs, bias=bias)
         self.adapter = None
 
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """W [outputs, inputs] and bias [outputs], as far as they are applied here."""
+        return self.weight, self.bias
+
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
-        return self.adapted(functional.linear(x, self.weight, self.bias), x, inputs)
+        return self.adapted(product(x, *self.matrix(), self.tiles), x, inputs)
 
     def adapted(self, product: Tensor, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
         """`product`, which this layer makes of x, and the adapter's part."""

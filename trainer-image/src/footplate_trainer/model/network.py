@@ -31,6 +31,9 @@ several equal shards of each sequence, and within attention those heads.
 `Attention.attend` obeys it. Context parallelism replaces both. Where tokens go on
 from others, what the layers keep of those (`AttentionState`) says the former, and
 what the latter is asked.
+
+*Tiles.* Where `batch_invariance` has given a network `tiles`, whoever applies its
+head multiplies in these, and positions count from each document's beginning.
 """
 
 from __future__ import annotations
@@ -41,7 +44,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from footplate_contracts.v1alpha1.model import PositionName
 from footplate_planning.shape import ModelShape
@@ -49,7 +51,8 @@ from footplate_trainer.model.attention import Attention, AttentionState
 from footplate_trainer.model.dropout import Dropout, HashDrawn
 from footplate_trainer.model.embedding_noise import EmbeddingNoise, document_lengths
 from footplate_trainer.model.inputs import Inputs, States
-from footplate_trainer.model.linear import Linear, LowRank
+from footplate_trainer.model.linear import Linear, LowRank, product
+from footplate_trainer.model.tiles import Tiles
 
 
 class Network(nn.Module, ABC):
@@ -63,6 +66,7 @@ class Network(nn.Module, ABC):
         self.is_first = True
         self.is_last = True
         self.sequence_shard = 0
+        self.tiles: Tiles | None = None
         self.embedding: nn.Embedding | None = nn.Embedding(shape.vocabulary, shape.hidden)
         learned = shape.position is PositionName.LEARNED
         self.positions = nn.Embedding(shape.context, shape.hidden) if learned else None
@@ -95,7 +99,7 @@ class Network(nn.Module, ABC):
             lengths = self.of_sequence_shard(self._lengths(inputs), x)
             x = self.embedding_noise(x, lengths, inputs.dropout_seed, inputs.positions)
         if self.positions is not None:
-            x = x + self.positions(self.of_sequence_shard(_places(inputs, start), x))
+            x = x + self.positions(self.of_sequence_shard(places_of(inputs, start), x))
         return x
 
     def _lengths(self, inputs: Inputs) -> Tensor:
@@ -178,7 +182,7 @@ class Network(nn.Module, ABC):
     ) -> Tensor:
         """Logits [batch, length, vocabulary] of a whole network; `more` are fields of Inputs."""
         (hidden,) = self.advance(inputs=Inputs(tokens, documents, **more), caches=caches)
-        return functional.linear(hidden, self.head_weight)
+        return product(hidden, self.head_weight, None, self.tiles)
 
     @property
     def device(self) -> torch.device:
@@ -186,8 +190,8 @@ class Network(nn.Module, ABC):
         return next(self.parameters()).device
 
 
-def _places(inputs: Inputs, start: int) -> Tensor:
-    """Which learned position each token has: int64 [length], or [batch, length] where there are documents."""
+def places_of(inputs: Inputs, start: int) -> Tensor:
+    """Which place in its document each token has: int64 [length], or with documents [batch, length]."""
     if inputs.documents is not None:
         places = places_within(inputs.documents)
         return places if inputs.positions is None else places[:, inputs.positions]

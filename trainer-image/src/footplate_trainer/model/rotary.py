@@ -44,7 +44,10 @@ def rotary_tables(length: int, frequencies: Tensor, device: torch.device) -> tup
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turn x [batch, heads, length, head_size] by tables [length, head_size]; keeps the dtype."""
+    """Turn x [batch, heads, length, head_size] by tables [length, head_size]; keeps the dtype.
+
+    Tables may differ from sequence to sequence: [batch, 1, length, head_size].
+    """
     if x.dtype == cosine.dtype:
         turned: Tensor = _Turn.apply(x, cosine, sine)
         return turned

@@ -32,6 +32,7 @@ from footplate_trainer.model.head_chunks import (
     HeadGradients,
     KeptGradients,
     VocabularyShard,
+    log_normaliser,
     pieces,
 )
 
@@ -278,11 +279,12 @@ class _Scorer(HeadChunks):
             nothing[-1] = 0.0 if self.asked.temperature is None else -torch.inf
             return nothing
         mine, columns = self.columns(labels)
-        found = [logits.logsumexp(-1), logits.gather(1, columns).squeeze(1) * mine]
+        tiles = self.vocabulary.tiles
+        found = [log_normaliser(logits, tiles), logits.gather(1, columns).squeeze(1) * mine]
         if self.asked.entropy:
             found.append((torch.exp(logits - found[0][:, None]) * logits).sum(-1))
         if self.asked.temperature is not None:
-            found.append((logits / self.asked.temperature).logsumexp(-1))
+            found.append(log_normaliser(logits / self.asked.temperature, tiles))
         return torch.stack(found)
 
     def scores(self, statistics: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from footplate_trainer.model.attention import AttentionState, KeyValueCache
 from footplate_trainer.model.attention_mask import AttentionMask, causal_mask
 from footplate_trainer.model.block import Block
 from footplate_trainer.model.inputs import BlockInputs, Inputs, States
-from footplate_trainer.model.network import Network
+from footplate_trainer.model.network import Network, places_of
 from footplate_trainer.model.norm import norm_of
 from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables
 
@@ -82,6 +82,10 @@ class Decoder(Network):
     def _rotary(self, inputs: Inputs, start: int, length: int) -> tuple[Tensor, Tensor] | None:
         if self.shape.position is not PositionName.ROPE:
             return None
+        if self.tiles is not None and inputs.documents is not None:
+            # Distances are the same from any beginning, but bits are not.
+            places = places_of(inputs, start)
+            return self.rotary_cosine[places][:, None], self.rotary_sine[places][:, None]
         where = slice(start, start + length) if inputs.positions is None else inputs.positions
         return self.rotary_cosine[where], self.rotary_sine[where]
 

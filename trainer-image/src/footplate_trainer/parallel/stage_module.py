@@ -7,7 +7,7 @@ head whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -59,10 +59,12 @@ class StageModule(nn.Module):
             return tuple(state.clone() if id(state) in received else state for state in reached)
         (hidden,) = reached
         weight = self.network.head_weight
+        tiles = self.network.tiles
         if self._tensor_group is None:
-            return criterion(hidden, weight, targets)
+            whole = None if tiles is None else VocabularyShard(weight.shape[0], tiles=tiles)
+            return criterion(hidden, weight, targets, vocabulary=whole)
         first = local_shard(weight).start[0]
-        vocabulary = vocabulary_shard(self._tensor_group, weight.shape[0], first)
+        vocabulary = replace(vocabulary_shard(self._tensor_group, weight.shape[0], first), tiles=tiles)
         whole_hidden = gather_sequence(hidden, self._tensor_group)
         return criterion(whole_hidden, to_local(weight), targets, vocabulary=vocabulary)
 

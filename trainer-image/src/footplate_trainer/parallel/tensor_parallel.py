@@ -112,10 +112,9 @@ class _Columns(Linear):
         adapter = linear.adapter
         self.adapter = None if adapter is None else _LowRank(adapter, adapter.a, _cut(adapter.b, 0, mesh))
 
-    def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
-        """[..., in] -> [..., out / ranks]."""
-        bias = None if self.bias is None else to_local(self.bias)
-        return self.adapted(functional.linear(x, to_local(self.weight), bias), x, inputs)
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """[out / ranks, in] and [out / ranks]."""
+        return to_local(self.weight), None if self.bias is None else to_local(self.bias)
 
 
 class _FewHeads(Linear):
@@ -131,10 +130,9 @@ class _FewHeads(Linear):
         adapter = linear.adapter
         self.adapter = None if adapter is None else _LowRank(adapter, adapter.a, adapter.b, self._rows)
 
-    def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
-        """[..., in] -> [..., head size]."""
-        bias = None if self.bias is None else self.bias[self._rows]
-        return self.adapted(functional.linear(x, self.weight[self._rows], bias), x, inputs)
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """[head size, in] and [head size]."""
+        return self.weight[self._rows], None if self.bias is None else self.bias[self._rows]
 
 
 class _Rows(Linear):
@@ -151,10 +149,13 @@ class _Rows(Linear):
             first, _ = chunk_bounds(linear.in_features, mesh.size(), mesh.get_local_rank())
             adapter.dropout.first_column = first
 
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """[out, in / ranks]; the bias comes behind the sum."""
+        return to_local(self.weight), None
+
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[batch, length, in / ranks] -> [batch, length / ranks, out]."""
-        product = self.adapted(functional.linear(x, to_local(self.weight)), x, inputs)
-        summed = scatter_sum(product, self._group)
+        summed = scatter_sum(super().forward(x, inputs), self._group)
         return summed if self.bias is None else summed + self.bias
 
 

@@ -1,0 +1,39 @@
+"""A decoder whose numbers of a sequence have the same bits in any batch.
+
+Whatever else is computed in a pass: other sequences, in the same row or in others,
+pieces of prompts, padding. It holds for the passes of generation and for those of
+training, so that log-probabilities of both are equal, bit by bit.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from torch import nn
+
+from footplate_trainer.model.attention import Attention
+from footplate_trainer.model.feed_forward import FeedForward
+from footplate_trainer.model.invariant_attention import InvariantAttention
+from footplate_trainer.model.linear import Linear, LowRank
+from footplate_trainer.model.norm import RootMeanSquareNorm
+from footplate_trainer.model.tiles import Tiles
+from footplate_trainer.model.transformer import Decoder
+
+NORMS: Final[tuple[type[nn.Module], ...]] = (RootMeanSquareNorm, nn.LayerNorm)
+
+
+def batch_invariant(network: Decoder, tiles: Tiles) -> None:
+    """Let `network` compute in `tiles`, in place; names stay. Before anything wraps its blocks."""
+    attention = InvariantAttention(network.shape, tiles)
+    network.tiles = tiles
+    network.attention_mask = attention.attention_mask
+    for module in network.modules():
+        if isinstance(module, Linear | LowRank):
+            module.tiles = tiles
+        elif isinstance(module, Attention):
+            module.attend = attention.attend
+        elif isinstance(module, FeedForward):
+            module.activation = partial(tiles.rows, module.activation)
+        elif isinstance(module, NORMS):
+            module.forward = partial(tiles.rows, module.forward)

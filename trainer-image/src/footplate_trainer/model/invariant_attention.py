@@ -1,0 +1,242 @@
+"""Attention whose bits depend on a sequence alone, not on what is computed beside it.
+
+A query's result is a sum over keys, and bits of a sum depend on its order. Here the
+keys of a sequence lie in blocks of a fixed number, from the sequence's own first
+token on; each block is one product of a fixed shape, and blocks are added up one
+after the other. What a query does not see has a weight of exactly 0: so a block
+behind it, or a neighbour's keys in the rest of a block, change nothing. The highest
+score, which all exponents are relative to, is the same in any order.
+
+Training, whose rows hold several sequences, deals them out first, and computes
+gradients by the ordinary way: they need not have the same bits. Products, sums and
+exponentials are in fp32 for any type of number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+from footplate_planning.shape import ModelShape
+from footplate_trainer.model.attention_mask import AttentionMask, causal_mask
+from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.scaled_dot_product import attention_of
+from footplate_trainer.model.tiles import Tiles
+
+BLOCK: Final = 64
+"""Keys of a block."""
+
+_MOST_ROWS: Final = 128  # queries x heads that share keys, in one tile: the scores of its keys are kept
+
+Hidden = Callable[[slice, int], tuple[int, int, Tensor | None]]
+"""Of some queries and all blocks: how many blocks they see; from which on, what is hidden: bool
+[blocks, n or 1, 1, queries, BLOCK], or nothing."""
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Sequences of equally many blocks: where their tokens stand among all of the micro-batch."""
+
+    tokens: Tensor  # int64 [n, blocks x BLOCK]; behind a sequence's end, any
+    present: Tensor  # int64: which of these, flat, are tokens of a sequence
+
+
+@dataclass(frozen=True)
+class PackedSequences:
+    """Who sees whom in rows of sequences."""
+
+    dealt: list[Dealt]
+    window: int | None
+    ordinary: AttentionMask  # the same for the backward pass
+
+
+class InvariantAttention:
+    """What replaces mask and attention of a decoder."""
+
+    def __init__(self, shape: ModelShape, tiles: Tiles) -> None:
+        self._window = shape.sliding_window
+        sizes = [size for size in tiles.sizes if size <= _MOST_ROWS] or tiles.sizes[-1:]
+        self._tiles = Tiles(sizes)
+        self.ordinary = attention_of(shape.attention_backend)
+
+    def attention_mask(self, inputs: Inputs) -> PackedSequences:
+        """Of whole sequences, once for all blocks of a pass."""
+        batch, length = inputs.tokens.shape
+        device = inputs.tokens.device
+        ordinary = causal_mask(length, inputs.documents, self._window, device)
+        return PackedSequences(deal(inputs.documents, batch, length, device), self._window, ordinary)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
+        """[batch, heads, length, head_size] of each -> the same, in the type of `query`.
+
+        `mask` is PackedSequences or, where keys begin with those of a sequence's first token, AttentionMask.
+        """
+        if isinstance(mask, PackedSequences):
+            attended: Tensor = _OfPacked.apply(query, key, value, mask, self)
+            return attended
+        return self._behind(query, key, value, mask)
+
+    def _behind(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
+        length, keys = query.shape[2], key.shape[2]
+        padding = -keys % BLOCK
+        if mask.tensor is None and mask.causal:
+            hidden = _later(None, query.device)
+        else:
+            seen = mask.tensor
+            if seen is None:
+                seen = torch.ones(1, 1, 1, keys, dtype=torch.bool, device=query.device)
+            seen = seen.view(*[1] * (4 - seen.ndim), *seen.shape).expand(-1, -1, length, keys)
+            hidden = _masked(functional.pad(seen[:, 0], (0, padding)))
+        key, value = (functional.pad(kept, (0, 0, 0, padding)) for kept in (key, value))
+        return self.blockwise(query, key, value, hidden, mask.scale)
+
+    def packed(self, query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences) -> Tensor:
+        """Of rows of sequences, without gradients; 0 where no sequence is."""
+        flat = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]  # [tokens, heads, head_size]
+        attended = torch.zeros_like(flat[0])
+        hidden = _later(packed.window, query.device)
+        for dealt in packed.dealt:
+            asked, keys, values = (x[dealt.tokens].transpose(1, 2) for x in flat)
+            found = self.blockwise(asked, keys, values, hidden, packed.ordinary.scale)
+            found = found.transpose(1, 2).flatten(0, 1)
+            attended[dealt.tokens.flatten()[dealt.present]] = found[dealt.present]
+        batch, _, length, _ = query.shape
+        return attended.view(batch, length, *attended.shape[1:]).transpose(1, 2)
+
+    def blockwise(
+        self, query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, scale: float | None
+    ) -> Tensor:
+        """Each sequence of a batch by itself: as `attend`, with whole blocks of keys."""
+        count, heads, length, size = query.shape
+        shared = key.shape[1]
+        group = heads // shared
+        # Queries of all heads that share keys, one token's behind another's: [n x shared, length x group, …].
+        rows = (query.float() * (scale or size**-0.5)).reshape(count, shared, group, length, size)
+        rows = rows.transpose(2, 3).reshape(count * shared, length * group, size)
+        keys, values = (_blocks(kept) for kept in (key, value))
+        attended = torch.empty_like(rows)
+        for some, tile in self._tiles.cut(length * group, 1):
+            queries = slice(some.start // group, (some.stop - 1) // group + 1)
+            blocks, first, mask = hidden(queries, len(keys))
+            if mask is not None and group > 1:
+                of_row = torch.arange(some.start, some.stop, device=rows.device) // group - queries.start
+                mask = mask[:, :, :, of_row]
+            attended[:, some] = _tile(
+                rows[:, some], keys[:blocks], values[:blocks], (count, shared), tile, first, mask
+            )
+        attended = attended.view(count, shared, length, group, size).transpose(2, 3)
+        return attended.reshape(count, heads, length, size).to(query.dtype)
+
+
+def _tile(
+    rows: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    shape: tuple[int, int],
+    tile: int,
+    first: int,
+    hidden: Tensor | None,
+) -> Tensor:
+    """Rows [m, rows, size] against keys and values [blocks, m, BLOCK, size] -> as rows; m: n x heads."""
+    asked = rows.shape[1]
+    padded = functional.pad(rows, (0, 0, 0, tile - asked)) if asked < tile else rows
+    scores = rows.new_empty(len(keys), rows.shape[0], tile, BLOCK)
+    for block, some in zip(scores, keys, strict=True):
+        torch.bmm(padded, some.transpose(1, 2), out=block)
+    if hidden is not None:
+        by_sequence = scores.view(len(keys), *shape, tile, BLOCK)
+        by_sequence[first:, :, :, :asked].masked_fill_(hidden, -torch.inf)
+    highest = scores.amax(-1).amax(0)
+    shares = scores.sub_(highest[..., None]).exp_()
+    sums = shares.sum(-1)
+    total, mean = sums[0], torch.bmm(shares[0], values[0])
+    for share, part, some in zip(shares[1:], sums[1:], values[1:], strict=True):
+        total = total + part
+        mean = torch.baddbmm(mean, share, some)
+    return (mean / total[..., None])[:, :asked]
+
+
+def _blocks(kept: Tensor) -> Tensor:
+    """[n, heads, blocks x BLOCK, size] -> fp32 [blocks, n x heads, BLOCK, size]."""
+    count, heads, _, size = kept.shape
+    blocks = kept.reshape(count * heads, -1, BLOCK, size).transpose(0, 1)
+    return blocks.float().contiguous()
+
+
+def _later(window: int | None, device: torch.device) -> Hidden:
+    """What is later than a query, or `window` and more tokens back; queries begin with a sequence's first."""
+
+    def hidden(queries: slice, blocks: int) -> tuple[int, int, Tensor]:
+        del blocks
+        seen = (queries.stop - 1) // BLOCK + 1
+        first = 0 if window is not None else queries.start // BLOCK
+        query = torch.arange(queries.start, queries.stop, device=device)[:, None]
+        key = torch.arange(first * BLOCK, seen * BLOCK, device=device).view(-1, 1, 1, 1, BLOCK)
+        mask = key > query
+        return seen, first, mask if window is None else mask | (key <= query - window)
+
+    return hidden
+
+
+def _masked(seen: Tensor) -> Hidden:
+    """What `seen` does not say: bool [n or 1, queries, blocks x BLOCK]."""
+    all_hidden = ~seen.reshape(*seen.shape[:2], -1, BLOCK).permute(2, 0, 1, 3)[:, :, None]
+
+    def hidden(queries: slice, blocks: int) -> tuple[int, int, Tensor]:
+        return blocks, 0, all_hidden[:, :, :, queries]
+
+    return hidden
+
+
+def deal(documents: Tensor | None, batch: int, length: int, device: torch.device) -> list[Dealt]:
+    """The sequences of `documents` [batch, length], whose equal numbers stand together; -1 is none."""
+    numbers: Sequence[Sequence[int]] = [[0] * length] * batch if documents is None else documents.tolist()
+    by_blocks: dict[int, list[range]] = {}
+    for row, in_row in enumerate(numbers):
+        for run in _runs(in_row, row * length):
+            by_blocks.setdefault(-(-len(run) // BLOCK), []).append(run)
+    found = []
+    for blocks, runs in by_blocks.items():
+        places = torch.arange(blocks * BLOCK)
+        firsts, lengths = (
+            torch.tensor(numbers)[:, None]
+            for numbers in zip(*((run.start, len(run)) for run in runs), strict=True)
+        )
+        tokens = firsts + places.minimum(lengths - 1)
+        present = (places < lengths).flatten().nonzero().squeeze(1)
+        found.append(Dealt(tokens.to(device), present.to(device)))
+    return found
+
+
+def _runs(numbers: Sequence[int], first: int) -> Iterator[range]:
+    for number, run in groupby(numbers):
+        end = first + sum(1 for _ in run)
+        if number >= 0:
+            yield range(first, end)
+        first = end
+
+
+class _OfPacked(Function):
+    """Forward by blocks; backward through the ordinary attention, which is computed for it once more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences, by: InvariantAttention
+    ) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.packed, ctx.by = packed, by
+        return by.packed(query, key, value, packed)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            leaves = [saved.detach().requires_grad_() for saved in ctx.saved_tensors]
+            attended = ctx.by.ordinary(*leaves, ctx.packed.ordinary)
+        return (*torch.autograd.grad(attended, leaves, gradient), None, None)

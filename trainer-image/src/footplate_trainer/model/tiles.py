@@ -1,0 +1,120 @@
+"""Products and row-wise functions whose bits do not depend on how many rows there are.
+
+A library chooses its kernel by the shape of a product, and the last columns of a
+row are computed by other instructions than the first. So the same row has other
+bits among other numbers of rows. Here rows are computed in tiles of a few fixed
+sizes, the last padded with zeros. That a row has the same bits at each place of a
+tile, whatever its neighbours, and in tiles of each size, is a fact of a machine and
+its libraries: `tile_check` looks, and leaves the sizes for which it is so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+SIZES: Final = (1024, 512, 256, 128, 64, 32, 16, 8, 4)
+"""Rows of a tile, large ones first: they save calls, small ones save padding."""
+
+MOST_NUMBERS: Final = 2**22  # in a tile, unless it is the smallest: padding a wide one costs much
+_FULL_ENOUGH: Final = 0.75  # of a tile's rows, to be padded instead of cut smaller
+
+Multiply = Callable[[Tensor, Tensor, Tensor | None, Tensor], object]
+"""rows [t, inputs], weight [outputs, inputs], bias [outputs] -> into [t, outputs], the last argument."""
+
+
+def multiply(rows: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
+    """By torch's own product."""
+    if bias is None:
+        torch.mm(rows, weight.t(), out=into)
+    else:
+        torch.addmm(bias, rows, weight.t(), out=into)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Sizes of tiles, descending, and what multiplies one."""
+
+    sizes: Sequence[int]
+    multiply: Multiply = multiply
+
+    def cut(self, rows: int, width: int) -> Iterator[tuple[slice, int]]:
+        """Slices of `rows` numbers of `width` columns, and the size of the tile that each is computed in."""
+        sizes = self.fitting(width)
+        first = 0
+        for size in sizes:
+            least = 1 if size == sizes[-1] else _FULL_ENOUGH * size
+            while rows - first >= least:
+                yield slice(first, min(first + size, rows)), size
+                first += size
+
+    def fitting(self, width: int) -> list[int]:
+        """The sizes for rows of `width` numbers."""
+        return [size for size in self.sizes if size * width <= MOST_NUMBERS or size == self.sizes[-1]]
+
+    def holding(self, rows: int) -> int:
+        """The smallest size with room for `rows`, or the largest."""
+        return min((size for size in self.sizes if size >= rows), default=self.sizes[0])
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [..., inputs] times `weight` [outputs, inputs], and `bias` [outputs]; backward as ever."""
+        product: Tensor = _Product.apply(x, weight, bias, self)
+        return product
+
+    @torch.no_grad()
+    def product_into(self, x: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
+        """The same of x [rows, inputs], into [rows, outputs]."""
+        for rows, size in self.cut(len(x), max(weight.shape)):
+            tile = x[rows]
+            if len(tile) == size:
+                self.multiply(tile, weight, bias, into[rows])
+                continue
+            padded = into.new_empty(size, into.shape[1])
+            self.multiply(_padded(tile, size), weight, bias, padded)
+            into[rows] = padded[: len(tile)]
+
+    def rows(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`function` of each row of x [..., columns], a tile at a time; autograd passes through."""
+        flat = x.reshape(-1, x.shape[-1])
+        parts = []
+        for rows, size in self.cut(*flat.shape):
+            tile = flat[rows]
+            whole = len(tile) == size
+            parts.append(function(tile) if whole else function(_padded(tile, size))[: len(tile)])
+        if not parts:
+            return function(x)
+        found = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return found.view(*x.shape[:-1], found.shape[-1])
+
+
+def _padded(tile: Tensor, size: int) -> Tensor:
+    return functional.pad(tile, (0, 0, 0, size - len(tile)))
+
+
+class _Product(Function):
+    """Forward in tiles. Gradients need not have the same bits, so they are computed of all rows at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        into = x.new_empty(*x.shape[:-1], len(weight))
+        tiles.product_into(x.reshape(-1, x.shape[-1]), weight, bias, into.view(-1, len(weight)))
+        return into
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        return (
+            gradient @ weight if of_x else None,
+            rows.t() @ x.reshape(-1, x.shape[-1]) if of_weight else None,
+            rows.sum(0) if of_bias else None,
+            None,
+        )
