@@ -11,7 +11,8 @@ import torch
 
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import Family
-from footplate_trainer.generation.engine import Engine, EngineRoom
+from footplate_trainer.generation.engine import Engine
+from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Answer, Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.batch_invariance import batch_invariant
