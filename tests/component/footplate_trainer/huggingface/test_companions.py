@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
+from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.compute import ResumeFrom
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.place import newest_whole
@@ -128,6 +129,28 @@ def test_a_chat_model_goes_in_and_out(
     )
     assert settings(tmp_path / "out") == settings(folder)
     assert greedy(tmp_path / "out", chat(folder)) == greedy(folder, chat(folder))
+
+
+def test_adapters_alone_chat_as_the_folder_does(
+    folder: Path, chat_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = config_from(folder, chat_shards, tmp_path, str(tmp_path / "checkpoints"), steps=1)
+    adapted = config.model.model_copy(update={"adapter": Adapter(rank=2, alpha=4.0)})
+
+    ended = run_ranks(train_under, 1, FakeAgent(), config.model_copy(update={"model": adapted}))[0]
+
+    assert ended.code == ExitCode.SUCCESS, ended.stderr
+    out = tmp_path / "out"
+    assert main(("export", "--adapter", str(tmp_path / "checkpoints"), str(out))) == ExitCode.SUCCESS
+    assert capsys.readouterr().out.endswith(
+        f"-> {out}: adapter_model.safetensors, adapter_config.json, tokenizer.json, "
+        "additional_chat_templates/tool_use.jinja, chat_template.jinja, generation_config.json, "
+        "tokenizer_config.json\n"
+    )
+    assert chat(out).tolist() == chat(folder).tolist()
+    assert (
+        GenerationConfig.from_pretrained(out).to_dict() == GenerationConfig.from_pretrained(folder).to_dict()
+    )
 
 
 def test_generating_stops_at_the_second_end_too(

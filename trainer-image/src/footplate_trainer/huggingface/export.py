@@ -21,7 +21,7 @@ from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.huggingface.adapter import merging, write_adapter
 from footplate_trainer.huggingface.companions import companions_in
 from footplate_trainer.huggingface.folder import ModelFolder
-from footplate_trainer.huggingface.writer import write_folder
+from footplate_trainer.huggingface.writer import write_companions, write_folder
 from footplate_trainer.model.build import build
 from footplate_trainer.model.linear import is_adapters
 
@@ -57,7 +57,8 @@ def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> l
     try:
         if adapter:
             base = ModelFolder(config.init_from.place).name if config.init_from else None
-            return write_adapter(out, config.model, base, read)
+            written = write_adapter(out, config.model, base, read)
+            return written + write_companions(out, config.model, tokenizer, companions)
         whole = merging(read, config.model)
         return write_folder(out, config.model, weights, whole, tokenizer, companions)
     except ValueError as error:

@@ -43,9 +43,8 @@ def write_folder(
     Raises ValueError when transformers has no word for the model.
     """
     config = config_of(model)
-    positions = model.context_length
-    if model.position.name is PositionName.ROPE:  # not learned: those beyond the run's are what they were
-        positions = max(positions, companions.places())
+    positions = _positions(model, companions)
+    if model.position.name is PositionName.ROPE:
         config[POSITIONS] = positions
     folder.mkdir(parents=True, exist_ok=True)
     assert model.family is not None, "config_of has seen it"
@@ -77,6 +76,21 @@ def write_folder(
         written.append(_write(folder, name, content))
     written.append(_write(folder, CONFIG_FILE, json_bytes(config | companions.token_ids())))
     return written
+
+
+def write_companions(folder: Path, model: Model, tokenizer: bytes, companions: Companions) -> list[str]:
+    """Write to `folder` what it takes to talk with the adapters of `model` in it; the names of the files."""
+    files = {"tokenizer.json": tokenizer}
+    if TOKENIZER_SETTINGS not in companions.files:
+        files[TOKENIZER_SETTINGS] = json_bytes(_tokenizer_settings(tokenizer, model)[1])
+    files |= companions.outgoing(_positions(model, companions))
+    return [_write(folder, name, content) for name, content in files.items()]
+
+
+def _positions(model: Model, companions: Companions) -> int:
+    """How long a text may be; positions that are not learned go on beyond the run's as they did."""
+    rotary = model.position.name is PositionName.ROPE
+    return max(model.context_length, companions.places() if rotary else 0)
 
 
 def _write(folder: Path, name: str, content: bytes) -> str:

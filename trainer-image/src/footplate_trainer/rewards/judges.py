@@ -32,9 +32,9 @@ def to_json(sample: RolloutSample) -> dict[str, Any]:
     return {
         "prompt": sample.prompt,
         "messages": None if sample.messages is None else [dict(message) for message in sample.messages],
-        "prompt_ids": list(sample.prompt_tokens),
+        "prompt_ids": [int(token) for token in sample.prompt_tokens],
         "answer": sample.answer,
-        "ids": list(sample.tokens),
+        "ids": [int(token) for token in sample.tokens],
         "end": str(sample.end),
         "columns": dict(sample.columns),
     }
