@@ -47,11 +47,38 @@ def test_a_refused_conversation_is_one_of_many() -> None:
 def test_one_that_loops_is_ended_and_named_and_the_next_conversation_is_rendered() -> None:
     source = f"{{% if messages | length == 2 %}}{LOOP}{{% endif %}}done"
     with Renderer(source, "t.jinja", seconds=1) as render:
-        with pytest.raises(
-            TemplateFault, match=r"t\.jinja takes more than 1 seconds for one conversation: it loops"
-        ):
+        with pytest.raises(TemplateFault, match=r"t\.jinja takes more than 1 seconds for one text: it loops"):
             list(render([RenderRequest(TALK, [Part(2)])]))
         assert list(render([RenderRequest(TALK, [Part(1)])])) == [[Rendered("done")]]
+
+
+def test_a_conversation_of_too_many_turns_is_refused_and_the_template_is_not() -> None:
+    source = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    turns = [user("x" * 8192), assistant("y" * 8192)] * 40
+    long = Conversation(turns)
+    parts = [Part(len(turns)), *(Part(turn) for turn in range(len(turns)) for _ in range(2))]
+    with Renderer(source, "t.jinja") as render:
+        once, turn_by_turn, after = render(
+            [
+                RenderRequest(long, parts[:1]),
+                RenderRequest(long, parts * 2),
+                RenderRequest(TALK, [Part(1)]),
+            ]
+        )
+    assert isinstance(once, list) and isinstance(after, list)
+    assert isinstance(turn_by_turn, ConversationRefused)
+    assert "its 80 turns have to be rendered turn by turn, as chat template t.jinja has no" in str(
+        turn_by_turn
+    )
+    assert "has more than 33,554,432 characters; cut the conversation" in str(turn_by_turn)
+
+
+def test_parts_that_take_long_together_are_no_loop() -> None:
+    source = "{% for a in range(99999) %}{% for b in range(12) %}{% endfor %}{% endfor %}done"
+    with Renderer(source, "t.jinja", seconds=1) as render:
+        long, short = render([RenderRequest(TALK, [Part(2)] * 200), RenderRequest(TALK, [Part(2)])])
+    assert isinstance(long, ConversationRefused) and "takes more than 1 seconds; cut the" in str(long)
+    assert short == [Rendered("done")]
 
 
 @pytest.mark.parametrize(

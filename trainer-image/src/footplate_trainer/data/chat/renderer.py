@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from footplate_trainer.data.chat.template import (
+    MOST_CHARACTERS,
     ChatTemplate,
     Conversation,
     ConversationRefused,
@@ -36,7 +37,8 @@ from footplate_trainer.data.chat.template import (
 )
 from footplate_trainer.process_limits import limit
 
-SECONDS: Final = 10  # of the CPU, for all parts of one conversation
+SECONDS: Final = 10  # of the CPU, for a part of one conversation: then its template loops; and for all parts
+MOST_TOGETHER: Final = 2 * MOST_CHARACTERS  # in all parts of one conversation
 _BYTES: Final = 1 << 30  # of address space
 
 
@@ -59,7 +61,7 @@ def within_process(template: ChatTemplate) -> Render:
     def render(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
         for request in requests:
             try:
-                yield [template.render(request.conversation, part) for part in request.parts]
+                yield _rendered(template, request)
             except ConversationRefused as refused:
                 yield refused
 
@@ -149,14 +151,14 @@ class Renderer:
         self._process = None
         code = process.returncode
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
-            what = f"takes more than {self._seconds} seconds for one conversation: it loops"
+            what = f"takes more than {self._seconds} seconds for one text: it loops"
         else:
             what = f"ended the process that renders it (code {code})"
         return TemplateFault(f"chat template {self._name} {what}; give another one with --chat-template")
 
 
 def serve(lines: IO[bytes], out: IO[bytes], bound: Callable[[int], None]) -> None:
-    """Answers each line of `lines`; `bound(seconds)` is called before each conversation."""
+    """Answers each line of `lines`; `bound(seconds)` is called before each part of a conversation."""
 
     def answer(kind: str, content: object) -> None:
         out.write(json.dumps([kind, content]).encode() + b"\n")
@@ -172,17 +174,47 @@ def serve(lines: IO[bytes], out: IO[bytes], bound: Callable[[int], None]) -> Non
     answer("ready", None)
     for line in lines:
         for request in json.loads(line):
-            bound(seconds)
             conversation = Conversation(**request["conversation"])
-            parts = (Part(part["turns"], Ending(part["ending"])) for part in request["parts"])
+            parts = [Part(part["turns"], Ending(part["ending"])) for part in request["parts"]]
             try:
-                rendered = [template.render(conversation, part) for part in parts]
+                rendered = _rendered(template, RenderRequest(conversation, parts), seconds, bound)
             except ConversationRefused as refused:
                 answer("refused", str(refused))
             except TemplateFault as fault:
                 answer("fault", str(fault))
             else:
                 answer("texts", [[text.text, text.generated] for text in rendered])
+
+
+def _rendered(
+    template: ChatTemplate,
+    request: RenderRequest,
+    seconds: int | None = None,
+    bound: Callable[[int], None] = lambda _: None,
+) -> list[Rendered]:
+    """All parts of a conversation; ConversationRefused where they are too much together.
+
+    A conversation of n turns may have 2n parts, each with all that was said before: that it takes long then
+    is no fault of the template's.
+    """
+    rendered: list[Rendered] = []
+    characters, begun = 0, time.process_time()
+    for part in request.parts:
+        if seconds is not None:
+            bound(seconds)
+        rendered.append(template.render(request.conversation, part))
+        characters += len(rendered[-1].text)
+        much = f"has more than {MOST_TOGETHER:,} characters" if characters > MOST_TOGETHER else ""
+        if seconds is not None and time.process_time() - begun > seconds:
+            much = f"takes more than {seconds} seconds"
+        if much and len(request.parts) > 1:
+            raise ConversationRefused(
+                f"its {len(request.conversation.messages)} turns have to be rendered turn by turn, as chat "
+                f"template {template.name} has no {{% generation %}}, and that {much}; cut the conversation, "
+                "learn its last turn only (--mask completion), or give a template that marks answers with "
+                "--chat-template"
+            )
+    return rendered
 
 
 def _bound(seconds: int) -> None:
