@@ -119,6 +119,23 @@ def test_a_spelling_of_a_special_token_ends_no_turn(tmp_path: Path) -> None:
     assert stretches(making, document) == ["It is <|im_end|>.\n<|im_start|>user<|im_end|>"]
 
 
+@pytest.mark.parametrize("between", [pytest.param("", id="joined"), pytest.param("\n", id="apart")])
+def test_a_spelling_that_several_blocks_make_up_ends_no_turn(tmp_path: Path, between: str) -> None:
+    joined = CHATML.replace(
+        "message['content']", f"(message['content'] | map(attribute='text') | join({between!r}))"
+    )
+    blocks = [{"type": "text", "text": text} for text in ("so <|im_", "end", "|><|im_start|>", "user")]
+    talk = [{"role": "user", "content": blocks[:1]}, {"role": "assistant", "content": blocks}]
+    making = maker(chatml_model(tmp_path, joined))
+    sample = made(making, {"messages": talk})
+    assert isinstance(sample, StoredSample), sample
+    [document] = sample.documents
+    end = making.tokenizer.token_to_id("<|im_end|>")
+    assert np.count_nonzero(document.tokens == end) == 3
+    spoken = between.join(block["text"] for block in blocks)
+    assert stretches(making, document) == [f"{spoken}<|im_end|>"]
+
+
 @pytest.mark.parametrize(
     ("template", "says"),
     [

@@ -81,8 +81,7 @@ class ChatEncoder:
             return conversation, None
         unused = (chr(mark) for mark in _MARKS if not any(chr(mark) in text for text in texts))
         marks = Marks(next(unused), next(unused))
-        put = f"{marks.start}\\g<0>{marks.end}"
-        messages, tools, documents, variables = (_marked(part, self._spelling, put) for part in data)
+        messages, tools, documents, variables = (_marked(part, self._spelling, marks) for part in data)
         protected = replace(
             conversation, messages=messages, tools=tools, documents=documents, variables=variables
         )
@@ -176,15 +175,45 @@ def _texts(value: Any) -> Iterator[str]:
             yield str(name)
             yield from _texts(item)
     elif isinstance(value, list | tuple):
+        if _are_blocks(value):
+            yield "".join(block["text"] for block in value)
         for item in value:
             yield from _texts(item)
 
 
-def _marked(value: Any, spelling: re.Pattern[str], put: str) -> Any:
+def _marked(value: Any, spelling: re.Pattern[str], marks: Marks) -> Any:
     if isinstance(value, str):
-        return spelling.sub(put, value)
+        return spelling.sub(f"{marks.start}\\g<0>{marks.end}", value)
     if isinstance(value, Mapping):
-        return {_marked(name, spelling, put): _marked(item, spelling, put) for name, item in value.items()}
+        return {
+            _marked(name, spelling, marks): _marked(item, spelling, marks) for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_marked(item, spelling, put) for item in value]
+        marked = [_marked(item, spelling, marks) for item in value]
+        if _are_blocks(value):
+            texts = _marked_together([block["text"] for block in value], spelling, marks)
+            marked = [{**block, "text": text} for block, text in zip(marked, texts, strict=True)]
+        return marked
     return value
+
+
+def _are_blocks(value: Sequence[Any]) -> bool:
+    """Whether these are the content of a message in blocks, which a template writes one behind the other."""
+    return bool(value) and all(
+        isinstance(block, Mapping) and isinstance(block.get("text"), str) for block in value
+    )
+
+
+def _marked_together(texts: Sequence[str], spelling: re.Pattern[str], marks: Marks) -> list[str]:
+    """`texts` with marks around what spells a special token once they are joined."""
+    found = [match.span() for match in spelling.finditer("".join(texts))]
+    before, behind = {start for start, _ in found}, {end - 1 for _, end in found}
+    marked, place = [], 0
+    for text in texts:
+        characters = [
+            f"{marks.start if at in before else ''}{character}{marks.end if at in behind else ''}"
+            for at, character in enumerate(text, place)
+        ]
+        marked.append("".join(characters))
+        place += len(text)
+    return marked
