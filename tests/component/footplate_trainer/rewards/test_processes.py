@@ -88,7 +88,12 @@ def ends(process: int) -> bool:
             marks=pytest.mark.long,
             id="closes-all-files-and-stays",
         ),
-        pytest.param("scribbles", "it used its process's own socket", id="writes-to-all-files"),
+        pytest.param(
+            "scribbles",
+            "it used its process's own socket",
+            marks=pytest.mark.long,
+            id="writes-to-all-files",
+        ),
         pytest.param("leaks", "it wanted more memory than the 4 GiB", id="leaks"),
     ],
 )
@@ -165,10 +170,12 @@ def test_what_is_known_is_not_asked_again(start: Start, tmp_path: Path) -> None:
     assert (tmp_path / "asked").read_text() == "bb\n"
 
 
-def test_a_batch_that_all_is_known_of_is_not_asked_about(start: Start) -> None:
-    functions = start(own("raises"))
-    batch = samples("a")
-    assert functions.ask(batch, {batch[0].key: {"raises": 1.0}}).done
+def test_a_reward_that_all_is_known_of_is_not_asked(start: Start) -> None:
+    functions = start(own("raises"), own("right"))
+    batch = samples("5", answer="5")
+    asked = functions.ask(batch, {batch[0].key: {"raises": 1.0}})
+    assert [(told.reward, told.outcome) for told in asked] == [("right", 1.0)]
+    assert functions.ask(batch, {batch[0].key: {"raises": 1.0, "right": 1.0}}).done
     assert functions.ask([]).done
 
 

@@ -127,7 +127,8 @@ class RewardFunctions:
         }
         asked = AskedRewards(sum(map(len, wanted.values())))
         for asker in self._askers:
-            asker.ask(asked, wanted[asker.function.name])
+            if batch := wanted[asker.function.name]:
+                asker.ask(asked, batch)
         for function in self._inline:
             for sample in wanted[function.name]:
                 outcome = _computed(function, sample, self._max_tokens)
