@@ -11,8 +11,7 @@ from footplate_contracts.names import Backend, Env, ExitCode
 from footplate_contracts.runconfig import World
 from footplate_trainer.checkpoint.lock import only_training
 from footplate_trainer.data.check import check_run, places
-from footplate_trainer.huggingface.folder import ModelFolder
-from footplate_trainer.huggingface.initial import folder_model
+from footplate_trainer.huggingface.initial import initial_model
 from footplate_trainer.manifest.run_file import RunFile, read_run
 
 
@@ -35,7 +34,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     data = run_file.spec.data
     check_run([uri for _, uri, _ in places(data)], data.tokenizer.uri if data.tokenizer else None)
     if run_file.spec.init_from is not None:
-        folder_model(ModelFolder(run_file.spec.init_from.place))
+        initial_model(run_file.spec.init_from)
 
     with _alone_in(run_file.spec.checkpoint.uri):
         return _train(run_file, arguments.metrics)

@@ -15,8 +15,7 @@ from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.errors import CheckpointError
 from footplate_trainer.frozen.source import FoundModel, find_model, frozen_config
-from footplate_trainer.huggingface.folder import ModelFolder
-from footplate_trainer.huggingface.load import load_folder
+from footplate_trainer.huggingface.load import load_folder, load_initial
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel, build_frozen
 from footplate_trainer.parallel.checksum import weights_checksum
@@ -64,7 +63,7 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
     """
     model = build_frozen(config, world, beside)
     if config.init_from is not None:
-        load_folder(ModelFolder(config.init_from.place), config, model.module, world)
+        load_initial(config, model.module, world)
     elif config.resume_from is not None:
         asked = config.resume_from
         source = (

@@ -38,10 +38,10 @@ def merging(load: Load, model: Model) -> Load:
 
     def load_merged(names: Sequence[str]) -> Mapping[str, Tensor]:
         adapted = [name for name in names if name.removesuffix(".weight") in layers]
-        thin = [matrix for name in adapted for matrix in _matrices(name.removesuffix(".weight"))]
+        thin = [matrix for name in adapted for matrix in matrices(name.removesuffix(".weight"))]
         tensors = dict(load([*names, *thin]))
         for name in adapted:
-            a, b = (tensors.pop(matrix) for matrix in _matrices(name.removesuffix(".weight")))
+            a, b = (tensors.pop(matrix) for matrix in matrices(name.removesuffix(".weight")))
             tensors[name] = tensors[name] + adapter.alpha / adapter.rank * (b @ a)
         return tensors
 
@@ -64,7 +64,7 @@ def write_adapter(folder: Path, model: Model, base: str | None, load: Load) -> l
     tensors: dict[str, Tensor] = {}
     for module, parts in modules.items():
         ordered = sorted(parts, key=lambda part: part[1].part)
-        a, b = _joined(ordered, load([matrix for layer, _ in ordered for matrix in _matrices(layer)]))
+        a, b = _joined(ordered, load([matrix for layer, _ in ordered for matrix in matrices(layer)]))
         tensors[f"base_model.model.{module}.lora_A.weight"] = a
         tensors[f"base_model.model.{module}.lora_B.weight"] = b
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,13 +74,14 @@ def write_adapter(folder: Path, model: Model, base: str | None, load: Load) -> l
     return [TENSORS_FILE, SETTINGS_FILE]
 
 
-def _matrices(layer: str) -> tuple[str, str]:
+def matrices(layer: str) -> tuple[str, str]:
+    """The names of A and B of a layer's adapter."""
     return f"{layer}.adapter.a", f"{layer}.adapter.b"
 
 
 def _joined(parts: Sequence[tuple[str, Place]], ours: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """A and B of a module from those of our layers in it."""
-    pairs = [tuple(ours[name] for name in _matrices(layer)) for layer, _ in parts]
+    pairs = [tuple(ours[name] for name in matrices(layer)) for layer, _ in parts]
     rank, rows = pairs[0][0].shape[0], pairs[0][1].shape[0]
     whole = torch.zeros(rows * parts[0][1].parts, rank * len(parts))
     for index, ((_, place), (_, b)) in enumerate(zip(parts, pairs, strict=True)):

@@ -1,4 +1,4 @@
-"""`initFrom`: a run whose model is a folder's.
+"""`initFrom`: a run whose model is a folder's: one as transformers writes it, or a run's checkpoint.
 
 The operator cannot see the folder, so a RunConfig comes here with what the user
 stated, and becomes whole before anything else looks at it.
@@ -6,10 +6,16 @@ stated, and becomes whole before anything else looks at it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from footplate_contracts.runconfig import RunConfig, resolve_network
-from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.model import InitFrom, Model
+from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceField
 from footplate_planning.agreement import agreed
-from footplate_trainer.errors import UserMistake
+from footplate_trainer.checkpoint import place
+from footplate_trainer.checkpoint.given import given
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.shape import model_of
 
@@ -25,6 +31,36 @@ def folder_model(folder: ModelFolder) -> Model:
         ) from error
     except ValueError as error:
         raise UserMistake(f"{place}: {error}") from error
+
+
+def initial_checkpoint(
+    asked: InitFrom, lineage: Sequence[LineageEntry] | None = None
+) -> StepCheckpoint | None:
+    """The checkpoint of a run that `asked` means, of its folder the newest; None for any other folder.
+
+    Not collective. Raises UserMistake where it is not the one of the `lineage`, CheckpointError for one in a
+    format that this release does not read, and StorageError while where it lies does not answer.
+    """
+    if (found := given(lineage, ReferenceField.INIT_FROM)) is not None:
+        return found
+    folder = ModelFolder(asked.place)
+    if not folder.exists or folder.read(CONFIG_FILE) is not None:
+        return None
+    try:
+        checkpoint = place.locate(asked.place)
+    except CheckpointError:
+        return None  # whoever reads config.json says what is missing
+    checkpoint.manifest()
+    return checkpoint
+
+
+def initial_model(asked: InitFrom, lineage: Sequence[LineageEntry] | None = None) -> Model:
+    """The shape of the model that `asked` means; raises as `initial_checkpoint` and `folder_model` do."""
+    checkpoint = initial_checkpoint(asked, lineage)
+    if checkpoint is None:
+        return folder_model(ModelFolder(asked.place))
+    # Adapters are merged into its weights, and its embeddings are as large as they are.
+    return checkpoint.config().model.model_copy(update={"adapter": None, "grow_embeddings": None})
 
 
 def check_rules(folder: ModelFolder, model: Model) -> None:
@@ -48,7 +84,7 @@ def completed(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
     if config.init_from is None:
         return config
     folder = ModelFolder(config.init_from.place)
-    found = folder_model(folder) if written is None else written.model
+    found = initial_model(config.init_from, config.lineage) if written is None else written.model
     try:
         model = agreed(config.model, found)
     except ValueError as error:

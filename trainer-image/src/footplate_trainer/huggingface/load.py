@@ -9,9 +9,12 @@ from torch import nn
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.errors import StorageError, TrainerError
+from footplate_trainer.huggingface.checkpoint_weights import load_checkpoint
 from footplate_trainer.huggingface.folder import ModelFolder
-from footplate_trainer.huggingface.initial import check_rules, folder_model
+from footplate_trainer.huggingface.initial import check_rules, folder_model, initial_checkpoint
 from footplate_trainer.huggingface.reader import FolderReader
 from footplate_trainer.input_folder import NodeFolder
 from footplate_trainer.model.build import build
@@ -22,9 +25,18 @@ from footplate_trainer.parallel.world import World
 
 
 def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
-    """`load_folder` of the initFrom of a completed `config`; the folder's name. Collective."""
+    """Fill this rank's part of `model` from the folder or checkpoint of a completed `config`; its name.
+
+    Collective. Raises what `load_folder`, `initial_checkpoint` and `load_checkpoint` raise, on any rank.
+    """
     assert config.init_from is not None
-    folder = ModelFolder(config.init_from.place)
+    asked, lineage = config.init_from, config.lineage
+    checkpoint = agree.from_rank_0(lambda: _located(initial_checkpoint(asked, lineage)), world.background)
+    if checkpoint is not None:
+        return load_checkpoint(
+            StepCheckpoint(CheckpointSource(checkpoint[0]), checkpoint[1]), config, model, world
+        )
+    folder = ModelFolder(asked.place)
     load_folder(folder, config, model, world)
     return folder.name
 
@@ -52,6 +64,10 @@ def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world:
         if part.ndim > 1:
             part = part.narrow(1, piece.start[1], piece.local.shape[1])
         piece.local.copy_(part)
+
+
+def _located(checkpoint: StepCheckpoint | None) -> tuple[str, str] | None:
+    return None if checkpoint is None else (checkpoint.store.uri, checkpoint.directory)
 
 
 def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:

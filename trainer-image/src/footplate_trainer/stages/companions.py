@@ -21,6 +21,7 @@ from footplate_trainer.huggingface.companions import (
     read_companions,
 )
 from footplate_trainer.huggingface.folder import ModelFolder
+from footplate_trainer.huggingface.initial import initial_checkpoint
 from footplate_trainer.input_folder import InputFolder
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
@@ -48,6 +49,10 @@ def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Compan
         return NONE if source is None else _fitting(*source, tokenizer, f"resumeFrom {asked}")
     if config.init_from is not None:
         asked = config.init_from.place
+        begun = initial_checkpoint(config.init_from, config.lineage)
+        if begun is not None:
+            theirs = begun.content(layout.TOKENIZER_FILE)
+            return _fitting(companions_in(begun), theirs, tokenizer, f"initFrom {asked}")
         return _fitting(*_read(asked), tokenizer, f"initFrom {asked}")
     return NONE
 
