@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from footplate_contracts.lineage import references
 from footplate_contracts.runconfig import RunConfig, RunIdentity, World, resolve
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_trainer.manifest.run_file import ManifestRefused, read_run
 from tests.component.contracts.kube import ROOT, Kubectl
@@ -18,7 +20,6 @@ from tests.component.contracts.row import Row
 from tests.component.contracts.rows import CREATION
 from tests.support.chart import rendered
 
-RUNS = sorted(path for path in (ROOT / "examples").glob("*.yaml") if "kind: TrainingRun" in path.read_text())
 IDENTITY, WORLD = RunIdentity(name="any"), World()
 
 
@@ -27,9 +28,18 @@ def documents(path: Path) -> list[dict[str, Any]]:
     return list(YAML(typ="safe", pure=True).load_all(path.read_text()))
 
 
+FILES = {
+    path: [document for document in documents(path) if document["kind"] == "TrainingRun"]
+    for path in sorted((ROOT / "examples").glob("*.yaml"))
+}
+RUNS = [pytest.param(run, id=run["metadata"]["name"]) for runs in FILES.values() for run in runs]
+ALONE = [pytest.param(path, id=path.stem) for path, runs in FILES.items() if len(runs) == 1]
+
+
 def config(spec: TrainingRunSpec) -> RunConfig:
-    """The RunConfig, identity and world aside."""
-    return resolve(spec, IDENTITY, WORLD)
+    """The RunConfig, identity and world aside; any folder stands for other runs."""
+    given = [LineageEntry(field=field, run="other", uid="u", uri="/other") for field in references(spec)]
+    return resolve(spec, IDENTITY, WORLD, given)
 
 
 @pytest.mark.parametrize(
@@ -39,9 +49,8 @@ def test_accepted(kubectl: Kubectl, path: Path) -> None:
     kubectl("apply", "--dry-run=server", "-f", str(path))
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in RUNS])
-def test_defaults_of_models_and_server_agree(kubectl: Kubectl, path: Path) -> None:
-    (written,) = documents(path)
+@pytest.mark.parametrize("written", RUNS)
+def test_defaults_of_models_and_server_agree(kubectl: Kubectl, written: dict[str, Any]) -> None:
     stored = kubectl.tried(written)["spec"]
     spec = TrainingRunSpec.from_json(written["spec"])
     assert TrainingRunSpec.from_json(stored) == spec
@@ -59,9 +68,9 @@ def test_an_empty_part_has_all_defaults(kubectl: Kubectl, part: str) -> None:
     assert kubectl.tried(run_manifest({part: {}}))["spec"] == kubectl.tried(run_manifest())["spec"]
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem) for path in RUNS])
+@pytest.mark.parametrize("path", ALONE)
 def test_trainer_reads_what_kubectl_sends(kubectl: Kubectl, path: Path) -> None:
-    (written,) = documents(path)
+    (written,) = FILES[path]
     stored = TrainingRunSpec.from_json(kubectl.tried(written)["spec"])
     assert config(read_run(path).spec) == config(stored)
 

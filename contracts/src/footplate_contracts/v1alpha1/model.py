@@ -185,7 +185,9 @@ class InitFrom(Part):
     """Weights, and with them the shape, from a folder or from a checkpoint of another run."""
 
     uri: Uri | None = Field(
-        None, description="a folder with config.json and *.safetensors, wherever data may lie"
+        None,
+        description="a folder with config.json and *.safetensors, or of a run's checkpoint, wherever data may"
+        " lie",
     )
     run: RunReference | None = Field(None, description="a checkpoint of another run, instead of uri")
     format: InitFormat = InitFormat.HUGGING_FACE
