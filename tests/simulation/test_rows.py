@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from footplate_elastic.protocol.unstored_rows import MOST_WITH_SAMPLES
 from tests.support.simulation.stories import training
+from tests.support.simulation.training import Sampling
 from tests.support.simulation.world import Simulation, simulated
 
 
@@ -26,6 +28,26 @@ async def test_rows_outlive_coordinator_and_rank_0_together_and_a_second_time(wo
     world.api_works = True
     await world.until(lambda: world.phase == "Succeeded", 300)
     world.check_history(100)
+
+
+@simulated(nodes=8)
+async def test_samples_outlive_coordinator_and_rank_0_together_with_their_rows(world: Simulation) -> None:
+    world.sampling = Sampling(every=1, tokens=1, samples=1, seconds=0.01)
+    await training(world, 2)
+    world.api_works = False
+    stored = max(world.stored)
+    await world.until(lambda: world.saved >= world.step - 3 and world.saved > stored, 60)
+    coordinator, saved = world.coordinator(), world.saved
+    sealed = coordinator.service.coordinator.state.sealed
+    assert sealed is not None
+    for place in (coordinator.place, sealed.members[0].agent.node_name):
+        world.power_off(place)
+    await world.until_steps(1, 120)
+    world.api_works = True
+    await world.until(lambda: world.phase == "Succeeded", 300)
+    world.check_history(100)
+    carried = range(max(1, saved - MOST_WITH_SAMPLES + 1), 101)
+    assert [step for step in carried if not world.samples[step]] == []
 
 
 @simulated(nodes=4)

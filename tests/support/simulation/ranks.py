@@ -12,6 +12,7 @@ from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_contracts.rendezvous import GrantRequest, SealedGeneration
 from footplate_contracts.reports import GenerationId, GenerationRow, RankPhase, RankReport
+from footplate_contracts.samples import ShownSample
 from footplate_elastic.agent import timing
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol.unstored_rows import UnstoredRows
@@ -73,7 +74,11 @@ class Ranks:
             self._past = (*self._past, self._sealed.generation)
             self._report(RankPhase.COMPUTE, step, world.pace)
             if self._leads:
-                self._give(_row(step, world.seconds()), self._sealed.generation)
+                generation = self._sealed.generation
+                samples = [_sample(step, generation)] if world.sampling is not None else None
+                self._give(
+                    GenerationRow(generation=generation, metrics=_row(step, world.seconds()), samples=samples)
+                )
             leave = any(command is Command.CHECKPOINT_AND_EXIT for command, _ in said)
             limits = max((told for _, told in said), key=_age)
             self._agent.reports.total_steps = limits.steps
@@ -134,7 +139,7 @@ class Ranks:
         if self._leads:
             self._agent.unstored = UnstoredRows()
             for row in state.rows:
-                self._give(row.metrics, row.generation)
+                self._give(row)
         return start, limits
 
     async def _from_memory(self, durable: int) -> State | None:
@@ -159,10 +164,10 @@ class Ranks:
         state = State(self._past, tuple(said[0]))
         self._agent.memory.keep(state, self._sealed.generation, len(ranks), ranks.index(self._index))
 
-    def _give(self, row: StepMetrics, generation: GenerationId) -> None:
+    def _give(self, row: GenerationRow) -> None:
         """A row for the run's history."""
-        self._agent.unstored.add(GenerationRow(generation=generation, metrics=row))
-        self._agent.outbox.metrics(generation, row)
+        self._agent.unstored.add(row)
+        self._agent.outbox.metrics(row.generation, row.metrics, row.samples or ())
         self._agent.tell()
 
     async def _find_store(self) -> None:
@@ -256,6 +261,11 @@ def _row(step: int, seconds: float) -> StepMetrics:
         tokens_per_second=100.0,
         sample_digest=f"{step:016x}",
     )
+
+
+def _sample(step: int, generation: GenerationId) -> ShownSample:
+    """What a step shows, where it has samples; it says who trained it."""
+    return ShownSample(prompt=step, prompt_text="who?", answer_text=str(generation), tokens=1)
 
 
 def _age(limits: NumberedLimits) -> tuple[int, int]:

@@ -54,7 +54,9 @@ class HeldAgent(AgentClient):
             time.sleep(0.01)
 
     def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
-        self._agent.metrics(row, samples)
+        text = f"4 at step {row.step}"  # as `small_rank` shows it
+        shown = ShownSample(prompt=row.step, prompt_text="2 + 2 =", answer_text=text, tokens=2)
+        self._agent.metrics(row, samples or [shown])
 
     def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
         self._agent.metrics_again(rows)

@@ -23,6 +23,7 @@ from footplate_contracts.failures import OUTCOMES, FailureReport, fit, outcome_o
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
+from footplate_contracts.samples import ShownSample
 from footplate_elastic.protocol import error_file
 from footplate_elastic.protocol.agent_client import AgentClient, open_client
 
@@ -65,7 +66,7 @@ def _train(agent: AgentClient) -> int:
             )
         )
         if rank == 0:
-            agent.metrics(_row(step))
+            agent.metrics(_row(step), [shown(step)])
         suspended = total[1].item() > 0
         if step % 5 == 0 or suspended or step == steps:
             _commit(agent, folder, rank, step)
@@ -102,6 +103,11 @@ def _misbehave(folder: Path, rank: int, step: int, agent: AgentClient) -> None:
         if rank == 0:
             (folder / f"unstored-{len(agent.unstored())}").touch()
         time.sleep(0.01)
+
+
+def shown(step: int) -> ShownSample:
+    """What a step shows."""
+    return ShownSample(prompt=step, prompt_text="2 + 2 =", answer_text=f"4 at step {step}", tokens=2)
 
 
 def _row(step: int) -> StepMetrics:

@@ -13,7 +13,9 @@ from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import Command
 from footplate_contracts.names import FIRST_SPARE, Cause, Env, ExitCode
 from footplate_contracts.reports import GenerationId
+from footplate_elastic.protocol.unstored_rows import MOST_WITH_SAMPLES
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, alive, eventually
+from tests.component.footplate_elastic.agent.small_rank import shown
 from tests.support.tiny import pack_tiny, tiny_config
 
 FIRST = GenerationId(epoch=1, number=1)
@@ -73,7 +75,9 @@ def test_ranks_hear_which_rows_the_api_has(gang: Gang, api: FakeApi, tmp_path: P
     assert not (tmp_path / "unstored-0").exists()
     api.away = False
     eventually(lambda: (tmp_path / "unstored-0").exists())
-    assert sorted(api.rows) == list(range(1, 8))
+    assert {step: row.samples for step, row in api.rows.items()} == {
+        step: [shown(step)] for step in range(1, 8)
+    }
 
 
 def test_a_killed_rank_restarts_all_ranks_in_place(gang: Gang) -> None:
@@ -166,6 +170,7 @@ def test_a_replaced_coordinator_disturbs_nobody_and_loses_no_row(
     assert coordinator.wait(30) == 0
     assert sorted(api.rows) == list(range(1, gang.steps + 1))
     assert {row.generation for row in api.rows.values()} == {FIRST}
+    assert all(row.samples == [shown(step)] for step, row in api.rows.items())
     assert api.checkpoints == set(range(5, gang.steps + 1, 5))
 
 
@@ -296,6 +301,9 @@ def test_rows_outlive_the_coordinator_and_the_agent_of_rank_0(
     assert sorted(api.rows) == list(range(1, 61))
     computed_by = [api.rows[step].generation for step in range(1, 61)]
     assert computed_by == [FIRST] * state.start_step + [state.generation] * (60 - state.start_step)
+    # Its trainer shows none by itself; of what a checkpoint carries the newest rows have theirs.
+    with_samples = [step for step in range(1, 61) if api.rows[step].samples == [shown(step)]]
+    assert with_samples == list(range(state.start_step - MOST_WITH_SAMPLES + 1, 61))
 
 
 @pytest.mark.long

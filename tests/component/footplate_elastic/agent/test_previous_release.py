@@ -19,10 +19,19 @@ from footplate_contracts.coordinator_state import CoordinatorState, Progress, Ru
 from footplate_contracts.directives import Directives, HangBounds
 from footplate_contracts.model import Report
 from footplate_contracts.names import Env, ExitCode
-from footplate_contracts.reports import RankPhase, RankReport, TelemetryBatch
+from footplate_contracts.reports import (
+    GenerationId,
+    GenerationRow,
+    RankPhase,
+    RankReport,
+    TelemetryBatch,
+    TelemetryItem,
+)
 from tests.component.footplate_elastic.agent.gang import FakeApi, Gang, eventually
 from tests.support import programs
 from tests.support.released.tree import previous_tree, said_by
+from tests.support.samples import shown
+from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
 AGENTS: Final = Path("tests/component/footplate_elastic/agent")
 READ: Final = """
@@ -109,6 +118,18 @@ def test_a_coordinator_and_an_agent_of_two_releases_train_and_suspend(
     batch = TelemetryBatch(run_uid="uid-1", epoch=1, rows=list(api.rows.values()))
     stored = TelemetryBatch.model_validate_json(read_there(there, "reports", batch))
     assert [row.metrics.step for row in stored.rows] == [row.metrics.step for row in batch.rows]
+
+
+def test_an_earlier_release_takes_a_row_and_passes_over_its_samples() -> None:
+    """An earlier coordinator an agent's item, an earlier API a batch."""
+    generation, metrics = GenerationId(epoch=1, number=1), row(3)
+    item = TelemetryItem(sequence=1, generation=generation, metrics=metrics, samples=[shown(3)])
+    seen = TelemetryItem.model_validate_json(read_there(previous_tree(), "reports", item))
+    assert seen == item.model_copy(update={"samples": None})
+    rows = [GenerationRow(generation=generation, metrics=metrics, samples=[shown(3)])]
+    batch = TelemetryBatch(run_uid="uid-1", epoch=1, rows=rows)
+    taken = TelemetryBatch.model_validate_json(read_there(previous_tree(), "reports", batch))
+    assert taken.rows == [GenerationRow(generation=generation, metrics=metrics)]
 
 
 def test_an_earlier_coordinator_takes_a_rollout_for_a_validation_and_waits_as_long_as_for_one() -> None:
