@@ -47,7 +47,7 @@ async def test_samples_outlive_coordinator_and_rank_0_together_with_their_rows(w
     await world.until(lambda: world.phase == "Succeeded", 300)
     world.check_history(100)
     carried = range(max(1, saved - MOST_WITH_SAMPLES + 1), 101)
-    assert [step for step in carried if not world.samples[step]] == []
+    assert [step for step in carried if not world.history.samples[step]] == []
 
 
 @simulated(nodes=4)

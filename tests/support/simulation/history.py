@@ -1,13 +1,16 @@
-"""The API's mirror of runs, as it is while `world.api_works`: it misses what happens while it does not.
+"""The API: what came of telemetry, and its mirror of runs, as it is while `world.api_works`.
 
+The mirror misses what happens while it does not.
 When it works again it lists the runs that there are, so one that is gone by then stays as it was.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from footplate_contracts.history import RecordedRun
+from footplate_contracts.reports import GenerationId, TelemetryBatch
 from footplate_operator.errors import ApiUnreachable
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.history_client import ANSWER_SECONDS, FinalStatus, HistoryClient
@@ -25,6 +28,7 @@ class History:
 
     def __init__(self, world: Simulation) -> None:
         self.runs: dict[str, RecordedRun] = {}
+        self.samples: dict[int, list[str]] = {}  # step -> what the answers say that came with its row
         self.asked = 0  # requests of operators
         self._world = world
         self._behind = False
@@ -34,6 +38,19 @@ class History:
         """The phase that it has of a run."""
         self._catch_up()
         return self.runs[uid].phase
+
+    def store(self, batch: TelemetryBatch, stored: dict[int, GenerationId]) -> None:
+        """Take rows over into `stored`; of two generations, the newer one's stays, with its samples."""
+        for row in batch.rows:
+            step, known = row.metrics.step, stored.get(row.metrics.step)
+            if known is None or not known.newer_than(row.generation):
+                stored[step] = row.generation
+                self.samples[step] = [sample.answer_text for sample in row.samples or ()]
+
+    def check_samples(self, stored: Mapping[int, GenerationId]) -> None:
+        """That samples are of whoever trained their steps."""
+        told = {step: samples for step, samples in self.samples.items() if samples}
+        assert told == {step: [str(stored[step])] for step in told}, "samples of weights that are no more"
 
     def answer(self, final: FinalStatus) -> str:
         """What of a final status is missing here."""

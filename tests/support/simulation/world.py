@@ -62,9 +62,6 @@ class Simulation:
         self.nodes = Nodes(self, [f"node-{number}" for number in range(nodes)], slots)
         self.steps: list[tuple[float, GenerationId, int]] = []  # when which generation did which
         self.stored: dict[int, GenerationId] = {}  # step -> whose row the API keeps
-        self.samples: dict[
-            int, list[str]
-        ] = {}  # step -> what the answers say that the API keeps with its row
         self.phases: list[tuple[float, str]] = []
         self._volumes: dict[str, Volume] = defaultdict(Volume)
         self._groups: dict[tuple[str, str], Group] = {}
@@ -217,8 +214,7 @@ class Simulation:
         assert set(self.stored) == set(range(1, steps + 1)), "the API has not a row of each"
         trained = self.volume(self.run["metadata"]["uid"]).trained(steps)
         assert shown(self.stored) == trained, "what the API shows is not the history of the weights"
-        told = {step: samples for step, samples in self.samples.items() if samples}
-        assert told == {step: [str(self.stored[step])] for step in told}, "of weights that are no more"
+        self.history.check_samples(self.stored)
         self.check_invariants()
 
     def check_invariants(self) -> None:
@@ -364,12 +360,8 @@ class Simulation:
         return self._groups[key]
 
     def store(self, run_uid: str, batch: TelemetryBatch) -> None:
-        """Telemetry has come to the API; of two generations, the newer one's row stays."""
-        for row in batch.rows:
-            known = self.stored.get(row.metrics.step)
-            if known is None or not known.newer_than(row.generation):
-                self.stored[row.metrics.step] = row.generation
-                self.samples[row.metrics.step] = [sample.answer_text for sample in row.samples or ()]
+        """Telemetry has come to the API."""
+        self.history.store(batch, self.stored)
 
     def _note_phase(self, _: str, body: Json) -> None:
         if (body["kind"], body["metadata"]["name"]) == ("TrainingRun", NAME):
