@@ -37,6 +37,7 @@ class Kind(StrEnum):
     """What memory is for."""
 
     PARAMETERS = "parameters"  # fp32 master shards
+    FROZEN = "frozen"  # the same of models that are computed and not trained
     MOMENTS = "optimizer"
     GRADIENTS = "gradients"
     GATHERED = "gathered"  # parameters made whole for computing with them
@@ -84,7 +85,19 @@ class Estimate:
 
         Gradients stay counted, as each block's are on the device until they have been sent away.
         """
-        return Estimate({**self.bytes, Kind.PARAMETERS: 0, Kind.MOMENTS: 0})
+        away: dict[Kind, int] = dict.fromkeys((Kind.PARAMETERS, Kind.FROZEN, Kind.MOMENTS), 0)
+        return Estimate({kind: away.get(kind, held) for kind, held in self.bytes.items()})
+
+    def beside(self, frozen: int) -> Estimate:
+        """With `frozen` bytes of other models' shards, where there are any.
+
+        What is gathered to compute one of them is given back before the trained model is computed, which
+        needs more.
+        """
+        if not frozen:
+            return self
+        kinds = {kind: self.bytes.get(kind, 0) for kind in Kind}
+        return Estimate({**kinds, Kind.FROZEN: frozen})
 
 
 @dataclass(frozen=True)
@@ -231,6 +244,11 @@ class _Activations:
     @property
     def _key_value(self) -> int:
         return self.shape.key_value_heads * self.shape.head_size
+
+
+def frozen_bytes(shape: ModelShape, topology: Topology, pipeline: int) -> int:
+    """What a rank holds of a network of `shape` that is laid out as the trained one and not trained."""
+    return FP32 * -(-local_counts(shape, topology, pipeline).all // topology.shards)
 
 
 def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:

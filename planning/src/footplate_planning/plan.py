@@ -45,6 +45,7 @@ class Plan:
     batch: Batch
     device: str
     ranks: list[PlannedRank]
+    frozen: Sequence[ModelShape] = ()  # models that are computed and not trained, held beside it
 
     @property
     def step_tokens(self) -> int:
@@ -56,8 +57,11 @@ class Plan:
         return flops_per_token(self.shape, self.shape.context, convention, decoder_length(self.config))
 
 
-def plan(config: RunConfig, ranks: int, device: str) -> Plan:
-    """`config`, which `compatibility` allows, on `ranks` ranks of `device`, "cpu" or "cuda"."""
+def plan(config: RunConfig, ranks: int, device: str, frozen: Sequence[ModelShape] = ()) -> Plan:
+    """`config`, which `compatibility` allows, on `ranks` ranks of `device`, "cpu" or "cuda".
+
+    `frozen` are models that the ranks hold beside the one that they train, in its layout.
+    """
     topology, shape = Topology.of(ranks, config.parallelism), model_shape(config)
     training, step = config.training, step_of(config, topology, device)
     layers = stage_layers(shape, topology)
@@ -65,7 +69,8 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
     rows = []
     for pipeline in range(topology.pipeline):
         held = memory.local_counts(shape, topology, pipeline)
-        estimate = memory.estimate(shape, topology, pipeline, step, training.optimizer)
+        others = sum(memory.frozen_bytes(other, topology, pipeline) for other in frozen)
+        estimate = memory.estimate(shape, topology, pipeline, step, training.optimizer).beside(others)
         if config.parallelism.offload is Offload.CPU and device != "cpu":
             estimate = estimate.offloaded()
         stages = topology.stages_of(pipeline)
@@ -76,7 +81,7 @@ def plan(config: RunConfig, ranks: int, device: str) -> Plan:
         )
         moved = traffic(shape, topology, pipeline, step)
         rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate, moved))
-    return Plan(config, shape, topology, step.batch, device, rows)
+    return Plan(config, shape, topology, step.batch, device, rows, frozen)
 
 
 def step_of(config: RunConfig, topology: Topology, device: str) -> Step:

@@ -17,7 +17,7 @@ from footplate_planning.flops import Convention, flops_per_token
 from footplate_planning.memory import Kind
 from footplate_planning.plan import Plan, plan
 from footplate_trainer.__main__ import main
-from footplate_trainer.commands.plan import as_json, as_text
+from footplate_trainer.commands.plan import as_json, as_text, frozen_shapes
 from footplate_trainer.manifest.run_file import read_run
 
 LLAMA_405B: dict[str, Any] = {
@@ -145,6 +145,18 @@ def test_adapters_are_counted_beside_what_is_frozen() -> None:
     trained = [rank["trainedParameters"] for rank in plain["ranksByPipeline"]]
     assert sum(trained) == 126 * 16 * (16_384 + 16_384 // 8), "A is whole on every tensor rank"
     assert plain["flopsPerToken"]["6N"] == 4 * 405_853_388_800 + 6 * adapters
+
+
+def test_a_frozen_reference_is_counted_and_adapters_need_none() -> None:
+    dpo = resolved(("stage=dpo", "parallelism={tensor: 8, pipeline: 2}"))
+    made = plan(dpo, 1024, "cuda", frozen_shapes(dpo, 1024))
+    assert as_text(made).splitlines()[1] == (
+        "beside it: 405,853,388,800 parameters of the reference, computed and not trained"
+    )
+    assert as_json(made)["frozenParameters"] == [405_853_388_800]
+    assert "frozen" in as_text(made).splitlines()[-3]
+    adapters = resolved(("stage=dpo", "model.adapter={rank: 16, alpha: 16}"))
+    assert frozen_shapes(adapters, 1024) == []
 
 
 def test_ranks_that_form_no_grid_are_refused_with_the_numbers(

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from footplate_contracts.names import ExitCode
-from footplate_contracts.runconfig import World
+from footplate_contracts.runconfig import RunConfig, World
 from footplate_planning.bubble import bubble
+from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention
 from footplate_planning.plan import Plan, plan
+from footplate_planning.references import holds_reference, reference_model
 from footplate_planning.shape import ModelShape
 from footplate_planning.traffic import Axis, sent
+from footplate_trainer.frozen.source import REFERENCE_FIELD, find_model, frozen_config
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest.run_file import read_run
 from footplate_trainer.stages.layout import require_layout
@@ -38,9 +41,19 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the plan; a run that cannot work is refused with the numbers."""
     config = completed(read_run(arguments.run, arguments.set).config(World()))
     require_layout(config, arguments.ranks)
-    made = plan(config, arguments.ranks, arguments.device)
+    made = plan(config, arguments.ranks, arguments.device, frozen_shapes(config, arguments.ranks))
     print(json.dumps(as_json(made), indent=1) if arguments.output == "json" else as_text(made))
     return ExitCode.SUCCESS
+
+
+def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
+    """The models that ranks of `config` hold and do not train; UserMistake where one does not suit it."""
+    reference = reference_model(config)
+    if reference is None or not holds_reference(config):
+        return []
+    if reference.uri is None:
+        return [model_shape(config)]
+    return [model_shape(frozen_config(find_model(reference.uri, REFERENCE_FIELD), config, ranks))]
 
 
 def as_json(made: Plan) -> dict[str, Any]:
@@ -52,6 +65,7 @@ def as_json(made: Plan) -> dict[str, Any]:
         "device": made.device,
         "parameters": made.shape.parameters + made.shape.adapter_parameters,
         "trainedParameters": made.shape.trained_parameters,
+        "frozenParameters": [shape.parameters + shape.adapter_parameters for shape in made.frozen],
         "mesh": {
             "pipeline": topology.pipeline,
             "data": topology.data,
@@ -96,6 +110,8 @@ def as_text(made: Plan) -> str:
         f"FLOPs: {per_token:.4g} a token, {per_token * made.step_tokens:.4g} a step (full attention)",
         f"memory: estimated peak of {made.device} tensors, {name}; sent: a step's bytes by axis, {name}",
     ]
+    for shape in made.frozen:
+        head.insert(1, f"beside it: {_counted(shape)} of the reference, computed and not trained")
     if topology.pipeline > 1:
         head.append(f"bubble: {bubble(topology, made.batch.count):.1%} of a step, stages and messages alike")
     kinds = list(made.ranks[0].memory.bytes)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from tokenizers import Tokenizer
 
@@ -19,6 +20,8 @@ from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
+
+REFERENCE_FIELD: Final = "preference.reference.uri"
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from footplate_trainer.data.preference_dataset import PreferenceDataset, pair_da
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.open import open_at, open_start
-from footplate_trainer.frozen.source import check_tokenizer, find_model, frozen_config
+from footplate_trainer.frozen.source import REFERENCE_FIELD, check_tokenizer, find_model, frozen_config
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.model.linear import is_adapters
@@ -54,7 +54,6 @@ from footplate_trainer.stages.start import Start
 
 _log = logging.getLogger(__name__)
 
-FIELD = "preference.reference.uri"
 _WEIGHTS, _STEP = "reference.weights", "reference.step"  # in a checkpoint's key: what its history stood on
 
 
@@ -62,7 +61,7 @@ def check_reference(config: RunConfig, ranks: int) -> None:
     """UserMistake where a folder that the reference is in holds none that suits the run; not collective."""
     reference = reference_model(config)
     if reference is not None and reference.uri is not None:
-        frozen_config(find_model(reference.uri, FIELD), config, ranks)
+        frozen_config(find_model(reference.uri, REFERENCE_FIELD), config, ranks)
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,15 @@ class StageReference:
         parts = [part for dataset in datasets for part in pair_datasets(dataset)]
         kept, of = KnownLogProbabilities(store), [self._of(part) for part in parts]
         group = self._world.background
-        known = agree.from_rank_0(lambda: [kept.find(wanted) for wanted in of], group)
-        for part, wanted, values in zip(parts, of, known, strict=True):
-            if values is None:
-                keep = partial(kept.keep, wanted, self._score(part, stepper, reporter), generation)
-                values = agree.from_rank_0(keep, group)
-            part.reference = values
+        known: dict[str, Float64s] = {}
+        for part, wanted in zip(parts, of, strict=True):
+            if wanted.key not in known:
+                values = agree.from_rank_0(partial(kept.find, wanted), group)
+                if values is None:
+                    keep = partial(kept.keep, wanted, self._score(part, stepper, reporter), generation)
+                    values = agree.from_rank_0(keep, group)
+                known[wanted.key] = values
+            part.reference = known[wanted.key]
         agree.from_rank_0(lambda: kept.forget_others(of), group)
         self._known, self._at_hand = self.key, None
         reporter.enter(RankPhase.LOADING)
@@ -205,7 +207,7 @@ def _opened(
         case _:
             reference = reference_model(config)
             assert reference is not None and reference.uri is not None
-            found, copy = open_at(reference.uri, FIELD, config, model, world, step)
+            found, copy = open_at(reference.uri, REFERENCE_FIELD, config, model, world, step)
             check_tokenizer(found, shards.tokenizer, shards.vocabulary_size)
     named = {_STEP: copy.step} if copy.step else {}
     return OpenReference(FrozenCopy(copy.model), {_WEIGHTS: copy.checksum, **named})

@@ -1,0 +1,90 @@
+"""docs/preferences.md: its commands pack, its run trains, and its tables name what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from footplate_contracts.runconfig import World, resolve_preference
+from footplate_contracts.v1alpha1.preference import Preference, PreferenceLoss
+from footplate_contracts.v1alpha1.training import Stage
+from footplate_trainer.__main__ import main
+from footplate_trainer.manifest.run_file import read_run
+from footplate_trainer.model.preference_judge import judge_of
+from tests.support.plain_llama import random_weights, write
+from tests.support.ranks import run_ranks
+from tests.support.stages import preferences
+from tests.support.tiny import read_rows
+from tests.support.training import train
+
+PAGE = (Path(__file__).parents[4] / "docs" / "preferences.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def _rows(title: str) -> list[list[str]]:
+    """The cells of the first table under a title, without its head."""
+    section = PAGE.split(f"## {title}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line] for line in lines[2:]]
+
+
+def test_what_the_page_packs_and_trains(tmp_path: Path) -> None:
+    """As they stand there, but for places, the length of the run and the rate, which suits larger models."""
+    write(tmp_path / "models" / "chat", random_weights(7))
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in preferences()))
+    (tmp_path / "data").mkdir()
+    [pack] = _blocks("sh")
+    for out in ("/data/pairs", "/data/held-out"):
+        command = pack.replace("pairs.jsonl", f"{tmp_path}/pairs.jsonl").replace("/data/pairs", out)
+        program, *arguments = shlex.split(command)
+        places = (re.sub("^/(data|models)/", rf"{tmp_path}/\1/", argument) for argument in arguments)
+        assert (program, main(tuple(places))) == ("footplate-trainer", 0)
+
+    [manifest] = map(yaml.safe_load, _blocks("yaml"))
+    (tmp_path / "run.json").write_text(
+        re.sub('"/(data|models|checkpoints)/', rf'"{tmp_path}/\1/', json.dumps(manifest))
+    )
+    shorter = (
+        "training.steps=4",
+        "training.globalBatchSize=2",
+        "training.optimizer={learningRate: 0.003}",
+        "model.contextLength=512",
+        "validation.everySteps=4",
+    )
+    config = read_run(tmp_path / "run.json", shorter).config(World())
+    assert run_ranks(train, 1, config, tmp_path / "metrics.jsonl") == [0]
+
+    first, *_, last = read_rows(tmp_path / "metrics.jsonl")
+    assert last["loss"] < first["loss"] == pytest.approx(0.693147, abs=1e-6)
+    told = {name for [names, _] in _rows("Rows") for name in re.findall("`([^`]+)`", names)} - {"kl", "nll"}
+    assert set(first["values"]) == told
+    assert set(last["values"]) == told | {f"validation/{name}" for name in told}
+
+
+def test_the_table_of_losses_has_all_of_them_with_their_fields_and_defaults() -> None:
+    found = {}
+    for loss, fields, defaults, _ in _rows("Losses"):
+        names = [name for name in re.findall("`([^`]+)`", fields) if not name.startswith("data.")]
+        stated = [value.strip(" `") for value in defaults.split(",")]
+        found[loss.strip("`")] = dict(zip(names, stated, strict=False))
+    assert found.keys() == set(PreferenceLoss)
+    for loss, told in found.items():
+        settings = resolve_preference(Preference(loss=PreferenceLoss(loss)), Stage.DPO)
+        assert settings is not None
+        plain = settings.to_json()
+        expected = {name: plain[name] for name in plain if name not in ("loss", "reference")}
+        assert {name: yaml.safe_load(value) for name, value in told.items()} == expected
+
+
+def test_the_table_of_rows_has_every_name() -> None:
+    told = {name for [names, _] in _rows("Rows") for name in re.findall("`([^`]+)`", names)}
+    settings = (resolve_preference(Preference(loss=loss), Stage.DPO) for loss in PreferenceLoss)
+    assert told == {name for found in settings if found is not None for name in judge_of(found).names}
