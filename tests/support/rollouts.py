@@ -14,6 +14,7 @@ import torch
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_planning.config import model_shape
+from footplate_planning.placement import placements
 from footplate_planning.relayout import Relayout
 from footplate_trainer.generation.dealing import deal
 from footplate_trainer.generation.engine import Engine
@@ -89,11 +90,15 @@ def opened(config: RunConfig) -> Iterator[tuple[ParallelModel, World]]:
 
 
 def rollout_ranks(
-    config: RunConfig, model: ParallelModel, world: World, degrees: tuple[int, int]
+    config: RunConfig,
+    model: ParallelModel,
+    world: World,
+    degrees: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
 ) -> RolloutRanks:
-    """A rollout by (tensor, pipeline) in fp32."""
+    """A rollout by (tensor, pipeline)."""
     parallelism = RolloutParallelism(tensor=degrees[0], pipeline=degrees[1])
-    return RolloutRanks(model_shape(config), model.grid.topology, parallelism, world, torch.float32)
+    return RolloutRanks(model_shape(config), model.grid.topology, parallelism, world, dtype)
 
 
 def _roll(config: RunConfig, asked: Sequence[tuple[int, int]]) -> list[tuple[Pieces, list[Answer], int, int]]:
@@ -135,11 +140,13 @@ def _stop(config: RunConfig, degrees: tuple[int, int]) -> list[int]:
 
 
 def _held(rollout: RolloutModel) -> Pieces:
-    found = {}
-    for name, parameter in rollout.network.named_parameters():
-        shard = local_shard(parameter)
-        found[name] = (tuple(parameter.shape), shard.start, shard.local.numpy(force=True).copy())
-    return found
+    grid, parts = rollout.copy.grid, dict(rollout.network.named_parameters())
+    placed = {place.name: place for place in placements(rollout.shape, grid.topology)}
+    assert parts.keys() == {name for name, place in placed.items() if grid.rank in place.boxes}
+    return {
+        name: (placed[name].shape, placed[name].boxes[grid.rank].start, part.numpy(force=True).copy())
+        for name, part in parts.items()
+    }
 
 
 def _trained(module: StageModules) -> dict[str, str]:

@@ -12,7 +12,9 @@ from enum import StrEnum
 from itertools import combinations
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.model import Architecture
 from footplate_contracts.v1alpha1.parallelism import Offload, PipelineSchedule, Sharding
+from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_contracts.v1alpha1.training import LossName, Precision, Recomputation
 from footplate_planning.config import model_shape
 from footplate_planning.shape import ModelShape, is_target
@@ -128,24 +130,50 @@ def problems(config: RunConfig, world_size: int) -> list[str]:
     return [*conflicts, *(problem for check in _CHECKS for problem in check(config, shape, topology))]
 
 
+def rollout_problems(
+    shape: ModelShape, parallelism: RolloutParallelism, world_size: int, of: str = "rollout.parallelism."
+) -> list[str]:
+    """Why `world_size` ranks cannot generate with `shape` so, a sentence each; `of` begins fields' names.
+
+    A vocabulary need not be a multiple of the tensor ranks: nothing is computed of its columns but logits.
+    """
+    tensor, pipeline = parallelism.tensor, parallelism.pipeline
+    found = []
+    if world_size % (tensor * pipeline):
+        found.append(
+            f"{world_size} ranks cannot be divided into copies of {of}tensor {tensor} x {of}pipeline "
+            f"{pipeline} = {tensor * pipeline}; give degrees that divide them"
+        )
+    if shape.architecture is not Architecture.DECODER:
+        found.append(f"model.architecture {shape.architecture} generates nothing; only a decoder does")
+    found += _matrices(shape, tensor, f"{of}tensor")
+    if shape.blocks < pipeline:
+        found.append(
+            f"model.layers {shape.blocks} are fewer than the stages of {of}pipeline {pipeline}; each stage "
+            "needs a layer"
+        )
+    return found
+
+
 def _tensor(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
-    ranks = topology.tensor
-    for name, size in (
-        ("attentionHeads", shape.heads),
-        ("feedForwardSize", shape.feed_forward),
-        ("vocabularySize", shape.vocabulary),
-    ):
+    ranks, size = topology.tensor, shape.vocabulary
+    if size % ranks:
+        remedy = f"{-(-size // ranks) * ranks} would be"
+        if config.init_from is not None:
+            remedy += ", which model.growEmbeddings lets that of initFrom grow to"
+        yield f"model.vocabularySize {size} is not a multiple of parallelism.tensor {ranks}; {remedy}"
+    yield from _matrices(shape, ranks, "parallelism.tensor")
+
+
+def _matrices(shape: ModelShape, ranks: int, field: str) -> Iterator[str]:
+    """What keeps the `ranks` of `field` from sharing the matrices of blocks."""
+    for name, size in (("attentionHeads", shape.heads), ("feedForwardSize", shape.feed_forward)):
         if size % ranks:
             above = -(-size // ranks) * ranks
-            remedy = f"{above} would be"
-            if config.init_from is not None and name == "vocabularySize":
-                remedy += ", which model.growEmbeddings lets that of initFrom grow to"
-            yield f"model.{name} {size} is not a multiple of parallelism.tensor {ranks}; {remedy}"
+            yield f"model.{name} {size} is not a multiple of {field} {ranks}; {above} would be"
     heads = shape.key_value_heads
     if heads % ranks and ranks % heads:
-        yield (
-            f"model.keyValueHeads {heads} and parallelism.tensor {ranks}: one must be a multiple of the other"
-        )
+        yield f"model.keyValueHeads {heads} and {field} {ranks}: one must be a multiple of the other"
 
 
 def _context(_: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:

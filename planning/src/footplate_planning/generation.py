@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from footplate_planning.shape import ModelShape
+from footplate_planning.topology import Topology, stage_layers
 
 
 def key_value_bytes(shape: ModelShape, tokens: int, number_bytes: int) -> int:
@@ -10,6 +13,24 @@ def key_value_bytes(shape: ModelShape, tokens: int, number_bytes: int) -> int:
     return 2 * shape.layers * shape.key_value_heads * shape.head_size * number_bytes * tokens
 
 
-def blocks_within(shape: ModelShape, room: int, block_size: int, number_bytes: int) -> int:
-    """How many blocks of `block_size` tokens lie in `room` bytes."""
-    return room // key_value_bytes(shape, block_size, number_bytes)
+def heads_here(shape: ModelShape, tensor: int) -> int:
+    """Key/value heads whose keys one of `tensor` ranks keeps; one, where there are fewer heads than ranks."""
+    return max(1, shape.key_value_heads // tensor)
+
+
+def rank_key_value_bytes(shape: ModelShape, topology: Topology, tokens: int, number_bytes: int) -> list[int]:
+    """What `tokens` tokens take on a rank of each pipeline stage: its layers', of its heads."""
+    of_layer = 2 * heads_here(shape, topology.tensor) * shape.head_size * number_bytes * tokens
+    return [of_layer * len(layers) for layers in stage_layers(shape, topology)]
+
+
+def blocks_within(
+    shape: ModelShape, room: int, block_size: int, number_bytes: int, topology: Topology | None = None
+) -> int:
+    """How many blocks of `block_size` tokens each rank of a copy can hold in `room` bytes."""
+    return room // max(rank_key_value_bytes(shape, topology or Topology(), block_size, number_bytes))
+
+
+def answer_blocks(lengths: Iterable[int], block_size: int) -> int:
+    """How many blocks hold sequences of `lengths` tokens at once, if they share none."""
+    return sum(-(-length // block_size) for length in lengths)

@@ -7,7 +7,7 @@ is cut, and each pipeline stage has its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from footplate_planning.shape import (
@@ -38,13 +38,15 @@ class Stage:
 def inventory(shape: ModelShape, topology: Topology) -> tuple[Stage, ...]:
     """All stages, in the network's order."""
     layers = stage_layers(shape, topology)
-    outside = [*weights_before_blocks(shape), *_adapted(shape, weights_behind_blocks(shape))]
+    adapted = shape.adapted_layers() if shape.adapter else {}
+    behind = _adapted(shape, adapted, weights_behind_blocks(shape))
+    outside = [*weights_before_blocks(shape), *behind]
     return tuple(
         Stage(
             tuple(
                 tuple(
                     _shared(weight, topology.tensor)
-                    for weight in _adapted(shape, block_weights(shape, number))
+                    for weight in _adapted(shape, adapted, block_weights(shape, number))
                 )
                 for number in numbers
             ),
@@ -58,13 +60,14 @@ def inventory(shape: ModelShape, topology: Topology) -> tuple[Stage, ...]:
     )
 
 
-def _adapted(shape: ModelShape, weights: Iterable[Weight]) -> Iterator[Weight]:
-    """`weights` and, behind each that has an adapter, its A and B; the one is cut that meets a cut side."""
-    layers = shape.adapted_layers()
+def _adapted(
+    shape: ModelShape, layers: Mapping[str, tuple[int, int]], weights: Iterable[Weight]
+) -> Iterator[Weight]:
+    """`weights` and, behind each of `layers`, its adapter's A and B; the one is cut that meets a cut side."""
     for weight in weights:
         yield weight
         layer = weight.name.removesuffix(".weight")
-        if weight.linear and shape.adapter is not None and layer in layers:
+        if weight.linear and layer in layers and shape.adapter is not None:
             (inputs, outputs), rank = layers[layer], shape.adapter.rank
             cut_a, cut_b = (weight.cut if weight.cut == side else None for side in (COLUMNS, ROWS))
             yield Weight(f"{layer}.adapter.a", (rank, inputs), cut_a)

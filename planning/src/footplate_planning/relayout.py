@@ -27,14 +27,10 @@ _SHARE_ON_ITS_WAY: Final = 32  # and no more than this part of what the leanest 
 def rollout_topology(world_size: int, parallelism: RolloutParallelism) -> Topology:
     """The grid of the ranks while answers are generated: whole copies, one for each data rank.
 
-    ValueError where they cannot form it.
+    `compatibility.rollout_problems` says whether they can form it.
     """
     tensor, pipeline = parallelism.tensor, parallelism.pipeline
-    if world_size % (tensor * pipeline):
-        raise ValueError(
-            f"{world_size} ranks cannot be divided into copies of rollout.parallelism tensor {tensor} x "
-            f"pipeline {pipeline} = {tensor * pipeline}; give degrees that divide them"
-        )
+    assert world_size % (tensor * pipeline) == 0
     return Topology(
         data=world_size // (tensor * pipeline), tensor=tensor, pipeline=pipeline, sharding=Sharding.NONE
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.adapter import Adapter
-from footplate_contracts.v1alpha1.model import InitFrom
+from footplate_contracts.v1alpha1.model import Architecture, InitFrom
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
+from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_contracts.v1alpha1.training import Loss, Recomputation
-from footplate_planning.compatibility import Feature, features, problems
+from footplate_planning.compatibility import Feature, features, problems, rollout_problems
+from footplate_planning.config import model_shape
 from tests.support.tiny import tiny_config
 
 
@@ -161,3 +164,51 @@ def test_a_pair_that_does_not_work_is_refused_with_the_reason(config: RunConfig,
 
     (problem,) = problems(config, 2)
     assert problem.startswith(f"{schedule} and recomputation do not work together: a zero-bubble schedule")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "degrees", "message"),
+    [
+        pytest.param(
+            6,
+            {"tensor": 2, "pipeline": 2},
+            "6 ranks cannot be divided into copies of rollout.parallelism.tensor 2 x "
+            "rollout.parallelism.pipeline 2 = 4; give degrees that divide them",
+            id="ranks",
+        ),
+        pytest.param(
+            8,
+            {"tensor": 8},
+            "model.attentionHeads 4 is not a multiple of rollout.parallelism.tensor 8; 8 would be",
+            id="heads",
+        ),
+        pytest.param(
+            3,
+            {"tensor": 3},
+            "model.keyValueHeads 2 and rollout.parallelism.tensor 3: one must be a multiple of the other",
+            id="key-value-heads",
+        ),
+        pytest.param(
+            4,
+            {"pipeline": 4},
+            "model.layers 2 are fewer than the stages of rollout.parallelism.pipeline 4; each stage needs a"
+            " layer",
+            id="layers",
+        ),
+    ],
+)
+def test_a_rollout_that_cannot_be_laid_out_is_told_with_its_numbers(
+    config: RunConfig, ranks: int, degrees: dict[str, int], message: str
+) -> None:
+    assert message in rollout_problems(model_shape(config), RolloutParallelism(**degrees), ranks)
+
+
+def test_a_vocabulary_need_not_divide_a_rollout(config: RunConfig) -> None:
+    shape = replace(model_shape(config), vocabulary=257)
+    assert rollout_problems(shape, RolloutParallelism(tensor=2, pipeline=2), 8) == []
+
+
+def test_only_a_decoder_generates(config: RunConfig) -> None:
+    shape = replace(model_shape(config), architecture=Architecture.ENCODER)
+    (problem,) = rollout_problems(shape, RolloutParallelism(), 1)
+    assert "only a decoder does" in problem

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from footplate_planning.generation import blocks_within, key_value_bytes
+import pytest
+
+from footplate_planning.generation import blocks_within, key_value_bytes, rank_key_value_bytes
 from footplate_planning.shape import ModelShape
+from footplate_planning.topology import Topology
 
 LLAMA_3_8B = ModelShape(32, 4096, 14336, 32, 8, 128, 128_256, 8192)
 GPT_3 = ModelShape(96, 12288, 49152, 96, 96, 128, 50257, 2048)
@@ -17,3 +20,22 @@ def test_a_token_takes_what_is_said_of_it() -> None:
 def test_blocks_are_whole() -> None:
     block = key_value_bytes(LLAMA_3_8B, 16, 2)
     assert [blocks_within(LLAMA_3_8B, room, 16, 2) for room in (block - 1, block, 3 * block + 1)] == [0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("topology", "expected"),
+    [
+        pytest.param(Topology(), [128 * 2**10], id="one"),
+        pytest.param(Topology(data=3, tensor=2), [64 * 2**10], id="tensor"),
+        pytest.param(Topology(tensor=16), [16 * 2**10], id="more-ranks-than-heads"),
+        pytest.param(Topology(tensor=2, pipeline=2), [34 * 2**10, 30 * 2**10], id="a-head-is-two-layers"),
+        pytest.param(Topology(pipeline=3), [44 * 2**10, 44 * 2**10, 40 * 2**10], id="uneven-stages"),
+    ],
+)
+def test_a_rank_keeps_what_its_layers_and_its_heads_have(topology: Topology, expected: list[int]) -> None:
+    assert rank_key_value_bytes(LLAMA_3_8B, topology, 1, 2) == expected
+
+
+def test_the_stage_with_most_layers_says_how_many_blocks_there_are() -> None:
+    room = 10 * 16 * 44 * 2**10
+    assert blocks_within(LLAMA_3_8B, room, 16, 2, Topology(pipeline=3)) == 10

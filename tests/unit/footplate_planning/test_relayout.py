@@ -129,8 +129,3 @@ def test_holders_take_receivers_in_turn() -> None:
     )
 
     assert len(senders) == 8 and max(senders.values()) == min(senders.values())
-
-
-def test_degrees_that_do_not_divide_the_ranks_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"6 ranks .* tensor 2 x pipeline 2 = 4; give degrees that divide"):
-        rollout_topology(6, RolloutParallelism(tensor=2, pipeline=2))

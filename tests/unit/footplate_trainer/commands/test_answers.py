@@ -13,11 +13,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from footplate_contracts.v1alpha1.model import Family
+from footplate_planning.topology import Topology
 from footplate_trainer.commands import answers
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.generate import Sampling, continuation
 from footplate_trainer.model.transformer import Decoder
+from tests.support.chat import chat_tokenizer
 from tests.support.shapes import fill, shape_like
 
 
@@ -55,7 +57,10 @@ def asked(folder: Path, lines: list[str], *more: str) -> argparse.Namespace:
 def written(
     model: Decoder, tokenizer: Tokenizer, arguments: argparse.Namespace, ends: frozenset[int] = frozenset()
 ) -> list[dict[str, Any]]:
-    answers.answer_all(model, tokenizer, ends, arguments, answers.rule_of(arguments))
+    prompts = answers.read_prompts(arguments.prompts, tokenizer, model.shape.vocabulary)
+    asked = answers.AskedOfFile(arguments, tokenizer, prompts, ends, answers.rule_of(arguments))
+    room = answers.room_of(asked, asked.requests, model.shape, Topology())
+    answers.written(asked, [answers.answered(model, asked, asked.requests, room)])
     return [json.loads(line) for line in Path(arguments.out).read_text().splitlines()]
 
 
@@ -71,6 +76,18 @@ def test_each_prompt_gets_its_answers_in_order(model: Decoder, tokenizer: Tokeni
         assert row["reason"] == "length"
         assert row["sampledLogProbabilities"] == [0.0] * 6
         assert all(logarithm < 0 for logarithm in row["logProbabilities"])
+
+
+def test_a_text_stands_behind_the_beginning_of_text_and_tokens_as_they_are(tmp_path: Path) -> None:
+    begins = chat_tokenizer(("<end>", "<begin>"), begins_with="<begin>")
+    arguments = asked(tmp_path, ['{"prompt": "hi"}', '{"tokens": [7, 8]}', '{"prompt": "<begin>"}'])
+    hi = [begins.token_to_id("h"), begins.token_to_id("i")]
+
+    prompts = answers.read_prompts(arguments.prompts, begins, begins.get_vocab_size())
+
+    assert prompts[:2] == [[1, *hi], [7, 8]]
+    assert prompts[2][0] == 1 and 1 not in prompts[2][1:]  # what spells it is text
+    assert begins.decode(prompts[2][1:]) == "<begin>"
 
 
 def test_an_answer_ends_at_a_token_or_a_text_that_its_text_does_not_show(

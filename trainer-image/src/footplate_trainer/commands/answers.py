@@ -2,7 +2,8 @@
 
 Each line of the file is a JSON object with a `prompt`, a text, or with its
 `tokens`. Each line that is written is an answer, in the order of the prompts: its
-text and its tokens, how likely each of them was, and why it ends.
+text and its tokens, how likely each of them was, and why it ends. Which ranks
+answer which, and how many there are, changes nothing of that.
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tokenizers import Tokenizer
 
-from footplate_planning.generation import blocks_within
+from footplate_planning.generation import answer_blocks, blocks_within
+from footplate_planning.memory import FP32
+from footplate_planning.shape import ModelShape
+from footplate_planning.topology import Topology
+from footplate_trainer.data.chat.encoding import ChatEncoder
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.engine import Engine
 from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Answer, EndReason, Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.parallel.rollout import RolloutModel
 
 _CACHE_BYTES: Final = 2**30
 
@@ -87,36 +94,80 @@ def read_prompts(file: str, tokenizer: Tokenizer, vocabulary: int) -> list[list[
     return prompts
 
 
-def answer_all(
-    model: Decoder,
-    tokenizer: Tokenizer,
-    ends: frozenset[int],
-    arguments: argparse.Namespace,
-    rule: SamplingRule,
-) -> str:
-    """Write the answers; returns what to tell of it."""
-    shape, size, room = model.shape, EngineRoom.block_size, arguments.cache_bytes
-    prompts = read_prompts(arguments.prompts, tokenizer, shape.vocabulary)
-    stop = StopRule(ends, tuple(arguments.stop), lambda tokens: _text(tokenizer, tokens))
-    blocks = blocks_within(shape, room, size, next(model.parameters()).element_size())
+@dataclass(frozen=True)
+class AskedOfFile:
+    """What a file asks for, of a model whose words `tokenizer` knows."""
+
+    arguments: argparse.Namespace
+    tokenizer: Tokenizer
+    prompts: list[list[int]]
+    ends: frozenset[int]
+    rule: SamplingRule
+
+    @property
+    def requests(self) -> list[Request]:
+        """All of them, by prompt and number of the answer."""
+        return [
+            Request(number, sibling, tokens, self.arguments.tokens)
+            for number, tokens in enumerate(self.prompts)
+            for sibling in range(self.arguments.answers)
+        ]
+
+    @property
+    def stop(self) -> StopRule:
+        """What ends an answer."""
+        return StopRule(self.ends, tuple(self.arguments.stop), lambda tokens: _text(self.tokenizer, tokens))
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one copy of a model has answered."""
+
+    answers: list[Answer]
+    drawn: int  # tokens
+    computed: int
+
+
+def room_of(
+    asked: AskedOfFile, requests: Sequence[Request], shape: ModelShape, topology: Topology
+) -> EngineRoom:
+    """For `requests`, on each rank that holds a part of one copy; UserMistake where --cache-bytes hold none.
+
+    The copies of `topology` are alike.
+    """
+    size, room = EngineRoom.block_size, asked.arguments.cache_bytes
+    blocks = blocks_within(shape, room, size, FP32, topology)
     if blocks < 1:
         raise UserMistake(f"--cache-bytes {room} is less than the keys and values of {size} tokens take")
-    longest = [min(len(tokens) + arguments.tokens, shape.context) for tokens in prompts]
-    needed = arguments.answers * sum(-(-length // size) for length in longest)
-    engine = Engine(model, EngineRoom(min(blocks, needed)), rule, stop, seed=arguments.seed)
-    for number, tokens in enumerate(prompts):
-        for sibling in range(arguments.answers):
-            try:
-                engine.submit(Request(number, sibling, tokens, arguments.tokens))
-            except ValueError as error:
-                raise UserMistake(
-                    f"{arguments.prompts}:{number + 1}: {error} (--cache-bytes {room})"
-                ) from error
-    answers = sorted(engine.answers(), key=lambda answer: (answer.request.prompt, answer.request.sibling))
-    _write(Path(arguments.out), (_row(tokenizer, stop, answer) for answer in answers))
+    lengths = (min(len(request.tokens) + request.most, shape.context) for request in requests)
+    return EngineRoom(max(1, min(blocks, answer_blocks(lengths, size))))
+
+
+def answered(
+    model: Decoder | RolloutModel, asked: AskedOfFile, requests: Sequence[Request], room: EngineRoom
+) -> Answered:
+    """The answers to `requests`; UserMistake where one has no room. Collective where ranks share `model`."""
+    engine = Engine(model, room, asked.rule, asked.stop, seed=asked.arguments.seed)
+    for request in requests:
+        try:
+            engine.submit(request)
+        except ValueError as error:
+            place = f"{asked.arguments.prompts}:{request.prompt + 1}"
+            raise UserMistake(f"{place}: {error} (--cache-bytes {asked.arguments.cache_bytes})") from error
+    return Answered(list(engine.answers()), engine.drawn, engine.computed)
+
+
+def written(asked: AskedOfFile, parts: Sequence[Answered]) -> str:
+    """Write the answers of all copies; returns what to tell of it."""
+    found = sorted(
+        (answer for part in parts for answer in part.answers),
+        key=lambda answer: (answer.request.prompt, answer.request.sibling),
+    )
+    out = asked.arguments.out
+    _write(Path(out), (_row(asked.tokenizer, asked.stop, answer) for answer in found))
     return (
-        f"{len(answers)} answers to {len(prompts)} prompts in {arguments.out}: {engine.drawn} tokens drawn, "
-        f"{engine.computed} computed"
+        f"{len(found)} answers to {len(asked.prompts)} prompts in {out}: "
+        f"{sum(part.drawn for part in parts)} tokens drawn, {sum(part.computed for part in parts)} computed"
     )
 
 
@@ -137,8 +188,17 @@ def _tokens(line: str, tokenizer: Tokenizer) -> list[int]:
         text.encode()
     except (AttributeError, UnicodeEncodeError):
         return []
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
+    return prompt_tokens(tokenizer, text)
+
+
+def prompt_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Those of a text, behind the beginning of text where the tokenizer writes one, as `pack` has them.
+
+    None of an empty text. What merely looks like a special token is text.
+    """
+    encoder = ChatEncoder(tokenizer)
+    ids: list[int] = encoder.encode_text(text).ids.tolist()
+    return [*encoder.begins_with, *ids] if ids else []
 
 
 def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:

@@ -8,24 +8,39 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+from typing import Final
 
 from tokenizers import Tokenizer
 
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import Backend, ExitCode
 from footplate_contracts.v1alpha1.model import Architecture
+from footplate_contracts.v1alpha1.rollout import RolloutParallelism
+from footplate_planning.compatibility import rollout_problems
 from footplate_planning.config import model_shape
+from footplate_planning.shape import ModelShape
+from footplate_planning.topology import Topology
 from footplate_trainer.checkpoint import layout, state
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensors import load as load_tensors
 from footplate_trainer.commands import answers
+from footplate_trainer.commands.local_ranks import run_here
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.generation.sampler import COLDEST
+from footplate_trainer.generation.dealing import deal
+from footplate_trainer.generation.sampler import COLDEST, SamplingRule
 from footplate_trainer.huggingface.companions import companions_in
 from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.model.build import build
 from footplate_trainer.model.generate import Sampling, continuation
 from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.local_shard import local_shard
+from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.rollout import RolloutModel, empty_network, open_copy, take_parts
+from footplate_trainer.parallel.world import World, open_world, read_environment
+
+MOST_RANKS: Final = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=Sampling.top_k, help="choose among so many; 0: all")
     parser.add_argument("--seed", type=int, default=Sampling.seed)
     answers.add_arguments(parser)
+    group = parser.add_argument_group("several ranks for a file of prompts, on CPUs")
+    group.add_argument("--ranks", type=int, metavar="N", help="start so many here; not under torchrun")
+    group.add_argument("--tensor", type=int, default=1, help="ranks that share each matrix (%(default)s)")
+    group.add_argument("--pipeline", type=int, default=1, help="ranks that share the layers (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -46,19 +65,75 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     _check(arguments)
     rule = None if arguments.prompts is None else answers.rule_of(arguments)
     checkpoint = newest_whole(arguments.checkpoint)
-    model, tokenizer = load(checkpoint)
-    ends = model_ends(companions_in(checkpoint), tokenizer, model.shape.vocabulary)
-    tokenizer.encode_special_tokens = True  # text that merely looks like a special token is text
-    if rule is not None:
-        print(answers.answer_all(model, tokenizer, ends, arguments, rule))
+    if rule is None:
+        _go_on(checkpoint, arguments)
         return ExitCode.SUCCESS
-    prompt = tokenizer.encode(arguments.text, add_special_tokens=False).ids
+    place = read_environment(os.environ)
+    ranks = arguments.ranks or place.world_size
+    asked = _asked(checkpoint, arguments, rule, ranks)
+    if place.world_size > 1:
+        told = answer_on_rank(arguments, rule)
+    elif ranks > 1:
+        told = run_here(answer_on_rank, ranks, arguments, rule)
+    else:
+        (model, _), requests = load(checkpoint), asked.requests
+        room = answers.room_of(asked, requests, model.shape, Topology())
+        told = answers.written(asked, [answers.answered(model, asked, requests, room)])
+    if place.rank == 0:
+        print(told)
+    return ExitCode.SUCCESS
+
+
+def answer_on_rank(arguments: argparse.Namespace, rule: SamplingRule) -> str:
+    """One of several ranks, as the environment says; rank 0 writes the answers, and says what to tell."""
+    checkpoint = newest_whole(arguments.checkpoint)
+    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+        asked = _asked(checkpoint, arguments, rule, world.size)
+        shape = _decoder_shape(checkpoint)
+        copy = open_copy(_degrees(arguments), world)
+        model, topology = RolloutModel(_load_part(checkpoint, copy.grid, world), copy), copy.grid.topology
+        mine = deal(asked.requests, topology.data)[copy.number]
+        part = answers.answered(model, asked, mine, answers.room_of(asked, mine, shape, topology))
+        parts = agree.gather_to_0(part if copy.leads else None, world.background)
+        return answers.written(asked, [part for part in parts if part is not None]) if parts else ""
+
+
+def _load_part(checkpoint: StepCheckpoint, grid: Grid, world: World) -> Decoder:
+    network = empty_network(_decoder_shape(checkpoint), grid).to_empty(device=world.device)
+    network.reset_tables(world.device)
+    load_tensors(checkpoint, state.model_tensors(network), world.background)
+    parts = {name: local_shard(parameter).local for name, parameter in network.named_parameters()}
+    take_parts(network, parts)
+    return network
+
+
+def _go_on(checkpoint: StepCheckpoint, arguments: argparse.Namespace) -> None:
+    model, tokenizer = load(checkpoint)
+    prompt = answers.prompt_tokens(tokenizer, arguments.text)
     if not prompt:
         raise UserMistake("the text holds no token to go on from; give at least one character")
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.seed)
+    ends = model_ends(companions_in(checkpoint), tokenizer, model.shape.vocabulary)
     added = list(continuation(model, prompt, arguments.tokens, sampling, ends))
     print(tokenizer.decode(prompt + added))
-    return ExitCode.SUCCESS
+
+
+def _asked(
+    checkpoint: StepCheckpoint, arguments: argparse.Namespace, rule: SamplingRule, ranks: int
+) -> answers.AskedOfFile:
+    """What the file asks for; UserMistake where it cannot be, or where `ranks` cannot form the layout."""
+    shape = _decoder_shape(checkpoint)
+    problems = rollout_problems(shape, _degrees(arguments), ranks, of="--")
+    if problems:
+        raise UserMistake("\n".join(problems))
+    tokenizer = _tokenizer(checkpoint)
+    ends = model_ends(companions_in(checkpoint), tokenizer, shape.vocabulary)
+    prompts = answers.read_prompts(arguments.prompts, tokenizer, shape.vocabulary)
+    return answers.AskedOfFile(arguments, tokenizer, prompts, ends, rule)
+
+
+def _degrees(arguments: argparse.Namespace) -> RolloutParallelism:
+    return RolloutParallelism(tensor=arguments.tensor, pipeline=arguments.pipeline)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -70,8 +145,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserMistake(f"--temperature {temperature:g} must be 0, or a number from {COLDEST:g} on")
     if not -(1 << 63) <= arguments.seed < 1 << 64:
         raise UserMistake(f"--seed {arguments.seed} must be a number of 64 bits")
+    for name in ("ranks", "tensor", "pipeline"):
+        degree = getattr(arguments, name)
+        if degree is not None and not 1 <= degree <= MOST_RANKS:
+            raise UserMistake(f"--{name} {degree} must be 1 to {MOST_RANKS}")
+    if arguments.ranks is not None and read_environment(os.environ).world_size > 1:
+        raise UserMistake("--ranks starts ranks by itself; leave it out under torchrun")
     if arguments.prompts is not None:
         return
+    if (arguments.ranks, arguments.tensor, arguments.pipeline) != (None, 1, 1):
+        raise UserMistake("--ranks, --tensor and --pipeline answer a file of prompts; give it as --prompts")
     if arguments.text is None:
         raise UserMistake("nothing to go on from; give a text, or a file as --prompts")
     try:
@@ -82,14 +165,20 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def load(checkpoint: StepCheckpoint) -> tuple[Decoder, Tokenizer]:
     """Model, on the CPU in fp32, and tokenizer of a step directory."""
-    config = checkpoint.config()
-    shape = model_shape(config)
+    model = build(_decoder_shape(checkpoint)).eval()
+    assert isinstance(model, Decoder)
+    load_tensors(checkpoint, state.model_tensors(model))
+    return model, _tokenizer(checkpoint)
+
+
+def _decoder_shape(checkpoint: StepCheckpoint) -> ModelShape:
+    shape = model_shape(checkpoint.config())
     if shape.architecture is not Architecture.DECODER:
         raise UserMistake(
             f"{checkpoint.directory} holds an {shape.architecture}; only a decoder goes on from a text"
         )
-    model = build(shape).eval()
-    assert isinstance(model, Decoder)
-    load_tensors(checkpoint, state.model_tensors(model))
-    tokenizer = checkpoint.content(layout.TOKENIZER_FILE)
-    return model, Tokenizer.from_str(tokenizer.decode())
+    return shape
+
+
+def _tokenizer(checkpoint: StepCheckpoint) -> Tokenizer:
+    return Tokenizer.from_str(checkpoint.content(layout.TOKENIZER_FILE).decode())

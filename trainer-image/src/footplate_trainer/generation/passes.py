@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
+from footplate_planning.generation import heads_here
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.generation.sampler import NOT_FINITE, Drawn, SamplingRule, draw
 from footplate_trainer.generation.scheduler import PassPlan
@@ -111,8 +112,7 @@ class _OnRanks:
         self._network, self._copy = model.network, model.copy
         self._grid = model.copy.grid
         self._tensor = self._grid.topology.tensor
-        # Where there are fewer heads than ranks, each has the whole weight and uses one head.
-        self._cache = _cache(model.network, room, max(1, model.shape.key_value_heads // self._tensor))
+        self._cache = _cache(model.network, room, heads_here(model.shape, self._tensor))
         self._like = next(model.network.blocks.parameters())
 
     def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_planning.relayout import Relayout, rollout_topology
@@ -23,7 +22,7 @@ from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers
 from footplate_trainer.model.build import build
 from footplate_trainer.model.transformer import Decoder
-from footplate_trainer.parallel.local_shard import as_dtensor, local_shard
+from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid, join, open_grid
 from footplate_trainer.parallel.relayout import Transfer
 from footplate_trainer.parallel.stage_module import StageModules
@@ -57,7 +56,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class RolloutModel:
-    """This rank's part of a network that generates."""
+    """This rank's part of a network that generates; its parameters are plain tensors, as large as that."""
 
     network: Decoder
     copy: Copy
@@ -69,7 +68,7 @@ class RolloutModel:
 
 
 def open_copy(parallelism: RolloutParallelism, world: World) -> Copy:
-    """Make the groups of a rollout; collective. ValueError where the ranks cannot form it."""
+    """Make the groups of a rollout that `compatibility.rollout_problems` allows. Collective."""
     topology = rollout_topology(world.size, parallelism)
     grid = open_grid(topology, world.rank, world.device.type)
     if topology.data == 1:
@@ -105,7 +104,7 @@ class RolloutRanks:
     ) -> None:
         """`training` is the grid that trains, `dtype` what is computed with. Collective.
 
-        ValueError where the ranks cannot form `parallelism`.
+        `compatibility.rollout_problems` has nothing against `parallelism`.
         """
         self._shape, self._device = shape, world.device
         self.copy = open_copy(parallelism, world)
@@ -127,7 +126,7 @@ class RolloutRanks:
         """`model` as it stands, laid out for generation; it must not be trained meanwhile. Collective."""
         held = {name: local_shard(parameter).local for name, parameter in model.named_parameters()}
         network = empty_network(self._shape, self.copy.grid)
-        _fill(network, self._transfer.run(held))
+        take_parts(network, self._transfer.run(held))
         network.reset_tables(self._device)
         try:
             yield RolloutModel(network, self.copy)
@@ -135,17 +134,16 @@ class RolloutRanks:
             _drop(network)  # whoever still holds it holds no memory
 
 
-def _fill(network: nn.Module, parts: Mapping[str, Tensor]) -> None:
-    """Give each parameter the memory of its part."""
-    for name, parameter in list(network.named_parameters()):
-        part = parts[name]
-        if isinstance(parameter, DTensor):
-            part = as_dtensor(part, parameter.device_mesh, parameter.placements, parameter.shape)
+def take_parts(network: nn.Module, parts: Mapping[str, Tensor]) -> None:
+    """Make each parameter the plain tensor that this rank has of it: no pass asks who has the rest."""
+    for name in [name for name, _ in network.named_parameters()]:
         owner, _, leaf = name.rpartition(".")
-        setattr(network.get_submodule(owner), leaf, nn.Parameter(part, requires_grad=False))
+        setattr(network.get_submodule(owner), leaf, nn.Parameter(parts[name], requires_grad=False))
 
 
 def _drop(network: nn.Module) -> None:
-    for name in [name for name, _ in network.named_parameters()]:
-        owner, _, leaf = name.rpartition(".")
-        network.get_submodule(owner).register_parameter(leaf, None)
+    for module in network.modules():
+        for name, _ in [*module.named_parameters(recurse=False)]:
+            module.register_parameter(name, None)
+        for name, _ in [*module.named_buffers(recurse=False)]:
+            module.register_buffer(name, None)
