@@ -153,7 +153,7 @@ def resolve_data(data: Data, training: Training, architecture: Architecture) -> 
 
 def resolve_samples(data: Data, stage: Stage) -> Data:
     """`data` with what becomes of samples that are too long, where a stage learns from samples."""
-    if stage not in (Stage.SFT, Stage.DPO) or data.overlong is not None:
+    if stage not in (Stage.SFT, Stage.REWARD, Stage.DPO) or data.overlong is not None:
         return data
     return data.model_copy(update={"overlong": Overlong.REFUSE})
 

@@ -93,7 +93,7 @@ REFUSED: dict[frozenset[Feature], str] = {
 
 def features(config: RunConfig) -> list[Feature]:
     """What `config` asks for, in the order of Feature."""
-    parallelism = config.parallelism
+    parallelism, shape = config.parallelism, model_shape(config)
     pipelined = parallelism.pipeline > 1
     asked: dict[Feature, bool] = {
         **{feature: parallelism.sharding is value for feature, value in SHARDINGS.items()},
@@ -103,8 +103,8 @@ def features(config: RunConfig) -> list[Feature]:
             feature: pipelined and parallelism.pipeline_schedule is value
             for feature, value in SCHEDULES.items()
         },
-        Feature.TIED: bool(config.model.tied_embeddings),
-        Feature.ENCODER_DECODER: model_shape(config).decoder_layers > 0,
+        Feature.TIED: shape.tied_embeddings,
+        Feature.ENCODER_DECODER: shape.decoder_layers > 0,
         Feature.ATTENTION_DROPOUT: config.model.dropout.attention > 0,
         Feature.BF16: config.training.precision is Precision.BF16,
         Feature.RECOMPUTATION: config.training.recomputation is not Recomputation.NONE,

@@ -13,6 +13,7 @@ from typing import TypeVar
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.shape import IN_BLOCKS, AdapterShape, ModelShape
 
 Value = TypeVar("Value")
@@ -20,7 +21,13 @@ Value = TypeVar("Value")
 
 def model_shape(config: RunConfig) -> ModelShape:
     """The network of a resolved RunConfig."""
-    return replace(shape_of(config.model), embedding_noise=config.training.neftune or 0.0)
+    shape = replace(shape_of(config.model), embedding_noise=config.training.neftune or 0.0)
+    return scoring(shape) if config.stage is Stage.REWARD else shape
+
+
+def scoring(shape: ModelShape) -> ModelShape:
+    """`shape` with a head that gives each sequence one score; so nothing there is tied to the embedding."""
+    return replace(shape, labels=1, tied_embeddings=False)
 
 
 def shape_of(model: Model) -> ModelShape:

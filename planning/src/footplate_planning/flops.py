@@ -70,7 +70,7 @@ def block_flops(
 
 def head_flops(shape: ModelShape, length: int, decoder_length: int = 0) -> float:
     """Of what stands behind the last block, for one sequence."""
-    tied = shape.vocabulary * shape.hidden if shape.tied_embeddings else 0
+    tied = shape.projection if shape.tied_embeddings else 0
     adapters = _adapters(shape, "transform") + _adapters(shape, "head")
     return _weights(shape, shape.head_parameters + tied, adapters) * (decoder_length or length)
 

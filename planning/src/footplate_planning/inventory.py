@@ -90,6 +90,6 @@ def _is_in(weight: Weight, shape: ModelShape, blocks: Collection[int], *, first:
             return any(number >= shape.layers for number in blocks)
         case "encoder_norm":
             return shape.layers - 1 in blocks
-        case "norm" | "transform" | "head_bias" | "head":
+        case "norm" | "transform" | "head_bias" | "head" | "score":
             return last
     return first

@@ -109,7 +109,8 @@ class LocalCounts:
     end: int  # head and last norm
     projection: int  # of these the output projection's, which may be the embedding
     adapters: int
-    frozen: bool  # all but the adapters
+    moved: int  # of those outside: a head of scores, which is trained beside adapters too
+    frozen: bool  # all but these two
 
     @property
     def outside(self) -> int:
@@ -124,7 +125,7 @@ class LocalCounts:
     @property
     def trained(self) -> int:
         """Of these, those that have gradients."""
-        return self.adapters if self.frozen else self.all
+        return self.adapters + self.moved if self.frozen else self.all
 
 
 def local_counts(shape: ModelShape, topology: Topology, pipeline: int) -> LocalCounts:
@@ -133,9 +134,9 @@ def local_counts(shape: ModelShape, topology: Topology, pipeline: int) -> LocalC
     stages = topology.stages_of(pipeline)
     tensor = topology.tensor
     is_first, is_last = 0 in stages, topology.stages - 1 in stages
-    projection = shape.vocabulary * shape.hidden // tensor if is_last else 0
+    projection = shape.projection // (1 if shape.labels else tensor) if is_last else 0
     end = shape.head_parameters if is_last else 0
-    cut_end = end - (shape.vocabulary * shape.hidden if is_last and not shape.tied_embeddings else 0)
+    cut_end = end - (shape.projection if is_last and not shape.tied_embeddings else 0)
     if is_last and not shape.tied_embeddings:
         end = cut_end + projection
     elif is_last and not is_first:
@@ -146,6 +147,7 @@ def local_counts(shape: ModelShape, topology: Topology, pipeline: int) -> LocalC
         end=end,
         projection=projection,
         adapters=_adapters(shape, [number for stage in stages for number in layers[stage]], is_last, tensor),
+        moved=shape.labels * shape.hidden if is_last else 0,
         frozen=shape.adapter is not None,
     )
 

@@ -80,6 +80,7 @@ class ModelShape:
     attention_dropout: float = 0.0
     embedding_dropout: float = 0.0
     embedding_noise: float = 0.0  # NEFTune's alpha
+    labels: int = 0  # scores that a sequence is given, by a head in the vocabulary's place; 0: there is none
     adapter: AdapterShape | None = None
 
     @property
@@ -112,6 +113,11 @@ class ModelShape:
         return _numbers(weights_behind_blocks(self))
 
     @property
+    def projection(self) -> int:
+        """Numbers of the matrix that reads the last hidden states; a tied one is the embedding's."""
+        return (self.labels or self.vocabulary) * self.hidden
+
+    @property
     def parameters(self) -> int:
         """All weights but an adapter's; a tied output head is counted once."""
         blocks = sum(self.block_parameters(number) for number in range(self.blocks))
@@ -127,8 +133,10 @@ class ModelShape:
 
     @property
     def trained_parameters(self) -> int:
-        """Weights that training moves: the adapters', or all where there are none."""
-        return self.parameters if self.adapter is None else self.adapter_parameters
+        """Weights that training moves: the adapters' and a head of scores, or all where there are none."""
+        if self.adapter is None:
+            return self.parameters
+        return self.adapter_parameters + self.labels * self.hidden
 
     def linear_layers(self) -> dict[str, tuple[int, int]]:
         """(inputs, outputs) of each linear layer, by its name in the network."""
@@ -210,7 +218,9 @@ def weights_behind_blocks(shape: ModelShape) -> Iterator[Weight]:
     if shape.architecture is Architecture.ENCODER:
         yield from _linear("transform", shape.hidden, shape.hidden, bias=True, cut=None)
         yield Weight("head_bias", (shape.vocabulary,), ROWS)
-    if not shape.tied_embeddings:
+    if shape.labels:  # of a few rows, which ranks have whole; no adapter stands beside it, as all of it moves
+        yield Weight("score.weight", (shape.labels, shape.hidden))
+    elif not shape.tied_embeddings:
         yield Weight("head.weight", (shape.vocabulary, shape.hidden), ROWS, linear=True)
 
 

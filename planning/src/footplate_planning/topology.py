@@ -197,11 +197,11 @@ def stage_layers(shape: ModelShape, topology: Topology) -> tuple[range, ...]:
     """The layers of each pipeline stage.
 
     A layer costs its multiplications; a token is looked up in the embedding and
-    multiplied with the whole head.
+    multiplied with the whole head, or a sequence with that of scores.
     """
     scores = 2 * shape.context * shape.heads * shape.head_size
     costs = [float(shape.block_parameters(block) + scores) for block in range(shape.blocks)]
-    return split_layers(costs, topology.stages, float(shape.hidden), float(shape.vocabulary * shape.hidden))
+    return split_layers(costs, topology.stages, float(shape.hidden), float(shape.projection))
 
 
 def schedule_wants(topology: Topology, micro_batches: int) -> str | None:

@@ -210,6 +210,8 @@ class _Rank:
         # An encoder's has a column more, which multiplies the bias of its projection.
         width = shape.hidden + (shape.architecture is Architecture.ENCODER)
         yield from self._pieces(length, _Forward(gathers=1), width)
+        if shape.labels:  # each rank computes the few scores itself
+            return
         chunk = loss_chunk(shape.vocabulary // self.topology.tensor, self.step.device)
         full, left = divmod(batch.sequences * length, chunk)
         yield Axis.TENSOR, Call.ALL_GATHER, batch.count * full, _STATISTICS * chunk

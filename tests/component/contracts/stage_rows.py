@@ -84,10 +84,54 @@ STAGES: tuple[Row, ...] = (
         )
         for field, value, stages in (
             ("data.mask", "all", "sft and dpo"),
-            ("data.overlong", "drop", "sft and dpo"),
+            ("data.overlong", "drop", "sft and reward and dpo"),
             ("training.neftune", 5.0, "sft"),
             ("preference", {}, "dpo"),
+            ("reward", {}, "reward and grpo"),
         )
+    ),
+    *(
+        Row(
+            f"reward.{field}-of-reward",
+            {"stage": "reward", "reward": {"uri": "/models/one", field: value}},
+            f"spec.reward.{field}: Forbidden: reward.{field} is of stages that reward answers, and stage is"
+            " reward; remove it",
+        )
+        for field, value in (
+            ("uri", "/models/one"),
+            ("run", {"name": "other"}),
+            ("weight", 2.0),
+            ("normalization", "running"),
+            ("functions", [{"name": "a", "length": {}}]),
+            ("maxUnrewarded", 0.5),
+        )
+    ),
+    Row(
+        "reward-of-cut-answers",
+        {"stage": "reward", "data.overlong": "cut"},
+        "spec.data.overlong: Invalid value: data.overlong cut would compare answers without their ends; use"
+        " refuse or drop",
+    ),
+    *(
+        Row(
+            f"reward-by-{field}",
+            {"stage": "reward", "training.loss": {field: value}},
+            "spec.training.loss: Forbidden: stage reward compares scores, and training.loss is of tokens;"
+            " remove it",
+        )
+        for field, value in (("name", "mse"), ("zLoss", 0.1), ("labelSmoothing", 0.1))
+    ),
+    Row(
+        "reward-of-an-encoder",
+        {"stage": "reward", "model.architecture": "encoder"},
+        "spec.stage: Invalid value: stage reward trains decoders, and model.architecture is encoder; change"
+        " one of them",
+    ),
+    Row(
+        "reward-with-masking",
+        {"stage": "reward", "data.masking": {"name": "mlm"}},
+        "spec.data.masking: Forbidden: stage reward learns from samples as they were packed, and data.masking"
+        " hides parts of text; remove it",
     ),
     Row(
         "dpo-with-noise",
@@ -143,7 +187,7 @@ STAGES: tuple[Row, ...] = (
             f"spec.{section}: Forbidden: {section} is a section of stage grpo, and stage is pretrain;"
             " remove it",
         )
-        for section, value in (("reward", {}), ("reinforcement", {}), ("rollout", {"maxTokens": 16}))
+        for section, value in (("reinforcement", {}), ("rollout", {"maxTokens": 16}))
     ),
     *GRPO,
     Row(

@@ -7,7 +7,9 @@ import torch
 
 from footplate_contracts.v1alpha1.model import Family
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
+from footplate_planning.config import scoring
 from footplate_planning.inventory import inventory
+from footplate_planning.memory import local_counts
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers
 from footplate_trainer.model.build import build
@@ -22,6 +24,7 @@ SHAPES = [
     pytest.param(shape_like(Family.LLAMA, layers=4, adapter={"rank": 4}), id="adapters"),
     pytest.param(shape_like(Family.BERT, layers=4), id="bert"),
     pytest.param(shape_like(Family.T5), id="t5"),
+    pytest.param(scoring(shape_like(Family.LLAMA, layers=4, tied_embeddings=True)), id="reward"),
 ]
 
 
@@ -44,6 +47,24 @@ def test_together_they_are_all_parameters(shape: ModelShape) -> None:
 
     held = sum(weight.shard(1, 1) for group in stage.groups for weight in group)
     assert held == shape.parameters + shape.adapter_parameters
+
+
+@pytest.mark.parametrize("pipeline", [1, 2])
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_a_head_of_scores_is_whole_on_each_tensor_rank_and_moves_beside_adapters(
+    tensor: int, pipeline: int
+) -> None:
+    shape = scoring(shape_like(Family.LLAMA, adapter={"rank": 2, "alpha": 4.0}))
+    topology = Topology(tensor=tensor, pipeline=pipeline, schedule=PipelineSchedule.ONE_FORWARD_ONE_BACKWARD)
+    with torch.device("meta"):
+        network = build(shape)
+    trained = {name: p.numel() for name, p in network.named_parameters() if p.requires_grad}
+    counts = [local_counts(shape, topology, number) for number in range(pipeline)]
+
+    assert trained["score.weight"] == 32 and sum(trained.values()) == shape.trained_parameters
+    assert [count.moved for count in counts] == [0] * (pipeline - 1) + [32]
+    assert counts[-1].end == 32 + 32, "the last norm and the head"
+    assert sum(count.trained - count.adapters for count in counts) == 32
 
 
 def test_a_shard_of_few_rows_is_filled_up() -> None:

@@ -24,7 +24,7 @@ GRPO_RULES: Final = (
             field=section,
             refusal=Refusal.FORBIDDEN,
         )
-        for section in ("reward", "reinforcement", "rollout")
+        for section in ("reinforcement", "rollout")
     ),
     Rule(
         f"{_ONLY} || has(self.rollout)",

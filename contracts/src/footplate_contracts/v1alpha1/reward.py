@@ -160,3 +160,30 @@ def secret_names(functions: Iterable[RewardFunction] | None) -> list[str]:
     return [
         name for reward in functions or () if reward.function is not None for name in reward.function.secrets
     ]
+
+
+_OF_ROLLOUTS: Final = ("uri", "run", "weight", "normalization", "functions", "maxUnrewarded")
+# Of a TrainingRunSpec: what in `reward` another stage has, and what else stage reward has no use for.
+REWARD_RULES: Final = (
+    *(
+        Rule(
+            f"self.stage != 'reward' || !has(self.reward) || !has(self.reward.{field})",
+            f"reward.{field} is of stages that reward answers, and stage is reward; remove it",
+            field=f"reward.{field}",
+            refusal=Refusal.FORBIDDEN,
+        )
+        for field in _OF_ROLLOUTS
+    ),
+    Rule(
+        "self.stage != 'reward' || self.training.loss.name == 'crossEntropy'"
+        " && self.training.loss.labelSmoothing == 0.0 && self.training.loss.zLoss == 0.0",
+        "stage reward compares scores, and training.loss is of tokens; remove it",
+        field="training.loss",
+        refusal=Refusal.FORBIDDEN,
+    ),
+    Rule(
+        "self.stage != 'reward' || !has(self.data.overlong) || self.data.overlong != 'cut'",
+        "data.overlong cut would compare answers without their ends; use refuse or drop",
+        field="data.overlong",
+    ),
+)

@@ -19,7 +19,7 @@ from footplate_contracts.v1alpha1.preference import Preference
 from footplate_contracts.v1alpha1.references import ReferenceField
 from footplate_contracts.v1alpha1.reinforcement import Reinforcement
 from footplate_contracts.v1alpha1.resilience import Resilience
-from footplate_contracts.v1alpha1.reward import Reward
+from footplate_contracts.v1alpha1.reward import REWARD_RULES, Reward
 from footplate_contracts.v1alpha1.rollout import Rollout
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import Stage, Training
@@ -37,7 +37,7 @@ _NEVER = (
     "training.deterministic",
     "checkpoint.uri",
 )
-_OF_SAMPLES = ("sft", "dpo")  # stages that learn from whole samples of conversations
+_OF_SAMPLES = ("sft", "reward", "dpo")  # stages that learn from whole samples of conversations
 _NO_SAMPLES = f"!(self.stage in {list(_OF_SAMPLES)})"
 _OF_STAGES = ("preference", "reward", "reinforcement", "rollout")  # sections that some stages have
 _SUSPENDED_ONLY = (
@@ -80,6 +80,16 @@ _SEQUENCE_PIECES = (
 )
 _STEP_TOKENS = "self.training.globalBatchSize * self.model.contextLength"
 _STEPS = f"(self.training.tokens + {_STEP_TOKENS} - 1) / ({_STEP_TOKENS})"
+
+
+def _of_stages(field: str, *stages: str) -> Rule:
+    """A field that makes sense only in some stages."""
+    return Rule(
+        f"!has(self.{field}) || self.stage in {list(stages)}",
+        f"{field} is a field of stage {' and '.join(stages)}, and stage is {{self.stage}}; remove it",
+        field=field,
+        refusal=Refusal.FORBIDDEN,
+    )
 
 
 class TrainingRunSpec(Part):
@@ -138,17 +148,13 @@ class TrainingRunSpec(Part):
         ),
         only("stage", "pretrain", *_OF_SAMPLES, "grpo"),
         *(
-            Rule(
-                f"!has(self.{field}) || self.stage in {list(stages)}",
-                f"{field} is a field of stage {' and '.join(stages)}, and stage is {{self.stage}}; remove it",
-                field=field,
-                refusal=Refusal.FORBIDDEN,
-            )
-            for field, stages in (
-                ("data.mask", ("sft", "dpo")),
-                ("data.overlong", _OF_SAMPLES),
-                ("training.neftune", ("sft",)),
-                ("preference", ("dpo",)),
+            _of_stages(field, *stages)
+            for field, *stages in (
+                ("data.mask", "sft", "dpo"),
+                ("data.overlong", *_OF_SAMPLES),
+                ("training.neftune", "sft"),
+                ("preference", "dpo"),
+                ("reward", "reward", "grpo"),
             )
         ),
         Rule(
@@ -196,13 +202,16 @@ class TrainingRunSpec(Part):
                     "!self.data.packing.crossDocumentAttention",
                     "each of which sees itself alone; remove data.packing.crossDocumentAttention",
                 ),
-                (
-                    "training.loss",
-                    "self.training.loss.name == 'crossEntropy'",
-                    "by crossEntropy, and training.loss is {self.training.loss.name}; remove it",
-                ),
             )
         ),
+        Rule(
+            "!(self.stage in ['sft', 'dpo']) || self.training.loss.name == 'crossEntropy'",
+            "stage {self.stage} learns from samples as they were packed, by crossEntropy, and"
+            " training.loss is {self.training.loss.name}; remove it",
+            field="training.loss",
+            refusal=Refusal.FORBIDDEN,
+        ),
+        *REWARD_RULES,
         *GRPO_RULES,
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",

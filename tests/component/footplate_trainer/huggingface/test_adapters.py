@@ -150,7 +150,7 @@ def test_every_familys_adapters_are_written_merged_and_alone(
 
     write_folder(tmp_path / "base", model, weights, whole, None)
     write_folder(tmp_path / "merged", model, weights, merging(whole, model), None)
-    write_adapter(tmp_path / "adapter", model, None, whole)
+    write_adapter(tmp_path / "adapter", shape_of(model), model, None, whole)
 
     base, merged = (opener.from_pretrained(tmp_path / name).eval() for name in ("base", "merged"))
     tokens, more = some_tokens(), {}

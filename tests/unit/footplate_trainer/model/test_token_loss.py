@@ -109,7 +109,7 @@ def test_a_chunk_larger_than_the_cache_is_scored_piece_by_piece() -> None:
     score(dense(exact[0], exact[1], labels, EVERYTHING)).backward()
 
     for found, other in zip(ours, exact, strict=True):
-        # Sums of thousands of terms, some of which nearly cancel: what is small has the errors of what is large.
+        # Sums of thousands of terms: one that nearly cancels has the rounding errors of those that do not.
         apart = 1e-5 * other.grad.abs().max().item()
         torch.testing.assert_close(found.grad.double(), other.grad, rtol=0, atol=apart)
 

@@ -6,8 +6,9 @@ checkpoint that a run may go on from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
@@ -15,11 +16,12 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
-from footplate_trainer.checkpoint.record import TrainingState
+from footplate_trainer.checkpoint.record import HeldOutScores, TrainingState
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
+from footplate_trainer.model.score import DEVIATION, MEAN
 
 
 @dataclass(frozen=True)
@@ -48,23 +50,38 @@ class DurableCheckpoints(Callback):
         ends = flags.suspend or step.number == limits.steps
         if ends or step.number % limits.every_steps == 0:
             loss = step.columns.get("validation_loss")
-            self.save(ends=ends, validation_loss=None if loss is None else float(loss))
+            scores = _scores_in(step.columns)
+            self.save(ends=ends, validation_loss=None if loss is None else float(loss), scores=scores)
 
-    def save(self, *, ends: bool, validation_loss: float | None = None) -> None:
+    def save(
+        self,
+        *,
+        ends: bool,
+        validation_loss: float | None = None,
+        scores: HeldOutScores | None = None,
+    ) -> None:
         """Begin to save the state of now; where training `ends`, wait until it is durable. Collective.
 
-        `validation_loss` is that of now, if it was taken.
+        `validation_loss` and `scores` are those of now, if they were taken.
         """
         config = self.limits.config
         with self.stopwatch.time(StepPart.CHECKPOINT):
             self.reporter.enter(RankPhase.CHECKPOINT)
             self.before_save()
             self.saver.change(config.checkpoint, self.limits.kept_steps, run_file(config))
-            self.saver.start(self.state(), validation_loss)
+            self.saver.start(self.state().model_copy(update={"scores": scores}), validation_loss)
             if ends:
                 self.saver.finish()
             elif not config.checkpoint.asynchronous:
                 self.saver.finish_try()
+
+
+def _scores_in(columns: Mapping[str, Any]) -> HeldOutScores | None:
+    """Mean and deviation of the scores that validation told, if it told them."""
+    mean, deviation = (columns.get(f"validation/{name}") for name in (MEAN, DEVIATION))
+    if mean is None or deviation is None:
+        return None
+    return HeldOutScores(mean=float(mean), deviation=float(deviation))
 
 
 @dataclass(frozen=True)

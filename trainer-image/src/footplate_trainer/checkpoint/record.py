@@ -34,7 +34,7 @@ Key = dict[str, JsonValue]
 """Determinism key: dotted name -> value."""
 
 _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
-_OF_STAGES: Final = ("preference",)
+_OF_STAGES: Final = ("preference", "reward")
 # Where the data lies and what is written to the log changes no bit.
 # `tokens` only say how many `steps` there are.
 _WITHOUT_EFFECT: Final = re.compile(r"(data|preference)\.(.+\.)?uri|training\.(logEverySteps|tokens)")
@@ -42,7 +42,7 @@ _WITHOUT_EFFECT: Final = re.compile(r"(data|preference)\.(.+\.)?uri|training\.(l
 _PLACES: Final[Key] = {"places": "document"}
 # Which sequence a conversation lies in depends on how bins are filled: another way would get another number.
 _BINS: Final[Key] = {"bins": 1}
-_OF_SAMPLES: Final = (Stage.SFT, Stage.DPO)
+_OF_SAMPLES: Final = (Stage.SFT, Stage.REWARD, Stage.DPO)
 _LIBRARIES: Final = ("torch", "numpy")
 _DISTRIBUTION: Final = "footplate-trainer"
 
@@ -63,6 +63,13 @@ class RolloutPosition(Report):
     prompt: int = Field(description="place of its first prompt in the endless order of prompts")
 
 
+class HeldOutScores(Report):
+    """A reward model's scores of held-out answers, by which stages that use it can normalise them."""
+
+    mean: float
+    deviation: float = Field(description="unbiased")
+
+
 class TrainingState(Report):
     """state.json: where the run stands, on what its future depends, and what its history may lack."""
 
@@ -73,6 +80,7 @@ class TrainingState(Report):
     parameters: int
     world_size: int
     key: Key
+    scores: HeldOutScores | None = Field(None, description="of just these weights, if they were taken")
     rows: Annotated[list[GenerationRow], BeforeValidator(_readable)] = Field(
         default_factory=list,
         description="of the history, not stored yet as far as was known; whoever goes on gives them again",

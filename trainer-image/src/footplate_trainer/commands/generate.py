@@ -177,6 +177,8 @@ def _decoder_shape(checkpoint: StepCheckpoint) -> ModelShape:
         raise UserMistake(
             f"{checkpoint.directory} holds an {shape.architecture}; only a decoder goes on from a text"
         )
+    if shape.labels:
+        raise UserMistake(f"{checkpoint.directory} holds a reward model, which scores texts and writes none")
     return shape
 
 

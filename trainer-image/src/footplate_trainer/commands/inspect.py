@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint.layout import CheckpointFile, StepDirectory
 from footplate_trainer.checkpoint.place import locate
-from footplate_trainer.checkpoint.record import Key
+from footplate_trainer.checkpoint.record import HeldOutScores, Key
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import storage_errors
 
@@ -36,6 +36,7 @@ class Inspection(Contract):
     parallelism: Parallelism
     bytes: int
     determinism: Key
+    scores: HeldOutScores | None  # of a reward model, where validation took them of these weights
     files: list[CheckpointFile]
 
     @classmethod
@@ -62,6 +63,7 @@ class Inspection(Contract):
             parallelism=config.parallelism,
             bytes=sum(record.bytes for record in files),
             determinism=state.key,
+            scores=state.scores,
             files=files,
         )
 
@@ -92,6 +94,8 @@ def as_text(found: Inspection) -> str:
         "layout": f"{found.world_size} ranks: {_layout(found.parallelism)}",
         "size": f"{found.bytes:,} bytes in {len(found.files)} files",
     }
+    if found.scores is not None:
+        facts["held-out scores"] = f"mean {found.scores.mean:.6g}, deviation {found.scores.deviation:.6g}"
     key = {name: json.dumps(value) for name, value in sorted(found.determinism.items())}
     files = [f"  {record.bytes:>15,}  {record.sha256}  {record.file}" for record in found.files]
     return "\n".join([*_table(facts), "determinism key", *_table(key, "  "), "files", *files])

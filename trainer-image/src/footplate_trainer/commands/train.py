@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     data = run_file.spec.data
     check_run([uri for _, uri, _ in places(data)], data.tokenizer.uri if data.tokenizer else None)
     if run_file.spec.init_from is not None:
-        initial_model(run_file.spec.init_from)
+        initial_model(run_file.spec.init_from, run_file.spec.stage)
 
     with _alone_in(run_file.spec.checkpoint.uri):
         return _train(run_file, arguments.metrics)

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from footplate_contracts.v1alpha1.model import Architecture, Family, Model
 from footplate_planning.config import shape_of
-from footplate_planning.shape import AdapterShape
+from footplate_planning.shape import ModelShape
 from footplate_trainer.huggingface.names import Place, places
 from footplate_trainer.huggingface.reader import json_bytes
 from footplate_trainer.huggingface.shape import config_of
 from footplate_trainer.huggingface.writer import Load
+from footplate_trainer.model.linear import SCORE
 
 TENSORS_FILE: Final = "adapter_model.safetensors"
 SETTINGS_FILE: Final = "adapter_config.json"
@@ -48,14 +49,15 @@ def merging(load: Load, model: Model) -> Load:
     return load_merged
 
 
-def write_adapter(folder: Path, model: Model, base: str | None, load: Load) -> list[str]:
+def write_adapter(folder: Path, shape: ModelShape, model: Model, base: str | None, load: Load) -> list[str]:
     """Write the adapters of `model` to `folder`, for use on `base`; the names of the files.
+
+    With them goes a head of scores, which no `base` has and PEFT keeps whole.
 
     `load` gives some of our parameters whole, in fp32. Raises ValueError when
     transformers has no word for the model.
     """
     config_of(model)
-    shape = shape_of(model)
     assert shape.adapter is not None and model.family is not None
     modules: dict[str, list[tuple[str, Place]]] = defaultdict(list)
     weights = [f"{layer}.weight" for layer in shape.adapted_layers()]
@@ -67,10 +69,13 @@ def write_adapter(folder: Path, model: Model, base: str | None, load: Load) -> l
         a, b = _joined(ordered, load([matrix for layer, _ in ordered for matrix in matrices(layer)]))
         tensors[f"base_model.model.{module}.lora_A.weight"] = a
         tensors[f"base_model.model.{module}.lora_B.weight"] = b
+    if shape.labels:
+        head = f"{SCORE}.weight"
+        tensors[f"base_model.model.{head}"] = load([head])[head]
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / TENSORS_FILE, metadata={"format": "pt"})
     joined = {module: len(parts) for module, parts in modules.items()}
-    (folder / SETTINGS_FILE).write_bytes(json_bytes(_settings(model, shape.adapter, joined, base)))
+    (folder / SETTINGS_FILE).write_bytes(json_bytes(_settings(model, shape, joined, base)))
     return [TENSORS_FILE, SETTINGS_FILE]
 
 
@@ -89,14 +94,15 @@ def _joined(parts: Sequence[tuple[str, Place]], ours: Mapping[str, Tensor]) -> t
     return torch.cat([a for a, _ in pairs]), whole
 
 
-def _settings(
-    model: Model, adapter: AdapterShape, joined: Mapping[str, int], base: str | None
-) -> dict[str, Any]:
+def _settings(model: Model, shape: ModelShape, joined: Mapping[str, int], base: str | None) -> dict[str, Any]:
     """adapter_config.json; `joined` has of each module the number of our adapters in it."""
+    adapter = shape.adapter
+    assert adapter is not None
     several = {module: count for module, count in joined.items() if count > 1}
     return {
         "peft_type": "LORA",
-        "task_type": _TASKS.get(shape_of(model).architecture),
+        "task_type": "SEQ_CLS" if shape.labels else _TASKS.get(shape.architecture),
+        "modules_to_save": [SCORE] if shape.labels else None,
         "base_model_name_or_path": base,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,

@@ -15,7 +15,7 @@ from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensors import index_of, load
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.adapter import matrices
-from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.model.linear import SCORE, is_adapters
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.world import World
 
@@ -23,9 +23,10 @@ _PREFIX = "model."
 
 
 def load_checkpoint(checkpoint: StepCheckpoint, config: RunConfig, model: nn.Module, world: World) -> str:
-    """Fill this rank's part of `model` from `checkpoint`; its name. Adapters of `model` are left as they are.
+    """Fill this rank's part of `model` from `checkpoint`; its name.
 
-    Of a table of positions that is longer there, the first rows are taken. Collective.
+    Adapters of `model` are left as they are, and so is a head of scores where `checkpoint` has another. Of
+    a table of positions that is longer there, the first rows are taken. Collective.
 
     Raises, on every rank, UserMistake where embeddings should grow, CheckpointError where it is damaged, and
     StorageError while it cannot be read.
@@ -41,7 +42,11 @@ def load_checkpoint(checkpoint: StepCheckpoint, config: RunConfig, model: nn.Mod
             f"initFrom: checkpoint {checkpoint.name} is damaged: {damage}; name another one"
         )
     there = index_of(checkpoint).tensors
-    parameters = {name: own.detach() for name, own in model.named_parameters() if not is_adapters(name)}
+    parameters = {
+        name: own.detach()
+        for name, own in model.named_parameters()
+        if not is_adapters(name) and (_PREFIX + name in there or not name.startswith(SCORE))
+    }
     equal: dict[str, Tensor] = {}
     longer: dict[str, Tensor] = {}
     for name, own in parameters.items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -44,6 +45,7 @@ FILES: Final = (
 )
 TEMPLATES: Final = "additional_chat_templates"
 _NAMED_TEMPLATE: Final = re.compile(rf"{TEMPLATES}/[^/\\]+\.jinja")
+_PADDING: Final = "pad_token"
 _NO_LIMIT: Final = 10**12  # tokenizers without a longest text say 10^30
 
 
@@ -94,14 +96,22 @@ class Companions:
         """The files of a checkpoint that keep them, by name."""
         return {layout.companion_file(name): content for name, content in self.files.items()}
 
-    def outgoing(self, positions: int) -> dict[str, bytes]:
-        """What stands beside exported weights; a text has no more tokens than the model positions."""
+    def outgoing(self, positions: int, padding: str | None = None) -> dict[str, bytes]:
+        """What stands beside exported weights; a text has no more tokens than the model positions.
+
+        `padding` is the token that fills a batch up, where it must be a certain one.
+        """
         files = {name: content for name, content in self.files.items() if name != CONFIG_FILE}
-        settings = self.settings(TOKENIZER_SETTINGS)
-        longest = settings.get("model_max_length")
+        longest = self.settings(TOKENIZER_SETTINGS).get("model_max_length")
+        changed: dict[str, dict[str, Any]] = defaultdict(dict)
         if isinstance(longest, int) and positions < longest < _NO_LIMIT:
-            changed = settings | {"model_max_length": positions}
-            files[TOKENIZER_SETTINGS] = json.dumps(changed, indent=2, ensure_ascii=False).encode()
+            changed[TOKENIZER_SETTINGS]["model_max_length"] = positions
+        for name in (TOKENIZER_SETTINGS, _SPECIAL_TOKENS):
+            if padding is not None and name in files and self.roles().get(_PADDING) != padding:
+                changed[name][_PADDING] = padding
+        for name, members in changed.items():
+            text = json.dumps(self.settings(name) | members, indent=2, ensure_ascii=False)
+            files[name] = text.encode()
         return files
 
 

@@ -7,23 +7,30 @@ weights, or are all that is written.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.huggingface.adapter import merging, write_adapter
-from footplate_trainer.huggingface.companions import companions_in
+from footplate_trainer.huggingface.companions import Companions, companions_in
+from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.huggingface.folder import ModelFolder
+from footplate_trainer.huggingface.scoring import Padding, Scoring, padding_of
 from footplate_trainer.huggingface.writer import write_companions, write_folder
 from footplate_trainer.model.build import build
 from footplate_trainer.model.linear import is_adapters
+
+_log = logging.getLogger(__name__)
 
 
 def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> list[str]:
@@ -57,11 +64,31 @@ def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> l
     try:
         if adapter:
             base = ModelFolder(config.init_from.place).name if config.init_from else None
-            written = write_adapter(out, config.model, base, read)
+            written = write_adapter(out, model.shape, config.model, base, read)
             return written + write_companions(out, config.model, tokenizer, companions)
         whole = merging(read, config.model)
-        return write_folder(out, config.model, weights, whole, tokenizer, companions)
+        scoring = None
+        if config.stage is Stage.REWARD:
+            padding = _padding(companions, tokenizer, model_shape(config).vocabulary)
+            scoring = Scoring(padding, checkpoint.state().scores)
+        return write_folder(out, config.model, weights, whole, tokenizer, companions, scoring=scoring)
     except ValueError as error:
         raise UserMistake(str(error)) from error
     except OSError as error:
         raise StorageError(f"{out}: {error.strerror or error}") from error
+
+
+def _padding(companions: Companions, tokenizer: bytes, rows: int) -> Padding | None:
+    """What fills up a batch of texts to be scored; warns of texts that transformers will score elsewhere."""
+    tokens = Tokenizer.from_str(tokenizer.decode())
+    said = (companions.token_ids().get("pad_token_id"), companions.roles().get("pad_token"))
+    padding = padding_of(said, tokens, model_ends(companions, tokens, rows), rows)
+    if padding is None:
+        _log.warning("the tokenizer has no token to pad with: transformers scores one text at a time")
+    elif padding.ends_texts:
+        _log.warning(
+            "the tokenizer has no token to pad with but %s, which ends texts: of a text that ends with it,"
+            " transformers reads the score of the token before",
+            padding.token,
+        )
+    return padding

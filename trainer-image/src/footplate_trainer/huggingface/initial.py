@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from footplate_contracts.runconfig import RunConfig, resolve_network
 from footplate_contracts.v1alpha1.model import InitFrom, Model
 from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceField
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.agreement import agreed
+from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import place
 from footplate_trainer.checkpoint.given import given
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
+from footplate_trainer.huggingface.scoring import labels_of
 from footplate_trainer.huggingface.shape import model_of
 
 
@@ -54,13 +57,20 @@ def initial_checkpoint(
     return checkpoint
 
 
-def initial_model(asked: InitFrom, lineage: Sequence[LineageEntry] | None = None) -> Model:
-    """The shape of the model that `asked` means; raises as `initial_checkpoint` and `folder_model` do."""
-    checkpoint = initial_checkpoint(asked, lineage)
+def initial_model(asked: InitFrom, stage: Stage, lineage: Sequence[LineageEntry] | None = None) -> Model:
+    """The shape of the model that `asked` means.
+
+    Raises as `initial_checkpoint` and `folder_model` do, and UserMistake for a head that `stage` does not go
+    on from.
+    """
+    folder, checkpoint = ModelFolder(asked.place), initial_checkpoint(asked, lineage)
     if checkpoint is None:
-        return folder_model(ModelFolder(asked.place))
+        _check_head(folder, labels_of(folder.config()), stage)
+        return folder_model(folder)
+    config = checkpoint.config()
+    _check_head(folder, model_shape(config).labels, stage)
     # Adapters are merged into its weights, and its embeddings are as large as they are.
-    return checkpoint.config().model.model_copy(update={"adapter": None, "grow_embeddings": None})
+    return config.model.model_copy(update={"adapter": None, "grow_embeddings": None})
 
 
 def check_rules(folder: ModelFolder, model: Model) -> None:
@@ -71,6 +81,19 @@ def check_rules(folder: ModelFolder, model: Model) -> None:
     broken = "; ".join(violation.message for violation in violations(model, "model"))
     if broken:
         raise UserMistake(f"{folder.place(CONFIG_FILE)}: {broken}")
+
+
+def _check_head(folder: ModelFolder, labels: int, stage: Stage) -> None:
+    """UserMistake where a head of `labels` scores, 0 for one of tokens, is none that `stage` goes on from."""
+    if labels and stage is not Stage.REWARD:
+        raise folder.mistake(
+            f"holds a model that scores texts, and stage {stage} trains one that writes them; name the"
+            " folder that its training began with, or stage reward"
+        )
+    if labels > 1:
+        raise folder.mistake(
+            f"holds a model of {labels} labels, and a reward model has 1; name another folder"
+        )
 
 
 def completed(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
@@ -84,7 +107,9 @@ def completed(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
     if config.init_from is None:
         return config
     folder = ModelFolder(config.init_from.place)
-    found = initial_model(config.init_from, config.lineage) if written is None else written.model
+    found = (
+        initial_model(config.init_from, config.stage, config.lineage) if written is None else written.model
+    )
     try:
         model = agreed(config.model, found)
     except ValueError as error:

@@ -16,9 +16,10 @@ from footplate_trainer.huggingface.checkpoint_weights import load_checkpoint
 from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import check_rules, folder_model, initial_checkpoint
 from footplate_trainer.huggingface.reader import FolderReader
+from footplate_trainer.huggingface.scoring import labels_of
 from footplate_trainer.input_folder import NodeFolder
 from footplate_trainer.model.build import build
-from footplate_trainer.model.linear import is_adapters
+from footplate_trainer.model.linear import SCORE, is_adapters
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.world import World
@@ -44,7 +45,8 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
 def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world: World) -> None:
     """Fill this rank's part of `model`, which is that of `config`, from `folder`.
 
-    Adapters are left as they are. Rows of a vocabulary that grows begin as the mean of the folder's.
+    Adapters are left as they are, and so is a head of scores where the folder's model has another. Rows of
+    a vocabulary that grows begin as the mean of the folder's.
     Collective.
 
     Raises UserMistake when the folder's tensors are not those of its config.json, or that can be no network,
@@ -52,12 +54,13 @@ def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world:
     """
     check_rules(folder, config.model)
     there = agreed_weights(folder, config.run.uid, world)
+    shape, scored = model_shape(config), labels_of(folder.config()) > 0
     with torch.device("meta"):
-        names = _folder_names(build(model_shape(config)))
+        names = _folder_names(build(shape), scored)
     parameters = dict(model.named_parameters())
     stored = folder_model(ModelFolder(str(there.path))) if config.model.grow_embeddings else config.model
-    reader = FolderReader(there.path, stored, names, folder.name)
-    for name in _folder_names(model):
+    reader = FolderReader(there.path, stored, names, folder.name, headless=shape.labels > 0)
+    for name in _folder_names(model, scored):
         parameter = parameters[name]
         piece = local_shard(parameter)
         part = reader.rows(name, parameter.shape, piece.start[0], piece.local.shape[0])
@@ -90,5 +93,7 @@ def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:
     return there
 
 
-def _folder_names(model: nn.Module) -> list[str]:
-    return [name for name, _ in model.named_parameters() if not is_adapters(name)]
+def _folder_names(model: nn.Module, scored: bool) -> list[str]:
+    """The parameters that a folder has, which may be that of a model that is `scored` with."""
+    names = [name for name, _ in model.named_parameters() if not is_adapters(name)]
+    return names if scored else [name for name in names if not name.startswith(SCORE)]

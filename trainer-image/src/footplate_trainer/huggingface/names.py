@@ -61,6 +61,7 @@ _LLAMA = Naming(
             "blocks.{n}.feed_forward.down": "model.layers.{n}.mlp.down_proj",
             "norm": "model.norm",
             "head": "lm_head",
+            "score": "score",
         }
     ),
     prefix="model.",
@@ -81,6 +82,7 @@ _GPT2 = Naming(
         "blocks.{n}.feed_forward.down": Place("transformer.h.{n}.mlp.c_proj", transposed=True),
         "norm": Place("transformer.ln_f"),
         "head": Place("lm_head"),
+        "score": Place("score"),
     },
     prefix="transformer.",
     other=r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",

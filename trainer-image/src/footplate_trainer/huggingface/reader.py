@@ -29,11 +29,17 @@ class FolderReader:
     """The tensors of one model's folder under our names."""
 
     def __init__(
-        self, folder: Path, model: Model, parameters: Iterable[str], place: str | None = None
+        self,
+        folder: Path,
+        model: Model,
+        parameters: Iterable[str],
+        place: str | None = None,
+        *,
+        headless: bool = False,
     ) -> None:
         """`parameters` are our names for all of the network `model`, which is the folder's own.
 
-        `place` is where `folder` is a copy of.
+        `place` is where `folder` is a copy of. `headless`: a head over the vocabulary is passed over.
 
         Raises UserMistake that lists missing and surplus tensors, and one that
         names a file which is no safetensors.
@@ -54,7 +60,7 @@ class FolderReader:
         ):
             # What transformers 5 wrote of a T5 without scaling: its head is the embedding.
             self._places["head.weight"] = self._places["embedding.weight"]
-        self._compare(table, tied=bool(model.tied_embeddings))
+        self._compare(table, any_head=headless or bool(model.tied_embeddings))
 
     def rows(self, name: str, size: Sequence[int], first: int, rows: int) -> Tensor:
         """Rows first … first + rows - 1 of our parameter `name`, which has `size` in all.
@@ -122,9 +128,9 @@ class FolderReader:
         except SafetensorError as error:
             raise UserMistake(f"{join(self._name, file)} is no whole safetensors file: {error}") from error
 
-    def _compare(self, table: Naming, tied: bool) -> None:
+    def _compare(self, table: Naming, any_head: bool) -> None:
         wanted = {place.name for place in self._places.values()}
-        twins = {f"{table.modules['head'].name}.weight"} if tied else set()
+        twins = {f"{table.modules['head'].name}.weight"} if any_head else set()
         missing = sorted(wanted - set(self._files))
         surplus = sorted(
             name for name in set(self._files) - wanted - twins if not re.fullmatch(table.other, name)

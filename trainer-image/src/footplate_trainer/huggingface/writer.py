@@ -21,6 +21,7 @@ from footplate_trainer.huggingface.companions import NONE, POSITIONS, TOKENIZER_
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
 from footplate_trainer.huggingface.names import Place, places
 from footplate_trainer.huggingface.reader import json_bytes
+from footplate_trainer.huggingface.scoring import Scoring
 from footplate_trainer.huggingface.shape import config_of
 
 SHARD_BYTES = 4 << 30  # of one file; also what is held in memory at once
@@ -36,10 +37,12 @@ def write_folder(
     tokenizer: bytes | None,
     companions: Companions = NONE,
     shard_bytes: int = SHARD_BYTES,
+    scoring: Scoring | None = None,
 ) -> list[str]:
     """Write the network `model` to `folder`, `companions` beside it; the names of the files.
 
-    `sizes` has the shape of each of our parameters, `load` gives some of them whole, in fp32.
+    `sizes` has the shape of each of our parameters, `load` gives some of them whole, in fp32. `scoring` is of
+    a model that scores sequences.
     Raises ValueError when transformers has no word for the model.
     """
     config = config_of(model)
@@ -66,15 +69,19 @@ def write_folder(
         listing = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         written.append(_write(folder, INDEX_FILE, json_bytes(listing)))
     config |= {"dtype": "float32", "torch_dtype": "float32"}
+    padding = None if scoring is None else scoring.padding
     if tokenizer is not None:
         written.append(_write(folder, "tokenizer.json", tokenizer))
         if TOKENIZER_SETTINGS not in companions.files:
             ids, settings = _tokenizer_settings(tokenizer, model)
             config |= ids
+            settings |= {} if padding is None else {"pad_token": padding.token}
             written.append(_write(folder, TOKENIZER_SETTINGS, json_bytes(settings)))
-    for name, content in companions.outgoing(positions).items():
+    for name, content in companions.outgoing(positions, padding.token if padding else None).items():
         written.append(_write(folder, name, content))
-    written.append(_write(folder, CONFIG_FILE, json_bytes(config | companions.token_ids())))
+    config |= companions.token_ids()
+    config |= {} if scoring is None else scoring.settings(config)
+    written.append(_write(folder, CONFIG_FILE, json_bytes(config)))
     return written
 
 

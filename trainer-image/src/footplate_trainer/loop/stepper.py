@@ -76,7 +76,7 @@ class Evaluation:
     """What all ranks know after an evaluation."""
 
     loss: float  # mean over all that counts
-    means: Mapping[str, float]  # of what the objective tallies
+    means: Mapping[str, float]  # of what the objective tallies, as it shows them
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Stepper:
         self._module.train()
         loss, *tallied = sums.tolist()
         divisor = objective.divisor(counts).item() if counts else 1.0
-        return Evaluation(loss / divisor, tally.means(tallied))
+        return Evaluation(loss / divisor, objective.shown(tally.means(tallied), counts))
 
     @torch.no_grad()
     def scores(self, batch: StepBatch, asked: Asked) -> list[Tensor]:

@@ -85,10 +85,16 @@ class JudgedTokens:
 
     def pairs(self) -> Tensor:
         """Places of both sequences of each sample, side 0 before side 1: int64 [samples, 2]."""
-        samples, sides = self.field(SequenceField.SAMPLE), self.field(SequenceField.SIDE)
-        there = (samples >= 0).nonzero().squeeze(1)
-        in_order = (2 * samples[there].long() + sides[there]).argsort()
-        return there[in_order].view(-1, 2)
+        assert self.table is not None, "this data has no sequences"
+        return pairs_in(self.table)
+
+
+def pairs_in(table: Tensor) -> Tensor:
+    """Places in `table` [sequences, 4] of both sequences of each sample, side 0 first: int64 [samples, 2]."""
+    samples, sides = table[:, SequenceField.SAMPLE], table[:, SequenceField.SIDE]
+    there = (samples >= 0).nonzero().squeeze(1)
+    in_order = (2 * samples[there].long() + sides[there]).argsort()
+    return there[in_order].view(-1, 2)
 
 
 class Judge(ABC):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles | None)
     if tiles is None:
         return functional.linear(x, weight, bias)
     return tiles.product(x, weight, bias)
+
+
+SCORE: Final = "score"  # the head that gives a sequence its score
 
 
 class LowRank(nn.Module):
@@ -81,9 +85,11 @@ class Linear(nn.Linear):
 
 
 def adapt(network: nn.Module, shape: ModelShape) -> None:
-    """Freeze `network` and give the layers that `shape` names adapters."""
+    """Freeze `network`, all but a head of scores, and give the layers that `shape` names adapters."""
     assert shape.adapter is not None
     network.requires_grad_(False)
+    if shape.labels:  # it begins as chance has it: nothing stands there that an adapter could adapt
+        network.get_submodule(SCORE).requires_grad_(True)
     for name, (inputs, outputs) in shape.adapted_layers().items():
         layer = network.get_submodule(name)
         assert isinstance(layer, Linear)

@@ -18,6 +18,7 @@ and the like come in `inputs` to each stage. The last stage's result is one
 tensor [batch, length, width], ready for the output projection, which is
 `head_weight` [vocabulary, width] and nothing more: a loss may take rows of
 hidden states, or columns of the vocabulary, at a time and never see all logits.
+Where sequences are scored, a head [labels, width] stands in its place.
 `advance` is `begin`, `run` and `finish`, each only where the stage has that
 part. A wrapper that gathers parameters around `forward` must be told that
 `advance` is another forward method.
@@ -75,7 +76,9 @@ class Network(nn.Module, ABC):
         self.blocks = nn.ModuleDict()
         # A tied head is the embedding used twice, not a second parameter: every
         # consumer of named_parameters() would have to know about the other.
-        self.head = None if shape.tied_embeddings else Linear(shape.hidden, shape.vocabulary, bias=False)
+        headless = shape.tied_embeddings or shape.labels
+        self.head = None if headless else Linear(shape.hidden, shape.vocabulary, bias=False)
+        self.score = Linear(shape.hidden, shape.labels, bias=False) if shape.labels else None
 
     def hold_sequence_shard(self, index: int, count: int) -> None:
         """This is number `index` of `count` equal shards of each sequence, and of the heads."""
@@ -133,7 +136,7 @@ class Network(nn.Module, ABC):
         if beginning and (end or not self.shape.tied_embeddings):
             self.embedding = None
         if end:
-            self.head = None
+            self.head = self.score = None
 
     def reset_tables(self, device: torch.device | None = None) -> None:
         """Compute constant tables on `device`, or where the parameters are; needed after leaving `meta`."""
@@ -158,8 +161,10 @@ class Network(nn.Module, ABC):
 
     @property
     def head_weight(self) -> Tensor:
-        """The output projection [vocabulary, width]; the embedding's own where they are tied."""
-        owner = self.embedding if self.shape.tied_embeddings else self.head
+        """The output projection [vocabulary or labels, width]; the embedding's own where they are tied."""
+        owner = (
+            self.embedding if self.shape.tied_embeddings else self.head if self.score is None else self.score
+        )
         assert owner is not None, "only the last stage has it"
         adapter = self._head_adapter
         return owner.weight if adapter is None else torch.cat((owner.weight, adapter.b), dim=1)

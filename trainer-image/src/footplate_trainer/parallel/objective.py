@@ -11,7 +11,7 @@ al. 2021, gradient caching).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +55,10 @@ class Objective(ABC):
     def divisor(self, counts: Counts) -> Tensor:
         """What the step's sum is divided by, at least 1: the first of what its data set counts."""
         return next(iter(counts.values())).clamp(min=1)
+
+    def shown(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
+        """What an evaluation tells of the `means` that it tallied, over data of these `counts`."""
+        return means
 
 
 @dataclass(frozen=True)

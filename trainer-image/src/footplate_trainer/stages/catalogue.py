@@ -18,6 +18,7 @@ from footplate_trainer.stages.process import Program, run_stage
 PROGRAMS: Final[Mapping[Stage, Callable[[RunConfig, AgentClient, Path | None], ExitCode]]] = {
     Stage.PRETRAIN: learning.main,
     Stage.SFT: learning.main,
+    Stage.REWARD: learning.main,
     Stage.DPO: learning.main,
     Stage.GRPO: reinforcing.main,
 }

@@ -6,10 +6,7 @@ rank sees it, and before the first step.
 
 from __future__ import annotations
 
-from typing import Final
-
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.training import Loss, LossName, Stage
 from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.validation import Validation
@@ -22,9 +19,7 @@ from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World
-from footplate_trainer.stages.losses import cross_entropy
-
-_BY_TOKENS: Final = (Stage.PRETRAIN, Stage.SFT)
+from footplate_trainer.stages.losses import held_out_objective
 
 
 def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
@@ -102,8 +97,7 @@ def open_validation(
             f"batch of {loader.global_batch_size}; give more held-out data, or a smaller globalBatchSize"
         )
     batches = min(settings.batches, whole)
-    if config.stage in _BY_TOKENS and config.training.loss.name == LossName.CROSS_ENTROPY:
-        objective = cross_entropy(Loss())  # comparable, whatever training adds to it
+    objective = held_out_objective(config, objective)
     return Validation(
         stepper, objective, loader, limits, reporter, world, every=settings.every_steps, batches=batches
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from torch import Tensor
 
@@ -20,15 +21,20 @@ from footplate_trainer.model.targets import Targets
 from footplate_trainer.own_function import find_function
 from footplate_trainer.parallel.judged import Judged
 from footplate_trainer.parallel.objective import Contrastive, Objective, PerMicroBatch, with_head
+from footplate_trainer.parallel.scored import RankedPairs
 
 Function = Callable[[Tensor, Tensor, Targets], Tensor]
 """One's own loss, see docs/losses.md."""
+
+_BY_TOKENS: Final = (Stage.PRETRAIN, Stage.SFT)
 
 
 def objective_of(config: RunConfig) -> Objective:
     """What `config` minimises; imports one's own function. UserMistake when it cannot be computed."""
     if config.preference is not None and config.stage is Stage.DPO:
         return Judged(judge_of(config.preference))
+    if config.stage is Stage.REWARD:
+        return RankedPairs((config.reward and config.reward.centering) or 0.0)
     settings = config.training.loss
     if settings.name == LossName.CROSS_ENTROPY:
         return cross_entropy(settings)
@@ -39,6 +45,15 @@ def objective_of(config: RunConfig) -> Objective:
         assert settings.temperature is not None, "resolve() fills this in"
         return Contrastive(settings.temperature)
     return PerMicroBatch(_Whole(_Own(settings.name, import_function(settings.name))))
+
+
+def held_out_objective(config: RunConfig, objective: Objective) -> Objective:
+    """What validation computes where `objective` is trained: numbers that can be compared."""
+    if isinstance(objective, RankedPairs):
+        return replace(objective, moments=True)
+    if config.stage in _BY_TOKENS and config.training.loss.name == LossName.CROSS_ENTROPY:
+        return cross_entropy(Loss())  # whatever training adds to it
+    return objective
 
 
 def cross_entropy(settings: Loss) -> Objective:

@@ -1,0 +1,44 @@
+"""What a reward model gives texts, computed apart from any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from footplate_planning.config import model_shape
+from footplate_trainer.checkpoint import state
+from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.checkpoint.tensors import load
+from footplate_trainer.data.preference_dataset import PreferenceDataset
+from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.model.build import build
+from footplate_trainer.model.inputs import Inputs
+from footplate_trainer.model.score import sequence_scores
+from footplate_trainer.model.targets import Targets
+
+
+def our_scores(checkpoints: Path, pairs: Path) -> tuple[list[list[int]], list[float]]:
+    """All sequences of packed `pairs`, and what the newest of `checkpoints` gives them there."""
+    checkpoint = newest_whole(str(checkpoints))
+    config = checkpoint.config()
+    network = build(model_shape(config)).eval()
+    load(checkpoint, state.model_tensors(network))
+    data = PreferenceDataset(TokenShards.open(str(pairs)), config.model.context_length)
+    sequences: list[list[int]] = []
+    given: list[float] = []
+    for sample in (data.get(number) for number in range(len(data))):
+        assert sample.sequences is not None
+        tokens, documents, table, labels = (
+            torch.from_numpy(array)[None]
+            for array in (sample.tokens, sample.documents, sample.sequences, sample.labels)
+        )
+        targets = Targets(labels, documents, torch.zeros(1), torch.ones(1).bool(), sequences=table)
+        with torch.inference_mode():
+            (hidden,) = network.advance(inputs=Inputs(tokens, documents))
+            scores = sequence_scores(hidden, network.head_weight, targets)[0]
+        there = np.flatnonzero(sample.sequences[:, 0] >= 0).tolist()
+        sequences += [sample.tokens[sample.documents == number].tolist() for number in there]
+        given += scores[there].tolist()
+    return sequences, given

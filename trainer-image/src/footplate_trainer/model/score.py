@@ -1,0 +1,46 @@
+"""The score of a sequence: what a head of one output gives for the hidden state of its last token.
+
+Where that token stands follows from which document each place is of. Nothing looks for padding: the id that
+pads is in many models the one with which a text ends, and who looks for it reads the score of another token.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from footplate_trainer.model.targets import Targets
+
+# What held-out scores are, as rows call it: stages that use them divide by the one, less the other.
+MEAN: Final = "score/mean"
+DEVIATION: Final = "score/deviation"
+
+
+def sequence_ends(documents: Tensor, most: int) -> Tensor:
+    """The place in its row of each sequence's last token: int64 [n, most], -1 where there is no sequence.
+
+    `documents` [n, length] numbers the sequence of each place, from 0 in each row; -1 is of none.
+    """
+    places = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
+    ends = torch.full((len(documents), most), -1, device=documents.device)
+    there = torch.where(documents >= 0, places, -1)
+    return ends.scatter_reduce(1, documents.clamp(min=0).long(), there, "amax")
+
+
+def sequence_scores(hidden: Tensor, head: Tensor, targets: Targets) -> Tensor:
+    """The score of each sequence whose last token is among the places of `hidden`, 0 elsewhere: fp32 [n, D].
+
+    `hidden` [n, length, width] at `targets.positions` of the rows, `head` [1, width].
+    """
+    assert targets.sequences is not None, "this data has no sequences"
+    ends = sequence_ends(targets.documents, targets.sequences.shape[1])
+    if targets.positions is not None:  # from places in the row to those here
+        here = torch.full((targets.documents.shape[1] + 1,), -1, device=ends.device)
+        here[targets.positions] = torch.arange(len(targets.positions), device=ends.device)
+        ends = here[ends]  # of -1 the last, which is -1
+    where = (ends >= 0).nonzero(as_tuple=True)
+    given = functional.linear(hidden[where[0], ends[where]].float(), head.float()).squeeze(1)
+    return torch.zeros(ends.shape, device=ends.device).index_put(where, given)
