@@ -3,7 +3,8 @@
     step-200.e1g3/         what generation 3 of epoch 1 wrote at step 200
         tensors-0.bin …    each rank's part of the tensors, as bytes
         tensors.json       which bytes are what
-        state.json         position, determinism key, and rows of the history that may not be stored yet
+        state.json         position, determinism key, rows of the history that may not be stored yet, and
+                           of a reward model mean and deviation of held-out scores, if they were taken
         run.json           the RunConfig
         tokenizer.json     so that the directory stands alone
         companions/…       chat template, special tokens and the like: what lay beside the weights that the
