@@ -155,6 +155,11 @@ def rollout_problems(
     return found
 
 
+def _rollout(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
+    if config.rollout is not None:
+        yield from rollout_problems(shape, config.rollout.parallelism, topology.world_size)
+
+
 def _tensor(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
     ranks, size = topology.tensor, shape.vocabulary
     if size % ranks:
@@ -236,4 +241,5 @@ _CHECKS: tuple[Callable[[RunConfig, ModelShape, Topology], Iterator[str]], ...] 
     _stages,
     _micro_batches,
     _adapter,
+    _rollout,
 )

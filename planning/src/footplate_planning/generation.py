@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers
+
+BLOCK_SIZE: Final = 16  # tokens whose keys and values lie together
+AT_ONCE: Final = 64  # answers that a copy of a network has under way
 
 
 def key_value_bytes(shape: ModelShape, tokens: int, number_bytes: int) -> int:
@@ -34,3 +38,12 @@ def blocks_within(
 def answer_blocks(lengths: Iterable[int], block_size: int) -> int:
     """How many blocks hold sequences of `lengths` tokens at once, if they share none."""
     return sum(-(-length // block_size) for length in lengths)
+
+
+def cache_blocks(answers: int, longest: int, cache_tokens: int | None) -> int:
+    """The blocks of a rollout: for as many of its `answers` as are under way, each of `longest` tokens.
+
+    Fewer where `cache_tokens` (of the spec) says so; one answer has room in any case.
+    """
+    blocks = min(answers, AT_ONCE) * -(-longest // BLOCK_SIZE)
+    return blocks if cache_tokens is None else min(blocks, -(-max(cache_tokens, longest) // BLOCK_SIZE))

@@ -15,6 +15,7 @@ from footplate_planning import memory
 from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops
 from footplate_planning.memory import Batch, Estimate, Step
+from footplate_planning.rollout import PlannedRollout, planned_rollout
 from footplate_planning.shape import ModelShape
 from footplate_planning.spans import decoder_length
 from footplate_planning.topology import Topology, stage_layers
@@ -46,6 +47,7 @@ class Plan:
     device: str
     ranks: list[PlannedRank]
     frozen: Sequence[ModelShape] = ()  # models that are computed and not trained, held beside it
+    rollout: PlannedRollout | None = None  # of a run that generates
 
     @property
     def step_tokens(self) -> int:
@@ -81,7 +83,10 @@ def plan(config: RunConfig, ranks: int, device: str, frozen: Sequence[ModelShape
         )
         moved = traffic(shape, topology, pipeline, step)
         rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate, moved))
-    return Plan(config, shape, topology, step.batch, device, rows, frozen)
+    rollout = None
+    if config.rollout is not None:
+        rollout = planned_rollout(shape, config.rollout, training.global_batch_size, ranks, step.compute)
+    return Plan(config, shape, topology, step.batch, device, rows, frozen, rollout)
 
 
 def step_of(config: RunConfig, topology: Topology, device: str) -> Step:

@@ -11,7 +11,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.adapter import Adapter
 from footplate_contracts.v1alpha1.model import Architecture, InitFrom
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
-from footplate_contracts.v1alpha1.rollout import RolloutParallelism
+from footplate_contracts.v1alpha1.rollout import Rollout, RolloutParallelism
 from footplate_contracts.v1alpha1.training import Loss, Recomputation
 from footplate_planning.compatibility import Feature, features, problems, rollout_problems
 from footplate_planning.config import model_shape
@@ -201,6 +201,15 @@ def test_a_rollout_that_cannot_be_laid_out_is_told_with_its_numbers(
     config: RunConfig, ranks: int, degrees: dict[str, int], message: str
 ) -> None:
     assert message in rollout_problems(model_shape(config), RolloutParallelism(**degrees), ranks)
+
+
+def test_a_run_is_refused_for_its_rollout(config: RunConfig) -> None:
+    rollout = Rollout(max_tokens=8, parallelism=RolloutParallelism(tensor=2))
+    asked = config.model_copy(update={"rollout": rollout})
+
+    assert problems(asked, 2) == []
+    (problem,) = problems(asked, 3)
+    assert problem.startswith("3 ranks cannot be divided into copies of rollout.parallelism.tensor 2 x")
 
 
 def test_a_vocabulary_need_not_divide_a_rollout(config: RunConfig) -> None:

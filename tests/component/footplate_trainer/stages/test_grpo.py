@@ -99,6 +99,12 @@ LAYOUTS: Final = {
     "context": (2, ("parallelism={context: 2}",)),
     "tensor-full": (4, ("parallelism={tensor: 2, sharding: full}",)),
     "cube": (8, ("parallelism={tensor: 2, pipeline: 2, sharding: full}",)),
+    "drawn-by-tensor": (2, ("rollout.parallelism={tensor: 2}",)),
+    "cube-drawn-by-pipeline": (
+        8,
+        ("parallelism={tensor: 2, pipeline: 2, sharding: full}", "rollout.parallelism={pipeline: 2}"),
+    ),
+    "full-drawn-by-both": (4, ("rollout.parallelism={tensor: 2, pipeline: 2}",)),
     "micro-batch-1": (1, ("training.microBatchSize=1",)),
     "micro-batch-4": (1, ("training.microBatchSize=4",)),
 }

@@ -13,6 +13,7 @@ import pytest
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
+from footplate_contracts.v1alpha1.rollout import Rollout, RolloutParallelism
 from footplate_planning.flops import Convention, flops_per_token
 from footplate_planning.memory import Kind
 from footplate_planning.plan import Plan, plan
@@ -157,6 +158,36 @@ def test_a_frozen_reference_is_counted_and_adapters_need_none() -> None:
     assert "frozen" in as_text(made).splitlines()[-3]
     adapters = resolved(("stage=dpo", "model.adapter={rank: 16, alpha: 16}"))
     assert frozen_shapes(adapters, 1024) == []
+
+
+def test_a_rollout_is_planned_beside_the_step() -> None:
+    rollout = Rollout(
+        max_tokens=1024,
+        samples=2048,
+        parallelism=RolloutParallelism(tensor=8, pipeline=4),
+        cache_tokens=100_000,
+    )
+    made = plan(resolved(()).model_copy(update={"rollout": rollout}), 1024, "cuda")
+
+    plain = as_json(made)["rollout"]
+    assert plain["mesh"] == {"pipeline": 4, "data": 32, "tensor": 8}
+    assert (plain["answers"], plain["cacheTokens"]) == (64, 100_000)
+    ranks = plain["ranksByPipeline"]
+    norms = (2 * 126 + 1) * 16_384  # whole on each tensor rank
+    assert sum(rank["weightBytes"] for rank in ranks) == 2 * ((405_853_388_800 - norms) // 8 + norms)
+    token = 2 * 126 * 8 * 128 * 2 // 8  # one of the eight heads
+    assert sum(rank["cacheBytes"] for rank in ranks) == 100_000 * token
+    assert "rollout: 32 copies of pipeline 4 x tensor 8" in as_text(made)
+
+
+def test_without_a_bound_a_rollout_keeps_keys_of_all_that_is_under_way() -> None:
+    made = plan(resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8)}), 1024, "cuda")
+
+    assert made.rollout is not None
+    assert (made.rollout.answers, made.rollout.cache_tokens) == (
+        2,
+        2 * 8192,
+    )  # a batch of 2,048 on 1,024 copies
 
 
 def test_ranks_that_form_no_grid_are_refused_with_the_numbers(

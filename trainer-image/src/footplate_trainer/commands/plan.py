@@ -15,6 +15,7 @@ from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention
 from footplate_planning.plan import Plan, plan
 from footplate_planning.references import holds_reference, reference_model
+from footplate_planning.rollout import PlannedRollout
 from footplate_planning.shape import ModelShape
 from footplate_planning.traffic import Axis, sent
 from footplate_trainer.frozen.source import REFERENCE_FIELD, find_model, frozen_config
@@ -93,6 +94,20 @@ def as_json(made: Plan) -> dict[str, Any]:
             }
             for rank in made.ranks
         ],
+        **({"rollout": _rollout_json(made.rollout)} if made.rollout else {}),
+    }
+
+
+def _rollout_json(rollout: PlannedRollout) -> dict[str, Any]:
+    topology = rollout.topology
+    return {
+        "mesh": {"pipeline": topology.pipeline, "data": topology.data, "tensor": topology.tensor},
+        "answers": rollout.answers,
+        "cacheTokens": rollout.cache_tokens,
+        "ranksByPipeline": [
+            {"pipeline": stage, "weightBytes": weights, "cacheBytes": cache}
+            for stage, (weights, cache) in enumerate(zip(rollout.weights, rollout.cache, strict=True))
+        ],
     }
 
 
@@ -131,7 +146,26 @@ def as_text(made: Plan) -> str:
         ]
         for rank in made.ranks
     ]
-    return "\n".join([*head, "", *_table([titles, *rows])])
+    lines = [*head, "", *_table([titles, *rows])]
+    if made.rollout is not None:
+        lines += ["", *_rollout_lines(made.rollout, unit, name)]
+    return "\n".join(lines)
+
+
+def _rollout_lines(rollout: PlannedRollout, unit: int, name: str) -> list[str]:
+    topology = rollout.topology
+    titles = ["stage", "weights", "keys and values"]
+    rows = [
+        [str(stage), f"{weights / unit:.2f}", f"{cache / unit:.2f}"]
+        for stage, (weights, cache) in enumerate(zip(rollout.weights, rollout.cache, strict=True))
+    ]
+    return [
+        f"rollout: {topology.data} copies of pipeline {topology.pipeline} x tensor {topology.tensor}, "
+        f"each with up to {rollout.answers:,} answers and the keys of {rollout.cache_tokens:,} tokens",
+        f"memory: on each rank while it generates, beside parameters and optimizer, {name}",
+        "",
+        *_table([titles, *rows]),
+    ]
 
 
 def _counted(shape: ModelShape) -> str:

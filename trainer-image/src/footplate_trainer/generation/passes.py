@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from footplate_planning.generation import heads_here
+from footplate_planning.generation import AT_ONCE, BLOCK_SIZE, heads_here
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.generation.sampler import NOT_FINITE, Drawn, SamplingRule, draw
 from footplate_trainer.generation.scheduler import PassPlan
@@ -41,8 +41,8 @@ class EngineRoom:
     """
 
     blocks: int
-    block_size: int = 16  # tokens
-    at_once: int = 64  # sequences
+    block_size: int = BLOCK_SIZE  # tokens
+    at_once: int = AT_ONCE  # sequences
     prompt_tokens: int = 512  # in one pass
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, Protocol
+from typing import Protocol
 
 import torch
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_planning.config import model_shape
+from footplate_planning.generation import cache_blocks
 from footplate_trainer.generation.engine import Engine
 from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Answer, Request, StopRule
@@ -25,8 +26,6 @@ from footplate_trainer.rollout.settings import RolloutSettings
 
 Between = Callable[[int], bool]
 """Told between two passes how many tokens were drawn here; whether to stop."""
-
-_AT_ONCE: Final = 64  # answers under way in a copy of the network
 
 
 class Draw(Protocol):
@@ -69,7 +68,7 @@ class EngineSampler:
         world: World,
         stop: StopRule,
     ) -> None:
-        """Collective; ValueError where the ranks cannot form that layout."""
+        """Collective."""
         assert config.rollout is not None
         self._settings, self._stop, self._module = settings, stop, model.module
         self._shape, self._cache_tokens = model_shape(config), config.rollout.cache_tokens
@@ -108,9 +107,5 @@ class EngineSampler:
 
     def _room(self, requests: Sequence[Request]) -> EngineRoom:
         """Keys and values of all that are under way at once; fewer where that is asked for."""
-        size = EngineRoom.block_size
         longest = max(min(len(asked.tokens) + asked.most, self._shape.context) for asked in requests)
-        blocks = min(len(requests), _AT_ONCE) * -(-longest // size)
-        if self._cache_tokens is not None:
-            blocks = min(blocks, -(-max(self._cache_tokens, longest) // size))
-        return EngineRoom(blocks, at_once=_AT_ONCE)
+        return EngineRoom(cache_blocks(len(requests), longest, self._cache_tokens))

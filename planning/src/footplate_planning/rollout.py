@@ -1,0 +1,42 @@
+"""What generation holds on each rank beside what training keeps there. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from footplate_contracts.v1alpha1.rollout import Rollout
+from footplate_planning.generation import BLOCK_SIZE, cache_blocks, rank_key_value_bytes
+from footplate_planning.memory import local_counts
+from footplate_planning.relayout import rollout_topology
+from footplate_planning.shape import ModelShape
+from footplate_planning.topology import Topology
+
+
+@dataclass(frozen=True)
+class PlannedRollout:
+    """The copies that generate, and bytes on a rank of each of their pipeline stages."""
+
+    topology: Topology
+    answers: int  # of one copy in one rollout, the copy that has most
+    cache_tokens: int  # whose keys and values a copy holds
+    weights: list[int]
+    cache: list[int]
+
+
+def planned_rollout(
+    shape: ModelShape, rollout: Rollout, global_batch_size: int, ranks: int, number_bytes: int
+) -> PlannedRollout:
+    """`rollout`, which `compatibility` allows, on `ranks` ranks; numbers take `number_bytes`.
+
+    No prompt is known here: as if each with its answer filled the context.
+    """
+    topology = rollout_topology(ranks, rollout.parallelism)
+    answers = -(-(rollout.samples or global_batch_size) // topology.data)
+    tokens = BLOCK_SIZE * cache_blocks(answers, shape.context, rollout.cache_tokens)
+    return PlannedRollout(
+        topology,
+        answers,
+        tokens,
+        [number_bytes * local_counts(shape, topology, stage).all for stage in range(topology.pipeline)],
+        rank_key_value_bytes(shape, topology, tokens, number_bytes),
+    )
