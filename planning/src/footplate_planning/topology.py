@@ -16,6 +16,7 @@ from itertools import accumulate, pairwise, product
 from typing import TYPE_CHECKING, Self
 
 from footplate_contracts.v1alpha1.parallelism import Parallelism, PipelineSchedule, Sharding
+from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 
 if TYPE_CHECKING:  # a coordinator reckons with nodes, and needs no word for networks
     from footplate_planning.shape import ModelShape
@@ -219,17 +220,24 @@ def schedule_wants(topology: Topology, micro_batches: int) -> str | None:
 
 
 def legal_node_counts(
-    minimum: int, maximum: int, processes_per_node: int, parallelism: Parallelism, micro_batches: int
+    minimum: int,
+    maximum: int,
+    processes_per_node: int,
+    parallelism: Parallelism,
+    micro_batches: int,
+    rollout: RolloutParallelism | None = None,
 ) -> tuple[int, ...]:
-    """Node counts from `minimum` to `maximum` whose ranks form the grid and suit the schedule.
+    """Node counts from `minimum` to `maximum` whose ranks form both grids and suit the schedule.
 
     `micro_batches` make up the global batch. A count that does not divide them
-    is legal: the shorter ranks get empty ones.
+    is legal: the shorter ranks get empty ones. `rollout` is of a run that generates.
     """
+    copy = rollout.tensor * rollout.pipeline if rollout else 1
     return tuple(
         count
         for count in range(minimum, maximum + 1)
-        if _forms(count * processes_per_node, parallelism, micro_batches)
+        if count * processes_per_node % copy == 0
+        and _forms(count * processes_per_node, parallelism, micro_batches)
     )
 
 

@@ -72,10 +72,6 @@ GRPO: tuple[Row, ...] = (
         "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer for all of a group;"
         " give one above 0",
     ),
-    *(
-        _forbidden(f"rollout.parallelism.{axis}", 2, f"rollout.parallelism.{axis} 2 {UNSUPPORTED}; remove it")
-        for axis in ("tensor", "pipeline")
-    ),
     _forbidden("rollout.batchInvariant", True, f"batchInvariant {UNSUPPORTED}; remove it"),
     _forbidden(
         "rollout.output",

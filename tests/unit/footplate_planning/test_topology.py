@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.v1alpha1.parallelism import Parallelism
+from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_planning.topology import (
     RankCoordinates,
     Topology,
@@ -132,6 +133,12 @@ def test_context_ranks_have_a_piece_of_each_end() -> None:
 )
 def test_legal_node_counts(processes: int, fields: dict[str, Any], legal: tuple[int, ...]) -> None:
     assert legal_node_counts(1, 4, processes, parallelism(**fields), micro_batches=8) == legal
+
+
+def test_a_rollout_wants_whole_copies_of_its_own() -> None:
+    rollout = RolloutParallelism(tensor=2, pipeline=2)
+    assert legal_node_counts(1, 6, 2, parallelism(), micro_batches=8, rollout=rollout) == (2, 4, 6)
+    assert legal_node_counts(1, 6, 2, parallelism(tensor=6), micro_batches=8, rollout=rollout) == (6,)
 
 
 def test_without_a_word_in_the_environment_a_rank_is_alone() -> None:

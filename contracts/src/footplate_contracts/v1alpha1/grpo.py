@@ -71,16 +71,6 @@ GRPO_RULES: Final = (
         "temperature 0 draws the same answer for all of a group; give one above 0",
         field="rollout.sampling.temperature",
     ),
-    *(
-        Rule(
-            f"{_ROLLOUT} || self.rollout.parallelism.{axis} == 1",
-            f"rollout.parallelism.{axis} {{self.rollout.parallelism.{axis}}} is not supported by this"
-            " release; remove it",
-            field=f"rollout.parallelism.{axis}",
-            refusal=Refusal.FORBIDDEN,
-        )
-        for axis in ("tensor", "pipeline")
-    ),
     Rule(
         f"{_ROLLOUT} || !self.rollout.batchInvariant",
         "batchInvariant is not supported by this release; remove it",

@@ -19,6 +19,7 @@ from footplate_contracts.model import read_unknown_as
 from footplate_contracts.names import RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Backend, Env
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.resilience import Hang
+from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_planning.topology import legal_node_counts
 
 
@@ -83,6 +84,12 @@ class RunCheckpoint(_Part):
     memory: RunMemory | None = None
 
 
+class RunRollout(_Part):
+    """How ranks share the network while they generate."""
+
+    parallelism: RolloutParallelism = RolloutParallelism()
+
+
 class RunOutline(_Part):
     """The fields of RunConfig that matter outside the ranks."""
 
@@ -90,6 +97,7 @@ class RunOutline(_Part):
     world: RunWorld
     training: RunTraining = RunTraining()
     parallelism: Parallelism = Parallelism()
+    rollout: RunRollout | None = None
     data: RunData = RunData()
     checkpoint: RunCheckpoint = RunCheckpoint()
     hang: Hang = Hang()
@@ -114,6 +122,7 @@ class RunOutline(_Part):
             self.world.processes_per_node,
             self.parallelism,
             -(-training.global_batch_size // training.micro_batch_size),
+            self.rollout.parallelism if self.rollout else None,
         )
 
 

@@ -58,18 +58,21 @@ def refusal(config: RunConfig, name: str, profile: ComputeProfileSpec) -> str:
         )
     micro_batches = -(-training.global_batch_size // training.micro_batch_size)
 
+    rollout = config.rollout.parallelism if config.rollout else None
+
     def legal(least: int, most: int) -> tuple[int, ...]:
-        return legal_node_counts(least, most, processes, config.parallelism, micro_batches)
+        return legal_node_counts(least, most, processes, config.parallelism, micro_batches, rollout)
 
     least = world.min_nodes or world.nodes
     if legal(least, world.nodes):
         return ""
     near = legal(max(1, world.nodes - _NEAR), world.nodes + _NEAR)
     nearest = sorted(sorted(near, key=lambda count: abs(count - world.nodes))[:_SHOWN])
+    suits = "parallelism, rollout.parallelism" if rollout else "parallelism"
     asked = f"compute.minNodes {least} to compute.nodes" if least < world.nodes else "compute.nodes"
     return (
         f"{asked} {world.nodes}, with {processes} processes on each: no such number of nodes suits"
-        f" parallelism and training.globalBatchSize {training.global_batch_size}; of the numbers near it"
+        f" {suits} and training.globalBatchSize {training.global_batch_size}; of the numbers near it"
         f" these do: {', '.join(map(str, nearest)) or 'none, so change parallelism'}"
     )
 
