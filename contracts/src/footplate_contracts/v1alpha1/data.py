@@ -111,8 +111,8 @@ class Data(Part):
     )
     overlong: Overlong | None = Field(
         None,
-        description="of sft and dpo: samples above model.contextLength are refused, dropped, or, of sft, cut"
-        " behind their last whole turn that fits; default: refuse",
+        description="of sft, reward and dpo: samples above model.contextLength are refused, dropped, or, of"
+        " sft, cut behind their last whole turn that fits; default: refuse",
     )
 
     rules: ClassVar = (

@@ -104,7 +104,7 @@ def test_all_layouts(
     _is_the_same(family, layout, references, pairs, tmp_path)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("family", ["gpt2", pytest.param("llama", marks=pytest.mark.long)])
 def test_packed_is_unpacked(family: str, pairs: Path, tmp_path: Path) -> None:
     """All pairs in each step, so that it does not matter which share a sequence."""
     data = PreferenceDataset(TokenShards.open(str(pairs)), CONTEXT)
