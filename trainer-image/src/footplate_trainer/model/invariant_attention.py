@@ -94,7 +94,6 @@ class InvariantAttention:
                 seen = torch.ones(1, 1, 1, keys, dtype=torch.bool, device=query.device)
             seen = seen.view(*[1] * (4 - seen.ndim), *seen.shape).expand(-1, -1, length, keys)
             hidden = _masked(functional.pad(seen[:, 0], (0, padding)))
-        key, value = (functional.pad(kept, (0, 0, 0, padding)) for kept in (key, value))
         return self.blockwise(query, key, value, hidden, mask.scale)
 
     def packed(self, query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences) -> Tensor:
@@ -113,7 +112,7 @@ class InvariantAttention:
     def blockwise(
         self, query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, scale: float | None
     ) -> Tensor:
-        """Each sequence of a batch by itself: as `attend`, with whole blocks of keys."""
+        """Each sequence of a batch by itself: as `attend`."""
         count, heads, length, size = query.shape
         shared = key.shape[1]
         group = heads // shared
@@ -125,7 +124,7 @@ class InvariantAttention:
         for some, tile in self._tiles.cut(length * group, 1):
             queries = slice(some.start // group, (some.stop - 1) // group + 1)
             blocks, first, mask = hidden(queries, len(keys))
-            if mask is not None and group > 1:
+            if mask is not None and group > 1 and mask.shape[3] > 1:
                 of_row = torch.arange(some.start, some.stop, device=rows.device) // group - queries.start
                 mask = mask[:, :, :, of_row]
             attended[:, some] = _tile(
@@ -164,10 +163,16 @@ def _tile(
 
 
 def _blocks(kept: Tensor) -> Tensor:
-    """[n, heads, blocks x BLOCK, size] -> fp32 [blocks, n x heads, BLOCK, size]."""
-    count, heads, _, size = kept.shape
-    blocks = kept.reshape(count * heads, -1, BLOCK, size).transpose(0, 1)
-    return blocks.float().contiguous()
+    """[n, heads, keys, size] -> fp32 [blocks, n x heads, BLOCK, size], the last one filled up with 0."""
+    count, heads, keys, size = kept.shape
+    whole, rest = divmod(keys, BLOCK)
+    shape = (whole + (rest > 0), count, heads, BLOCK, size)
+    blocks = torch.empty(shape, dtype=torch.float32, device=kept.device)
+    blocks[:whole] = kept[:, :, : whole * BLOCK].view(count, heads, whole, BLOCK, size).permute(2, 0, 1, 3, 4)
+    if rest:
+        blocks[whole, :, :, :rest] = kept[:, :, whole * BLOCK :]
+        blocks[whole, :, :, rest:] = 0.0
+    return blocks.flatten(1, 2)
 
 
 def _later(window: int | None, device: torch.device) -> Hidden:

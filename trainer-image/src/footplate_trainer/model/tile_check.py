@@ -43,7 +43,7 @@ class NotInvariant(UserMistake):
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedTiles:
     """Tiles that were found good."""
 
     tiles: Tiles
@@ -69,7 +69,7 @@ def checked_tiles(
     *,
     multiply: Multiply = multiply,
     sizes: Sequence[int] = SIZES,
-) -> Checked:
+) -> CheckedTiles:
     """Tiles for `network`, which may be on `meta`, as it computes in `dtype` on `device`.
 
     To be called where weights are cut by tensor parallelism, but not yet sharded.
@@ -91,7 +91,7 @@ def checked_tiles(
     if not kept:
         raise NotInvariant(_refusal(bad, device, dtype))
     digests = {probe.what: _digest(results[kept[-1]]) for probe, results in found}
-    return Checked(Tiles(kept, multiply), digests)
+    return CheckedTiles(Tiles(kept, multiply), digests)
 
 
 def _digest(result: Tensor) -> str:

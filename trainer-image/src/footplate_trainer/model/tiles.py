@@ -64,8 +64,15 @@ class Tiles:
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [..., inputs] times `weight` [outputs, inputs], and `bias` [outputs]; backward as ever."""
+        if not torch.is_grad_enabled():
+            return self._product(x, weight, bias)
         product: Tensor = _Product.apply(x, weight, bias, self)
         return product
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        into = x.new_empty(*x.shape[:-1], len(weight))
+        self.product_into(x.reshape(-1, x.shape[-1]), weight, bias, into.view(-1, len(weight)))
+        return into
 
     @torch.no_grad()
     def product_into(self, x: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
@@ -103,9 +110,7 @@ class _Product(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles) -> Tensor:
         ctx.save_for_backward(x, weight)
-        into = x.new_empty(*x.shape[:-1], len(weight))
-        tiles.product_into(x.reshape(-1, x.shape[-1]), weight, bias, into.view(-1, len(weight)))
-        return into
+        return tiles._product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:

@@ -24,6 +24,7 @@ from footplate_trainer.model.build import build
 from footplate_trainer.model.initialize import initialize_rows
 from footplate_trainer.model.linear import begin_gradient
 from footplate_trainer.parallel import device
+from footplate_trainer.parallel.batch_invariance import apply_batch_invariance
 from footplate_trainer.parallel.blocks import compile_blocks, recompute
 from footplate_trainer.parallel.context_parallel import apply_context_parallel
 from footplate_trainer.parallel.data_parallel import Accumulation, apply_fsdp
@@ -56,29 +57,40 @@ class ParallelModel:
     host_mesh: DeviceMesh
 
 
-def build_model(config: RunConfig, world: World) -> ParallelModel:
-    """The network of `config`, laid out over `world`, with its initial weights. Collective."""
+def build_model(config: RunConfig, world: World, *, batch_invariant: bool = False) -> ParallelModel:
+    """The network of `config`, laid out over `world`, with its initial weights. Collective.
+
+    Raises NotInvariant where it shall be `batch_invariant` and this machine cannot do that.
+    """
     topology = Topology.of(world.size, config.parallelism)
     grid = open_grid(topology, world.rank, world.device.type)
     on_cpu = world.device.type == "cpu"
     host_mesh = grid.mesh if on_cpu else make_mesh(topology, "cpu")
-    return _laid_out(config, world, grid, host_mesh, trained=True)
+    return _laid_out(config, world, grid, host_mesh, trained=True, invariant=batch_invariant)
 
 
 def build_frozen(config: RunConfig, world: World, beside: ParallelModel) -> ParallelModel:
     """The network of `config` with its initial weights, laid out as `beside`: computed and never trained."""
-    frozen = _laid_out(config, world, beside.grid, beside.host_mesh, trained=False)
+    frozen = _laid_out(config, world, beside.grid, beside.host_mesh, trained=False, invariant=False)
     frozen.module.eval()
     return frozen
 
 
 def _laid_out(
-    config: RunConfig, world: World, grid: Grid, host_mesh: DeviceMesh, *, trained: bool
+    config: RunConfig,
+    world: World,
+    grid: Grid,
+    host_mesh: DeviceMesh,
+    *,
+    trained: bool,
+    invariant: bool,
 ) -> ParallelModel:
     topology = grid.topology
     layers = stage_layers(model_shape(config), topology)
     module = StageModules(
-        _stage(config, grid, number, layers[number], trained=trained)
+        _stage(
+            config, grid, number, layers[number], trained=trained, invariant_over=world if invariant else None
+        )
         for number in topology.stages_of(grid.coordinates.pipeline)
     )
     module.to_empty(device=device.home_of_shards(config.parallelism.offload, world.device))
@@ -90,15 +102,26 @@ def _laid_out(
         # Here and not above: torch's schedules take 0.4 s to import, which every start would pay.
         from footplate_trainer.parallel.pipeline_parallel import Pipeline
 
-        dtype = torch.bfloat16 if config.training.precision is Precision.BF16 else torch.float32
-        passes = Pipeline(module, grid, world.device, dtype)
+        passes = Pipeline(module, grid, world.device, _computed_in(config))
     else:
         passes = Accumulation(module.stages[0], grid, world.device)
     return ParallelModel(module, grid, passes, host_mesh)
 
 
-def _stage(config: RunConfig, grid: Grid, number: int, layers: range, *, trained: bool) -> StageModule:
-    """Stage `number`, without memory."""
+def _computed_in(config: RunConfig) -> torch.dtype:
+    return torch.bfloat16 if config.training.precision is Precision.BF16 else torch.float32
+
+
+def _stage(
+    config: RunConfig,
+    grid: Grid,
+    number: int,
+    layers: range,
+    *,
+    trained: bool,
+    invariant_over: World | None,
+) -> StageModule:
+    """Stage `number`, without memory; batch invariant over a world, if one is given."""
     with torch.device("meta"):
         network = build(model_shape(config))
     if not trained:
@@ -108,6 +131,8 @@ def _stage(config: RunConfig, grid: Grid, number: int, layers: range, *, trained
     if grid.tensor_mesh is not None:
         apply_tensor_parallel(network, grid.tensor_mesh)
     network.keep(layers, first=number == 0, last=number == grid.topology.stages - 1)
+    if invariant_over is not None:
+        apply_batch_invariance(network, _computed_in(config), invariant_over)
     if config.model.adapter is not None and network.is_first and network.embedding is not None:
         network.embedding.register_forward_hook(begin_gradient)
     recompute(network, config.training.recomputation)

@@ -1,0 +1,49 @@
+"""Batch invariance over ranks: each looks what its machine computes, and all must compute the same."""
+
+from __future__ import annotations
+
+import torch
+
+from footplate_trainer.errors import TrainerError
+from footplate_trainer.model.batch_invariance import batch_invariant
+from footplate_trainer.model.network import Network
+from footplate_trainer.model.tile_check import CheckedTiles, NotInvariant, checked_tiles
+from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.parallel.agree import gather
+from footplate_trainer.parallel.world import World
+
+
+def apply_batch_invariance(network: Network, dtype: torch.dtype, world: World) -> None:
+    """Let `network`, cut and still on `meta`, compute in tiles that are good on this machine. Collective.
+
+    Raises NotInvariant, on every rank, where one has none, or where two ranks compute other bits of the same.
+    """
+    assert isinstance(network, Decoder), "only decoders generate"
+    found: CheckedTiles | TrainerError
+    try:
+        found = checked_tiles(network, dtype, world.device)
+    except TrainerError as error:
+        found = error
+    told = gather(found if isinstance(found, TrainerError) else found.digests, world.everybody)
+    for of_rank in told:
+        if isinstance(of_rank, TrainerError):
+            raise of_rank
+    require_equal([digests for digests in told if isinstance(digests, dict)])
+    assert isinstance(found, CheckedTiles)
+    batch_invariant(network, found.tiles)
+
+
+def require_equal(digests: list[dict[str, str]]) -> None:
+    """NotInvariant where two ranks computed the same thing, and not the same bits; `digests` by rank.
+
+    Pipeline ranks need not have the same things to compute.
+    """
+    first: dict[str, tuple[int, str]] = {}
+    for rank, of_rank in enumerate(digests):
+        for what, digest in of_rank.items():
+            other, expected = first.setdefault(what, (rank, digest))
+            if digest != expected:
+                raise NotInvariant(
+                    f"rollout.batchInvariant: ranks {other} and {rank} compute {what} with other bits; let "
+                    "all nodes be of one kind, with as many threads each, or leave batchInvariant out"
+                )
