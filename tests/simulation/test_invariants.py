@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.directives import Limits
 from footplate_contracts.names import Cause
 from footplate_contracts.reports import GenerationId
 from footplate_operator.runtime.kinds import POD
@@ -83,10 +84,11 @@ async def test_a_step_that_two_generations_commit_is_noticed(world: Simulation) 
     world.apply()
     volume, first = world.volume("uid"), GenerationId(epoch=1, number=1)
     state = State((first,) * 10)
-    volume.commit(state, first, 0.0)
-    volume.commit(state, first, 0.0)
+    limits = Limits(steps=20, every_steps=10, keep_last=3)
+    volume.commit(state, first, 0.0, limits)
+    volume.commit(state, first, 0.0, limits)
     assert not volume.twice
-    volume.commit(state, GenerationId(epoch=1, number=2), 0.0)
+    volume.commit(state, GenerationId(epoch=1, number=2), 0.0, limits)
     assert volume.twice == ["step 10 by 1.2, after 1.1"]
 
 

@@ -89,7 +89,7 @@ class Ranks:
                     if not saving.done():
                         self._report(RankPhase.CHECKPOINT, step, world.pace)
                     await saving
-                saving = self._process.spawn(self._save(step))
+                saving = self._process.spawn(self._save(step, limits))
                 saving.add_done_callback(_seen)
             if last:
                 self._report(RankPhase.CHECKPOINT, step, world.pace)
@@ -178,7 +178,7 @@ class Ranks:
         except Unreached as error:
             raise PeerLost(f"the store of {host.pod_name} cannot be reached: {error}") from None
 
-    async def _save(self, step: int) -> None:
+    async def _save(self, step: int, limits: NumberedLimits) -> None:
         """Save it, however often that is tried, or leave it out for a newer one that is due."""
         tries, state = 0, State(self._past, tuple(self._agent.unstored.all()))
         while not await self._written(step, tries):
@@ -190,7 +190,7 @@ class Ranks:
                 await self._process.sleep(timing.LOOK)
         if self._leads and await self._grant(step):
             generation = self._sealed.generation
-            record = self._volume.commit(state, generation, self._agent.world.seconds())
+            record = self._volume.commit(state, generation, self._agent.world.seconds(), limits)
             self._agent.outbox.checkpoint(generation, record)
             self._agent.tell()
         await self._group.meet(self._index, ("committed", step))

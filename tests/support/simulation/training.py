@@ -12,11 +12,12 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from footplate_contracts.directives import Limits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.rendezvous import SealedGeneration
 from footplate_contracts.reports import CheckpointRecord, GenerationId
-from footplate_trainer.checkpoint.layout import Begun
+from footplate_trainer.checkpoint.layout import Begun, CommitMarker, Retention, StepDirectory, standing
 from tests.support.simulation.memory import State
 from tests.support.simulation.network import Network, Process
 
@@ -135,8 +136,10 @@ class Volume:
         if self.full:
             raise WriteFailed("No space left on device")
 
-    def commit(self, state: State, generation: GenerationId, seconds: float) -> CheckpointRecord:
-        """Create the commit marker, exclusively: a step that has one keeps it."""
+    def commit(
+        self, state: State, generation: GenerationId, seconds: float, limits: Limits
+    ) -> CheckpointRecord:
+        """Create the commit marker, exclusively: a step that has one keeps it. Then remove what may go."""
         step = state.step
         known = self.generations.get(step)
         if step in self.commits and known != generation:
@@ -146,7 +149,16 @@ class Volume:
             self.commits[step] = CheckpointRecord(step=step, uri=uri, time=seconds, generation=generation)
             self.generations[step] = generation
             self.states[step] = state
+        kept = Retention(limits.keep_last, limits.keep_every_steps, frozenset(limits.kept_steps or ()))
+        markers = [self._marker(committed) for committed in self.commits]
+        for gone in self.commits.keys() - kept.of(markers):
+            del self.commits[gone]
+        self.commits[step] = self.commits[step].model_copy(update={"standing": standing(markers, kept)})
         return self.commits[step]
+
+    def _marker(self, step: int) -> CommitMarker:
+        directory = StepDirectory.of(step, self.generations[step]).name
+        return CommitMarker(step=step, directory=directory, tokens=0, time=0.0)
 
 
 @dataclass
