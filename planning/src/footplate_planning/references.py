@@ -20,6 +20,9 @@ class ReferenceKind(StrEnum):
 
 def reference_model(config: RunConfig) -> ReferenceModel | None:
     """The reference that the stage of a resolved `config` has; None where it has none."""
+    learning = config.reinforcement
+    if config.stage is Stage.GRPO and learning is not None:
+        return (learning.reference or ReferenceModel()) if learning.kl.coefficient else None
     if config.stage is not Stage.DPO or config.preference is None:
         return None
     return config.preference.reference

@@ -90,10 +90,34 @@ GRPO: tuple[Row, ...] = (
         "reinforcement.overlongTokens: Invalid value: overlongTokens 17 is above rollout.maxTokens 16; lower"
         " it",
     ),
-    _forbidden("reinforcement.kl.coefficient", 0.5, f"kl.coefficient 0.5 {UNSUPPORTED}; remove it"),
-    _forbidden("reinforcement.kl.placement", "reward", f"kl.placement reward {UNSUPPORTED}; use loss"),
-    _forbidden("reinforcement.kl.target", 0.5, f"kl.target 0.5 {UNSUPPORTED}; remove it"),
-    _forbidden("reinforcement.reference", {}, f"reference {UNSUPPORTED}; remove it"),
+    _forbidden(
+        "reinforcement.kl.placement",
+        "reward",
+        "kl.placement reward is of stage ppo, and stage is grpo; use loss",
+    ),
+    _grpo(
+        "target-of-no-coefficient",
+        {"reinforcement.kl.target": 0.5},
+        "reinforcement.kl.target: Invalid value: kl.target moves kl.coefficient, which is 0; state one above"
+        " 0, or remove target",
+    ),
+    _grpo(
+        "short-horizon",
+        {"reinforcement.kl": {"target": 0.5, "coefficient": 0.1, "horizon": 1}},
+        "reinforcement.kl.horizon: Invalid value: kl.horizon must be more than a fifth of the 8 samples of a"
+        " rollout, or one rollout could take all of kl.coefficient; raise it",
+    ),
+    _grpo(
+        "reference-of-no-coefficient",
+        {"reinforcement.reference": {"uri": "/models/one"}},
+        "reinforcement.reference: Invalid value: reference is what kl.coefficient keeps the model near, and"
+        " that is 0; state one above 0, or remove reference",
+    ),
+    _forbidden(
+        "reinforcement.reference.precomputed",
+        True,
+        "reference.precomputed is of stage dpo: nobody knows beforehand what a model answers; remove it",
+    ),
     _forbidden(
         "reward.uri",
         "/models/judge",

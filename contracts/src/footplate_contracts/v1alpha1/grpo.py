@@ -14,6 +14,7 @@ _ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
 _SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
 _GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : 8)"
 _EPOCHS: Final = "(has(self.reinforcement) && has(self.reinforcement.epochs) ? self.reinforcement.epochs : 1)"
+_COEFFICIENT: Final = "(has(self.reinforcement.kl.coefficient) ? self.reinforcement.kl.coefficient : 0.0)"
 _OF_PPO: Final = ("scoreAt", "gamma", "gaeLambda", "whitening", "missingEndPenalty", "value")
 
 GRPO_RULES: Final = (
@@ -99,23 +100,34 @@ GRPO_RULES: Final = (
         " {self.rollout.maxTokens}; lower it",
         field="reinforcement.overlongTokens",
     ),
-    *(
-        Rule(
-            f"{_LEARNING} || !has(self.reinforcement.kl.{field}) || {right}",
-            f"kl.{field} {{self.reinforcement.kl.{field}}} is not supported by this release; {remedy}",
-            field=f"reinforcement.kl.{field}",
-            refusal=Refusal.FORBIDDEN,
-        )
-        for field, right, remedy in (
-            ("coefficient", "self.reinforcement.kl.coefficient == 0.0", "remove it"),
-            ("placement", "self.reinforcement.kl.placement == 'loss'", "use loss"),
-            ("target", "false", "remove it"),
-        )
+    Rule(
+        f"{_LEARNING} || !has(self.reinforcement.kl.placement) || self.reinforcement.kl.placement == 'loss'",
+        "kl.placement {self.reinforcement.kl.placement} is of stage ppo, and stage is grpo; use loss",
+        field="reinforcement.kl.placement",
+        refusal=Refusal.FORBIDDEN,
     ),
     Rule(
-        f"{_LEARNING} || !has(self.reinforcement.reference)",
-        "reference is not supported by this release; remove it",
+        f"{_LEARNING} || !has(self.reinforcement.kl.target) || {_COEFFICIENT} > 0.0",
+        "kl.target moves kl.coefficient, which is 0; state one above 0, or remove target",
+        field="reinforcement.kl.target",
+    ),
+    Rule(
+        f"{_LEARNING} || !has(self.reinforcement.kl.target) || !has(self.rollout)"
+        f" || {_SAMPLES} < 5 * (has(self.reinforcement.kl.horizon) ? self.reinforcement.kl.horizon : 10000)",
+        f"kl.horizon must be more than a fifth of the {{{_SAMPLES}}} samples of a rollout, or one rollout"
+        " could take all of kl.coefficient; raise it",
+        field="reinforcement.kl.horizon",
+    ),
+    Rule(
+        f"{_LEARNING} || !has(self.reinforcement.reference) || {_COEFFICIENT} > 0.0",
+        "reference is what kl.coefficient keeps the model near, and that is 0; state one above 0, or remove"
+        " reference",
         field="reinforcement.reference",
+    ),
+    Rule(
+        f"{_LEARNING} || !has(self.reinforcement.reference) || !self.reinforcement.reference.precomputed",
+        "reference.precomputed is of stage dpo: nobody knows beforehand what a model answers; remove it",
+        field="reinforcement.reference.precomputed",
         refusal=Refusal.FORBIDDEN,
     ),
     *(

@@ -49,12 +49,13 @@ from tests.support.trl_oracle import Rollout
 SAMPLES: Final = GROUP * PROMPTS_OF_A_STEP
 # What is asked of ours; TRL has neither dynamic sampling nor a penalty of long answers.
 SETTINGS: Final[Mapping[str, str]] = {
+    "grpo": "{kl: {coefficient: 0.1}}",
     "grpo-batch-deviation": "{groupAdvantage: batchDeviation}",
     "dapo": "{preset: dapo, dynamicSampling: {enabled: false}}",
     "dr-grpo-twice": "{preset: drGrpo, epochs: 2}",
     "gspo-twice": "{preset: gspo, epochs: 2}",
 }
-QUICK: Final = ("dapo", "dr-grpo-twice")
+QUICK: Final = ("grpo", "dapo", "dr-grpo-twice")
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ Key = dict[str, JsonValue]
 """Determinism key: dotted name -> value."""
 
 _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
-_OF_STAGES: Final = ("preference", "reward")
+_OF_STAGES: Final = ("preference", "reward", "reinforcement", "rollout")
 # Where the data lies and what is written to the log changes no bit.
 # `tokens` only say how many `steps` there are.
 _WITHOUT_EFFECT: Final = re.compile(r"(data|preference)\.(.+\.)?uri|training\.(logEverySteps|tokens)")
@@ -61,6 +61,7 @@ class RolloutPosition(Report):
 
     step: int = Field(description="optimizer steps done when it began, or will")
     prompt: int = Field(description="place of its first prompt in the endless order of prompts")
+    coefficient: float = Field(default=0.0, description="of the KL from the reference, in its loss")
 
 
 class HeldOutScores(Report):

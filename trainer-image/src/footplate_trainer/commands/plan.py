@@ -18,7 +18,7 @@ from footplate_planning.references import holds_reference, reference_model
 from footplate_planning.rollout import PlannedRollout
 from footplate_planning.shape import ModelShape
 from footplate_planning.traffic import Axis, sent
-from footplate_trainer.frozen.source import REFERENCE_FIELD, find_model, frozen_config
+from footplate_trainer.frozen.source import find_model, frozen_config, reference_field
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest.run_file import read_run
 from footplate_trainer.stages.layout import require_layout
@@ -54,7 +54,7 @@ def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
         return []
     if reference.uri is None:
         return [model_shape(config)]
-    return [model_shape(frozen_config(find_model(reference.uri, REFERENCE_FIELD), config, ranks))]
+    return [model_shape(frozen_config(find_model(reference.uri, reference_field(config)), config, ranks))]
 
 
 def as_json(made: Plan) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Architecture, Model, PositionName
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import compatibility
 from footplate_trainer.checkpoint import layout, place
 from footplate_trainer.checkpoint.step import StepCheckpoint
@@ -21,7 +22,15 @@ from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
 
-REFERENCE_FIELD: Final = "preference.reference.uri"
+_REFERENCE_FIELDS: Final = {
+    Stage.DPO: "preference.reference.uri",
+    Stage.GRPO: "reinforcement.reference.uri",
+}
+
+
+def reference_field(config: RunConfig) -> str:
+    """The field of the spec that names the reference of a stage which has one."""
+    return _REFERENCE_FIELDS[config.stage]
 
 
 @dataclass(frozen=True)

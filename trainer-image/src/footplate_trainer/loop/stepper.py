@@ -41,6 +41,7 @@ from footplate_trainer.parallel.context_parallel import shard_sequence
 from footplate_trainer.parallel.gradients import Gradients
 from footplate_trainer.parallel.judged import Collected, whole_rows
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
 from footplate_trainer.parallel.world import World, seed_step
 
@@ -174,17 +175,20 @@ class Stepper:
         return Evaluation(loss / divisor, objective.shown(tally.means(tallied), counts))
 
     @torch.no_grad()
-    def scores(self, batch: StepBatch, asked: Asked) -> list[Tensor]:
-        """What the model says now of each label of this rank's micro-batches: fp32 [numbers, n, S] each.
+    def scores(self, batch: StepBatch, asked: Asked, reference: Reference | None = None) -> list[Tensor]:
+        """What the model, or a reference, says now of each label: fp32 [numbers, n, S] for each micro-batch.
 
         In the order of Scores, 0 where no label counts; of whole rows, on all ranks that have the last
         layers, and none elsewhere. Collective.
         """
-        self._module.eval()
         micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
         collected = Collected(asked)
-        self._forward(micro_batches, collected)
-        self._module.train()
+        if reference is not None:
+            reference.run(micro_batches, collected)
+        else:
+            self._module.eval()
+            self._forward(micro_batches, collected)
+            self._module.train()
         if not collected.in_order:
             return []
         group = self._grid.context_group

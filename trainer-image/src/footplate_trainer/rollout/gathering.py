@@ -8,7 +8,6 @@ stop between two passes where somebody asks for it, and nothing that was finishe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -26,7 +25,7 @@ from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, 
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.groups import asked, chosen
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import KeptRollout
+from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
 from footplate_trainer.rollout.learning import outcomes_of, sums_of, teaches
 from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
 from footplate_trainer.rollout.sampling import Draw, Sampler
@@ -55,23 +54,6 @@ class Rewards(Protocol):
         self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Mapping[str, Outcome]]
     ) -> Awaited:
         """Ask about those of `samples` of which nothing is `known`, by name; returns at once."""
-
-
-@dataclass(frozen=True)
-class GatheredRollout:
-    """Answers of all ranks with their rewards, the same everywhere."""
-
-    step: int  # after which it began
-    first: int  # place of its first prompt
-    asked: int  # groups in all
-    places: Sequence[int]  # of the prompts whose groups are trained on
-    drawn: int  # answers that were drawn just now; the others are from before a restart
-    kept: KeptRollout
-    sums: Mapping[SampleKey, Outcome]
-
-    def keys(self, group: int) -> list[list[SampleKey]]:
-        """Of the answers that are trained on; siblings in a row."""
-        return [[SampleKey(self.step, place, sibling) for sibling in range(group)] for place in self.places]
 
 
 class Gatherer:
@@ -202,14 +184,14 @@ class Gatherer:
         """What rewards say of this rank's share of `keys`, an answer each."""
         share = dealt(keys, self._world.size, self._world.rank)
         known = {key: outcomes_of(kept.rewards[key]) for key in share if key in kept.rewards}
-        asked = self._rewards.ask([self._shown(kept.samples[key]) for key in share], known)
+        asked = self._rewards.ask([self.shown(kept.samples[key]) for key in share], known)
         while not asked.done and not self._stopping():
             for told in asked.poll(_LOOK):
                 self._done += 1
                 value = told.outcome.reason if isinstance(told.outcome, Unrewarded) else told.outcome
                 yield RewardsRecord(told.key, kept.samples[told.key].mark, {told.reward: value})
 
-    def _shown(self, sample: SampleRecord) -> RolloutSample:
+    def shown(self, sample: SampleRecord) -> RolloutSample:
         """As rewards see it: the text is without what ends it."""
         prompt = self._prompts.at(sample.key.prompt)
         tokens = sample.tokens.tolist()

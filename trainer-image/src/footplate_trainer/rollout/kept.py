@@ -8,11 +8,11 @@ counts, as it is the one that others may have gone on from, and what was said of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from footplate_contracts.reports import GenerationId
-from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rewards.samples import Outcome, SampleKey
 from footplate_trainer.rollout.records import Float32s, Record, RewardsRecord, SampleRecord, ScoresRecord
 
 
@@ -33,6 +33,23 @@ class KeptRollout:
                 self.rewards.setdefault(record.key, {}).update(record.values)
             else:
                 self.scores[record.name, record.key] = record.values
+
+
+@dataclass(frozen=True)
+class GatheredRollout:
+    """Answers of all ranks with their rewards, the same everywhere."""
+
+    step: int  # after which it began
+    first: int  # place of its first prompt
+    asked: int  # groups in all
+    places: Sequence[int]  # of the prompts whose groups are trained on
+    drawn: int  # answers that were drawn just now; the others are from before a restart
+    kept: KeptRollout
+    sums: Mapping[SampleKey, Outcome]
+
+    def keys(self, group: int) -> list[list[SampleKey]]:
+        """Of the answers that are trained on; siblings in a row."""
+        return [[SampleKey(self.step, place, sibling) for sibling in range(group)] for place in self.places]
 
 
 def merged(files: Mapping[GenerationId, Iterable[Record]]) -> KeptRollout:

@@ -20,9 +20,12 @@ from footplate_trainer.model.objectives.advantages import (
     group_mean,
     leave_one_out,
 )
+from footplate_trainer.model.objectives.coefficient import adaptive
 from footplate_trainer.model.objectives.overlong import soft_penalty
+from footplate_trainer.model.policy_judge import ESTIMATORS, OLD, REFERENCE
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import means, weighted_sum
+from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -95,6 +98,29 @@ def learnt(
         "groups/asked": asked / settings.groups.prompts,
     }
     return Learnt(scores, counted, advantages, {name: v for name, v in values.items() if not math.isnan(v)})
+
+
+def divergence_of(settings: RolloutSettings, gathered: GatheredRollout, found: Learnt) -> float | None:
+    """KL from the reference before any update: the mean over answers that count of sums over their tokens.
+
+    None where nothing is known of it.
+    """
+    kept, counted = gathered.kept.scores, found.counted.flatten().tolist()
+    keys = [key for group in gathered.keys(settings.group) for key in group]
+    estimate = ESTIMATORS[settings.estimator]
+    apart = [
+        estimate(torch.tensor(kept[OLD, key]), torch.tensor(kept[REFERENCE, key])).double().sum()
+        for key, counts in zip(keys, counted, strict=True)
+        if counts and (OLD, key) in kept and (REFERENCE, key) in kept
+    ]
+    return float(torch.stack(apart).mean()) if apart else None
+
+
+def next_coefficient(settings: RolloutSettings, coefficient: float, divergence: float | None) -> float:
+    """Of the KL from the reference, for the rollout behind one of that `divergence`."""
+    if settings.target is None or divergence is None:
+        return coefficient
+    return adaptive(coefficient, divergence, settings.target, settings.samples, settings.horizon)
 
 
 def _rows(sums: Sequence[Sequence[Outcome]]) -> tuple[Tensor, Tensor]:

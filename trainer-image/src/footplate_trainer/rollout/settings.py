@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.reinforcement import GroupAdvantage
+from footplate_contracts.v1alpha1.reinforcement import Estimator, GroupAdvantage
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.rollout.groups import GroupPlan
 
@@ -24,6 +24,10 @@ class RolloutSettings:
     advantage: GroupAdvantage
     overlong_tokens: int | None
     max_unrewarded: float
+    coefficient: float = 0.0  # of the KL from the reference at first; 0: there is no reference
+    estimator: Estimator = Estimator.K3
+    target: float | None = None  # of that KL; None: the coefficient stays
+    horizon: int = 10_000  # answers
 
     @classmethod
     def of(cls, config: RunConfig) -> RolloutSettings:
@@ -52,6 +56,10 @@ class RolloutSettings:
             advantage=learning.group_advantage,
             overlong_tokens=learning.overlong_tokens,
             max_unrewarded=reward.max_unrewarded,
+            coefficient=learning.kl.coefficient or 0.0,
+            estimator=learning.kl.estimator or Estimator.K3,
+            target=learning.kl.target,
+            horizon=learning.kl.horizon or 10_000,
         )
 
     @property

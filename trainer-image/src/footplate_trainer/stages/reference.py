@@ -33,7 +33,7 @@ from footplate_trainer.data.preference_dataset import PreferenceDataset, pair_da
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.open import open_at, open_start
-from footplate_trainer.frozen.source import REFERENCE_FIELD, check_tokenizer, find_model, frozen_config
+from footplate_trainer.frozen.source import check_tokenizer, find_model, frozen_config, reference_field
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.model.linear import is_adapters
@@ -61,7 +61,7 @@ def check_reference(config: RunConfig, ranks: int) -> None:
     """UserMistake where a folder that the reference is in holds none that suits the run; not collective."""
     reference = reference_model(config)
     if reference is not None and reference.uri is not None:
-        frozen_config(find_model(reference.uri, REFERENCE_FIELD), config, ranks)
+        frozen_config(find_model(reference.uri, reference_field(config)), config, ranks)
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,11 @@ class StageReference:
     def key(self) -> Key:
         """What a checkpoint says of the weights: a run that goes on has to find the same."""
         return self._known if self._at_hand is None else self._at_hand.key
+
+    @property
+    def model(self) -> Reference | None:
+        """It, where it is at hand."""
+        return None if self._at_hand is None else self._at_hand.model
 
     def objective(self, objective: Objective) -> Objective:
         """`objective` against it."""
@@ -149,8 +154,8 @@ class StageReference:
             place = reference_model(self._config)
             where = place.uri if place is not None and place.uri else "where the run began"
             raise UserMistake(
-                f"preference.reference: the weights in {where} are not those that this run began with "
-                f"(checksum {now}, was {before}); restore them, or begin another run"
+                f"{reference_field(self._config)}: the weights in {where} are not those that this run began "
+                f"with (checksum {now}, was {before}); restore them, or begin another run"
             )
         return found
 
@@ -207,7 +212,7 @@ def _opened(
         case _:
             reference = reference_model(config)
             assert reference is not None and reference.uri is not None
-            found, copy = open_at(reference.uri, REFERENCE_FIELD, config, model, world, step)
+            found, copy = open_at(reference.uri, reference_field(config), config, model, world, step)
             check_tokenizer(found, shards.tokenizer, shards.vocabulary_size)
     named = {_STEP: copy.step} if copy.step else {}
     return OpenReference(FrozenCopy(copy.model), {_WEIGHTS: copy.checksum, **named})
@@ -221,7 +226,8 @@ def _refuse_adapters_of_elsewhere(config: RunConfig) -> None:
         if any(map(is_adapters, index_of(checkpoint).tensors)):
             raise UserMistake(
                 f"resumeFrom {checkpoint.name} holds adapters, which are a part of the weights that this run "
-                "begins with; export them merged and begin with initFrom, or name preference.reference.uri"
+                "begins with; export them merged and begin with initFrom, or name "
+                f"{reference_field(config)}"
             )
         return
 

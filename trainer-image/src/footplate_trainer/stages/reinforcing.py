@@ -6,6 +6,7 @@ rollout is drawn, rewarded and kept before the first step that is trained on it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -39,17 +40,19 @@ from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.loop.train import train
-from footplate_trainer.model.policy_judge import PolicyLoss
+from footplate_trainer.model.policy_judge import REFERENCE, PolicyLoss
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.judged import Judged
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import World, read_environment
 from footplate_trainer.rewards.asking import RewardFunctions
 from footplate_trainer.rollout.batches import RolloutBatches, RowShape
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.sampling import EngineSampler
+from footplate_trainer.rollout.scores import POLICY, Models, Scorer
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.values import RolloutValues
+from footplate_trainer.rollout.watch import RolloutWatch
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.inputs import open_shards
 from footplate_trainer.stages.learning import (
@@ -63,6 +66,7 @@ from footplate_trainer.stages.learning import (
     state_of,
 )
 from footplate_trainer.stages.process import Program, run_stage
+from footplate_trainer.stages.reference import StageReference, check_reference
 from footplate_trainer.stages.start import state_writer
 
 
@@ -74,6 +78,7 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
     def stage(config: RunConfig) -> Program:
         require_decoder(config)
+        check_reference(config, read_environment(os.environ).world_size)
         return partial(_reinforce, config, agent, metrics)
 
     return run_stage(config, agent, stage)
@@ -95,19 +100,20 @@ def policy_loss(config: RunConfig) -> PolicyLoss:
         longest=rollout.max_tokens,
         estimator=learning.kl.estimator,
         temperature=rollout.sampling.temperature,
-        reference=False,
+        reference=bool(learning.kl.coefficient),
     )
 
 
 def journal_key(config: RunConfig, data: str) -> str:
-    """Names all that decides answers and rewards but the training between rollouts; `data` is its digest."""
+    """Names what decides answers, rewards and scores but for weights; `data` is the digest of the prompts."""
     plain = config.to_json()
     sections = ("stage", "model", "initFrom", "resumeFrom", "reward", "reinforcement")
     drawn = {
         name: plain["rollout"].get(name) for name in ("samples", "group", "maxTokens", "stop", "sampling")
     }
     seeds = {"seed": config.training.seed, "dataSeed": config.data.seed}
-    return digest({**{name: plain.get(name) for name in sections}, "rollout": drawn, **seeds, "data": data})
+    said = {name: plain.get(name) for name in sections}
+    return digest({**said, "rollout": drawn, **seeds, "data": data})
 
 
 def _reinforce(
@@ -127,12 +133,15 @@ def _reinforce(
         Judged(policy_loss(config)),
         config.training.seed,
     )
+    reference = StageReference(config, model, start, shards, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
     with ExitStack() as stack:
-        batches = _open_batches(begun, shards, tokenizer, ends, stepper, world, reporter, agent, stack)
+        batches = _open_batches(
+            begun, shards, tokenizer, ends, stepper, reference, world, reporter, agent, stack
+        )
         rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
-        writer = state_writer(config, start, shards, world)
+        writer = state_writer(config, start, shards, world, reference.key)
         state_now = partial(state_of, writer, limits, reporter, agent, batches.position)
         durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
         copies = begun.copies
@@ -142,7 +151,7 @@ def _reinforce(
             Suspension(agent),
             Diagnostics(config.checkpoint.uri, agent, world, reporter),
             LimitsFollower(limits, agent, world, start.step),
-            RolloutValues(batches),
+            _values(config, batches, world),
             FailedCheckpoints(saver),
             rows,
             durable,
@@ -176,6 +185,7 @@ def _open_batches(
     tokenizer: Tokenizer,
     ends: frozenset[int],
     stepper: Stepper,
+    reference: StageReference,
     world: World,
     reporter: Reporter,
     agent: AgentClient,
@@ -195,6 +205,7 @@ def _open_batches(
         text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text
 
+    models = _models(settings, reference)
     key = journal_key(config, shards.digest)
     journal = Journal(begun.store.folder, begun.generation, world.rank, key)
     stop = StopRule(ends, tuple(config.rollout.stop), text_of)
@@ -215,17 +226,30 @@ def _open_batches(
     return RolloutBatches(
         settings,
         gatherer,
+        Scorer(settings, prompts, stepper, journal, grid, world, reporter),
+        models,
         prompts,
         journal,
         begun.store,
-        stepper,
         grid,
         world,
-        reporter,
         _row_shape(config, grid.topology, shards.sources[0].shards.special.padding),
         config.data.seed,
         begun.start.rollout,
     )
+
+
+def _models(settings: RolloutSettings, reference: StageReference) -> Models:
+    """Whose log-probabilities the loss wants: the policy's of before, where one update follows another."""
+    old = POLICY if settings.updates > 1 or settings.target is not None else {}
+    return {**old, **({} if reference.model is None else {REFERENCE: reference.model})}
+
+
+def _values(config: RunConfig, batches: RolloutBatches, world: World) -> RolloutValues:
+    """What rows say of rollouts."""
+    assert config.reward is not None and config.reinforcement is not None
+    unweighed = frozenset(function.name for function in config.reward.functions or () if not function.weight)
+    return RolloutValues(batches, world, RolloutWatch(config.reinforcement.kl.target, unweighed))
 
 
 def _row_shape(config: RunConfig, topology: Topology, pad: int) -> RowShape:

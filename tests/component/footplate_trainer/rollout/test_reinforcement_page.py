@@ -1,0 +1,63 @@
+"""docs/reinforcement.md: its run is one, its presets are those of the code, and its names those of rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.runconfig import World
+from footplate_contracts.v1alpha1.presets import LOW, PRESETS
+from footplate_contracts.v1alpha1.reinforcement import Preset
+from footplate_trainer.manifest.run_file import read_run
+from tests.support.ranks import run_ranks
+from tests.support.reinforced import GROUP, STOP, Reinforced, grpo_config, pack_prompts, reinforce
+from tests.support.training import FakeAgent
+
+PAGE = (Path(__file__).parents[4] / "docs" / "reinforcement.md").read_text()
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """Cells of the table whose first column is called `heading`."""
+    table = PAGE.split(f"\n| {heading} |")[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_the_run_of_the_page_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.M | re.S)[0])
+    config = read_run(file).config(World())
+    assert config.rollout is not None and config.reinforcement is not None
+    updates = config.rollout.samples * config.reinforcement.epochs / config.training.global_batch_size
+    assert updates == 4, "as the page says"
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_presets_are_those_of_the_page(preset: Preset) -> None:
+    (row,) = [cells for cells in rows_of("preset") if cells[0] == f"`{preset}`"]
+    chosen = PRESETS[preset]
+    high = LOW if chosen.high is None else chosen.high
+    assert row[1:4] == [f"`{chosen.advantage}`", f"`{chosen.aggregation}`", f"`{chosen.ratio_of}`"]
+    assert row[4] == f"{LOW:g}, {high:g}".replace("0.", ".")
+    assert ("dynamic sampling" in row[5]) == chosen.dynamic_sampling
+    assert ("overlong" in row[5]) == (chosen.overlong_share is not None)
+
+
+def test_rows_have_the_names_of_the_page_and_no_others(tmp_path: Path) -> None:
+    listed = {name for cells in rows_of("name") for name in re.findall(r"`([^`]+)`", cells[0])}
+    config = grpo_config(
+        pack_prompts(tmp_path),
+        tmp_path,
+        "training.steps=2",
+        f"rollout={{maxTokens: 24, group: {GROUP}, samples: 16, stop: {STOP}}}",
+        "reinforcement={kl: {coefficient: 0.1, target: 0.5}}",
+    )
+    end: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config)[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    values = end.agent.rows[-1].values
+    assert {re.sub("rewards/(short|long)", "rewards/NAME", name) for name in values} == listed
+    first, second = (row.values for row in end.agent.rows)
+    assert first["policy/ratio"] == 1 != second["policy/ratio"]
+    assert first["kl/answer"] == 0 == second["kl/answer"], "the reference is where it began"

@@ -1,0 +1,102 @@
+"""What models say of the answers of a rollout before it is trained on: once for all of its updates.
+
+The policy's log-probabilities are gone with its weights after the first update, and those of a reference cost
+a pass each time; so both are in the journal beside the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from footplate_contracts.reports import RankPhase
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.data import order
+from footplate_trainer.data.loader import BatchLoader, StepBatch
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.metrics.stopwatch import StepPart
+from footplate_trainer.model.policy_judge import OLD, asked_of
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.parallel.reference import Reference
+from footplate_trainer.parallel.world import World
+from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.records import Float32s, ScoresRecord
+from footplate_trainer.rollout.settings import RolloutSettings
+
+Models = Mapping[str, Reference | None]
+"""Whose log-probabilities a loss wants, by the name that it has for them; None: the policy's."""
+
+POLICY: Final[Models] = {OLD: None}
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Computes and keeps them."""
+
+    settings: RolloutSettings
+    prompts: PromptOrder
+    stepper: Stepper
+    journal: Journal
+    grid: Grid
+    world: World
+    reporter: Reporter
+
+    def complete(self, gathered: GatheredRollout, models: Models, loader: BatchLoader) -> None:
+        """Have all `models` speak of all answers, which `loader` makes rows of. Collective."""
+        for name, model in models.items():
+            if not is_scored(gathered, self.settings.group, name):
+                self._score(gathered, name, model, loader)
+
+    def _score(
+        self, gathered: GatheredRollout, name: str, model: Reference | None, loader: BatchLoader
+    ) -> None:
+        asked, batch_size = asked_of(self.settings.rule.temperature), self.settings.batch
+        mine: list[ScoresRecord] = []
+        with self.stepper.stopwatch.time(StepPart.SCORING):
+            for update in range(-(-self.settings.samples // batch_size)):
+                self.reporter.enter(RankPhase.SCORING, progress=update * batch_size)
+                batch = loader.build(gathered.step + update)
+                told = self.stepper.scores(batch, asked, model)
+                if self._hands_on:
+                    for micro, scores in zip(batch.micro_batches, told, strict=False):
+                        rows = scores[-1].cpu().numpy()
+                        mine += self._records(gathered, name, batch, micro.places.tolist(), rows)
+            self.reporter.enter(RankPhase.COLLECTIVE)
+            self.journal.add(mine)
+            self.journal.flush()
+            for records in agree.gather(mine, self.world.everybody):
+                gathered.kept.add(records)
+
+    @property
+    def _hands_on(self) -> bool:
+        """Of the ranks that know the scores of the same rows, the first."""
+        place = self.grid.coordinates
+        return place.tensor == place.context == 0
+
+    def _records(
+        self, gathered: GatheredRollout, name: str, batch: StepBatch, places: Sequence[int], rows: Float32s
+    ) -> list[ScoresRecord]:
+        """Of the rows of a micro-batch, fp32 [n, places]."""
+        records = []
+        for place, row in zip(places, rows, strict=True):
+            if place == order.FILLER:
+                continue
+            prompt, sibling = divmod(int(batch.sample_ids[place]), self.settings.group)
+            key = SampleKey(gathered.step, prompt, sibling)
+            sample = gathered.kept.samples[key]
+            first = len(self.prompts.at(prompt).tokens) - 1
+            values = np.ascontiguousarray(row[first : first + len(sample.tokens)])
+            records.append(ScoresRecord(key, sample.mark, name, values))
+        return records
+
+
+def is_scored(gathered: GatheredRollout, group: int, name: str) -> bool:
+    """Whether all answers of a rollout have scores of that name."""
+    return all((name, key) in gathered.kept.scores for keys in gathered.keys(group) for key in keys)
