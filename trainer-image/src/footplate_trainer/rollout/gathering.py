@@ -185,8 +185,11 @@ class Gatherer:
         share = dealt(keys, self._world.size, self._world.rank)
         known = {key: outcomes_of(kept.rewards[key]) for key in share if key in kept.rewards}
         asked = self._rewards.ask([self.shown(kept.samples[key]) for key in share], known)
-        while not asked.done and not self._stopping():
-            for told in asked.poll(_LOOK):
+        stopped = False
+        while not asked.done and not stopped:
+            stopped = self._stopping()
+            # What has been answered by then is kept: nobody is asked for it again.
+            for told in asked.poll(0.0 if stopped else _LOOK):
                 self._done += 1
                 value = told.outcome.reason if isinstance(told.outcome, Unrewarded) else told.outcome
                 yield RewardsRecord(told.key, kept.samples[told.key].mark, {told.reward: value})

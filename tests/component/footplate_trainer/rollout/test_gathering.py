@@ -1,0 +1,187 @@
+"""A rollout is drawn and rewarded once, whoever is stopped on the way, and asks for nothing that is known.
+
+One rank, without a process group of its own: what ranks tell each other is tried by the stage's tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate_contracts.names import Backend
+from footplate_contracts.reports import GenerationId
+from footplate_contracts.v1alpha1.reinforcement import GroupAdvantage
+from footplate_elastic.protocol.agent_client import AgentClient
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.folder import LocalFolder
+from footplate_trainer.data.prompt_dataset import Prompt
+from footplate_trainer.generation.requests import Answer, EndReason, Request
+from footplate_trainer.generation.sampler import SamplingRule
+from footplate_trainer.metrics.stopwatch import Stopwatch
+from footplate_trainer.parallel.world import RankEnvironment, World, open_world
+from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.groups import GroupPlan
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.settings import RolloutSettings
+
+SETTINGS = RolloutSettings(
+    groups=GroupPlan(2, 3),
+    group=2,
+    batch=4,
+    epochs=1,
+    max_tokens=4,
+    seed=0,
+    rule=SamplingRule(),
+    advantage=GroupAdvantage.MEAN,
+    overlong_tokens=None,
+    max_unrewarded=0.5,
+)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with open_world(RankEnvironment(0, 1, 0, None), Backend.GLOO) as opened:
+        yield opened
+
+
+class Prompts:
+    def at(self, place: int) -> Prompt:
+        return Prompt(place, np.array([place, 5], dtype=np.int64), {"answer": str(place)})
+
+
+@dataclass
+class Drawer:
+    """Draws [prompt, sibling], and may be stopped."""
+
+    copies: int = 1
+    copy: int = 0
+    leads: bool = True
+    drawn: list[tuple[int, int]] = field(default_factory=list)
+
+    @contextmanager
+    def weights(self, step: int) -> Iterator[Any]:
+        def draw(requests: Sequence[Request], between: Any) -> Iterator[Answer]:
+            for number, request in enumerate(requests):
+                self.drawn.append((request.prompt, request.sibling))
+                tokens = [request.prompt, request.sibling]
+                yield Answer(request, tokens, [-1.0, -1.0], [-2.0, -2.0], EndReason.END)
+                if between(2 * number + 2):
+                    return
+
+        yield draw
+
+
+@dataclass
+class Told:
+    """Outcomes that come one by one."""
+
+    outcomes: list[Rewarded]
+    answered: list[tuple[str, SampleKey]]
+
+    @property
+    def done(self) -> bool:
+        return not self.outcomes
+
+    def poll(self, seconds: float) -> list[Rewarded]:
+        """None has come where nobody waits."""
+        if not seconds:
+            return []
+        told = self.outcomes.pop(0)
+        self.answered.append((told.reward, told.key))
+        return [told]
+
+
+@dataclass
+class Judge:
+    """Rewards siblings differently but for prompts that are `dull`; of some it has none."""
+
+    dull: frozenset[int] = frozenset()
+    weights: Mapping[str, float] = field(default_factory=lambda: {"right": 1.0, "tidy": 0.5})
+    answered: list[tuple[str, SampleKey]] = field(default_factory=list)
+
+    def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+        outcomes = []
+        for sample in samples:
+            for name in self.weights:
+                if name in known.get(sample.key, {}):
+                    continue
+                worth = 1.0 if sample.key.prompt in self.dull else float(sample.key.sibling)
+                silent = name == "tidy" and sample.key == SampleKey(4, 11, 1)
+                outcomes.append(Rewarded(sample.key, name, Unrewarded("it slept") if silent else worth))
+        return Told(outcomes, self.answered)
+
+
+@dataclass
+class Stops:
+    """Says stop at the given look, and at none where there is none."""
+
+    at: int | None = None
+    looks: int = 0
+
+    def __call__(self) -> bool:
+        self.looks += 1
+        return self.at is not None and self.looks >= self.at
+
+
+def gather(
+    folder: Path, world: World, drawer: Drawer, judge: Judge, stops: Stops, number: int
+) -> GatheredRollout | None:
+    """As generation `number` does."""
+    place = LocalFolder(str(folder))
+    journal = Journal(place, GenerationId(epoch=1, number=number), 0, "key")
+    gatherer = Gatherer(
+        SETTINGS,
+        Prompts(),
+        drawer,
+        judge,
+        journal,
+        place,
+        world,
+        Reporter(AgentClient(), world),
+        Stopwatch(lambda: 0.0),
+        key="key",
+        text_of=lambda tokens: " ".join(map(str, tokens)),
+        stopping=stops,
+    )
+    found = gatherer.gather(4, 10)
+    journal.close()
+    return found
+
+
+@pytest.mark.parametrize("at", range(1, 22, 2))
+def test_nothing_is_drawn_or_asked_twice_wherever_it_is_stopped(
+    at: int, world: World, tmp_path: Path
+) -> None:
+    drawer, judge = Drawer(), Judge(dull=frozenset({10}))
+    first = gather(tmp_path, world, drawer, judge, Stops(at), 1)
+    found = first or gather(tmp_path, world, drawer, judge, Stops(), 2)
+    assert found is not None
+    assert found.places == [12, 13] and found.asked == 4, "10 teaches nothing, and of 11 one counts alone"
+    assert sorted(drawer.drawn) == [(place, sibling) for place in range(10, 14) for sibling in (0, 1)]
+    assert len(judge.answered) == len(set(judge.answered)) == 16
+    assert found.sums[SampleKey(4, 12, 1)] == 1.5
+    assert isinstance(found.sums[SampleKey(4, 11, 1)], Unrewarded), "what did not answer is settled too"
+
+
+def test_rewards_see_the_answer_without_its_end_and_the_columns_of_the_prompt(
+    world: World, tmp_path: Path
+) -> None:
+    seen: list[RolloutSample] = []
+
+    class Looking(Judge):
+        def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+            seen.extend(samples)
+            return super().ask(samples, known)
+
+    gather(tmp_path, world, Drawer(), Looking(), Stops(), 1)
+    sample = next(sample for sample in seen if sample.key == SampleKey(4, 11, 0))
+    assert (sample.prompt, sample.answer, list(sample.tokens)) == ("11 5", "11", [11, 0])
+    assert (sample.end, sample.columns) == ("end", {"answer": "11"})
