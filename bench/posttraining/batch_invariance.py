@@ -22,7 +22,8 @@ import torch
 from bench.posttraining.generation import PROMPTS, SHAPE, decoder, prompts
 from torch import Tensor
 
-from footplate_trainer.generation.engine import Engine, EngineRoom
+from footplate_trainer.generation.engine import Engine
+from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Answer, Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.batch_invariance import batch_invariant

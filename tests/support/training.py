@@ -52,7 +52,11 @@ class FakeAgent(AgentClient):
         self.rows_again.extend(rows)
 
     def unstored(self) -> list[GenerationRow]:
-        own = [GenerationRow(generation=GenerationId(epoch=1, number=1), metrics=row) for row in self.rows]
+        generation = GenerationId(epoch=1, number=1)
+        own = [
+            GenerationRow(generation=generation, metrics=row, samples=self.samples.get(row.step) or None)
+            for row in self.rows
+        ]
         return [*self.rows_again, *own]
 
     def checkpoint(self, record: CheckpointRecord) -> None:

@@ -75,7 +75,7 @@ class SampleEnd(StrEnum):
 class ShownSample(Report):
     """A prompt and an answer to it, with what it was worth; absent is what a stage does not have."""
 
-    prompt: int = Field(ge=0, le=LARGEST, description="its number, by which its answers are drawn")
+    prompt: int = Field(ge=0, le=LARGEST, description="its number in the data, in each epoch the same")
     sibling: int = Field(0, ge=0, le=LARGEST, description="which of the answers to this prompt")
     prompt_text: Annotated[str, AfterValidator(partial(plain, most=PROMPT_CHARACTERS))] = Field(
         description="at most 1,000 characters, control characters as signs; ' […] ' where more stood"

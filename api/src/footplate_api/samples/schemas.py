@@ -37,7 +37,7 @@ class SampleItem(Schema):
     whoever shows it escapes it.
     """
 
-    prompt: int = Field(description="its number, by which its answers are drawn")
+    prompt: int = Field(description="its number in the run's data, in each epoch the same")
     sibling: int = Field(description="which of the answers to this prompt")
     prompt_text: str
     answer_text: str

@@ -43,6 +43,7 @@ class History:
     losses: list[float]
     norms: list[float]
     rewards: list[float]
+    shown: dict[int, list[tuple[int, int, str, float | None]]]  # step -> answers in its row, with their sums
     tensors: dict[str, torch.Tensor]
 
     def check_equal(self, other: History) -> None:
@@ -50,6 +51,8 @@ class History:
         assert self.losses == pytest.approx(other.losses, rel=0, abs=3e-6)
         assert self.norms == pytest.approx(other.norms, rel=1e-5)
         assert self.rewards == pytest.approx(other.rewards, rel=1e-5)
+        common = self.shown.keys() & other.shown.keys()
+        assert {step: self.shown[step] for step in common} == {step: other.shown[step] for step in common}
         for name, tensor in self.tensors.items():
             torch.testing.assert_close(tensor, other.tensors[name], rtol=0, atol=1e-5)
 
@@ -62,6 +65,12 @@ def history(folder: Path, *parts: Reinforced) -> History:
         [row.loss for row in ordered],
         [row.gradient_norm for row in ordered],
         [row.values["reward/sum"] for row in ordered],
+        {
+            step: [(told.prompt, told.sibling, told.answer_text, told.reward) for told in some]
+            for part in parts
+            for step, some in part.agent.samples.items()
+            if some
+        },
         whole_tensors(CheckpointStore(str(folder / "checkpoints")), STEPS),
     )
 
@@ -84,6 +93,8 @@ def undisturbed(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Hist
     made = history(folder, end)
     assert any(row.values["policy/ratio"] != 1 for row in end.agent.rows), "no second update moved anything"
     assert list((folder / "checkpoints" / FOLDER).iterdir()) == [], "journals stay behind"
+    assert made.shown.keys() == set(range(1, STEPS + 1)), "each step shows some of what it learns from"
+    assert [row.step for row in end.agent.rows if "rollout/tokens_per_second" in row.values] == [1, 5]
     return made
 
 
@@ -154,8 +165,13 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
     killed(prompts, tmp_path, before, agent)
     end = start(prompts, tmp_path, after, FakeAgent())
     assert end.code == ExitCode.SUCCESS, end.stderr
-    again = [row.metrics for row in end.agent.rows_again]
-    history(tmp_path, Reinforced(0, "", FakeAgent(rows=again)), end).check_equal(undisturbed)
+    again = FakeAgent(
+        rows=[row.metrics for row in end.agent.rows_again],
+        samples={row.metrics.step: row.samples or [] for row in end.agent.rows_again},
+    )
+    found = history(tmp_path, Reinforced(0, "", again), end)
+    found.check_equal(undisturbed)
+    assert found.shown.keys() == undisturbed.shown.keys(), "a checkpoint carries samples with their rows"
 
 
 @pytest.mark.parametrize("moment", ["drawing", pytest.param("drawing-the-first", marks=pytest.mark.long)])

@@ -77,10 +77,13 @@ class PromptOrder:
     dataset: Dataset  # PromptDataset, or a Mixture of them
     seed: int
 
+    def number(self, place: int) -> int:
+        """Which prompt of all folders that is: the same in each epoch."""
+        return int(self.dataset.sample_ids(self.seed, np.array([place], dtype=np.int64))[0])
+
     def at(self, place: int) -> Prompt:
         """The prompt at a place of the order, from 0."""
-        number = int(self.dataset.sample_ids(self.seed, np.array([place], dtype=np.int64))[0])
-        dataset = self.dataset
+        dataset, number = self.dataset, self.number(place)
         if isinstance(dataset, Mixture):
             dataset, number = dataset.source_of(number)
         assert isinstance(dataset, PromptDataset), dataset

@@ -21,7 +21,7 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.model.policy_judge import ADVANTAGE, COEFFICIENT, SAMPLER
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.world import World
-from footplate_trainer.rewards.samples import SampleKey, Unrewarded
+from footplate_trainer.rewards.samples import RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import UnrewardedShare, reasons
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.answers import AnswerDataset, TrainedAnswer, width_of
@@ -29,7 +29,7 @@ from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.learning import Learnt, divergence_of, learnt, next_coefficient, outcomes_of
-from footplate_trainer.rollout.records import Float32s
+from footplate_trainer.rollout.records import Float32s, SampleRecord
 from footplate_trainer.rollout.scores import Models, Scorer, is_scored
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -107,11 +107,13 @@ class RolloutBatches:
         assert self.current is not None
         return SampleKey(self.current.begin.step, *divmod(number, self._settings.group))
 
-    def texts(self, key: SampleKey) -> tuple[str, str]:
-        """Prompt and answer as rewards see them."""
-        assert self.current is not None
-        shown = self._gatherer.shown(self.current.gathered.kept.samples[key])
-        return shown.prompt, shown.answer
+    def rewarded(self, sample: SampleRecord) -> RolloutSample:
+        """An answer with its prompt, as rewards see both."""
+        return self._gatherer.shown(sample)
+
+    def prompt_number(self, place: int) -> int:
+        """Which prompt of all folders stands at a place of the endless order."""
+        return self._prompts.number(place)
 
     def close(self) -> None:
         """Training has ended: nobody needs a journal that all checkpoints are beyond."""

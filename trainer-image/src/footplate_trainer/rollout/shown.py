@@ -1,0 +1,64 @@
+"""Which answers of a rollout a step's row shows, and what it says of them. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from footplate_contracts.metrics import VALUE_NAME
+from footplate_contracts.samples import REWARDS, SampleEnd, ShownSample
+from footplate_trainer.metrics.shown import Candidate, chosen
+from footplate_trainer.rewards.samples import RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.learning import Learnt
+from footplate_trainer.rollout.records import SampleRecord
+
+
+def shown(
+    step: int,
+    keys: Sequence[SampleKey],
+    gathered: GatheredRollout,
+    learnt: Learnt,
+    text_of: Callable[[SampleRecord], RolloutSample],
+    number_of: Callable[[int], int],
+) -> list[ShownSample]:
+    """Some of the answers `keys` of `gathered`, which `step` learns from, by the sums of their rewards.
+
+    `number_of` a prompt's place in the order is its number in the data, under which its answers are found in
+    each epoch.
+    """
+    sums = [None if isinstance(told := gathered.sums[key], Unrewarded) else told for key in keys]
+    candidates = [Candidate(key.prompt, key.sibling, told) for key, told in zip(keys, sums, strict=True)]
+    found = []
+    for place in chosen(step, candidates):
+        key = keys[place]
+        advantage = float(learnt.advantages[gathered.places.index(key.prompt), key.sibling])
+        answer = text_of(gathered.kept.samples[key])
+        found.append(
+            ShownSample(
+                prompt=number_of(key.prompt),
+                sibling=key.sibling,
+                prompt_text=answer.prompt,
+                answer_text=answer.answer,
+                tokens=len(answer.tokens),
+                end=SampleEnd(answer.end),
+                rewards=_numbers(gathered.kept.rewards.get(key, {})),
+                reward=sums[place],
+                advantage=None if math.isnan(advantage) else advantage,
+            )
+        )
+    return found
+
+
+def drawn_tokens(gathered: GatheredRollout) -> int | None:
+    """Tokens that were drawn for a rollout; None where some answers are from before a restart."""
+    samples = gathered.kept.samples
+    return sum(len(sample.tokens) for sample in samples.values()) if gathered.drawn == len(samples) else None
+
+
+def _numbers(told: Mapping[str, float | str]) -> dict[str, float]:
+    """The first rewards that are numbers; of the others the log says why there is none."""
+    fit = {
+        name: value for name, value in told.items() if isinstance(value, float) and VALUE_NAME.fullmatch(name)
+    }
+    return dict(list(fit.items())[:REWARDS])
