@@ -84,11 +84,14 @@ def test_a_run_and_what_it_exported_are_one_reference(pairs: Path, tuned: Path, 
         assert found == expected
 
 
+@pytest.mark.parametrize("field", ["resumeFrom", "initFrom"])
 def test_a_run_that_began_with_another_one_compares_with_its_weights(
-    pairs: Path, tuned: Path, tmp_path: Path
+    field: str, pairs: Path, tuned: Path, tmp_path: Path
 ) -> None:
     """That one may have gone on training in between."""
-    begun = (*DPO, f"resumeFrom={{uri: {tmp_path / 'source'}}}")
+    begun = (*DPO, f"{field}={{uri: {tmp_path / 'source'}}}")
+    if field == "initFrom":
+        begun = (*begun, f"model={{contextLength: {PAIRS_CONTEXT}}}")
     shutil.copytree(tuned / "checkpoints", tmp_path / "source")
     whole = losses(run(pairs, tmp_path / "whole", *begun))
     assert whole[0] == pytest.approx(0.693147180559945, abs=1e-12)

@@ -12,9 +12,12 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.durable import resume, transfer
 from footplate_trainer.checkpoint.state import model_tensors
 from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.errors import CheckpointError
 from footplate_trainer.frozen.source import FoundModel, find_model, frozen_config
+from footplate_trainer.huggingface.checkpoint_weights import load_checkpoint
+from footplate_trainer.huggingface.initial import initial_checkpoint
 from footplate_trainer.huggingface.load import load_folder, load_initial
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel, build_frozen
@@ -63,7 +66,13 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
     """
     model = build_frozen(config, world, beside)
     if config.init_from is not None:
-        load_initial(config, model.module, world)
+        located = agree.from_rank_0(lambda: _began_with(config), world.background)
+        if located is None:
+            load_initial(config, model.module, world)
+        else:
+            store, newest = located
+            step = step or newest
+            load_checkpoint(StepCheckpoint(CheckpointSource(store), step), config, model.module, world)
     elif config.resume_from is not None:
         asked = config.resume_from
         source = (
@@ -72,6 +81,13 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
         _load_step(source, model, world)
         step = source.directory
     return _opened(model, world, step)
+
+
+def _began_with(config: RunConfig) -> tuple[str, str] | None:
+    """The folder and directory of the checkpoint that initFrom means now; None for a folder of weights."""
+    assert config.init_from is not None
+    checkpoint = initial_checkpoint(config.init_from, config.lineage)
+    return None if checkpoint is None else (checkpoint.store.uri, checkpoint.directory)
 
 
 def _load_step(checkpoint: StepCheckpoint, model: ParallelModel, world: World) -> None:

@@ -31,7 +31,7 @@ from footplate_trainer.data.order import Float64s, Int64s
 from footplate_trainer.data.packing import Sample
 from footplate_trainer.data.preference_dataset import PreferenceDataset, pair_datasets
 from footplate_trainer.data.sources import RunShards
-from footplate_trainer.errors import UserMistake
+from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.frozen.open import open_at, open_start
 from footplate_trainer.frozen.source import check_tokenizer, find_model, frozen_config, reference_field
 from footplate_trainer.loop.stepper import Stepper
@@ -209,6 +209,12 @@ def _opened(
             return OpenReference(AdaptersOff(model), {_WEIGHTS: weights_checksum(frozen, world.background)})
         case ReferenceKind.START:
             copy = open_start(config, model, world, step)
+            trained = dict(model.module.named_parameters())
+            if start.key is None and weights_checksum(trained, world.background) != copy.checksum:
+                raise StorageError(
+                    "the weights that this run begins with were written anew while they were read; name a "
+                    "step, or a folder that stays as it is"
+                )
         case _:
             reference = reference_model(config)
             assert reference is not None and reference.uri is not None
