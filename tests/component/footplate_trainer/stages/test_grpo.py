@@ -116,6 +116,8 @@ LAYOUTS: Final = {
         ("parallelism={tensor: 2, pipeline: 2, sharding: full}", "rollout.parallelism={pipeline: 2}"),
     ),
     "full-drawn-by-both": (4, ("rollout.parallelism={tensor: 2, pipeline: 2}",)),
+    "drawn-by-tensor-ranks": (2, ("rollout.parallelism={tensor: 2}",)),
+    "drawn-by-pipeline-ranks": (4, ("parallelism={tensor: 2}", "rollout.parallelism={pipeline: 2}")),
     "micro-batch-1": (1, ("training.microBatchSize=1",)),
     "micro-batch-4": (1, ("training.microBatchSize=4",)),
 }
