@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
@@ -21,9 +22,14 @@ def gather_sequence(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     return gathered
 
 
-def scatter_sum(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """PartialSum [batch, length, …] of each rank -> this rank's piece of their sum; backward gathers."""
-    piece: Tensor = _ThereAndBack.apply(x, group, _scatter_sum, _gather)
+def scatter_sum(x: Tensor, group: dist.ProcessGroup, *, in_order: bool = False) -> Tensor:
+    """PartialSum [batch, length, …] of each rank -> this rank's piece of their sum; backward gathers.
+
+    `in_order` adds up by rank for each piece, where a collective goes round a ring and begins elsewhere.
+    """
+    piece: Tensor = _ThereAndBack.apply(
+        x, group, _scatter_sum_in_order if in_order else _scatter_sum, _gather
+    )
     return piece
 
 
@@ -55,3 +61,11 @@ def _scatter_sum(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     mine = whole.new_empty(whole.shape[0] // group.size(), *whole.shape[1:])
     dist.reduce_scatter_tensor(mine, whole, group=group)
     return mine.transpose(0, 1).contiguous()  # a pipeline sends nothing else
+
+
+def _scatter_sum_in_order(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+    mine = x.transpose(0, 1).contiguous()
+    parts = torch.empty_like(mine)
+    dist.all_to_all_single(parts, mine, group=group)
+    first, *others = parts.chunk(group.size())
+    return sum(others, start=first).transpose(0, 1).contiguous()

@@ -155,7 +155,7 @@ class _Rows(Linear):
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
         """[batch, length, in / ranks] -> [batch, length / ranks, out]."""
-        summed = scatter_sum(super().forward(x, inputs), self._group)
+        summed = scatter_sum(super().forward(x, inputs), self._group, in_order=self.tiles is not None)
         return summed if self.bias is None else summed + self.bias
 
 
