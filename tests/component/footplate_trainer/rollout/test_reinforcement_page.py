@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import World
 from footplate_contracts.v1alpha1.presets import LOW, PRESETS
 from footplate_contracts.v1alpha1.reinforcement import Preset
+from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.manifest.run_file import read_run
+from tests.support.plain_llama import random_weights, write
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import GROUP, STOP, Reinforced, grpo_config, pack_prompts, reinforce
+from tests.support.stages import pack_conversations
 from tests.support.training import FakeAgent
 
-PAGE = (Path(__file__).parents[4] / "docs" / "reinforcement.md").read_text()
+ROOT = Path(__file__).parents[4]
+PAGE = (ROOT / "docs" / "reinforcement.md").read_text()
 
 
 def rows_of(heading: str) -> list[list[str]]:
@@ -61,3 +66,24 @@ def test_rows_have_the_names_of_the_page_and_no_others(tmp_path: Path) -> None:
     first, second = (row.values for row in end.agent.rows)
     assert first["policy/ratio"] == 1 != second["policy/ratio"]
     assert first["kl/answer"] == 0 == second["kl/answer"], "the reference is where it began"
+
+
+def test_the_example_trains(tmp_path: Path) -> None:
+    """From random weights, which are never right: there is nothing to learn, and it ends well."""
+    model = write(tmp_path / "model", random_weights(7))
+    source = tmp_path / "sums.jsonl"
+    rows = [{"prompt": f"What is {n} + {n}?", "answer": f"{2 * n}"} for n in range(20)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shards = pack_conversations(source, tmp_path / "shards", model, format=ShardFormat.PROMPTS)
+    overrides = (
+        f"initFrom.uri={model}",
+        f"data.uri={shards}",
+        f"checkpoint.uri={tmp_path / 'checkpoints'}",
+        "training.steps=3",
+        "rollout.maxTokens=8",
+    )
+    config = read_run(ROOT / "examples" / "grpo.yaml", overrides).config(World())
+    end: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config)[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert [row.values["rewards/right"] for row in end.agent.rows] == [0, 0, 0]
+    assert [row.values["groups/degenerate"] for row in end.agent.rows] == [1, 1, 1]
