@@ -43,6 +43,7 @@ class Feature(StrEnum):
     COMPILE = "compile"
     ADAPTER = "adapter"
     OFFLOAD = "offload: cpu"
+    BATCH_INVARIANT = "batchInvariant"
 
 
 SCHEDULES = {
@@ -87,6 +88,14 @@ REFUSED: dict[frozenset[Feature], str] = {
         )
         for schedule in _SPLIT_BACKWARD
     },
+    frozenset((Feature.CONTEXT, Feature.BATCH_INVARIANT)): (
+        "the ranks that share a sequence add its attention up in an order of their own"
+    ),
+    frozenset((Feature.COMPILE, Feature.BATCH_INVARIANT)): "a compiler joins what tiles keep apart",
+    frozenset((Feature.ENCODER_DECODER, Feature.BATCH_INVARIANT)): "only a decoder generates",
+    frozenset((Feature.ATTENTION_DROPOUT, Feature.BATCH_INVARIANT)): (
+        "training would drop what generation does not"
+    ),
 }
 """Pairs that do not work, and the reason."""
 
@@ -111,6 +120,7 @@ def features(config: RunConfig) -> list[Feature]:
         Feature.COMPILE: config.training.compile,
         Feature.ADAPTER: config.model.adapter is not None,
         Feature.OFFLOAD: parallelism.offload is Offload.CPU,
+        Feature.BATCH_INVARIANT: config.rollout is not None and config.rollout.batch_invariant,
     }
     return [feature for feature in Feature if asked[feature]]
 
@@ -156,8 +166,21 @@ def rollout_problems(
 
 
 def _rollout(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:
-    if config.rollout is not None:
-        yield from rollout_problems(shape, config.rollout.parallelism, topology.world_size)
+    if config.rollout is None:
+        return
+    yield from rollout_problems(shape, config.rollout.parallelism, topology.world_size)
+    dropout, adapter = config.model.dropout, config.model.adapter
+    rates = {
+        "dropout.hidden": dropout.hidden,
+        "dropout.embedding": dropout.embedding,
+        "adapter.dropout": adapter.dropout if adapter is not None else 0.0,
+    }
+    for name, rate in rates.items():
+        if config.rollout.batch_invariant and rate > 0:
+            yield (
+                f"model.{name} {rate} does not go with rollout.batchInvariant: training would drop what "
+                "generation does not; set it to 0, or leave batchInvariant out"
+            )
 
 
 def _tensor(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.component.contracts.row import UNSUPPORTED, Row
+from tests.component.contracts.row import Row
 
 
 def _grpo(name: str, changes: dict[str, object], complaint: str) -> Row:
@@ -72,7 +72,6 @@ GRPO: tuple[Row, ...] = (
         "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer for all of a group;"
         " give one above 0",
     ),
-    _forbidden("rollout.batchInvariant", True, f"batchInvariant {UNSUPPORTED}; remove it"),
     _forbidden(
         "rollout.output",
         {"uri": "/answers"},

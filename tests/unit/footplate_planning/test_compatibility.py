@@ -9,7 +9,7 @@ import pytest
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.adapter import Adapter
-from footplate_contracts.v1alpha1.model import Architecture, InitFrom
+from footplate_contracts.v1alpha1.model import Architecture, Dropout, InitFrom
 from footplate_contracts.v1alpha1.parallelism import PipelineSchedule
 from footplate_contracts.v1alpha1.rollout import Rollout, RolloutParallelism
 from footplate_contracts.v1alpha1.training import Loss, Recomputation
@@ -221,3 +221,39 @@ def test_only_a_decoder_generates(config: RunConfig) -> None:
     shape = replace(model_shape(config), architecture=Architecture.ENCODER)
     (problem,) = rollout_problems(shape, RolloutParallelism(), 1)
     assert "only a decoder does" in problem
+
+
+INVARIANT = Rollout(max_tokens=8, batch_invariant=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "fields", "problem"),
+    [
+        pytest.param("training", {"compile": True}, "compile and batchInvariant do not work", id="compile"),
+        pytest.param(
+            "model",
+            {"dropout": Dropout(attention=0.1)},
+            "dropout.attention and batchInvariant do not work",
+            id="attention-dropout",
+        ),
+        pytest.param(
+            "model",
+            {"dropout": Dropout(hidden=0.1)},
+            "model.dropout.hidden 0.1 does not go with rollout.batchInvariant",
+            id="dropout",
+        ),
+        pytest.param(
+            "model",
+            {"adapter": Adapter(alpha=1.0, dropout=0.2)},
+            "model.adapter.dropout 0.2 does not go with rollout.batchInvariant",
+            id="dropout-of-adapters",
+        ),
+    ],
+)
+def test_what_keeps_bits_from_being_a_samples_own_is_told(
+    config: RunConfig, part: str, fields: dict[str, object], problem: str
+) -> None:
+    asked = changed(config, part, **fields)
+    assert problems(asked, 1) == []
+    (found,) = problems(asked.model_copy(update={"rollout": INVARIANT}), 1)
+    assert found.startswith(problem)

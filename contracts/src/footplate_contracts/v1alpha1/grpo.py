@@ -73,12 +73,6 @@ GRPO_RULES: Final = (
         field="rollout.sampling.temperature",
     ),
     Rule(
-        f"{_ROLLOUT} || !self.rollout.batchInvariant",
-        "batchInvariant is not supported by this release; remove it",
-        field="rollout.batchInvariant",
-        refusal=Refusal.FORBIDDEN,
-    ),
-    Rule(
         f"{_ROLLOUT} || !has(self.rollout.output)",
         "output is where stage generate leaves its answers, and stage is grpo; remove it",
         field="rollout.output",

@@ -134,6 +134,32 @@ def test_any_layout_is_one_process(layout: str, undisturbed: History, prompts: P
     history(tmp_path, end).check_equal(undisturbed)
 
 
+@pytest.mark.parametrize(
+    ("ranks", "more"),
+    [
+        pytest.param(2, (), id="two"),
+        pytest.param(1, ("training.microBatchSize=4",), id="alone-in-other-rows", marks=pytest.mark.long),
+        pytest.param(
+            4,
+            ("parallelism={tensor: 2, sharding: full}", "rollout.parallelism={tensor: 2}"),
+            id="tensor",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(2, ("training.precision=bf16",), id="bf16", marks=pytest.mark.long),
+        pytest.param(2, ("parallelism={pipeline: 2}",), id="pipeline", marks=pytest.mark.long),
+    ],
+)
+def test_what_is_trained_is_bit_by_bit_what_was_sampled(
+    ranks: int, more: tuple[str, ...], prompts: Path, tmp_path: Path
+) -> None:
+    """The first of the updates of a rollout sees the weights that its answers were drawn with."""
+    end = start(prompts, tmp_path, ranks, FakeAgent(), "rollout.batchInvariant=true", *more)
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    first, second = (row for row in end.agent.rows if row.step in (1, 2))
+    assert (first.values["policy/ratio"], first.values["kl/sampler"]) == (1.0, 0.0)
+    assert second.values["kl/sampler"] != 0.0
+
+
 # -- interruptions --------------------------------------------------------------------------------------
 
 

@@ -63,10 +63,10 @@ class Draws:
         """The hidden states [n, width] that `some` follow from, of a pass's [1, tokens, width]."""
         return hidden[0, list(self.rows[some])]
 
-    def draw(self, logits: Tensor, some: slice, tiles: Tiles | None) -> Drawn:
-        """The tokens of `some`, from their logits [n, vocabulary]."""
+    def draw(self, logits: Tensor, some: slice, tiles: Tiles | None, ranks: int = 1) -> Drawn:
+        """The tokens of `some`, from their logits [n, vocabulary], whose columns `ranks` have computed."""
         chance = torch.tensor(self.chances[some], dtype=torch.float64, device=logits.device)
-        return draw(logits, self.rule, self.before[some], chance, tiles)
+        return draw(logits, self.rule, self.before[some], chance, tiles, ranks)
 
 
 class Passes(Protocol):
@@ -152,7 +152,7 @@ class _OnRanks:
         for some in draws.chunks():
             logits = self._logits(product(draws.of(hidden, some), weight, None, tiles))
             if logits is not None:
-                drawn.append(_or_marked(draws, logits, some, tiles))
+                drawn.append(_or_marked(draws, logits, some, tiles, self._tensor))
         return _joined(drawn, hidden.device)
 
     def _logits(self, here: Tensor) -> Tensor | None:
@@ -181,10 +181,10 @@ class _OnRanks:
         return Drawn(tokens.long(), sampled.float(), full.float()), bool(told[-1])
 
 
-def _or_marked(draws: Draws, logits: Tensor, some: slice, tiles: Tiles | None) -> Drawn:
+def _or_marked(draws: Draws, logits: Tensor, some: slice, tiles: Tiles | None, ranks: int) -> Drawn:
     """As `draw`; tokens that are none where it raises: peers are waiting, and are to raise as well."""
     try:
-        return draws.draw(logits, some, tiles)
+        return draws.draw(logits, some, tiles, ranks)
     except NumericalDivergence:
         none = torch.full((len(logits),), _NO_TOKEN, device=logits.device)
         return Drawn(none, none.float(), none.float())

@@ -88,12 +88,13 @@ def draw(
     before: Sequence[Sequence[int]],
     chance: Tensor,
     tiles: Tiles | None = None,
+    ranks: int = 1,
 ) -> Drawn:
     """The next token of n sequences.
 
     `logits` [n, vocabulary] of any float dtype; `before` the tokens of each sequence, which only a
     repetition penalty looks at; `chance` float64 [n] in [0, 1). A row's result is its own, in `tiles` to
-    the last bit.
+    the last bit, and that of a loss whose vocabulary as many `ranks` share.
 
     Raises NumericalDivergence where logits are NaN or without an upper bound.
     """
@@ -103,11 +104,10 @@ def draw(
     total = upto[:, -1:]
     last = (upto < total).sum(-1)  # rounding must not lead behind it
     tokens = torch.searchsorted(upto, chance[:, None] * total, right=True).squeeze(1).minimum(last)
-    full = _log_probabilities(logits, tokens, tiles)
+    full = sampled = _log_probabilities(logits, tokens, tiles, ranks)
     if rule.whole:
-        sampled = (
-            full if rule.temperature == 1 else _log_probabilities(logits / rule.temperature, tokens, tiles)
-        )
+        if rule.temperature != 1:
+            sampled = _log_probabilities(logits / rule.temperature, tokens, tiles, ranks)
     else:
         sampled = (weights.gather(1, tokens[:, None]) / total).log().squeeze(1)
     if not bool(full.isfinite().all()):
@@ -115,9 +115,13 @@ def draw(
     return Drawn(tokens, sampled.float(), full)
 
 
-def _log_probabilities(logits: Tensor, tokens: Tensor, tiles: Tiles | None) -> Tensor:
+def _log_probabilities(logits: Tensor, tokens: Tensor, tiles: Tiles | None, ranks: int) -> Tensor:
     """As the loss computes it, step by step: equal logits then have equal bits."""
-    return logits.gather(1, tokens[:, None]).squeeze(1) - log_normaliser(logits, tiles)
+    normaliser = log_normaliser(logits, tiles)
+    if ranks > 1:
+        of_ranks = [log_normaliser(part.contiguous(), tiles) for part in logits.chunk(ranks, dim=1)]
+        normaliser = torch.stack(of_ranks).logsumexp(0)
+    return logits.gather(1, tokens[:, None]).squeeze(1) - normaliser
 
 
 def _penalised(logits: Tensor, penalty: float, before: Sequence[Sequence[int]]) -> Tensor:

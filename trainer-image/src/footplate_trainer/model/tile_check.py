@@ -78,11 +78,10 @@ def checked_tiles(
     """
     bad: dict[int, str] = {}
     found: list[tuple[_Probe, dict[int, Tensor]]] = []
-    generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
-        for probe in _probes(network, dtype, device, generator):
+        for probe in _probes(network, dtype, device):
             results = {}
-            for size, first, again in _computed(probe, multiply, sizes, device, generator):
+            for size, first, again in _computed(probe, multiply, sizes, device):
                 results[size] = first
                 if not torch.equal(first, again):
                     bad.setdefault(size, probe.what)
@@ -90,7 +89,8 @@ def checked_tiles(
     kept = max((_agreeing(anchor, found, sizes, bad) for anchor in sizes if anchor <= SMALLEST), key=len)
     if not kept:
         raise NotInvariant(_refusal(bad, device, dtype))
-    digests = {probe.what: _digest(results[kept[-1]]) for probe, results in found}
+    common = _TILES * min(sizes) + 3  # rows that each size has, whichever are kept
+    digests = {probe.what: _digest(results[kept[-1]][:common]) for probe, results in found}
     return CheckedTiles(Tiles(kept, multiply), digests)
 
 
@@ -128,9 +128,9 @@ def _computed(
     multiply: Multiply,
     sizes: Sequence[int],
     device: torch.device,
-    generator: torch.Generator,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """For each size that rows so wide are computed in: the same rows' results in two orders."""
+    generator = _numbers_for(f"rows for {probe.what}", device)
     tested = [size for size in sizes if size <= SMALLEST or size * probe.width <= MOST_NUMBERS]
     rows = max(tested) + 3  # so that there is a rest for each size
     x = torch.randn(rows, probe.columns, device=device, generator=generator).to(probe.dtype)
@@ -144,16 +144,22 @@ def _computed(
         yield size, probe.function(alone, x[:count]), probe.function(alone, x[order])[order.argsort()]
 
 
-def _probes(
-    network: Decoder, dtype: torch.dtype, device: torch.device, generator: torch.Generator
-) -> Iterator[_Probe]:
+def _numbers_for(what: str, device: torch.device) -> torch.Generator:
+    """What numbers for `what` are drawn from: the same on ranks that have other things to compute beside."""
+    seed = int.from_bytes(hashlib.blake2b(what.encode(), digest_size=7).digest())
+    return torch.Generator(device).manual_seed(seed)
+
+
+def _probes(network: Decoder, dtype: torch.dtype, device: torch.device) -> Iterator[_Probe]:
     """All that `network` computes of rows, each shape once."""
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(*shape, device=device, generator=generator).to(dtype)
-
     shape = network.shape
     for rows, columns, biased in sorted(_products(network)):
+        what = f"the product with a matrix of {rows} x {columns}"
+        generator = _numbers_for(what, device)
+
+        def drawn(*size: int, generator: torch.Generator = generator) -> Tensor:
+            return torch.randn(*size, device=device, generator=generator).to(dtype)
+
         weight, bias = drawn(rows, columns), torch.zeros_like(drawn(rows)) if biased else None
         some, others = torch.randperm(columns, device=device, generator=generator)[: columns // 2 * 2].chunk(
             2
@@ -163,11 +169,11 @@ def _probes(
         def product(tiles: Tiles, x: Tensor, weight: Tensor = weight, bias: Tensor | None = bias) -> Tensor:
             return tiles.product(x, weight, bias)
 
-        what = f"the product with a matrix of {rows} x {columns}"
         yield _Probe(what, columns, max(rows, columns), product, dtype, (some, others))
+    generator = _numbers_for("norms and attention", device)
     norm = norm_of(shape).to(device, dtype)
     for parameter in norm.parameters():
-        parameter.copy_(drawn(*parameter.shape))
+        parameter.copy_(torch.randn(parameter.shape, device=device, generator=generator))
     hidden, inner, head_size = shape.hidden, shape.feed_forward, shape.head_size
     yield _Probe(f"the norm of {hidden} columns", hidden, hidden, lambda t, x: t.rows(norm, x), dtype)
     activation = ACTIVATIONS[shape.activation]
@@ -186,7 +192,9 @@ def _probes(
         lambda t, x: t.rows(lambda row: rotate(row, *tables), x),
         dtype,
     )
-    keys, values = drawn(1, 1, 2 * BLOCK + 5, head_size), drawn(1, 1, 2 * BLOCK + 5, head_size)
+    keys, values = torch.randn(2, 1, 1, 2 * BLOCK + 5, head_size, device=device, generator=generator).to(
+        dtype
+    )
 
     def attention(tiles: Tiles, x: Tensor) -> Tensor:
         beside = 1 + tiles.sizes[0] % 5  # other sequences, their number another one for each size

@@ -8,6 +8,7 @@ from footplate_trainer.errors import TrainerError
 from footplate_trainer.model.batch_invariance import batch_invariant
 from footplate_trainer.model.network import Network
 from footplate_trainer.model.tile_check import CheckedTiles, NotInvariant, checked_tiles
+from footplate_trainer.model.tiles import Tiles
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel.agree import gather
 from footplate_trainer.parallel.world import World
@@ -16,9 +17,17 @@ from footplate_trainer.parallel.world import World
 def apply_batch_invariance(network: Network, dtype: torch.dtype, world: World) -> None:
     """Let `network`, cut and still on `meta`, compute in tiles that are good on this machine. Collective.
 
-    Raises NotInvariant, on every rank, where one has none, or where two ranks compute other bits of the same.
+    Raises as `agreed_tiles` does.
     """
     assert isinstance(network, Decoder), "only decoders generate"
+    batch_invariant(network, agreed_tiles(network, dtype, world))
+
+
+def agreed_tiles(network: Decoder, dtype: torch.dtype, world: World) -> Tiles:
+    """Tiles in which `network`, cut and still on `meta`, computes the same on all ranks. Collective.
+
+    Raises NotInvariant, on every rank, where one has none, or where two ranks compute other bits of the same.
+    """
     found: CheckedTiles | TrainerError
     try:
         found = checked_tiles(network, dtype, world.device)
@@ -30,7 +39,7 @@ def apply_batch_invariance(network: Network, dtype: torch.dtype, world: World) -
             raise of_rank
     require_equal([digests for digests in told if isinstance(digests, dict)])
     assert isinstance(found, CheckedTiles)
-    batch_invariant(network, found.tiles)
+    return found.tiles
 
 
 def require_equal(digests: list[dict[str, str]]) -> None:

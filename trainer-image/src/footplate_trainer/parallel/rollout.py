@@ -20,8 +20,10 @@ from footplate_contracts.v1alpha1.rollout import RolloutParallelism
 from footplate_planning.relayout import Relayout, rollout_topology
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology, stage_layers
+from footplate_trainer.model.batch_invariance import batch_invariant as apply_tiles
 from footplate_trainer.model.build import build
 from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.parallel.batch_invariance import agreed_tiles
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.mesh import Grid, join, open_grid
 from footplate_trainer.parallel.relayout import Transfer
@@ -101,15 +103,20 @@ class RolloutRanks:
         parallelism: RolloutParallelism,
         world: World,
         dtype: torch.dtype,
+        *,
+        batch_invariant: bool = False,
     ) -> None:
         """`training` is the grid that trains, `dtype` what is computed with. Collective.
 
-        `compatibility.rollout_problems` has nothing against `parallelism`.
+        `compatibility.rollout_problems` has nothing against `parallelism`. Raises NotInvariant where answers
+        shall be `batch_invariant`, and this machine cannot do that.
         """
         self._shape, self._device = shape, world.device
         self.copy = open_copy(parallelism, world)
         plan = Relayout.of(shape, training, self.copy.grid.topology, dtype.itemsize)
         self._transfer = Transfer(plan, world.everybody, world.device, dtype)
+        network = empty_network(shape, self.copy.grid)
+        self._tiles = agreed_tiles(network, dtype, world) if batch_invariant else None
 
     @property
     def copies(self) -> int:
@@ -126,6 +133,8 @@ class RolloutRanks:
         """`model` as it stands, laid out for generation; it must not be trained meanwhile. Collective."""
         held = {name: local_shard(parameter).local for name, parameter in model.named_parameters()}
         network = empty_network(self._shape, self.copy.grid)
+        if self._tiles is not None:
+            apply_tiles(network, self._tiles)
         take_parts(network, self._transfer.run(held))
         network.reset_tables(self._device)
         try:

@@ -73,7 +73,14 @@ class EngineSampler:
         self._settings, self._stop, self._module = settings, stop, model.module
         self._shape, self._cache_tokens = model_shape(config), config.rollout.cache_tokens
         dtype = torch.bfloat16 if config.training.precision is Precision.BF16 else torch.float32
-        self._ranks = RolloutRanks(self._shape, model.grid.topology, config.rollout.parallelism, world, dtype)
+        self._ranks = RolloutRanks(
+            self._shape,
+            model.grid.topology,
+            config.rollout.parallelism,
+            world,
+            dtype,
+            batch_invariant=config.rollout.batch_invariant,
+        )
 
     @property
     def copies(self) -> int:

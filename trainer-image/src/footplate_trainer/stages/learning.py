@@ -157,7 +157,8 @@ def begin(config: RunConfig, agent: AgentClient, world: World, reporter: Reporte
     torch.manual_seed(config.training.seed)
     reporter.enter(RankPhase.LOADING)
     store = open_store(config)
-    model = build_model(config, world)
+    invariant = config.rollout is not None and config.rollout.batch_invariant
+    model = build_model(config, world, batch_invariant=invariant)
     optimizer = build_optimizer(model.module, config.training.optimizer)
     generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
     copies = open_memory(config, model.module, optimizer, world, generation)
