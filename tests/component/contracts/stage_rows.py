@@ -36,7 +36,6 @@ def _frozen(path: str) -> Iterator[Row]:
             "uri: Invalid value: uri /models/one and run other are both given; the weights come from one of"
             " them",
         ),
-        ("run", {"run": {"name": "other"}}, f"run: Forbidden: run {UNSUPPORTED}; remove it"),
         (
             "run-checkpoint",
             {"run": {"name": "other", "checkpoint": "newest"}},
@@ -51,6 +50,10 @@ def _frozen(path: str) -> Iterator[Row]:
     ):
         first, section = _within(path, dict(model))
         yield Row(f"{path}-{name}", {first: section}, f"spec.{path}.{complaint}")
+    if path in ("reward", "reinforcement.value"):
+        first, section = _within(path, {"run": {"name": "other"}})
+        complaint = f"run: Forbidden: run {UNSUPPORTED}; remove it"
+        yield Row(f"{path}-run", {first: section}, f"spec.{path}.{complaint}")
 
 
 def _of_other_losses() -> Iterator[Row]:

@@ -17,6 +17,7 @@ from footplate_operator.trainingrun.policies.keeping import NamingRun
 from footplate_operator.trainingrun.run import Run, decode
 from tests.support.operator_fakes import run_manifest
 
+BASE = {"name": "base", "checkpoint": "latest"}
 NOON = "2026-01-31T12:00:00Z"
 KEPT = [
     {"step": 30, "generation": "2.1", "digest": "3" * 64},
@@ -207,6 +208,26 @@ def test_what_is_wrong_is_told_with_its_remedy(
     found = answer(run, other)
     assert isinstance(found, Problem) and found.reason is reason and not found.waiting
     assert says in found.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "stage", "gives"),
+    [
+        pytest.param(
+            {"stage": "dpo", "preference": {"reference": {"run": BASE}}}, "sft", True, id="reference"
+        ),
+        pytest.param({"reward": {"run": BASE}}, "reward", True, id="reward"),
+        pytest.param({"reward": {"run": BASE}}, "sft", False, id="no-reward"),
+        pytest.param({"reinforcement": {"value": {"run": BASE}}}, "reward", True, id="value"),
+        pytest.param(
+            {"reinforcement": {"reference": {"run": BASE}}}, "reward", False, id="no-language-model"
+        ),
+    ],
+)
+def test_each_field_takes_what_its_stage_gives(spec: dict[str, Any], stage: str, gives: bool) -> None:
+    found = answer(seen("next", spec), base("Succeeded", SAVED, spec={"stage": stage}))
+    assert isinstance(found, LineageEntry) is gives
+    assert isinstance(found, LineageEntry) or found.reason is Reason.RUN_UNFIT
 
 
 def test_one_of_several_marks_is_named() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from footplate_contracts.rules import Refusal, Rule, refuse
+from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.types import CheckpointUri, Digest, Label, Name, Part, Uri, Whole, own_files
 
 MOST_FOLLOWERS: Final = 32  # runs for which one keeps checkpoints at once
@@ -95,7 +95,6 @@ class FrozenModel(Part):
             "uri {self.uri} and run {self.run.name} are both given; the weights come from one of them",
             field="uri",
         ),
-        refuse("run"),
     )
 
 

@@ -138,6 +138,7 @@ class Reward(FrozenModel):
 
     rules: ClassVar = (
         *FrozenModel.rules,
+        refuse("run"),
         *(
             Rule(
                 f"!has(self.{field}) || has(self.uri) || has(self.run)",

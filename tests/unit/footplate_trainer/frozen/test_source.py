@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Model
+from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.source import FoundModel, check_tokenizer, find_model, frozen_config
 from tests.support.checkpoints import write_checkpoint
@@ -41,6 +43,23 @@ def test_of_a_runs_folder_it_is_the_newest_checkpoint(tmp_path: Path) -> None:
     assert find_model(str(tmp_path), FIELD, "step-2.e1g2").directory == "step-2.e1g2"
     one = find_model(str(tmp_path / "step-2.e1g2"), FIELD)
     assert (one.store, one.directory, one.model.layers) == (str(tmp_path), "step-2.e1g2", 2)
+    again = find_model(str(tmp_path / "step-2.e1g2"), FIELD, one.directory)  # as a restart asks
+    assert again == one
+
+
+def test_what_another_run_gave_is_that_or_nothing(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 2)
+    uri = str(tmp_path / "step-2.e1g2")
+    (tmp_path / "step-2.e1g2" / "tokenizer.json").write_bytes(b"{}")
+    digest = hashlib.sha256((tmp_path / "step-2.e1g2" / "manifest.json").read_bytes()).hexdigest()
+    given = LineageEntry(field="preference.reference", run="base", uid="u", step=2, uri=uri, digest=digest)
+    assert find_model(uri, FIELD, lineage=[given]).directory == "step-2.e1g2"
+    with pytest.raises(
+        UserMistake, match=r"^preference.reference.run base: checkpoint .* is another one now"
+    ):
+        find_model(uri, FIELD, lineage=[given.model_copy(update={"digest": "0" * 64})])
+    with pytest.raises(UserMistake, match="is not there; mount the volume of that run"):
+        find_model(uri, FIELD, lineage=[given.model_copy(update={"uri": f"{uri}0"})])
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -54,7 +54,11 @@ def open_at(
     uri: str, field: str, config: RunConfig, beside: ParallelModel, world: World, step: str = ""
 ) -> tuple[FoundModel, FrozenModel]:
     """The model at `uri`, and what rank 0 found there: in `step` of a run's folder, where that is known."""
-    found = agree.from_rank_0(lambda: find_model(uri, field, step or None), world.background)
+
+    def find() -> FoundModel:
+        return find_model(uri, field, step or None, config.lineage)
+
+    found = agree.from_rank_0(find, world.background)
     return found, open_found(found, config, beside, world)
 
 

@@ -5,7 +5,7 @@ Nothing here needs torch: a plan counts such a model, and a run is refused for o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +14,10 @@ from tokenizers import Tokenizer
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Architecture, Model, PositionName
 from footplate_contracts.v1alpha1.training import Stage
+from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_planning import compatibility
 from footplate_trainer.checkpoint import layout, place
+from footplate_trainer.checkpoint.given import given
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.errors import CheckpointError, UserMistake
@@ -59,17 +61,22 @@ class FoundModel:
         return UserMistake(f"{self.field} {self.uri}: {told}")
 
 
-def find_model(uri: str, field: str, directory: str | None = None) -> FoundModel:
+def find_model(
+    uri: str, field: str, directory: str | None = None, lineage: Sequence[LineageEntry] | None = None
+) -> FoundModel:
     """The model at `uri`: of a run's folder the newest checkpoint, or the one in `directory` of it.
 
-    Not collective. UserMistake, which names `field`, where there is none; StorageError while the place does
-    not answer.
+    Not collective. UserMistake, which names `field`, where there is none, or not the one that another run
+    gave, as the `lineage` says; StorageError while the place does not answer.
     """
-    folder = ModelFolder(uri, field)
-    if folder.read(CONFIG_FILE) is not None:
+    folder, named = ModelFolder(uri, field), given(lineage, field.removesuffix(".uri"))
+    if named is None and folder.read(CONFIG_FILE) is not None:
         return FoundModel(uri, field, folder_model(folder), folder.read(layout.TOKENIZER_FILE))
     try:
-        checkpoint = StepCheckpoint(CheckpointSource(uri), directory) if directory else place.locate(uri)
+        checkpoint = named or place.step_directory(uri)  # which a run's folder is not
+        if checkpoint is None and directory:
+            checkpoint = StepCheckpoint(CheckpointSource(uri), directory)
+        checkpoint = checkpoint or place.locate(uri)
         model, tokenizer = checkpoint.config().model, checkpoint.content(layout.TOKENIZER_FILE)
     except CheckpointError as error:
         raise folder.mistake(

@@ -61,7 +61,8 @@ def check_reference(config: RunConfig, ranks: int) -> None:
     """UserMistake where a folder that the reference is in holds none that suits the run; not collective."""
     reference = reference_model(config)
     if reference is not None and reference.uri is not None:
-        frozen_config(find_model(reference.uri, reference_field(config)), config, ranks)
+        found = find_model(reference.uri, reference_field(config), lineage=config.lineage)
+        frozen_config(found, config, ranks)
 
 
 @dataclass(frozen=True)
