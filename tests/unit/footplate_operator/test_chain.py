@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import MOST_KEPT
 from footplate_contracts.lineage import references
 from footplate_contracts.names import Reason
@@ -14,9 +15,11 @@ from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.policies import keeping
 from footplate_operator.trainingrun.policies.chain import resolve
 from footplate_operator.trainingrun.policies.keeping import NamingRun
+from footplate_operator.trainingrun.revision import UnreadableRevision, frozen_lineage
 from footplate_operator.trainingrun.run import Run, decode
 from tests.support.operator_fakes import run_manifest
 
+SILENT = CoordinatorState.silent()
 BASE = {"name": "base", "checkpoint": "latest"}
 NOON = "2026-01-31T12:00:00Z"
 KEPT = [
@@ -245,6 +248,20 @@ def test_answers_are_data_once_the_run_has_succeeded() -> None:
     assert isinstance(failed, Problem) and failed.reason is Reason.RUN_FAILED
 
 
+def test_what_was_given_is_read_from_the_status_where_another_release_wrote_the_revision() -> None:
+    spec = {"initFrom": {"run": BASE}}
+    entry = LineageEntry(field="initFrom", run="base", uid="u", step=20, uri="/base/step-20.e1g2")
+    told = seen("next", spec, {"lineage": [entry.to_json()]})
+    unreadable = UnreadableRevision(2, "9.0.0", "config.sorcery: Extra inputs are not permitted")
+    assert frozen_lineage(told, [unreadable]) == [entry]
+    assert frozen_lineage(seen("next", spec), [unreadable]) is None
+    assert frozen_lineage(seen("alone", {}), []) == []
+
+
+def kept_steps(other: Run, *followers: NamingRun, state: CoordinatorState = SILENT) -> list[list[int]]:
+    return [follower.steps for follower in keeping.followers(other, followers, state)]
+
+
 def naming(run: Run, *lineage: LineageEntry) -> NamingRun:
     return NamingRun(run, references(run.spec), lineage)
 
@@ -252,9 +269,20 @@ def naming(run: Run, *lineage: LineageEntry) -> NamingRun:
 def test_a_run_that_goes_on_in_the_folder_of_its_predecessor_keeps_what_that_gave() -> None:
     given = LineageEntry(field="initFrom", run="base", uid="uid-of-before", step=20, uri="/base/step-20.e1g2")
     other = base("Running", SAVED)
-    assert [follower.steps for follower in keeping.followers(other, [naming(next_run(), given)])] == [[20]]
+    assert kept_steps(other, naming(next_run(), given)) == [[20]]
     elsewhere = base("Running", SAVED, spec={"checkpoint": {"uri": "/basement", "everySteps": 10}})
-    assert [follower.steps for follower in keeping.followers(elsewhere, [naming(next_run(), given)])] == [[]]
+    assert kept_steps(elsewhere, naming(next_run(), given)) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("knows", "steps"),
+    [pytest.param([], [], id="earlier"), pytest.param(["limits.kept_steps"], [20], id="of-this-release")],
+)
+def test_a_coordinator_that_keeps_nothing_for_others_keeps_nothing(
+    knows: list[str], steps: list[int]
+) -> None:
+    state = CoordinatorState(version=1, epoch=1, state=RunState.TRAINING, knows=knows)
+    assert kept_steps(base("Running", SAVED), naming(next_run("20")), state=state) == [steps]
 
 
 def test_more_than_ranks_can_keep_is_kept_for_nobody_who_came_late() -> None:
@@ -262,7 +290,9 @@ def test_more_than_ranks_can_keep_is_kept_for_nobody_who_came_late() -> None:
     spec = {"checkpoint": {"uri": "/base", "everySteps": 10, "promoted": marks}}
     many = [next_run(str(100 + place), name=f"n{place:02}") for place in range(60)]
     late = {"name": "n59", "uid": "uid-n59", "steps": [159]}
-    found = keeping.followers(base("Running", SAVED, spec=spec, followers=[late]), [*map(naming, many)])
+    found = keeping.followers(
+        base("Running", SAVED, spec=spec, followers=[late]), [*map(naming, many)], SILENT
+    )
     assert len(found) == MOST_FOLLOWERS and found[0].name == "n59"
     kept = {step for follower in found for step in follower.steps}
     assert len(kept | set(range(8))) <= MOST_KEPT

@@ -55,7 +55,10 @@ class Chains:
 
     def hear(self, body: Json, gone: bool) -> list[Key]:
         """A run came, changed or is gone: the runs that this concerns."""
-        key, known = key_of(body), self._seen.get(key_of(body))
+        key = key_of(body)
+        known = self._seen.get(key)
+        if known is None and key not in self._naming and not _named(body):
+            return []
         fresh = _seen(body)
         if known is not None and known.version > fresh.version:
             return []  # of one that had the name before, or late

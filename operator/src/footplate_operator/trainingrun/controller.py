@@ -205,7 +205,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             secret_missed=cache.misses_secret(run, pods, now),
             api=Api(self._api.url, self._api.bundle()),
             recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
-            followers=keeping.followers(run, naming),
+            followers=keeping.followers(run, naming, state),
             awaited=run.ended is not None and keeping.awaited(run, naming),
             usage=used,
             tariff=tariff,

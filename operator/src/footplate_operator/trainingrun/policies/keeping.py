@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from footplate_contracts.directives import MOST_KEPT, promoted_steps
+from footplate_contracts.coordinator_state import CoordinatorState
+from footplate_contracts.directives import LATER, MOST_KEPT, promoted_steps
 from footplate_contracts.v1alpha1.references import (
     MOST_FOLLOWERS,
     Follower,
@@ -38,17 +39,19 @@ class NamingRun:
         return {field: reference for field, reference in self.named.items() if field not in resolved}
 
 
-def followers(other: Run, naming: Sequence[NamingRun]) -> list[Follower]:
+def followers(other: Run, naming: Sequence[NamingRun], state: CoordinatorState) -> list[Follower]:
     """For whom `other` keeps checkpoints, and which; who was there first stays first.
 
-    One that finds no room is listed without steps, or not at all: it waits.
+    One that finds no room is listed without steps, or not at all, and so is everybody where the coordinator,
+    in this `state`, is one of an earlier release, whose ranks keep none for others: they wait.
     """
+    able = not state.heard or LATER["checkpoint.promoted"] in state.knows
     order = {follower.uid: place for place, follower in enumerate(other.status.followers or ())}
     kept = set(promoted_steps(other.spec.checkpoint) or ())
     listed: list[Follower] = []
     for follower in sorted(naming, key=lambda known: (order.get(known.run.uid, math.inf), known.run.name)):
         steps = _steps(other, follower)
-        if len(kept | steps) > MOST_KEPT:
+        if len(kept | steps) > MOST_KEPT or not able:
             steps = set()
         kept |= steps
         listed.append(Follower(name=follower.run.name, uid=follower.run.uid, steps=sorted(steps)))
