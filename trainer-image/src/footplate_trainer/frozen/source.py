@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Architecture, Model, PositionName
-from footplate_contracts.v1alpha1.training import Stage
 from footplate_contracts.v1alpha1.references import LineageEntry
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import compatibility
 from footplate_trainer.checkpoint import layout, place
 from footplate_trainer.checkpoint.given import given
