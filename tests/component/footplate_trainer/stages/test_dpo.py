@@ -34,12 +34,13 @@ _LISTED |= {
         for size in (2, 4)
     },
 }
-QUICK = [("llama", "sigmoid", "tensor-context"), ("gpt2", "kto", "three"), ("adapter", "sigmoid", "zbv")]
+QUICK = [("gpt2", "kto", "three"), ("adapter", "sigmoid", "zbv")]
 _ALL = ("full", "three", "tensor", "1f1b", "zbv", "context", "tensor-full", "pipeline-tensor-full")
 LONG = [
     *((family, "sigmoid", layout) for family in FAMILIES for layout in _ALL),
     *((family, "kto", layout) for family in ("llama", "adapter") for layout in _ALL),
     *(("gpt2", loss, layout) for loss in ("ipo", "orpo") for layout in ("tensor-context", "three")),
+    ("llama", "sigmoid", "tensor-context"),
     *(("llama", loss, f"micro-batches-of-{size}") for loss in LOSSES for size in (2, 4)),
     ("adapter", "simpo", "pipeline-tensor-full"),
 ]

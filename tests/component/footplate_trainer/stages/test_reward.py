@@ -40,7 +40,7 @@ _LISTED = {layout.name: layout for layout in LAYOUTS} | {
         for size in (2, 4)
     },
 }
-QUICK = [("gpt2", "tensor-context"), ("llama", "zbv"), ("llama", "three"), ("adapter", "1f1b")]
+QUICK = [("gpt2", "tensor-context"), ("llama", "zbv")]
 LONG = [
     (family, layout)
     for family in FAMILIES
