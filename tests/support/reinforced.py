@@ -1,4 +1,4 @@
-"""What tests of stage grpo train on: prompts, and rewards that differ among answers of random bytes."""
+"""What tests of stages grpo and ppo train on: prompts, and rewards that differ among answers of chance."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ import io
 import json
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import pytest
+import torch
+
 from footplate_contracts.directives import Command
 from footplate_contracts.logs import configure
-from footplate_contracts.names import LogFormat
+from footplate_contracts.names import ExitCode, LogFormat
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.stages import reinforcing
 from tests.support.chat import chatml_model, user
+from tests.support.checkpoints import whole_tensors
+from tests.support.ranks import run_ranks
 from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
@@ -86,6 +92,63 @@ class Reinforced:
     @property
     def norms(self) -> list[float]:
         return [row.gradient_norm for row in self.agent.rows]
+
+
+@dataclass(frozen=True)
+class History:
+    """What a run did, whoever did it."""
+
+    losses: list[float]
+    norms: list[float]
+    rewards: list[float]
+    shown: dict[int, list[tuple[int, int, str, float | None]]]  # step -> answers in its row, with their sums
+    tensors: dict[str, torch.Tensor]
+
+    def check_equal(self, other: History) -> None:
+        assert len(self.losses) == len(other.losses)
+        assert self.losses == pytest.approx(other.losses, rel=0, abs=3e-6)
+        assert self.norms == pytest.approx(other.norms, rel=1e-5)
+        assert self.rewards == pytest.approx(other.rewards, rel=1e-5)
+        common = self.shown.keys() & other.shown.keys()
+        assert {step: self.shown[step] for step in common} == {step: other.shown[step] for step in common}
+        assert self.tensors.keys() == other.tensors.keys()
+        for name, tensor in self.tensors.items():
+            torch.testing.assert_close(tensor, other.tensors[name], rtol=0, atol=1e-5)
+
+
+def history(folder: Path, steps: int, *parts: Reinforced) -> History:
+    """Of the starts of a run of `steps`, in order: of steps that were trained twice, the last."""
+    rows = {row.step: row for part in parts for row in part.agent.rows}
+    assert sorted(rows) == list(range(1, steps + 1))
+    ordered = [rows[step] for step in sorted(rows)]
+    return History(
+        [row.loss for row in ordered],
+        [row.gradient_norm for row in ordered],
+        [row.values["reward/sum"] for row in ordered],
+        {
+            step: [(told.prompt, told.sibling, told.answer_text, told.reward) for told in some]
+            for part in parts
+            for step, some in part.agent.samples.items()
+            if some
+        },
+        whole_tensors(CheckpointStore(str(folder / "checkpoints")), steps),
+    )
+
+
+def killed_and_resumed(
+    config: RunConfig, folder: Path, steps: int, moment: Interrupting, before: int, after: int
+) -> History:
+    """Of a run of `before` ranks whose last one is killed at `moment`, and that goes on with `after`."""
+    agent = replace(moment, kills=True, rank=before - 1)
+    with pytest.raises(AssertionError, match="ended without an answer"):
+        run_ranks(reinforce, before, agent, config)
+    end = run_ranks(reinforce, after, FakeAgent(), config)[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    again = FakeAgent(
+        rows=[row.metrics for row in end.agent.rows_again],
+        samples={row.metrics.step: row.samples or [] for row in end.agent.rows_again},
+    )
+    return history(folder, steps, Reinforced(0, "", again), end)
 
 
 def reinforce(agent: FakeAgent, config: RunConfig) -> Reinforced:

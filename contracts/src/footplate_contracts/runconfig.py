@@ -28,11 +28,16 @@ from footplate_contracts.v1alpha1.preference import (
     PreferenceLoss,
     Smoothing,
 )
-from footplate_contracts.v1alpha1.presets import resolve_reinforcement, resolve_reward, resolve_rollout
+from footplate_contracts.v1alpha1.presets import (
+    resolve_ppo,
+    resolve_reinforcement,
+    resolve_reward,
+    resolve_rollout,
+)
 from footplate_contracts.v1alpha1.references import LineageEntry, ReferenceModel
 from footplate_contracts.v1alpha1.reinforcement import Reinforcement
 from footplate_contracts.v1alpha1.resilience import Hang
-from footplate_contracts.v1alpha1.reward import Reward
+from footplate_contracts.v1alpha1.reward import Reward, RewardNormalization
 from footplate_contracts.v1alpha1.rollout import Rollout
 from footplate_contracts.v1alpha1.telemetry import Telemetry
 from footplate_contracts.v1alpha1.training import (
@@ -196,8 +201,14 @@ class LearningSections(TypedDict):
 
 def resolve_learning(spec: TrainingRunSpec) -> LearningSections:
     """What such a stage learns from, with all defaults; of other stages as it is."""
-    if spec.stage is not Stage.GRPO or spec.rollout is None:
+    if spec.stage not in (Stage.PPO, Stage.GRPO) or spec.rollout is None:
         return LearningSections(reward=spec.reward, reinforcement=spec.reinforcement, rollout=spec.rollout)
+    if spec.stage is Stage.PPO:
+        return LearningSections(
+            reward=resolve_reward(spec.reward or Reward(), RewardNormalization.HELD_OUT),
+            reinforcement=resolve_ppo(spec.reinforcement or Reinforcement()),
+            rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, group=1),
+        )
     rollout = resolve_rollout(spec.rollout, spec.training.global_batch_size)
     return LearningSections(
         reward=resolve_reward(spec.reward or Reward()),

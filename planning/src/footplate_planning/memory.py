@@ -10,7 +10,7 @@ as it is; `bench/trainer/plan_memory.py` compares the estimate with the truth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
@@ -98,6 +98,10 @@ class Estimate:
             return self
         kinds = {kind: self.bytes.get(kind, 0) for kind in Kind}
         return Estimate({**kinds, Kind.FROZEN: frozen})
+
+    def with_shards(self, others: Mapping[Kind, int]) -> Estimate:
+        """With what a rank keeps all the time of another model that is trained beside this one."""
+        return Estimate({kind: held + others.get(kind, 0) for kind, held in self.bytes.items()})
 
 
 @dataclass(frozen=True)
@@ -251,6 +255,22 @@ class _Activations:
 def frozen_bytes(shape: ModelShape, topology: Topology, pipeline: int) -> int:
     """What a rank holds of a network of `shape` that is laid out as the trained one and not trained."""
     return FP32 * -(-local_counts(shape, topology, pipeline).all // topology.shards)
+
+
+def trained_bytes(
+    shape: ModelShape, topology: Topology, pipeline: int, optimizer: Optimizer
+) -> dict[Kind, int]:
+    """What a rank keeps of a network of `shape` that is trained beside another one, before that moves too.
+
+    Its activations take turns with the other's; its gradients wait until those of both are known.
+    """
+    here = local_counts(shape, topology, pipeline)
+    trained = -(-here.trained // topology.shards)
+    return {
+        Kind.PARAMETERS: FP32 * -(-here.all // topology.shards),
+        Kind.MOMENTS: int(FP32 * moments_per_parameter(optimizer) * trained),
+        Kind.GRADIENTS: FP32 * trained,
+    }
 
 
 def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:

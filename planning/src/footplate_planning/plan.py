@@ -48,6 +48,7 @@ class Plan:
     ranks: list[PlannedRank]
     frozen: Sequence[ModelShape] = ()  # models that are computed and not trained, held beside it
     rollout: PlannedRollout | None = None  # of a run that generates
+    value: ModelShape | None = None  # that is trained beside it
 
     @property
     def step_tokens(self) -> int:
@@ -59,10 +60,17 @@ class Plan:
         return flops_per_token(self.shape, self.shape.context, convention, decoder_length(self.config))
 
 
-def plan(config: RunConfig, ranks: int, device: str, frozen: Sequence[ModelShape] = ()) -> Plan:
+def plan(
+    config: RunConfig,
+    ranks: int,
+    device: str,
+    frozen: Sequence[ModelShape] = (),
+    value: ModelShape | None = None,
+) -> Plan:
     """`config`, which `compatibility` allows, on `ranks` ranks of `device`, "cpu" or "cuda".
 
-    `frozen` are models that the ranks hold beside the one that they train, in its layout.
+    `frozen` are models that the ranks hold beside the one that they train, in its layout; `value` is a
+    second one that they train. A row's numbers of parameters, FLOPs and bytes sent are of the first alone.
     """
     topology, shape = Topology.of(ranks, config.parallelism), model_shape(config)
     training, step = config.training, step_of(config, topology, device)
@@ -73,6 +81,10 @@ def plan(config: RunConfig, ranks: int, device: str, frozen: Sequence[ModelShape
         held = memory.local_counts(shape, topology, pipeline)
         others = sum(memory.frozen_bytes(other, topology, pipeline) for other in frozen)
         estimate = memory.estimate(shape, topology, pipeline, step, training.optimizer).beside(others)
+        if value is not None:
+            estimate = estimate.with_shards(
+                memory.trained_bytes(value, topology, pipeline, training.optimizer)
+            )
         if config.parallelism.offload is Offload.CPU and device != "cpu":
             estimate = estimate.offloaded()
         stages = topology.stages_of(pipeline)
@@ -86,7 +98,7 @@ def plan(config: RunConfig, ranks: int, device: str, frozen: Sequence[ModelShape
     rollout = None
     if config.rollout is not None:
         rollout = planned_rollout(shape, config.rollout, training.global_batch_size, ranks, step.compute)
-    return Plan(config, shape, topology, step.batch, device, rows, frozen, rollout)
+    return Plan(config, shape, topology, step.batch, device, rows, frozen, rollout, value)
 
 
 def step_of(config: RunConfig, topology: Topology, device: str) -> Step:

@@ -21,11 +21,19 @@ class ReferenceKind(StrEnum):
 def reference_model(config: RunConfig) -> ReferenceModel | None:
     """The reference that the stage of a resolved `config` has; None where it has none."""
     learning = config.reinforcement
-    if config.stage is Stage.GRPO and learning is not None:
+    if config.stage in (Stage.PPO, Stage.GRPO) and learning is not None:
         return (learning.reference or ReferenceModel()) if learning.kl.coefficient else None
     if config.stage is not Stage.DPO or config.preference is None:
         return None
     return config.preference.reference
+
+
+def value_uri(config: RunConfig) -> str | None:
+    """Where the value model of a resolved `config` begins; None where it begins as the policy does."""
+    learning, reward = config.reinforcement, config.reward
+    if learning is None or learning.value is None or learning.value.from_policy:
+        return None
+    return learning.value.uri or (None if reward is None else reward.uri)
 
 
 def reference_kind(config: RunConfig) -> ReferenceKind:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.component.contracts.grpo_rows import GRPO
+from tests.component.contracts.ppo_rows import PPO
 from tests.component.contracts.row import UNSUPPORTED, Row, refused
 
 
@@ -90,7 +91,7 @@ STAGES: tuple[Row, ...] = (
             ("data.overlong", "drop", "sft and reward and dpo"),
             ("training.neftune", 5.0, "sft"),
             ("preference", {}, "dpo"),
-            ("reward", {}, "reward and grpo"),
+            ("reward", {}, "reward and ppo and grpo"),
         )
     ),
     *(
@@ -187,12 +188,13 @@ STAGES: tuple[Row, ...] = (
         Row(
             f"{section}-of-pretrain",
             {section: value},
-            f"spec.{section}: Forbidden: {section} is a section of stage grpo, and stage is pretrain;"
-            " remove it",
+            f"spec.{section}: Forbidden: {section} is a section of stage ppo and grpo, and stage is"
+            " pretrain; remove it",
         )
         for section, value in (("reinforcement", {}), ("rollout", {"maxTokens": 16}))
     ),
     *GRPO,
+    *PPO,
     Row(
         "sft-of-an-encoder",
         {"stage": "sft", "model.architecture": "encoder"},

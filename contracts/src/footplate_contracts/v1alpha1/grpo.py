@@ -1,4 +1,4 @@
-"""What a run of stage grpo may say, and which sections are for it alone."""
+"""What runs of stages that learn from their own answers may say, and what of it is not for grpo."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from typing import Final
 from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.model import architecture_of
 
-_ONLY: Final = "self.stage != 'grpo'"
+_ONLY: Final = "!(self.stage in ['ppo', 'grpo'])"
+_GRPO: Final = "self.stage != 'grpo'"
 _ARCHITECTURE: Final = architecture_of("self.model")
 _LEARNING: Final = f"{_ONLY} || !has(self.reinforcement)"
 _ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
+_LEARNING_GRPO: Final = f"{_GRPO} || !has(self.reinforcement)"
 _SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
-_GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : 8)"
-_EPOCHS: Final = "(has(self.reinforcement) && has(self.reinforcement.epochs) ? self.reinforcement.epochs : 1)"
-_COEFFICIENT: Final = "(has(self.reinforcement.kl.coefficient) ? self.reinforcement.kl.coefficient : 0.0)"
+_GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : (self.stage == 'grpo' ? 8 : 1))"
+_EPOCHS: Final = (
+    "(has(self.reinforcement) && has(self.reinforcement.epochs) ? self.reinforcement.epochs"
+    " : (self.stage == 'grpo' ? 1 : 4))"
+)
+_COEFFICIENT: Final = (
+    "(has(self.reinforcement.kl.coefficient) ? self.reinforcement.kl.coefficient"
+    " : (self.stage == 'grpo' ? 0.0 : 0.05))"
+)
 _OF_PPO: Final = ("scoreAt", "gamma", "gaeLambda", "whitening", "missingEndPenalty", "value")
 
 GRPO_RULES: Final = (
     *(
         Rule(
-            f"!has(self.{section}) || self.stage == 'grpo'",
-            f"{section} is a section of stage grpo, and stage is {{self.stage}}; remove it",
+            f"!has(self.{section}) || self.stage in ['ppo', 'grpo']",
+            f"{section} is a section of stage ppo and grpo, and stage is {{self.stage}}; remove it",
             field=section,
             refusal=Refusal.FORBIDDEN,
         )
@@ -29,19 +37,20 @@ GRPO_RULES: Final = (
     ),
     Rule(
         f"{_ONLY} || has(self.rollout)",
-        "rollout is required: how the answers are drawn that stage grpo learns from",
+        "rollout is required: how the answers are drawn that stage {self.stage} learns from",
         field="rollout",
         refusal=Refusal.REQUIRED,
     ),
     Rule(
-        f"{_ONLY} || (has(self.reward) && has(self.reward.functions))",
+        f"{_GRPO} || (has(self.reward) && has(self.reward.functions))",
         "reward.functions is required: stage grpo learns what rewards say of its answers",
         field="reward",
         refusal=Refusal.REQUIRED,
     ),
     Rule(
         f"{_ONLY} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
-        f"stage grpo trains decoders, and model.architecture is {{{_ARCHITECTURE}}}; change one of them",
+        f"stage {{self.stage}} trains decoders, and model.architecture is {{{_ARCHITECTURE}}}; change one of"
+        " them",
         field="stage",
     ),
     Rule(
@@ -51,7 +60,7 @@ GRPO_RULES: Final = (
         field="rollout.samples",
     ),
     Rule(
-        f"{_ROLLOUT} || {_GROUP} > 1",
+        f"{_GRPO} || !has(self.rollout) || {_GROUP} > 1",
         "group 1 compares an answer with nothing; give at least 2",
         field="rollout.group",
     ),
@@ -74,13 +83,13 @@ GRPO_RULES: Final = (
     ),
     Rule(
         f"{_ROLLOUT} || !has(self.rollout.output)",
-        "output is where stage generate leaves its answers, and stage is grpo; remove it",
+        "output is where stage generate leaves its answers, and stage is {self.stage}; remove it",
         field="rollout.output",
         refusal=Refusal.FORBIDDEN,
     ),
     *(
         Rule(
-            f"{_LEARNING} || !has(self.reinforcement.{field})",
+            f"{_LEARNING_GRPO} || !has(self.reinforcement.{field})",
             f"{field} is a field of stage ppo, and stage is grpo; remove it",
             field=f"reinforcement.{field}",
             refusal=Refusal.FORBIDDEN,
@@ -95,7 +104,8 @@ GRPO_RULES: Final = (
         field="reinforcement.overlongTokens",
     ),
     Rule(
-        f"{_LEARNING} || !has(self.reinforcement.kl.placement) || self.reinforcement.kl.placement == 'loss'",
+        f"{_LEARNING_GRPO} || !has(self.reinforcement.kl.placement)"
+        " || self.reinforcement.kl.placement == 'loss'",
         "kl.placement {self.reinforcement.kl.placement} is of stage ppo, and stage is grpo; use loss",
         field="reinforcement.kl.placement",
         refusal=Refusal.FORBIDDEN,
@@ -126,20 +136,20 @@ GRPO_RULES: Final = (
     ),
     *(
         Rule(
-            f"{_ONLY} || !has(self.reward) || !has(self.reward.{field})",
+            f"{only} || !has(self.reward) || !has(self.reward.{field})",
             f"reward.{field} {why}; remove it",
             field=f"reward.{field}",
             refusal=Refusal.FORBIDDEN,
         )
-        for field, why in (
-            ("uri", "names a reward model, which this release does not support"),
-            ("centering", "is a field of stage reward, and stage is grpo"),
+        for only, field, why in (
+            (_GRPO, "uri", "names a reward model, which this release does not support"),
+            (_ONLY, "centering", "is a field of stage reward, and stage is {self.stage}"),
         )
     ),
     *(
         Rule(
             f"{_ONLY} || {right}",
-            f"stage grpo {but}; remove it",
+            f"stage {{self.stage}} {but}; remove it",
             field=field,
             refusal=Refusal.FORBIDDEN,
         )

@@ -1,4 +1,4 @@
-"""What the presets of stage grpo stand for, and its other defaults."""
+"""What the presets of stage grpo stand for, and the other defaults of ppo and grpo."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from footplate_contracts.v1alpha1.reinforcement import (
     Preset,
     RatioOf,
     Reinforcement,
+    ScoreAt,
+    ValueModel,
 )
-from footplate_contracts.v1alpha1.reward import Reward
+from footplate_contracts.v1alpha1.reward import Reward, RewardNormalization
 from footplate_contracts.v1alpha1.rollout import Rollout
 
 GROUP: Final = 8
@@ -60,6 +62,33 @@ PRESETS: Final[Mapping[Preset, Choices]] = {
 }
 
 
+def resolve_ppo(stated: Reinforcement) -> Reinforcement:
+    """`stated` with the defaults of ppo filled in."""
+    clip, kl = stated.clip, stated.kl
+    low = LOW if clip.low is None else clip.low
+    return stated.model_copy(
+        update={
+            "epochs": stated.epochs or 4,
+            "clip": Clip(low=low, high=low if clip.high is None else clip.high, dual=clip.dual),
+            "ratio_of": RatioOf.TOKEN,
+            "aggregation": stated.aggregation or Aggregation.TOKEN_MEAN,
+            "kl": KlPenalty(
+                coefficient=0.05 if kl.coefficient is None else kl.coefficient,
+                estimator=kl.estimator or Estimator.K1,
+                placement=kl.placement or KlIn.REWARD,
+                target=kl.target,
+                horizon=kl.horizon if kl.target is None else kl.horizon or 10_000,
+            ),
+            "score_at": stated.score_at or ScoreAt.END,
+            "gamma": 1.0 if stated.gamma is None else stated.gamma,
+            "gae_lambda": 0.95 if stated.gae_lambda is None else stated.gae_lambda,
+            "whitening": True if stated.whitening is None else stated.whitening,
+            "missing_end_penalty": stated.missing_end_penalty or 0.0,
+            "value": stated.value or ValueModel(),
+        }
+    )
+
+
 def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforcement:
     """`stated` with the choices of its preset, and all other defaults of grpo, filled in."""
     preset = stated.preset or Preset.GRPO
@@ -88,14 +117,18 @@ def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforceme
     )
 
 
-def resolve_rollout(stated: Rollout, global_batch_size: int) -> Rollout:
-    """`stated` with the defaults of grpo filled in."""
+def resolve_rollout(stated: Rollout, global_batch_size: int, group: int = GROUP) -> Rollout:
+    """`stated` with its defaults filled in; `group` is that of the stage."""
     return stated.model_copy(
-        update={"samples": stated.samples or global_batch_size, "group": stated.group or GROUP}
+        update={"samples": stated.samples or global_batch_size, "group": stated.group or group}
     )
 
 
-def resolve_reward(stated: Reward) -> Reward:
-    """`stated` with its defaults filled in."""
+def resolve_reward(stated: Reward, usual: RewardNormalization = RewardNormalization.NONE) -> Reward:
+    """`stated` with its defaults filled in; `usual` is how the stage normalises a reward model's scores."""
     share = UNREWARDED if stated.max_unrewarded is None else stated.max_unrewarded
-    return stated.model_copy(update={"max_unrewarded": share})
+    filled: dict[str, object] = {"max_unrewarded": share}
+    if stated.uri is not None:
+        filled["weight"] = 1.0 if stated.weight is None else stated.weight
+        filled["normalization"] = stated.normalization or usual
+    return stated.model_copy(update=filled)

@@ -15,6 +15,7 @@ from footplate_contracts.v1alpha1.grpo import GRPO_RULES
 from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.pods import Trainer
+from footplate_contracts.v1alpha1.ppo import PPO_RULES
 from footplate_contracts.v1alpha1.preference import Preference
 from footplate_contracts.v1alpha1.references import ReferenceField
 from footplate_contracts.v1alpha1.reinforcement import Reinforcement
@@ -146,7 +147,7 @@ class TrainingRunSpec(Part):
             "growEmbeddings adds rows to the embeddings of initFrom, and there is none; remove it",
             field="model.growEmbeddings",
         ),
-        only("stage", "pretrain", *_OF_SAMPLES, "grpo"),
+        only("stage", "pretrain", *_OF_SAMPLES, "ppo", "grpo"),
         *(
             _of_stages(field, *stages)
             for field, *stages in (
@@ -154,7 +155,7 @@ class TrainingRunSpec(Part):
                 ("data.overlong", *_OF_SAMPLES),
                 ("training.neftune", "sft"),
                 ("preference", "dpo"),
-                ("reward", "reward", "grpo"),
+                ("reward", "reward", "ppo", "grpo"),
             )
         ),
         Rule(
@@ -213,6 +214,7 @@ class TrainingRunSpec(Part):
         ),
         *REWARD_RULES,
         *GRPO_RULES,
+        *PPO_RULES,
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",
             f"nodes x processesPerNode = {{{_RANKS}}} ranks cannot be divided into slices of"

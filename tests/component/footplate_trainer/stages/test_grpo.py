@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
-import torch
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
-from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.rollout.places import FOLDER
-from tests.support.checkpoints import whole_tensors
 from tests.support.ranks import run_ranks
-from tests.support.reinforced import Interrupting, Reinforced, grpo_config, pack_prompts, reinforce
+from tests.support.reinforced import (
+    History,
+    Interrupting,
+    Reinforced,
+    grpo_config,
+    history,
+    killed_and_resumed,
+    pack_prompts,
+    reinforce,
+)
 from tests.support.training import FakeAgent
 
 # Each answer twice, in four steps, and others in the place of groups that teach nothing.
@@ -36,53 +41,9 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_prompts(tmp_path_factory.mktemp("prompts"))
 
 
-@dataclass(frozen=True)
-class History:
-    """What a run did, whoever did it."""
-
-    losses: list[float]
-    norms: list[float]
-    rewards: list[float]
-    shown: dict[int, list[tuple[int, int, str, float | None]]]  # step -> answers in its row, with their sums
-    tensors: dict[str, torch.Tensor]
-
-    def check_equal(self, other: History) -> None:
-        assert len(self.losses) == len(other.losses) == STEPS
-        assert self.losses == pytest.approx(other.losses, rel=0, abs=3e-6)
-        assert self.norms == pytest.approx(other.norms, rel=1e-5)
-        assert self.rewards == pytest.approx(other.rewards, rel=1e-5)
-        common = self.shown.keys() & other.shown.keys()
-        assert {step: self.shown[step] for step in common} == {step: other.shown[step] for step in common}
-        for name, tensor in self.tensors.items():
-            torch.testing.assert_close(tensor, other.tensors[name], rtol=0, atol=1e-5)
-
-
-def history(folder: Path, *parts: Reinforced) -> History:
-    """Of the starts of a run, in order: of steps that were trained twice, the last."""
-    rows = {row.step: row for part in parts for row in part.agent.rows}
-    ordered = [rows[step] for step in sorted(rows)]
-    return History(
-        [row.loss for row in ordered],
-        [row.gradient_norm for row in ordered],
-        [row.values["reward/sum"] for row in ordered],
-        {
-            step: [(told.prompt, told.sibling, told.answer_text, told.reward) for told in some]
-            for part in parts
-            for step, some in part.agent.samples.items()
-            if some
-        },
-        whole_tensors(CheckpointStore(str(folder / "checkpoints")), STEPS),
-    )
-
-
 def start(prompts: Path, folder: Path, ranks: int, agent: FakeAgent, *more: str) -> Reinforced:
     """One start of the run, to whatever end."""
     return run_ranks(reinforce, ranks, agent, grpo_config(prompts, folder, *TWICE, *more))[0]
-
-
-def killed(prompts: Path, folder: Path, ranks: int, agent: Interrupting, *more: str) -> None:
-    with pytest.raises(AssertionError, match="ended without an answer"):
-        start(prompts, folder, ranks, agent, *more)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +51,7 @@ def undisturbed(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Hist
     folder = tmp_path_factory.mktemp("undisturbed")
     end = start(prompts, folder, 1, FakeAgent())
     assert end.code == ExitCode.SUCCESS, end.stderr
-    made = history(folder, end)
+    made = history(folder, STEPS, end)
     assert any(row.values["policy/ratio"] != 1 for row in end.agent.rows), "no second update moved anything"
     assert list((folder / "checkpoints" / FOLDER).iterdir()) == [], "journals stay behind"
     assert made.shown.keys() == set(range(1, STEPS + 1)), "each step shows some of what it learns from"
@@ -131,7 +92,7 @@ def test_any_layout_is_one_process(layout: str, undisturbed: History, prompts: P
     ranks, more = LAYOUTS[layout]
     end = start(prompts, tmp_path, ranks, FakeAgent(), *more)
     assert end.code == ExitCode.SUCCESS, end.stderr
-    history(tmp_path, end).check_equal(undisturbed)
+    history(tmp_path, STEPS, end).check_equal(undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -186,20 +147,10 @@ MOMENTS: Final = {
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
     moment: str, before: int, after: int, undisturbed: History, prompts: Path, tmp_path: Path
 ) -> None:
-    planned = MOMENTS[moment]
-    agent = Interrupting(
-        phase=planned.phase, after_step=planned.after_step, looks=planned.looks, kills=True, rank=before - 1
-    )
-    killed(prompts, tmp_path, before, agent)
-    end = start(prompts, tmp_path, after, FakeAgent())
-    assert end.code == ExitCode.SUCCESS, end.stderr
-    again = FakeAgent(
-        rows=[row.metrics for row in end.agent.rows_again],
-        samples={row.metrics.step: row.samples or [] for row in end.agent.rows_again},
-    )
-    found = history(tmp_path, Reinforced(0, "", again), end)
-    found.check_equal(undisturbed)
-    assert found.shown.keys() == undisturbed.shown.keys(), "a checkpoint carries samples with their rows"
+    config = grpo_config(prompts, tmp_path, *TWICE)
+    again = killed_and_resumed(config, tmp_path, STEPS, MOMENTS[moment], before, after)
+    again.check_equal(undisturbed)
+    assert again.shown.keys() == undisturbed.shown.keys(), "a checkpoint carries samples with their rows"
 
 
 @pytest.mark.parametrize("moment", ["drawing", pytest.param("drawing-the-first", marks=pytest.mark.long)])
@@ -215,7 +166,7 @@ def test_a_suspension_in_the_middle_of_a_rollout_keeps_what_is_finished(
     assert 0 < len(finished) < 16
     end = start(prompts, tmp_path, 1, FakeAgent())
     assert end.code == ExitCode.SUCCESS, end.stderr
-    history(tmp_path, suspended, end).check_equal(undisturbed)
+    history(tmp_path, STEPS, suspended, end).check_equal(undisturbed)
 
 
 def answers_in(folder: Path, step: int) -> Sequence[Path]:

@@ -18,8 +18,10 @@ from footplate_planning.flops import Convention, flops_per_token
 from footplate_planning.memory import Kind
 from footplate_planning.plan import Plan, plan
 from footplate_trainer.__main__ import main
-from footplate_trainer.commands.plan import as_json, as_text, frozen_shapes
+from footplate_trainer.commands.plan import as_json, as_text, frozen_shapes, trained_beside
 from footplate_trainer.manifest.run_file import read_run
+from tests.support.plain_llama import random_weights, write
+from tests.support.tiny import tiny_config
 
 LLAMA_405B: dict[str, Any] = {
     "apiVersion": "footplate.dev/v1alpha1",
@@ -146,6 +148,29 @@ def test_adapters_are_counted_beside_what_is_frozen() -> None:
     trained = [rank["trainedParameters"] for rank in plain["ranksByPipeline"]]
     assert sum(trained) == 126 * 16 * (16_384 + 16_384 // 8), "A is whole on every tensor rank"
     assert plain["flopsPerToken"]["6N"] == 4 * 405_853_388_800 + 6 * adapters
+
+
+def test_a_reward_model_and_a_value_model_are_counted(tmp_path: Path) -> None:
+    weights = random_weights(17, "score")
+    judge = write(tmp_path / "judge", weights)
+    asked = (
+        "stage=ppo",
+        f"reward.uri={judge}",
+        "rollout={maxTokens: 16}",
+        "training.optimizer={name: adam, learningRate: 0.001}",
+    )
+    ppo = tiny_config(Path("/shards"), tmp_path, asked)
+    made = plan(ppo, 1, "cpu", frozen_shapes(ppo, 1), trained_beside(ppo, 1))
+    score = sum(weight.numel() for weight in weights.values())
+    assert as_json(made)["valueParameters"] == score
+    assert as_json(made)["frozenParameters"] == [made.shape.parameters, score], "the reference, and the judge"
+    lines = as_text(made).splitlines()
+    assert f"beside it: {score:,} parameters of the value model, trained with it" in lines
+    assert f"beside it: {score:,} parameters of the reward model, computed and not trained" in lines
+    alone = plan(ppo, 1, "cpu", frozen_shapes(ppo, 1))
+    here, without = (found.ranks[0].memory.bytes for found in (made, alone))
+    kinds = (Kind.PARAMETERS, Kind.MOMENTS, Kind.GRADIENTS)
+    assert [here[kind] - without[kind] for kind in kinds] == [4 * score, 8 * score, 4 * score]
 
 
 def test_a_frozen_reference_is_counted_and_adapters_need_none() -> None:

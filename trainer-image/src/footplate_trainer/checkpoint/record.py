@@ -56,12 +56,21 @@ def _readable(rows: object) -> list[GenerationRow]:
     return kept
 
 
+class RunningScores(Report):
+    """Scores of a reward model over all rollouts so far."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = Field(default=0.0, description="sum of squared distances from the mean")
+
+
 class RolloutPosition(Report):
     """Where the rollout begins that the next step is trained on."""
 
     step: int = Field(description="optimizer steps done when it began, or will")
     prompt: int = Field(description="place of its first prompt in the endless order of prompts")
-    coefficient: float = Field(default=0.0, description="of the KL from the reference, in its loss")
+    coefficient: float = Field(default=0.0, description="of the KL from the reference, in its loss or reward")
+    scores: RunningScores | None = Field(None, description="with reward.normalization running: before it")
 
 
 class HeldOutScores(Report):

@@ -1,13 +1,15 @@
 """The tensors of a checkpoint, by name.
 
 Optimizer state is flattened to `optimizer.<moment>.<parameter name>`: by name,
-not by index, so that any other layout finds its rows. There is no state of random
+not by index, so that any other layout finds its rows. What is trained beside the
+run's model has a prefix before all of its names. There is no state of random
 generators among them: see record.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +23,26 @@ Moments = Mapping[str, Mapping[str, Tensor]]
 """Optimizer state: moment -> parameter name -> its tensor, laid out over the ranks as it is."""
 
 
-def tensors(model: nn.Module, moments: Moments) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Beside:
+    """A network that is trained beside the one of the run: its tensors are under names of their own."""
+
+    module: nn.Module
+    moments: Moments
+    prefix: str
+
+
+def tensors(model: nn.Module, moments: Moments, *beside: Beside) -> dict[str, Tensor]:
     """All tensors of a snapshot by name, sharing memory with the training state.
 
     Sharded ones are DTensors that tell which rows they are.
     """
-    return {name: dtensor_like(owner, rows) for name, owner, rows in _all_rows(model, moments)}
+    return {name: dtensor_like(owner, rows) for name, owner, rows in _all_rows(model, moments, beside)}
 
 
-def local_parts(model: nn.Module, moments: Moments) -> dict[str, Tensor]:
+def local_parts(model: nn.Module, moments: Moments, *beside: Beside) -> dict[str, Tensor]:
     """This rank's part of each tensor as a plain tensor; the memory is the live one."""
-    return {name: part for name, _, part in _all_rows(model, moments)}
+    return {name: part for name, _, part in _all_rows(model, moments, beside)}
 
 
 class HostCopy:
@@ -41,11 +52,11 @@ class HostCopy:
     would carry the copy back there.
     """
 
-    def __init__(self, model: nn.Module, moments: Moments, mesh: DeviceMesh) -> None:
+    def __init__(self, model: nn.Module, moments: Moments, mesh: DeviceMesh, *beside: Beside) -> None:
         self._live: list[Tensor] = []
         self._room: list[Tensor] = []
         self._named: dict[str, Tensor] = {}
-        for name, owner, rows in _all_rows(model, moments):
+        for name, owner, rows in _all_rows(model, moments, beside):
             room = torch.empty_like(rows, device="cpu", pin_memory=rows.device.type != "cpu")
             self._live.append(rows)
             self._room.append(room)
@@ -73,10 +84,13 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def _all_rows(model: nn.Module, moments: Moments) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _all_rows(
+    model: nn.Module, moments: Moments, beside: Sequence[Beside]
+) -> Iterator[tuple[str, Tensor, Tensor]]:
     """(name, tensor, this rank's part of it) of all."""
-    for name, parameter in model.named_parameters():
-        yield f"model.{name}", parameter, local_shard(parameter).local
-    for moment, named in moments.items():
-        for name, tensor in named.items():
-            yield f"optimizer.{moment}.{name}", tensor, local_shard(tensor).local
+    for trained in (Beside(model, moments, ""), *beside):
+        for name, parameter in trained.module.named_parameters():
+            yield f"{trained.prefix}model.{name}", parameter, local_shard(parameter).local
+        for moment, named in trained.moments.items():
+            for name, tensor in named.items():
+                yield f"{trained.prefix}optimizer.{moment}.{name}", tensor, local_shard(tensor).local

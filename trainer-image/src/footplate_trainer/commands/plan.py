@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.bubble import bubble
-from footplate_planning.config import model_shape
+from footplate_planning.config import model_shape, scoring
 from footplate_planning.flops import Convention
 from footplate_planning.plan import Plan, plan
-from footplate_planning.references import holds_reference, reference_model
+from footplate_planning.references import holds_reference, reference_model, value_uri
 from footplate_planning.rollout import PlannedRollout
 from footplate_planning.shape import ModelShape
 from footplate_planning.traffic import Axis, sent
+from footplate_trainer.frozen.scoring import REWARD_FIELD, VALUE_FIELD, find_scoring, scoring_config
 from footplate_trainer.frozen.source import find_model, frozen_config, reference_field
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest.run_file import read_run
@@ -42,19 +45,37 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     """Print the plan; a run that cannot work is refused with the numbers."""
     config = completed(read_run(arguments.run, arguments.set).config(World()))
     require_layout(config, arguments.ranks)
-    made = plan(config, arguments.ranks, arguments.device, frozen_shapes(config, arguments.ranks))
+    ranks = arguments.ranks
+    made = plan(config, ranks, arguments.device, frozen_shapes(config, ranks), trained_beside(config, ranks))
     print(json.dumps(as_json(made), indent=1) if arguments.output == "json" else as_text(made))
     return ExitCode.SUCCESS
 
 
 def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
     """The models that ranks of `config` hold and do not train; UserMistake where one does not suit it."""
-    reference = reference_model(config)
-    if reference is None or not holds_reference(config):
-        return []
-    if reference.uri is None:
-        return [model_shape(config)]
-    return [model_shape(frozen_config(find_model(reference.uri, reference_field(config)), config, ranks))]
+    reference, reward = reference_model(config), config.reward
+    shapes = []
+    if reference is not None and holds_reference(config):
+        if reference.uri is None:
+            shapes.append(model_shape(config))
+        else:
+            found = find_model(reference.uri, reference_field(config))
+            shapes.append(model_shape(frozen_config(found, config, ranks)))
+    if config.stage is Stage.PPO and reward is not None and reward.uri is not None:
+        shapes.append(
+            model_shape(scoring_config(find_scoring(reward.uri, REWARD_FIELD).found, config, ranks))
+        )
+    return shapes
+
+
+def trained_beside(config: RunConfig, ranks: int) -> ModelShape | None:
+    """The value model of stage ppo; UserMistake where it does not suit the run."""
+    if config.stage is not Stage.PPO:
+        return None
+    uri = value_uri(config)
+    if uri is None:
+        return replace(scoring(model_shape(config)), adapter=None)
+    return model_shape(scoring_config(find_scoring(uri, VALUE_FIELD).found, config, ranks))
 
 
 def as_json(made: Plan) -> dict[str, Any]:
@@ -66,6 +87,7 @@ def as_json(made: Plan) -> dict[str, Any]:
         "device": made.device,
         "parameters": made.shape.parameters + made.shape.adapter_parameters,
         "trainedParameters": made.shape.trained_parameters,
+        **({} if made.value is None else {"valueParameters": made.value.parameters}),
         "frozenParameters": [shape.parameters + shape.adapter_parameters for shape in made.frozen],
         "mesh": {
             "pipeline": topology.pipeline,
@@ -126,7 +148,10 @@ def as_text(made: Plan) -> str:
         f"memory: estimated peak of {made.device} tensors, {name}; sent: a step's bytes by axis, {name}",
     ]
     for shape in made.frozen:
-        head.insert(1, f"beside it: {_counted(shape)} of the reference, computed and not trained")
+        of = "reward model" if shape.labels else "reference"
+        head.insert(1, f"beside it: {_counted(shape)} of the {of}, computed and not trained")
+    if made.value is not None:
+        head.insert(1, f"beside it: {_counted(made.value)} of the value model, trained with it")
     if topology.pipeline > 1:
         head.append(f"bubble: {bubble(topology, made.batch.count):.1%} of a step, stages and messages alike")
     kinds = list(made.ranks[0].memory.bytes)

@@ -44,6 +44,7 @@ _FORMATS_OF_STAGES = {
     Stage.SFT: ShardFormat.CHAT,
     Stage.REWARD: ShardFormat.PREFERENCES,
     Stage.DPO: ShardFormat.PREFERENCES,
+    Stage.PPO: ShardFormat.PROMPTS,
     Stage.GRPO: ShardFormat.PROMPTS,
 }
 
@@ -159,7 +160,7 @@ def _dataset(
     if stage is Stage.REWARD:
         overlong = data.overlong or Overlong.REFUSE
         return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
-    if stage is Stage.GRPO:
+    if stage in (Stage.PPO, Stage.GRPO):
         return PromptDataset(shards, context_length)
     if shards.format is ShardFormat.PAIRS:
         return PairDataset(shards, context_length)

@@ -42,12 +42,17 @@ def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, worl
     """
     own = frozen_config(found, config, world.size)
     model = build_frozen(own, world, beside)
-    checkpoint = found.checkpoint
-    if checkpoint is None:
+    load_found(found, own, model, world)
+    return _opened(model, world, found.directory)
+
+
+def load_found(found: FoundModel, own: RunConfig, model: ParallelModel, world: World) -> None:
+    """Fill `model`, the network of `own`, with what `found` tells of. Collective; raises as `open_found`."""
+    if found.checkpoint is None:
         load_folder(found.folder, own, model.module, world)
     else:
-        _load_step(checkpoint, model, world)
-    return _opened(model, world, found.directory)
+        _load_step(found.checkpoint, model, world)
+    model.module.sync_tied()
 
 
 def open_at(

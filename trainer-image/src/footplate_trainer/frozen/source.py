@@ -26,6 +26,7 @@ from footplate_trainer.huggingface.initial import folder_model
 
 _REFERENCE_FIELDS: Final = {
     Stage.DPO: "preference.reference.uri",
+    Stage.PPO: "reinforcement.reference.uri",
     Stage.GRPO: "reinforcement.reference.uri",
 }
 

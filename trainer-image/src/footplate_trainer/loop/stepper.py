@@ -43,6 +43,7 @@ from footplate_trainer.parallel.judged import Collected, whole_rows
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
 from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs
+from footplate_trainer.parallel.valued import CollectedValues
 from footplate_trainer.parallel.world import World, seed_step
 
 
@@ -94,6 +95,14 @@ class _Header:
         return dict(zip(self.names, self.numbers, strict=False))  # flags follow
 
 
+@dataclass(frozen=True)
+class ComputedStep:
+    """A step whose gradients are known to be finite, and nothing is updated by."""
+
+    gradients: list[Tensor]  # of this rank's parts, unclipped
+    result: StepResult
+
+
 class Stepper:
     """Model and optimizer, moved by one global batch at a time."""
 
@@ -105,8 +114,12 @@ class Stepper:
         clip_norm: float,
         objective: Objective,
         seed: int,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
-        """`seed` decides what a step draws: what dropout drops, and numbers of a user's own loss."""
+        """`seed` decides what a step draws: what dropout drops, and numbers of a user's own loss.
+
+        `stopwatch` is one that measures the same steps already.
+        """
         self._module = model.module
         self.optimizer = optimizer
         self._passes = model.passes
@@ -116,7 +129,7 @@ class Stepper:
         self._clip_norm = clip_norm
         self._objective = objective
         self._seed = seed
-        self.stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
+        self.stopwatch = stopwatch or Stopwatch(time.perf_counter, device.event_maker(world.device))
         self._watch = GradientWatch(model.module.embedding, world.device)
 
     def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
@@ -125,6 +138,10 @@ class Stepper:
         Raises NumericalDivergence, with the weights as they were, when loss or
         gradient norm is not finite.
         """
+        return self.update(self.compute(number, batch, rate, flags))
+
+    def compute(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> ComputedStep:
+        """All of `step` before the update, which is to be at `rate`. Collective; raises as `step` does."""
         seed_step(self._seed, number, self._world.rank)
         header = self._announce(batch, flags)
         micro_batches = [self.inputs(micro, number) for micro in batch.micro_batches]
@@ -145,14 +162,19 @@ class Stepper:
         norm = math.sqrt(squared) if squared >= 0 else math.nan
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise self._divergence(number, total, norm, loss)
-        clip(gradients, norm, self._clip_norm)
-        self.optimizer.step(gradients, rate)
+        means, (valid, *rest) = tally.means(told[: tallied.numel()]), told[tallied.numel() :]
+        raised = Flags(*(ranks > 0 for ranks in rest[len(header.names) - 1 :]))
+        return ComputedStep(gradients, StepResult(number, total, norm, rate, int(valid), raised, means))
+
+    def update(self, computed: ComputedStep) -> StepResult:
+        """Clip and update by what was computed last. Collective."""
+        gradients, result = computed.gradients, computed.result
+        clip(gradients, result.gradient_norm, self._clip_norm)
+        self.optimizer.step(gradients, result.learning_rate)
         self._module.sync_tied()
         self._module.zero_grad()
         self.stopwatch.lap(StepPart.OPTIMIZER)
-        means, (valid, *rest) = tally.means(told[: tallied.numel()]), told[tallied.numel() :]
-        raised = Flags(*(ranks > 0 for ranks in rest[len(header.names) - 1 :]))
-        return StepResult(number, total, norm, rate, int(valid), raised, means)
+        return result
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[StepBatch], objective: Objective) -> Evaluation:
@@ -194,6 +216,22 @@ class Stepper:
         group = self._grid.context_group
         return [
             whole_rows(collected.of(micro.targets), group)[..., : given.tokens.shape[1]]
+            for micro, given in zip(micro_batches, batch.micro_batches, strict=True)
+        ]
+
+    @torch.no_grad()
+    def values(self, batch: StepBatch) -> list[Tensor]:
+        """What the model, one of a single output, says now of each place; as `scores`, of one number."""
+        micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
+        collected = CollectedValues()
+        self._module.eval()
+        self._forward(micro_batches, collected)
+        self._module.train()
+        if not collected.in_order:
+            return []
+        group = self._grid.context_group
+        return [
+            whole_rows(collected.of(micro.targets)[None], group)[..., : given.tokens.shape[1]]
             for micro, given in zip(micro_batches, batch.micro_batches, strict=True)
         ]
 

@@ -10,8 +10,8 @@ from typing import Protocol
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.loop.callbacks import Callback, StepColumns, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
-from footplate_trainer.loop.stepper import Stepper, StepResult
-from footplate_trainer.metrics.stopwatch import StepPart
+from footplate_trainer.loop.stepper import Flags, StepResult
+from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 
 
 class Batches(Protocol):
@@ -24,8 +24,19 @@ class Batches(Protocol):
         """
 
 
+class Steps(Protocol):
+    """Who moves what is trained: one model, or several together."""
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        """Of a step's parts."""
+
+    def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
+        """One step by `batch`. Collective; where it raises, all weights are as they were."""
+
+
 def train(
-    stepper: Stepper, batches: Batches, limits: RunLimits, callback: Callback, done: int
+    stepper: Steps, batches: Batches, limits: RunLimits, callback: Callback, done: int
 ) -> StepResult | None:
     """Take the steps after `done`, up to the run's last or the one that it is suspended after. Collective.
 

@@ -76,6 +76,11 @@ def build_frozen(config: RunConfig, world: World, beside: ParallelModel) -> Para
     return frozen
 
 
+def build_beside(config: RunConfig, world: World, beside: ParallelModel) -> ParallelModel:
+    """The network of `config` with its initial weights, laid out as `beside`, to be trained with it."""
+    return _laid_out(config, world, beside.grid, beside.host_mesh, trained=True, invariant=False)
+
+
 def _laid_out(
     config: RunConfig,
     world: World,

@@ -32,6 +32,8 @@ def weights_checksum(parameters: Mapping[str, Tensor], group: dist.ProcessGroup)
     mine = []
     for name, parameter in parameters.items():
         shard = local_shard(parameter)
+        if not shard.local.numel():
+            continue  # others have it all
         mine.append(
             (name, tuple(parameter.shape), shard.start, _summed(shard.local, shard.start, parameter.shape))
         )

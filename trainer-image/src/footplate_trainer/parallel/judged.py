@@ -124,7 +124,7 @@ class _AtOnce:
         self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
         def score(scores: Scores) -> Tensor:
-            places = _places(targets, scores.where)
+            places = row_places(targets, scores.where)
             return self.judge(JudgedTokens.of(targets, scores, places), self.totals)
 
         whole = self.judge.span is not Span.TOKEN
@@ -200,7 +200,7 @@ class _Whole:
         return rows if self.targets.positions is None else rows[..., self.targets.positions]
 
 
-def _places(targets: Targets, where: Tensor) -> Tensor:
+def row_places(targets: Targets, where: Tensor) -> Tensor:
     """From places among this rank's labels to those in whole rows, both flat."""
     if targets.positions is None:
         return where

@@ -26,7 +26,8 @@ class TrainedAnswer:
     prompt: Int64s  # [p] tokens
     tokens: Int32s  # [n]
     counts: bool
-    token_values: Mapping[str, Float32s] = field(default_factory=dict)  # [n] each
+    behind: int = 0  # places behind the last token that count as well: 1 or 0
+    token_values: Mapping[str, Float32s] = field(default_factory=dict)  # [n + behind] each
     sequence_values: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -77,16 +78,16 @@ class AnswerDataset(Dataset):
         if sample_id >= 0:
             answer, length = example, len(example)
             first = len(answer.prompt) - 1  # where the answer's first token is the label
-            labels = slice(first, length - 1)
+            labels = slice(first, length - 1 + answer.behind)
             row.tokens[:length] = np.concatenate((answer.prompt, answer.tokens))
             row.documents[:length] = 0
             if answer.counts:
-                row.labels[labels] = answer.tokens
+                row.labels[labels] = np.pad(answer.tokens, (0, answer.behind))
             for name, values in answer.token_values.items():
                 by_token[name][labels] = values
             for name, value in answer.sequence_values.items():
                 by_sequence[name][0] = value
-            counted = len(answer.tokens) if answer.counts else 0
+            counted = len(answer.tokens) + answer.behind if answer.counts else 0
             table[0] = 0, 0, len(answer.prompt), counted
         return Sample(
             row.tokens,

@@ -9,42 +9,46 @@ finds it, though weights that could compute it are gone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from footplate_trainer.checkpoint.record import RolloutPosition
+from footplate_trainer.checkpoint.record import RolloutPosition, RunningScores
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.prompt_dataset import PromptOrder
-from footplate_trainer.model.policy_judge import ADVANTAGE, COEFFICIENT, SAMPLER
-from footplate_trainer.parallel.mesh import Grid
+from footplate_trainer.model.policy_judge import ADVANTAGE, COEFFICIENT, REFERENCE, SAMPLER
+from footplate_trainer.parallel.valued import OLD_VALUE, RETURN
 from footplate_trainer.parallel.world import World
 from footplate_trainer.rewards.samples import RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import UnrewardedShare, reasons
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.answers import AnswerDataset, TrainedAnswer, width_of
+from footplate_trainer.rollout.answers import TrainedAnswer
+from footplate_trainer.rollout.appraising import appraised
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
-from footplate_trainer.rollout.learning import Learnt, divergence_of, learnt, next_coefficient, outcomes_of
+from footplate_trainer.rollout.learning import (
+    Learnt,
+    divergence_of,
+    learnt,
+    next_coefficient,
+    outcomes_of,
+    sums_of,
+)
+from footplate_trainer.rollout.normalising import Normaliser
 from footplate_trainer.rollout.records import Float32s, SampleRecord
+from footplate_trainer.rollout.reward_model import MODEL
+from footplate_trainer.rollout.rows import Rows
 from footplate_trainer.rollout.scores import Models, Scorer, is_scored
 from footplate_trainer.rollout.settings import RolloutSettings
 
+MakeAnswer = Callable[..., TrainedAnswer]
+"""Of a rollout's answer, by its key, what a model learns."""
+
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RowShape:
-    """What rows look like."""
-
-    context: int
-    multiple: int  # that a row's places have to be of
-    fixed: bool  # all rows of a run are of one width
-    pad: int
-    micro_batch: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class CurrentRollout:
     gathered: GatheredRollout
     learnt: Learnt
     loader: BatchLoader
+    values: BatchLoader | None  # with values: what the value model learns of the same answers
     begin: RolloutPosition
     following: RolloutPosition  # where the next one begins
 
@@ -70,17 +75,18 @@ class RolloutBatches:
         prompts: PromptOrder,
         journal: Journal,
         store: CheckpointStore,
-        grid: Grid,
         world: World,
-        rows: RowShape,
-        data_seed: int,
+        rows: Rows,
+        normaliser: Normaliser | None,
         position: RolloutPosition | None,
     ) -> None:
-        """`position` is what the checkpoint says that training goes on from; None: there is none."""
+        """`normaliser` is for a reward model's scores, where there is one.
+
+        `position` is what the checkpoint says that training goes on from; None: there is none."""
         self._settings, self._gatherer, self._prompts = settings, gatherer, prompts
         self._scorer, self._models = scorer, models
         self._journal, self._store = journal, store
-        self._grid, self._world, self._rows, self._data_seed = grid, world, rows, data_seed
+        self._world, self._rows, self._normaliser = world, rows, normaliser
         self._known = position
         self.current: CurrentRollout | None = None  # that the last step was of
 
@@ -97,6 +103,11 @@ class RolloutBatches:
                 self._warn_of_gaps(gathered, step)
             self.current = self._rollout(gathered, position)
         return self.current.loader.build(step)
+
+    def places(self, number: int) -> StepBatch:
+        """What the value model learns in step `number`, from 1, of the rollout that is trained on."""
+        assert self.current is not None and self.current.values is not None
+        return self.current.values.build(number - 1)
 
     def position(self, step: int) -> RolloutPosition:
         """What a checkpoint after `step` has to say, to go on from there."""
@@ -155,6 +166,7 @@ class RolloutBatches:
     def _rollout(self, gathered: GatheredRollout, begin: RolloutPosition) -> CurrentRollout:
         """All that is known of a rollout once its answers are rewarded. Collective."""
         settings = self._settings
+        gathered, scores = self._normalised(gathered, begin)
         keys = gathered.keys(settings.group)
         sums = [[gathered.sums[key] for key in group] for group in keys]
         unrewarded = {
@@ -168,39 +180,64 @@ class RolloutBatches:
             [outcomes_of(gathered.kept.rewards[key]) for group in keys for key in group],
             gathered.asked,
         )
-        self._scorer.complete(gathered, self._models, self._loader(gathered, found, begin))
+        plain = self._loader(gathered, found, begin, self._answer)
+        self._scorer.complete(gathered, self._models, plain)
         divergence = divergence_of(settings, gathered, found)
         following = RolloutPosition(
             step=begin.step + settings.updates,
             prompt=begin.prompt + gathered.asked,
             coefficient=next_coefficient(settings, begin.coefficient, divergence),
+            scores=scores,
         )
         if divergence is not None:
             apart = {"kl/answer": divergence, "kl/coefficient": begin.coefficient}
             found = replace(found, values={**found.values, **apart})
-        loader = self._loader(gathered, found, begin)
-        return CurrentRollout(gathered, found, loader, begin, following)
+        if settings.values is None:
+            loader = self._loader(gathered, found, begin, self._answer)
+            return CurrentRollout(gathered, found, loader, None, begin, following)
+        found, appraisal = appraised(settings, gathered, found, begin.coefficient)
+        loader = self._loader(gathered, found, begin, partial(self._answer, of_tokens=appraisal.advantages))
+        values = self._loader(gathered, found, begin, partial(self._valued, appraisal.places))
+        return CurrentRollout(gathered, found, loader, values, begin, following)
 
-    def _loader(self, gathered: GatheredRollout, found: Learnt, begin: RolloutPosition) -> BatchLoader:
+    def _normalised(
+        self, gathered: GatheredRollout, begin: RolloutPosition
+    ) -> tuple[GatheredRollout, RunningScores | None]:
+        """With sums of normalised scores of a reward model, and what is known of those from now on."""
+        normaliser = self._normaliser
+        if normaliser is None:
+            return gathered, None
+        rewards = gathered.kept.rewards
+        raw = {key: score for key in gathered.sums if isinstance(score := rewards[key][MODEL], float)}
+        known = normaliser.seen(begin.scores, list(raw.values()))
+        shown = {
+            key: {**rewards[key], MODEL: normaliser.normalised(raw[key], known)}
+            if key in raw
+            else rewards[key]
+            for key in gathered.sums
+        }
+        return replace(gathered, sums=sums_of(shown, gathered.weights)), known
+
+    def _loader(
+        self, gathered: GatheredRollout, found: Learnt, begin: RolloutPosition, answer: MakeAnswer
+    ) -> BatchLoader:
         """Rows of the rollout's answers, with all that is known of them by now."""
-        settings, rows = self._settings, self._rows
-        names = [name for name in self._models if is_scored(gathered, settings.group, name)]
-        flat = [key for group in gathered.keys(settings.group) for key in group]
+        flat = [key for group in gathered.keys(self._settings.group) for key in group]
         counted, advantages = found.counted.flatten().tolist(), found.advantages.flatten().tolist()
-        answers: dict[int, TrainedAnswer] = {}
-        for key, counts, advantage in zip(flat, counted, advantages, strict=True):
-            number = key.prompt * settings.group + key.sibling
-            answers[number] = self._answer(gathered, key, names, bool(counts), advantage, begin.coefficient)
-        longest = [len(answer) for answer in answers.values()]
-        width = rows.context if rows.fixed else width_of(longest, rows.context, rows.multiple)
-        epoch = begin.step // settings.updates * settings.epochs
-        return BatchLoader(
-            AnswerDataset(answers, begin.step * settings.batch, epoch, width, rows.pad),
-            seed=self._data_seed,
-            global_batch_size=settings.batch,
-            micro_batch_size=rows.micro_batch,
-            data_rank=self._grid.coordinates.data,
-            data_degree=self._grid.topology.data,
+        told = self._told(gathered)
+        return self._rows.loader(
+            {
+                key.prompt * self._settings.group + key.sibling: answer(
+                    gathered,
+                    key,
+                    told,
+                    counts=counts,
+                    advantage=advantage,
+                    coefficient=begin.coefficient,
+                )
+                for key, counts, advantage in zip(flat, counted, advantages, strict=True)
+            },
+            begin.step,
         )
 
     def _answer(
@@ -208,15 +245,44 @@ class RolloutBatches:
         gathered: GatheredRollout,
         key: SampleKey,
         names: list[str],
+        *,
+        counts: bool,
+        advantage: float,
+        coefficient: float,
+        of_tokens: Mapping[SampleKey, Float32s] | None = None,
+    ) -> TrainedAnswer:
+        """As the policy learns from it: by one advantage, or by one of each token."""
+        sample, scores = gathered.kept.samples[key], gathered.kept.scores
+        alike = np.full(len(sample.tokens), advantage, dtype=np.float32)
+        told: Mapping[str, Float32s] = {
+            ADVANTAGE: alike if of_tokens is None else of_tokens[key],
+            SAMPLER: sample.full,
+            **{name: scores[name, key] for name in names},
+        }
+        prompt = self._prompts.at(key.prompt).tokens
+        return TrainedAnswer(
+            prompt, sample.tokens, counts, token_values=told, sequence_values={COEFFICIENT: coefficient}
+        )
+
+    def _valued(
+        self,
+        places: Mapping[SampleKey, Mapping[str, Float32s]],
+        gathered: GatheredRollout,
+        key: SampleKey,
+        names: list[str],
+        *,
         counts: bool,
         advantage: float,
         coefficient: float,
     ) -> TrainedAnswer:
-        sample = gathered.kept.samples[key]
-        told: Mapping[str, Float32s] = {
-            ADVANTAGE: np.full(len(sample.tokens), advantage, dtype=np.float32),
-            SAMPLER: sample.full,
-            **{name: gathered.kept.scores[name, key] for name in names},
-        }
+        """As the value model learns from it."""
+        sample, told = gathered.kept.samples[key], places[key]
         prompt = self._prompts.at(key.prompt).tokens
-        return TrainedAnswer(prompt, sample.tokens, counts, told, {COEFFICIENT: coefficient})
+        behind = len(told[RETURN]) - len(sample.tokens)
+        return TrainedAnswer(prompt, sample.tokens, counts, behind, told)
+
+    def _told(self, gathered: GatheredRollout) -> list[str]:
+        """Whose numbers of tokens the policy's loss is told by now: a KL in the reward is in advantages."""
+        values, group = self._settings.values, self._settings.group
+        passed = {OLD_VALUE, *({REFERENCE} if values is not None and values.kl_in_reward else ())}
+        return [name for name in self._models if name not in passed and is_scored(gathered, group, name)]

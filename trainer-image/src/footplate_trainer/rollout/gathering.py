@@ -28,6 +28,7 @@ from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
 from footplate_trainer.rollout.learning import outcomes_of, sums_of, teaches
 from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
+from footplate_trainer.rollout.reward_model import MODEL, RewardModel
 from footplate_trainer.rollout.sampling import Draw, Sampler
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -74,13 +75,18 @@ class Gatherer:
         key: str,
         text_of: Callable[[Sequence[int]], str],
         stopping: Callable[[], bool],
+        model: RewardModel | None = None,
     ) -> None:
-        """`key` names what the journal is of; rewards see `text_of` tokens; `stopping` is asked often."""
+        """`model` rewards beside `rewards`; `key` names what the journal is of; rewards see `text_of` tokens;
+        `stopping` is asked often.
+        """
         self._settings, self._prompts = settings, prompts
         self._sampler, self._rewards = sampler, rewards
         self._journal, self._folder, self._key = journal, folder, key
         self._world, self._reporter, self._stopwatch = world, reporter, stopwatch
         self._text_of, self._stopping = text_of, stopping
+        self._model = model
+        self._weights = {**rewards.weights, **({} if model is None else {MODEL: model.weight})}
         self._done = 0  # tokens, or samples, of this phase
 
     def gather(self, step: int, first: int) -> GatheredRollout | None:
@@ -92,7 +98,7 @@ class Gatherer:
         kept = self._read(step)
         before = len(kept.samples)
         while True:
-            sums = sums_of(kept.rewards, self._rewards.weights)
+            sums = sums_of(kept.rewards, self._weights)
             known = self._teaching(step, kept, sums)
             wanted = asked(self._settings.groups, first, known)
             siblings = range(self._settings.group)
@@ -102,7 +108,9 @@ class Gatherer:
             if not self._draw(kept, keys) or not self._score(kept, keys):
                 return None
         places, drawn = chosen(self._settings.groups, first, known), len(kept.samples) - before
-        return GatheredRollout(step, first, wanted.places.start - first, places, drawn, kept, sums)
+        return GatheredRollout(
+            step, first, wanted.places.start - first, places, drawn, kept, sums, self._weights
+        )
 
     def _draw(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
         """Draw those of `keys` that are missing; whether there are all of them then. Collective."""
@@ -121,7 +129,11 @@ class Gatherer:
             weights = self._rewards.weights
             missing = [key for key in keys if not kept.rewards.get(key, {}).keys() >= weights.keys()]
             self._exchange(RankPhase.SCORING, kept, self._scored(kept, missing))
-            return sums_of(kept.rewards, weights).keys() >= set(missing)
+            if not all(kept.rewards.get(key, {}).keys() >= weights.keys() for key in missing):
+                return False
+            if self._model is not None:
+                self._model.complete(kept, keys)
+        return True
 
     def _read(self, step: int) -> KeptRollout:
         """What generations before this one have finished, from rank 0's look at it."""

@@ -46,6 +46,7 @@ class GatheredRollout:
     drawn: int  # answers that were drawn just now; the others are from before a restart
     kept: KeptRollout
     sums: Mapping[SampleKey, Outcome]
+    weights: Mapping[str, float] = field(default_factory=dict)  # of each reward in the sums, by name
 
     def keys(self, group: int) -> list[list[SampleKey]]:
         """Of the answers that are trained on; siblings in a row."""

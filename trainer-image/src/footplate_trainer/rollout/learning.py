@@ -80,8 +80,11 @@ def learnt(
     lengths = torch.tensor([[len(sample.tokens) for sample in group] for group in samples])
     if settings.overlong_tokens is not None:
         scores = scores + soft_penalty(lengths, settings.max_tokens, settings.overlong_tokens)
-    advantages = ADVANTAGES[settings.advantage](scores, counted)
-    truncated = [sample.reason is EndReason.LENGTH for group in samples for sample in group]
+    truncated = [[sample.reason is EndReason.LENGTH for sample in group] for group in samples]
+    if settings.values is not None:
+        scores = scores - settings.values.missing_end_penalty * torch.tensor(truncated)
+    of_groups = ADVANTAGES[settings.advantage] if settings.advantage is not None else _none_yet
+    advantages = of_groups(scores, counted)
     told = scores[counted]
     values = {
         "reward/sum": _mean(told),
@@ -92,12 +95,18 @@ def learnt(
             if count
         },
         "answers/tokens": _mean(lengths.double()),
-        "answers/truncated": sum(truncated) / len(truncated),
+        "answers/truncated": _mean(torch.tensor(truncated).double()),
         "answers/unrewarded": 1 - _mean(counted.double()),
-        "groups/degenerate": _mean(degenerate(scores, counted).double()),
-        "groups/asked": asked / settings.groups.prompts,
     }
+    if settings.advantage is not None:
+        values["groups/degenerate"] = _mean(degenerate(scores, counted).double())
+        values["groups/asked"] = asked / settings.groups.prompts
     return Learnt(scores, counted, advantages, {name: v for name, v in values.items() if not math.isnan(v)})
+
+
+def _none_yet(scores: Tensor, counted: Tensor) -> Tensor:
+    """Where values decide, which are not known yet."""
+    return torch.zeros_like(scores)
 
 
 def divergence_of(settings: RolloutSettings, gathered: GatheredRollout, found: Learnt) -> float | None:

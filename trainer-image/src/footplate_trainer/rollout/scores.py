@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from torch import Tensor
 
 from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
@@ -25,13 +26,22 @@ from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.world import World
 from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout.appraising import places as places_of
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.records import Float32s, ScoresRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 
-Models = Mapping[str, Reference | None]
-"""Whose log-probabilities a loss wants, by the name that it has for them; None: the policy's."""
+
+@dataclass(frozen=True)
+class ValueModel:
+    """A model that says what an answer is still worth at each place, instead of how likely its tokens are."""
+
+    stepper: Stepper
+
+
+Models = Mapping[str, Reference | ValueModel | None]
+"""Whose log-probabilities, or values, a loss wants, by its name for them; None: the policy's."""
 
 POLICY: Final[Models] = {OLD: None}
 
@@ -55,24 +65,30 @@ class Scorer:
                 self._score(gathered, name, model, loader)
 
     def _score(
-        self, gathered: GatheredRollout, name: str, model: Reference | None, loader: BatchLoader
+        self, gathered: GatheredRollout, name: str, model: Reference | ValueModel | None, loader: BatchLoader
     ) -> None:
-        asked, batch_size = asked_of(self.settings.rule.temperature), self.settings.batch
+        batch_size, valued = self.settings.batch, isinstance(model, ValueModel)
         mine: list[ScoresRecord] = []
         with self.stepper.stopwatch.time(StepPart.SCORING):
             for update in range(-(-self.settings.samples // batch_size)):
                 self.reporter.enter(RankPhase.SCORING, progress=update * batch_size)
                 batch = loader.build(gathered.step + update)
-                told = self.stepper.scores(batch, asked, model)
+                told = self._told(batch, model)
                 if self._hands_on:
                     for micro, scores in zip(batch.micro_batches, told, strict=False):
                         rows = scores[-1].cpu().numpy()
-                        mine += self._records(gathered, name, batch, micro.places.tolist(), rows)
+                        mine += self._records(gathered, name, valued, batch, micro.places.tolist(), rows)
             self.reporter.enter(RankPhase.COLLECTIVE)
             self.journal.add(mine)
             self.journal.flush()
             for records in agree.gather(mine, self.world.everybody):
                 gathered.kept.add(records)
+
+    def _told(self, batch: StepBatch, model: Reference | ValueModel | None) -> list[Tensor]:
+        """fp32 [numbers, n, S] of each micro-batch; the last number is the one that is kept. Collective."""
+        if isinstance(model, ValueModel):
+            return model.stepper.values(batch)
+        return self.stepper.scores(batch, asked_of(self.settings.rule.temperature), model)
 
     @property
     def _hands_on(self) -> bool:
@@ -81,9 +97,15 @@ class Scorer:
         return place.tensor == place.context == 0
 
     def _records(
-        self, gathered: GatheredRollout, name: str, batch: StepBatch, places: Sequence[int], rows: Float32s
+        self,
+        gathered: GatheredRollout,
+        name: str,
+        valued: bool,
+        batch: StepBatch,
+        places: Sequence[int],
+        rows: Float32s,
     ) -> list[ScoresRecord]:
-        """Of the rows of a micro-batch, fp32 [n, places]."""
+        """Of the rows of a micro-batch, fp32 [n, places]; `valued`: of all places that have a value."""
         records = []
         for place, row in zip(places, rows, strict=True):
             if place == order.FILLER:
@@ -92,7 +114,9 @@ class Scorer:
             key = SampleKey(gathered.step, prompt, sibling)
             sample = gathered.kept.samples[key]
             first = len(self.prompts.at(prompt).tokens) - 1
-            values = np.ascontiguousarray(row[first : first + len(sample.tokens)])
+            length = len(sample.tokens)
+            end = first + (places_of(self.settings, length) if valued else length)
+            values = np.ascontiguousarray(row[first:end])
             records.append(ScoresRecord(key, sample.mark, name, values))
         return records
 

@@ -5,9 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.reinforcement import Estimator, GroupAdvantage
+from footplate_contracts.v1alpha1.reinforcement import (
+    Estimator,
+    GroupAdvantage,
+    KlIn,
+    Reinforcement,
+    ScoreAt,
+)
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.rollout.groups import GroupPlan
+
+
+@dataclass(frozen=True)
+class ValueSettings:
+    """Of a stage that learns with a value for each token."""
+
+    gamma: float
+    lam: float
+    whitening: bool
+    after_end: bool  # the score of an answer has a place of its own behind it
+    missing_end_penalty: float
+    kl_in_reward: bool  # else in the loss
+
+    @classmethod
+    def of(cls, learning: Reinforcement) -> ValueSettings:
+        """Of a resolved section."""
+        assert learning.gamma is not None and learning.gae_lambda is not None, "resolve() fills these in"
+        assert learning.whitening is not None and learning.missing_end_penalty is not None
+        return cls(
+            gamma=learning.gamma,
+            lam=learning.gae_lambda,
+            whitening=learning.whitening,
+            after_end=learning.score_at is ScoreAt.AFTER_END,
+            missing_end_penalty=learning.missing_end_penalty,
+            kl_in_reward=learning.kl.placement is KlIn.REWARD,
+        )
 
 
 @dataclass(frozen=True)
@@ -21,13 +54,14 @@ class RolloutSettings:
     max_tokens: int
     seed: int
     rule: SamplingRule
-    advantage: GroupAdvantage
+    advantage: GroupAdvantage | None  # None: there are values
     overlong_tokens: int | None
     max_unrewarded: float
     coefficient: float = 0.0  # of the KL from the reference at first; 0: there is no reference
     estimator: Estimator = Estimator.K3
     target: float | None = None  # of that KL; None: the coefficient stays
     horizon: int = 10_000  # answers
+    values: ValueSettings | None = None
 
     @classmethod
     def of(cls, config: RunConfig) -> RolloutSettings:
@@ -35,7 +69,7 @@ class RolloutSettings:
         rollout, learning, reward = config.rollout, config.reinforcement, config.reward
         assert rollout is not None and learning is not None and reward is not None
         assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
-        assert learning.epochs is not None and learning.group_advantage is not None
+        assert learning.epochs is not None
         assert reward.max_unrewarded is not None
         dynamic, sampling = learning.dynamic_sampling, rollout.sampling
         rounds = dynamic.max_rounds if dynamic is not None and dynamic.enabled else 0
@@ -60,6 +94,7 @@ class RolloutSettings:
             estimator=learning.kl.estimator or Estimator.K3,
             target=learning.kl.target,
             horizon=learning.kl.horizon or 10_000,
+            values=ValueSettings.of(learning) if config.stage is Stage.PPO else None,
         )
 
     @property

@@ -20,6 +20,7 @@ PROGRAMS: Final[Mapping[Stage, Callable[[RunConfig, AgentClient, Path | None], E
     Stage.SFT: learning.main,
     Stage.REWARD: learning.main,
     Stage.DPO: learning.main,
+    Stage.PPO: reinforcing.main,
     Stage.GRPO: reinforcing.main,
 }
 

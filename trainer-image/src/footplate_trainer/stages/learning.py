@@ -50,6 +50,7 @@ from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
 from footplate_trainer.parallel.apply import ParallelModel, build_model
 from footplate_trainer.parallel.objective import Objective
 from footplate_trainer.parallel.world import World, read_environment, use_determinism
+from footplate_trainer.stages.beside import BuildBeside, TrainedBeside
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.inputs import open_loader, open_shards, open_validation
 from footplate_trainer.stages.losses import objective_of
@@ -149,10 +150,20 @@ class Beginning:
     copies: MemoryCopies | None
     start: Start
     limits: RunLimits
+    beside: TrainedBeside | None
 
 
-def begin(config: RunConfig, agent: AgentClient, world: World, reporter: Reporter) -> Beginning:
-    """Build model and optimizer, and load what the last checkpoint, or another place, knows. Collective."""
+def begin(
+    config: RunConfig,
+    agent: AgentClient,
+    world: World,
+    reporter: Reporter,
+    build: BuildBeside | None = None,
+) -> Beginning:
+    """Build model and optimizer, and load what the last checkpoint, or another place, knows. Collective.
+
+    `build` builds what is trained beside the model.
+    """
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
     reporter.enter(RankPhase.LOADING)
@@ -161,15 +172,19 @@ def begin(config: RunConfig, agent: AgentClient, world: World, reporter: Reporte
     model = build_model(config, world, batch_invariant=invariant)
     optimizer = build_optimizer(model.module, config.training.optimizer)
     generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
-    copies = open_memory(config, model.module, optimizer, world, generation)
-    start = find_start(config, store, model.module, optimizer, world, agent, copies)
+    value = None if build is None else build(config, model, world)
+    beside = () if value is None else (value.tensors,)
+    copies = open_memory(config, model.module, optimizer, world, generation, beside)
+    start = find_start(config, store, model.module, optimizer, world, agent, copies, beside)
     model.module.sync_tied()
+    if value is not None:
+        value.begin(start, world)
     limits = RunLimits(config)
     limits.agree(agent.limits(), world, start.step)
     reporter.start_from(start.step, start.tokens, limits)
     if world.rank == 0:
         agent.metrics_again(start.rows)
-    return Beginning(limits.config, store, model, optimizer, generation, copies, start, limits)
+    return Beginning(limits.config, store, model, optimizer, generation, copies, start, limits, value)
 
 
 def open_saver(

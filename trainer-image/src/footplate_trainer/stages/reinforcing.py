@@ -19,7 +19,8 @@ from footplate_contracts.model import digest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.reinforcement import RatioOf
+from footplate_contracts.v1alpha1.reinforcement import KlIn, RatioOf
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_planning.topology import Topology
@@ -38,22 +39,32 @@ from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import StopRule
 from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.loop.callbacks import Callbacks
+from footplate_trainer.loop.pair import PairStepper
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.loop.train import train
 from footplate_trainer.model.policy_judge import REFERENCE, PolicyLoss
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.judged import Judged
+from footplate_trainer.parallel.valued import OLD_VALUE, ClippedValues
 from footplate_trainer.parallel.world import World, read_environment
 from footplate_trainer.rewards.asking import RewardFunctions
-from footplate_trainer.rollout.batches import RolloutBatches, RowShape
+from footplate_trainer.rollout.batches import RolloutBatches
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.rows import Rows, RowShape
 from footplate_trainer.rollout.sampling import EngineSampler
-from footplate_trainer.rollout.scores import POLICY, Models, Scorer
+from footplate_trainer.rollout.scores import POLICY, Models, Scorer, ValueModel
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.values import RolloutValues
 from footplate_trainer.rollout.watch import RolloutWatch
 from footplate_trainer.stages.companions import find_companions
+from footplate_trainer.stages.critic import (
+    OpenedReward,
+    build_value,
+    check_scoring_models,
+    open_reward,
+    value_settings,
+)
 from footplate_trainer.stages.inputs import open_shards
 from footplate_trainer.stages.learning import (
     Beginning,
@@ -78,7 +89,9 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
     def stage(config: RunConfig) -> Program:
         require_decoder(config)
-        check_reference(config, read_environment(os.environ).world_size)
+        ranks = read_environment(os.environ).world_size
+        check_reference(config, ranks)
+        check_scoring_models(config, ranks)
         return partial(_reinforce, config, agent, metrics)
 
     return run_stage(config, agent, stage)
@@ -100,7 +113,7 @@ def policy_loss(config: RunConfig) -> PolicyLoss:
         longest=rollout.max_tokens,
         estimator=learning.kl.estimator,
         temperature=rollout.sampling.temperature,
-        reference=bool(learning.kl.coefficient),
+        reference=bool(learning.kl.coefficient) and learning.kl.placement is KlIn.LOSS,
     )
 
 
@@ -119,10 +132,11 @@ def journal_key(config: RunConfig, data: str) -> str:
 def _reinforce(
     config: RunConfig, agent: AgentClient, metrics: Path | None, world: World, reporter: Reporter
 ) -> ExitCode:
-    begun = begin(config, agent, world, reporter)
+    begun = begin(config, agent, world, reporter, build_value if config.stage is Stage.PPO else None)
     config, model, start, limits = begun.config, begun.model, begun.start, begun.limits
     shards = open_shards(config, world, verify=start.key is None)
-    host = state.HostCopy(model.module, begun.optimizer.moments(), model.host_mesh)
+    beside = () if begun.beside is None else (begun.beside.tensors,)
+    host = state.HostCopy(model.module, begun.optimizer.moments(), model.host_mesh, *beside)
     companions = find_companions(config, begun.store, shards.tokenizer, world)
     saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
     stepper = Stepper(
@@ -134,14 +148,17 @@ def _reinforce(
         config.training.seed,
     )
     reference = StageReference(config, model, start, shards, world)
+    judge = open_reward(config, model, start, shards, world)
+    value = _value_stepper(begun, stepper, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
     with ExitStack() as stack:
         batches = _open_batches(
-            begun, shards, tokenizer, ends, stepper, reference, world, reporter, agent, stack
+            begun, shards, tokenizer, ends, stepper, value, reference, judge, world, reporter, agent, stack
         )
         rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
-        writer = state_writer(config, start, shards, world, reference.key)
+        stood_on = {**reference.key, **({} if judge is None else judge.key)}
+        writer = state_writer(config, start, shards, world, stood_on)
         state_now = partial(state_of, writer, limits, reporter, agent, batches.position)
         durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
         copies = begun.copies
@@ -158,7 +175,8 @@ def _reinforce(
             MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
         )
         say(world, greeting(limits, world, start.step))
-        last = train(stepper, batches, limits, callbacks, start.step)
+        steps = stepper if value is None else PairStepper(stepper, value, batches.places)
+        last = train(steps, batches, limits, callbacks, start.step)
         if not _is_durable(begun, durable, world, reporter.step):
             durable.save(ends=True)  # suspended in the middle of a rollout
         batches.close()
@@ -166,6 +184,22 @@ def _reinforce(
     reporter.enter(RankPhase.FINISHED)
     say(world, farewell(limits, reporter.step, last))
     return ExitCode.SUSPENDED if reporter.step < limits.steps else ExitCode.SUCCESS
+
+
+def _value_stepper(begun: Beginning, policy: Stepper, world: World) -> Stepper | None:
+    """What moves the value model, where the stage has one."""
+    if begun.beside is None:
+        return None
+    settings, training = value_settings(begun.config), begun.config.training
+    return Stepper(
+        begun.beside.model,
+        begun.beside.optimizer,
+        world,
+        training.gradient_clip_norm,
+        ClippedValues(settings.clip, settings.weight),
+        training.seed,
+        policy.stopwatch,
+    )
 
 
 def _is_durable(begun: Beginning, durable: DurableCheckpoints, world: World, step: int) -> bool:
@@ -185,7 +219,9 @@ def _open_batches(
     tokenizer: Tokenizer,
     ends: frozenset[int],
     stepper: Stepper,
+    value: Stepper | None,
     reference: StageReference,
+    judge: OpenedReward | None,
     world: World,
     reporter: Reporter,
     agent: AgentClient,
@@ -205,9 +241,9 @@ def _open_batches(
         text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text
 
-    models = _models(settings, reference)
     key = journal_key(config, shards.digest)
     journal = Journal(begun.store.folder, begun.generation, world.rank, key)
+    rows = Rows(settings, grid, _row_shape(config, grid.topology, shards), config.data.seed)
     stop = StopRule(ends, tuple(config.rollout.stop), text_of)
     gatherer = Gatherer(
         settings,
@@ -222,27 +258,31 @@ def _open_batches(
         key=key,
         text_of=text_of,
         stopping=lambda: agent.command() is Command.CHECKPOINT_AND_EXIT,
+        model=None if judge is None else judge.rewarding(rows, prompts, stepper, journal, world, reporter),
     )
     return RolloutBatches(
         settings,
         gatherer,
         Scorer(settings, prompts, stepper, journal, grid, world, reporter),
-        models,
+        _models(settings, reference, value),
         prompts,
         journal,
         begun.store,
-        grid,
         world,
-        _row_shape(config, grid.topology, shards.sources[0].shards.special.padding),
-        config.data.seed,
+        rows,
+        None if judge is None else judge.normaliser,
         begun.start.rollout,
     )
 
 
-def _models(settings: RolloutSettings, reference: StageReference) -> Models:
-    """Whose log-probabilities the loss wants: the policy's of before, where one update follows another."""
-    old = POLICY if settings.updates > 1 or settings.target is not None else {}
-    return {**old, **({} if reference.model is None else {REFERENCE: reference.model})}
+def _models(settings: RolloutSettings, reference: StageReference, value: Stepper | None) -> Models:
+    """Whose log-probabilities the loss wants: the policy's of before, where one update follows another.
+
+    And those of before, and values, for advantages that a value model is asked for.
+    """
+    old = POLICY if settings.updates > 1 or settings.target is not None or value is not None else {}
+    kept_near = {} if reference.model is None else {REFERENCE: reference.model}
+    return {**old, **kept_near, **({} if value is None else {OLD_VALUE: ValueModel(value)})}
 
 
 def _values(config: RunConfig, batches: RolloutBatches, world: World) -> RolloutValues:
@@ -252,22 +292,22 @@ def _values(config: RunConfig, batches: RolloutBatches, world: World) -> Rollout
     return RolloutValues(batches, world, RolloutWatch(config.reinforcement.kl.target, unweighed))
 
 
-def _row_shape(config: RunConfig, topology: Topology, pad: int) -> RowShape:
+def _row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
     """As narrow as a rollout allows, where nothing wants all steps to have one shape."""
     fixed = topology.pipeline > 1 or topology.context > 1 or config.training.compile
-    micro_batch = config.training.micro_batch_size
+    micro_batch, pad = config.training.micro_batch_size, shards.sources[0].shards.special.padding
     return RowShape(config.model.context_length, topology.tensor, fixed, pad, micro_batch)
 
 
 def _open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: ExitStack) -> RewardFunctions:
     """The run's functions, on each rank; the first error of any is raised on all. Collective."""
-    assert config.reward is not None and config.reward.functions is not None and config.rollout is not None
+    assert config.reward is not None and config.rollout is not None
     error: TrainerError | None = None
     rewards: RewardFunctions | None = None
     try:
         rewards = stack.enter_context(
             RewardFunctions(
-                config.reward.functions,
+                config.reward.functions or [],
                 columns=set(prompts.at(0).columns),
                 max_tokens=config.rollout.max_tokens,
             )

@@ -33,6 +33,7 @@ from footplate_trainer.checkpoint.record import (
     determinism_key,
     differences,
 )
+from footplate_trainer.checkpoint.state import Beside
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.data.sources import RunShards
@@ -95,17 +96,20 @@ def find_start(
     world: World,
     agent: AgentClient,
     memory: MemoryCopies | None = None,
+    beside: Sequence[Beside] = (),
 ) -> Start:
     """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective.
+
+    With it comes what is trained `beside`; where there is none, that is left as it is.
 
     `agent` is told which durable ones are damaged, and therefore are none any more. Where there may be
     copies in `memory`, it is noted what this generation begins with.
     """
     if memory is None:
-        return _find_durable(config, store, model, optimizer, world, agent)
+        return _find_durable(config, store, model, optimizer, world, agent, beside)
     start = _from_memory(memory, store, config.run.uid, optimizer, world)
     if start is None:
-        start = _find_durable(config, store, model, optimizer, world, agent)
+        start = _find_durable(config, store, model, optimizer, world, agent, beside)
     latest = Begun.of(start.step, memory.generation, config.run.uid)
     agree.from_rank_0(lambda: _note(store, latest), world.background)  # before anybody trains a step
     return start
@@ -133,11 +137,12 @@ def _find_durable(
     optimizer: Optimizer,
     world: World,
     agent: AgentClient,
+    beside: Sequence[Beside],
 ) -> Start:
     found = resume.find(store, world, lambda gone: agent.removal(removal_of(gone, time.time())))
-    tensors = state.tensors(model, optimizer.moments())
     if found is None:
-        return _first_start(config, model, tensors, optimizer, world)
+        return _first_start(config, model, state.tensors(model, optimizer.moments()), optimizer, world)
+    tensors = state.tensors(model, optimizer.moments(), *beside)
     written = resume.check_same_run(config, found)
     load(found, tensors, world.background)
     start = _go_on(found.state(), optimizer)
@@ -174,7 +179,12 @@ def _from_memory(
 
 
 def open_memory(
-    config: RunConfig, model: nn.Module, optimizer: Optimizer, world: World, generation: GenerationId
+    config: RunConfig,
+    model: nn.Module,
+    optimizer: Optimizer,
+    world: World,
+    generation: GenerationId,
+    beside: Sequence[Beside] = (),
 ) -> MemoryCopies | None:
     """The copies that checkpoint.memory asks for, where an agent is there to own them. Collective."""
     settings = config.checkpoint.memory
@@ -189,7 +199,7 @@ def open_memory(
         return None
     return MemoryCopies(
         MemoryFolder(Path(folder)),
-        state.local_parts(model, optimizer.moments()),
+        state.local_parts(model, optimizer.moments(), *beside),
         world,
         ranks_per_node=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         generation=generation,

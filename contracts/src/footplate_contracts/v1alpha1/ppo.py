@@ -1,0 +1,64 @@
+"""What a run of stage ppo may say beside what all stages may that learn from their own answers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_contracts.rules import Refusal, Rule
+
+_ONLY: Final = "self.stage != 'ppo'"
+_LEARNING: Final = f"{_ONLY} || !has(self.reinforcement)"
+_REWARD: Final = f"{_ONLY} || !has(self.reward)"
+_FROM_POLICY: Final = (
+    "(has(self.reinforcement) && has(self.reinforcement.value) && self.reinforcement.value.fromPolicy)"
+)
+_ELSEWHERE: Final = (
+    "(has(self.reinforcement) && has(self.reinforcement.value) && has(self.reinforcement.value.uri))"
+)
+_OF_GRPO: Final = ("preset", "groupAdvantage", "dynamicSampling", "overlongTokens")
+
+PPO_RULES: Final = (
+    Rule(
+        f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || has(self.reward.uri)))",
+        "reward is required: stage ppo learns what a reward model (uri), functions, or both say of its"
+        " answers",
+        field="reward",
+        refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_REWARD} || has(self.reward.uri) || {_FROM_POLICY} || {_ELSEWHERE}",
+        "reinforcement.value is required where no reward model is there to begin the value model with; state"
+        " its fromPolicy or its uri",
+        field="reinforcement.value",
+        refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_REWARD} || !has(self.reward.uri) || !has(self.reward.functions)"
+        " || !self.reward.functions.exists(a, a.name == 'model')",
+        "a function is called model, as the reward model is; give it another name",
+        field="reward.functions",
+    ),
+    Rule(
+        f"{_ONLY} || !{_FROM_POLICY} || !has(self.resumeFrom)",
+        "value.fromPolicy with resumeFrom is not supported by this release; begin with initFrom, or name"
+        " value.uri",
+        field="reinforcement.value.fromPolicy",
+        refusal=Refusal.FORBIDDEN,
+    ),
+    *(
+        Rule(
+            f"{_LEARNING} || !has(self.reinforcement.{field})",
+            f"{field} is a field of stage grpo, and stage is ppo; remove it",
+            field=f"reinforcement.{field}",
+            refusal=Refusal.FORBIDDEN,
+        )
+        for field in _OF_GRPO
+    ),
+    Rule(
+        f"{_LEARNING} || !has(self.reinforcement.ratioOf) || self.reinforcement.ratioOf == 'token'",
+        "ratioOf {self.reinforcement.ratioOf} is of stage grpo: with values each token has its own advantage;"
+        " use token",
+        field="reinforcement.ratioOf",
+        refusal=Refusal.FORBIDDEN,
+    ),
+)

@@ -1,0 +1,83 @@
+"""Rows for stage ppo: what it needs, and what of its sections it does not take."""
+
+from __future__ import annotations
+
+from tests.component.contracts.row import Row
+
+
+def _ppo(name: str, changes: dict[str, object], complaint: str) -> Row:
+    """A run of stage ppo with `changes` leads to `complaint`, behind "spec."."""
+    sound = {"stage": "ppo", "rollout.maxTokens": 16, "reward.uri": "/models/judge"}
+    return Row(f"ppo-{name}", {**sound, **changes}, f"spec.{complaint}")
+
+
+def _forbidden(field: str, value: object, says: str) -> Row:
+    return _ppo(field, {field: value}, f"{field}: Forbidden: {says}")
+
+
+_OF_GRPO = {
+    "preset": "dapo",
+    "groupAdvantage": "groupMean",
+    "dynamicSampling": {},
+    "overlongTokens": 4,
+}
+
+PPO: tuple[Row, ...] = (
+    Row(
+        "ppo-without-rollout",
+        {"stage": "ppo", "reward.uri": "/models/judge"},
+        "spec.rollout: Required value: rollout is required: how the answers are drawn that stage ppo learns"
+        " from",
+    ),
+    Row(
+        "ppo-without-rewards",
+        {"stage": "ppo", "rollout.maxTokens": 16},
+        "spec.reward: Required value: reward is required: stage ppo learns what a reward model (uri),"
+        " functions, or both say of its answers",
+    ),
+    Row(
+        "ppo-without-value-model",
+        {"stage": "ppo", "rollout.maxTokens": 16, "reward.functions": [{"name": "short", "length": {}}]},
+        "spec.reinforcement.value: Required value: reinforcement.value is required where no reward model is"
+        " there to begin the value model with; state its fromPolicy or its uri",
+    ),
+    _ppo(
+        "two-rewards-of-one-name",
+        {"reward.functions": [{"name": "model", "length": {}}]},
+        "reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
+        " name",
+    ),
+    _ppo(
+        "value-of-a-warm-start",
+        {"reinforcement.value": {"fromPolicy": True}, "resumeFrom": {"uri": "/runs/other"}},
+        "reinforcement.value.fromPolicy: Forbidden: value.fromPolicy with resumeFrom is not supported by this"
+        " release; begin with initFrom, or name value.uri",
+    ),
+    *(
+        _forbidden(
+            f"reinforcement.{field}", value, f"{field} is a field of stage grpo, and stage is ppo; remove it"
+        )
+        for field, value in _OF_GRPO.items()
+    ),
+    _forbidden(
+        "reinforcement.ratioOf",
+        "sequence",
+        "ratioOf sequence is of stage grpo: with values each token has its own advantage; use token",
+    ),
+    _forbidden(
+        "reward.centering",
+        0.5,
+        "reward.centering is a field of stage reward, and stage is ppo; remove it",
+    ),
+    _forbidden(
+        "validation",
+        {"everySteps": 10, "uri": "/data/held-out"},
+        "stage ppo has no loss on held-out prompts, which validation asks for; remove it",
+    ),
+    _ppo(
+        "steps-that-do-not-divide-a-rollout",
+        {"rollout.samples": 3, "training.globalBatchSize": 8, "training.microBatchSize": 1},
+        "rollout.samples: Invalid value: samples 3 x epochs 4 cannot be cut into steps of globalBatchSize 8"
+        " answers; change one of them",
+    ),
+)

@@ -1,0 +1,208 @@
+"""ppo on real ranks: any layout as one process, and a run that is interrupted as one that is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+import torch
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.rollout.places import FOLDER
+from tests.support.chat import user
+from tests.support.plain_llama import random_weights, write
+from tests.support.ranks import run_ranks
+from tests.support.reinforced import (
+    STOP,
+    History,
+    Interrupting,
+    Reinforced,
+    history,
+    killed_and_resumed,
+    reinforce,
+)
+from tests.support.stages import pack_conversations
+from tests.support.tiny import tiny_config
+from tests.support.training import FakeAgent
+
+# Each answer twice, in four mini-batches; two rollouts, of which the second has another coefficient of KL.
+STEPS: Final = 8
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What a run begins with."""
+
+    policy: Path
+    judge: Path
+    shards: Path
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    root = tmp_path_factory.mktemp("models")
+    policy = write(root / "policy", random_weights(7))
+    judge = write(root / "judge", random_weights(17, "score"))
+    config = json.loads((judge / "config.json").read_text())
+    (judge / "config.json").write_text(json.dumps({**config, "mean": 0.3, "std": 1.7}))
+    source = root / "prompts.jsonl"
+    rows = [{"prompt": [user("x" * (number % 5 + 1))]} for number in range(12)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Folders(
+        policy, judge, pack_conversations(source, root / "shards", policy, format=ShardFormat.PROMPTS)
+    )
+
+
+def config_of(folders: Folders, folder: Path, *more: str) -> RunConfig:
+    overrides = (
+        "stage=ppo",
+        f"initFrom={{uri: {folders.policy}}}",
+        "model={contextLength: 128}",
+        f"rollout={{maxTokens: 24, samples: 16, stop: {STOP}}}",
+        "reinforcement={epochs: 2, missingEndPenalty: 0.5, kl: {target: 0.01, horizon: 100}}",
+        f"reward={{uri: {folders.judge}, functions: [{{name: short, weight: 0.5, length: {{tokens: 4}}}}]}}",
+        f"training.steps={STEPS}",
+        "training.globalBatchSize=8",
+        "training.schedule={name: constant}",
+        "training.optimizer={name: adam, learningRate: 0.001}",
+        "checkpoint.everySteps=1",
+        "checkpoint.keepLast=1",
+        *more,
+    )
+    return tiny_config(folders.shards, folder, overrides)
+
+
+def start(config: RunConfig, ranks: int = 1) -> Reinforced:
+    """To its end."""
+    end = run_ranks(reinforce, ranks, FakeAgent(), config)[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    return end
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> History:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    end = start(config_of(folders, folder))
+    made = history(folder, STEPS, end)
+    rows = end.agent.rows
+    assert any(row.values["policy/ratio"] != 1 for row in rows), "no second update moved anything"
+    assert len({row.values["kl/coefficient"] for row in rows}) == 2, "the coefficient follows the KL"
+    assert rows[-1].values["value/explained_variance"] <= 1
+    assert "value.model.score.weight" in made.tensors, "a checkpoint holds the value model"
+    assert any(name.startswith("value.optimizer.") for name in made.tensors), "and its moments"
+    assert list((folder / "checkpoints" / FOLDER).iterdir()) == [], "journals stay behind"
+    return made
+
+
+LAYOUTS: Final = {
+    "two": (2, ()),
+    "three": (3, ()),
+    "full": (2, ("parallelism={sharding: full}",)),
+    "pipeline": (2, ("parallelism={pipeline: 2}",)),
+    "context": (2, ("parallelism={context: 2}",)),
+    "micro-batch-1": (1, ("training.microBatchSize=1",)),
+    "micro-batch-4": (1, ("training.microBatchSize=4",)),
+}
+QUICK: Final = ("two",)
+
+
+@pytest.mark.parametrize(
+    "layout", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in LAYOUTS]
+)
+def test_any_layout_is_one_process(
+    layout: str, undisturbed: History, folders: Folders, tmp_path: Path
+) -> None:
+    ranks, more = LAYOUTS[layout]
+    history(tmp_path, STEPS, start(config_of(folders, tmp_path, *more), ranks)).check_equal(undisturbed)
+
+
+MOMENTS: Final = {
+    "drawing": Interrupting(phase=RankPhase.ROLLOUT, after_step=4, looks=12),
+    "scoring": Interrupting(phase=RankPhase.SCORING, after_step=4, looks=1),
+    "between-updates": Interrupting(phase=RankPhase.COMPUTE, after_step=6, looks=1),
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "before", "after"),
+    [
+        pytest.param("between-updates", 1, 2, id="between-updates"),
+        pytest.param("scoring", 1, 1, id="scoring"),
+        pytest.param("drawing", 2, 1, id="drawing", marks=pytest.mark.long),
+        pytest.param("between-updates", 3, 1, id="between-updates-and-fewer", marks=pytest.mark.long),
+        pytest.param("scoring", 2, 3, id="scoring-and-more", marks=pytest.mark.long),
+    ],
+)
+def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
+    moment: str, before: int, after: int, undisturbed: History, folders: Folders, tmp_path: Path
+) -> None:
+    config = config_of(folders, tmp_path)
+    again = killed_and_resumed(config, tmp_path, STEPS, MOMENTS[moment], before, after)
+    again.check_equal(undisturbed)
+
+
+def test_running_scores_go_on_where_a_run_does(folders: Folders, tmp_path: Path) -> None:
+    running = "reward.normalization=running"
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    expected = history(whole, STEPS, start(config_of(folders, whole, running)))
+    agent = FakeAgent(suspend_after=5)
+    suspended = run_ranks(reinforce, 1, agent, config_of(folders, parts, running))[0]
+    assert suspended.code == ExitCode.SUSPENDED, suspended.stderr
+    history(parts, STEPS, suspended, start(config_of(folders, parts, running))).check_equal(expected)
+
+
+# -- where the value model begins, and what is refused -------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["{fromPolicy: true}", "{uri: JUDGE}"])
+def test_the_value_model_begins_where_it_is_told(value: str, folders: Folders, tmp_path: Path) -> None:
+    asked = f"reinforcement.value={value.replace('JUDGE', str(folders.judge))}"
+    still = "training.optimizer={name: sgd, learningRate: 1.0e-30}"
+    end = start(config_of(folders, tmp_path, asked, "training.steps=1", still))
+    tensors = history(tmp_path, 1, end).tensors
+    policy, judged = random_weights(7), random_weights(17, "score")
+    name, ours = "model.layers.0.mlp.down_proj.weight", "value.model.blocks.0.feed_forward.down.weight"
+    begun = policy if "fromPolicy" in value else judged
+    torch.testing.assert_close(tensors[ours], begun[name], rtol=0, atol=0)
+    is_judged = torch.equal(tensors["value.model.score.weight"], judged["score.weight"])
+    assert is_judged is ("uri" in value), "a new head is no other model's"
+
+
+REFUSED: Final = {
+    "no-scores-kept": (
+        {"mean": None},
+        (),
+        "nothing is kept of its held-out scores; validate the run of stage reward, or set"
+        " reward.normalization to running or none",
+    ),
+    "no-head": (
+        {"architectures": ["LlamaForCausalLM"]},
+        (),
+        "its model gives a text no scores, and 1 is needed; name a run of stage reward, or a folder"
+        " …ForSequenceClassification of one label",
+    ),
+    "short-context": (
+        {"max_position_embeddings": 64},
+        (),
+        "its model reads at most 64 tokens, and model.contextLength is 128; lower that, or name another"
+        " model",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_reward_model_that_cannot_be_one_is_refused(name: str, folders: Folders, tmp_path: Path) -> None:
+    changes, more, says = REFUSED[name]
+    judge = write(tmp_path / "judge", random_weights(17, "score"))
+    settings = {**json.loads((judge / "config.json").read_text()), "mean": 0.3, "std": 1.7, **changes}
+    (judge / "config.json").write_text(json.dumps(settings))
+    config = config_of(folders, tmp_path, f"reward.uri={judge}", *more)
+    end = run_ranks(reinforce, 1, FakeAgent(), config)[0]
+    assert end.code == ExitCode.CONFIG
+    assert f"reward.uri {judge}: {says}" in end.stderr

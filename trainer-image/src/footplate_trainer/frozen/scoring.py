@@ -1,0 +1,57 @@
+"""Which model of one score a sequence stands at a URI that a run names, and what is kept of its scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.reward import RewardNormalization
+from footplate_contracts.v1alpha1.training import Stage
+from footplate_trainer.checkpoint.record import HeldOutScores
+from footplate_trainer.frozen.source import FoundModel, find_model, frozen_config
+from footplate_trainer.huggingface.scoring import labels_of, scores_in
+
+REWARD_FIELD: Final = "reward.uri"
+VALUE_FIELD: Final = "reinforcement.value.uri"
+
+
+@dataclass(frozen=True)
+class FoundScoring:
+    """A model of one score, in plain data, and its scores of held-out answers where they are known."""
+
+    found: FoundModel
+    scores: HeldOutScores | None
+
+
+def find_scoring(uri: str, field: str, directory: str | None = None) -> FoundScoring:
+    """As `find_model`; UserMistake where what is there gives a text no score, or several. Not collective."""
+    found = find_model(uri, field, directory)
+    checkpoint = found.checkpoint
+    if checkpoint is not None:
+        labels, scores = int(checkpoint.config().stage is Stage.REWARD), checkpoint.state().scores
+    else:
+        config = found.folder.config()
+        labels, scores = labels_of(config), scores_in(config)
+    if labels != 1:
+        raise found.mistake(
+            f"its model gives a text {labels or 'no'} scores, and 1 is needed; name a run of stage reward, or"
+            " a folder …ForSequenceClassification of one label"
+        )
+    return FoundScoring(found, scores)
+
+
+def scoring_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
+    """`config` with the model of `found` and its head; UserMistake where its ranks cannot hold it."""
+    return frozen_config(found, config.model_copy(update={"stage": Stage.REWARD}), ranks)
+
+
+def check_scores(found: FoundScoring, how: RewardNormalization | None) -> None:
+    """UserMistake where scores are to be normalised by held-out ones, and there are none that could."""
+    if how is not RewardNormalization.HELD_OUT:
+        return
+    remedy = "validate the run of stage reward, or set reward.normalization to running or none"
+    if found.scores is None:
+        raise found.found.mistake(f"nothing is kept of its held-out scores; {remedy}")
+    if not found.scores.deviation > 0:
+        raise found.found.mistake(f"its held-out scores have deviation {found.scores.deviation:g}; {remedy}")

@@ -1,0 +1,101 @@
+"""Values of places, by a head of one output: collected, and learnt; on any layout.
+
+A place is one whose label counts; which token stands there says nothing. Context ranks have some places of
+each row, and each computes the loss of its own. Tensor ranks all compute that of all places of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from footplate_trainer.model.head_chunks import IGNORED, VocabularyShard
+from footplate_trainer.model.objectives.value import clipped_value
+from footplate_trainer.model.tally import Counts, Tally
+from footplate_trainer.model.targets import Targets
+from footplate_trainer.parallel.judged import row_places
+from footplate_trainer.parallel.objective import GlobalBatch, Objective
+from footplate_trainer.parallel.stage_module import Criterion
+
+# What the data says of a place, fp32: the value there when the rollout began, and what was gained from there.
+OLD_VALUE: Final = "value"
+RETURN: Final = "return"
+PLACES: Final = "tokens"  # among the counts of a step
+
+LOSS: Final = "value/loss"
+CLIPPED: Final = "value/clipped"
+
+
+@dataclass(frozen=True)
+class ClippedValues(Objective):
+    """weight x the mean over places of max((V - R)^2, (clip(V, V_old ± clip) - R)^2) / 2."""
+
+    clip: float
+    weight: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See Objective."""
+        return (LOSS, CLIPPED)
+
+    def divisor(self, counts: Counts) -> Tensor:
+        """See Objective."""
+        return counts[PLACES].clamp(min=1)
+
+    def begin(self, batch: GlobalBatch) -> Criterion:
+        """See Objective."""
+        return _Valuing(self, batch.tally)
+
+    def loss(self, values: Tensor, said: Mapping[str, Tensor], tally: Tally) -> Tensor:
+        """The sum over `values` [places], of which the data has `said` its numbers: fp64 scalar."""
+        old, returns = said[OLD_VALUE], said[RETURN]
+        losses = clipped_value(values, old, returns, self.clip).double()
+        tally.add(LOSS, losses.sum(), losses.numel())
+        tally.add(CLIPPED, ((values - old).abs() > self.clip).sum(), losses.numel())
+        return self.weight * losses.sum()
+
+
+@dataclass
+class CollectedValues:
+    """A criterion without a loss, that keeps the value of each place here, whether its label counts or not.
+
+    To be run without gradients; only ranks that have the last layers collect anything.
+    """
+
+    in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [n, length] each
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        """See Criterion."""
+        self.in_order.append((targets, functional.linear(hidden.float(), head.float()).squeeze(-1)))
+        return hidden.new_zeros((), dtype=torch.float64)
+
+    def of(self, targets: Targets) -> Tensor:
+        """Of a micro-batch, which a pipeline may have run in another order: fp32 [n, length]."""
+        return next(values for other, values in self.in_order if other is targets)
+
+
+@dataclass(frozen=True)
+class _Valuing:
+    """The criterion of ClippedValues."""
+
+    objective: ClippedValues
+    tally: Tally
+
+    def __call__(
+        self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
+    ) -> Tensor:
+        here = (targets.labels != IGNORED).flatten().nonzero().squeeze(1)
+        places = row_places(targets, here)
+        said = {name: numbers.flatten()[places] for name, numbers in targets.token_values.items()}
+        values = functional.linear(hidden.flatten(0, 1)[here].float(), head.float()).squeeze(1)
+        loss = self.objective.loss(values, said, self.tally)
+        # Tensor ranks add their gradients up, and each of them has computed all.
+        ranks = 1 if vocabulary is None else vocabulary.ranks
+        return loss.detach() + (loss - loss.detach()) / ranks

@@ -1,0 +1,57 @@
+"""Scores of a reward model, by a mean and a deviation: pure.
+
+A reward model is trained on differences: where its scores lie and how wide they are is nobody's choice, and
+would be a learning rate and a bias of the value model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_contracts.v1alpha1.reward import RewardNormalization
+from footplate_trainer.checkpoint.record import HeldOutScores, RunningScores
+
+VARIANCE_EPSILON: Final = 1e-8
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """How a run does it."""
+
+    how: RewardNormalization
+    held_out: HeldOutScores | None = None  # with heldOut
+
+    def seen(self, before: RunningScores | None, scores: Sequence[float]) -> RunningScores | None:
+        """What is known once a rollout's `scores` are; None where nothing has to be."""
+        if self.how is not RewardNormalization.RUNNING:
+            return None
+        return with_more(before or RunningScores(), scores)
+
+    def normalised(self, score: float, known: RunningScores | None) -> float:
+        """`score`, less a mean and divided by a deviation; `known` is of all rollouts up to its own."""
+        if self.how is RewardNormalization.HELD_OUT:
+            assert self.held_out is not None, "whoever opened the reward model has looked"
+            return (score - self.held_out.mean) / self.held_out.deviation
+        if self.how is RewardNormalization.RUNNING:
+            assert known is not None
+            variance = known.squares / max(1, known.count - 1)
+            return (score - known.mean) / math.sqrt(variance + VARIANCE_EPSILON)
+        return score
+
+
+def with_more(before: RunningScores, scores: Sequence[float]) -> RunningScores:
+    """`before` and `scores` together (Chan et al. 1979); numbers that are none count nowhere."""
+    given = [score for score in scores if math.isfinite(score)]
+    if not given:
+        return before
+    mean = math.fsum(given) / len(given)
+    squares = math.fsum((score - mean) ** 2 for score in given)
+    count, apart = before.count + len(given), mean - before.mean
+    return RunningScores(
+        count=count,
+        mean=before.mean + apart * len(given) / count,
+        squares=before.squares + squares + apart**2 * before.count * len(given) / count,
+    )

@@ -1,0 +1,84 @@
+"""What a reward model says of a rollout's answers: computed by all ranks in the layout of the run, and kept.
+
+All answers of a rollout are scored together, or none: what is torn by an interruption is computed again from
+the same rows, and is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from footplate_contracts.reports import RankPhase
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.data import order
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.apply import ParallelModel
+from footplate_trainer.parallel.scored import CollectedScores
+from footplate_trainer.parallel.world import World
+from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout.answers import TrainedAnswer
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.kept import KeptRollout
+from footplate_trainer.rollout.records import RewardsRecord
+from footplate_trainer.rollout.rows import Rows
+
+MODEL: Final = "model"  # what its reward is called
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A frozen model of one score a sequence."""
+
+    model: ParallelModel
+    weight: float  # of its reward in the sum
+    rows: Rows
+    prompts: PromptOrder
+    stepper: Stepper  # whose inputs it takes
+    journal: Journal
+    world: World
+    reporter: Reporter
+
+    def complete(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> None:
+        """Have it score the answers `keys` of `kept`. Collective."""
+        if not keys or all(MODEL in kept.rewards.get(key, {}) for key in keys):
+            return
+        told = self._scored(kept, keys)
+        mine = [RewardsRecord(key, kept.samples[key].mark, {MODEL: score}) for key, score in told.items()]
+        self.reporter.enter(RankPhase.COLLECTIVE)
+        self.journal.add(mine)
+        self.journal.flush()
+        for records in agree.gather(mine, self.world.everybody):
+            kept.add(records)
+
+    @torch.no_grad()
+    def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> dict[SampleKey, float]:
+        """Raw scores of this rank's rows; none where another rank hands them on."""
+        grid, batch_size = self.rows.grid, self.rows.settings.batch
+        first = grid.coordinates.tensor == grid.coordinates.context == 0
+        loader = self.rows.loader(
+            {
+                number: TrainedAnswer(self.prompts.at(key.prompt).tokens, kept.samples[key].tokens, True)
+                for number, key in enumerate(keys)
+            }
+        )
+        told: dict[SampleKey, float] = {}
+        for number in range(-(-len(keys) // batch_size)):
+            self.reporter.enter(RankPhase.SCORING, progress=number * batch_size)
+            batch = loader.build(number)
+            micro_batches = [self.stepper.inputs(micro, 0) for micro in batch.micro_batches]
+            collected = CollectedScores(grid.context_group)
+            self.model.passes.evaluate(micro_batches, collected)
+            if not first or not collected.in_order:
+                continue
+            for micro, given in zip(batch.micro_batches, micro_batches, strict=True):
+                scores = collected.of(given.targets)[:, 0].tolist()
+                for place, score in zip(micro.places.tolist(), scores, strict=True):
+                    if place != order.FILLER:
+                        told[keys[int(batch.sample_ids[place])]] = score
+        return told

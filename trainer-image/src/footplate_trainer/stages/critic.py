@@ -1,0 +1,158 @@
+"""What stage ppo has beside its policy: a reward model that is computed, and a value model that is trained.
+
+The value model is a network of its own with a head of one output. It begins as the reward model, as another
+model of scores, or as the policy did with a new head; from then on it is in the run's own checkpoints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.reinforcement import ValueModel
+from footplate_contracts.v1alpha1.reward import RewardNormalization
+from footplate_contracts.v1alpha1.training import Stage
+from footplate_planning.references import value_uri
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.record import Key
+from footplate_trainer.checkpoint.state import Beside
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.sources import RunShards
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.frozen.open import FrozenModel, load_found, open_found
+from footplate_trainer.frozen.scoring import (
+    REWARD_FIELD,
+    VALUE_FIELD,
+    FoundScoring,
+    check_scores,
+    find_scoring,
+    scoring_config,
+)
+from footplate_trainer.frozen.source import FoundModel, check_tokenizer
+from footplate_trainer.huggingface.load import load_initial
+from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.apply import ParallelModel, build_beside
+from footplate_trainer.parallel.world import World
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.normalising import Normaliser
+from footplate_trainer.rollout.reward_model import RewardModel
+from footplate_trainer.rollout.rows import Rows
+from footplate_trainer.stages.start import Start
+
+PREFIX: Final = "value."  # of its tensors in a checkpoint
+_WEIGHTS, _STEP = "reward.weights", "reward.step"  # in a checkpoint's key: what its history stood on
+
+
+def value_settings(config: RunConfig) -> ValueModel:
+    """Of a resolved config of stage ppo."""
+    assert config.reinforcement is not None and config.reinforcement.value is not None, (
+        "resolve() fills it in"
+    )
+    return config.reinforcement.value
+
+
+def check_scoring_models(config: RunConfig, ranks: int) -> None:
+    """UserMistake where the reward model or the value model cannot be what it is to be; not collective."""
+    reward = config.reward
+    if reward is not None and reward.uri is not None:
+        found = find_scoring(reward.uri, REWARD_FIELD)
+        scoring_config(found.found, config, ranks)
+        check_scores(found, reward.normalization)
+    if config.stage is Stage.PPO and (uri := value_uri(config)) is not None:
+        scoring_config(find_scoring(uri, VALUE_FIELD).found, config, ranks)
+
+
+@dataclass(frozen=True)
+class Critic:
+    """The value model, with its optimizer, as `TrainedBeside`; a checkpoint fills it, or `begin`."""
+
+    config: RunConfig  # whose network it is
+    found: FoundModel | None  # where it begins; None: where the policy does
+    model: ParallelModel
+    optimizer: Optimizer
+
+    @property
+    def tensors(self) -> Beside:
+        """What a checkpoint has of it."""
+        return Beside(self.model.module, self.optimizer.moments(), PREFIX)
+
+    def begin(self, start: Start, world: World) -> None:
+        """The weights that it begins with, where no checkpoint of the run has filled it. Collective."""
+        if start.key is not None:
+            self.optimizer.set_updates_done(start.step)
+        elif self.found is not None:
+            load_found(self.found, self.config, self.model, world)
+        elif self.config.init_from is not None:
+            load_initial(self.config, self.model.module, world)
+        self.model.module.sync_tied()
+
+
+def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Critic:
+    """The value model of `config`, laid out as `policy`, with no weights yet. Collective."""
+    uri, found = value_uri(config), None
+    if uri is not None:
+        found = agree.from_rank_0(lambda: find_scoring(uri, VALUE_FIELD).found, world.background)
+        own = scoring_config(found, config, world.size)
+    else:
+        plain = config.model.model_copy(update={"adapter": None})
+        own = config.model_copy(update={"stage": Stage.REWARD, "model": plain})
+    model = build_beside(own, world, policy)
+    return Critic(own, found, model, build_optimizer(model.module, config.training.optimizer))
+
+
+@dataclass(frozen=True)
+class OpenedReward:
+    """A reward model at hand."""
+
+    model: ParallelModel
+    weight: float
+    normaliser: Normaliser
+    key: Key  # what its weights are
+
+    def rewarding(
+        self,
+        rows: Rows,
+        prompts: PromptOrder,
+        stepper: Stepper,
+        journal: Journal,
+        world: World,
+        reporter: Reporter,
+    ) -> RewardModel:
+        """It, for the answers of rollouts."""
+        return RewardModel(self.model, self.weight, rows, prompts, stepper, journal, world, reporter)
+
+
+def open_reward(
+    config: RunConfig, policy: ParallelModel, start: Start, shards: RunShards, world: World
+) -> OpenedReward | None:
+    """That of `config`; None where functions alone reward. Collective.
+
+    UserMistake, on every rank, where a generation before had other weights.
+    """
+    reward = config.reward
+    if reward is None or reward.uri is None:
+        return None
+    uri, known = reward.uri, start.key or {}
+    directory = str(known.get(_STEP, "")) or None
+
+    def find() -> FoundScoring:
+        found = find_scoring(uri, REWARD_FIELD, directory)
+        check_tokenizer(found.found, shards.tokenizer, shards.vocabulary_size)
+        return found
+
+    there = agree.from_rank_0(find, world.background)
+    scored = config.model_copy(update={"stage": Stage.REWARD})
+    opened: FrozenModel = open_found(there.found, scored, policy, world)
+    before = known.get(_WEIGHTS)
+    if before not in (None, opened.checksum):
+        raise UserMistake(
+            f"{REWARD_FIELD}: the weights in {uri} are not those that this run began with (checksum "
+            f"{opened.checksum}, was {before}); restore them, or begin another run"
+        )
+    key: Key = {_WEIGHTS: opened.checksum, **({_STEP: opened.step} if opened.step else {})}
+    how = reward.normalization or RewardNormalization.NONE
+    weight = 1.0 if reward.weight is None else reward.weight
+    return OpenedReward(opened.model, weight, Normaliser(how, there.scores), key)
