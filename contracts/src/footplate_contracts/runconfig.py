@@ -200,7 +200,13 @@ class LearningSections(TypedDict):
 
 
 def resolve_learning(spec: TrainingRunSpec) -> LearningSections:
-    """What such a stage learns from, with all defaults; of other stages as it is."""
+    """What such a stage learns from or generates, with all defaults; of other stages as it is."""
+    if spec.stage is Stage.GENERATE and spec.rollout is not None:
+        return LearningSections(
+            reward=spec.reward and resolve_reward(spec.reward),
+            reinforcement=None,
+            rollout=resolve_rollout(spec.rollout, spec.training.global_batch_size, group=1),
+        )
     if spec.stage not in (Stage.PPO, Stage.GRPO) or spec.rollout is None:
         return LearningSections(reward=spec.reward, reinforcement=spec.reinforcement, rollout=spec.rollout)
     if spec.stage is Stage.PPO:

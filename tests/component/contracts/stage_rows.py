@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.component.contracts.generate_rows import GENERATE
 from tests.component.contracts.grpo_rows import GRPO
 from tests.component.contracts.ppo_rows import PPO
 from tests.component.contracts.row import UNSUPPORTED, Row, refused
@@ -91,7 +92,8 @@ STAGES: tuple[Row, ...] = (
             ("data.overlong", "drop", "sft and reward and dpo"),
             ("training.neftune", 5.0, "sft"),
             ("preference", {}, "dpo"),
-            ("reward", {}, "reward and ppo and grpo"),
+            ("reward", {}, "reward and ppo and grpo and generate"),
+            ("rollout", {"maxTokens": 16}, "ppo and grpo and generate"),
         )
     ),
     *(
@@ -184,17 +186,15 @@ STAGES: tuple[Row, ...] = (
         "spec.training.globalBatchSize: Invalid value: globalBatchSize 1 leaves no other sample whose"
         " answer loss kto could put behind a prompt; give 2 or more",
     ),
-    *(
-        Row(
-            f"{section}-of-pretrain",
-            {section: value},
-            f"spec.{section}: Forbidden: {section} is a section of stage ppo and grpo, and stage is"
-            " pretrain; remove it",
-        )
-        for section, value in (("reinforcement", {}), ("rollout", {"maxTokens": 16}))
+    Row(
+        "reinforcement-of-pretrain",
+        {"reinforcement": {}},
+        "spec.reinforcement: Forbidden: reinforcement is a section of stage ppo and grpo, and stage is"
+        " pretrain; remove it",
     ),
     *GRPO,
     *PPO,
+    *GENERATE,
     Row(
         "sft-of-an-encoder",
         {"stage": "sft", "model.architecture": "encoder"},

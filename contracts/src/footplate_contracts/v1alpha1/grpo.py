@@ -26,14 +26,11 @@ _COEFFICIENT: Final = (
 _OF_PPO: Final = ("scoreAt", "gamma", "gaeLambda", "whitening", "missingEndPenalty", "value")
 
 GRPO_RULES: Final = (
-    *(
-        Rule(
-            f"!has(self.{section}) || self.stage in ['ppo', 'grpo']",
-            f"{section} is a section of stage ppo and grpo, and stage is {{self.stage}}; remove it",
-            field=section,
-            refusal=Refusal.FORBIDDEN,
-        )
-        for section in ("reinforcement", "rollout")
+    Rule(
+        "!has(self.reinforcement) || self.stage in ['ppo', 'grpo']",
+        "reinforcement is a section of stage ppo and grpo, and stage is {self.stage}; remove it",
+        field="reinforcement",
+        refusal=Refusal.FORBIDDEN,
     ),
     Rule(
         f"{_ONLY} || has(self.rollout)",

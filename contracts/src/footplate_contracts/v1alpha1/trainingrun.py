@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar, TypedDict
 from pydantic import Field
 
 from footplate_contracts.names import RUN_NAME_LIMIT
-from footplate_contracts.rules import Refusal, Rule, only, refuse, required, unchanging
+from footplate_contracts.rules import Refusal, Rule, refuse, required, unchanging
 from footplate_contracts.v1alpha1.budget import BUDGET_RULES, Budget
 from footplate_contracts.v1alpha1.compute import Checkpoint, Compute, ResumeFrom
 from footplate_contracts.v1alpha1.data import Data, Validation
+from footplate_contracts.v1alpha1.generate import GENERATE_RULES
 from footplate_contracts.v1alpha1.grpo import GRPO_RULES
 from footplate_contracts.v1alpha1.model import InitFrom, Model, architecture_of
 from footplate_contracts.v1alpha1.parallelism import Parallelism
@@ -147,7 +148,6 @@ class TrainingRunSpec(Part):
             "growEmbeddings adds rows to the embeddings of initFrom, and there is none; remove it",
             field="model.growEmbeddings",
         ),
-        only("stage", "pretrain", *_OF_SAMPLES, "ppo", "grpo"),
         *(
             _of_stages(field, *stages)
             for field, *stages in (
@@ -155,7 +155,8 @@ class TrainingRunSpec(Part):
                 ("data.overlong", *_OF_SAMPLES),
                 ("training.neftune", "sft"),
                 ("preference", "dpo"),
-                ("reward", "reward", "ppo", "grpo"),
+                ("reward", "reward", "ppo", "grpo", "generate"),
+                ("rollout", "ppo", "grpo", "generate"),
             )
         ),
         Rule(
@@ -215,6 +216,7 @@ class TrainingRunSpec(Part):
         *REWARD_RULES,
         *GRPO_RULES,
         *PPO_RULES,
+        *GENERATE_RULES,
         Rule(
             f"!has(self.compute.processesPerNode) || ({_RANKS}) % ({_SLICE}) == 0",
             f"nodes x processesPerNode = {{{_RANKS}}} ranks cannot be divided into slices of"

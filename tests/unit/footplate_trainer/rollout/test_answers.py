@@ -16,7 +16,13 @@ PAD = 0
 def answer(first: int, prompt: int, tokens: int, *, counts: bool = True) -> TrainedAnswer:
     asked = np.arange(first, first + prompt, dtype=np.int64)
     drawn = np.arange(first + prompt, first + prompt + tokens, dtype=np.int32)
-    return TrainedAnswer(asked, drawn, counts, {"old": -drawn.astype(np.float32)}, {"coefficient": 0.5})
+    return TrainedAnswer(
+        asked,
+        drawn,
+        counts,
+        token_values={"old": -drawn.astype(np.float32)},
+        sequence_values={"coefficient": 0.5},
+    )
 
 
 def dataset(*answers: TrainedAnswer, first_index: int = 0, epoch: int = 0) -> AnswerDataset:

@@ -72,6 +72,7 @@ class MetricRows(Callback):
     world: World
     utilisation: UtilisationMeter
     names: set[str] = field(default_factory=set)  # of further numbers, in this generation
+    draws: bool = False  # the tokens of a step are those that its rollout drew, and no others
 
     def after_step(self, step: TrainedStep) -> None:
         """Raises ValueError, on every rank, where a run has too many names of further numbers."""
@@ -79,7 +80,8 @@ class MetricRows(Callback):
         self._count(values)
         if not self.sinks:
             return
-        result, seconds = step.result, step.training_seconds or step.seconds
+        result = step.result
+        seconds = step.seconds if self.draws else step.training_seconds or step.seconds
         measured = {
             "memory_bytes": device.peak_memory(self.world.device),
             **{part.column: seconds for part, seconds in step.parts.items()},

@@ -137,6 +137,18 @@ class SamplesRecord(Contract):
     dropped: dict[str, Count] = Field(description="rows that gave no sample, by reason")
 
 
+class GeneratedRecord(Contract):
+    """Whose answers samples are: what a run of stage generate drew, and from what."""
+
+    run: str
+    uid: str
+    weights: str = Field(description="which answered, in 16 hex digits that no layout changes")
+    weights_from: str | None = Field(None, description="initFrom, its checkpoint; absent: untrained")
+    weights_step: Count | None = Field(None, description="of that checkpoint; absent where it was no run's")
+    prompts: str = Field(description="digest of the prompts' shards")
+    prompts_from: list[str] = Field(description="where they lay")
+
+
 class Role(StrEnum):
     """What a special token is for."""
 
@@ -215,6 +227,7 @@ class ShardManifest(Contract):
     sources: list[SourceRecord]
     seed: int
     samples: SamplesRecord | None = Field(default=None, description="of conversations")
+    generated: GeneratedRecord | None = Field(default=None, description="of answers of a run")
 
     @property
     def digest(self) -> str:

@@ -46,6 +46,7 @@ _FORMATS_OF_STAGES = {
     Stage.DPO: ShardFormat.PREFERENCES,
     Stage.PPO: ShardFormat.PROMPTS,
     Stage.GRPO: ShardFormat.PROMPTS,
+    Stage.GENERATE: ShardFormat.PROMPTS,
 }
 
 
@@ -160,7 +161,7 @@ def _dataset(
     if stage is Stage.REWARD:
         overlong = data.overlong or Overlong.REFUSE
         return PreferenceDataset(shards, context_length, data.packing, overlong=overlong)
-    if stage in (Stage.PPO, Stage.GRPO):
+    if stage in (Stage.PPO, Stage.GRPO, Stage.GENERATE):
         return PromptDataset(shards, context_length)
     if shards.format is ShardFormat.PAIRS:
         return PairDataset(shards, context_length)

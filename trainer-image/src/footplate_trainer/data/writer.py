@@ -118,7 +118,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Raises ValueError when `out` may not be written, DataError when the disk is full.
     """
-    _check_free(out)
+    check_free(out)
     partial = out.parent / f".{out.name}.partial"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +150,12 @@ def write_elsewhere(uri: str, write: Callable[[Path], ShardManifest]) -> ShardMa
     storage = open_storage(uri)
     if storage.list():
         raise ValueError(f"OUT {uri} is not empty; remove what is there or give another name")
+    return write_again(uri, write)
+
+
+def write_again(uri: str, write: Callable[[Path], ShardManifest]) -> ShardManifest:
+    """As `write_elsewhere`, over what an attempt left at `uri` that would have written the same."""
+    storage = open_storage(uri)
     with tempfile.TemporaryDirectory(prefix="footplate-pack-") as scratch:
         folder = Path(scratch) / "shards"
         manifest = write(folder)
@@ -158,7 +164,8 @@ def write_elsewhere(uri: str, write: Callable[[Path], ShardManifest]) -> ShardMa
     return manifest
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
+    """ValueError where no new folder can be written at `out`."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ValueError(f"OUT {out} is a file or a link; give the name of a folder that does not exist yet")
     if out.is_dir() and any(out.iterdir()):

@@ -23,10 +23,10 @@ from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
 from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.groups import asked, chosen
+from footplate_trainer.rollout.groups import GroupPlan, asked, chosen
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
-from footplate_trainer.rollout.learning import outcomes_of, sums_of, teaches
+from footplate_trainer.rollout.learning import all_sums, outcomes_of, teaches
 from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
 from footplate_trainer.rollout.sampling import Draw, Sampler
@@ -89,25 +89,26 @@ class Gatherer:
         self._weights = {**rewards.weights, **({} if model is None else {MODEL: model.weight})}
         self._done = 0  # tokens, or samples, of this phase
 
-    def gather(self, step: int, first: int) -> GatheredRollout | None:
+    def gather(self, step: int, first: int, plan: GroupPlan | None = None) -> GatheredRollout | None:
         """The rollout that begins after `step` with the prompt at place `first`; None where it was stopped.
 
-        Collective. What is finished is durable either way.
+        `plan` is that of a smaller rollout. Collective. What is finished is durable either way.
         """
+        plan = plan or self._settings.groups
         self._journal.begin(step)
         kept = self._read(step)
         before = len(kept.samples)
         while True:
-            sums = sums_of(kept.rewards, self._weights)
+            sums = all_sums(kept, self._weights)
             known = self._teaching(step, kept, sums)
-            wanted = asked(self._settings.groups, first, known)
+            wanted = asked(plan, first, known)
             siblings = range(self._settings.group)
             keys = [SampleKey(step, place, sibling) for place in wanted.places for sibling in siblings]
             if not keys:
                 break
             if not self._draw(kept, keys) or not self._score(kept, keys):
                 return None
-        places, drawn = chosen(self._settings.groups, first, known), len(kept.samples) - before
+        places, drawn = chosen(plan, first, known), len(kept.samples) - before
         return GatheredRollout(
             step, first, wanted.places.start - first, places, drawn, kept, sums, self._weights
         )

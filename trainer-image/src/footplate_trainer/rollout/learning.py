@@ -25,7 +25,7 @@ from footplate_trainer.model.objectives.overlong import soft_penalty
 from footplate_trainer.model.policy_judge import ESTIMATORS, OLD, REFERENCE
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import means, weighted_sum
-from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -51,6 +51,11 @@ def sums_of(
         for key, values in rewards.items()
         if values.keys() >= weights.keys()
     }
+
+
+def all_sums(kept: KeptRollout, weights: Mapping[str, float]) -> dict[SampleKey, Outcome]:
+    """Of those answers of which all that is awaited is known; where nothing rewards, 0 of each."""
+    return sums_of(kept.rewards if weights else {key: {} for key in kept.samples}, weights)
 
 
 def teaches(sums: Sequence[Outcome]) -> bool:

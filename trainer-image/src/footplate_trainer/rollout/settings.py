@@ -12,6 +12,7 @@ from footplate_contracts.v1alpha1.reinforcement import (
     Reinforcement,
     ScoreAt,
 )
+from footplate_contracts.v1alpha1.rollout import Sampling
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.rollout.groups import GroupPlan
@@ -71,7 +72,7 @@ class RolloutSettings:
         assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
         assert learning.epochs is not None
         assert reward.max_unrewarded is not None
-        dynamic, sampling = learning.dynamic_sampling, rollout.sampling
+        dynamic = learning.dynamic_sampling
         rounds = dynamic.max_rounds if dynamic is not None and dynamic.enabled else 0
         return cls(
             groups=GroupPlan(rollout.samples // rollout.group, rounds),
@@ -80,13 +81,7 @@ class RolloutSettings:
             epochs=learning.epochs,
             max_tokens=rollout.max_tokens,
             seed=config.training.seed,
-            rule=SamplingRule(
-                repetition_penalty=sampling.repetition_penalty or 1.0,
-                temperature=sampling.temperature,
-                top_k=sampling.top_k or 0,
-                top_p=sampling.top_p or 1.0,
-                min_p=sampling.min_p or 0.0,
-            ),
+            rule=_rule_of(rollout.sampling),
             advantage=learning.group_advantage,
             overlong_tokens=learning.overlong_tokens,
             max_unrewarded=reward.max_unrewarded,
@@ -95,6 +90,25 @@ class RolloutSettings:
             target=learning.kl.target,
             horizon=learning.kl.horizon or 10_000,
             values=ValueSettings.of(learning) if config.stage is Stage.PPO else None,
+        )
+
+    @classmethod
+    def answering(cls, config: RunConfig) -> RolloutSettings:
+        """Of a resolved config whose rollouts are kept as they are, each one step, and train nothing."""
+        rollout, reward = config.rollout, config.reward
+        assert rollout is not None
+        assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
+        return cls(
+            groups=GroupPlan(rollout.samples // rollout.group),
+            group=rollout.group,
+            batch=rollout.samples,
+            epochs=1,
+            max_tokens=rollout.max_tokens,
+            seed=config.training.seed,
+            rule=_rule_of(rollout.sampling),
+            advantage=GroupAdvantage.MEAN,
+            overlong_tokens=None,
+            max_unrewarded=(reward and reward.max_unrewarded) or 0.0,
         )
 
     @property
@@ -110,3 +124,14 @@ class RolloutSettings:
     def begun(self, step: int) -> int:
         """After which step the rollout began that step number `step`, from 1, is trained on."""
         return (step - 1) // self.updates * self.updates
+
+
+def _rule_of(sampling: Sampling) -> SamplingRule:
+    """As `rollout.sampling` says."""
+    return SamplingRule(
+        repetition_penalty=sampling.repetition_penalty or 1.0,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k or 0,
+        top_p=sampling.top_p or 1.0,
+        min_p=sampling.min_p or 0.0,
+    )

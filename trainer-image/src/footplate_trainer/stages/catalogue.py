@@ -11,7 +11,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.stages import learning, reinforcing
+from footplate_trainer.stages import generating, learning, reinforcing
 from footplate_trainer.stages.process import Program, run_stage
 
 # A stage is one here once its name is allowed in the spec, and the other way round.
@@ -22,6 +22,7 @@ PROGRAMS: Final[Mapping[Stage, Callable[[RunConfig, AgentClient, Path | None], E
     Stage.DPO: learning.main,
     Stage.PPO: reinforcing.main,
     Stage.GRPO: reinforcing.main,
+    Stage.GENERATE: generating.main,
 }
 
 

@@ -249,7 +249,7 @@ def _open_batches(
         settings,
         prompts,
         EngineSampler(config, settings, begun.model, world, stop),
-        _open_rewards(config, prompts, world, stack),
+        open_rewards(config, prompts, world, stack),
         journal,
         begun.store.folder,
         world,
@@ -299,15 +299,16 @@ def _row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowS
     return RowShape(config.model.context_length, topology.tensor, fixed, pad, micro_batch)
 
 
-def _open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: ExitStack) -> RewardFunctions:
+def open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: ExitStack) -> RewardFunctions:
     """The run's functions, on each rank; the first error of any is raised on all. Collective."""
-    assert config.reward is not None and config.rollout is not None
+    assert config.rollout is not None
+    functions = (config.reward and config.reward.functions) or ()
     error: TrainerError | None = None
     rewards: RewardFunctions | None = None
     try:
         rewards = stack.enter_context(
             RewardFunctions(
-                config.reward.functions or [],
+                functions,
                 columns=set(prompts.at(0).columns),
                 max_tokens=config.rollout.max_tokens,
             )

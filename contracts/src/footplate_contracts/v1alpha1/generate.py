@@ -1,0 +1,115 @@
+"""What a run of stage generate may say."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.model import architecture_of
+
+_ONLY: Final = "self.stage != 'generate'"
+_ARCHITECTURE: Final = architecture_of("self.model")
+_ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
+_BEST: Final = f"{_ROLLOUT} || !has(self.rollout.output) || !has(self.rollout.output.best)"
+_SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
+_GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : 1)"
+
+GENERATE_RULES: Final = (
+    Rule(
+        f"{_ONLY} || has(self.rollout)",
+        "rollout is required: how the answers of stage generate are drawn",
+        field="rollout",
+        refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_ROLLOUT} || has(self.rollout.output)",
+        "output is required: where stage generate leaves its answers",
+        field="rollout.output",
+        refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_ONLY} || !has(self.reward) || has(self.reward.functions)",
+        "functions is required: what rewards the answers of stage generate",
+        field="reward.functions",
+        refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_BEST} || has(self.reward)",
+        "best {self.rollout.output.best} keeps a prompt's best answers, and nothing rewards them; state"
+        " reward.functions, or remove best",
+        field="rollout.output.best",
+    ),
+    Rule(
+        f"{_BEST} || self.rollout.output.best <= {_GROUP}",
+        f"best {{self.rollout.output.best}} is more than the {{{_GROUP}}} answers to a prompt that"
+        " rollout.group asks for; lower it",
+        field="rollout.output.best",
+    ),
+    Rule(
+        f"{_ONLY} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
+        f"stage generate draws from decoders, and model.architecture is {{{_ARCHITECTURE}}}; change one of"
+        " them",
+        field="stage",
+    ),
+    Rule(
+        f"{_ROLLOUT} || {_SAMPLES} % {_GROUP} == 0",
+        f"samples {{{_SAMPLES}}} is not a multiple of group {{{_GROUP}}}; each prompt of a rollout has all"
+        " answers of its group",
+        field="rollout.samples",
+    ),
+    Rule(
+        f"{_ROLLOUT} || !has(self.model) || self.rollout.maxTokens < self.model.contextLength",
+        "maxTokens {self.rollout.maxTokens} leaves a prompt no room in model.contextLength"
+        " {self.model.contextLength}; lower it",
+        field="rollout.maxTokens",
+    ),
+    Rule(
+        f"{_ROLLOUT} || {_GROUP} == 1 || self.rollout.sampling.temperature > 0.0",
+        f"temperature 0 draws the same answer {{{_GROUP}}} times, as rollout.group asks; give one above 0, or"
+        " group 1",
+        field="rollout.sampling.temperature",
+    ),
+    Rule(
+        f"{_ROLLOUT} || !self.rollout.batchInvariant",
+        "batchInvariant is not supported by this release; remove it",
+        field="rollout.batchInvariant",
+        refusal=Refusal.FORBIDDEN,
+    ),
+    *(
+        Rule(f"{_ONLY} || {right}", f"{but}; remove it", field=field, refusal=Refusal.FORBIDDEN)
+        for field, right, but in (
+            (
+                "reward.uri",
+                "!has(self.reward) || !has(self.reward.uri)",
+                "reward.uri names a reward model, which this release does not support",
+            ),
+            (
+                "reward.centering",
+                "!has(self.reward) || !has(self.reward.centering)",
+                "reward.centering is a field of stage reward, and stage is generate",
+            ),
+            (
+                "resumeFrom",
+                "!has(self.resumeFrom)",
+                "resumeFrom goes on with training, and stage generate trains nothing: initFrom names the"
+                " weights that answer",
+            ),
+            (
+                "data.masking",
+                "!has(self.data.masking)",
+                "stage generate answers prompts, and data.masking hides parts of text",
+            ),
+            (
+                "training.loss",
+                "self.training.loss.name == 'crossEntropy' && self.training.loss.labelSmoothing == 0.0"
+                " && self.training.loss.zLoss == 0.0",
+                "stage generate minimises nothing, and training.loss says what",
+            ),
+            (
+                "validation",
+                "!has(self.validation)",
+                "stage generate has no loss on held-out prompts, which validation asks for",
+            ),
+        )
+    ),
+)

@@ -1,0 +1,111 @@
+"""Rows for stage generate: what it needs, and what of its sections it does not take."""
+
+from __future__ import annotations
+
+from tests.component.contracts.row import UNSUPPORTED, Row
+
+_REWARDS = [{"name": "short", "length": {}}]
+
+
+def _generate(name: str, changes: dict[str, object], complaint: str) -> Row:
+    """A run of stage generate with `changes` leads to `complaint`, behind "spec."."""
+    sound = {"stage": "generate", "rollout.maxTokens": 16, "rollout.output.uri": "/answers"}
+    return Row(f"generate-{name}", {**sound, **changes}, f"spec.{complaint}")
+
+
+def _forbidden(field: str, value: object, says: str, **more: object) -> Row:
+    return _generate(field, {field: value, **more}, f"{field}: Forbidden: {says}; remove it")
+
+
+GENERATE: tuple[Row, ...] = (
+    Row(
+        "generate-without-rollout",
+        {"stage": "generate"},
+        "spec.rollout: Required value: rollout is required: how the answers of stage generate are drawn",
+    ),
+    Row(
+        "generate-without-output",
+        {"stage": "generate", "rollout.maxTokens": 16},
+        "spec.rollout.output: Required value: output is required: where stage generate leaves its answers",
+    ),
+    _generate(
+        "best-of-what-nothing-rewards",
+        {"rollout.group": 4, "rollout.output.best": 2},
+        "rollout.output.best: Invalid value: best 2 keeps a prompt's best answers, and nothing rewards them;"
+        " state reward.functions, or remove best",
+    ),
+    _generate(
+        "more-best-than-answers",
+        {"rollout.group": 4, "rollout.output.best": 5, "reward.functions": _REWARDS},
+        "rollout.output.best: Invalid value: best 5 is more than the 4 answers to a prompt that rollout.group"
+        " asks for; lower it",
+    ),
+    _generate(
+        "rewards-without-functions",
+        {"reward": {}},
+        "reward.functions: Required value: functions is required: what rewards the answers of stage generate",
+    ),
+    _generate(
+        "from-an-encoder",
+        {"model.architecture": "encoder"},
+        "stage: Invalid value: stage generate draws from decoders, and model.architecture is encoder; change"
+        " one of them",
+    ),
+    _generate(
+        "groups-that-do-not-divide-a-rollout",
+        {"rollout.group": 5},
+        "rollout.samples: Invalid value: samples 8 is not a multiple of group 5; each prompt of a rollout"
+        " has all answers of its group",
+    ),
+    _generate(
+        "answers-as-long-as-the-context",
+        {"rollout.maxTokens": 4096, "model.contextLength": 4096},
+        "rollout.maxTokens: Invalid value: maxTokens 4096 leaves a prompt no room in model.contextLength"
+        " 4096; lower it",
+    ),
+    _generate(
+        "siblings-that-are-equal",
+        {"rollout.group": 2, "rollout.sampling": {"temperature": 0.0}},
+        "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer 2 times, as"
+        " rollout.group asks; give one above 0, or group 1",
+    ),
+    _forbidden("rollout.batchInvariant", True, f"batchInvariant {UNSUPPORTED}"),
+    _forbidden(
+        "reward.uri",
+        "/rewards",
+        "reward.uri names a reward model, which this release does not support",
+        **{"reward.functions": _REWARDS},
+    ),
+    _forbidden(
+        "reward.centering",
+        0.01,
+        "reward.centering is a field of stage reward, and stage is generate",
+        **{"reward.functions": _REWARDS},
+    ),
+    _forbidden(
+        "resumeFrom",
+        {"uri": "/other"},
+        "resumeFrom goes on with training, and stage generate trains nothing: initFrom names the weights that"
+        " answer",
+    ),
+    _forbidden(
+        "data.masking",
+        {"name": "mlm"},
+        "stage generate answers prompts, and data.masking hides parts of text",
+    ),
+    _forbidden(
+        "training.loss",
+        {"name": "mse"},
+        "stage generate minimises nothing, and training.loss says what",
+    ),
+    _forbidden(
+        "validation",
+        {"uri": "/held-out", "everySteps": 1},
+        "stage generate has no loss on held-out prompts, which validation asks for",
+    ),
+    _forbidden(
+        "reinforcement",
+        {},
+        "reinforcement is a section of stage grpo, and stage is generate",
+    ),
+)

@@ -1,0 +1,207 @@
+"""Stage generate on real ranks: a data set that sft trains on, the same whatever interrupts its making."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.v1alpha1.data import Mask
+from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
+from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.rollout.places import FOLDER
+from tests.support.generated import GROUP, REWARDED, generate, generate_config
+from tests.support.ranks import run_ranks
+from tests.support.reinforced import CONTEXT, Interrupting, Reinforced, pack_prompts
+from tests.support.tiny import tiny_config
+from tests.support.training import FakeAgent, train_under
+
+PROMPTS = 10  # of which the third rollout asks the last 2
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_prompts(tmp_path_factory.mktemp("prompts"), PROMPTS)
+
+
+def start(prompts: Path, folder: Path, ranks: int, agent: FakeAgent, *more: str) -> Reinforced:
+    """One start of the run, to whatever end."""
+    return run_ranks(generate, ranks, agent, generate_config(prompts, folder, REWARDED, *more))[0]
+
+
+def content(folder: Path) -> dict[str, str]:
+    """The digest of each file of the answers."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((folder / "answers").iterdir())
+    }
+
+
+def answers(folder: Path) -> list[tuple[bytes, int]]:
+    """The prompt of each sample, and how long its answer is."""
+    samples = Samples(TokenShards.open(str(folder / "answers")))
+    documents = [samples[number].documents[0] for number in range(len(samples))]
+    return [(found.tokens[: found.prompt].tobytes(), len(found.tokens) - found.prompt) for found in documents]
+
+
+def shortest(found: list[tuple[bytes, int]]) -> dict[bytes, int]:
+    """The least length for each prompt."""
+    return {prompt: min(length for asked, length in found if asked == prompt) for prompt, _ in found}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reinforced]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    end = start(prompts, folder, 1, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    return folder, end
+
+
+def test_its_answers_are_what_pack_could_have_written(
+    undisturbed: tuple[Path, Reinforced], prompts: Path
+) -> None:
+    folder, end = undisturbed
+    shards, asked = TokenShards.open(str(folder / "answers"), verify=(0, 1)), TokenShards.open(str(prompts))
+    manifest, samples = shards.manifest, Samples(shards)
+    assert manifest.format is ShardFormat.CHAT
+    assert manifest.special_ids == asked.manifest.special_ids
+    assert manifest.tokenizer.sha256 == asked.manifest.tokenizer.sha256
+    assert manifest.samples is not None and asked.manifest.samples is not None
+    assert manifest.samples.template == asked.manifest.samples.template
+    assert manifest.samples.mask is Mask.COMPLETION
+    dropped = manifest.samples.dropped["cut off at rollout.maxTokens"]
+    assert 0 < dropped < PROMPTS * GROUP == len(samples) + dropped
+    known = [sample.tolist() for sample in (asked.document(number) for number in range(PROMPTS))]
+    for number in range(len(samples)):
+        [document] = samples[number].documents
+        assert document.learnt is not None
+        learnt = np.flatnonzero(document.learnt)
+        assert document.tokens[: document.prompt].tolist() in known
+        assert learnt.tolist() == list(range(document.prompt, len(document.tokens)))
+    assert manifest.generated is not None
+    assert manifest.generated.prompts == asked.manifest.digest
+    assert manifest.generated.weights_from is None
+    assert [row.step for row in end.agent.rows] == [1, 2, 3]
+    assert all(row.values and row.values["reward/sum"] < 0 for row in end.agent.rows)
+    assert not any((folder / "checkpoints" / FOLDER).glob("*")), "journals stay behind"
+    phases = {report.phase for report in end.agent.reports}
+    assert {RankPhase.ROLLOUT, RankPhase.SCORING, RankPhase.CHECKPOINT, RankPhase.FINISHED} <= phases
+
+
+def test_sft_trains_on_its_answers(undisturbed: tuple[Path, Reinforced], tmp_path: Path) -> None:
+    sft = ("stage=sft", f"model.contextLength={CONTEXT}", "training.steps=2")
+    config = tiny_config(undisturbed[0] / "answers", tmp_path, sft)
+    [ended] = run_ranks(train_under, 1, FakeAgent(), config)
+    assert ended.code == ExitCode.SUCCESS, ended.stderr
+    assert len(ended.agent.rows) == 2
+
+
+def test_two_ranks_write_what_one_does(
+    undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
+) -> None:
+    end = start(prompts, tmp_path, 2, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert content(tmp_path) == content(undisturbed[0])
+    assert end.losses == pytest.approx(undisturbed[1].losses, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("phase", "before", "after"),
+    [
+        pytest.param(RankPhase.ROLLOUT, 2, 1, id="drawing"),
+        pytest.param(RankPhase.SCORING, 1, 2, id="scoring"),
+    ],
+)
+def test_a_run_that_is_killed_writes_what_it_would_have_written(
+    phase: RankPhase,
+    before: int,
+    after: int,
+    undisturbed: tuple[Path, Reinforced],
+    prompts: Path,
+    tmp_path: Path,
+) -> None:
+    agent = Interrupting(phase=phase, after_step=1, looks=4 if phase is RankPhase.ROLLOUT else 1, kills=True)
+    with pytest.raises(AssertionError, match="ended without an answer"):
+        start(prompts, tmp_path, before, agent)
+    assert not (tmp_path / "answers").exists()
+    end = start(prompts, tmp_path, after, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert content(tmp_path) == content(undisturbed[0])
+    assert [row.step for row in end.agent.rows] == [1, 2, 3]
+    assert "rollout/tokens" not in (end.agent.rows[0].values or {}), "the first rollout was drawn again"
+
+
+def test_a_suspended_run_goes_on(undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path) -> None:
+    agent = Interrupting(phase=RankPhase.ROLLOUT, after_step=1, looks=4)
+    suspended = start(prompts, tmp_path, 1, agent)
+    assert suspended.code == ExitCode.SUSPENDED, suspended.stderr
+    end = start(prompts, tmp_path, 1, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert content(tmp_path) == content(undisturbed[0])
+
+
+def test_what_is_written_is_not_drawn_again(undisturbed: tuple[Path, Reinforced], prompts: Path) -> None:
+    folder, _ = undisturbed
+    before = content(folder)
+    end = start(prompts, folder, 1, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert end.agent.rows == []
+    assert RankPhase.ROLLOUT not in {report.phase for report in end.agent.reports}
+    assert end.agent.reports[-1].step == 3
+    assert content(folder) == before
+
+
+def test_the_best_of_a_prompts_answers_stay(
+    undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
+) -> None:
+    end = start(prompts, tmp_path, 1, FakeAgent(), "rollout.output.best=1")
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    every, best = answers(undisturbed[0]), answers(tmp_path)
+    assert set(best) < set(every)
+    assert len(best) == PROMPTS < len(every)
+    assert shortest(best) == shortest(every)
+
+
+def test_without_rewards_all_that_ended_stays(prompts: Path, tmp_path: Path) -> None:
+    end = run_ranks(generate, 1, FakeAgent(), generate_config(prompts, tmp_path))[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert all("reward/sum" not in (row.values or {}) for row in end.agent.rows)
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        pytest.param(
+            ("training.steps=4",),
+            "training.steps 4 are more than the 3 rollouts in which 10 prompts are answered, 4 in each; give"
+            " at most 3",
+            id="more-steps-than-prompts",
+        ),
+        pytest.param(
+            ("rollout.maxTokens=5", "rollout.stop=[]"),
+            "no answer remains for",
+            id="answers-that-never-end",
+        ),
+    ],
+)
+def test_what_cannot_work_is_said(
+    more: tuple[str, ...], complaint: str, prompts: Path, tmp_path: Path
+) -> None:
+    end = start(prompts, tmp_path, 1, FakeAgent(), *more)
+    assert end.code == ExitCode.CONFIG, end.stderr
+    assert complaint in end.stderr
+    assert not (tmp_path / "answers").exists()
+
+
+def test_a_data_set_of_others_is_left_alone(prompts: Path, tmp_path: Path) -> None:
+    output = f"rollout.output.uri={prompts}"
+    before = (prompts / MANIFEST_FILE).read_bytes()
+    end = start(prompts, tmp_path, 1, FakeAgent(), output)
+    assert end.code == ExitCode.CONFIG, end.stderr
+    assert "holds a data set already; name a folder that does not exist yet" in end.stderr
+    assert (prompts / MANIFEST_FILE).read_bytes() == before

@@ -1,0 +1,70 @@
+"""Which answers to a prompt stay, and which prompts each rollout asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from footplate_trainer.generation.requests import EndReason
+from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rollout.best import UNENDED, UNREWARDED, WORSE, kept_answers
+from footplate_trainer.rollout.epoch import rollouts_of
+from footplate_trainer.rollout.records import SampleRecord
+
+END, STOP, LENGTH = EndReason.END, EndReason.STOP, EndReason.LENGTH
+
+
+def answer(sibling: int, reason: EndReason) -> SampleRecord:
+    nothing = np.zeros(0, dtype=np.float32)
+    return SampleRecord(SampleKey(0, 5, sibling), np.zeros(0, dtype=np.int32), nothing, nothing, reason)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "sums", "best", "stay", "dropped"),
+    [
+        pytest.param([END, STOP], [1.0, 2.0], None, [0, 1], {}, id="all"),
+        pytest.param([END, LENGTH, STOP], [1.0, 9.0, 2.0], None, [0, 2], {UNENDED: 1}, id="without-end"),
+        pytest.param([END] * 4, [1.0, 3.0, 2.0, 4.0], 2, [1, 3], {WORSE: 2}, id="best-in-order-of-siblings"),
+        pytest.param([END] * 3, [2.0, 1.0, 2.0], 1, [0], {WORSE: 2}, id="first-of-equals"),
+        pytest.param([LENGTH, END], [9.0, 1.0], 1, [1], {UNENDED: 1}, id="best-of-what-ended"),
+        pytest.param([END] * 2, [Unrewarded("late"), -1.0], 2, [1], {UNREWARDED: 1}, id="unrewarded"),
+        pytest.param([END] * 2, [Unrewarded("late"), -1.0], None, [0, 1], {}, id="all-with-unrewarded"),
+        pytest.param([LENGTH] * 2, [1.0, 1.0], 1, [], {UNENDED: 2}, id="none"),
+    ],
+)
+def test_what_stays_of_a_group(
+    reasons: Sequence[EndReason],
+    sums: Sequence[Outcome],
+    best: int | None,
+    stay: list[int],
+    dropped: dict[str, int],
+) -> None:
+    group = [answer(sibling, reason) for sibling, reason in enumerate(reasons)]
+    told = {found.key: value for found, value in zip(group, sums, strict=True)}
+    kept = kept_answers(group, told, best)
+    assert [found.key.sibling for found in kept.answers] == stay
+    assert dict(kept.dropped) == dropped
+
+
+@pytest.mark.parametrize(
+    ("prompts", "groups", "steps", "rollouts"),
+    [
+        pytest.param(10, 4, 3, [(0, 4), (4, 8), (8, 10)], id="an-epoch"),
+        pytest.param(10, 4, 2, [(0, 4), (4, 8)], id="a-part"),
+        pytest.param(8, 4, 2, [(0, 4), (4, 8)], id="without-remainder"),
+        pytest.param(3, 4, 1, [(0, 3)], id="fewer-than-a-rollout"),
+    ],
+)
+def test_each_prompt_is_asked_once(
+    prompts: int, groups: int, steps: int, rollouts: list[tuple[int, int]]
+) -> None:
+    assert list(rollouts_of(prompts, groups, steps)) == [range(*bounds) for bounds in rollouts]
+
+
+def test_more_rollouts_than_prompts_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"training\.steps 4 are more than the 3 rollouts in which 10 prompts"
+    ):
+        rollouts_of(10, 4, 4)

@@ -1,0 +1,47 @@
+"""Which answers to a prompt stay in a data set, and why others do not: pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_trainer.generation.requests import EndReason
+from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rollout.records import SampleRecord
+
+UNENDED: Final = "cut off at rollout.maxTokens"
+UNREWARDED: Final = "no reward"
+WORSE: Final = "not among the best"
+
+
+@dataclass(frozen=True)
+class KeptAnswers:
+    """Of the answers to one prompt."""
+
+    answers: list[SampleRecord]  # in the order of siblings
+    dropped: Counter[str]  # by reason
+
+
+def kept_answers(
+    group: Sequence[SampleRecord], sums: Mapping[SampleKey, Outcome], best: int | None
+) -> KeptAnswers:
+    """What stays of a `group`: what has an end, and of that, where `best` is given, so many by their sums.
+
+    An answer that was cut off would teach to go on without an end. Of equal sums the first sibling's stays.
+    """
+    dropped: Counter[str] = Counter()
+    ended = [answer for answer in group if answer.reason is not EndReason.LENGTH]
+    dropped[UNENDED] += len(group) - len(ended)
+    if best is not None:
+        rated = [
+            (-told, answer.key.sibling, answer)
+            for answer in ended
+            if not isinstance(told := sums[answer.key], Unrewarded)
+        ]
+        dropped[UNREWARDED] += len(ended) - len(rated)
+        chosen = sorted(rated, key=lambda entry: entry[:2])[:best]
+        dropped[WORSE] += len(rated) - len(chosen)
+        ended = sorted((answer for *_, answer in chosen), key=lambda answer: answer.key.sibling)
+    return KeptAnswers(ended, +dropped)

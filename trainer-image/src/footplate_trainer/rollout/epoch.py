@@ -1,0 +1,19 @@
+"""Which prompts each rollout of a run asks that answers each prompt once: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def rollouts_of(prompts: int, groups: int, steps: int) -> Sequence[range]:
+    """The places that each of `steps` rollouts asks, `groups` or what is left of the `prompts` of an epoch.
+
+    ValueError where there are no prompts for as many rollouts.
+    """
+    most = -(-prompts // groups)
+    if steps > most:
+        raise ValueError(
+            f"training.steps {steps} are more than the {most} rollouts in which {prompts} prompts are"
+            f" answered, {groups} in each; give at most {most}"
+        )
+    return [range(first, min(first + groups, prompts)) for first in range(0, steps * groups, groups)]

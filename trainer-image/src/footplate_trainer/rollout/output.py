@@ -1,0 +1,200 @@
+"""The answers of a run as a data set of conversations, as `pack --format chat` would have written it.
+
+A sample is the tokens of a prompt, and behind them those that were drawn: never a text that is encoded
+again. Of these alone anything is learnt. What is written follows from the journal, so whoever writes it, and
+however often, writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from pydantic import ValidationError
+
+from footplate_contracts.v1alpha1.data import Mask, Overlong
+from footplate_contracts.v1alpha1.rollout import Output
+from footplate_trainer.checkpoint.folder import Folder
+from footplate_trainer.checkpoint.store import storage_errors
+from footplate_trainer.data.layout import (
+    MANIFEST_FILE,
+    TEMPLATE_FILE,
+    TOKENIZER_FILE,
+    GeneratedRecord,
+    SamplesRecord,
+    ShardFormat,
+    ShardManifest,
+    SourceRecord,
+    token_type_for,
+)
+from footplate_trainer.data.order import Int64s
+from footplate_trainer.data.pack import SHARD_TOKENS
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.samples import SampleDocument, SampleWriter, StoredSample
+from footplate_trainer.data.sources import RunShards
+from footplate_trainer.data.writer import check_free, new_folder, write_again, write_file
+from footplate_trainer.errors import StorageError, UserMistake
+from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout import journal
+from footplate_trainer.rollout.best import kept_answers
+from footplate_trainer.rollout.learning import all_sums
+from footplate_trainer.rollout.records import SampleRecord
+from footplate_trainer.rollout.settings import RolloutSettings
+from footplate_trainer.storage import is_local, local_path, open_storage
+
+_FIELD: Final = "rollout.output.uri"
+
+
+def is_written(uri: str, uid: str) -> bool:
+    """Whether the answers of the run `uid` stand at `uri` already.
+
+    UserMistake where something else does, or nothing can; StorageError while it does not answer.
+    """
+    with storage_errors(f"{_FIELD} {uri}"):
+        try:
+            names = [stored.name for stored in open_storage(uri).list()]
+            if MANIFEST_FILE in names:
+                if _writer_of(open_storage(uri).read(MANIFEST_FILE)) == uid:
+                    return True
+                raise ValueError("holds a data set already")
+            if is_local(uri):
+                check_free(local_path(uri))
+            elif any(not _is_ours(name) for name in names):
+                raise ValueError("is not empty")
+        except ValueError as error:
+            raise UserMistake(f"{_FIELD} {uri}: {error}; name a folder that does not exist yet") from error
+    return False
+
+
+def _writer_of(manifest: bytes) -> str | None:
+    """The uid of the run whose answers they are."""
+    try:
+        found = ShardManifest.model_validate_json(manifest).generated
+    except ValidationError:
+        return None
+    return None if found is None else found.uid
+
+
+def _is_ours(name: str) -> bool:
+    """Whether an attempt to write a data set, which has no manifest yet, may have left it."""
+    return name in (TOKENIZER_FILE, TEMPLATE_FILE) or name.startswith("shard-")
+
+
+@dataclass
+class _Tally:
+    samples: int = 0
+    bytes: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class AnswerOutput:
+    """Where the answers go, and all that they follow from."""
+
+    output: Output
+    settings: RolloutSettings
+    prompts: PromptOrder
+    shards: RunShards  # of the prompts
+    folder: Folder  # in which the journals are
+    key: str  # of the journals
+    weights: Mapping[str, float]  # of rewards
+    context_length: int
+    record: GeneratedRecord
+    text_of: Callable[[Sequence[int]], str]
+
+    def write(self, rollouts: Sequence[range]) -> ShardManifest:
+        """The places of the prompts of all `rollouts`, with their answers; on one rank.
+
+        UserMistake where nothing remains, or something else has been written there meanwhile.
+        """
+        uri = self.output.uri
+
+        def made(folder: Path) -> ShardManifest:
+            with new_folder(folder) as new:
+                return self._write(new, rollouts)
+
+        with storage_errors(f"{_FIELD} {uri}"):
+            try:
+                return made(local_path(uri)) if is_local(uri) else write_again(uri, made)
+            except ValueError as error:
+                raise UserMistake(f"{_FIELD}: {error}") from error
+
+    def _write(self, folder: Path, rollouts: Sequence[range]) -> ShardManifest:
+        prompts, tally = self.shards.sources[0].shards, _Tally()
+        writer = SampleWriter(folder, token_type_for(prompts.vocabulary_size), SHARD_TOKENS)
+        for sample in self._samples(rollouts, tally):
+            writer.add_sample(sample)
+        writer.flush()
+        if not writer.shards:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items()))
+            raise ValueError(f"no answer remains for {self.output.uri}: {reasons}")
+        manifest = ShardManifest(
+            format=ShardFormat.CHAT,
+            dtype=writer.token_type,
+            vocabulary_size=prompts.vocabulary_size,
+            special_ids=prompts.special,
+            tokenizer=write_file(folder / TOKENIZER_FILE, [self.shards.tokenizer]),
+            shards=writer.shards,
+            tokens=sum(shard.tokens for shard in writer.shards),
+            documents=sum(shard.documents for shard in writer.shards),
+            sources=[
+                SourceRecord(
+                    input=f"answers of run {self.record.run}",
+                    documents=tally.samples,
+                    bytes=tally.bytes,
+                    skipped=tally.dropped.total(),
+                )
+            ],
+            seed=self.settings.seed,
+            samples=self._samples_record(folder, tally),
+            generated=self.record,
+        )
+        write_file(folder / MANIFEST_FILE, [json.dumps(manifest.to_json(), indent=2).encode() + b"\n"])
+        return manifest
+
+    def _samples_record(self, folder: Path, tally: _Tally) -> SamplesRecord:
+        prompts = self.shards.sources[0].shards
+        before = prompts.manifest.samples
+        assert before is not None, "prompts are conversations"
+        template = None
+        if before.template is not None:
+            content = (prompts.tokenizer_path.parent / before.template.file).read_bytes()
+            template = write_file(folder / TEMPLATE_FILE, [content])
+        return SamplesRecord(
+            template=template,
+            date=before.date,
+            mask=Mask.COMPLETION,
+            context_length=self.context_length,
+            overlong=Overlong.DROP,
+            cut=0,
+            dropped=dict(sorted(tally.dropped.items())),
+        )
+
+    def _samples(self, rollouts: Sequence[range], tally: _Tally) -> Iterator[StoredSample]:
+        for step, places in enumerate(rollouts):
+            kept = journal.read(self.folder, step, self.key)
+            sums = all_sums(kept, self.weights)
+            for place in places:
+                keys = [SampleKey(step, place, sibling) for sibling in range(self.settings.group)]
+                if not all(key in sums for key in keys):
+                    raise StorageError(f"{self.folder.uri}: the journal of rollout {step} is gone")
+                found = kept_answers([kept.samples[key] for key in keys], sums, self.output.best)
+                tally.dropped += found.dropped
+                prompt = self.prompts.at(place).tokens
+                for answer in found.answers:
+                    sample = _sample(prompt, answer)
+                    tally.samples += 1
+                    tally.bytes += len(self.text_of(sample.documents[0].tokens.tolist()).encode())
+                    yield sample
+
+
+def _sample(prompt: Int64s, answer: SampleRecord) -> StoredSample:
+    """A conversation that ends with `answer`."""
+    tokens = np.concatenate((prompt, answer.tokens.astype(np.int64)))
+    learnt = np.arange(len(tokens)) >= len(prompt)
+    return StoredSample((SampleDocument(tokens, learnt, len(prompt)),))

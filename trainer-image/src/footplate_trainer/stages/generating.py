@@ -1,0 +1,342 @@
+"""The program of stage generate: answers to prompts, which become a data set. It trains nothing.
+
+A step is a rollout. There is no checkpoint, as nobody changes the weights: what a run has done is in its
+journals. Each start goes through its rollouts from the first; of one that is finished it reads what was
+drawn. Once the data set stands the journals go, and a start that finds it has nothing left to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from footplate_contracts.directives import Command
+from footplate_contracts.model import digest
+from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.reports import GenerationId, RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.samples import ShownSample
+from footplate_elastic.protocol.agent_client import AgentClient
+from footplate_planning.config import model_shape
+from footplate_trainer.callbacks.diagnostics import Diagnostics
+from footplate_trainer.callbacks.lease import Lease
+from footplate_trainer.callbacks.limits import LimitsFollower
+from footplate_trainer.callbacks.metric_rows import ROLLOUT_TOKENS, open_metric_rows
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.callbacks.suspension import Suspension
+from footplate_trainer.checkpoint.layout import StepDirectory
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.data.layout import GeneratedRecord, ShardManifest
+from footplate_trainer.data.loader import StepBatch
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.sources import RunShards, dataset_of
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.generation.requests import StopRule
+from footplate_trainer.huggingface.ends import model_ends
+from footplate_trainer.huggingface.initial import initial_checkpoint
+from footplate_trainer.huggingface.load import load_initial
+from footplate_trainer.loop.callbacks import Callbacks, StepColumns, TrainedStep
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Flags, StepResult
+from footplate_trainer.metrics.stopwatch import Stopwatch
+from footplate_trainer.parallel import agree, device
+from footplate_trainer.parallel.apply import ParallelModel, build_model
+from footplate_trainer.parallel.checksum import weights_checksum
+from footplate_trainer.parallel.world import World, use_determinism
+from footplate_trainer.rewards.samples import SampleKey, Unrewarded
+from footplate_trainer.rewards.sums import UnrewardedShare, reasons
+from footplate_trainer.rollout.epoch import rollouts_of
+from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.groups import GroupPlan
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.learning import Learnt, learnt, outcomes_of
+from footplate_trainer.rollout.output import AnswerOutput, is_written
+from footplate_trainer.rollout.places import rollout_folder
+from footplate_trainer.rollout.sampling import EngineSampler
+from footplate_trainer.rollout.settings import RolloutSettings
+from footplate_trainer.rollout.shown import drawn_tokens, shown
+from footplate_trainer.stages.companions import find_companions
+from footplate_trainer.stages.inputs import open_shards
+from footplate_trainer.stages.learning import require_decoder, say
+from footplate_trainer.stages.process import Program, run_stage
+from footplate_trainer.stages.reinforcing import open_rewards
+from footplate_trainer.stages.start import open_store
+
+_log = logging.getLogger(__name__)
+
+_OF_LEARNING: Final = "groups/"  # numbers that only say what a group teaches
+
+
+def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
+    """Answer the prompts of `config` as the rank that the environment names; see `run_stage`.
+
+    `metrics` is a file for rows beside those that the run asks for.
+    """
+
+    def stage(config: RunConfig) -> Program:
+        require_decoder(config)
+        return partial(_generate, config, agent, metrics)
+
+    return run_stage(config, agent, stage)
+
+
+def _generate(
+    config: RunConfig, agent: AgentClient, metrics: Path | None, world: World, reporter: Reporter
+) -> ExitCode:
+    assert config.rollout is not None and config.rollout.output is not None
+    use_determinism(config.training.deterministic)
+    torch.manual_seed(config.training.seed)
+    reporter.enter(RankPhase.LOADING)
+    uri, limits = config.rollout.output.uri, RunLimits(config)
+    limits.agree(agent.limits(), world, 0)
+    store = open_store(config)
+    if agree.from_rank_0(lambda: is_written(uri, config.run.uid), world.background):
+        reporter.start_from(limits.steps, 0, limits)
+        reporter.enter(RankPhase.FINISHED)
+        say(world, f"nothing left to do: the answers are in {uri} already")
+        return ExitCode.SUCCESS
+    reporter.start_from(0, 0, limits)
+    model = build_model(config, world)
+    if config.init_from is not None:
+        say(world, f"weights from {load_initial(config, model.module, world)}")
+    model.module.sync_tied()
+    with ExitStack() as stack:
+        answering = _open(config, model, store, limits, world, reporter, agent, stack)
+        rows = replace(open_metric_rows(config, agent, limits, reporter, world, metrics), draws=True)
+        # What a peak is compared with is the work of training.
+        rows = replace(rows, utilisation=replace(rows.utilisation, tflops=None))
+        callbacks = Callbacks(
+            reporter,
+            Lease(agent),
+            Suspension(agent),
+            Diagnostics(config.checkpoint.uri, agent, world, reporter),
+            LimitsFollower(limits, agent, world, 0),
+            rows,
+        )
+        answered = answering.run(callbacks)
+        answering.journal.close()
+        callbacks.close()
+    if not answered:
+        reporter.enter(RankPhase.FINISHED)
+        say(world, f"suspended at step {reporter.step} of {limits.steps}, as asked; journal in {store.uri}")
+        return ExitCode.SUSPENDED
+    reporter.enter(RankPhase.CHECKPOINT)
+    manifest = agree.from_rank_0(answering.write, world.background)
+    reporter.enter(RankPhase.FINISHED)
+    say(world, f"finished at step {reporter.step}: {manifest.documents} answers in {uri}")
+    return ExitCode.SUCCESS
+
+
+@dataclass
+class Answering:
+    """The rollouts of a run, one after another, and what becomes of their answers."""
+
+    settings: RolloutSettings
+    prompts: PromptOrder
+    gatherer: Gatherer
+    journal: Journal
+    output: AnswerOutput
+    limits: RunLimits
+    world: World
+    stopwatch: Stopwatch
+    store: CheckpointStore
+
+    @property
+    def rollouts(self) -> Sequence[range]:
+        """The places of the prompts of each; UserMistake where there are not as many prompts."""
+        try:
+            return rollouts_of(len(self.prompts.dataset), self.settings.groups.prompts, self.limits.steps)
+        except ValueError as error:
+            raise UserMistake(str(error)) from error
+
+    def run(self, callbacks: Callbacks) -> bool:
+        """All rollouts, up to a suspension; whether there are all of them then. Collective."""
+        number = 0
+        self.stopwatch.take()  # what came before belongs to no step
+        while number < self.limits.steps:
+            places = self.rollouts[number]
+            number += 1
+            callbacks.before_data(number)
+            gathered = self.gatherer.gather(number - 1, places.start, GroupPlan(len(places)))
+            if gathered is None:
+                return False
+            flags = self._flags(callbacks.before_compute(number))
+            callbacks.after_step(self._step(number, gathered, flags))
+            if number == self.limits.steps:
+                callbacks.after_last_step()
+            elif flags.suspend:
+                return False
+        return True
+
+    def _flags(self, mine: Flags) -> Flags:
+        told = Flags()
+        for theirs in agree.gather(mine, self.world.everybody):
+            told |= theirs
+        return told
+
+    def _step(self, number: int, gathered: GatheredRollout, flags: Flags) -> TrainedStep:
+        """What a row says of a rollout. Its loss is that of the model on its own answers, its entropy."""
+        keys = [key for group in gathered.keys(self.settings.group) for key in group]
+        found = self._judged(gathered)
+        drawn = [gathered.kept.samples[key] for key in keys]
+        tokens = sum(len(answer.tokens) for answer in drawn)
+        surprise = -math.fsum(float(answer.full.sum(dtype=np.float64)) for answer in drawn) / tokens
+        numbers = [self.prompts.number(key.prompt) * self.settings.group + key.sibling for key in keys]
+        result = StepResult(number, surprise, 0.0, 0.0, tokens, flags)
+        batch = StepBatch([], np.array(numbers, dtype=np.int64), {})
+        seconds, parts = self.stopwatch.take()
+        step = TrainedStep(result, batch, seconds, parts, StepColumns(self._values(found)))
+        if (told := drawn_tokens(gathered)) is not None:
+            step.columns[ROLLOUT_TOKENS] = told
+        if self.world.rank == 0:
+            step.samples.extend(self._shown(number, keys, gathered, found))
+        return step
+
+    def _judged(self, gathered: GatheredRollout) -> Learnt:
+        """TooManyUnrewarded where rewards of too many answers are missing."""
+        groups = gathered.keys(self.settings.group)
+        keys = [key for group in groups for key in group]
+        missing = {key: told for key in keys if isinstance(told := gathered.sums[key], Unrewarded)}
+        UnrewardedShare(len(keys), len(missing)).check(self.settings.max_unrewarded, reasons(missing))
+        return learnt(
+            self.settings,
+            [[gathered.kept.samples[key] for key in group] for group in groups],
+            [[gathered.sums[key] for key in group] for group in groups],
+            [outcomes_of(gathered.kept.rewards.get(key, {})) for key in keys],
+            gathered.asked,
+        )
+
+    def _values(self, found: Learnt) -> dict[str, float]:
+        unsaid = (_OF_LEARNING,) if self.output.weights else (_OF_LEARNING, "reward/")
+        return {name: value for name, value in found.values.items() if not name.startswith(unsaid)}
+
+    def _shown(
+        self, number: int, keys: list[SampleKey], gathered: GatheredRollout, found: Learnt
+    ) -> list[ShownSample]:
+        nobodys = replace(found, advantages=torch.full_like(found.advantages, math.nan))
+        return shown(number, keys, gathered, nobodys, self.gatherer.shown, self.prompts.number)
+
+    def write(self) -> ShardManifest:
+        """The data set, on one rank; then what it was made of is removed, which nothing depends on."""
+        rollouts = self.rollouts
+        manifest = self.output.write(rollouts)
+        try:
+            for step in range(len(rollouts)):
+                self.store.folder.remove(rollout_folder(step))
+        except OSError as error:
+            _log.warning("journals of rollouts that are over cannot be removed: %s", error)
+        return manifest
+
+
+def _open(
+    config: RunConfig,
+    model: ParallelModel,
+    store: CheckpointStore,
+    limits: RunLimits,
+    world: World,
+    reporter: Reporter,
+    agent: AgentClient,
+    stack: ExitStack,
+) -> Answering:
+    """What draws, rewards and writes; `stack` ends it. Collective."""
+    settings = RolloutSettings.answering(config)
+    shards = open_shards(config, world, verify=True)
+    prompts = _prompts(config, shards)
+    say(world, str(prompts.dataset))
+    tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
+    companions = find_companions(config, store, shards.tokenizer, world)
+    ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
+
+    def text_of(tokens: Sequence[int]) -> str:
+        text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
+    rollout = config.rollout
+    assert rollout is not None and rollout.output is not None
+    record = _record(config, shards, model, world)
+    key = _journal_key(config, record)
+    generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
+    journal = Journal(store.folder, generation, world.rank, key)
+    stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
+    rewards = open_rewards(config, prompts, world, stack)
+    gatherer = Gatherer(
+        settings,
+        prompts,
+        EngineSampler(config, settings, model, world, StopRule(ends, tuple(rollout.stop), text_of)),
+        rewards,
+        journal,
+        store.folder,
+        world,
+        reporter,
+        stopwatch,
+        key=key,
+        text_of=text_of,
+        stopping=lambda: agent.command() is Command.CHECKPOINT_AND_EXIT,
+    )
+    output = AnswerOutput(
+        rollout.output,
+        settings,
+        prompts,
+        shards,
+        store.folder,
+        key,
+        rewards.weights,
+        config.model.context_length,
+        record,
+        text_of,
+    )
+    return Answering(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
+
+
+def _prompts(config: RunConfig, shards: RunShards) -> PromptOrder:
+    """Those of `shards`, in the order in which they are answered."""
+    loss, context = config.training.loss.name, config.model.context_length
+    return PromptOrder(dataset_of(shards, config.data, loss, context, config.stage), config.data.seed)
+
+
+def _journal_key(config: RunConfig, record: GeneratedRecord) -> str:
+    """Names what decides answers and rewards, weights and prompts among it."""
+    plain = config.to_json()
+    names = ("samples", "group", "maxTokens", "stop", "sampling")
+    said = {name: plain.get(name) for name in ("stage", "model", "reward")}
+    seeds = {"seed": config.training.seed, "dataSeed": config.data.seed}
+    drawn = {name: plain["rollout"].get(name) for name in names}
+    return digest({**said, "rollout": drawn, **seeds, "data": record.prompts, "weights": record.weights})
+
+
+def _record(config: RunConfig, shards: RunShards, model: ParallelModel, world: World) -> GeneratedRecord:
+    """Where answers come from. Collective."""
+
+    def checkpoint() -> tuple[str, int | None] | None:
+        asked = config.init_from
+        if asked is None:
+            return None
+        found = initial_checkpoint(asked, config.lineage)
+        if found is None:
+            return asked.place, None
+        directory = StepDirectory.parse(found.directory)
+        return found.name, None if directory is None else directory.step
+
+    place, step = agree.from_rank_0(checkpoint, world.background) or (None, None)
+    return GeneratedRecord(
+        run=config.run.name,
+        uid=config.run.uid,
+        weights=weights_checksum(dict(model.module.named_parameters()), world.background),
+        weights_from=place,
+        weights_step=step,
+        prompts=shards.digest,
+        prompts_from=[source.shards.uri for source in shards.sources],
+    )
