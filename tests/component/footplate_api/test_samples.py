@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -212,6 +213,30 @@ async def test_of_a_run_that_ended_fewer_stay(api: Api, days: int, left: int) ->
     async with api.context.database.read() as session:
         found = list(await session.scalars(select(StepSample.step)))
     assert (len(found), max(found)) == (left, 100)
+
+
+async def test_of_many_generations_what_was_given_up_goes_first(api: Api) -> None:
+    uid = await created(api)
+    for number in range(1, 14):  # each trains steps 1 to 40 again, and the last one from step 21 on
+        await rows(api, uid, range(1 if number < 13 else 21, 41), (1, number))
+    assert await count(api) == 500
+    await look(api, Limits())
+    assert await count(api) == 500  # as many as a run may keep
+    await rows(api, uid, range(41, 43), (1, 13))
+    await look(api, Limits())
+    assert await count(api) == 42
+    assert await steps(api) == [*range(42, 0, -1)]
+
+
+async def test_what_is_thin_already_is_left_at_rest(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    uid = await created(api)
+    await rows(api, uid, range(1, 5))
+    await ended(api, uid, 366)
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        await look(api, Limits())
+    assert [text for text in caplog.messages if "samples" in text] == ["samples of 1 runs were thinned"]
+    assert await steps(api) == [4]
 
 
 async def test_all_together_have_a_part_of_the_room(api: Api) -> None:

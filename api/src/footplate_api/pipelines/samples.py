@@ -10,6 +10,8 @@ from operator import itemgetter
 from typing import Final
 
 from footplate_api.database import WORK_SECONDS, Database
+from footplate_api.metrics import lineage
+from footplate_api.metrics import repository as metrics
 from footplate_api.metrics.retention import Limits, Stock, allowances
 from footplate_api.samples import retention, stocks
 
@@ -21,7 +23,7 @@ _BITE: Final = 100  # steps that one transaction removes the samples of
 async def thin(
     database: Database, ages: Mapping[str, timedelta | None], limits: Limits, room: int | None
 ) -> int:
-    """Removes what is beyond the limits; from how many runs. `limits` are those of rows.
+    """Removes what is beyond the limits; of how many runs it removed something. `limits` are those of rows.
 
     `ages` are the times since runs ended; one that is not among them is left alone.
     """
@@ -30,13 +32,15 @@ async def thin(
     together = [sum(of_run[place] for of_run in known.values()) for place in (0, 1)]
     most = retention.most(room, *together)
     allowed = await asyncio.to_thread(allowances, found, retention.limits(limits), most)
+    thinned = 0
     for run, keep in allowed.items():
-        await _thin(database, run, keep)
-    return len(allowed)
+        if known[run][0] > retention.LAST:
+            thinned += await _thin(database, run, keep)
+    return thinned
 
 
 async def _known(database: Database) -> dict[str, tuple[int, int]]:
-    """Run -> steps that have samples, and bytes of these."""
+    """Run -> steps that have samples, each counted once for each generation, and bytes of these."""
     found: dict[str, tuple[int, int]] = {}
     after = ""
     while True:
@@ -48,14 +52,15 @@ async def _known(database: Database) -> dict[str, tuple[int, int]]:
         after = page[-1][0]
 
 
-async def _thin(database: Database, run: str, keep: int) -> None:
+async def _thin(database: Database, run: str, keep: int) -> bool:
     async with database.read(WORK_SECONDS) as session:
-        places = await stocks.steps(session, run)
-    gone = frozenset(retention.surplus(sorted({step for step, _ in places}), keep))
-    going = sorted((segment, step) for step, segment in places if step in gone)
-    for segment, some in groupby(going, itemgetter(0)):
+        places = await stocks.places(session, run)
+        segments = (await metrics.segments(session, [run])).get(run, [])
+    gone = await asyncio.to_thread(retention.gone, places, lineage.standing(segments), keep)
+    for segment, some in groupby(gone, itemgetter(0)):
         steps = [step for _, step in some]
         for first in range(0, len(steps), _BITE):
             async with database.write(WORK_SECONDS) as session:
                 await stocks.remove(session, segment, steps[first : first + _BITE])
             await asyncio.sleep(PAUSE_SECONDS)
+    return bool(gone)

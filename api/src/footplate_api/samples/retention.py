@@ -2,17 +2,20 @@
 
 Samples are a hundred times as long as rows, and read one step at a time. So they have bounds of their own, of
 which what is left lies evenly over the run: each further look leaves at most one step of each stretch.
+Samples of a future that was given up, which nobody is shown, go before any other of their run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+from footplate_api.metrics.lineage import Stretch
 from footplate_api.metrics.retention import Limits
 
 STEPS: Final = 500  # of a run, some 10 MB
 STEPS_AFTER: Final = 50  # once its rows are thinned
+LAST: Final = 1  # step that a run keeps for good, however old it is
 SHARE: Final = 0.125  # of the room, for the samples of all runs
 
 
@@ -46,3 +49,25 @@ def surplus(steps: Sequence[int], keep: int) -> list[int]:
         length *= 2
     kept = {-(-step // length): step for step in steps} if keep > 1 else {}
     return sorted(set(steps) - {*kept.values(), steps[-1]})
+
+
+def gone(places: Iterable[tuple[int, int]], standing: Iterable[Stretch], keep: int) -> list[tuple[int, int]]:
+    """Which of `places`, (segment, step), go, in order: all beyond the run's history, and its surplus.
+
+    >>> from footplate_api.metrics.lineage import Segment
+    >>> history = [Stretch(Segment(1, 1, 1, 1, 3), 1, 1), Stretch(Segment(2, 1, 2, 2, 3), 2, 3)]
+    >>> gone([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3)], history, 3)
+    [(1, 2), (1, 3)]
+    >>> gone([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3)], history, 0)
+    [(1, 1), (1, 2), (1, 3), (2, 2)]
+    """
+    spans = {part.segment.id: (part.first, part.last) for part in standing}
+    shown: dict[int, int] = {}  # step -> segment; no two stretches of a history have a step in common
+    left: list[tuple[int, int]] = []
+    for segment, step in places:
+        first, last = spans.get(segment, (1, 0))
+        if first <= step <= last:
+            shown[step] = segment
+        else:
+            left.append((segment, step))
+    return sorted([*left, *((shown[step], step) for step in surplus(sorted(shown), keep))])

@@ -31,16 +31,15 @@ async def of_runs(session: ReadSession, after: str, limit: int) -> list[tuple[st
     return [(run, int(steps), int(size)) for run, steps, size in await session.execute(statement)]
 
 
-async def steps(session: ReadSession, run: str) -> list[tuple[int, int]]:
-    """(step, segment) of all steps of a run that have samples, ascending."""
+async def places(session: ReadSession, run: str) -> list[tuple[int, int]]:
+    """(segment, step) of all that have samples, of one run."""
     row, segment = StepSample, MetricSegment
     statement = (
-        select(row.step, row.segment_id)
+        select(row.segment_id, row.step)
         .join_from(segment, row, (row.segment_id == segment.id) & (row.place == 0))
         .where(segment.run_uid == run)
-        .order_by(row.step, segment.epoch, segment.number)
     )
-    return [(step, key) for step, key in await session.execute(statement)]
+    return [(key, step) for key, step in await session.execute(statement)]
 
 
 async def remove(session: WriteSession, segment: int, steps: Sequence[int]) -> None:
