@@ -276,9 +276,10 @@ def versions(manifests: Iterable[Manifest]) -> dict[str, str]:
 
 
 def is_news(manifest: Manifest, known: Mapping[str, repository.Known], listed: int) -> bool:
-    """Whether the table shows this run in another version, as deleted, without its end, or not at all.
+    """Whether a list of version `listed` tells more of this run than the table shows.
 
-    Of rows that are newer than a list of version `listed` that list says nothing.
+    So it does of one in another version, shown as deleted, without its end or references, or not at all.
+    Of rows that are newer than the list it says nothing.
     """
     metadata = manifest.get("metadata") or {}
     row = known.get(metadata.get("uid", ""))
@@ -286,7 +287,7 @@ def is_news(manifest: Manifest, known: Mapping[str, repository.Known], listed: i
         return False
     if row is None or str(row.resource_version) != metadata.get("resourceVersion"):
         return True
-    return row.deleted or row.end_unknown
+    return row.deleted or row.end_unknown or row.references_unknown
 
 
 def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:

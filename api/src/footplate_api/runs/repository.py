@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Select, and_, case, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, exists, or_, select, tuple_, update
 
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.labels import repository as labels
 from footplate_api.models.base import bites, upsert
+from footplate_api.models.reference import RunReference
 from footplate_api.models.run import Run, RunSpec
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.namespaces.generations import owner
@@ -22,6 +23,9 @@ Found = TypeVar("Found")
 _LIVE_A_QUERY: Final = 5000
 _ASKED: Final = ("labels", "annotations", "spec")
 _ENDED: Final = [phase.value for phase in Phase if phase.terminal]
+# Read as text: a list asks it of thousands. What wrote the row last may have known nothing of references.
+_GIVEN: Final = cast(Run.status, Text).contains('"lineage": [{', autoescape=True)
+_NOT_REFERRED: Final = and_(~exists().where(RunReference.run_uid == Run.uid), _GIVEN)
 _END_UNKNOWN: Final = and_(Run.ended_at.is_(None), or_(Run.deleted_at.is_not(None), Run.phase.in_(_ENDED)))
 
 
@@ -67,14 +71,15 @@ class Known:
     resource_version: int
     deleted: bool
     end_unknown: bool  # although it has ended: a release wrote it that did not ask when runs end
+    references_unknown: bool = False  # although its status has some: a release wrote it that knew of none
 
 
 async def known(session: ReadSession, uids: Collection[str]) -> dict[str, Known]:
     """Those of `uids` that the table has."""
     deleted = Run.deleted_at.is_not(None)  # times of thousands of runs would take long to read
-    statement = select(Run.uid, Run.resource_version, deleted, _END_UNKNOWN)
+    statement = select(Run.uid, Run.resource_version, deleted, _END_UNKNOWN, _NOT_REFERRED)
     rows = await session.execute(statement.where(Run.uid.in_(uids)))
-    return {uid: Known(version, bool(gone), bool(unknown)) for uid, version, gone, unknown in rows}
+    return {uid: Known(version, *map(bool, unknown)) for uid, version, *unknown in rows}
 
 
 async def store(
