@@ -13,7 +13,6 @@ from footplate_api import lenient
 from footplate_api.database import ReadSession, WriteSession
 from footplate_api.metrics import repository
 from footplate_api.models.metric import MetricExtent, MetricRow, MetricSegment
-from footplate_api.models.sample import StepSample
 
 WINDOW: Final = 10_000  # rows that one transaction looks at
 # What a row of fifteen numbers takes with its place in the tree, as bench/api/history.py measures it.
@@ -120,9 +119,12 @@ async def note_thinned(session: WriteSession, segment: StoredSegment, every: int
 
 
 async def drop(session: WriteSession, segments: Sequence[int]) -> None:
-    """Deletes segments with all that belongs to them; whoever adds to one at the moment is waited for."""
+    """Deletes segments with all that belongs to them; whoever adds to one at the moment is waited for.
+
+    A trigger deletes their samples: a release that knows of none may be the one that deletes segments.
+    """
     await session.execute(delete(MetricSegment).where(MetricSegment.id.in_(segments)))
-    for table in (MetricExtent, MetricRow, StepSample):
+    for table in (MetricExtent, MetricRow):
         await session.execute(delete(table).where(table.segment_id.in_(segments)))
 
 
