@@ -46,6 +46,7 @@ from tests.support.operator_fakes import (
     profile_manifest,
     run_manifest,
 )
+from tests.support.operator_watches import Watches
 
 RESYNC_SECONDS = 300.0
 
@@ -65,7 +66,7 @@ class World:
         self.clock = Clock()
         kinds = (TRAINING_RUN, PROFILE, USAGE_RECORD, *TARIFF_KINDS)
         self.cluster = FakeCluster(self.clock, kinds=kinds)
-        self.cluster.watches.append(self._watched)
+        self.cluster.watches.append(lambda event, body: self.watches.note(event, body))
         hide_secrets(self.cluster)
         self.coordinators: dict[str, FakeCoordinator] = {}  # by pod name
         self.saved: dict[str, CheckpointRecord] = {}  # by uid of the run: the shared volume
@@ -98,12 +99,12 @@ class World:
             controller, self.cluster, self.cache, self.queue, actor, writer, self.clock, RESYNC_SECONDS
         )
         self.handlers = Handlers(controller, self.cache, self.queue).watches()
-        self._events = [("ADDED", copied(body)) for kind in self.handlers for body in self.cluster.all(kind)]
+        self.watches = Watches(copied(body) for kind in self.handlers for body in self.cluster.all(kind))
 
     async def reconcile(self) -> int:
         """Work on what is due until nothing is; the number of reconciliations."""
         count = 0
-        await self._deliver()
+        await self.watches.deliver(self.handlers)
         while keys := self.queue.ready():
             for key in keys:
                 count += 1
@@ -112,19 +113,8 @@ class World:
                     await self.reconciler(key)
                 except OperatorError:
                     self.queue.add_after(key, 1.0)
-            await self._deliver()
+            await self.watches.deliver(self.handlers)
         return count
-
-    def _watched(self, event: str, body: Json) -> None:
-        self._events.append((event, body))
-
-    async def _deliver(self) -> None:
-        """What the watches have to tell, as kopf tells it."""
-        while self._events:
-            event, body = self._events.pop(0)
-            for kind, handler in self.handlers.items():
-                if (kind.api_version, kind.name) == (body["apiVersion"], body["kind"]):
-                    await handler({"type": event, "object": body})
 
     # -- Coordinators, as the operator sees them ------------------------------------------
 
@@ -161,12 +151,17 @@ class World:
             await self.usage.tend()
             if until is not None and until():
                 return
-            self.clock.advance(0.5)
-            self._kubelet()
-            self._train()
+            self.pass_unseen(0.5)
             self._speak()
         await self.reconcile()
         assert until is None or until(), self.describe()
+
+    def pass_unseen(self, seconds: float) -> None:
+        """Let the world go on while nobody operates it."""
+        for _ in range(int(seconds * 2)):
+            self.clock.advance(0.5)
+            self._kubelet()
+            self._train()
 
     def _kubelet(self) -> None:
         if not self.kubelet_works:

@@ -40,9 +40,10 @@ def next_run(checkpoint: str = "latest", name: str = "next", **spec: Any) -> Run
 
 
 def base(phase: str | None, checkpoint: dict[str, Any] | None = None, **more: Any) -> Run:
-    """The other run; `more` of its status, or its `spec`."""
+    """The other run; `more` of its status, or its `spec`. One that has succeeded has told its end."""
     own = {"checkpoint": {"uri": "/base/", "everySteps": 10}, **more.pop("spec", {})}
-    status = {"progress": {"step": 35, "totalSteps": 100}, **more}
+    progress = {"step": 30, "totalSteps": 30} if phase == "Succeeded" else {"step": 35, "totalSteps": 100}
+    status = {"progress": progress, **more}
     if phase is not None:
         status["phase"] = phase
     if checkpoint is not None:
@@ -180,6 +181,18 @@ SIZES = run_manifest()["spec"]["model"]
             Reason.CHECKPOINT_NOT_FOUND,
             "has no checkpoint of step 40",
             id="step-beyond-the-end",
+        ),
+        *(
+            pytest.param(
+                next_run(asked),
+                base("Succeeded", SAVED, progress={"step": 35, "totalSteps": 100}),
+                Reason.CHECKPOINT_NOT_FOUND,
+                "nobody heard which checkpoints it saved last: it lists 10, 20, 30, and others may stand in"
+                " /base/; one of these is named by its step, and any other one as a directory, by"
+                " initFrom.uri; create this run anew",
+                id=f"{asked}-of-one-whose-end-nobody-heard",
+            )
+            for asked in ("latest", "best", "100")
         ),
         pytest.param(
             next_run("promoted"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import RUN_CONFIG_FILE, Cause
 from footplate_contracts.runconfig import RunConfig
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, REVISION, Json
@@ -108,6 +109,22 @@ async def test_a_run_waits_for_the_end_of_another_without_a_pod_and_begins_with_
     config = given(world)
     assert config.init_from is not None and config.init_from.uri == entry["uri"]
     assert config.lineage is not None and [known.to_json() for known in config.lineage] == [entry]
+
+
+async def test_the_newest_that_was_heard_of_is_not_given_for_the_last_one() -> None:
+    world = await running()
+    put(world, "next")
+    await world.live(120, until=lambda: world.coordinator().step >= 75)
+    world.pass_unseen(10)
+    assert world.coordinator().state is RunState.FINISHED
+    (coordinator,) = [name for name in pods_of(world, NAME) if name in world.coordinators]
+    world.end_pod(coordinator, 137)
+    world.start_operator()
+    await world.live(120, until=lambda: phase(world, NAME) == "Succeeded")
+    await world.live(10)
+    assert "lineage" not in status(world, "next")
+    reason, message = said(world, "next")
+    assert reason == "CheckpointNotFound" and "nobody heard which checkpoints it saved last" in message
 
 
 async def test_the_best_is_that_of_the_end_by_validation_loss() -> None:

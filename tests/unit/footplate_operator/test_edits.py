@@ -119,7 +119,7 @@ async def test_a_pod_that_left_the_watch_and_is_there_is_no_loss() -> None:
     """A watch shows what is labelled as ours, and tells of anything else as if it were deleted."""
     world = await running()
     _edit(world, POD, "tiny-w1-0", lambda body: body["metadata"]["labels"].pop(MANAGED))
-    world._events[-1] = ("DELETED", world._events[-1][1])
+    world.watches.pending[-1] = ("DELETED", world.watches.pending[-1][1])
     await world.live(5)
     assert world.cluster.objects[POD, "tiny-w1-0"]["metadata"]["labels"][MANAGED] == "footplate"
     assert world.workers() == ["tiny-w0-0", "tiny-w1-0"] and world.status["restarts"] == 0

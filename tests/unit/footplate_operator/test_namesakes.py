@@ -79,7 +79,7 @@ async def test_pods_that_no_watch_told_of_are_found_in_the_way() -> None:
     world = await _on_dead_nodes()
     _applied_again(world)
     world.start_operator()
-    world._events = [(event, body) for event, body in world._events if body["kind"] != "Pod"]
+    world.watches.pending = [(event, body) for event, body in world.watches.pending if body["kind"] != "Pod"]
     assert len(await _starts(world)) == 3
 
 

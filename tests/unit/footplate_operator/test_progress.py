@@ -26,7 +26,7 @@ async def _written(ago: float) -> tuple[World, Run]:
     body["status"]["progress"]["lastUpdatedTime"] = format_time(moment)
     world.cluster.put(body)
     world.start_operator()
-    await world._deliver()
+    await world.watches.deliver(world.handlers)
     world.queue.due.clear()
     return world, world.reconciler.controller.decode(copied(world.run))
 

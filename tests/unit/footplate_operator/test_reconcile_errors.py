@@ -16,7 +16,7 @@ async def _look(world: World, seconds: float, error: type[Exception]) -> None:
         with pytest.raises(error):
             await world.reconciler(KEY)
         world.clock.advance(1)
-        await world._deliver()
+        await world.watches.deliver(world.handlers)
 
 
 async def _heals(world: World) -> None:

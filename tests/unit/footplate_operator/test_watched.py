@@ -25,7 +25,7 @@ async def test_a_status_that_we_wrote_ourselves_wakes_nobody() -> None:
     await told({"type": "MODIFIED", "object": travelled(world.run)})
     assert world.queue.due == {}
     world.change(podRetentionSeconds=60)
-    await world._deliver()
+    await world.watches.deliver(world.handlers)
     assert KEY in world.queue.due
 
 

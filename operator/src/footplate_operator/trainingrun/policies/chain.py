@@ -2,7 +2,7 @@
 
 While a run may still save, its newest and its best checkpoint are not known yet: `latest` and `best`
 mean those of its end. A step and a mark mean one checkpoint, which may be had as soon as it stands. A run
-that still trains may remove it, by retention, so it has to say first that it keeps it (`keepers.py`).
+that still trains may remove it, by retention, so it has to say first that it keeps it (`keeping.py`).
 """
 
 from __future__ import annotations
@@ -106,6 +106,8 @@ class _Search:
             return self._waiting()
         if self._known is None:
             return self._missing("has succeeded without a checkpoint of its own")
+        if not _told_its_end(self._other):
+            return self._missing(f"has succeeded, and {self._untold()}")
         step = self._known.latest_step if self._asked == "latest" else self._known.best_step
         if step is None:
             return self._missing(
@@ -132,6 +134,8 @@ class _Search:
         entry = self._entry(step)
         if entry is None:
             passed = known is not None and known.latest_step >= step
+            if not passed and other.phase is Phase.SUCCEEDED and not _told_its_end(other):
+                return self._missing(f"does not list step {step}, and {self._untold()}")
             if passed or other.ended is not None:
                 return self._missing(f"has no checkpoint of step {step}; it has {_listed(known) or 'none'}")
             return self._waiting()
@@ -171,12 +175,31 @@ class _Search:
             f"waits for the {which} of run {self._other.name}, which is {_state(self._other)}{more}"
         )
 
+    def _untold(self) -> str:
+        """Of a run whose pods alone said that it has ended: what may stand beside what it lists."""
+        there = _listed(self._known) or "none"
+        return (
+            "nobody heard which checkpoints it saved last: it lists"
+            f" {there}, and others may stand in {self._other.spec.checkpoint.uri}; one of these is named by"
+            f" its step, and any other one as a directory, by {self._field}.uri"
+        )
+
     def _missing(self, why: str) -> Problem:
         return _held_up(
             Reason.CHECKPOINT_NOT_FOUND,
             f"{self._field}.run {self._other.name} with checkpoint {self._asked}: the run {why}; create this"
             " run anew with another checkpoint",
         )
+
+
+def _told_its_end(other: Run) -> bool:
+    """Whether a run that has succeeded has told of the checkpoint of its last step.
+
+    Of one whose pods alone say that it has ended, the status has what was heard before: its newest checkpoint
+    is not the last one, and what is best is not known.
+    """
+    progress, known = other.status.progress, other.status.checkpoint
+    return progress is not None and known is not None and known.latest_step >= progress.total_steps > 0
 
 
 def kept_for(other: Run, run: Run) -> frozenset[int]:
