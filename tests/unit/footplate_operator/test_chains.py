@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,13 +10,16 @@ import pytest
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import RUN_CONFIG_FILE, Cause
 from footplate_contracts.runconfig import RunConfig
+from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, REVISION, Json
-from footplate_operator.trainingrun.run import TRAINING_RUN
-from tests.support.fake_cluster import Killed, copied
+from footplate_operator.trainingrun.chains import Chains
+from footplate_operator.trainingrun.run import TRAINING_RUN, decode
+from tests.support.fake_cluster import Clock, FakeCluster, Killed, copied
 from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
-from tests.support.operator_world import World, running
+from tests.support.operator_world import RESYNC_SECONDS, World, running
 
 FOLDER = "/shared/checkpoints"
+LONG = {**run_manifest()["spec"]["training"], "steps": 100_000}
 
 
 def put(world: World, name: str, checkpoint: str = "latest", of: str = NAME, **spec: Any) -> str:
@@ -297,3 +301,85 @@ async def test_a_run_that_has_ended_goes_when_its_time_has_come_though_one_stand
     await world.live(200, until=lambda: phase(world, "next") == "Running")
     await world.live(30, until=lambda: (TRAINING_RUN, NAME) not in world.cluster.objects)
     await world.live(200, until=lambda: phase(world, "next") == "Succeeded")
+
+
+async def test_a_follower_that_went_while_no_watch_was_open_is_kept_nothing_for() -> None:
+    world = await running(checkpoint={"uri": FOLDER, "everySteps": 10, "keepLast": 1}, training=LONG)
+    put(world, "next", "20000")
+    await world.live(10, until=lambda: bool(status(world, NAME).get("followers")))
+    world.watches.cut = True
+    world.cluster.bury(TRAINING_RUN, "next")
+    world.watches.cut = False
+    await world.live(2 * RESYNC_SECONDS, until=lambda: "followers" not in status(world, NAME))
+
+
+async def test_a_run_that_somebody_waits_for_is_not_deleted_before_the_watch_tells_so() -> None:
+    world = await running(ttlSecondsAfterFinished=60)
+    await world.live(200, until=lambda: phase(world, NAME) == "Succeeded")
+    await world.live(20)
+    put(world, "next")
+    world.clock.advance(120)
+    world.start_operator()
+    world.watches.late = {"next"}
+    await world.live(5)
+    assert (TRAINING_RUN, NAME) in world.cluster.objects
+    world.watches.late = set()
+    await world.live(60, until=lambda: bool(status(world, "next").get("lineage")))
+    await world.live(60, until=lambda: (TRAINING_RUN, NAME) not in world.cluster.objects)
+
+
+async def test_each_run_of_a_cycle_is_told_of_it_and_of_its_end() -> None:
+    world = World()
+    world.cluster.put(profile_manifest())
+    for name, of in pairwise("abcdefgh"):
+        put(world, name, of=of)
+        await settled(world)
+    put(world, "h", of="a")
+    await settled(world)
+    assert [said(world, name)[0] for name in "abcdefgh"] == ["RunCycle"] * 8
+    world.cluster.bury(TRAINING_RUN, "d")
+    await settled(world)
+    assert [said(world, name)[0] for name in "abefgh"] == ["WaitingForRun"] * 6
+    assert said(world, "c")[0] == "RunNotFound"
+
+
+async def test_a_cycle_of_many_runs_is_one() -> None:
+    cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
+    chains = Chains(cluster)
+    names = [f"r{number}" for number in range(200)]
+    for name, of in pairwise([*names, names[0]]):
+        chains.hear(cluster.put(run_manifest(name, initFrom={"run": {"name": of}})), gone=False)
+    found = await chains.resolve(decode(cluster.objects[TRAINING_RUN, "r7"]))
+    assert isinstance(found, Problem) and found.reason == "RunCycle"
+
+
+async def test_a_cycle_is_not_told_of_a_run_that_is_gone() -> None:
+    world = World()
+    world.cluster.put(profile_manifest())
+    put(world, "a", of="b")
+    await settled(world)
+    put(world, "b", of="a")
+    world.watches.late = {"a"}
+    await settled(world)
+    world.watches.cut = True
+    world.cluster.bury(TRAINING_RUN, "a")
+    world.watches.cut = False
+    put(world, "b", of="a")
+    await settled(world)
+    assert said(world, "b")[0] == "RunNotFound"
+
+
+async def test_many_ways_between_runs_are_no_work() -> None:
+    """Each layer names both runs of the next one: there are 2^40 ways through them."""
+    chains = Chains(FakeCluster(Clock()))
+    for layer in range(40):
+        for side in "ab":
+            named = {"initFrom": f"a{layer + 1}", "reward": f"b{layer + 1}"}
+            spec = {field: {"run": {"name": of}} for field, of in named.items()}
+            metadata = {"name": f"{side}{layer}", "namespace": "default", "uid": f"{side}{layer}"}
+            chains.hear({"metadata": metadata, "spec": spec}, gone=False)
+    body = run_manifest("a0", initFrom={"run": {"name": "a1"}})
+    body["metadata"] |= {"uid": "a0", "namespace": "default", "creationTimestamp": "2026-01-31T12:00:00Z"}
+    run = decode(body)
+    found = await chains.resolve(run)
+    assert isinstance(found, Problem) and found.reason == "RunNotFound"

@@ -158,10 +158,18 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             return True
         if known is None or known["metadata"]["uid"] != obj.uid:
             self.cache.drop(body)
+            self._tell_neighbours(body, gone=True)
         if known is not None:
             self.cache.put(known)
+            self._tell_neighbours(known, gone=False)
         self.queue.add(obj.key)
         return False
+
+    def _tell_neighbours(self, body: Json, gone: bool) -> None:
+        """Have those looked at whom a watch that was cut off has not brought here."""
+        for key in self.controller.neighbours(body, gone):
+            if key in self.cache:
+                self.queue.add(key)
 
     async def _purge_predecessors(self, key: Key) -> ClusterError | None:
         """Take away what belonged to objects called `key` that are gone; what refused that, if anything."""

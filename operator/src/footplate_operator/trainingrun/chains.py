@@ -6,11 +6,13 @@ a watch told: so nobody who has just started takes a run for missing that it was
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any
 
 from footplate_contracts.lineage import references
 from footplate_contracts.model import digest
@@ -24,8 +26,6 @@ from footplate_operator.runtime.objects import Key, Undecodable, key_of
 from footplate_operator.trainingrun.policies import chain
 from footplate_operator.trainingrun.policies.keeping import NamingRun
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode, phase_of
-
-_LONGEST_CYCLE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Chains:
         self._cluster = cluster
         self._seen: dict[Key, _Seen] = {}  # those that name others, or are named
         self._naming: dict[Key, set[Key]] = {}  # by whom they are named
+        self._listed: dict[str, dict[Key, set[Key]]] = {}  # the same by namespace, as a list showed it once
 
     def hear(self, body: Json, gone: bool) -> list[Key]:
         """A run came, changed or is gone: the runs that this concerns."""
@@ -68,11 +69,15 @@ class Chains:
             self._remember(key, fresh)
         if known is not None and not gone and (known.uid, known.digest) == (fresh.uid, fresh.digest):
             return []
-        return sorted({*fresh.names, *self._naming.get(key, ())}, key=str)
+        concerned = {*fresh.names, *self._naming.get(key, ())}
+        if gone or known is None or (known.names, known.waits) != (fresh.names, fresh.waits):
+            concerned |= self._waiting_through(key)  # a cycle may have been closed, or opened
+        return sorted(concerned, key=str)
 
     async def resolve(self, run: Run) -> list[LineageEntry] | Problem:
         """What the runs that `run` names give to it; why one does not yet. Raises ClusterError."""
-        if cycle := self._cycle(run.key):
+        cycle = self._cycle(run.key)
+        if cycle and await self._stands(cycle):
             names = " -> ".join(key.name for key in cycle)
             message = (
                 f"{names}: each of these runs waits for the next, and none can begin; delete one of them,"
@@ -91,17 +96,20 @@ class Chains:
             return Problem(Reason.WAITING_FOR_RUN, message, waiting=True)
         return [answer for answer in answers if isinstance(answer, LineageEntry)]
 
-    async def naming(self, other: Run) -> list[NamingRun]:
+    async def naming(self, other: Run, ends: bool = False) -> list[NamingRun]:
         """Runs that wait for checkpoints of `other`, or stand on them. Raises ClusterError.
 
-        Those that its status lists and no watch has told of are asked for: they may be gone.
+        Those that its status lists and no watch has told of are asked for: they may be gone. Before `other`
+        ends for good, all of its namespace are listed, once: a watch that has just begun has told of few.
         """
+        if ends and other.namespace not in self._listed:
+            self._listed[other.namespace] = await self._list(other.namespace)
         known = [self._seen[key].naming for key in sorted(self._naming.get(other.key, ()), key=str)]
-        for follower in other.status.followers or ():
-            key = Key(other.namespace, follower.name)
-            if key not in self._seen:
-                with suppress(NotFound):
-                    known.append(_naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name)))
+        untold = {Key(other.namespace, follower.name) for follower in other.status.followers or ()}
+        untold |= self._listed.get(other.namespace, {}).get(other.key, set())
+        for key in sorted(untold - self._seen.keys(), key=str):
+            with suppress(NotFound):
+                known.append(_naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name)))
         return [naming for naming in known if naming is not None]
 
     # -- particulars ---------------------------------------------------------------------
@@ -134,22 +142,60 @@ class Chains:
             if not naming:
                 self._naming.pop(name, None)
 
+    async def _list(self, namespace: str) -> dict[Key, set[Key]]:
+        """By whom runs are named, as the API server has it."""
+        naming: dict[Key, set[Key]] = {}
+        async for page in self._cluster.pages(TRAINING_RUN, namespace):
+            for body in page:
+                for name in () if phase_of(body).terminal else _named(body):
+                    naming.setdefault(Key(namespace, name), set()).add(key_of(body))
+        return naming
+
+    async def _stands(self, cycle: Sequence[Key]) -> bool:
+        """Whether each run of `cycle` waits for the next as the API server has it, and not a watch alone."""
+        for key, following in pairwise(cycle):
+            try:
+                fresh = _seen(await self._cluster.get(TRAINING_RUN, key.namespace, key.name))
+            except NotFound:
+                return False
+            if not fresh.waits or following not in fresh.names:
+                return False
+        return True
+
+    def _waiting_through(self, key: Key) -> set[Key]:
+        """All runs that wait for `key`, directly or through others."""
+        found: set[Key] = set()
+        left = [key]
+        while left:
+            for name in self._naming.get(left.pop(), set()) - found:
+                if self._seen[name].waits:
+                    found.add(name)
+                    left.append(name)
+        return found
+
     def _cycle(self, start: Key) -> Sequence[Key]:
-        """The runs through which `start` waits for itself, beginning and ending with it; else nothing."""
-        for path in self._paths((start,)):
-            if path[-1] == start:
-                return path
+        """The fewest runs through which `start` waits for itself, beginning and ending with it; else nothing.
+
+        Breadth first, so that each run is looked at once, however many ways lead to it.
+        """
+        came_from: dict[Key, Key] = {}
+        left = deque([start])
+        while left:
+            key = left.popleft()
+            for name in self._awaited_by(key):
+                if name == start:
+                    path = [start, key]
+                    while path[-1] != start:
+                        path.append(came_from[path[-1]])
+                    return path[::-1]
+                if name not in came_from:
+                    came_from[name] = key
+                    left.append(name)
         return ()
 
-    def _paths(self, path: tuple[Key, ...]) -> Iterator[tuple[Key, ...]]:
-        known = self._seen.get(path[-1])
-        if known is None or not known.waits or len(path) > _LONGEST_CYCLE:
-            return
-        for name in known.names:
-            if name == path[0]:
-                yield (*path, name)
-            elif name not in path:
-                yield from self._paths((*path, name))
+    def _awaited_by(self, key: Key) -> Iterable[Key]:
+        known = self._seen.get(key)
+        return known.names if known is not None and known.waits else ()
 
 
 def _seen(body: Json) -> _Seen:

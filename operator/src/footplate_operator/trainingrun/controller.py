@@ -63,7 +63,7 @@ from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Api, Observed, PodView, view_pod
-from footplate_operator.trainingrun.policies import keeping
+from footplate_operator.trainingrun.policies import deletion, keeping
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.recovery import follow
@@ -181,7 +181,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         ending = self._nodes.ending(scheduling)
         problem = admitted if isinstance(admitted, Problem) else None
         credentials = self._admission.credentials(run, cache, admitted, pods)
-        naming = await self._chains.naming(run)
+        naming = await self._chains.naming(run, deletion.expired(run, now))
         edited: Sequence[tuple[Child, Json]] = ()
         insisted: Child | None = None
         if isinstance(admitted, Revision) and credentials is not None:

@@ -14,6 +14,7 @@ from typing import Final
 from footplate_contracts.v1alpha1.types import Seconds
 from footplate_operator.trainingrun.observed import Recorded
 from footplate_operator.trainingrun.policies import ttl
+from footplate_operator.trainingrun.run import Run
 
 LONGEST_SECONDS: Final = 3600.0  # after its time to live
 # Operator and API may come back together after a longer outage, and a migration takes ten minutes.
@@ -32,6 +33,12 @@ class Deletion:
     def due(self) -> bool:
         """Whether it is deleted now."""
         return self.left <= 0.0
+
+
+def expired(run: Run, now: datetime) -> bool:
+    """Whether the time to live of `run`, if it has one, is over."""
+    lifetime = run.spec.ttl_seconds_after_finished
+    return run.ended is not None and lifetime is not None and ttl.expired(run.ended, lifetime, now)
 
 
 def of_ended(ended_at: datetime, lifetime: Seconds, recorded: Recorded | None, now: datetime) -> Deletion:
