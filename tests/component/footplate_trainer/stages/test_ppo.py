@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.rollout.places import FOLDER
 from tests.support.chat import user
-from tests.support.plain_llama import random_weights, write
+from tests.support.plain_llama import Sizes, random_weights, write
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
     STOP,
@@ -35,6 +36,32 @@ from tests.support.training import FakeAgent
 STEPS: Final = 8
 
 
+EVEN: Final = Sizes(vocabulary=260)  # that two tensor ranks can share
+
+OF_ALL: Final = {
+    "reward/sum",
+    "reward/deviation",
+    "rewards/short",
+    "answers/tokens",
+    "answers/truncated",
+    "answers/unrewarded",
+    "policy/ratio",
+    "policy/entropy",
+    "policy/clipped_low",
+    "policy/clipped_high",
+    "kl/sampler",
+    "kl/answer",
+    "kl/coefficient",
+}  # what a row has of both stages
+
+
+def on_the_page() -> set[str]:
+    """The names that the page lists for ppo alone."""
+    page = (Path(__file__).parents[4] / "docs" / "reinforcement.md").read_text()
+    table = page.split("\n| in a row of ppo |")[1].split("\n\n")[0].splitlines()[2:]
+    return {name for line in table for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
+
+
 @dataclass(frozen=True)
 class Folders:
     """What a run begins with."""
@@ -47,8 +74,8 @@ class Folders:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     root = tmp_path_factory.mktemp("models")
-    policy = write(root / "policy", random_weights(7))
-    judge = write(root / "judge", random_weights(17, "score"))
+    policy = write(root / "policy", random_weights(7, sizes=EVEN), EVEN)
+    judge = write(root / "judge", random_weights(17, "score", EVEN), EVEN)
     config = json.loads((judge / "config.json").read_text())
     (judge / "config.json").write_text(json.dumps({**config, "mean": 0.3, "std": 1.7}))
     source = root / "prompts.jsonl"
@@ -94,6 +121,7 @@ def undisturbed(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> H
     assert any(row.values["policy/ratio"] != 1 for row in rows), "no second update moved anything"
     assert len({row.values["kl/coefficient"] for row in rows}) == 2, "the coefficient follows the KL"
     assert rows[-1].values["value/explained_variance"] <= 1
+    assert {name for name in rows[-1].values if name not in OF_ALL} == on_the_page()
     assert "value.model.score.weight" in made.tensors, "a checkpoint holds the value model"
     assert any(name.startswith("value.optimizer.") for name in made.tensors), "and its moments"
     assert list((folder / "checkpoints" / FOLDER).iterdir()) == [], "journals stay behind"
@@ -104,6 +132,8 @@ LAYOUTS: Final = {
     "two": (2, ()),
     "three": (3, ()),
     "full": (2, ("parallelism={sharding: full}",)),
+    "tensor": (2, ("parallelism={tensor: 2}",)),
+    "tensor-full": (4, ("parallelism={tensor: 2, sharding: full}",)),
     "pipeline": (2, ("parallelism={pipeline: 2}",)),
     "context": (2, ("parallelism={context: 2}",)),
     "micro-batch-1": (1, ("training.microBatchSize=1",)),
@@ -166,7 +196,7 @@ def test_the_value_model_begins_where_it_is_told(value: str, folders: Folders, t
     still = "training.optimizer={name: sgd, learningRate: 1.0e-30}"
     end = start(config_of(folders, tmp_path, asked, "training.steps=1", still))
     tensors = history(tmp_path, 1, end).tensors
-    policy, judged = random_weights(7), random_weights(17, "score")
+    policy, judged = random_weights(7, sizes=EVEN), random_weights(17, "score", EVEN)
     name, ours = "model.layers.0.mlp.down_proj.weight", "value.model.blocks.0.feed_forward.down.weight"
     begun = policy if "fromPolicy" in value else judged
     torch.testing.assert_close(tensors[ours], begun[name], rtol=0, atol=0)
@@ -199,7 +229,7 @@ REFUSED: Final = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_reward_model_that_cannot_be_one_is_refused(name: str, folders: Folders, tmp_path: Path) -> None:
     changes, more, says = REFUSED[name]
-    judge = write(tmp_path / "judge", random_weights(17, "score"))
+    judge = write(tmp_path / "judge", random_weights(17, "score", EVEN), EVEN)
     settings = {**json.loads((judge / "config.json").read_text()), "mean": 0.3, "std": 1.7, **changes}
     (judge / "config.json").write_text(json.dumps(settings))
     config = config_of(folders, tmp_path, f"reward.uri={judge}", *more)
