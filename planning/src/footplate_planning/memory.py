@@ -273,6 +273,11 @@ def trained_bytes(
     }
 
 
+def at_rest(shape: ModelShape, topology: Topology, pipeline: int) -> Estimate:
+    """What a rank holds of a network that nothing is trained of, between two rollouts."""
+    return Estimate({Kind.PARAMETERS: frozen_bytes(shape, topology, pipeline)})
+
+
 def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:
     """Of one stage: how many micro-batches have gone forward and not yet come back, at most."""
     if topology.pipeline == 1:

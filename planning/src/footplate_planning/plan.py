@@ -7,10 +7,11 @@ plan has a row for each place in the pipeline, however many ranks there are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.parallelism import Offload
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import memory
 from footplate_planning.config import model_shape
 from footplate_planning.flops import Convention, block_flops, flops_per_token, head_flops
@@ -51,12 +52,19 @@ class Plan:
     value: ModelShape | None = None  # that is trained beside it
 
     @property
+    def trains(self) -> bool:
+        """Whether a step has a pass that moves weights; else it is a rollout and no more."""
+        return self.config.stage is not Stage.GENERATE
+
+    @property
     def step_tokens(self) -> int:
         """Places in a global batch."""
         return self.config.training.global_batch_size * self.shape.context
 
     def flops_per_token(self, convention: Convention) -> float:
-        """Forward and backward, for each of `step_tokens`."""
+        """Forward and backward, for each of `step_tokens`; 0 where nothing trains."""
+        if not self.trains:
+            return 0.0
         return flops_per_token(self.shape, self.shape.context, convention, decoder_length(self.config))
 
 
@@ -95,6 +103,18 @@ def plan(
         )
         moved = traffic(shape, topology, pipeline, step)
         rows.append(PlannedRank(pipeline, numbers, held.all, held.trained, full, causal, estimate, moved))
+    if config.stage is Stage.GENERATE:
+        rows = [
+            replace(
+                row,
+                trained=0,
+                flops=0.0,
+                flops_causal=0.0,
+                memory=memory.at_rest(shape, topology, row.pipeline),
+                traffic={},
+            )
+            for row in rows
+        ]
     rollout = None
     if config.rollout is not None:
         rollout = planned_rollout(shape, config.rollout, training.global_batch_size, ranks, step.compute)

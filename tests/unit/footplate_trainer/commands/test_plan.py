@@ -14,6 +14,7 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.rollout import Rollout, RolloutParallelism
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.flops import Convention, flops_per_token
 from footplate_planning.memory import Kind
 from footplate_planning.plan import Plan, plan
@@ -203,6 +204,19 @@ def test_a_rollout_is_planned_beside_the_step() -> None:
     token = 2 * 126 * 8 * 128 * 2 // 8  # one of the eight heads
     assert sum(rank["cacheBytes"] for rank in ranks) == 100_000 * token
     assert "rollout: 32 copies of pipeline 4 x tensor 8" in as_text(made)
+
+
+def test_where_nothing_trains_ranks_hold_parameters_and_what_generates() -> None:
+    trained = plan(resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8)}), 1024, "cuda")
+    made = plan(trained.config.model_copy(update={"stage": Stage.GENERATE}), 1024, "cuda")
+    for row, other in zip(made.ranks, trained.ranks, strict=True):
+        assert row.memory.bytes == {Kind.PARAMETERS: other.memory.bytes[Kind.PARAMETERS]}
+        assert (row.trained, row.flops, row.traffic) == (0, 0.0, {})
+    assert made.rollout == trained.rollout
+    text = as_text(made)
+    assert "step: a rollout; nothing is trained" in text
+    assert "optimizer" not in text
+    assert "FLOPs:" not in text
 
 
 def test_without_a_bound_a_rollout_keeps_keys_of_all_that_is_under_way() -> None:

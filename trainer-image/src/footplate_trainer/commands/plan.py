@@ -135,16 +135,13 @@ def _rollout_json(rollout: PlannedRollout) -> dict[str, Any]:
 
 def as_text(made: Plan) -> str:
     """For a person."""
-    topology, training = made.topology, made.config.training
-    per_token = made.flops_per_token(Convention.FULL)
+    topology = made.topology
     unit, name = (GIB, "GiB") if made.ranks[0].memory.peak >= GIB else (MIB, "MiB")
     head = [
         f"run {made.config.run.name}: {_counted(made.shape)} on {topology.world_size:,} ranks",
         f"mesh: pipeline {topology.pipeline} x data {topology.data} x context {topology.context} x tensor "
         f"{topology.tensor}; sharding {topology.sharding}: {topology.shards} x {topology.copies} copies",
-        f"step: {training.global_batch_size:,} sequences x {made.shape.context:,} tokens; "
-        f"{made.batch.count} micro-batches of {made.batch.sequences} on each rank",
-        f"FLOPs: {per_token:.4g} a token, {per_token * made.step_tokens:.4g} a step (full attention)",
+        *(_step_lines(made) if made.trains else ["step: a rollout; nothing is trained"]),
         f"memory: estimated peak of {made.device} tensors, {name}; sent: a step's bytes by axis, {name}",
     ]
     for shape in made.frozen:
@@ -152,7 +149,7 @@ def as_text(made: Plan) -> str:
         head.insert(1, f"beside it: {_counted(shape)} of the {of}, computed and not trained")
     if made.value is not None:
         head.insert(1, f"beside it: {_counted(made.value)} of the value model, trained with it")
-    if topology.pipeline > 1:
+    if topology.pipeline > 1 and made.trains:
         head.append(f"bubble: {bubble(topology, made.batch.count):.1%} of a step, stages and messages alike")
     kinds = list(made.ranks[0].memory.bytes)
     busy = {axis for rank in made.ranks for axis, _ in rank.traffic} - {Axis.WORLD}  # 40 bytes
@@ -173,11 +170,22 @@ def as_text(made: Plan) -> str:
     ]
     lines = [*head, "", *_table([titles, *rows])]
     if made.rollout is not None:
-        lines += ["", *_rollout_lines(made.rollout, unit, name)]
+        lines += ["", *_rollout_lines(made.rollout, unit, name, made.trains)]
     return "\n".join(lines)
 
 
-def _rollout_lines(rollout: PlannedRollout, unit: int, name: str) -> list[str]:
+def _step_lines(made: Plan) -> list[str]:
+    """Of a step that trains."""
+    per_token = made.flops_per_token(Convention.FULL)
+    return [
+        f"step: {made.config.training.global_batch_size:,} sequences x {made.shape.context:,} tokens; "
+        f"{made.batch.count} micro-batches of {made.batch.sequences} on each rank",
+        f"FLOPs: {per_token:.4g} a token, {per_token * made.step_tokens:.4g} a step (full attention)",
+    ]
+
+
+def _rollout_lines(rollout: PlannedRollout, unit: int, name: str, trains: bool) -> list[str]:
+    beside = "parameters and optimizer" if trains else "parameters"
     topology = rollout.topology
     titles = ["stage", "weights", "keys and values"]
     rows = [
@@ -187,7 +195,7 @@ def _rollout_lines(rollout: PlannedRollout, unit: int, name: str) -> list[str]:
     return [
         f"rollout: {topology.data} copies of pipeline {topology.pipeline} x tensor {topology.tensor}, "
         f"each with up to {rollout.answers:,} answers and the keys of {rollout.cache_tokens:,} tokens",
-        f"memory: on each rank while it generates, beside parameters and optimizer, {name}",
+        f"memory: on each rank while it generates, beside {beside}, {name}",
         "",
         *_table([titles, *rows]),
     ]
