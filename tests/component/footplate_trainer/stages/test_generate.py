@@ -11,7 +11,7 @@ import pytest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.v1alpha1.data import Mask
-from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
+from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, ShardFormat
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.rollout.places import FOLDER
@@ -49,6 +49,13 @@ def answers(folder: Path) -> list[tuple[bytes, int]]:
     return [(found.tokens[: found.prompt].tobytes(), len(found.tokens) - found.prompt) for found in documents]
 
 
+def lineage(folder: Path) -> GeneratedRecord:
+    """What the manifest says of where the answers come from."""
+    found = TokenShards.open(str(folder / "answers")).manifest.generated
+    assert found is not None
+    return found
+
+
 def shortest(found: list[tuple[bytes, int]]) -> dict[bytes, int]:
     """The least length for each prompt."""
     return {prompt: min(length for asked, length in found if asked == prompt) for prompt, _ in found}
@@ -83,9 +90,7 @@ def test_its_answers_are_what_pack_could_have_written(
         learnt = np.flatnonzero(document.learnt)
         assert document.tokens[: document.prompt].tolist() in known
         assert learnt.tolist() == list(range(document.prompt, len(document.tokens)))
-    assert manifest.generated is not None
-    assert manifest.generated.prompts == asked.manifest.digest
-    assert manifest.generated.weights_from is None
+    assert lineage(folder).prompts == asked.manifest.digest
     assert [row.step for row in end.agent.rows] == [1, 2, 3]
     assert all(row.values and row.values["reward/sum"] < 0 for row in end.agent.rows)
     assert not any((folder / "checkpoints" / FOLDER).glob("*")), "journals stay behind"
@@ -93,12 +98,22 @@ def test_its_answers_are_what_pack_could_have_written(
     assert {RankPhase.ROLLOUT, RankPhase.SCORING, RankPhase.CHECKPOINT, RankPhase.FINISHED} <= phases
 
 
-def test_sft_trains_on_its_answers(undisturbed: tuple[Path, Reinforced], tmp_path: Path) -> None:
+def test_sft_trains_on_its_answers_and_answers_next(
+    undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
+) -> None:
     sft = ("stage=sft", f"model.contextLength={CONTEXT}", "training.steps=2")
     config = tiny_config(undisturbed[0] / "answers", tmp_path, sft)
     [ended] = run_ranks(train_under, 1, FakeAgent(), config)
     assert ended.code == ExitCode.SUCCESS, ended.stderr
     assert len(ended.agent.rows) == 2
+    end = start(prompts, tmp_path / "next", 1, FakeAgent(), f"initFrom.uri={tmp_path / 'checkpoints'}")
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    before, after = lineage(undisturbed[0]), lineage(tmp_path / "next")
+    assert (before.weights_from, before.weights_step) == (None, None)
+    assert after.weights_from == str(tmp_path / "checkpoints" / "step-2.e0g0")
+    assert after.weights_step == 2
+    assert after.weights != before.weights
+    assert after.prompts == before.prompts
 
 
 def test_two_ranks_write_what_one_does(
@@ -114,7 +129,7 @@ def test_two_ranks_write_what_one_does(
     ("phase", "before", "after"),
     [
         pytest.param(RankPhase.ROLLOUT, 2, 1, id="drawing"),
-        pytest.param(RankPhase.SCORING, 1, 2, id="scoring"),
+        pytest.param(RankPhase.SCORING, 1, 2, id="scoring", marks=pytest.mark.long),
     ],
 )
 def test_a_run_that_is_killed_writes_what_it_would_have_written(
@@ -136,6 +151,7 @@ def test_a_run_that_is_killed_writes_what_it_would_have_written(
     assert "rollout/tokens" not in (end.agent.rows[0].values or {}), "the first rollout was drawn again"
 
 
+@pytest.mark.long
 def test_a_suspended_run_goes_on(undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path) -> None:
     agent = Interrupting(phase=RankPhase.ROLLOUT, after_step=1, looks=4)
     suspended = start(prompts, tmp_path, 1, agent)
@@ -186,6 +202,7 @@ def test_without_rewards_all_that_ended_stays(prompts: Path, tmp_path: Path) -> 
             ("rollout.maxTokens=5", "rollout.stop=[]"),
             "no answer remains for",
             id="answers-that-never-end",
+            marks=pytest.mark.long,
         ),
     ],
 )
