@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,47 @@ def test_what_cannot_be_written_is_tried_again_and_told_in_the_end(tmp_path: Pat
     folder.room = True
     writing.close()
     assert list(found(tmp_path).samples) == [sample(0).key]
+
+
+def test_nothing_is_lost_behind_a_write_that_a_full_disk_tore(tmp_path: Path) -> None:
+    """In a process of its own, as the limit on its files stands in for the disk."""
+    process = os.fork()
+    if not process:
+        code = 1
+        try:
+            code = _written_on_a_disk_that_fills(tmp_path)
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert sorted(key.prompt for key in found(tmp_path).samples) == [0, 1, 2]
+
+
+def _written_on_a_disk_that_fills(folder: Path) -> int:
+    writing, (_, most) = opened(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
+    writing.add([sample(0)])
+    writing.flush()
+    (file,) = (folder / rollout_folder(4)).iterdir()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 1000, most))
+    writing.add([sample(1, tokens=300)])
+    with pytest.raises(StorageError):
+        writing.flush(patience=0.0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    writing.flush()
+    writing.add([sample(2)])
+    writing.close()
+    return 0
+
+
+class Broken(LocalFolder):
+    """Fails as no disk does."""
+
+    def list(self, prefix: str = "") -> Any:
+        raise ValueError("a name that is none")
+
+
+def test_an_error_that_is_none_of_a_disk_is_told_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+    writing = Journal(Broken(str(tmp_path)), FIRST, 0, KEY)
+    writing.begin(4)
+    writing.add([sample(0)])
+    with pytest.raises(ValueError, match="a name that is none"):
+        writing.flush()

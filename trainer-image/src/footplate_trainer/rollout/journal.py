@@ -62,7 +62,7 @@ class Journal:
         self._file = JournalFile(0, generation, rank)
         self._waiting: list[Record] = []
         self._durable = threading.Condition()
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._busy = self._hurry = self._ended = False
         self._step = 0
         self._writer: _Writer | None = None
@@ -90,10 +90,16 @@ class Journal:
         with self._durable, storage_errors(f"rollout of step {self._step} in {self._folder.uri}"):
             self._error, self._hurry = None, True
             self._durable.notify_all()
-            self._durable.wait_for(lambda: self._is_idle() or (self._error and self._clock() >= deadline))
+            self._durable.wait_for(lambda: self._is_idle() or self._is_given_up(deadline))
             self._hurry = False
             if not self._is_idle() and self._error is not None:
                 raise self._error
+
+    def _is_given_up(self, deadline: float) -> bool:
+        """Whether there is an error that no further attempt mends, or none did in time."""
+        if self._error is None:
+            return False
+        return not isinstance(self._error, OSError) or self._clock() >= deadline
 
     def _is_idle(self) -> bool:
         return not (self._waiting or self._busy)
@@ -108,11 +114,11 @@ class Journal:
     def _write(self) -> None:
         """The thread."""
         while taken := self._take():
-            error: OSError | None = None
+            error: Exception | None = None
             try:
                 self._writer = self._writer or self._open()
                 self._writer.append(records.encoded(taken))
-            except OSError as failed:
+            except Exception as failed:  # noqa: BLE001 - the edge of a thread: whoever waits gets it
                 error = failed
             with self._durable:
                 self._busy = False
@@ -145,29 +151,48 @@ class Journal:
 
 
 class _Appending:
-    """One file, to which is appended."""
+    """One file, to which is appended; another behind it where what a failed call left cannot be cut off."""
 
     def __init__(self, folder: LocalFolder, file: JournalFile, header: bytes) -> None:
-        self._path, self._header = folder.folder / file.name, header
+        self._folder, self._file, self._header = folder, file, header
+        self._found = False  # its name is as durable as its content
 
     def append(self, content: bytes) -> None:
-        """See _Writer. What a failed call left behind is cut off first."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            begins, before = file.tell() == 0, file.tell()
+        """See _Writer. Nothing waits in a buffer: what is there after a failure is what was there before."""
+        path = self._folder.folder / self._file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            before = os.fstat(file).st_size
             try:
-                file.write(self._header + content if begins else content)
-                file.flush()
-                os.fsync(file.fileno())
+                _write_all(file, content if before else self._header + content)
+                os.fsync(file)
             except OSError:
-                file.truncate(before)
+                self._cut(file, before)
                 raise
-        if begins:
-            sync_folder(self._path.parent)
+        finally:
+            os.close(file)
+        if not self._found:
+            for folder in path.parents[:3]:  # of the rollout, of all of them, and of checkpoints
+                sync_folder(folder)
+            self._found = True
 
     def rest(self, seconds: float) -> float:
         """See _Writer."""
         return 0.0
+
+    def _cut(self, file: int, size: int) -> None:
+        """Nothing is appended behind a torn record, as nobody would read it."""
+        try:
+            os.ftruncate(file, size)
+        except OSError:
+            self._file, self._found = replace(self._file, number=self._file.number + 1), False
+
+
+def _write_all(file: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(file, left) :]
 
 
 class _Numbered:
