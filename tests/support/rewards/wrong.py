@@ -143,3 +143,11 @@ def _unless_bad(texts: list[str], do: Callable[[], Any]) -> list[float]:
     if "bad" in texts:
         do()
     return [1.0] * len(texts)
+
+
+def tells_its_key(texts: list[str]) -> list[str]:
+    key = os.environ["JUDGE_KEY"]
+    print("calling with", key, flush=True)
+    if "bad" in texts:
+        raise RuntimeError("x" * 270 + key)
+    return [f"401 for {key}"] * len(texts)

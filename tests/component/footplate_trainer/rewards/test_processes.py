@@ -224,6 +224,19 @@ def test_it_sees_its_own_secrets_and_nothing_of_the_rank(start: Start, tmp_path:
     held.close()
 
 
+def test_its_secrets_are_in_no_line_and_in_no_reason(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    judge = reward("tells", function={"name": "wrong:tells_its_key", "secrets": ["JUDGE_KEY"]})
+    functions = start(judge)
+    for found in (rewards(functions, samples("a")), rewards(functions, samples("bad", step=2))):
+        assert "***" in str(found) and "only" not in str(found)
+    functions.close()
+    deadline = time.monotonic() + 60
+    while caplog.text.count("calling with ***") < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert caplog.text.count("calling with ***") == 2 and "only" not in caplog.text
+
+
 def test_secrets_are_taken_out_of_the_environment_and_given_to_whom_they_are_named() -> None:
     environment = dict(ENVIRONMENT)
     judge = reward("right", function={"name": "wrong:right", "secrets": ["JUDGE_KEY"]})

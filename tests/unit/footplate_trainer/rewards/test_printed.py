@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from footplate_trainer.rewards.hidden import Hidden
 from footplate_trainer.rewards.messages import LARGEST, MessageReader, NotAMessage, encode
 from footplate_trainer.rewards.printed import PrintedLines
 
@@ -26,9 +27,23 @@ LEFT_OUT = "… what it prints from here on is left out"
     ],
 )
 def test_what_is_printed_is_cut_into_lines(chunks: list[bytes], logged: list[str]) -> None:
-    lines = PrintedLines(lines=3, longest=10)
+    lines = PrintedLines(Hidden([]), lines=3, longest=10)
     told = [line for chunk in chunks for line in lines.take(chunk)]
     assert told + lines.end() == logged
+
+
+@pytest.mark.parametrize(
+    ("chunk", "logged"),
+    [
+        pytest.param(b"key s3cr3t-value\n", "key ***", id="whole"),
+        pytest.param(b"s3cr3t-value and " + b"x" * 30, "*** and xx…", id="before-it-is-cut"),
+        pytest.param(b"12345678s3cr3t-value", "12345678**…", id="across-the-cut"),
+        pytest.param(b"key s3cr3t", "key ***", id="as-far-as-it-was-printed"),
+    ],
+)
+def test_no_key_is_printed(chunk: bytes, logged: str) -> None:
+    lines = PrintedLines(Hidden(["s3cr3t-value"]), longest=10)
+    assert lines.take(chunk) + lines.end() == [logged]
 
 
 def test_messages_come_in_any_pieces() -> None:

@@ -21,11 +21,12 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, Self
 
-from footplate_contracts.v1alpha1.reward import RewardFunction
+from footplate_contracts.v1alpha1.reward import RewardFunction, secret_names
 from footplate_trainer.rewards import length, marked_number
 from footplate_trainer.rewards.calls import Batch, Calls
 from footplate_trainer.rewards.checks import check, set_up_of
 from footplate_trainer.rewards.environment import environment_of, take_secrets
+from footplate_trainer.rewards.hidden import Hidden
 from footplate_trainer.rewards.judges import to_json
 from footplate_trainer.rewards.process import START_SECONDS, CallFailed, FunctionProcess
 from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, SampleKey, Unrewarded
@@ -98,7 +99,11 @@ class RewardFunctions:
             _Asker(
                 function,
                 FunctionProcess(
-                    function.name, set_up, environment_of(function, environment, secrets), start_seconds
+                    function.name,
+                    set_up,
+                    environment_of(function, environment, secrets),
+                    Hidden(secrets[name] for name in secret_names([function])),
+                    start_seconds,
                 ),
             )
             for index, function in enumerate(functions)

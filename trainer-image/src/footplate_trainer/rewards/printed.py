@@ -7,6 +7,8 @@ import re
 import threading
 from typing import Final
 
+from footplate_trainer.rewards.hidden import Hidden
+
 logger = logging.getLogger(__name__)
 
 LINES: Final = 1000  # of one process; a function that prints for each answer fills no disk
@@ -19,7 +21,8 @@ _UNPRINTABLE: Final = re.compile(
 class PrintedLines:
     """Cuts a stream of bytes into the lines that are logged."""
 
-    def __init__(self, lines: int = LINES, longest: int = LINE) -> None:
+    def __init__(self, hidden: Hidden, lines: int = LINES, longest: int = LINE) -> None:
+        self._hidden = hidden
         self._left = lines
         self._longest = longest
         self._begun = b""
@@ -52,15 +55,15 @@ class PrintedLines:
         return told
 
     def _text(self, line: bytes) -> str:
-        text = _UNPRINTABLE.sub(" ", line.decode(errors="replace")).rstrip()
+        text = self._hidden.text(_UNPRINTABLE.sub(" ", line.decode(errors="replace")).rstrip())
         return text if len(text) <= self._longest else f"{text[: self._longest]}…"
 
 
-def log_printed(reading: int, reward: str) -> None:
+def log_printed(reading: int, reward: str, hidden: Hidden) -> None:
     """Logs what comes out of the file descriptor `reading` until it ends, and closes it; in a thread."""
 
     def read() -> None:
-        lines = PrintedLines()
+        lines = PrintedLines(hidden)
         with open(reading, "rb", buffering=0) as stream:
             while chunk := stream.read(1 << 16):
                 _log(reward, lines.take(chunk))

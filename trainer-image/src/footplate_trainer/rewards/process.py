@@ -22,6 +22,7 @@ from typing import Any, Final
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards import messages
 from footplate_trainer.rewards.calls import Failure
+from footplate_trainer.rewards.hidden import Hidden
 from footplate_trainer.rewards.printed import log_printed
 
 START_SECONDS: Final = 300  # to import what the function needs; a judge of one's own may be a large model
@@ -48,9 +49,14 @@ class FunctionProcess:
         reward: str,
         set_up: Mapping[str, Any],
         environment: Mapping[str, str],
+        hidden: Hidden,
         start_seconds: float = START_SECONDS,
     ) -> None:
-        """`set_up` is what the worker makes its judge of; `reward` names it in the log."""
+        """`set_up` is what the worker makes its judge of; `reward` names it in the log.
+
+        `hidden` are the secrets in its `environment`: nothing that it says has them.
+        """
+        self._hidden = hidden
         self._reward = reward
         self._set_up = dict(set_up)
         self._environment = dict(environment)
@@ -82,7 +88,7 @@ class FunctionProcess:
             theirs.close()
         ours.setblocking(False)
         self._socket, self._reader = ours, messages.MessageReader()
-        log_printed(reading, self._reward)
+        log_printed(reading, self._reward, self._hidden)
         try:
             kind, content = self._exchange(self._set_up, self._start_seconds)
         except CallFailed as failed:
@@ -152,12 +158,13 @@ class FunctionProcess:
         try:
             while chunk := ours.recv(1 << 20):
                 for kind, content in self._reader.feed(chunk):
-                    return str(kind), content
+                    return str(kind), self._hidden.content(content)
         except BlockingIOError:
             return None
         except (ConnectionError, messages.NotAMessage, TypeError, ValueError) as error:
             self.end()
-            raise CallFailed(Failure.ENDED, f"it used its process's own socket: {error}") from error
+            said = self._hidden.text(str(error))
+            raise CallFailed(Failure.ENDED, f"it used its process's own socket: {said}") from error
         assert self._process is not None
         try:  # what closes a socket is the end of a process, or somebody who closes all files
             self._process.wait(_LEAVING_SECONDS)

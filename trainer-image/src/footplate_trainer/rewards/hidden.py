@@ -1,0 +1,55 @@
+"""Values that nobody may read: what a function's process says is told without its keys. Pure.
+
+A key may come back as it is, as Python or a URL writes it, a line at a time, or cut off where a text was too
+long to be shown. What a function makes of it in other ways, as a hash or in Base64, is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+SHOWN: Final = "***"
+_LEAST_LINE: Final = 8  # characters of a line that is a secret by itself
+_LEAST_BEGINNING: Final = 4  # characters before the place where a text was cut off
+
+
+class Hidden:
+    """Replaces `values` in texts."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        forms = {form for value in values for form in _forms(value) if form}
+        longest_first = sorted(forms, key=lambda form: (-len(form), form))
+        found = [re.escape(form) for form in longest_first]
+        found += [f"{_beginning(form)}(?=…|$)" for form in longest_first if len(form) > _LEAST_BEGINNING]
+        self._pattern = re.compile("|".join(found)) if found else None
+
+    def text(self, said: str) -> str:
+        """`said` without them, and without the beginning of one where it ends or was cut."""
+        return said if self._pattern is None else self._pattern.sub(SHOWN, said)
+
+    def content(self, said: Any) -> Any:
+        """The same of all texts in a message."""
+        if isinstance(said, str):
+            return self.text(said)
+        if isinstance(said, list):
+            return [self.content(part) for part in said]
+        return said
+
+
+def _forms(value: str) -> Iterator[str]:
+    lines = [line.strip() for line in value.splitlines()]
+    yield from (value, value.strip(), " ".join(value.split()))
+    yield from (line for line in lines if len(line) >= _LEAST_LINE)
+    for plain in (value, value.strip()):
+        yield from (repr(plain)[1:-1], quote(plain, safe=""), quote(plain), quote_plus(plain))
+
+
+def _beginning(form: str) -> str:
+    """A pattern of what `form` begins with, as much as there is: abcdef as abcd(?:e(?:f)?)?."""
+    rest = ""
+    for letter in reversed(form[_LEAST_BEGINNING:]):
+        rest = f"(?:{re.escape(letter)}{rest})?"
+    return re.escape(form[:_LEAST_BEGINNING]) + rest
