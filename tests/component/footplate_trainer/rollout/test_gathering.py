@@ -106,6 +106,7 @@ class Judge:
     dull: frozenset[int] = frozenset()
     weights: Mapping[str, float] = field(default_factory=lambda: {"right": 1.0, "tidy": 0.5})
     answered: list[tuple[str, SampleKey]] = field(default_factory=list)
+    away: bool = False  # whom "tidy" asks
 
     def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
         outcomes = []
@@ -115,7 +116,10 @@ class Judge:
                     continue
                 worth = 1.0 if sample.key.prompt in self.dull else float(sample.key.sibling)
                 silent = name == "tidy" and sample.key == SampleKey(4, 11, 1)
-                outcomes.append(Rewarded(sample.key, name, Unrewarded("it slept") if silent else worth))
+                told = Unrewarded("it slept") if silent else worth
+                if self.away and name == "tidy":
+                    told = Unrewarded("it raised ConnectionError: 503", settled=False)
+                outcomes.append(Rewarded(sample.key, name, told))
         return Told(outcomes, self.answered)
 
 
@@ -132,7 +136,7 @@ class Stops:
 
 
 def gather(
-    folder: Path, world: World, drawer: Drawer, judge: Judge, stops: Stops, number: int
+    folder: Path, world: World, drawer: Drawer, judge: Judge, stops: Stops, number: int, settles: bool = False
 ) -> GatheredRollout | None:
     """As generation `number` does."""
     place = LocalFolder(str(folder))
@@ -152,6 +156,8 @@ def gather(
         stopping=stops,
     )
     found = gatherer.gather(4, 10)
+    if found is not None and settles:
+        gatherer.settle(found)
     journal.close()
     return found
 
@@ -185,3 +191,22 @@ def test_rewards_see_the_answer_without_its_end_and_the_columns_of_the_prompt(
     sample = next(sample for sample in seen if sample.key == SampleKey(4, 11, 0))
     assert (sample.prompt, sample.answer, list(sample.tokens)) == ("11 5", "11", [11, 0])
     assert (sample.end, sample.columns) == ("end", {"answer": "11"})
+
+
+@pytest.mark.parametrize("settles", [pytest.param(False, id="refused"), pytest.param(True, id="trained-on")])
+def test_who_did_not_answer_is_asked_again_until_the_rollout_is_trained_on(
+    settles: bool, world: World, tmp_path: Path
+) -> None:
+    drawer, back = Drawer(), Judge()
+    first = gather(tmp_path, world, drawer, Judge(away=True), Stops(), 1, settles)
+    assert first is not None and all(isinstance(told, Unrewarded) for told in first.sums.values())
+    drawn = len(drawer.drawn)
+    found = gather(tmp_path, world, drawer, back, Stops(), 2)
+    assert found is not None and len(drawer.drawn) == drawn, "no answer is drawn again"
+    if settles:
+        assert back.answered == [] and found.sums == first.sums
+    else:
+        asked = [key for group in found.keys(SETTINGS.group) for key in group]
+        assert set(back.answered) >= {("tidy", key) for key in asked}
+        assert {name for name, _ in back.answered} == {"tidy"}, "what answered is known"
+        assert len(set(back.answered)) == len(back.answered)

@@ -53,7 +53,7 @@ def test_a_batch_that_fails_is_asked_about_in_halves(
     calls, found = play(texts.split(), at_once, on_bad(failure))
     assert calls == [batch.split() for batch in asked]
     for prompt, text in enumerate(texts.split()):
-        bad = Unrewarded(f"reward style: answer 0 to prompt {prompt} at step 1: it failed")
+        bad = Unrewarded(f"reward style: answer 0 to prompt {prompt} at step 1: it failed", False)
         assert found[prompt] == (bad if text == "bad" else 1.0)
 
 
@@ -61,7 +61,8 @@ def test_a_batch_without_an_answer_in_time_is_given_up_as_a_whole() -> None:
     calls, found = play(["a", "bad"], 2, on_bad(Failure.TIMEOUT))
     assert len(calls) == 1
     assert found[0] == Unrewarded(
-        "reward style: answer 0 to prompt 0 at step 1: it failed (asked about 2 answers at once)"
+        "reward style: answer 0 to prompt 0 at step 1: it failed (asked about 2 answers at once)",
+        settled=False,
     )
 
 

@@ -62,10 +62,10 @@ class Calls:
         self._failures += 1
         self._timeouts = self._timeouts + 1 if failure is Failure.TIMEOUT else 0
         if self._failures >= FAILURES_IN_A_ROW or self._timeouts >= TIMEOUTS_IN_A_ROW:
-            asked = [(sample, self._unrewarded(sample, what)) for sample in self._asked]
+            asked = [(sample, self._unanswered(sample, what)) for sample in self._asked]
             times = self._timeouts or self._failures
             rest = f"it was not asked, after {times} calls in a row without an answer: {what}"
-            never = [(sample, self._unrewarded(sample, rest)) for batch in self._waiting for sample in batch]
+            never = [(sample, self._unanswered(sample, rest)) for batch in self._waiting for sample in batch]
             self._waiting.clear()
             return [*asked, *never]
         if len(self._asked) > 1 and failure is not Failure.TIMEOUT:
@@ -73,7 +73,7 @@ class Calls:
             self._waiting.extendleft((self._asked[middle:], self._asked[:middle]))
             return []
         together = f" (asked about {len(self._asked)} answers at once)" if len(self._asked) > 1 else ""
-        return [(sample, self._unrewarded(sample, what + together)) for sample in self._asked]
+        return [(sample, self._unanswered(sample, what + together)) for sample in self._asked]
 
     def _read(self, sample: RolloutSample, value: float) -> Outcome:
         number = read_number(value)
@@ -81,3 +81,6 @@ class Calls:
 
     def _unrewarded(self, sample: RolloutSample, what: str) -> Unrewarded:
         return Unrewarded(f"reward {self._reward}: {sample.key}: {what}")
+
+    def _unanswered(self, sample: RolloutSample, what: str) -> Unrewarded:
+        return Unrewarded(f"reward {self._reward}: {sample.key}: {what}", settled=False)

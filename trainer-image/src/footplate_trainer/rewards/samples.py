@@ -37,6 +37,7 @@ class Unrewarded:
     """A reward that a sample did not get, and why; the reason names the sample."""
 
     reason: str
+    settled: bool = True  # it was answered so; another start may ask again where nothing was answered
 
 
 Outcome = float | Unrewarded

@@ -173,6 +173,7 @@ class RolloutBatches:
             key: told for group in keys for key in group if isinstance(told := gathered.sums[key], Unrewarded)
         }
         UnrewardedShare(settings.samples, len(unrewarded)).check(settings.max_unrewarded, reasons(unrewarded))
+        self._gatherer.settle(gathered)
         found = learnt(
             settings,
             [[gathered.kept.samples[key] for key in group] for group in keys],

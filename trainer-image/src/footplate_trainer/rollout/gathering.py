@@ -8,6 +8,7 @@ stop between two passes where somebody asks for it, and nothing that was finishe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -113,6 +114,18 @@ class Gatherer:
             step, first, wanted.places.start - first, places, drawn, kept, sums, self._weights
         )
 
+    def settle(self, gathered: GatheredRollout) -> None:
+        """The rollout is trained on as it is: keep what was not answered, too, as all its steps depend on it.
+
+        Until then nobody answers for that: where too much is missing, the next start asks again. Collective.
+        """
+        unsettled = gathered.kept.unsettled
+        if unsettled:
+            if self._world.rank == 0:
+                self._journal.add([replace(record, settled=True) for record in unsettled])
+            self._durable()
+            unsettled.clear()
+
     def _draw(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
         """Draw those of `keys` that are missing; whether there are all of them then. Collective."""
         missing = [key for key in keys if key not in kept.samples]
@@ -159,7 +172,8 @@ class Gatherer:
         self._reporter.enter(phase, progress=0)
         for record in work:
             finished.append(record)
-            self._journal.add([record])
+            if not isinstance(record, RewardsRecord) or record.settled:
+                self._journal.add([record])
             self._reporter.enter(phase, progress=self._done)
         self._reporter.enter(RankPhase.COLLECTIVE)
         self._durable()
@@ -204,8 +218,11 @@ class Gatherer:
             # What has been answered by then is kept: nobody is asked for it again.
             for told in asked.poll(0.0 if stopped else _LOOK):
                 self._done += 1
-                value = told.outcome.reason if isinstance(told.outcome, Unrewarded) else told.outcome
-                yield RewardsRecord(told.key, kept.samples[told.key].mark, {told.reward: value})
+                mark, outcome = kept.samples[told.key].mark, told.outcome
+                if isinstance(outcome, Unrewarded):
+                    yield RewardsRecord(told.key, mark, {told.reward: outcome.reason}, outcome.settled)
+                else:
+                    yield RewardsRecord(told.key, mark, {told.reward: outcome})
 
     def shown(self, sample: SampleRecord) -> RolloutSample:
         """As rewards see it: the text is without what ends it."""

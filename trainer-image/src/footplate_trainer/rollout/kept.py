@@ -23,6 +23,7 @@ class KeptRollout:
     samples: dict[SampleKey, SampleRecord] = field(default_factory=dict)
     rewards: dict[SampleKey, dict[str, float | str]] = field(default_factory=dict)
     scores: dict[tuple[str, SampleKey], Float32s] = field(default_factory=dict)  # by model and answer
+    unsettled: list[RewardsRecord] = field(default_factory=list)  # of `rewards`, what no file holds
 
     def add(self, records: Iterable[Record]) -> None:
         """What was finished here; of answers that are known."""
@@ -31,6 +32,8 @@ class KeptRollout:
                 self.samples[record.key] = record
             elif isinstance(record, RewardsRecord):
                 self.rewards.setdefault(record.key, {}).update(record.values)
+                if not record.settled:
+                    self.unsettled.append(record)
             else:
                 self.scores[record.name, record.key] = record.values
 

@@ -61,6 +61,7 @@ class RewardsRecord:
     key: SampleKey
     mark: bytes  # of the answer
     values: Mapping[str, float | str]
+    settled: bool = True  # nobody is to ask again; no file holds what is not
 
 
 @dataclass(frozen=True, eq=False)
