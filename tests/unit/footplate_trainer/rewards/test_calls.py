@@ -46,24 +46,35 @@ def on_bad(failure: Failure) -> Callable[[list[str]], Failure | None]:
         pytest.param("", 1, [], id="none"),
     ],
 )
-@pytest.mark.parametrize("failure", [Failure.RAISED, Failure.ENDED])
+@pytest.mark.parametrize("failure", Failure)
 def test_a_batch_that_fails_is_asked_about_in_halves(
     texts: str, at_once: int, asked: list[str], failure: Failure
 ) -> None:
     calls, found = play(texts.split(), at_once, on_bad(failure))
-    assert calls == [batch.split() for batch in asked]
+    twice = failure is Failure.ENDED  # as others may have ended its process
+    assert calls == [
+        call for batch in asked for call in [batch.split()] * (2 if twice and batch == "bad" else 1)
+    ]
     for prompt, text in enumerate(texts.split()):
         bad = Unrewarded(f"reward style: answer 0 to prompt {prompt} at step 1: it failed", False)
         assert found[prompt] == (bad if text == "bad" else 1.0)
 
 
-def test_a_batch_without_an_answer_in_time_is_given_up_as_a_whole() -> None:
-    calls, found = play(["a", "bad"], 2, on_bad(Failure.TIMEOUT))
-    assert len(calls) == 1
-    assert found[0] == Unrewarded(
-        "reward style: answer 0 to prompt 0 at step 1: it failed (asked about 2 answers at once)",
-        settled=False,
-    )
+def test_a_sample_whose_process_something_else_ended_is_asked_about_again() -> None:
+    ends = iter([Failure.ENDED])
+    calls, found = play(["a", "b"], 1, lambda _: next(ends, None))
+    assert calls == [["a"], ["a"], ["b"]] and found == {0: 1.0, 1: 1.0}
+
+
+def test_one_that_stands_still_is_named_among_many() -> None:
+    _, found = play([*["a"] * 5, "bad", *["a"] * 122], 128, on_bad(Failure.TIMEOUT))
+    assert [number for number, told in found.items() if isinstance(told, Unrewarded)] == [5]
+
+
+def test_what_always_stands_still_is_given_up_soon() -> None:
+    calls, found = play(["a"] * 512, 128, lambda _: Failure.TIMEOUT)
+    assert len(calls) == TIMEOUTS_IN_A_ROW + 7
+    assert all(isinstance(outcome, Unrewarded) for outcome in found.values())
 
 
 def test_what_stands_still_three_times_is_not_asked_again() -> None:

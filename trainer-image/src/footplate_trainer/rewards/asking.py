@@ -23,7 +23,7 @@ from typing import Final, Self
 
 from footplate_contracts.v1alpha1.reward import RewardFunction, secret_names
 from footplate_trainer.rewards import length, marked_number
-from footplate_trainer.rewards.calls import Batch, Calls
+from footplate_trainer.rewards.calls import Batch, Calls, Failure
 from footplate_trainer.rewards.checks import check, set_up_of
 from footplate_trainer.rewards.environment import environment_of, take_secrets
 from footplate_trainer.rewards.hidden import Hidden
@@ -33,6 +33,9 @@ from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, 
 
 Known = Mapping[SampleKey, Mapping[str, Outcome]]
 """What rewards, by name, have said of samples before."""
+
+AT_ONCE: Final = 128
+"""Answers in one call of somebody's own function: what it has answered is kept before the next."""
 
 _NOTHING: Final[Known] = {}
 
@@ -187,9 +190,9 @@ class _Asker:
 
     def _work(self, asked: AskedRewards, samples: Batch) -> None:
         try:
-            # One's own function is given all at once, as it may ask others about them at the same time;
+            # One's own function is given many at once, as it may ask others about them at the same time;
             # of what is built in an answer that takes for ever harms no other.
-            calls = Calls(self.function.name, samples, len(samples) if self.function.function else 1)
+            calls = Calls(self.function.name, samples, AT_ONCE if self.function.function else 1)
             while (batch := calls.next()) and not self._closing:
                 for sample, outcome in self._outcomes(calls, batch):
                     asked.tell(Rewarded(sample.key, self.function.name, outcome))
@@ -202,6 +205,8 @@ class _Asker:
             numbers = self._process.call(request, self.function.timeout_seconds)
         except CallFailed as failed:
             return calls.failed(failed.failure, str(failed))
+        if not isinstance(numbers, list) or len(numbers) != len(batch):
+            return calls.failed(Failure.RAISED, f"its process gave no list of {len(batch)} numbers")
         return list(zip(batch, calls.answered(numbers), strict=True))
 
 
