@@ -16,9 +16,9 @@ from footplate_trainer.checkpoint.tensors import index_of, load
 from tests.support.tiny import tiny_config
 
 
-def write_checkpoint(folder: Path, step: int, *, commit: bool = True) -> Path:
+def write_checkpoint(folder: Path, step: int, *overrides: str, commit: bool = True) -> Path:
     """A whole step directory of the tiny run in `folder`, written by generation 1.2 on two ranks."""
-    config = tiny_config(folder / "shards", folder.parent)
+    config = tiny_config(folder / "shards", folder.parent, overrides)
     described = StateWriter(49_312, 2, config.training.global_batch_size, 0, {"threads": 1}).at(
         step, 31 * step
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,39 @@ def test_what_is_frozen_has_the_context_of_the_run() -> None:
 def test_what_the_run_cannot_hold_is_refused(overrides: tuple[str, ...], says: str) -> None:
     with pytest.raises(UserMistake, match=f"{FIELD} /models/one: {says}"):
         frozen_config(found(*overrides), run("stage=dpo", "parallelism.tensor=2"), 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "stage", "says"),
+    [
+        pytest.param(1, "dpo", "it holds a model that scores texts, and one that writes them", id="scores"),
+        pytest.param(0, "reward", "its model gives a text no scores, and 1 is needed", id="writes"),
+        pytest.param(2, "reward", "its model gives a text 2 scores, and 1 is needed", id="two-labels"),
+    ],
+)
+def test_a_head_of_another_kind_is_refused(labels: int, stage: str, says: str) -> None:
+    with pytest.raises(UserMistake, match=f"{FIELD} /models/one: {says}"):
+        frozen_config(replace(found(), labels=labels), run(f"stage={stage}"), 1)
+
+
+def test_a_reward_model_is_one_wherever_it_stands(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 2, "stage=reward")
+    (tmp_path / "step-2.e1g2" / "tokenizer.json").write_bytes(b"{}")
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    kind = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"], "num_labels": 1}
+    more = {"vocab_size": 384, "max_position_embeddings": 64, "rms_norm_eps": 1e-5}
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_text(json.dumps(kind | sizes | more))
+    for place in (tmp_path, tmp_path / "folder"):
+        assert find_model(str(place), FIELD).labels == 1
+        assert frozen_config(find_model(str(place), FIELD), run("stage=reward"), 1).stage == "reward"
+
+
+def test_what_is_frozen_has_no_share_in_the_layout_of_a_rollout() -> None:
+    rollout = "rollout={maxTokens: 8, group: 2, parallelism: {tensor: 2}}"
+    asked = run("stage=grpo", rollout, "reward={functions: [{name: short, length: {}}]}")
+    config = frozen_config(found("model.attentionHeads=1", "model.keyValueHeads=1"), asked, 2)
+    assert (config.model.attention_heads, config.rollout) == (1, None)
 
 
 OURS = words("a", "b", "c")

@@ -16,6 +16,7 @@ from footplate_contracts.v1alpha1.model import Architecture, Model, PositionName
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import compatibility
+from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout, place
 from footplate_trainer.checkpoint.given import given
 from footplate_trainer.checkpoint.step import StepCheckpoint
@@ -23,6 +24,7 @@ from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.errors import CheckpointError, UserMistake
 from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
+from footplate_trainer.huggingface.scoring import labels_of
 
 _REFERENCE_FIELDS: Final = {
     Stage.DPO: "preference.reference.uri",
@@ -46,6 +48,7 @@ class FoundModel:
     tokenizer: bytes | None  # tokenizer.json; None where there is none
     store: str = ""  # of a checkpoint: the folder around it
     directory: str = ""  # and its directory there; "" for a folder of weights
+    labels: int = 0  # of its head, where that scores texts; 0 for one of tokens
 
     @property
     def checkpoint(self) -> StepCheckpoint | None:
@@ -72,25 +75,32 @@ def find_model(
     """
     folder, named = ModelFolder(uri, field), given(lineage, field.removesuffix(".uri"))
     if named is None and folder.read(CONFIG_FILE) is not None:
-        return FoundModel(uri, field, folder_model(folder), folder.read(layout.TOKENIZER_FILE))
+        tokenizer, labels = folder.read(layout.TOKENIZER_FILE), labels_of(folder.config())
+        return FoundModel(uri, field, folder_model(folder), tokenizer, labels=labels)
     try:
         checkpoint = named or place.step_directory(uri)  # which a run's folder is not
         if checkpoint is None and directory:
             checkpoint = StepCheckpoint(CheckpointSource(uri), directory)
         checkpoint = checkpoint or place.locate(uri)
-        model, tokenizer = checkpoint.config().model, checkpoint.content(layout.TOKENIZER_FILE)
+        config, tokenizer = checkpoint.config(), checkpoint.content(layout.TOKENIZER_FILE)
     except CheckpointError as error:
         raise folder.mistake(
             f"is neither a folder of weights, as it has no {CONFIG_FILE}, nor a run's checkpoints: {error}"
         ) from error
-    return FoundModel(uri, field, model, tokenizer, checkpoint.store.uri, checkpoint.directory)
+    store, directory, labels = checkpoint.store.uri, checkpoint.directory, model_shape(config).labels
+    return FoundModel(uri, field, config.model, tokenizer, store, directory, labels)
 
 
 def frozen_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
-    """`config` with the model of `found` in place of its own; UserMistake where its ranks cannot hold it."""
+    """`config` with the model of `found` in place of its own, which generates nothing.
+
+    UserMistake where its ranks cannot hold it, and where its head is not that of the stage: one that scores
+    texts for stage reward, one of tokens for any other.
+    """
     model, asked = found.model, config.model.context_length
     if model.architecture is not Architecture.DECODER:
         raise found.mistake(f"its model is an {model.architecture}, and stage {config.stage} takes decoders")
+    _check_head(found, model_shape(config).labels)
     if model.context_length < asked:
         raise found.mistake(
             f"its model reads at most {model.context_length} tokens, and model.contextLength is {asked}; "
@@ -99,11 +109,27 @@ def frozen_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig
     learned = model.position.name is PositionName.LEARNED
     length = model.context_length if learned and found.directory else asked
     model = model.model_copy(update={"context_length": length, "grow_embeddings": False})
-    frozen = config.model_copy(update={"model": model, "init_from": None, "resume_from": None})
+    frozen = config.model_copy(
+        update={"model": model, "init_from": None, "resume_from": None, "rollout": None}
+    )
     problems = compatibility.problems(frozen, ranks)
     if problems:
         raise found.mistake("its model does not suit the layout of this run: " + "; ".join(problems))
     return frozen
+
+
+def _check_head(found: FoundModel, wanted: int) -> None:
+    if found.labels == wanted:
+        return
+    if wanted:
+        raise found.mistake(
+            f"its model gives a text {found.labels or 'no'} scores, and {wanted} is needed; name a run of "
+            "stage reward, or a folder …ForSequenceClassification of one label"
+        )
+    raise found.mistake(
+        "it holds a model that scores texts, and one that writes them is needed; name the folder that its "
+        "training began with, or a run of another stage than reward"
+    )
 
 
 def check_tokenizer(found: FoundModel, ours: bytes, vocabulary: int) -> None:
