@@ -7,6 +7,7 @@ stop between two passes where somebody asks for it, and nothing that was finishe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -33,6 +34,7 @@ from footplate_trainer.rollout.reward_model import MODEL, RewardModel
 from footplate_trainer.rollout.sampling import Draw, Sampler
 from footplate_trainer.rollout.settings import RolloutSettings
 
+_ROUND: Final = 5.0  # seconds between two meetings of ranks, while rewards are awaited
 _LOOK: Final = 0.2  # seconds between two looks at whether to stop, while rewards are awaited
 
 
@@ -208,21 +210,30 @@ class Gatherer:
                 yield _record(step, answer)
 
     def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> Iterator[RewardsRecord]:
-        """What rewards say of this rank's share of `keys`, an answer each."""
+        """What rewards say of this rank's share of `keys`, an answer each. Collective.
+
+        A call may take longer than ranks wait in a collective: so they meet every few seconds until all are
+        done, or one is to stop, and none waits for long.
+        """
         share = dealt(keys, self._world.size, self._world.rank)
         known = {key: outcomes_of(kept.rewards[key]) for key in share if key in kept.rewards}
         asked = self._rewards.ask([self.shown(kept.samples[key]) for key in share], known)
         stopped = False
-        while not asked.done and not stopped:
-            stopped = self._stopping()
-            # What has been answered by then is kept: nobody is asked for it again.
-            for told in asked.poll(0.0 if stopped else _LOOK):
-                self._done += 1
-                mark, outcome = kept.samples[told.key].mark, told.outcome
-                if isinstance(outcome, Unrewarded):
-                    yield RewardsRecord(told.key, mark, {told.reward: outcome.reason}, outcome.settled)
-                else:
-                    yield RewardsRecord(told.key, mark, {told.reward: outcome})
+        while True:
+            meeting = time.monotonic() + _ROUND
+            while not asked.done and not stopped and time.monotonic() < meeting:
+                stopped = self._stopping()
+                # What has been answered by then is kept: nobody is asked for it again.
+                for told in asked.poll(0.0 if stopped else _LOOK):
+                    self._done += 1
+                    mark, outcome = kept.samples[told.key].mark, told.outcome
+                    if isinstance(outcome, Unrewarded):
+                        yield RewardsRecord(told.key, mark, {told.reward: outcome.reason}, outcome.settled)
+                    else:
+                        yield RewardsRecord(told.key, mark, {told.reward: outcome})
+            ranks = agree.gather((asked.done, stopped), self._world.everybody)
+            if all(done for done, _ in ranks) or any(stops for _, stops in ranks):
+                return
 
     def shown(self, sample: SampleRecord) -> RolloutSample:
         """As rewards see it: the text is without what ends it."""
