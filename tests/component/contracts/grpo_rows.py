@@ -72,6 +72,15 @@ GRPO: tuple[Row, ...] = (
         "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer for all of a group;"
         " give one above 0",
     ),
+    *(
+        _grpo(
+            f"reward-whose-name-is-no-row's-{kind}",
+            {"reward.functions": [{"name": name, "length": {}}]},
+            f"reward.functions[0].name: Invalid value: name {name} must be at most 55 letters, digits and"
+            " _ . / -; rows call it rewards/name",
+        )
+        for kind, name in (("blank", "my reward"), ("length", "n" * 56))
+    ),
     _forbidden(
         "rollout.output",
         {"uri": "/answers"},

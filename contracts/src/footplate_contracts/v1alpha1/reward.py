@@ -101,6 +101,11 @@ class RewardFunction(Part):
             f"reward {{self.name}} must state exactly one of {', '.join(_KINDS[:-1])}",
             field="name",
         ),
+        Rule(
+            "self.name.matches('^[A-Za-z0-9_./-]{1,55}$')",
+            "name {self.name} must be at most 55 letters, digits and _ . / -; rows call it rewards/name",
+            field="name",
+        ),
         refuse("programTests"),
     )
 
