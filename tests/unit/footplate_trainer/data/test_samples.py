@@ -19,6 +19,8 @@ from footplate_trainer.data.layout import (
     ShardManifest,
     TokenType,
 )
+from footplate_trainer.data.mixture import Mixture, MixtureSource
+from footplate_trainer.data.prompt_dataset import PromptDataset, PromptOrder
 from footplate_trainer.data.samples import (
     SampleDocument,
     Samples,
@@ -97,6 +99,7 @@ PROMPTS = [
     )
     for n in range(1, 9)
 ]
+MIXED = [StoredSample(PROMPTS[n].documents, columns) for n, columns in enumerate(({}, {"a": 1}, {"b": 2}))]
 ALL = {
     ShardFormat.CHAT: CHATS,
     ShardFormat.PREFERENCES: PAIRS,
@@ -302,3 +305,33 @@ def test_a_mixture_has_one_template(tmp_path: Path) -> None:
     sources = [{"name": name, "uri": str(tmp_path / name)} for name in "ab"]
     with pytest.raises(UserMistake, match="sources a and b do not go together: chat template "):
         RunShards.open(Data.from_json({"sources": sources}))
+
+
+@pytest.mark.parametrize("shard_tokens", [3, 1000], ids=["many-shards", "one-shard"])
+@pytest.mark.parametrize(
+    ("samples", "shard_format", "names"),
+    [
+        pytest.param(CHATS, ShardFormat.CHAT, set(), id="none"),
+        pytest.param(PROMPTS, ShardFormat.PROMPTS, {"answer", "n"}, id="in-each"),
+        pytest.param(MIXED, ShardFormat.PROMPTS, {"a", "b"}, id="each-in-some"),
+    ],
+)
+def test_columns_are_those_of_any_sample(
+    samples: Sequence[StoredSample],
+    shard_format: ShardFormat,
+    names: set[str],
+    shard_tokens: int,
+    tmp_path: Path,
+) -> None:
+    assert Samples(write(tmp_path / "out", samples, shard_format, shard_tokens)).column_names == names
+
+
+def test_columns_of_prompts_do_not_depend_on_their_order(tmp_path: Path) -> None:
+    sets = [
+        PromptDataset(write(tmp_path / name, said, ShardFormat.PROMPTS), 64)
+        for name, said in (("a", MIXED), ("b", PROMPTS))
+    ]
+    both = Mixture([MixtureSource(str(number), 1.0, part) for number, part in enumerate(sets)])
+    for seed in range(4):
+        assert PromptOrder(sets[0], seed).columns == {"a", "b"}
+        assert PromptOrder(both, seed).columns == {"a", "b", "answer", "n"}

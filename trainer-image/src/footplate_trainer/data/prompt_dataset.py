@@ -64,6 +64,11 @@ class PromptDataset(Dataset):
             row.documents[: len(tokens)] = 0
         return row
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of all columns that any of the prompts has; reads them all."""
+        return self._samples.column_names
+
     def prompt(self, sample_id: int, place: int) -> Prompt:
         """Prompt `sample_id`, met at `place`."""
         stored = self._samples[sample_id]
@@ -76,6 +81,13 @@ class PromptOrder:
 
     dataset: Dataset  # PromptDataset, or a Mixture of them
     seed: int
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The names of all columns that any prompt of any folder has, whatever the seed; reads them all."""
+        dataset = self.dataset
+        parts = [part.dataset for part in dataset.sources] if isinstance(dataset, Mixture) else [dataset]
+        return frozenset().union(*(part.columns for part in parts if isinstance(part, PromptDataset)))
 
     def number(self, place: int) -> int:
         """Which prompt of all folders that is: the same in each epoch."""

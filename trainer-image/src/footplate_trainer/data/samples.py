@@ -101,6 +101,16 @@ class Samples:
         """Samples in all."""
         return self.shards.documents // self.documents_per_sample
 
+    @property
+    def column_names(self) -> frozenset[str]:
+        """Of all columns that any sample has; reads the columns of each."""
+        of_shard = (
+            beside.row(row) or {}
+            for beside in self._beside
+            for row in range(0 if beside.offsets is None else len(beside.offsets) - 1)
+        )
+        return frozenset().union(*of_shard)
+
     def __getitem__(self, number: int) -> StoredSample:
         """Sample `number`; tokens are int64."""
         first = number * self.documents_per_sample

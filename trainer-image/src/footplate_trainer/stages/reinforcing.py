@@ -309,7 +309,7 @@ def open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: E
         rewards = stack.enter_context(
             RewardFunctions(
                 functions,
-                columns=set(prompts.at(0).columns),
+                columns=prompts.columns,
                 max_tokens=config.rollout.max_tokens,
             )
         )
