@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
+from footplate_trainer.checkpoint.store import CheckpointStore
 from tests.support import layouts
 from tests.support.layout_list import GPT2, LAYOUTS, LLAMA, PLAIN_ADAPTER, SGD, Layout
 from tests.support.layouts import Trained, distance
@@ -139,6 +143,35 @@ def test_a_whole_run_tells_rewards_and_accuracy_of_its_pairs_and_of_held_out_one
         last.values["rewards/chosen"] - last.values["rewards/rejected"], rel=1e-9
     )
     assert last.validation_loss is not None and last.validation_loss < 0.5
+
+
+@dataclass
+class CommitsMeanwhile(FakeAgent):
+    """What `there` has and `here` lacks is there once weights are loaded, and the reference is not yet."""
+
+    there: Path = Path()
+    here: Path = Path()
+
+    def limits(self) -> NumberedLimits | None:
+        for folder in (self.there, *(path for path in self.there.rglob("*") if path.is_dir())):
+            (self.here / folder.relative_to(self.there)).mkdir(exist_ok=True)
+        for file in (path for path in self.there.rglob("*") if path.is_file()):
+            if not (copy := self.here / file.relative_to(self.there)).exists():
+                shutil.copyfile(file, copy)
+        return super().limits()
+
+
+@pytest.mark.parametrize("field", ["resumeFrom", "initFrom"])
+def test_the_reference_is_where_the_run_began_though_the_other_run_goes_on(
+    field: str, pairs: Path, tmp_path: Path
+) -> None:
+    for steps, folder in ((2, "short"), (6, "long")):
+        losses(run(pairs, tmp_path / folder, f"training.steps={steps}"))
+    short, long = (tmp_path / folder / "checkpoints" for folder in ("short", "long"))
+    meanwhile = CommitsMeanwhile(there=long, here=short)
+    end = run(pairs, tmp_path / "run", f"{field}={{uri: {short}}}", "training.steps=2", agent=meanwhile)
+    assert losses(end)[0] == pytest.approx(0.693147180559945, abs=1e-12)
+    assert 6 in CheckpointStore(short).steps()
 
 
 def _goes_on(overrides: Sequence[str], shards: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,8 +26,16 @@ from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.world import World
 
 
-def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
-    """Fill this rank's part of `model` from the folder or checkpoint of a completed `config`; its name.
+@dataclass(frozen=True)
+class Loaded:
+    """Where initial weights came from."""
+
+    name: str  # as messages have it
+    directory: str = ""  # of a run's folder; "" for a folder of weights
+
+
+def load_initial(config: RunConfig, model: nn.Module, world: World) -> Loaded:
+    """Fill this rank's part of `model` from the folder or checkpoint of a completed `config`.
 
     Collective. Raises what `load_folder`, `initial_checkpoint` and `load_checkpoint` raise, on any rank.
     """
@@ -34,12 +43,12 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> str:
     asked, lineage = config.init_from, config.lineage
     checkpoint = agree.from_rank_0(lambda: _located(initial_checkpoint(asked, lineage)), world.background)
     if checkpoint is not None:
-        return load_checkpoint(
-            StepCheckpoint(CheckpointSource(checkpoint[0]), checkpoint[1]), config, model, world
-        )
+        store, directory = checkpoint
+        source = StepCheckpoint(CheckpointSource(store), directory)
+        return Loaded(load_checkpoint(source, config, model, world), directory)
     folder = ModelFolder(asked.place)
     load_folder(folder, config, model, world)
-    return folder.name
+    return Loaded(folder.name)
 
 
 def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world: World) -> None:

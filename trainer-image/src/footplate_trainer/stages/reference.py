@@ -209,7 +209,7 @@ def _opened(
             }
             return OpenReference(AdaptersOff(model), {_WEIGHTS: weights_checksum(frozen, world.background)})
         case ReferenceKind.START:
-            copy = open_start(config, model, world, step)
+            copy = open_start(config, model, world, step or start.directory)
             trained = dict(model.module.named_parameters())
             if start.key is None and weights_checksum(trained, world.background) != copy.checksum:
                 raise StorageError(

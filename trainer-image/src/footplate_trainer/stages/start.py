@@ -57,6 +57,7 @@ class Start:
     rows: Sequence[GenerationRow] = ()  # that may be missing in the run's history
     rollout: RolloutPosition | None = None  # of a stage that has any
     durable: bool = True  # whether another start would find it without the nodes' memory
+    directory: str = ""  # of another run's folder, whose weights were loaded; "" where none were
 
 
 def open_store(config: RunConfig) -> CheckpointStore:
@@ -215,9 +216,10 @@ def _first_start(
     if config.resume_from is not None:
         return _warm_start(config.resume_from, tensors, optimizer, world)
     if config.init_from is not None:
-        folder = load_initial(config, model, world)
+        loaded = load_initial(config, model, world)
         if world.rank == 0:
-            _log.info("weights from %s", folder)
+            _log.info("weights from %s", loaded.name)
+        return Start(directory=loaded.directory)
     return Start()
 
 
@@ -231,7 +233,7 @@ def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimi
     if world.rank == 0:
         moments = "" if with_moments else "; its optimizer state does not fit and starts at zero"
         _log.info("warm start from step %d in %s%s", position.step, source.name, moments)
-    return Start(updates=updates)
+    return Start(updates=updates, directory=source.directory)
 
 
 def state_writer(
