@@ -99,7 +99,7 @@ def beginner(folder: Path, *, smoke: bool = False) -> Trained:
         "stage": "sft",
         "model": SHAPE,
         "data": {"uri": str(folder / "shards" / "worked")},
-        "training": training(10 if smoke else 600, 32, 1e-3),
+        "training": training(10 if smoke else 250, 32, 1e-3),
     }
     return run_stage(folder, "worked", spec)
 
@@ -115,7 +115,7 @@ def reinforced(folder: Path, begun: Trained, *, smoke: bool = False) -> Trained:
         "rollout": {"maxTokens": 8, "group": 8, "samples": samples},
         "reward": {"functions": [{"name": "right", "number": {"mark": MARK}}]},
         "reinforcement": {"preset": "grpo"},
-        "training": training(2 if smoke else 300, samples, 5e-4),
+        "training": training(2 if smoke else 80, samples, 5e-5),
     }
     return run_stage(folder, "asked", spec)
 

@@ -19,7 +19,7 @@ from bench.posttraining.judged_sentences import prompt_of, read_sentences, split
 from bench.posttraining.stage_runs import MODEL, VOCABULARY, Trained, command, run_stage, training, write_rows
 
 FILMS: Final = 1000
-TIMES: Final = 4  # that held-out films are judged
+TIMES: Final = 2  # that held-out films are judged
 
 
 def prepare(folder: Path, *, smoke: bool = False) -> None:
@@ -44,14 +44,14 @@ def reader(folder: Path, *, smoke: bool = False) -> Trained:
     spec: dict[str, Any] = {
         "model": MODEL,
         "data": {"uri": str(folder / "shards" / "others")},
-        "training": training(4 if smoke else 200, 16, 2e-3),
+        "training": training(4 if smoke else 50, 8, 2e-3),
     }
     return run_stage(folder, "others", spec)
 
 
 def tuned(folder: Path, name: str, begins: dict[str, Any], *, smoke: bool = False) -> Trained:
     """The sft, of a model that `begins` describes."""
-    steps = 4 if smoke else 60
+    steps = 4 if smoke else 24
     spec: dict[str, Any] = begins | {
         "stage": "sft",
         "data": {"uri": str(folder / "shards" / "films")},
