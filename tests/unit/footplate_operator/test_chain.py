@@ -112,7 +112,10 @@ def test_a_checkpoint_is_given(checkpoint: str, other: Run, step: int, directory
         ),
         pytest.param(
             "10",
-            base("Running", SAVED, followers=keeps(20)),
+            base(
+                "Running",
+                SAVED,
+            ),
             "waits until run base keeps its checkpoint of step 10 for this one",
             id="step-not-kept-yet",
         ),
@@ -283,6 +286,8 @@ def test_a_run_that_goes_on_in_the_folder_of_its_predecessor_keeps_what_that_gav
     given = LineageEntry(field="initFrom", run="base", uid="uid-of-before", step=20, uri="/base/step-20.e1g2")
     other = base("Running", SAVED)
     assert kept_steps(other, naming(next_run(), given)) == [[20]]
+    same = base("Running", SAVED, spec={"checkpoint": {"uri": "file:///base", "everySteps": 10}})
+    assert kept_steps(same, naming(next_run(), given)) == [[20]]
     elsewhere = base("Running", SAVED, spec={"checkpoint": {"uri": "/basement", "everySteps": 10}})
     assert kept_steps(elsewhere, naming(next_run(), given)) == [[]]
 
@@ -298,14 +303,37 @@ def test_a_coordinator_that_keeps_nothing_for_others_keeps_nothing(
     assert kept_steps(base("Running", SAVED), naming(next_run("20")), state=state) == [steps]
 
 
-def test_more_than_ranks_can_keep_is_kept_for_nobody_who_came_late() -> None:
+def of_two(name: str, *steps: int) -> Run:
+    """A run that names several steps of the other one."""
+    named = dict(zip(("initFrom", "reward"), steps, strict=True))
+    parts = {field: {"run": {"name": "base", "checkpoint": str(step)}} for field, step in named.items()}
+    return seen(name, parts)
+
+
+def test_who_is_kept_something_for_is_put_out_by_no_mark_and_by_nobody_who_came_later() -> None:
+    early = [of_two(f"z{place:02}", 100 + place, 200 + place) for place in range(28)]
+    standing = [
+        {"name": run.name, "uid": run.uid, "steps": [100 + place, 200 + place]}
+        for place, run in enumerate(early)
+    ]
     marks = [{"name": f"m{step}", "step": step} for step in range(8)]
     spec = {"checkpoint": {"uri": "/base", "everySteps": 10, "promoted": marks}}
-    many = [next_run(str(100 + place), name=f"n{place:02}") for place in range(60)]
-    late = {"name": "n59", "uid": "uid-n59", "steps": [159]}
-    found = keeping.followers(
-        base("Running", SAVED, spec=spec, followers=[late]), [*map(naming, many)], SILENT
-    )
-    assert len(found) == MOST_FOLLOWERS and found[0].name == "n59"
+    late = of_two("a", 300, 400)
+    other = base("Running", SAVED, spec=spec, followers=standing)
+    found = keeping.followers(other, [*map(naming, [late, *early])], SILENT)
+    assert [follower.to_json() for follower in found[:28]] == standing
+    assert (found[28].name, found[28].steps) == ("a", [])
     kept = {step for follower in found for step in follower.steps}
-    assert len(kept | set(range(8))) <= MOST_KEPT
+    assert len(kept | set(range(8))) == MOST_KEPT
+
+
+def test_those_that_want_no_step_yet_shut_out_nobody_that_wants_one_and_bounds_are_told() -> None:
+    idle = [next_run("latest", name=f"n{place:02}") for place in range(MOST_FOLLOWERS)]
+    listed = [{"name": run.name, "uid": run.uid, "steps": []} for run in idle]
+    other, run = base("Running", SAVED, followers=listed), next_run("20")
+    found = keeping.followers(other, [*map(naming, [*idle, run])], SILENT)
+    assert len(found) == MOST_FOLLOWERS and (found[0].name, found[0].steps) == ("next", [20])
+    waiting = answer(run, other)
+    assert isinstance(waiting, Problem) and waiting.waiting
+    assert "it lists at most 32 runs and keeps at most 56 steps for them, now for nobody" in waiting.message
+    assert "suspend and resume it" in waiting.message

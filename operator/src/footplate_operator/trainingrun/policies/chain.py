@@ -9,19 +9,24 @@ from __future__ import annotations
 
 from typing import Final
 
+from footplate_contracts.directives import MOST_KEPT
 from footplate_contracts.names import Phase, Reason
 from footplate_contracts.v1alpha1.references import (
+    MOST_FOLLOWERS,
     AnswersOf,
     LineageEntry,
     ReferenceField,
     RunReference,
 )
 from footplate_contracts.v1alpha1.status import CheckpointStatus
+from footplate_contracts.v1alpha1.types import MOST_PROMOTED
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.policies.kinship import misfit
 from footplate_operator.trainingrun.run import Run
 
 Reference = RunReference | AnswersOf
+# Whatever marks a run is given later, there is room for them.
+MOST_KEPT_FOR_OTHERS: Final = MOST_KEPT - MOST_PROMOTED
 _GOES_ON: Final = "this run goes on by itself then"
 
 
@@ -140,7 +145,8 @@ class _Search:
                 return self._missing(f"has no checkpoint of step {step}; it has {_listed(known) or 'none'}")
             return self._waiting()
         if other.ended is None and step not in kept_for(other, self._run):
-            return _waits(f"waits until run {other.name} keeps its checkpoint of step {step} for this one")
+            waits = f"waits until run {other.name} keeps its checkpoint of step {step} for this one"
+            return _waits(waits + _without_room(other, self._run))
         return entry
 
     def _entry(self, step: int) -> LineageEntry | None:
@@ -206,6 +212,18 @@ def kept_for(other: Run, run: Run) -> frozenset[int]:
     """Steps whose checkpoints `other` says that it keeps for `run`."""
     followers = other.status.followers or ()
     return frozenset(step for follower in followers if follower.uid == run.uid for step in follower.steps)
+
+
+def _without_room(other: Run, run: Run) -> str:
+    """Why `other` keeps nothing for `run` though it has looked; empty while it has not."""
+    known = other.status.followers or ()
+    if len(known) < MOST_FOLLOWERS and all(follower.uid != run.uid for follower in known):
+        return ""
+    holders = ", ".join(follower.name for follower in known if follower.steps) or "nobody"
+    return (
+        f"; it lists at most {MOST_FOLLOWERS} runs and keeps at most {MOST_KEPT_FOR_OTHERS} steps for them,"
+        f" now for {holders}; where that is less, suspend and resume it, so that its ranks can keep steps"
+    )
 
 
 def wanted_steps(reference: Reference, other: Run) -> set[int]:

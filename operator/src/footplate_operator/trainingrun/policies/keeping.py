@@ -7,12 +7,11 @@ operator that has just started forgets none of them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from footplate_contracts.coordinator_state import CoordinatorState
-from footplate_contracts.directives import LATER, MOST_KEPT, promoted_steps
+from footplate_contracts.directives import LATER
 from footplate_contracts.v1alpha1.references import (
     MOST_FOLLOWERS,
     Follower,
@@ -20,7 +19,12 @@ from footplate_contracts.v1alpha1.references import (
     ReferenceField,
 )
 from footplate_operator.runtime.decision import Problem
-from footplate_operator.trainingrun.policies.chain import Reference, resolve, wanted_steps
+from footplate_operator.trainingrun.policies.chain import (
+    MOST_KEPT_FOR_OTHERS,
+    Reference,
+    resolve,
+    wanted_steps,
+)
 from footplate_operator.trainingrun.run import Run
 
 
@@ -46,16 +50,24 @@ def followers(other: Run, naming: Sequence[NamingRun], state: CoordinatorState) 
     in this `state`, is one of an earlier release, whose ranks keep none for others: they wait.
     """
     able = not state.heard or LATER["checkpoint.promoted"] in state.knows
-    order = {follower.uid: place for place, follower in enumerate(other.status.followers or ())}
-    kept = set(promoted_steps(other.spec.checkpoint) or ())
+    before = {follower.uid: follower for follower in other.status.followers or ()}
+    wanted = {known.run.uid: _steps(other, known) if able else set() for known in naming}
+
+    def order(follower: NamingRun) -> tuple[bool, bool, str]:
+        """Those for whom steps are kept, those who want some, and at last those who want none."""
+        uid = follower.run.uid
+        stands = uid in before and bool(before[uid].steps) and bool(wanted[uid])
+        return not stands, not wanted[uid], follower.run.name
+
+    kept: set[int] = set()
     listed: list[Follower] = []
-    for follower in sorted(naming, key=lambda known: (order.get(known.run.uid, math.inf), known.run.name)):
-        steps = _steps(other, follower)
-        if len(kept | steps) > MOST_KEPT or not able:
+    for follower in sorted(naming, key=order)[:MOST_FOLLOWERS]:
+        steps = wanted[follower.run.uid]
+        if len(kept | steps) > MOST_KEPT_FOR_OTHERS:
             steps = set()
         kept |= steps
         listed.append(Follower(name=follower.run.name, uid=follower.run.uid, steps=sorted(steps)))
-    return listed[:MOST_FOLLOWERS]
+    return listed
 
 
 def awaited(other: Run, naming: Sequence[NamingRun]) -> bool:
@@ -70,14 +82,19 @@ def awaited(other: Run, naming: Sequence[NamingRun]) -> bool:
 
 
 def _steps(other: Run, follower: NamingRun) -> set[int]:
-    folder = other.spec.checkpoint.uri.rstrip("/") + "/"
+    folder = _path(other.spec.checkpoint.uri) + "/"
     # By the folder, and not by the uid: one that is created anew may go on in it, and removes there.
     steps = {
         entry.step
         for entry in follower.lineage
-        if entry.run == other.name and entry.step is not None and entry.uri.startswith(folder)
+        if entry.run == other.name and entry.step is not None and _path(entry.uri).startswith(folder)
     }
     for reference in follower.awaited.values():
         if reference.name == other.name:
             steps |= wanted_steps(reference, other)
     return steps
+
+
+def _path(uri: str) -> str:
+    """A path as it is; `file://` before one says the same."""
+    return uri.removeprefix("file://").rstrip("/")
