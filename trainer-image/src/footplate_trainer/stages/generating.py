@@ -206,11 +206,12 @@ class Answering:
         return step
 
     def _judged(self, gathered: GatheredRollout) -> Learnt:
-        """TooManyUnrewarded where rewards of too many answers are missing."""
+        """What is known of the answers; TooManyUnrewarded where too many have no reward. Collective."""
         groups = gathered.keys(self.settings.group)
         keys = [key for group in groups for key in group]
         missing = {key: told for key in keys if isinstance(told := gathered.sums[key], Unrewarded)}
         UnrewardedShare(len(keys), len(missing)).check(self.settings.max_unrewarded, reasons(missing))
+        self.gatherer.settle(gathered)
         return learnt(
             self.settings,
             [[gathered.kept.samples[key] for key in group] for group in groups],
