@@ -15,7 +15,7 @@ from footplate_operator.keys.keyring import Keys
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.chains import Chains
 from footplate_operator.trainingrun.observed import Credentials, PodView
-from footplate_operator.trainingrun.policies import suspension
+from footplate_operator.trainingrun.policies import reward_secrets, suspension
 from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
@@ -77,7 +77,8 @@ class Admission:
             admitted = admit(run, profile, defaults, revisions, self.release, lineage)
         except ValueError as error:
             return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
-        if admits and (wrong := refusal(admitted.frozen.config, run.spec.compute.profile, profile)):
+        wrong = refusal(admitted.frozen.config, run.spec.compute.profile, profile)
+        if admits and (wrong := wrong or reward_secrets.refusal(run)):
             return Problem(Reason.CONFIG_REFUSED, wrong)
         cache.revision = admitted
         return admitted

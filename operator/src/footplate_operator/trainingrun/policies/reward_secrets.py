@@ -1,0 +1,23 @@
+"""Whether the variables that reward functions want of Secrets are there, before any pod is made.
+
+CEL sees neither what stands within valueFrom, nor so many names at once.
+"""
+
+from __future__ import annotations
+
+from footplate_contracts.v1alpha1.reward import secret_names
+from footplate_operator.trainingrun.run import Run
+
+
+def refusal(run: Run) -> str:
+    """Which of them `trainer.env` does not take from a Secret, with the remedy; empty where it has all."""
+    known = {variable.name: variable for variable in run.spec.trainer.env}
+    for name in secret_names(run.spec.reward.functions if run.spec.reward is not None else None):
+        variable = known.get(name)
+        if variable is None or "secretKeyRef" not in (variable.value_from or {}):
+            there = "is not there" if variable is None else "comes from no Secret"
+            return (
+                f"reward.functions: a function wants {name} of a Secret, and in trainer.env it {there};"
+                f" give trainer.env {name} a valueFrom.secretKeyRef, or take it out of secrets"
+            )
+    return ""
