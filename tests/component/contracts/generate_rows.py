@@ -106,6 +106,6 @@ GENERATE: tuple[Row, ...] = (
     _forbidden(
         "reinforcement",
         {},
-        "reinforcement is a section of stage grpo, and stage is generate",
+        "reinforcement is a section of stage ppo and grpo, and stage is generate",
     ),
 )
