@@ -14,9 +14,9 @@ CLUSTER_TOOL := python3 dev/cluster
 PYTEST := $(BIN)/python -m pytest
 # In CI a test that failed is run once more, alone; on a desk it has failed.
 SUITE := $(if $(CI),$(BIN)/python -m tools.rerun,$(PYTEST))
-TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,callbacks checkpoint commands generation huggingface loop metrics \
-	model optim parallel rollout stages test_failures.py) $(addprefix tests/unit/footplate_planning/,test_flops.py \
-	test_inventory.py test_topology.py) # those that import torch
+TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,callbacks checkpoint commands frozen generation huggingface loop \
+	metrics model optim parallel rollout stages test_failures.py) $(addprefix tests/unit/footplate_planning/, \
+	test_agreement.py test_flops.py test_inventory.py test_topology.py) # those that import torch
 MEMORY := $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) # unit tests' files need no disk
 PACKAGES := contracts/src planning/src ledger/src operator/src api/src elastic/src trainer-image/src
 OURS := contracts planning ledger operator api elastic trainer
