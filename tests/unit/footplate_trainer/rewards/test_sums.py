@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -33,6 +34,12 @@ def test_a_sum_beyond_what_can_be_reckoned_with_is_none() -> None:
     names = [str(number) for number in range(17)]
     total = weighted_sum(dict.fromkeys(names, LARGEST), dict.fromkeys(names, 1e6))
     assert total == Unrewarded("the weighted sum of its rewards is 1.7e+37, beyond ±1e+30")
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_models_score_that_is_no_number_rewards_nothing(score: float) -> None:
+    total = weighted_sum({"model": score, "short": 1.0}, {"model": 0.5, "short": 1.0})
+    assert isinstance(total, Unrewarded) and f"is {score:g}" in total.reason
 
 
 def test_the_sum_does_not_depend_on_the_order_of_names() -> None:

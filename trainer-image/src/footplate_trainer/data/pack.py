@@ -29,6 +29,7 @@ from footplate_trainer.data.layout import (
     token_type_for,
 )
 from footplate_trainer.data.progress import Advance, progress
+from footplate_trainer.data.special_names import ALIASES
 from footplate_trainer.data.tokenizer import PackTokenizer, grouped, pieces_of
 from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
 
@@ -124,7 +125,7 @@ def _learned(corpus: Corpus, vocabulary_size: int | None, kind: TokenizerKind, s
 def _end_of(tokens: PackTokenizer, path: Path | None) -> int:
     """What each document ends with."""
     if tokens.special.end is None:
-        known = ", ".join((*tokenizers.ALIASES[Role.EOS], *tokenizers.ALIASES[Role.SEP]))
+        known = ", ".join((*ALIASES[Role.EOS], *ALIASES[Role.SEP]))
         raise ValueError(
             f"--tokenizer {path} has no token that ends a text, as {known} would; name it with "
             "--special eos=TOKEN, or add one with --reserve eos"

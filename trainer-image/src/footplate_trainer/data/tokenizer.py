@@ -26,20 +26,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from footplate_planning.spans import SENTINELS
 from footplate_trainer.data.layout import Role, SpecialIds
+from footplate_trainer.data.special_names import ALIASES
 
 T = TypeVar("T")
 Encode = Callable[[list[str]], list[list[int]]]
 
-# Name of ours first, then what well-known tokenizers call it: the first that exists is used.
-ALIASES: Final[dict[str, tuple[str, ...]]] = {
-    "pad": ("<pad>", "[PAD]", "<|pad|>"),
-    "bos": ("<bos>", "<s>", "<|begin_of_text|>"),
-    "eos": ("<eos>", "</s>", "<|end_of_text|>", "<|endoftext|>"),
-    "unk": ("<unk>", "[UNK]"),
-    "cls": ("<cls>", "[CLS]"),
-    "sep": ("<sep>", "[SEP]"),
-    "mask": ("<mask>", "[MASK]"),
-}
 ALPHABET: Final = 256  # one id for each byte, so that nothing is unknown
 RESERVED: Final = len(ALIASES) + SENTINELS
 SMALLEST: Final = RESERVED + ALPHABET

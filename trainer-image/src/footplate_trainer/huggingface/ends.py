@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from footplate_trainer.data.chat.ends import ends_of, turn_end
 from footplate_trainer.data.chat.renderer import Renderer
 from footplate_trainer.data.chat.template import ConversationRefused, TemplateFault
-from footplate_trainer.data.tokenizer import ALIASES
+from footplate_trainer.data.special_names import ALIASES
 from footplate_trainer.huggingface.companions import GENERATION_SETTINGS, Companions
 
 _log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from tokenizers import Tokenizer
 
 from footplate_trainer.checkpoint.record import HeldOutScores
-from footplate_trainer.data.tokenizer import ALIASES
+from footplate_trainer.data.special_names import ALIASES
 
 CLASS: Final = "ForSequenceClassification"
 _LANGUAGE_MODEL: Final = re.compile(r"(ForCausalLM|LMHeadModel)$")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from footplate_contracts.v1alpha1.model import Model, PositionName
 from footplate_planning.config import shape_of
-from footplate_trainer.data.tokenizer import ALIASES
+from footplate_trainer.data.special_names import ALIASES
 from footplate_trainer.huggingface.companions import NONE, POSITIONS, TOKENIZER_SETTINGS, Companions
 from footplate_trainer.huggingface.folder import CONFIG_FILE, INDEX_FILE
 from footplate_trainer.huggingface.names import Place, places

@@ -32,7 +32,7 @@ def weighted_sum(outcomes: Mapping[str, Outcome], weights: Mapping[str, float]) 
             return outcome
         terms.append(weight * outcome)
     total = math.fsum(terms)
-    if abs(total) > LARGEST:
+    if not abs(total) <= LARGEST:  # NaN is none, either
         return Unrewarded(f"the weighted sum of its rewards is {total:g}, beyond ±{LARGEST:g}")
     return total
 

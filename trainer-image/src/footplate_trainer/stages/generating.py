@@ -111,7 +111,7 @@ def _generate(
     reporter.start_from(0, 0, limits)
     model = build_model(config, world)
     if config.init_from is not None:
-        say(world, f"weights from {load_initial(config, model.module, world)}")
+        say(world, f"weights from {load_initial(config, model.module, world).name}")
     model.module.sync_tied()
     with ExitStack() as stack:
         answering = _open(config, model, store, limits, world, reporter, agent, stack)
