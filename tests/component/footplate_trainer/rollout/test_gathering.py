@@ -29,7 +29,9 @@ from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
+from footplate_trainer.rollout.records import RewardsRecord
+from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.settings import RolloutSettings
 
 SETTINGS = RolloutSettings(
@@ -65,12 +67,14 @@ class Drawer:
     copy: int = 0
     leads: bool = True
     drawn: list[tuple[int, int]] = field(default_factory=list)
+    most: set[int] = field(default_factory=set)  # tokens that were asked for
 
     @contextmanager
     def weights(self, step: int) -> Iterator[Any]:
         def draw(requests: Sequence[Request], between: Any) -> Iterator[Answer]:
             for number, request in enumerate(requests):
                 self.drawn.append((request.prompt, request.sibling))
+                self.most.add(request.most)
                 tokens = [request.prompt, request.sibling]
                 yield Answer(request, tokens, [-1.0, -1.0], [-2.0, -2.0], EndReason.END)
                 if between(2 * number + 2):
@@ -136,7 +140,14 @@ class Stops:
 
 
 def gather(
-    folder: Path, world: World, drawer: Drawer, judge: Judge, stops: Stops, number: int, settles: bool = False
+    folder: Path,
+    world: World,
+    drawer: Drawer,
+    judge: Judge,
+    stops: Stops,
+    number: int,
+    settles: bool = False,
+    model: Any = None,
 ) -> GatheredRollout | None:
     """As generation `number` does."""
     place = LocalFolder(str(folder))
@@ -154,6 +165,7 @@ def gather(
         key="key",
         text_of=lambda tokens: " ".join(map(str, tokens)),
         stopping=stops,
+        model=model,
     )
     found = gatherer.gather(4, 10)
     if found is not None and settles:
@@ -210,3 +222,27 @@ def test_who_did_not_answer_is_asked_again_until_the_rollout_is_trained_on(
         assert set(back.answered) >= {("tidy", key) for key in asked}
         assert {name for name, _ in back.answered} == {"tidy"}, "what answered is known"
         assert len(set(back.answered)) == len(back.answered)
+
+
+@dataclass
+class Scores:
+    """A reward model that scores an answer by which sibling it is."""
+
+    weight: float = 2.0
+    room_left: int = 9
+
+    def room(self, prompt: Prompt) -> int:
+        return self.room_left
+
+    def complete(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> None:
+        kept.add([RewardsRecord(key, kept.samples[key].mark, {MODEL: float(key.sibling)}) for key in keys])
+
+
+@pytest.mark.parametrize(("room", "most"), [pytest.param(9, 4, id="enough"), pytest.param(3, 3, id="less")])
+def test_an_answer_leaves_room_for_what_its_reward_model_reads_behind_it(
+    room: int, most: int, world: World, tmp_path: Path
+) -> None:
+    drawer, judge = Drawer(), Judge(weights={})
+    found = gather(tmp_path, world, drawer, judge, Stops(), 1, model=Scores(room_left=room))
+    assert drawer.most == {most}
+    assert found is not None and found.sums[SampleKey(4, 10, 1)] == 2.0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from footplate_contracts.v1alpha1.data import Mask, Overlong
 from footplate_trainer.data.chat.model_template import read_template
@@ -17,6 +18,7 @@ from footplate_trainer.data.chat.renderer import within_process
 from footplate_trainer.data.chat.template import ChatTemplate
 from footplate_trainer.data.layout import Role, ShardFormat, ShardManifest
 from footplate_trainer.data.pack_samples import SampleOptions, pack_samples
+from footplate_trainer.data.prompt_dataset import PromptDataset
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from tests.support.chat import CHATML, MARKED, assistant, chatml_model, user
@@ -323,3 +325,62 @@ def test_a_file_of_a_model_that_cannot_be_read_is_named(
         read_template(tmp_path)
     with pytest.raises(ValueError, match=r"none\.jinja: No such file"):
         read_template(tmp_path / "nothing", tmp_path / "none.jinja")
+
+
+PHI = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if not add_generation_prompt %}{{ '<|endoftext|>' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        pytest.param(CHATML, ["<|im_end|>", "\n"], id="a-line-end"),
+        pytest.param(MARKED, ["<|im_end|>", "\n"], id="a-line-end-outside-of-marks"),
+        pytest.param(CHATML.replace("+ '\n' }}{% endfor %}", "}}{% endfor %}"), ["<|im_end|>"], id="nothing"),
+        pytest.param(PHI, ["<|im_end|>", "\n", "<|endoftext|>"], id="another-end"),
+        pytest.param("{% for m in messages %}{{ m.content }}\n{% endfor %}", [], id="no-end"),
+        pytest.param("{{ raise_exception('no') }}", None, id="refused"),
+    ],
+)
+def test_prompts_know_what_their_template_writes_behind_an_answer(
+    template: str, end: list[str] | None, tmp_path: Path
+) -> None:
+    rows = [{"prompt": [user("a")]}, {"prompt": "a text"}]
+    if end is None:
+        rows = rows[1:]
+    manifest = packed(tmp_path, rows, format=ShardFormat.PROMPTS, template=template)
+    assert manifest.samples is not None
+    tokens = Tokenizer.from_file(str(tmp_path / "model" / "tokenizer.json"))
+    ids = None if end is None else [tokens.encode(name).ids[0] for name in end]
+    assert manifest.samples.turn_end == ids
+    if end:
+        prompts = PromptDataset(TokenShards.open(str(tmp_path / "out")), 64)
+        asked, text = (prompts.prompt(number, number) for number in range(2))
+        assert ids is not None
+        assert [asked.behind(token) for token in ids] == [ids[n + 1 :] for n in range(len(ids))]
+        assert text.behind(ids[0]) == (), "no template wrote it"
+        assert asked.behind(tokens.token_to_id("<|im_start|>")) == (), "this ends no turn"
+
+
+def test_only_prompts_are_answered_by_a_rollout(tmp_path: Path) -> None:
+    record = packed(tmp_path, TALKS).samples
+    assert record is not None and record.turn_end is None
+
+
+def test_a_reward_model_needs_room_behind_an_answer_and_to_know_for_what(tmp_path: Path) -> None:
+    packed(tmp_path, [{"prompt": [user("a")]}], format=ShardFormat.PROMPTS)
+    shards = TokenShards.open(str(tmp_path / "out"))
+    longest = shards.tokens
+    PromptDataset(shards, longest + 2).check_room_behind()
+    with pytest.raises(
+        ValueError, match=f"a prompt of {longest} tokens, and its chat template writes 1 behind"
+    ):
+        PromptDataset(shards, longest + 1).check_room_behind()
+    manifest = tmp_path / "out" / "manifest.json"
+    older = json.loads(manifest.read_text())
+    del older["samples"]["turnEnd"]
+    manifest.write_text(json.dumps(older))
+    with pytest.raises(ValueError, match=r"an earlier release packed it.*pack the prompts again"):
+        PromptDataset(TokenShards.open(str(tmp_path / "out")), 256).check_room_behind()

@@ -135,6 +135,11 @@ class SamplesRecord(Contract):
     overlong: Overlong
     cut: Count = Field(description="samples that lost turns at their end")
     dropped: dict[str, Count] = Field(description="rows that gave no sample, by reason")
+    turn_end: list[Count] | None = Field(
+        None,
+        description="of prompts: ids that the template writes behind an answer, from the one that ends it "
+        "on; absent: no template was applied, or an earlier release did not look",
+    )
 
 
 class GeneratedRecord(Contract):

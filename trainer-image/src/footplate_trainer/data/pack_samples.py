@@ -17,8 +17,9 @@ from typing import Final
 
 from footplate_contracts.v1alpha1.data import Mask, Overlong
 from footplate_trainer.data import tokenizer as tokenizers
+from footplate_trainer.data.chat.encoding import ChatEncoder
 from footplate_trainer.data.chat.fields import RowReader
-from footplate_trainer.data.chat.making import EndOfText, SampleMaker, check_template, shown
+from footplate_trainer.data.chat.making import Edges, EndOfText, SampleMaker, check_template, shown
 from footplate_trainer.data.chat.model_template import ModelTemplate, read_template, special_names
 from footplate_trainer.data.chat.renderer import Answer, Render, Renderer, RenderRequest
 from footplate_trainer.data.layout import (
@@ -145,7 +146,7 @@ def pack_samples(
             documents=sum(shard.documents for shard in writer.shards),
             sources=tally.sources,
             seed=options.seed,
-            samples=_record(folder, options, template, now, tally),
+            samples=_record(folder, options, template, now, tally, maker.edges),
         )
         write_file(folder / MANIFEST_FILE, [json.dumps(manifest.to_json(), indent=2).encode() + b"\n"])
     return manifest
@@ -185,9 +186,10 @@ def _maker(
 ) -> SampleMaker:
     reader = RowReader(options.format, frozenset(options.ignored), options.texts_are_turns)
     end_of_text = EndOfText(tokens.special.end, str(options.tokenizer))
-    opening = "" if template is None else check_template(template, render)
+    encoder = ChatEncoder(tokens.tokenizer)
+    edges = Edges() if template is None else check_template(template, render, encoder)
     return SampleMaker(
-        reader, tokens.tokenizer, template, render, options.learnt or Mask.ALL, end_of_text, opening
+        reader, tokens.tokenizer, template, render, options.learnt or Mask.ALL, end_of_text, edges
     )
 
 
@@ -264,7 +266,12 @@ def _check_any(writer: SampleWriter, tally: _Tally, inputs: Sequence[str]) -> No
 
 
 def _record(
-    folder: Path, options: SampleOptions, template: ModelTemplate | None, now: datetime, tally: _Tally
+    folder: Path,
+    options: SampleOptions,
+    template: ModelTemplate | None,
+    now: datetime,
+    tally: _Tally,
+    edges: Edges,
 ) -> SamplesRecord:
     dated = template is not None and "strftime_now" in template.source
     source = None if template is None else template.source.encode()
@@ -276,4 +283,7 @@ def _record(
         overlong=options.overlong,
         cut=tally.cut,
         dropped=dict(sorted(tally.dropped.items())),
+        turn_end=list(edges.turn_end)
+        if options.format is ShardFormat.PROMPTS and edges.turn_end is not None
+        else None,
     )

@@ -7,7 +7,7 @@ the run was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,17 @@ class Prompt:
     place: int  # in the endless order
     tokens: Int64s  # [n]
     columns: Mapping[str, Any]
+    turn_end: Sequence[int] = ()  # what a template writes behind an answer, from the token that ends it on
+
+    def behind(self, end: int) -> Sequence[int]:
+        """What a packed conversation would have behind an answer to it that token `end` ends."""
+        known = list(self.turn_end)
+        return known[known.index(end) + 1 :] if end in known else ()
+
+    @property
+    def most_behind(self) -> int:
+        """How many tokens that are at most."""
+        return max(0, len(self.turn_end) - 1)
 
 
 class PromptDataset(Dataset):
@@ -36,7 +47,9 @@ class PromptDataset(Dataset):
     def __init__(self, shards: TokenShards, context_length: int) -> None:
         """ValueError where there are none, and for those that fill the context."""
         self.shards, self.context_length = shards, context_length
-        self._samples = Samples(shards)
+        self._samples, record = Samples(shards), shards.manifest.samples
+        self._template = record is not None and record.template is not None
+        self._turn_end = None if record is None else record.turn_end
         if not len(self._samples):
             raise ValueError(f"{shards.uri} holds no prompt")
         lengths = self._samples.lengths
@@ -69,10 +82,32 @@ class PromptDataset(Dataset):
         """The names of all columns that any of the prompts has; reads them all."""
         return self._samples.column_names
 
+    def check_room_behind(self) -> None:
+        """ValueError where a prompt leaves no room for an answer and all that a template writes behind it.
+
+        Also where nobody knows what that is.
+        """
+        if self._template and self._turn_end is None:
+            raise ValueError(
+                f"{self.shards.uri} does not say what its chat template writes behind an answer, which its "
+                "scores depend on: an earlier release packed it, or the template takes no plain question and "
+                "answer; pack the prompts again, which gives the same shards"
+            )
+        longest, behind = int(self._samples.lengths.max()), max(0, len(self._turn_end or ()) - 1)
+        if longest + behind >= self.context_length:
+            raise ValueError(
+                f"{self.shards.uri} holds a prompt of {longest} tokens, and its chat template writes "
+                f"{behind} behind an answer: that leaves no room for one in contextLength "
+                f"{self.context_length}; raise it, or pack with --context-length and --overlong drop"
+            )
+
     def prompt(self, sample_id: int, place: int) -> Prompt:
         """Prompt `sample_id`, met at `place`."""
         stored = self._samples[sample_id]
-        return Prompt(place, stored.documents[0].tokens.astype(np.int64), stored.columns or {})
+        columns = stored.columns or {}
+        # A prompt that is a text was rendered by no template, and neither is a text that goes on with it.
+        end = () if isinstance(columns.get("prompt"), str) else self._turn_end or ()
+        return Prompt(place, stored.documents[0].tokens.astype(np.int64), columns, end)
 
 
 @dataclass(frozen=True)
@@ -85,9 +120,18 @@ class PromptOrder:
     @property
     def columns(self) -> frozenset[str]:
         """The names of all columns that any prompt of any folder has, whatever the seed; reads them all."""
+        return frozenset().union(*(part.columns for part in self._parts))
+
+    def check_room_behind(self) -> None:
+        """See PromptDataset."""
+        for part in self._parts:
+            part.check_room_behind()
+
+    @property
+    def _parts(self) -> Sequence[PromptDataset]:
         dataset = self.dataset
         parts = [part.dataset for part in dataset.sources] if isinstance(dataset, Mixture) else [dataset]
-        return frozenset().union(*(part.columns for part in parts if isinstance(part, PromptDataset)))
+        return [part for part in parts if isinstance(part, PromptDataset)]
 
     def number(self, place: int) -> int:
         """Which prompt of all folders that is: the same in each epoch."""

@@ -17,7 +17,7 @@ import numpy as np
 from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.folder import Folder
-from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.errors import StorageError
 from footplate_trainer.generation.requests import Answer, Request
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
@@ -201,13 +201,17 @@ class Gatherer:
 
         sampler, step = self._sampler, keys[0].step
         share = dealt(keys, sampler.copies, sampler.copy)
-        prompts = {key.prompt: self._prompts.at(key.prompt).tokens.tolist() for key in share}
-        requests = [
-            Request(key.prompt, key.sibling, prompts[key.prompt], self._settings.max_tokens) for key in share
-        ]
+        prompts = {key.prompt: self._prompts.at(key.prompt) for key in share}
+        asked = {place: (prompt.tokens.tolist(), self._most(prompt)) for place, prompt in prompts.items()}
+        requests = [Request(key.prompt, key.sibling, *asked[key.prompt]) for key in share]
         for answer in draw(requests, between):
             if sampler.leads:
                 yield _record(step, answer)
+
+    def _most(self, prompt: Prompt) -> int:
+        """Tokens that an answer may have."""
+        most = self._settings.max_tokens
+        return most if self._model is None else min(most, self._model.room(prompt))
 
     def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> Iterator[RewardsRecord]:
         """What rewards say of this rank's share of `keys`, an answer each. Collective.

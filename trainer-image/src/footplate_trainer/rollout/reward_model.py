@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 
 from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.data import order
-from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
+from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel
@@ -25,7 +27,7 @@ from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.answers import TrainedAnswer
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import KeptRollout
-from footplate_trainer.rollout.records import RewardsRecord
+from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
 from footplate_trainer.rollout.rows import Rows
 
 MODEL: Final = "model"  # what its reward is called
@@ -44,6 +46,10 @@ class RewardModel:
     world: World
     reporter: Reporter
 
+    def room(self, prompt: Prompt) -> int:
+        """How many tokens an answer to `prompt` may have, for a row to hold what is put behind it as well."""
+        return self.rows.shape.context - len(prompt.tokens) - prompt.most_behind
+
     def complete(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> None:
         """Have it score the answers `keys` of `kept`. Collective."""
         if not keys or all(MODEL in kept.rewards.get(key, {}) for key in keys):
@@ -61,12 +67,8 @@ class RewardModel:
         """Raw scores of this rank's rows; none where another rank hands them on."""
         grid, batch_size = self.rows.grid, self.rows.settings.batch
         first = grid.coordinates.tensor == grid.coordinates.context == 0
-        loader = self.rows.loader(
-            {
-                number: TrainedAnswer(self.prompts.at(key.prompt).tokens, kept.samples[key].tokens, True)
-                for number, key in enumerate(keys)
-            }
-        )
+        answers = [judged(self.prompts.at(key.prompt), kept.samples[key]) for key in keys]
+        loader = self.rows.loader(dict(enumerate(answers)))
         told: dict[SampleKey, float] = {}
         for number in range(-(-len(keys) // batch_size)):
             self.reporter.enter(RankPhase.SCORING, progress=number * batch_size)
@@ -82,3 +84,14 @@ class RewardModel:
                     if place != order.FILLER:
                         told[keys[int(batch.sample_ids[place])]] = score
         return told
+
+
+def judged(prompt: Prompt, sample: SampleRecord) -> TrainedAnswer:
+    """An answer as a reward model reads it: it ends where the conversations do that the model learned from.
+
+    An answer that `maxTokens` or a stop text ended is read at its own last token.
+    """
+    behind = prompt.behind(int(sample.tokens[-1])) if sample.reason == EndReason.END else ()
+    return TrainedAnswer(
+        prompt.tokens, np.concatenate((sample.tokens, np.array(behind, dtype=np.int32))), counts=True
+    )

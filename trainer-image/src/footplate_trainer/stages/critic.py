@@ -121,7 +121,11 @@ class OpenedReward:
         world: World,
         reporter: Reporter,
     ) -> RewardModel:
-        """It, for the answers of rollouts."""
+        """It, for the answers of rollouts; UserMistake where it could not read those as it learned to."""
+        try:
+            prompts.check_room_behind()
+        except ValueError as error:
+            raise UserMistake(f"{REWARD_FIELD}: {error}") from error
         return RewardModel(self.model, self.weight, rows, prompts, stepper, journal, world, reporter)
 
 

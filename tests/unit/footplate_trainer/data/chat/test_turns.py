@@ -88,8 +88,8 @@ def test_what_no_model_writes_is_not_learnt_where_a_template_marks_it(outside: s
         )
     making = maker(chatml_model(tmp_path, inside))
     assert making.template is not None
-    making.opening = check_template(making.template, making.render)
-    assert making.opening == "<|im_start|>assistant\n"
+    making.edges = check_template(making.template, making.render, making.encoder)
+    assert making.edges.opening == "<|im_start|>assistant\n"
     assert learnt(making, TALK) == ["Yo there<|im_end|>", "No<|im_end|>"]
 
 
@@ -259,7 +259,7 @@ def test_a_template_that_forgets_its_input_is_named(template: str, turns: str, t
     with pytest.raises(
         TemplateFault, match=f"forgets its input: of a conversation of 4 turns it leaves out turn {turns};"
     ):
-        check_template(making.template, making.render)
+        check_template(making.template, making.render, making.encoder)
 
 
 def test_a_person_sees_tokens_and_what_is_learnt(tmp_path: Path) -> None:

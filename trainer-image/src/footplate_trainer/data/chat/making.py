@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from footplate_contracts.v1alpha1.data import Mask
 from footplate_trainer.data.chat.encoding import ChatEncoder, EncodedText
+from footplate_trainer.data.chat.ends import turn_end_ids
 from footplate_trainer.data.chat.fields import PlainText, RowReader, SampleFields
 from footplate_trainer.data.chat.model_template import ModelTemplate
 from footplate_trainer.data.chat.renderer import Render, RenderRequest
@@ -50,6 +51,14 @@ class EndOfText:
     name: str  # where a person would name it
 
 
+@dataclass(frozen=True)
+class Edges:
+    """What a template writes around an answer."""
+
+    opening: str = ""  # before it
+    turn_end: Sequence[int] | None = None  # ids behind it; None where the template refused to show
+
+
 @dataclass
 class SampleMaker:
     """Makes samples, a batch of rows at a time."""
@@ -60,7 +69,7 @@ class SampleMaker:
     render: Render
     mask: Mask
     end_of_text: EndOfText
-    opening: str = ""  # what the template writes before an answer
+    edges: Edges = Edges()  # of an answer
     encoder: ChatEncoder = field(init=False)
     _compared: int = field(default=0, init=False)
     _margins: bool | None = field(default=None, init=False)
@@ -138,7 +147,9 @@ class SampleMaker:
             return
         template = self._needed_template(dialogues)
         plans = [
-            plan_turns(dialogue, self.mask, template=template.name, marked=self._marked, opening=self.opening)
+            plan_turns(
+                dialogue, self.mask, template=template.name, marked=self._marked, opening=self.edges.opening
+            )
             for _, dialogue in dialogues
         ]
         protected = [self.encoder.protect(dialogue.conversation) for _, dialogue in dialogues]
@@ -256,14 +267,14 @@ class SampleMaker:
         return SampleDocument(ids, learnt, int(learnt.argmax()))
 
 
-def check_template(template: ModelTemplate, render: Render) -> str:
-    """What the template writes before an answer; TemplateFault where it leaves out what people say."""
+def check_template(template: ModelTemplate, render: Render, encoder: ChatEncoder) -> Edges:
+    """What the template writes around an answer; TemplateFault where it leaves out what people say."""
     roles = ("user", ASSISTANT)
     probe = Conversation([{"role": roles[n % 2], "content": word} for n, word in enumerate(_PROBE)])
     parts = [Part(len(_PROBE)), Part(1), Part(1, Ending.ANSWER)]
     [answer] = render([RenderRequest(probe, parts)])
     if isinstance(answer, ConversationRefused):
-        return ""  # it wants more than messages; each row will show
+        return Edges()  # it wants more than messages; each row will show
     whole, asked, answering = (part.text for part in answer)
     if missing := [word for word in _PROBE if word not in whole]:
         turns = ", ".join(str(_PROBE.index(word) + 1) for word in missing)
@@ -271,7 +282,8 @@ def check_template(template: ModelTemplate, render: Render) -> str:
             f"chat template {template.name} forgets its input: of a conversation of {len(_PROBE)} turns it "
             f"leaves out turn {turns}; give another one with --chat-template"
         )
-    return answering.removeprefix(asked) if answering.startswith(asked) else ""
+    opening = answering.removeprefix(asked) if answering.startswith(asked) else ""
+    return Edges(opening, turn_end_ids(whole, _PROBE[-1], encoder))
 
 
 def shown(place: str, sample: StoredSample, tokenizer: Tokenizer) -> str:
