@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.component.contracts.manifests import ABSENT
 from tests.component.contracts.row import UNSUPPORTED, Row
 
 _REWARDS = [{"name": "short", "length": {}}]
@@ -68,6 +69,12 @@ GENERATE: tuple[Row, ...] = (
         {"rollout.group": 2, "rollout.sampling": {"temperature": 0.0}},
         "rollout.sampling.temperature: Invalid value: temperature 0 draws the same answer 2 times, as"
         " rollout.group asks; give one above 0, or group 1",
+    ),
+    _generate(
+        "several-folders-of-prompts",
+        {"data.uri": ABSENT, "data.sources": [{"name": "a", "uri": "/a"}, {"name": "b", "uri": "/b"}]},
+        "data.sources: Forbidden: data.sources take turns by their weights, and stage generate asks each"
+        " prompt once; pack the prompts into one folder, and name it in data.uri",
     ),
     _forbidden("rollout.batchInvariant", True, f"batchInvariant {UNSUPPORTED}"),
     _forbidden(

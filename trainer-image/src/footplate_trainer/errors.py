@@ -13,6 +13,7 @@ TrainerError
 ├── StorageError
 │   └── NotOneFolder
 ├── DataError
+│   ├── BeingWritten
 │   ├── DataMissing
 │   └── DataCorrupt
 ├── NumericalDivergence
@@ -77,6 +78,10 @@ class DataError(TrainerError):
     """Data could not be read or written: the disk is full, a store does not answer, …"""
 
     outcome = OUTCOMES[ExitCode.STORAGE]
+
+
+class BeingWritten(DataError):
+    """Another process writes the same folder at this moment. It may have done so in a minute."""
 
 
 class DataMissing(DataError):

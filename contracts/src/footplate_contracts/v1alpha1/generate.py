@@ -75,6 +75,13 @@ GENERATE_RULES: Final = (
         field="rollout.batchInvariant",
         refusal=Refusal.FORBIDDEN,
     ),
+    Rule(
+        f"{_ONLY} || !has(self.data.sources)",
+        "data.sources take turns by their weights, and stage generate asks each prompt once; pack the prompts"
+        " into one folder, and name it in data.uri",
+        field="data.sources",
+        refusal=Refusal.FORBIDDEN,
+    ),
     *(
         Rule(f"{_ONLY} || {right}", f"{but}; remove it", field=field, refusal=Refusal.FORBIDDEN)
         for field, right, but in (

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
+from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import RankPhase
+from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.v1alpha1.data import Mask
 from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, ShardFormat
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.rollout.places import FOLDER
+from footplate_trainer.data.writer import new_folder
+from footplate_trainer.rollout.places import FOLDER, rollout_folder
 from tests.support.generated import GROUP, REWARDED, generate, generate_config
 from tests.support.ranks import run_ranks
-from tests.support.reinforced import CONTEXT, Interrupting, Reinforced, pack_prompts
+from tests.support.reinforced import CONTEXT, STOP, Interrupting, Reinforced, pack_prompts
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent, train_under
 
+SHORT = ("rollout.maxTokens=1", "rollout.stop=[]", "reward.functions=[{name: short, length: {}}]")
 PROMPTS = 10  # of which the third rollout asks the last 2
 
 
@@ -43,10 +49,15 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def answers(folder: Path) -> list[tuple[bytes, int]]:
-    """The prompt of each sample, and how long its answer is."""
-    samples = Samples(TokenShards.open(str(folder / "answers")))
-    documents = [samples[number].documents[0] for number in range(len(samples))]
-    return [(found.tokens[: found.prompt].tobytes(), len(found.tokens) - found.prompt) for found in documents]
+    """The prompt of each sample, and how many tokens were drawn behind it."""
+    shards = TokenShards.open(str(folder / "answers"))
+    samples, tokenizer = Samples(shards), Tokenizer.from_file(str(shards.tokenizer_path))
+    found = []
+    for document in (samples[number].documents[0] for number in range(len(samples))):
+        answer = document.tokens[document.prompt :].tolist()
+        stopped = not set(tokenizer.decode(answer[:-1])).isdisjoint(STOP)
+        found.append((document.tokens[: document.prompt].tobytes(), len(answer) - stopped))
+    return found
 
 
 def lineage(folder: Path) -> GeneratedRecord:
@@ -83,12 +94,14 @@ def test_its_answers_are_what_pack_could_have_written(
     assert manifest.samples.mask is Mask.COMPLETION
     dropped = manifest.samples.dropped["cut off at rollout.maxTokens"]
     assert 0 < dropped < PROMPTS * GROUP == len(samples) + dropped
+    turn_end = Tokenizer.from_file(str(asked.tokenizer_path)).token_to_id("<|im_end|>")
     known = [sample.tolist() for sample in (asked.document(number) for number in range(PROMPTS))]
     for number in range(len(samples)):
         [document] = samples[number].documents
         assert document.learnt is not None
         learnt = np.flatnonzero(document.learnt)
         assert document.tokens[: document.prompt].tolist() in known
+        assert document.tokens[-1] == turn_end
         assert learnt.tolist() == list(range(document.prompt, len(document.tokens)))
     assert lineage(folder).prompts == asked.manifest.digest
     assert [row.step for row in end.agent.rows] == [1, 2, 3]
@@ -172,6 +185,63 @@ def test_what_is_written_is_not_drawn_again(undisturbed: tuple[Path, Reinforced]
     assert content(folder) == before
 
 
+def test_journals_that_a_kill_behind_the_manifest_left_go(
+    undisturbed: tuple[Path, Reinforced], prompts: Path
+) -> None:
+    folder, _ = undisturbed
+    left = folder / "checkpoints" / rollout_folder(2) / "e0g0-r0-0.records"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"left")
+    assert start(prompts, folder, 1, FakeAgent()).code == ExitCode.SUCCESS
+    assert not left.parent.exists()
+
+
+@dataclass
+class Quicker(FakeAgent):
+    """At the moment of writing, another generation has written already, and has removed the journals."""
+
+    theirs: Path = Path()
+    folder: Path = Path()
+
+    def report(self, report: RankReport) -> None:
+        super().report(report)
+        if report.phase is RankPhase.CHECKPOINT and not (self.folder / "answers").exists():
+            shutil.copytree(self.theirs / "answers", self.folder / "answers")
+            shutil.rmtree(self.folder / "checkpoints" / FOLDER)
+
+
+def test_a_generation_that_comes_second_has_succeeded_too(
+    undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
+) -> None:
+    end = start(prompts, tmp_path, 1, Quicker(theirs=undisturbed[0], folder=tmp_path))
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert content(tmp_path) == content(undisturbed[0])
+
+
+def test_while_another_generation_writes_it_is_tried_again(
+    undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "answers"):
+        end = start(prompts, tmp_path, 1, FakeAgent())
+        assert end.code == ExitCode.STORAGE, end.stderr
+        assert "answers is being written by another process; wait for it" in end.stderr
+        raise KeyboardInterrupt
+    end = start(prompts, tmp_path, 1, FakeAgent())
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert content(tmp_path) == content(undisturbed[0])
+
+
+def test_a_length_beyond_the_prompts_changes_nothing(
+    undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
+) -> None:
+    longer = NumberedLimits(steps=9, every_steps=4, keep_last=3, epoch=1, number=1)
+    end = start(prompts, tmp_path, 1, FakeAgent(told={1: longer}))
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert content(tmp_path) == content(undisturbed[0])
+    assert [row.step for row in end.agent.rows] == [1, 2, 3]
+    assert "9 steps are asked for; the last one is 3" in end.stderr
+
+
 def test_the_best_of_a_prompts_answers_stay(
     undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
 ) -> None:
@@ -183,10 +253,13 @@ def test_the_best_of_a_prompts_answers_stay(
     assert shortest(best) == shortest(every)
 
 
-def test_without_rewards_all_that_ended_stays(prompts: Path, tmp_path: Path) -> None:
+def test_without_rewards_all_that_ended_stays(
+    undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
+) -> None:
     end = run_ranks(generate, 1, FakeAgent(), generate_config(prompts, tmp_path))[0]
     assert end.code == ExitCode.SUCCESS, end.stderr
     assert all("reward/sum" not in (row.values or {}) for row in end.agent.rows)
+    assert answers(tmp_path) == answers(undisturbed[0])
 
 
 @pytest.mark.parametrize(
@@ -199,7 +272,7 @@ def test_without_rewards_all_that_ended_stays(prompts: Path, tmp_path: Path) -> 
             id="more-steps-than-prompts",
         ),
         pytest.param(
-            ("rollout.maxTokens=5", "rollout.stop=[]"),
+            (*SHORT, "rollout.samples=4", "training.steps=1"),
             "no answer remains for",
             id="answers-that-never-end",
             marks=pytest.mark.long,

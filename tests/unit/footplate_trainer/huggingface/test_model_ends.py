@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_trainer.huggingface.ends import model_ends
+from footplate_trainer.huggingface.ends import ModelEnds, found_ends, model_ends
 from tests.support.companions import companions, word_tokenizer
 
 OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
@@ -59,3 +59,27 @@ def test_a_template_that_cannot_be_rendered_leaves_the_other_ends(caplog: pytest
         "the chat template names no end of a turn, as it renders no answer: chat template of the"
         in caplog.text
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "template", "ends"),
+    [
+        pytest.param({"chat_template": CHAT, "config": {"eos_token_id": 2}}, None, {2: 0, 5: 1}, id="turn"),
+        pytest.param(
+            {"chat_template": CHAT}, CHAT.replace("TURN", "END"), {2: 1}, id="of-the-template-that-is-spoken"
+        ),
+        pytest.param({"tokenizer_config": {"eos_token": "END"}}, None, {2: 1}, id="role"),
+        pytest.param({"config": {"eos_token_id": [5, 2]}}, None, {2: 1, 5: 0}, id="least"),
+        pytest.param({}, None, {1: 1}, id="well-known-name"),
+    ],
+)
+def test_one_of_the_ends_is_that_of_a_turn(
+    files: dict[str, Any], template: str | None, ends: dict[int, int]
+) -> None:
+    known = word_tokenizer(**{"PAD": 0, "</s>": 1, "END": 2, "a": 3, "b": 4, "TURN": 5})
+    [turn] = [end for end, is_turn in ends.items() if is_turn]
+    assert found_ends(companions(**files), known, 6, template) == ModelEnds(frozenset(ends), turn)
+
+
+def test_without_any_end_a_turn_has_none() -> None:
+    assert found_ends(companions(), word_tokenizer(a=0), rows=1) == ModelEnds(frozenset(), None)

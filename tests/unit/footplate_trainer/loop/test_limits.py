@@ -41,6 +41,16 @@ def test_length(steps: int, done: int, expected: int) -> None:
     )
 
 
+def test_a_run_that_has_an_end_of_its_own_is_not_made_longer(caplog: pytest.LogCaptureFixture) -> None:
+    limits = RunLimits(config())
+    limits.take(told(9), 2)
+    limits.bound(7)
+    assert limits.steps == limits.config.training.steps == 7
+    assert not limits.take(told(8, number=2), 3) and limits.steps == 7
+    assert "8 steps are asked for; the last one is 7" in caplog.text
+    assert limits.take(told(5, number=3), 3) and limits.steps == 5
+
+
 @pytest.mark.parametrize("name", ["steps", *SAID_BY])
 def test_each_limit_is_a_field_of_the_run(name: str) -> None:
     limits = limits_of(config()).model_copy(update={name: 5})

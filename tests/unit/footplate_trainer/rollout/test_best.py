@@ -9,16 +9,17 @@ import pytest
 
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
-from footplate_trainer.rollout.best import UNENDED, UNREWARDED, WORSE, kept_answers
+from footplate_trainer.rollout.best import UNCLOSED, UNENDED, UNREWARDED, WORSE, kept_answers
 from footplate_trainer.rollout.epoch import rollouts_of
 from footplate_trainer.rollout.records import SampleRecord
 
 END, STOP, LENGTH = EndReason.END, EndReason.STOP, EndReason.LENGTH
 
 
-def answer(sibling: int, reason: EndReason) -> SampleRecord:
-    nothing = np.zeros(0, dtype=np.float32)
-    return SampleRecord(SampleKey(0, 5, sibling), np.zeros(0, dtype=np.int32), nothing, nothing, reason)
+def answer(sibling: int, reason: EndReason, tokens: int = 0) -> SampleRecord:
+    chances = np.zeros(tokens, dtype=np.float32)
+    drawn = np.zeros(tokens, dtype=np.int32)
+    return SampleRecord(SampleKey(0, 5, sibling), drawn, chances, chances, reason)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +44,26 @@ def test_what_stays_of_a_group(
 ) -> None:
     group = [answer(sibling, reason) for sibling, reason in enumerate(reasons)]
     told = {found.key: value for found, value in zip(group, sums, strict=True)}
-    kept = kept_answers(group, told, best)
+    kept = kept_answers(group, told, best, closed=9)
     assert [found.key.sibling for found in kept.answers] == stay
     assert dict(kept.dropped) == dropped
+
+
+@pytest.mark.parametrize(
+    ("reason", "tokens", "closed", "dropped"),
+    [
+        pytest.param(STOP, 3, 3, {}, id="room-for-the-end"),
+        pytest.param(STOP, 4, 3, {UNCLOSED: 1}, id="no-room"),
+        pytest.param(STOP, 0, -1, {UNCLOSED: 1}, id="a-full-context"),
+        pytest.param(END, 4, 3, {}, id="has-its-own-end"),
+        pytest.param(LENGTH, 4, 9, {UNENDED: 1}, id="cut-off"),
+    ],
+)
+def test_what_a_text_stopped_stays_where_its_turn_can_end(
+    reason: EndReason, tokens: int, closed: int, dropped: dict[str, int]
+) -> None:
+    found = answer(0, reason, tokens)
+    assert kept_answers([found], {found.key: 1.0}, None, closed).dropped == dropped
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from footplate_trainer.data.dtypes import OFFSET_DTYPE, VALUE_DTYPE, token_dtype
 from footplate_trainer.data.layout import MANIFEST_FILE, DataFile, ShardManifest, ShardRecord, TokenType
-from footplate_trainer.errors import DataError
+from footplate_trainer.errors import BeingWritten, DataError
 from footplate_trainer.storage import open_storage, sync_folder
 
 LOCK_FILE: Final = ".lock"
@@ -116,7 +116,8 @@ def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> DataFile:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yields an empty folder beside `out` that becomes `out` when the block ends without error.
 
-    Raises ValueError when `out` may not be written, DataError when the disk is full.
+    Raises ValueError when `out` may not be written, BeingWritten while somebody else does, and DataError
+    when the disk is full.
     """
     check_free(out)
     partial = out.parent / f".{out.name}.partial"
@@ -153,14 +154,20 @@ def write_elsewhere(uri: str, write: Callable[[Path], ShardManifest]) -> ShardMa
     return write_again(uri, write)
 
 
-def write_again(uri: str, write: Callable[[Path], ShardManifest]) -> ShardManifest:
-    """As `write_elsewhere`, over what an attempt left at `uri` that would have written the same."""
+def write_again(
+    uri: str, write: Callable[[Path], ShardManifest], sent: Callable[[], None] = lambda: None
+) -> ShardManifest:
+    """As `write_elsewhere`, over what an attempt left at `uri` that would have written the same.
+
+    `sent` is called behind each file.
+    """
     storage = open_storage(uri)
     with tempfile.TemporaryDirectory(prefix="footplate-pack-") as scratch:
         folder = Path(scratch) / "shards"
         manifest = write(folder)
         for name in (*(record.file for record in manifest.files()), MANIFEST_FILE):
             storage.upload(folder / name, name)
+            sent()
     return manifest
 
 
@@ -184,7 +191,7 @@ def _locked(path: Path, out: Path) -> Iterator[None]:
         except BlockingIOError:
             mine = False
         if not mine:
-            raise ValueError(f"OUT {out} is being written by another process; wait for it")
+            raise BeingWritten(f"OUT {out} is being written by another process; wait for it")
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
@@ -15,29 +16,48 @@ from footplate_trainer.huggingface.companions import GENERATION_SETTINGS, Compan
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ModelEnds:
+    """With what a model's texts end."""
+
+    ids: frozenset[int]  # none where nothing names one
+    of_turn: int | None  # the one of `ids` that stands behind an answer in a conversation
+
+
 def model_ends(companions: Companions, tokenizer: Tokenizer, rows: int) -> frozenset[int]:
-    """The ids that end a text of a model with `rows` of its embedding; none where nothing names one.
+    """The ids that end a text of a model with `rows` of its embedding; see `found_ends`."""
+    return found_ends(companions, tokenizer, rows).ids
+
+
+def found_ends(
+    companions: Companions, tokenizer: Tokenizer, rows: int, template: str | None = None
+) -> ModelEnds:
+    """The ends of a model with `rows` of its embedding, which talks in `template` or else in its own.
 
     That which lies outside is left out, with a warning. Without any other word it is the end of a text as
-    well-known tokenizers call it.
+    well-known tokenizers call it. A turn ends as the chat template says, else as the tokenizer's role does,
+    else with the least of all ends.
     """
     said = [
         companions.settings(GENERATION_SETTINGS).get("eos_token_id"),
         companions.token_ids().get("eos_token_id"),
     ]
-    names = [companions.roles().get("eos_token"), _turn_end(companions, tokenizer)]
-    ends = ends_of(said, filter(None, names), tokenizer.token_to_id, rows)
+    found = (_turn_end(companions, tokenizer, template), companions.roles().get("eos_token"))
+    names = [name for name in found if name]
+    ends = ends_of(said, reversed(names), tokenizer.token_to_id, rows)
     if ends.left_out:
         left_out = ", ".join(ends.left_out)
         _log.warning("ends of a text that are no tokens of this model are left out: %s", left_out)
     if ends.ids:
-        return ends.ids
+        named = (tokenizer.token_to_id(name) for name in names)
+        return ModelEnds(ends.ids, next((end for end in named if end in ends.ids), min(ends.ids)))
     known = next((name for name in ALIASES["eos"] if tokenizer.token_to_id(name) is not None), None)
-    return ends_of((), filter(None, [known]), tokenizer.token_to_id, rows).ids
+    ids = ends_of((), filter(None, [known]), tokenizer.token_to_id, rows).ids
+    return ModelEnds(ids, min(ids, default=None))
 
 
-def _turn_end(companions: Companions, tokenizer: Tokenizer) -> str | None:
-    template = companions.template()
+def _turn_end(companions: Companions, tokenizer: Tokenizer, template: str | None) -> str | None:
+    template = companions.template() if template is None else template
     if template is None:
         return None
     tokens = [token.content for token in tokenizer.get_added_tokens_decoder().values()]

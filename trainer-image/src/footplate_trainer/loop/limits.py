@@ -8,12 +8,16 @@ A run that nobody speaks to keeps the limits of its RunConfig.
 
 from __future__ import annotations
 
+import logging
+
 from footplate_contracts.directives import SAID_BY, NumberedLimits, promoted_steps, said
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World
+
+_log = logging.getLogger(__name__)
 
 
 class RunLimits:
@@ -22,6 +26,7 @@ class RunLimits:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.in_force = limits_of(config)
+        self._most: int | None = None
 
     @property
     def steps(self) -> int:
@@ -44,6 +49,11 @@ class RunLimits:
         peak = training.optimizer.learning_rate
         return learning_rate(step, steps=self.steps, peak=peak, schedule=training.schedule)
 
+    def bound(self, most: int) -> None:
+        """There is nothing to do in a step beyond `most`: from now on no limits ask for one."""
+        self._most = most
+        self.take(self.in_force, 0)
+
     def newest(self, told: NumberedLimits | None) -> NumberedLimits:
         """`told`, or the limits in force where those are newer or nothing was told."""
         return told if told is not None and told.newer_than(self.in_force) else self.in_force
@@ -57,10 +67,14 @@ class RunLimits:
         """From step `done` + 1 on `told` holds; whether that changes anything.
 
         A run cannot end in its past: where `told` has fewer steps than are done, the
-        length stays as it was. The coordinator sees so, and says it.
+        length stays as it was. The coordinator sees so, and says it. Nor does it end
+        beyond the last step that there is.
         """
         before = self.in_force
         steps = told.steps if told.steps >= done else before.steps
+        if self._most is not None and steps > self._most:
+            _log.warning("%d steps are asked for; the last one is %d", steps, self._most)
+            steps = self._most
         self.in_force = told.model_copy(update={"steps": steps})
         self.config = under(self.config, self.in_force)
         return _without_number(self.in_force) != _without_number(before)

@@ -1,8 +1,9 @@
 """The answers of a run as a data set of conversations, as `pack --format chat` would have written it.
 
 A sample is the tokens of a prompt, and behind them those that were drawn: never a text that is encoded
-again. Of these alone anything is learnt. What is written follows from the journal, so whoever writes it, and
-however often, writes the same bytes.
+again. Of these alone anything is learnt. Behind an answer that a text stopped stands the token that ends a
+turn, as whoever learns from it shall end, too. What is written follows from the journal, so whoever writes
+it, and however often, writes the same bytes.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.samples import SampleDocument, SampleWriter, StoredSample
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.data.writer import check_free, new_folder, write_again, write_file
-from footplate_trainer.errors import StorageError, UserMistake
+from footplate_trainer.errors import BeingWritten, StorageError, UserMistake
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal
-from footplate_trainer.rollout.best import kept_answers
+from footplate_trainer.rollout.best import is_open, kept_answers
 from footplate_trainer.rollout.learning import all_sums
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
@@ -50,8 +51,8 @@ from footplate_trainer.storage import is_local, local_path, open_storage
 _FIELD: Final = "rollout.output.uri"
 
 
-def is_written(uri: str, uid: str) -> bool:
-    """Whether the answers of the run `uid` stand at `uri` already.
+def written(uri: str, uid: str) -> ShardManifest | None:
+    """The manifest of the answers of the run `uid` where they stand at `uri` already.
 
     UserMistake where something else does, or nothing can; StorageError while it does not answer.
     """
@@ -59,8 +60,9 @@ def is_written(uri: str, uid: str) -> bool:
         try:
             names = [stored.name for stored in open_storage(uri).list()]
             if MANIFEST_FILE in names:
-                if _writer_of(open_storage(uri).read(MANIFEST_FILE)) == uid:
-                    return True
+                found = _manifest(open_storage(uri).read(MANIFEST_FILE))
+                if found is not None and found.generated is not None and found.generated.uid == uid:
+                    return found
                 raise ValueError("holds a data set already")
             if is_local(uri):
                 check_free(local_path(uri))
@@ -68,16 +70,23 @@ def is_written(uri: str, uid: str) -> bool:
                 raise ValueError("is not empty")
         except ValueError as error:
             raise UserMistake(f"{_FIELD} {uri}: {error}; name a folder that does not exist yet") from error
-    return False
+    return None
 
 
-def _writer_of(manifest: bytes) -> str | None:
-    """The uid of the run whose answers they are."""
+def template_of(shards: RunShards) -> str | None:
+    """In which the prompts were rendered; None where they have none."""
+    prompts = shards.sources[0].shards
+    record = prompts.manifest.samples
+    if record is None or record.template is None:
+        return None
+    return (prompts.tokenizer_path.parent / record.template.file).read_bytes().decode()
+
+
+def _manifest(content: bytes) -> ShardManifest | None:
     try:
-        found = ShardManifest.model_validate_json(manifest).generated
+        return ShardManifest.model_validate_json(content)
     except ValidationError:
         return None
-    return None if found is None else found.uid
 
 
 def _is_ours(name: str) -> bool:
@@ -87,9 +96,16 @@ def _is_ours(name: str) -> bool:
 
 @dataclass
 class _Tally:
+    alive: Callable[[int], None]
+    done: int = 0
     samples: int = 0
     bytes: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+
+    def count(self) -> None:
+        """A sample more, or a file, has been written."""
+        self.done += 1
+        self.alive(self.done)
 
 
 @dataclass(frozen=True)
@@ -106,26 +122,40 @@ class AnswerOutput:
     context_length: int
     record: GeneratedRecord
     text_of: Callable[[Sequence[int]], str]
+    turn_end: int | None  # the token behind an answer in a conversation; None where nothing names one
 
-    def write(self, rollouts: Sequence[range]) -> ShardManifest:
+    def write(
+        self, rollouts: Sequence[range], alive: Callable[[int], None] = lambda done: None
+    ) -> ShardManifest:
         """The places of the prompts of all `rollouts`, with their answers; on one rank.
 
-        UserMistake where nothing remains, or something else has been written there meanwhile.
+        Another generation may do the same at the same time, and remove the journals then: where that was
+        quicker, its manifest. `alive` is told how many samples and files are done.
+        UserMistake where nothing remains, or something else has been written there meanwhile; StorageError
+        while somebody else writes there.
         """
+        try:
+            return self._written(rollouts, _Tally(alive))
+        except (BeingWritten, StorageError, ValueError) as error:
+            if (quicker := written(self.output.uri, self.record.uid)) is not None:
+                return quicker
+            if isinstance(error, StorageError):
+                raise
+            told = StorageError if isinstance(error, BeingWritten) else UserMistake
+            raise told(f"{_FIELD}: {error}") from error
+
+    def _written(self, rollouts: Sequence[range], tally: _Tally) -> ShardManifest:
         uri = self.output.uri
 
         def made(folder: Path) -> ShardManifest:
             with new_folder(folder) as new:
-                return self._write(new, rollouts)
+                return self._write(new, rollouts, tally)
 
         with storage_errors(f"{_FIELD} {uri}"):
-            try:
-                return made(local_path(uri)) if is_local(uri) else write_again(uri, made)
-            except ValueError as error:
-                raise UserMistake(f"{_FIELD}: {error}") from error
+            return made(local_path(uri)) if is_local(uri) else write_again(uri, made, tally.count)
 
-    def _write(self, folder: Path, rollouts: Sequence[range]) -> ShardManifest:
-        prompts, tally = self.shards.sources[0].shards, _Tally()
+    def _write(self, folder: Path, rollouts: Sequence[range], tally: _Tally) -> ShardManifest:
+        prompts = self.shards.sources[0].shards
         writer = SampleWriter(folder, token_type_for(prompts.vocabulary_size), SHARD_TOKENS)
         for sample in self._samples(rollouts, tally):
             writer.add_sample(sample)
@@ -161,10 +191,8 @@ class AnswerOutput:
         prompts = self.shards.sources[0].shards
         before = prompts.manifest.samples
         assert before is not None, "prompts are conversations"
-        template = None
-        if before.template is not None:
-            content = (prompts.tokenizer_path.parent / before.template.file).read_bytes()
-            template = write_file(folder / TEMPLATE_FILE, [content])
+        content = template_of(self.shards)
+        template = None if content is None else write_file(folder / TEMPLATE_FILE, [content.encode()])
         return SamplesRecord(
             template=template,
             date=before.date,
@@ -183,18 +211,20 @@ class AnswerOutput:
                 keys = [SampleKey(step, place, sibling) for sibling in range(self.settings.group)]
                 if not all(key in sums for key in keys):
                     raise StorageError(f"{self.folder.uri}: the journal of rollout {step} is gone")
-                found = kept_answers([kept.samples[key] for key in keys], sums, self.output.best)
-                tally.dropped += found.dropped
                 prompt = self.prompts.at(place).tokens
+                room = 0 if self.turn_end is None else self.context_length - len(prompt) - 1
+                found = kept_answers([kept.samples[key] for key in keys], sums, self.output.best, room)
+                tally.dropped += found.dropped
                 for answer in found.answers:
-                    sample = _sample(prompt, answer)
+                    sample = self._sample(prompt, answer)
+                    tally.count()
                     tally.samples += 1
                     tally.bytes += len(self.text_of(sample.documents[0].tokens.tolist()).encode())
                     yield sample
 
-
-def _sample(prompt: Int64s, answer: SampleRecord) -> StoredSample:
-    """A conversation that ends with `answer`."""
-    tokens = np.concatenate((prompt, answer.tokens.astype(np.int64)))
-    learnt = np.arange(len(tokens)) >= len(prompt)
-    return StoredSample((SampleDocument(tokens, learnt, len(prompt)),))
+    def _sample(self, prompt: Int64s, answer: SampleRecord) -> StoredSample:
+        """A conversation that ends with `answer`."""
+        behind = [self.turn_end] if is_open(answer) else []
+        tokens = np.concatenate((prompt, answer.tokens, np.array(behind, dtype=np.int64))).astype(np.int64)
+        learnt = np.arange(len(tokens)) >= len(prompt)
+        return StoredSample((SampleDocument(tokens, learnt, len(prompt)),))

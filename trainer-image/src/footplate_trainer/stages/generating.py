@@ -29,7 +29,7 @@ from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.samples import ShownSample
 from footplate_elastic.protocol.agent_client import AgentClient
-from footplate_planning.config import model_shape
+from footplate_planning.config import model_shape, total_steps
 from footplate_trainer.callbacks.diagnostics import Diagnostics
 from footplate_trainer.callbacks.lease import Lease
 from footplate_trainer.callbacks.limits import LimitsFollower
@@ -44,9 +44,8 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.requests import StopRule
-from footplate_trainer.huggingface.ends import model_ends
-from footplate_trainer.huggingface.initial import initial_checkpoint
-from footplate_trainer.huggingface.load import load_initial
+from footplate_trainer.huggingface.ends import found_ends
+from footplate_trainer.huggingface.load import Loaded, load_initial
 from footplate_trainer.loop.callbacks import Callbacks, StepColumns, TrainedStep
 from footplate_trainer.loop.limits import RunLimits
 from footplate_trainer.loop.stepper import Flags, StepResult
@@ -57,13 +56,13 @@ from footplate_trainer.parallel.checksum import weights_checksum
 from footplate_trainer.parallel.world import World, use_determinism
 from footplate_trainer.rewards.samples import SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import UnrewardedShare, reasons
-from footplate_trainer.rollout.epoch import rollouts_of
+from footplate_trainer.rollout.epoch import most_rollouts, rollouts_of
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.learning import Learnt, learnt, outcomes_of
-from footplate_trainer.rollout.output import AnswerOutput, is_written
+from footplate_trainer.rollout.output import AnswerOutput, template_of, written
 from footplate_trainer.rollout.places import rollout_folder
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
@@ -103,18 +102,19 @@ def _generate(
     uri, limits = config.rollout.output.uri, RunLimits(config)
     limits.agree(agent.limits(), world, 0)
     store = open_store(config)
-    if agree.from_rank_0(lambda: is_written(uri, config.run.uid), world.background):
+    if agree.from_rank_0(lambda: _ended(store, uri, config.run.uid, limits.steps), world.background):
         reporter.start_from(limits.steps, 0, limits)
         reporter.enter(RankPhase.FINISHED)
         say(world, f"nothing left to do: the answers are in {uri} already")
         return ExitCode.SUCCESS
     reporter.start_from(0, 0, limits)
-    model = build_model(config, world)
+    model, loaded = build_model(config, world), None
     if config.init_from is not None:
-        say(world, f"weights from {load_initial(config, model.module, world).name}")
+        loaded = load_initial(config, model.module, world)
+        say(world, f"weights from {loaded.name}")
     model.module.sync_tied()
     with ExitStack() as stack:
-        answering = _open(config, model, store, limits, world, reporter, agent, stack)
+        answering = _open(config, model, loaded, store, limits, world, reporter, agent, stack)
         rows = replace(open_metric_rows(config, agent, limits, reporter, world, metrics), draws=True)
         # What a peak is compared with is the work of training.
         rows = replace(rows, utilisation=replace(rows.utilisation, tflops=None))
@@ -134,7 +134,7 @@ def _generate(
         say(world, f"suspended at step {reporter.step} of {limits.steps}, as asked; journal in {store.uri}")
         return ExitCode.SUSPENDED
     reporter.enter(RankPhase.CHECKPOINT)
-    manifest = agree.from_rank_0(answering.write, world.background)
+    manifest = agree.from_rank_0(lambda: answering.write(reporter), world.background)
     reporter.enter(RankPhase.FINISHED)
     say(world, f"finished at step {reporter.step}: {manifest.documents} answers in {uri}")
     return ExitCode.SUCCESS
@@ -156,11 +156,8 @@ class Answering:
 
     @property
     def rollouts(self) -> Sequence[range]:
-        """The places of the prompts of each; UserMistake where there are not as many prompts."""
-        try:
-            return rollouts_of(len(self.prompts.dataset), self.settings.groups.prompts, self.limits.steps)
-        except ValueError as error:
-            raise UserMistake(str(error)) from error
+        """The places of the prompts of each."""
+        return rollouts_of(len(self.prompts.dataset), self.settings.groups.prompts, self.limits.steps)
 
     def run(self, callbacks: Callbacks) -> bool:
         """All rollouts, up to a suspension; whether there are all of them then. Collective."""
@@ -230,21 +227,36 @@ class Answering:
         nobodys = replace(found, advantages=torch.full_like(found.advantages, math.nan))
         return shown(number, keys, gathered, nobodys, self.gatherer.shown, self.prompts.number)
 
-    def write(self) -> ShardManifest:
+    def write(self, reporter: Reporter) -> ShardManifest:
         """The data set, on one rank; then what it was made of is removed, which nothing depends on."""
-        rollouts = self.rollouts
-        manifest = self.output.write(rollouts)
-        try:
-            for step in range(len(rollouts)):
-                self.store.folder.remove(rollout_folder(step))
-        except OSError as error:
-            _log.warning("journals of rollouts that are over cannot be removed: %s", error)
+        manifest = self.output.write(
+            self.rollouts, lambda done: reporter.enter(RankPhase.CHECKPOINT, progress=done)
+        )
+        _remove_journals(self.store, self.limits.steps)
         return manifest
+
+
+def _ended(store: CheckpointStore, uri: str, uid: str, steps: int) -> bool:
+    """Whether the answers of run `uid` stand at `uri`; then whoever wrote them may have left journals."""
+    if written(uri, uid) is None:
+        return False
+    _remove_journals(store, steps)
+    return True
+
+
+def _remove_journals(store: CheckpointStore, steps: int) -> None:
+    """Those of the first `steps` rollouts; nothing depends on that."""
+    try:
+        for step in range(steps):
+            store.folder.remove(rollout_folder(step))
+    except OSError as error:
+        _log.warning("journals of rollouts that are over cannot be removed: %s", error)
 
 
 def _open(
     config: RunConfig,
     model: ParallelModel,
+    loaded: Loaded | None,
     store: CheckpointStore,
     limits: RunLimits,
     world: World,
@@ -255,11 +267,11 @@ def _open(
     """What draws, rewards and writes; `stack` ends it. Collective."""
     settings = RolloutSettings.answering(config)
     shards = open_shards(config, world, verify=True)
-    prompts = _prompts(config, shards)
+    prompts = _prompts(config, shards, settings, limits)
     say(world, str(prompts.dataset))
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     companions = find_companions(config, store, shards.tokenizer, world)
-    ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
+    ends = found_ends(companions, tokenizer, model_shape(config).vocabulary, template_of(shards))
 
     def text_of(tokens: Sequence[int]) -> str:
         text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
@@ -267,7 +279,7 @@ def _open(
 
     rollout = config.rollout
     assert rollout is not None and rollout.output is not None
-    record = _record(config, shards, model, world)
+    record = _record(config, shards, model, loaded, world)
     key = _journal_key(config, record)
     generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
     journal = Journal(store.folder, generation, world.rank, key)
@@ -276,7 +288,7 @@ def _open(
     gatherer = Gatherer(
         settings,
         prompts,
-        EngineSampler(config, settings, model, world, StopRule(ends, tuple(rollout.stop), text_of)),
+        EngineSampler(config, settings, model, world, StopRule(ends.ids, tuple(rollout.stop), text_of)),
         rewards,
         journal,
         store.folder,
@@ -298,14 +310,27 @@ def _open(
         config.model.context_length,
         record,
         text_of,
+        ends.of_turn,
     )
     return Answering(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
 
 
-def _prompts(config: RunConfig, shards: RunShards) -> PromptOrder:
-    """Those of `shards`, in the order in which they are answered."""
+def _prompts(
+    config: RunConfig, shards: RunShards, settings: RolloutSettings, limits: RunLimits
+) -> PromptOrder:
+    """Those of `shards`, in the order in which they are answered; `limits` end with the last of them.
+
+    UserMistake where the run was created with more rollouts; more that it was given later change nothing.
+    """
     loss, context = config.training.loss.name, config.model.context_length
-    return PromptOrder(dataset_of(shards, config.data, loss, context, config.stage), config.data.seed)
+    dataset = dataset_of(shards, config.data, loss, context, config.stage)
+    groups = settings.groups.prompts
+    try:
+        rollouts_of(len(dataset), groups, total_steps(config))
+    except ValueError as error:
+        raise UserMistake(str(error)) from error
+    limits.bound(most_rollouts(len(dataset), groups))
+    return PromptOrder(dataset, config.data.seed)
 
 
 def _journal_key(config: RunConfig, record: GeneratedRecord) -> str:
@@ -318,26 +343,17 @@ def _journal_key(config: RunConfig, record: GeneratedRecord) -> str:
     return digest({**said, "rollout": drawn, **seeds, "data": record.prompts, "weights": record.weights})
 
 
-def _record(config: RunConfig, shards: RunShards, model: ParallelModel, world: World) -> GeneratedRecord:
-    """Where answers come from. Collective."""
-
-    def checkpoint() -> tuple[str, int | None] | None:
-        asked = config.init_from
-        if asked is None:
-            return None
-        found = initial_checkpoint(asked, config.lineage)
-        if found is None:
-            return asked.place, None
-        directory = StepDirectory.parse(found.directory)
-        return found.name, None if directory is None else directory.step
-
-    place, step = agree.from_rank_0(checkpoint, world.background) or (None, None)
+def _record(
+    config: RunConfig, shards: RunShards, model: ParallelModel, loaded: Loaded | None, world: World
+) -> GeneratedRecord:
+    """Where answers come from: the weights that were `loaded`. Collective."""
+    directory = None if loaded is None else StepDirectory.parse(loaded.directory)
     return GeneratedRecord(
         run=config.run.name,
         uid=config.run.uid,
         weights=weights_checksum(dict(model.module.named_parameters()), world.background),
-        weights_from=place,
-        weights_step=step,
+        weights_from=None if loaded is None else loaded.name,
+        weights_step=None if directory is None else directory.step,
         prompts=shards.digest,
         prompts_from=[source.shards.uri for source in shards.sources],
     )

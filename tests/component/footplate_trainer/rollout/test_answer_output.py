@@ -1,0 +1,91 @@
+"""The answers in a journal as a data set: how each of them ends, and who hears that it is being written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from footplate_contracts.reports import GenerationId
+from footplate_trainer.checkpoint.folder import LocalFolder
+from footplate_trainer.data.layout import GeneratedRecord
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.data.sources import RunShards, dataset_of
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.generation.requests import EndReason
+from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout.best import UNCLOSED
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.output import AnswerOutput
+from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
+from footplate_trainer.rollout.settings import RolloutSettings
+from tests.support.generated import GROUP, generate_config
+from tests.support.reinforced import CONTEXT, pack_prompts
+
+END, DRAWN = 2, [40, 41, 42]
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack_prompts(tmp_path_factory.mktemp("prompts"), 3)
+
+
+def output(prompts: Path, folder: Path, uri: str, *, end: int | None = END, room: int = 9) -> AnswerOutput:
+    """Of one rollout, whose answers a text stopped; behind the longest prompt `room` tokens fit."""
+    config = generate_config(prompts, folder)
+    shards = RunShards.open(config.data)
+    order = PromptOrder(dataset_of(shards, config.data, "crossEntropy", CONTEXT, config.stage), 0)
+    journal = Journal(LocalFolder(str(folder)), GenerationId(epoch=1, number=1), 0, "key")
+    journal.begin(0)
+    chances = np.zeros(len(DRAWN), dtype=np.float32)
+    for key in (SampleKey(0, place, sibling) for place in range(3) for sibling in range(GROUP)):
+        drawn = SampleRecord(key, np.array(DRAWN, dtype=np.int32), chances, chances, EndReason.STOP)
+        journal.add([drawn, RewardsRecord(key, drawn.mark, {"even": 1.0})])
+    journal.flush()
+    journal.close()
+    assert config.rollout is not None and config.rollout.output is not None
+    return AnswerOutput(
+        config.rollout.output.model_copy(update={"uri": uri}),
+        RolloutSettings.answering(config),
+        order,
+        shards,
+        LocalFolder(str(folder)),
+        "key",
+        {"even": 1.0},
+        max(len(order.at(place).tokens) for place in range(3)) + room,
+        GeneratedRecord(run="r", uid="u", weights="w", prompts="p", prompts_from=[str(prompts)]),
+        Tokenizer.from_str(shards.tokenizer.decode()).decode,
+        end,
+    )
+
+
+@pytest.mark.parametrize("kind", ["volume", "elsewhere"])
+def test_an_answer_that_a_text_stopped_ends_its_turn(kind: str, prompts: Path, tmp_path: Path) -> None:
+    uri = str(tmp_path / "answers") if kind == "volume" else f"memory://{tmp_path.name}"
+    told: list[int] = []
+    manifest = output(prompts, tmp_path, uri).write([range(3)], told.append)
+    samples = Samples(TokenShards.open(uri))
+    assert manifest.documents == len(samples) == 3 * GROUP
+    for document in (samples[number].documents[0] for number in range(len(samples))):
+        assert document.learnt is not None
+        assert document.tokens[document.learnt].tolist() == [*DRAWN, END]
+    files = 0 if kind == "volume" else len(list(manifest.files())) + 1
+    assert told == list(range(1, 3 * GROUP + files + 1)), "a long write would be taken for a hang"
+
+
+@pytest.mark.parametrize(
+    ("end", "room"), [pytest.param(None, 9, id="no-token"), pytest.param(END, len(DRAWN), id="no-room")]
+)
+def test_one_that_cannot_end_its_turn_is_left_out(
+    end: int | None, room: int, prompts: Path, tmp_path: Path
+) -> None:
+    writing = output(prompts, tmp_path, str(tmp_path / "answers"), end=end, room=room)
+    places = [
+        place for place in range(3) if len(writing.prompts.at(place).tokens) + room == writing.context_length
+    ]
+    with pytest.raises(UserMistake, match=f"no answer remains .*: {GROUP * len(places)} {UNCLOSED}"):
+        writing.write([range(place, place + 1) for place in places])
