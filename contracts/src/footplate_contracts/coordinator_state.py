@@ -10,9 +10,10 @@ from pydantic import FailFast, Field
 from footplate_contracts.directives import Directives, Refusals
 from footplate_contracts.energy import MOST_PODS, ListedEnergy
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.model import Report, read_unknown_as
+from footplate_contracts.model import IF_READABLE, Report, read_unknown_as
 from footplate_contracts.rendezvous import AgentIdentity, Member
 from footplate_contracts.reports import CheckpointRecord, GenerationId, GivenUp, RankPhase
+from footplate_contracts.v1alpha1.types import DataDigest, Digest
 
 
 class Progress(Report):
@@ -31,6 +32,12 @@ class Progress(Report):
         default=None, description="rollout or scoring, while any rank is at it; else absent"
     )
     finished: int | None = Field(default=None, description="in that phase: tokens, or samples scored")
+    data: Annotated[DataDigest | None, IF_READABLE] = Field(
+        default=None, description="of the shards it reads"
+    )
+    answers: Annotated[Digest | None, IF_READABLE] = Field(
+        default=None, description="of manifest.json of the data set that it wrote"
+    )
 
 
 class NumberedFailure(Report):

@@ -17,7 +17,7 @@ from pydantic import FailFast, Field
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.model import IF_READABLE, Report, read_unknown_as
 from footplate_contracts.samples import ShownSamples
-from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_STANDING, Digest
+from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_STANDING, DataDigest, Digest
 
 
 class GenerationId(Report):
@@ -70,6 +70,13 @@ class RankReport(Report):
     progress: int | None = Field(
         default=None,
         description="what it has finished in this phase: tokens of a rollout, samples scored; else absent",
+    )
+    data: Annotated[DataDigest | None, IF_READABLE] = Field(
+        default=None, description="of the shards that it reads; absent until they are open"
+    )
+    answers: Annotated[Digest | None, IF_READABLE] = Field(
+        default=None,
+        description="of manifest.json of the data set that the run wrote, as stage generate does",
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.component.contracts.row import UNSUPPORTED, Row
+from tests.component.contracts.manifests import ABSENT
+from tests.component.contracts.row import Row
 
 CHAINS = (
     Row(
@@ -42,9 +43,9 @@ CHAINS = (
         " remove it",
     ),
     Row(
-        "answers-of-a-run",
-        {"data.run": {"name": "answers"}, "data.uri": "/shared/data"},
-        f"spec.data.run: Forbidden: run {UNSUPPORTED}; remove it",
+        "answers-for-another-stage",
+        {"data.run": {"name": "answers"}, "data.uri": ABSENT},
+        "spec.data.run: Forbidden: data.run is a field of stage sft, and stage is pretrain; remove it",
     ),
     Row(
         "answers-beside-folders",

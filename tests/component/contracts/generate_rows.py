@@ -84,6 +84,12 @@ GENERATE: tuple[Row, ...] = (
         **{"reward.functions": _REWARDS},
     ),
     _forbidden(
+        "reward.run",
+        {"name": "judge"},
+        "reward.run names a reward model, which this release does not support",
+        **{"reward.functions": _REWARDS},
+    ),
+    _forbidden(
         "reward.centering",
         0.01,
         "reward.centering is a field of stage reward, and stage is generate",

@@ -132,6 +132,11 @@ GRPO: tuple[Row, ...] = (
         "reward.uri names a reward model, which this release does not support; remove it",
     ),
     _forbidden(
+        "reward.run",
+        {"name": "judge"},
+        "reward.run names a reward model, which this release does not support; remove it",
+    ),
+    _forbidden(
         "reward.centering",
         0.5,
         "reward.centering is a field of stage reward, and stage is grpo; remove it",

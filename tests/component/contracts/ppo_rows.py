@@ -32,14 +32,14 @@ PPO: tuple[Row, ...] = (
     Row(
         "ppo-without-rewards",
         {"stage": "ppo", "rollout.maxTokens": 16},
-        "spec.reward: Required value: reward is required: stage ppo learns what a reward model (uri),"
-        " functions, or both say of its answers",
+        "spec.reward: Required value: reward is required: stage ppo learns what a reward model (uri or"
+        " run), functions, or both say of its answers",
     ),
     Row(
         "ppo-without-value-model",
         {"stage": "ppo", "rollout.maxTokens": 16, "reward.functions": [{"name": "short", "length": {}}]},
         "spec.reinforcement.value: Required value: reinforcement.value is required where no reward model is"
-        " there to begin the value model with; state its fromPolicy or its uri",
+        " there to begin the value model with; state its fromPolicy, its uri or its run",
     ),
     _ppo(
         "two-rewards-of-one-name",

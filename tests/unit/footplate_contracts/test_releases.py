@@ -27,6 +27,7 @@ STATUS: dict[str, Any] = {
         {"type": "Ready", "status": "True", "lastTransitionTime": NOON, "reason": "Training", "message": ""}
     ],
     "progress": {"step": 40, "totalSteps": 100, "tokens": 40960, "loss": 2.5, "percentage": 40.0},
+    "data": {"digest": "0123456789abcdef"},
     "world": {"nodes": 2, "ranks": 4, "generation": "1.2"},
     "checkpoint": {"latestStep": 30, "uri": "/c/step-30", "time": NOON, "durable": True},
     "lineage": [

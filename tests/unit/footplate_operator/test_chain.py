@@ -236,6 +236,7 @@ def test_what_is_wrong_is_told_with_its_remedy(
             {"stage": "dpo", "preference": {"reference": {"run": BASE}}}, "sft", True, id="reference"
         ),
         pytest.param({"reward": {"run": BASE}}, "reward", True, id="reward"),
+        pytest.param({"reinforcement": {"value": {"run": BASE}}}, "sft", False, id="no-value"),
         pytest.param({"reward": {"run": BASE}}, "sft", False, id="no-reward"),
         pytest.param({"reinforcement": {"value": {"run": BASE}}}, "reward", True, id="value"),
         pytest.param(
@@ -260,6 +261,8 @@ def test_answers_are_data_once_the_run_has_succeeded() -> None:
     waiting, found = answer(run, base("Running", spec=spec)), answer(run, base("Succeeded", spec=spec))
     assert isinstance(waiting, Problem) and waiting.waiting
     assert found == LineageEntry(field=ReferenceField.DATA, run="base", uid="uid-base", uri="/answers")
+    told = answer(run, base("Succeeded", spec=spec, data={"answers": "a" * 64}))
+    assert isinstance(told, LineageEntry) and told.digest == "a" * 64
     failed = answer(run, base("Failed", spec=spec))
     assert isinstance(failed, Problem) and failed.reason is Reason.RUN_FAILED
 

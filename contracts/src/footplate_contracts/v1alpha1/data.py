@@ -117,7 +117,6 @@ class Data(Part):
 
     rules: ClassVar = (
         refuse("chatTemplate"),
-        refuse("run"),
         Rule(
             "has(self.uri) || has(self.sources) || has(self.run)",
             "uri is required: the folder that footplate-trainer pack wrote; or sources, for a mixture",

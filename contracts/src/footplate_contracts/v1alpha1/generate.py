@@ -85,10 +85,13 @@ GENERATE_RULES: Final = (
     *(
         Rule(f"{_ONLY} || {right}", f"{but}; remove it", field=field, refusal=Refusal.FORBIDDEN)
         for field, right, but in (
-            (
-                "reward.uri",
-                "!has(self.reward) || !has(self.reward.uri)",
-                "reward.uri names a reward model, which this release does not support",
+            *(
+                (
+                    f"reward.{field}",
+                    f"!has(self.reward) || !has(self.reward.{field})",
+                    f"reward.{field} names a reward model, which this release does not support",
+                )
+                for field in ("uri", "run")
             ),
             (
                 "reward.centering",

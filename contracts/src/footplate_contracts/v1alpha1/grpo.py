@@ -139,7 +139,10 @@ GRPO_RULES: Final = (
             refusal=Refusal.FORBIDDEN,
         )
         for only, field, why in (
-            (_GRPO, "uri", "names a reward model, which this release does not support"),
+            *(
+                (_GRPO, field, "names a reward model, which this release does not support")
+                for field in ("uri", "run")
+            ),
             (_ONLY, "centering", "is a field of stage reward, and stage is {self.stage}"),
         )
     ),

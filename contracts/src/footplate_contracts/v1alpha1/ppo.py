@@ -13,27 +13,29 @@ _FROM_POLICY: Final = (
     "(has(self.reinforcement) && has(self.reinforcement.value) && self.reinforcement.value.fromPolicy)"
 )
 _ELSEWHERE: Final = (
-    "(has(self.reinforcement) && has(self.reinforcement.value) && has(self.reinforcement.value.uri))"
+    "(has(self.reinforcement) && has(self.reinforcement.value)"
+    " && (has(self.reinforcement.value.uri) || has(self.reinforcement.value.run)))"
 )
+_MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
 _OF_GRPO: Final = ("preset", "groupAdvantage", "dynamicSampling", "overlongTokens")
 
 PPO_RULES: Final = (
     Rule(
-        f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || has(self.reward.uri)))",
-        "reward is required: stage ppo learns what a reward model (uri), functions, or both say of its"
+        f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || {_MODEL}))",
+        "reward is required: stage ppo learns what a reward model (uri or run), functions, or both say of its"
         " answers",
         field="reward",
         refusal=Refusal.REQUIRED,
     ),
     Rule(
-        f"{_REWARD} || has(self.reward.uri) || {_FROM_POLICY} || {_ELSEWHERE}",
+        f"{_REWARD} || {_MODEL} || {_FROM_POLICY} || {_ELSEWHERE}",
         "reinforcement.value is required where no reward model is there to begin the value model with; state"
-        " its fromPolicy or its uri",
+        " its fromPolicy, its uri or its run",
         field="reinforcement.value",
         refusal=Refusal.REQUIRED,
     ),
     Rule(
-        f"{_REWARD} || !has(self.reward.uri) || !has(self.reward.functions)"
+        f"{_REWARD} || !{_MODEL} || !has(self.reward.functions)"
         " || !self.reward.functions.exists(a, a.name == 'model')",
         "a function is called model, as the reward model is; give it another name",
         field="reward.functions",

@@ -66,7 +66,7 @@ class LineageEntry(Part):
     step: Whole | None = Field(None, description="of its checkpoint; absent where it gave data")
     uri: CheckpointUri = Field(description="the directory")
     digest: Digest | None = Field(
-        None, description="SHA-256 of its manifest.json; absent where an earlier trainer wrote it"
+        None, description="SHA-256 of its manifest.json; absent where nobody told it"
     )
 
 

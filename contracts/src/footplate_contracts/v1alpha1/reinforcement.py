@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from footplate_contracts.rules import Rule, refuse
+from footplate_contracts.rules import Rule
 from footplate_contracts.v1alpha1.references import FrozenModel, ReferenceModel
 from footplate_contracts.v1alpha1.types import Count, Part, Probability
 
@@ -134,7 +134,6 @@ class ValueModel(FrozenModel):
 
     rules: ClassVar = (
         *FrozenModel.rules,
-        refuse("run"),
         Rule(
             "!self.fromPolicy || (!has(self.uri) && !has(self.run))",
             "fromPolicy and a folder or a run are both given; the weights come from one of them",

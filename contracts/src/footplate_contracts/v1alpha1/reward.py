@@ -143,7 +143,6 @@ class Reward(FrozenModel):
 
     rules: ClassVar = (
         *FrozenModel.rules,
-        refuse("run"),
         *(
             Rule(
                 f"!has(self.{field}) || has(self.uri) || has(self.run)",

@@ -17,6 +17,7 @@ from footplate_contracts.v1alpha1.types import (
     MOST_PROMOTED,
     MOST_STANDING,
     CheckpointUri,
+    DataDigest,
     Digest,
     Label,
     Name,
@@ -61,6 +62,17 @@ class ProgressStatus(Part):
     phase: Label | None = Field(None, description="rollout or scoring, while any rank is at it; else absent")
     finished: Whole | None = Field(None, description="of that: tokens sampled, or samples scored")
     last_updated_time: Time | None = Field(None, description="when this was seen")
+
+
+class DataStatus(Part):
+    """Which data the run read, and which it wrote, as its ranks told."""
+
+    digest: DataDigest | None = Field(
+        None, description="of the shards that it reads: equal for equal tokens, wherever they lie"
+    )
+    answers: Digest | None = Field(
+        None, description="of stage generate: SHA-256 of manifest.json in rollout.output.uri, once it stands"
+    )
 
 
 class WorldStatus(Part):
@@ -250,6 +262,7 @@ class TrainingRunStatus(Part):
         [], description="what holds, as metav1.Condition"
     )
     progress: ProgressStatus | None = None
+    data: DataStatus | None = None
     world: WorldStatus | None = None
     checkpoint: CheckpointStatus | None = None
     attempts: Annotated[list[Attempt], Field(max_length=ATTEMPT_LIMIT)] = Field(

@@ -153,6 +153,7 @@ class TrainingRunSpec(Part):
             for field, *stages in (
                 ("data.mask", "sft", "dpo"),
                 ("data.overlong", *_OF_SAMPLES),
+                ("data.run", "sft"),
                 ("training.neftune", "sft"),
                 ("preference", "dpo"),
                 ("reward", "reward", "ppo", "grpo", "generate"),

@@ -32,6 +32,7 @@ MOST_WHOLE: Final = 1_000_000_000_000_000
 Whole = Annotated[int, Field(ge=0, le=MOST_WHOLE)]
 Seconds = Annotated[int, Field(ge=0, le=31_536_000)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", max_length=64)]  # SHA-256 in hex
+DataDigest = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$", max_length=16)]  # of token shards
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 StringMap = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=64)]
 

@@ -24,6 +24,8 @@ class ProgressTracker:
     stepping: bool = False  # a rank has finished a step in this generation
     total_steps: int = 0
     highest: int = 0  # the step that some rank has reached in this generation
+    data: str | None = None  # digest of what ranks of any generation read
+    answers: str | None = None  # and of what they wrote
     saving: bool = False  # all ranks have waited for a checkpoint for a while
     _saving_since: float | None = None
     _row: StepMetrics | None = None
@@ -50,6 +52,7 @@ class ProgressTracker:
         for rank in reports:
             self.ranks[rank.rank] = rank
             self.highest = max(self.highest, rank.step)
+            self.data, self.answers = rank.data or self.data, rank.answers or self.answers
             if rank.progress is not None:
                 self._furthest[rank.rank] = rank
             # A first rollout may last longer than any start.
@@ -97,6 +100,8 @@ class ProgressTracker:
             saving=self.saving,
             phase=(phase := self._sampling_phase()),
             finished=self._finished(phase) if phase else None,
+            data=self.data,
+            answers=self.answers,
         )
 
     def _step_seconds(self) -> float | None:

@@ -15,11 +15,15 @@ from footplate_contracts.directives import NumberedLimits
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.v1alpha1.data import Mask
+from footplate_contracts.v1alpha1.references import LineageEntry
+from footplate_trainer.data.answers import check_answers
 from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, ShardFormat
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.writer import new_folder
 from footplate_trainer.rollout.places import FOLDER, rollout_folder
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.rollout.places import FOLDER
 from tests.support.generated import GROUP, REWARDED, generate, generate_config
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import CONTEXT, STOP, Interrupting, Reinforced, pack_prompts
@@ -109,15 +113,26 @@ def test_its_answers_are_what_pack_could_have_written(
     assert not any((folder / "checkpoints" / FOLDER).glob("*")), "journals stay behind"
     phases = {report.phase for report in end.agent.reports}
     assert {RankPhase.ROLLOUT, RankPhase.SCORING, RankPhase.CHECKPOINT, RankPhase.FINISHED} <= phases
+    last = end.agent.reports[-1]
+    assert (last.data, last.answers) == (asked.manifest.digest, content(folder)[MANIFEST_FILE])
 
 
 def test_sft_trains_on_its_answers_and_answers_next(
     undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path
 ) -> None:
     sft = ("stage=sft", f"model.contextLength={CONTEXT}", "training.steps=2")
-    config = tiny_config(undisturbed[0] / "answers", tmp_path, sft)
+    data = str(undisturbed[0] / "answers")
+    given = LineageEntry(
+        field="data",
+        run="answers",
+        uid=lineage(undisturbed[0]).uid,
+        uri=data,
+        digest=content(undisturbed[0])[MANIFEST_FILE],
+    )
+    config = tiny_config(Path(data), tmp_path, sft).model_copy(update={"lineage": [given]})
     [ended] = run_ranks(train_under, 1, FakeAgent(), config)
     assert ended.code == ExitCode.SUCCESS, ended.stderr
+    assert ended.agent.reports[-1].data == TokenShards.open(data).manifest.digest
     assert len(ended.agent.rows) == 2
     end = start(prompts, tmp_path / "next", 1, FakeAgent(), f"initFrom.uri={tmp_path / 'checkpoints'}")
     assert end.code == ExitCode.SUCCESS, end.stderr
@@ -164,6 +179,27 @@ def test_a_run_that_is_killed_writes_what_it_would_have_written(
     assert "rollout/tokens" not in (end.agent.rows[0].values or {}), "the first rollout was drawn again"
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param(
+            {"uid": "u"}, "is of run tiny with uid .* now, and was of uid u; create", id="another-run"
+        ),
+        pytest.param({"digest": "0" * 64}, "is another one now: its manifest.json has SHA-256", id="another"),
+    ],
+)
+def test_answers_that_are_not_those_that_were_given_are_refused(
+    undisturbed: tuple[Path, Reinforced], tmp_path: Path, changes: dict[str, str], says: str
+) -> None:
+    uid = lineage(undisturbed[0]).uid
+    entry = LineageEntry(field="data", run="other", uid=uid, uri=str(undisturbed[0] / "answers"))
+    config = tiny_config(tmp_path, tmp_path, ("stage=sft",))
+    given = {"lineage": [entry.model_copy(update=changes)]}
+    check_answers(config.model_copy(update={"lineage": [entry]}))
+    with pytest.raises(UserMistake, match=f"^data.run other: the data set .* {says}"):
+        check_answers(config.model_copy(update=given))
+
+
 @pytest.mark.long
 def test_a_suspended_run_goes_on(undisturbed: tuple[Path, Reinforced], prompts: Path, tmp_path: Path) -> None:
     agent = Interrupting(phase=RankPhase.ROLLOUT, after_step=1, looks=4)
@@ -182,6 +218,7 @@ def test_what_is_written_is_not_drawn_again(undisturbed: tuple[Path, Reinforced]
     assert end.agent.rows == []
     assert RankPhase.ROLLOUT not in {report.phase for report in end.agent.reports}
     assert end.agent.reports[-1].step == 3
+    assert end.agent.reports[-1].answers == before[MANIFEST_FILE]
     assert content(folder) == before
 
 

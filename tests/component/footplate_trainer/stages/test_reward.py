@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_trainer.__main__ import main
 from footplate_trainer.checkpoint.place import locate, newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.preference_dataset import PreferenceDataset
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.frozen.scoring import find_reward, find_value
 from footplate_trainer.huggingface.scoring import scores_in
 from footplate_trainer.parallel.scored import CollectedScores
 from tests.support import layouts
@@ -211,6 +215,32 @@ def test_held_out_scores_are_kept_with_the_weights_that_gave_them(
     out = tmp_path / "exported"
     assert main(("export", str(tmp_path / "checkpoints"), str(out))) == ExitCode.SUCCESS
     assert scores_in(json.loads((out / "config.json").read_text())) == kept
+
+
+def test_ppo_is_rewarded_by_the_checkpoint_that_it_was_given_and_by_no_newer_one(
+    pairs: Path, tmp_path: Path
+) -> None:
+    assert run(pairs, tmp_path, "training.steps=2", "checkpoint.everySteps=1").code == ExitCode.SUCCESS
+    folder = str(tmp_path / "checkpoints")
+    given = locate(str(next(Path(folder).glob("step-1.e*"))))
+    assert newest_whole(folder).directory != given.directory
+    entry = LineageEntry(
+        field="reward",
+        run="judge",
+        uid="u",
+        step=1,
+        uri=given.name,
+        digest=hashlib.sha256(given.content("manifest.json")).hexdigest(),
+    )
+    ppo = ("stage=ppo", "rollout={maxTokens: 8}", f"reward={{uri: {folder}}}")
+    config = tiny_config(pairs, tmp_path / "ppo", ppo).model_copy(update={"lineage": [entry]})
+    reward, value = find_reward(config), find_value(config)
+    assert reward is not None and value is not None
+    assert reward.found.directory == value.directory == given.directory
+
+    gone = entry.model_copy(update={"digest": "0" * 64})
+    with pytest.raises(UserMistake, match=r"^reward\.run judge: checkpoint .* is another one now"):
+        find_value(config.model_copy(update={"lineage": [gone]}))
 
 
 def test_a_run_that_was_suspended_goes_on_as_if_nothing_had_been(pairs: Path, tmp_path: Path) -> None:

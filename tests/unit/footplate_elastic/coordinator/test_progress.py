@@ -54,6 +54,15 @@ def test_a_generation_has_started_with_what_a_rank_finishes_in_its_first_rollout
     assert not tracker.started and tracker.view().finished is None
 
 
+def test_what_was_read_and_written_is_told_for_good() -> None:
+    tracker, data, answers = begun(), "0123456789abcdef", "1" * 64
+    assert (tracker.view().data, tracker.view().answers) == (None, None)
+    tracker.report(G1, [report(0, 7, 0.1).model_copy(update={"data": data}), report(1, 7, 0.1)])
+    tracker.begin(G2)
+    tracker.report(G2, [report(0, 8, 0.1).model_copy(update={"answers": answers})])
+    assert (tracker.view().data, tracker.view().answers) == (data, answers)
+
+
 def test_a_rollout_is_told_with_what_all_ranks_have_finished_in_it() -> None:
     tracker = begun()
     assert (tracker.view().phase, tracker.view().finished) == (None, None)

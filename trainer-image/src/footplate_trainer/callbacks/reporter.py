@@ -25,6 +25,8 @@ class Reporter(Callback):
     def __init__(self, agent: AgentClient, world: World, clock: Callable[[], float] = time.monotonic) -> None:
         self.step = 0  # the last finished one
         self.tokens = 0  # valid ones, of the whole world, since step 0
+        self.data: str | None = None  # digest of the shards that are read, once they are open
+        self.answers: str | None = None  # of manifest.json of the data set that was written
         self._limits: RunLimits | None = None  # once they are known
         self._agent = agent
         self._world = world
@@ -56,6 +58,8 @@ class Reporter(Callback):
                 step_seconds=seconds,
                 total_steps=self._limits.steps if self._limits else None,
                 progress=progress,
+                data=self.data,
+                answers=self.answers,
             )
         )
 

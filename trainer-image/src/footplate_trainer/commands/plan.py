@@ -16,11 +16,11 @@ from footplate_planning.bubble import bubble
 from footplate_planning.config import model_shape, scoring
 from footplate_planning.flops import Convention
 from footplate_planning.plan import Plan, plan
-from footplate_planning.references import holds_reference, reference_model, value_uri
+from footplate_planning.references import holds_reference, reference_model
 from footplate_planning.rollout import PlannedRollout
 from footplate_planning.shape import ModelShape
 from footplate_planning.traffic import Axis, sent
-from footplate_trainer.frozen.scoring import REWARD_FIELD, VALUE_FIELD, find_scoring, scoring_config
+from footplate_trainer.frozen.scoring import find_reward, find_value, scoring_config
 from footplate_trainer.frozen.source import find_model, frozen_config, reference_field
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest.run_file import read_run
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
     """The models that ranks of `config` hold and do not train; UserMistake where one does not suit it."""
-    reference, reward = reference_model(config), config.reward
+    reference = reference_model(config)
     shapes = []
     if reference is not None and holds_reference(config):
         if reference.uri is None:
@@ -61,10 +61,8 @@ def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
         else:
             found = find_model(reference.uri, reference_field(config))
             shapes.append(model_shape(frozen_config(found, config, ranks)))
-    if config.stage is Stage.PPO and reward is not None and reward.uri is not None:
-        shapes.append(
-            model_shape(scoring_config(find_scoring(reward.uri, REWARD_FIELD).found, config, ranks))
-        )
+    if config.stage is Stage.PPO and (reward := find_reward(config)) is not None:
+        shapes.append(model_shape(scoring_config(reward.found, config, ranks)))
     return shapes
 
 
@@ -72,10 +70,10 @@ def trained_beside(config: RunConfig, ranks: int) -> ModelShape | None:
     """The value model of stage ppo; UserMistake where it does not suit the run."""
     if config.stage is not Stage.PPO:
         return None
-    uri = value_uri(config)
-    if uri is None:
+    found = find_value(config)
+    if found is None:
         return replace(scoring(model_shape(config)), adapter=None)
-    return model_shape(scoring_config(find_scoring(uri, VALUE_FIELD).found, config, ranks))
+    return model_shape(scoring_config(found, config, ranks))
 
 
 def as_json(made: Plan) -> dict[str, Any]:

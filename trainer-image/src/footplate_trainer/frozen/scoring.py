@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_contracts.v1alpha1.training import Stage
+from footplate_planning.references import value_uri
 from footplate_trainer.checkpoint.record import HeldOutScores
 from footplate_trainer.frozen.source import FoundModel, find_model, frozen_config
 from footplate_trainer.huggingface.scoring import labels_of, scores_in
@@ -24,9 +27,29 @@ class FoundScoring:
     scores: HeldOutScores | None
 
 
-def find_scoring(uri: str, field: str, directory: str | None = None) -> FoundScoring:
+def find_reward(config: RunConfig, directory: str | None = None) -> FoundScoring | None:
+    """The reward model of `config`, in `directory` of a run's folder; None where it names none.
+
+    Not collective; raises what `find_scoring` does.
+    """
+    uri = config.reward.uri if config.reward is not None else None
+    return None if uri is None else find_scoring(uri, REWARD_FIELD, directory, config.lineage)
+
+
+def find_value(config: RunConfig) -> FoundModel | None:
+    """Where the value model of `config` begins; None: where the policy does. As `find_reward`."""
+    uri, learning = value_uri(config), config.reinforcement
+    if uri is None:
+        return None
+    stated = learning is not None and learning.value is not None and learning.value.uri is not None
+    return find_scoring(uri, VALUE_FIELD if stated else REWARD_FIELD, lineage=config.lineage).found
+
+
+def find_scoring(
+    uri: str, field: str, directory: str | None = None, lineage: Sequence[LineageEntry] | None = None
+) -> FoundScoring:
     """As `find_model`; UserMistake where what is there gives a text no score, or several. Not collective."""
-    found = find_model(uri, field, directory)
+    found = find_model(uri, field, directory, lineage)
     checkpoint = found.checkpoint
     if checkpoint is not None:
         labels, scores = int(checkpoint.config().stage is Stage.REWARD), checkpoint.state().scores

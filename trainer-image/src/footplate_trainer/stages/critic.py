@@ -13,7 +13,6 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reinforcement import ValueModel
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_planning.references import value_uri
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.record import Key
 from footplate_trainer.checkpoint.state import Beside
@@ -23,10 +22,10 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.open import FrozenModel, load_found, open_found
 from footplate_trainer.frozen.scoring import (
     REWARD_FIELD,
-    VALUE_FIELD,
     FoundScoring,
     check_scores,
-    find_scoring,
+    find_reward,
+    find_value,
     scoring_config,
 )
 from footplate_trainer.frozen.source import FoundModel, check_tokenizer
@@ -56,13 +55,12 @@ def value_settings(config: RunConfig) -> ValueModel:
 
 def check_scoring_models(config: RunConfig, ranks: int) -> None:
     """UserMistake where the reward model or the value model cannot be what it is to be; not collective."""
-    reward = config.reward
-    if reward is not None and reward.uri is not None:
-        found = find_scoring(reward.uri, REWARD_FIELD)
+    found = find_reward(config)
+    if found is not None:
         scoring_config(found.found, config, ranks)
-        check_scores(found, reward.normalization)
-    if config.stage is Stage.PPO and (uri := value_uri(config)) is not None:
-        scoring_config(find_scoring(uri, VALUE_FIELD).found, config, ranks)
+        check_scores(found, config.reward.normalization if config.reward is not None else None)
+    if config.stage is Stage.PPO and (value := find_value(config)) is not None:
+        scoring_config(value, config, ranks)
 
 
 @dataclass(frozen=True)
@@ -92,9 +90,8 @@ class Critic:
 
 def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Critic:
     """The value model of `config`, laid out as `policy`, with no weights yet. Collective."""
-    uri, found = value_uri(config), None
-    if uri is not None:
-        found = agree.from_rank_0(lambda: find_scoring(uri, VALUE_FIELD).found, world.background)
+    found = agree.from_rank_0(lambda: find_value(config), world.background)
+    if found is not None:
         own = scoring_config(found, config, world.size)
     else:
         plain = config.model.model_copy(update={"adapter": None})
@@ -143,7 +140,8 @@ def open_reward(
     directory = str(known.get(_STEP, "")) or None
 
     def find() -> FoundScoring:
-        found = find_scoring(uri, REWARD_FIELD, directory)
+        found = find_reward(config, directory)
+        assert found is not None, "reward.uri is stated"
         check_tokenizer(found.found, shards.tokenizer, shards.vocabulary_size)
         return found
 

@@ -38,6 +38,7 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.data.answers import answers_digest
 from footplate_trainer.data.layout import GeneratedRecord, ShardManifest
 from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.data.prompt_dataset import PromptOrder
@@ -104,7 +105,7 @@ def _generate(
     store = open_store(config)
     if agree.from_rank_0(lambda: _ended(store, uri, config.run.uid, limits.steps), world.background):
         reporter.start_from(limits.steps, 0, limits)
-        reporter.enter(RankPhase.FINISHED)
+        _finished(uri, world, reporter)
         say(world, f"nothing left to do: the answers are in {uri} already")
         return ExitCode.SUCCESS
     reporter.start_from(0, 0, limits)
@@ -115,6 +116,7 @@ def _generate(
     model.module.sync_tied()
     with ExitStack() as stack:
         answering = _open(config, model, loaded, store, limits, world, reporter, agent, stack)
+        reporter.data = answering.output.shards.digest
         rows = replace(open_metric_rows(config, agent, limits, reporter, world, metrics), draws=True)
         # What a peak is compared with is the work of training.
         rows = replace(rows, utilisation=replace(rows.utilisation, tflops=None))
@@ -135,9 +137,15 @@ def _generate(
         return ExitCode.SUSPENDED
     reporter.enter(RankPhase.CHECKPOINT)
     manifest = agree.from_rank_0(lambda: answering.write(reporter), world.background)
-    reporter.enter(RankPhase.FINISHED)
+    _finished(uri, world, reporter)
     say(world, f"finished at step {reporter.step}: {manifest.documents} answers in {uri}")
     return ExitCode.SUCCESS
+
+
+def _finished(uri: str, world: World, reporter: Reporter) -> None:
+    """Tell what stands at `uri`: who names this run as its data gets that, and nothing else. Collective."""
+    reporter.answers = agree.from_rank_0(lambda: answers_digest(uri), world.background)
+    reporter.enter(RankPhase.FINISHED)
 
 
 @dataclass

@@ -40,6 +40,7 @@ from footplate_trainer.checkpoint.durable.saver import Saver
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import RolloutPosition, StateWriter, TrainingState
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.data.answers import check_answers
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.companions import Companions
 from footplate_trainer.loop.callbacks import Callbacks
@@ -69,6 +70,7 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
     def stage(config: RunConfig) -> Program:
         require_decoder(config)
+        check_answers(config)
         check_reference(config, read_environment(os.environ).world_size)
         return partial(_learn, config, objective_of(config), agent, metrics)
 
@@ -96,6 +98,7 @@ def _learn(
     config, model, optimizer, start = begun.config, begun.model, begun.optimizer, begun.start
 
     shards = open_shards(config, world, verify=start.key is None)
+    reporter.data = shards.digest
     batches = open_loader(config, shards, model.grid)
     host = state.HostCopy(model.module, optimizer.moments(), model.host_mesh)
     companions = find_companions(config, begun.store, shards.tokenizer, world)

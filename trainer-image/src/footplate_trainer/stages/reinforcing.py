@@ -135,6 +135,7 @@ def _reinforce(
     begun = begin(config, agent, world, reporter, build_value if config.stage is Stage.PPO else None)
     config, model, start, limits = begun.config, begun.model, begun.start, begun.limits
     shards = open_shards(config, world, verify=start.key is None)
+    reporter.data = shards.digest
     beside = () if begun.beside is None else (begun.beside.tensors,)
     host = state.HostCopy(model.module, begun.optimizer.moments(), model.host_mesh, *beside)
     companions = find_companions(config, begun.store, shards.tokenizer, world)

@@ -80,7 +80,8 @@ def _answers(field: ReferenceField, other: Run) -> LineageEntry | Problem:
     output = other.spec.rollout.output if other.spec.rollout is not None else None
     assert output is not None, "a misfit otherwise"
     if other.phase is Phase.SUCCEEDED:
-        return LineageEntry(field=field, run=other.name, uid=other.uid, uri=output.uri)
+        written = other.status.data.answers if other.status.data is not None else None
+        return LineageEntry(field=field, run=other.name, uid=other.uid, uri=output.uri, digest=written)
     if other.phase is Phase.FAILED:
         return _failed(field, other, f"delete it and create it anew, and {_GOES_ON}")
     return _waits(f"waits for the answers of run {other.name}, which is {_state(other)}")

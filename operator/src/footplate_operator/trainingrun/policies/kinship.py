@@ -22,7 +22,7 @@ _GIVERS: Final[dict[ReferenceField, frozenset[Stage]]] = {
     ReferenceField.PREFERENCE: _LANGUAGE,
     ReferenceField.REWARD: frozenset({Stage.REWARD}),
     ReferenceField.REINFORCEMENT: _LANGUAGE,
-    ReferenceField.VALUE: _LANGUAGE | {Stage.REWARD},
+    ReferenceField.VALUE: frozenset({Stage.REWARD}),
     ReferenceField.DATA: frozenset({Stage.GENERATE}),
 }
 

@@ -13,6 +13,7 @@ from footplate_contracts.names import coordinator_pod_name
 from footplate_contracts.v1alpha1.parallelism import Parallelism
 from footplate_contracts.v1alpha1.status import (
     CoordinatorStatus,
+    DataStatus,
     ProgressStatus,
     TrainingRunStatus,
     WorldStatus,
@@ -43,6 +44,7 @@ def told(
     return before.model_copy(
         update={
             "progress": _progress(before, state, now),
+            "data": _data(before, state),
             "checkpoint": checkpoints(run, state.checkpoint, state.checkpoint_steps),
             "world": _world(before, state, parallelism),
             "coordinator": _coordinator(run, serving, pods.coordinators),
@@ -60,6 +62,7 @@ def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
         "telemetry": given_up.counted(before.telemetry, state),
         "checkpoint": checkpoints(run),  # marks come and go
         "progress": _at_nothing(before.progress),
+        "data": _data(before, state),
     }
     if state.progress.step > (before.progress.step if before.progress else 0):
         update |= {
@@ -91,6 +94,13 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
         last_updated_time=known.last_updated_time if known else None,
     )
     return after if after == known else after.model_copy(update={"last_updated_time": format_time(now)})
+
+
+def _data(before: TrainingRunStatus, state: CoordinatorState) -> DataStatus | None:
+    """Which data was read and written. What was told once stays: a coordinator may be replaced at the end."""
+    known, told = before.data or DataStatus(), state.progress
+    after = DataStatus(digest=told.data or known.digest, answers=told.answers or known.answers)
+    return before.data if after == known else after
 
 
 def _at_nothing(known: ProgressStatus | None) -> ProgressStatus | None:

@@ -1,0 +1,43 @@
+"""Answers that a run generated, as the data of another one: the very ones, or none.
+
+The operator froze their folder and, as far as it was told, the digest of its manifest when it admitted the
+run that learns from them. Since then somebody may have deleted it, or another run have
+written one in its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.references import ReferenceField
+from footplate_trainer.data.check import open_place, read_manifest
+from footplate_trainer.errors import UserMistake
+
+
+def check_answers(config: RunConfig) -> None:
+    """UserMistake where the data of `config` is not what another run gave; nothing for any other data.
+
+    Raises what reading a manifest does. Not collective.
+    """
+    entry = next((entry for entry in config.lineage or () if entry.field == ReferenceField.DATA), None)
+    if entry is None:
+        return
+    named = f"data.run {entry.run}: the data set {entry.uri}, which this run was given at its admission,"
+    remedy = "create this run anew, or name the folder as data.uri"
+    content, manifest = read_manifest(open_place(entry.uri))
+    writer = manifest.generated
+    if writer is None or writer.uid != entry.uid:
+        by = "no run" if writer is None else f"run {writer.run} with uid {writer.uid}"
+        raise UserMistake(f"{named} is of {by} now, and was of uid {entry.uid}; {remedy}")
+    found = hashlib.sha256(content).hexdigest()
+    if entry.digest not in (None, found):
+        raise UserMistake(
+            f"{named} is another one now: its manifest.json has SHA-256 {found[:12]}…, and had"
+            f" {str(entry.digest)[:12]}…; {remedy}"
+        )
+
+
+def answers_digest(uri: str) -> str:
+    """SHA-256 of the manifest of the data set at `uri`, and so of all of it; raises what reading it does."""
+    return hashlib.sha256(read_manifest(open_place(uri))[0]).hexdigest()
