@@ -60,8 +60,8 @@ class Needs(StrEnum):
     IMPORTS = "nothing is imported any more"
 
 
-# Of a rollout nothing is written but with the steps after it.
-_SAMPLING: Final = frozenset({Needs.PODS, Needs.COORDINATOR, Needs.SAVED, Needs.RANKS})
+# What is finished of a rollout is written at once, into its journal.
+_SAMPLING: Final = frozenset({Needs.PODS, Needs.COORDINATOR, Needs.SAVED, Needs.RANKS, Needs.WRITES})
 _THERE: Final[Mapping[Phase, frozenset[Needs]]] = {
     Phase.QUEUED: frozenset(),
     Phase.STARTING: frozenset({Needs.PODS, Needs.COORDINATOR, Needs.IMPORTS}),
@@ -185,7 +185,7 @@ def on_pods(fault: Fault, phase: Phase) -> str:
     """Why a cell is played in the simulation only; empty where real pods play it, too."""
     if fault.simulated:
         return "pods cannot show it: " + _ONLY_SIMULATED.get(fault.name, "the simulation alone has it")
-    return _HIDDEN.get(phase, "")
+    return ""
 
 
 _ONLY_SIMULATED: Final[Mapping[str, str]] = {
@@ -193,7 +193,6 @@ _ONLY_SIMULATED: Final[Mapping[str, str]] = {
     "API server unwell": "a real one answers, or it does not",
     "node clock wrong": "kubelets here share the machine's clock",
 }
-_HIDDEN: Final = dict.fromkeys((Phase.ROLLOUT, Phase.SCORING), "pods cannot show it: no stage samples yet")
 
 POD_CELLS: Final = tuple(cell for cell in CELLS if not on_pods(*cell))
 
@@ -226,6 +225,12 @@ SAMPLE: Final = (
     ("operator killed", Phase.RESTARTING),
     ("API server restarted", Phase.QUEUED),
     ("API server restarted", Phase.STEPPING),
+    ("rank killed", Phase.ROLLOUT),
+    ("rank stopped", Phase.SCORING),
+    ("agent killed", Phase.SCORING),
+    ("volume full", Phase.ROLLOUT),
+    ("node powered off", Phase.ROLLOUT),
+    ("operator killed", Phase.SCORING),
 )
 # Those of `make test`: one scene of what comes over single runs, one of a node.
 FEW: Final = (

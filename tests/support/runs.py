@@ -27,6 +27,7 @@ Json = dict[str, Any]
 
 DATA = "/shared/data/python-docs"
 PACKING = "examples/data-python-docs.yaml"
+_OF_ROLLOUTS = ("reward/", "rewards/", "answers/", "groups/", "kl/", "policy/", "value/")
 
 
 def tiny(name: str, namespace: str, *, steps: int = 120, nodes: int = 2, **training: Any) -> Json:
@@ -78,11 +79,21 @@ def changed(manifest: Json, path: str, value: Any) -> Json:
 
 
 def check_same_history(rows: list[Json], expected: list[Json]) -> None:
-    """Every step once, the same samples, losses within 1e-5."""
+    """Every step once, the same samples, losses within 1e-5, and so what a rollout was worth."""
     assert [row["step"] for row in rows] == [row["step"] for row in expected]
     for row, other in zip(rows, expected, strict=True):
         assert row["sampleDigest"] == other["sampleDigest"], f"step {row['step']}"
         assert abs(row["loss"] - other["loss"]) <= 1e-5, f"step {row['step']}"
+        mine, theirs = _of_rollouts(row), _of_rollouts(other)
+        assert mine.keys() == theirs.keys(), f"step {row['step']}: {mine.keys() ^ theirs.keys()}"
+        far = {name: (mine[name], theirs[name]) for name in mine if abs(mine[name] - theirs[name]) > 1e-5}
+        assert not far, f"step {row['step']}: {far}"
+
+
+def _of_rollouts(row: Json) -> dict[str, float]:
+    """What a row says of answers and their rewards; nothing where nothing samples."""
+    values: dict[str, float] = row.get("values", {})
+    return {name: value for name, value in values.items() if name.startswith(_OF_ROLLOUTS)}
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,12 @@ class Runs:
             raise DemoError(f"{path}: not found")
         history.pop("holes", None)  # of rows that may still be on their way
         columns = {key: column for key, column in history.items() if isinstance(column, list)}
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        for name, column in history.get("values", {}).items():
+            for row, value in zip(rows, column, strict=True):
+                if value is not None:
+                    row.setdefault("values", {})[name] = value
+        return rows
 
     def wait_phase(self, name: str, *phases: str, seconds: float = 90.0) -> Json:
         """Status once the phase is one of `phases`; fails early if the run ended otherwise."""

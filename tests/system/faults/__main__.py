@@ -23,17 +23,19 @@ from datetime import UTC, datetime
 from typing import Final
 
 from demo.kube import ROOT, Kube
+from footplate_contracts.v1alpha1.training import Stage
 from tests.support.matrix import CELLS, FAULTS, POD_CELLS, SAMPLE, Family, Phase
 from tests.support.settle import settle
 from tests.support.simulation import virtual_loop
 from tests.support.simulation.cells import play as play_simulated
 from tests.support.simulation.world import Simulation
 from tests.system.faults import page
-from tests.system.faults.ground import STEPS, Ground, cluster, ground_in
+from tests.system.faults.ground import Ground, cluster, ground_in
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.play import USUAL, play, undisturbed
 from tests.system.faults.results import PAGE, PODS, SIMULATED, Kept, Result, missing, tree_key
 from tests.system.faults.scenes import Cell, scenes
+from tests.system.faults.training import stage_of
 
 NAMESPACE: Final = "footplate-faults"
 HISTORIES: Final = 5000
@@ -155,7 +157,8 @@ def _on_pods(cells: Sequence[Cell], kept: Kept) -> None:
         return
     kube = Kube.of_cluster_tool()
     with _whole(kube), ground_in(kube, NAMESPACE) as ground:
-        expected = _expected(ground, kept)
+        stages = dict.fromkeys(stage_of(phase) for _, phase in cells)
+        expected = {stage: _expected(ground, kept, stage) for stage in stages}
         for number, scene in enumerate(scenes(cells, CLUSTER.keys())):
             begun = time.monotonic()
             mark = f"{int(time.time()) % 100_000:05d}"
@@ -183,11 +186,11 @@ def _mend(kube: Kube) -> None:
     settle(kube)
 
 
-def _expected(ground: Ground, kept: Kept) -> list[dict[str, object]]:
-    """The history of a run that nothing happens to."""
-    file = kept.folder / f"undisturbed-{STEPS}.json"
+def _expected(ground: Ground, kept: Kept, stage: Stage) -> list[dict[str, object]]:
+    """The history of a run of `stage` that nothing happens to."""
+    file = kept.folder / f"undisturbed-{stage.value}.json"
     if not file.exists():
-        rows = undisturbed(ground)
+        rows = undisturbed(ground, stage)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(rows))
     found: list[dict[str, object]] = json.loads(file.read_text())

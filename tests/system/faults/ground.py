@@ -26,17 +26,17 @@ from cluster.paths import layout
 from demo.kube import ROOT, DemoError, Kube
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import COORDINATOR_PORT, SECRET_TOKEN_KEY, secret_name
+from footplate_contracts.v1alpha1.training import Stage
 from tests.support.placement import LABEL, Room, gather_control_plane, node_of
 from tests.support.proxy import Proxy
-from tests.support.runs import Json, Runs, changed, runs_in, tiny
+from tests.support.runs import Json, Runs, changed, runs_in
+from tests.system.faults import training
 from tests.system.faults.watch import Watch
 
 PROFILE: Final = "fault-cells"
-STEPS: Final = 60
-EVERY: Final = 10  # steps between two checkpoints
 PATIENT: Final = 600  # seconds, as the bounds of a run that is held
 _AWAY: Final = ("footplate.dev/test-workers", "PreferNoSchedule")  # a taint
-_BOUNDS: Final = ("floor", "loading", "firstStep", "checkpoint", "validation")
+_BOUNDS: Final = ("floor", "loading", "firstStep", "checkpoint", "validation", "rollout", "scoring")
 _CHILDREN: Final = {
     "api/v1": ("pods", "services", "configmaps", "secrets"),
     "apis/apps/v1": ("controllerrevisions",),
@@ -77,7 +77,7 @@ class Ground:
         self.kube, self.namespace, self.room = runs.kube, runs.namespace, room
         self._where = (runs.ask.host, runs.ask.port)
         self._api = runs.api
-        self._own = threading.local()
+        self._own, self._preparing = threading.local(), threading.Lock()
         self.watch = Watch(*self._where, runs.namespace)
         claim = self.kube.get("pvc", "shared", "-n", runs.namespace) or {}
         uid = claim["metadata"]["uid"][:8]
@@ -101,10 +101,12 @@ class Ground:
         remove_taint(self.kube)
         self.kube.kubectl("taint", "nodes", self.left, self.right, "=:".join(_AWAY), "--overwrite")
 
-    def manifest(self, name: str, profile: str = PROFILE) -> Json:
-        """The run of all cells: two workers of one rank each."""
-        manifest = changed(tiny(name, self.namespace, steps=STEPS), "compute.profile", profile)
-        manifest = changed(manifest, "checkpoint.everySteps", EVERY)
+    def manifest(self, name: str, profile: str = PROFILE, stage: Stage = Stage.PRETRAIN) -> Json:
+        """A run of a cell: two workers of one rank each."""
+        if stage is not Stage.PRETRAIN:
+            with self._preparing:
+                training.prepare(self.shared)
+        manifest = changed(training.trained(stage, name, self.namespace), "compute.profile", profile)
         return changed(manifest, "resilience.hang", hang(PATIENT))
 
     def patch(self, name: str, spec: Json) -> None:

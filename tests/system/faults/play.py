@@ -10,24 +10,26 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import datetime
 from threading import Lock
 from typing import Final
 
+from footplate_contracts.v1alpha1.training import Stage
 from tests.support.matrix import Family, Fault, Phase
 from tests.support.processes import wait_for
 from tests.support.runs import Json, check_same_history
 from tests.system.faults.disk import Disk
-from tests.system.faults.ground import STEPS, Ground, apply_profile, insist
+from tests.system.faults.ground import Ground, apply_profile, insist
 from tests.system.faults.inject import inject
 from tests.system.faults.mending import Mending
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.over_runs import ON_A_DISK
 from tests.system.faults.results import Result
 from tests.system.faults.stand import APPROACH, BROUGHT, ENTER, Stand
+from tests.system.faults.training import COURSES
 
 AT_ONCE: Final = 2  # runs that start side by side: imports of more keep two cores from answering in time
 USUAL: Final = 60.0  # seconds to the first step after a phase, where eight runs start at once
@@ -39,7 +41,7 @@ DRAINED: Final = ("EvictionByEvictionAPI", "NodeDraining")  # reasons of an end 
 
 
 def play(
-    ground: Ground, cells: Sequence[tuple[Fault, Phase]], expected: list[Json], mark: str
+    ground: Ground, cells: Sequence[tuple[Fault, Phase]], expected: Mapping[Stage, list[Json]], mark: str
 ) -> list[Result]:
     """Play the cells side by side; one result for each, in their order.
 
@@ -47,10 +49,13 @@ def play(
     last one is there. What is of one run comes over a few at a time, as each of them starts processes.
 
     Args:
-        expected: the history of a run that nothing happened to.
+        expected: the histories of runs that nothing happened to, of each stage that the cells train.
         mark: what makes the names of these runs their own.
     """
-    played = [_Played(ground, fault, phase, mark, expected) for fault, phase in cells]
+    played = [
+        _Played(stand, expected[stand.stage])
+        for stand in (Stand(ground, fault, phase, name_of(fault, phase, mark)) for fault, phase in cells)
+    ]
     mending, one_coordinator = Mending(), Lock()
     ground.prepare()
     own = [cell for cell in played if cell.stand.fault.name not in CLUSTER]
@@ -97,10 +102,9 @@ def _hit(cells: list[_Played], mending: Mending) -> None:
 class _Played:
     """A cell, what comes of it, and what is done with it only as long as nothing went wrong."""
 
-    def __init__(self, ground: Ground, fault: Fault, phase: Phase, mark: str, expected: list[Json]) -> None:
-        self.stand = Stand(ground, fault, phase, name_of(fault, phase, mark))
-        self.result = Result(fault.name, phase.value)
-        self._expected = expected
+    def __init__(self, stand: Stand, expected: list[Json]) -> None:
+        self.stand, self._expected = stand, expected
+        self.result = Result(stand.fault.name, stand.phase.value)
 
     def _try(self, act: Callable[[], object]) -> None:
         if self.result.green and (error := _tried(act)):
@@ -134,12 +138,12 @@ class _Played:
         self.stand.ground.runs.delete(self.stand.name)
 
 
-def undisturbed(ground: Ground) -> list[Json]:
-    """The history of a run of STEPS that nothing happens to; it is trained for it."""
-    name = f"calm-{int(time.time()) % 100_000:05d}"
-    ground.runs.apply(ground.manifest(name))
+def undisturbed(ground: Ground, stage: Stage) -> list[Json]:
+    """The history of a run of `stage` that nothing happens to; it is trained for it."""
+    name = f"calm-{stage.value}-{int(time.time()) % 100_000:05d}"
+    ground.runs.apply(ground.manifest(name, stage=stage))
     ground.watch.until(name, lambda status: status.get("phase") == "Succeeded", ENDED)
-    rows = ground.runs.whole_history(name, STEPS)
+    rows = ground.runs.whole_history(name, COURSES[stage].steps)
     ground.runs.delete(name)
     return rows
 
@@ -172,7 +176,7 @@ def _follow(stand: Stand, result: Result, expected: list[Json]) -> None:
         wait_for(lambda: not _alive(stand), GONE, 0.5)
         ground.patch(stand.name, {"suspend": False})
     stand.until_phase("Succeeded", seconds=bound + ENDED)
-    rows = ground.runs.whole_history(stand.name, STEPS, late_seconds=LATE)
+    rows = ground.runs.whole_history(stand.name, stand.course.steps, late_seconds=LATE)
     if result.seconds is None:
         result.seconds = _recovered(stand, rows)
     after = stand.status.get("failures", {})

@@ -1,6 +1,6 @@
 """Which cells are played side by side. Pure.
 
-What comes over the whole cluster comes once over all of its cells, each of which has a run of its own
+What comes over the whole cluster comes once over many of its cells, each of which has a run of its own
 that waits in its phase. What comes over one run shares the cluster with others of its kind.
 """
 
@@ -21,7 +21,7 @@ def scenes(cells: Sequence[Cell], over_all: Set[str]) -> list[list[Cell]]:
     Args:
         over_all: names of the faults that come over the whole cluster.
     """
-    own = [cell for cell in cells if cell[0].name not in over_all]
-    found = [own[first : first + AT_MOST] for first in range(0, len(own), AT_MOST)]
     shared = dict.fromkeys(fault.name for fault, _ in cells if fault.name in over_all)
-    return found + [[cell for cell in cells if cell[0].name == name] for name in shared]
+    kinds = [[cell for cell in cells if cell[0].name not in over_all]]
+    kinds += ([cell for cell in cells if cell[0].name == name] for name in shared)
+    return [kind[first : first + AT_MOST] for kind in kinds for first in range(0, len(kind), AT_MOST)]

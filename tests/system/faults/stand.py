@@ -14,19 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from footplate_contracts.coordinator_state import RunState
+from footplate_contracts.coordinator_state import Progress, RunState
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.v1alpha1.training import Stage
 from tests.support import processes
 from tests.support.matrix import Fault, Phase
 from tests.support.processes import Grip, wait_for
 from tests.support.runs import Json
 from tests.system.faults.disk import Disk
-from tests.system.faults.ground import PROFILE, STEPS, Ground, hang
+from tests.system.faults.ground import PROFILE, Ground, hang
+from tests.system.faults.training import COURSES, Course, stage_of
 from tests.system.faults.watch import told
 
 BROUGHT: Final = 120.0  # seconds, generous: eight runs may start at the same time
 STEP_BOUND: Final = 5.0  # seconds of a step where a hang is to be noticed
 REST_BOUND: Final = 10.0  # of whatever else a rank does
-FIRST_STEP: Final = 13  # from which on a run counts as stepping: it has saved once
+STILL: Final = 3.0  # seconds: far longer than one call of a reward function takes
 
 
 class NotInPhase(AssertionError):
@@ -47,6 +50,16 @@ class Stand:
     failures: dict[str, int] = field(default_factory=dict)  # counted until then
     released: bool = True  # whether the held ones are to go on after the fault
     disk: Disk | None = None  # of its checkpoints, where the fault is one of it
+
+    @property
+    def stage(self) -> Stage:
+        """What the run trains."""
+        return stage_of(self.phase)
+
+    @property
+    def course(self) -> Course:
+        """How long it does."""
+        return COURSES[self.stage]
 
     @property
     def status(self) -> Json:
@@ -75,7 +88,7 @@ class Stand:
 
     def apply(self, profile: str = "") -> None:
         """Create the run; a profile of another name may be one that is not there."""
-        self.ground.runs.apply(self.ground.manifest(self.name, profile or PROFILE))
+        self.ground.runs.apply(self.ground.manifest(self.name, profile or PROFILE, self.stage))
 
     def until_phase(self, *phases: str, seconds: float = BROUGHT) -> None:
         """Wait for a phase of the status."""
@@ -96,6 +109,10 @@ class Stand:
             raise NotInPhase(f"{self.name} is not {self.phase.value}: {seen}")
         if self.grip.held and not self.grip.holds:
             raise NotInPhase(f"{self.name}: what was held has gone: {seen}")
+        if self.phase in _SAMPLING:
+            seen += f", {view.progress.phase}, {view.progress.finished} finished" if view else ""
+            if view is None or not _samples(self, view.progress):
+                raise NotInPhase(f"{self.name} does not sample: {seen}")
         if self.phase in _WRITING and not writing(self.ground.checkpoints(self.name)):
             raise NotInPhase(f"{self.name} does not write: {seen}")
         self.proof, self.failures = seen, dict(self.status.get("failures", {}))
@@ -167,23 +184,70 @@ def _hold_stepping(stand: Stand) -> None:
     """Hold the keeper's rank after a few steps, between two checkpoints; the status must know it."""
     wait_for(lambda: len(stand.ground.pods(stand.name)) == 2, BROUGHT, 0.1)
     folder = stand.ground.checkpoints(stand.name)
-    wait_for(lambda: _step(stand) >= FIRST_STEP, BROUGHT, 0.05)
+    wait_for(lambda: _progress(stand).step >= stand.course.first, BROUGHT, 0.05)
     for _ in range(50):
         stand.grip.stop(*processes.ranks(stand.keeper))
         if not writing(folder):
             break
         stand.grip.let_go()
         time.sleep(0.02)
+    _until_told(stand)
+
+
+def _until_told(stand: Stand) -> None:
+    """Until the status knows how far it is."""
+    first = stand.course.first
     stand.ground.watch.until(
         stand.name,
-        lambda status: status.get("phase") == "Running" and status["progress"]["step"] >= FIRST_STEP,
+        lambda status: status.get("phase") == "Running" and status["progress"]["step"] >= first,
         BROUGHT,
     )
 
 
-def _step(stand: Stand) -> int:
+def _progress(stand: Stand) -> Progress:
     view = stand.ground.view(stand.name)
-    return view.progress.step if view else 0
+    return view.progress if view else Progress()
+
+
+def _sampling(stand: Stand) -> None:
+    """Hold the keeper's rank in the middle of a rollout, or of scoring it, after a checkpoint."""
+    stand.apply()
+    wait_for(lambda: len(stand.ground.pods(stand.name)) == 2, BROUGHT, 0.1)
+    last = time.monotonic() + BROUGHT
+    while time.monotonic() < last:
+        wait_for(lambda: _samples(stand, _progress(stand)), BROUGHT, 0.05)
+        stand.grip.stop(*processes.ranks(stand.keeper))
+        if _stands_still(stand):
+            _until_told(stand)
+            return
+        stand.grip.let_go()
+    raise NotInPhase(f"{stand.name} was not caught: {told(stand.status)}")
+
+
+def _samples(stand: Stand, seen: Progress) -> bool:
+    """Whether some of the phase is done, of a rollout that is not the last."""
+    course = stand.course
+    return (
+        course.first <= seen.step < course.steps - 1
+        and seen.phase is RankPhase(stand.phase.value)
+        and (seen.finished or 0) > 0
+    )
+
+
+def _stands_still(stand: Stand) -> bool:
+    """Whether all that is left of the phase is what the held rank has still to do.
+
+    Another rank may be at it for a while, when the held one had done its part already.
+    """
+    since, seen = time.monotonic(), _progress(stand)
+    while time.monotonic() - since < STILL:
+        time.sleep(0.1)
+        now = _progress(stand)
+        if not _samples(stand, now):
+            return False
+        if now.finished != seen.finished:
+            since, seen = time.monotonic(), now
+    return True
 
 
 def _checkpointing(stand: Stand) -> None:
@@ -199,7 +263,7 @@ def _catch_writing(stand: Stand) -> None:
     while time.monotonic() < last:
         wait_for(lambda: bool(writing(folder)), BROUGHT)
         stand.grip.stop(*processes.ranks(keeper))
-        if writing(folder) and max(writing(folder)) < STEPS:
+        if writing(folder) and max(writing(folder)) < stand.course.steps:
             return
         stand.grip.let_go()
     raise NotInPhase(f"{stand.name}: no checkpoint was caught: {told(stand.status)}")
@@ -241,6 +305,8 @@ APPROACH: Final[Mapping[Phase, Callable[[Stand], None]]] = {
     Phase.STARTING: _starting,
     Phase.RENDEZVOUS: _starting,
     Phase.STEPPING: _stepping,
+    Phase.ROLLOUT: _sampling,
+    Phase.SCORING: _sampling,
     Phase.CHECKPOINTING: _stepping,
     Phase.SUSPENDING: _stepping,
     Phase.RESUMING: _resuming,
@@ -252,12 +318,15 @@ ENTER: Final[Mapping[Phase, Callable[[Stand], None]]] = {
     Phase.SUSPENDING: _suspending,
     Phase.RESTARTING: _restarting,
 }
+_SAMPLING: Final = (Phase.ROLLOUT, Phase.SCORING)
 _WRITING: Final = (Phase.CHECKPOINTING, Phase.SUSPENDING)
 _SHOWN: Final[Mapping[Phase, tuple[str, ...]]] = {  # in the status
     Phase.QUEUED: ("Queued",),
     Phase.STARTING: ("Starting",),
     Phase.RENDEZVOUS: ("Starting",),
     Phase.STEPPING: ("Running",),
+    Phase.ROLLOUT: ("Running",),
+    Phase.SCORING: ("Running",),
     Phase.CHECKPOINTING: ("Running", "Checkpointing"),
     Phase.SUSPENDING: ("Suspending",),
     Phase.RESUMING: ("Starting",),
@@ -268,6 +337,8 @@ _STATES: Final[Mapping[Phase, tuple[str, ...]]] = {  # by the coordinator
     Phase.STARTING: ("gathering", "loading"),
     Phase.RENDEZVOUS: ("loading",),
     Phase.STEPPING: ("training",),
+    Phase.ROLLOUT: ("training",),
+    Phase.SCORING: ("training",),
     Phase.CHECKPOINTING: ("training",),
     Phase.SUSPENDING: ("training",),
     Phase.RESUMING: ("gathering", "loading"),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
+from footplate_contracts.v1alpha1.training import Stage
 from tests.support.matrix import FAULTS, FEW
 from tests.support.runs import Runs
 from tests.system.conftest import HARMED, KeptOnce
@@ -14,6 +15,7 @@ from tests.system.faults.ground import Ground, ground_of
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.play import play, undisturbed
 from tests.system.faults.scenes import Cell, scenes
+from tests.system.faults.training import stage_of
 
 pytestmark = [pytest.mark.system, pytest.mark.alone(last=True)]
 
@@ -26,10 +28,13 @@ def ground(runs: Runs) -> Iterator[Ground]:
 
 
 @pytest.fixture(scope="module")
-def expected(ground: Ground, kept_once: KeptOnce) -> list[dict[str, object]]:
-    """The history of a run that nothing happens to; one for all workers."""
-    found: list[dict[str, object]] = kept_once("calm", lambda: undisturbed(ground))
-    return found
+def expected(ground: Ground, kept_once: KeptOnce) -> Mapping[Stage, list[dict[str, object]]]:
+    """Histories of runs that nothing happens to, of each stage that the cells train; one for all workers."""
+    stages = {stage_of(phase) for _, phase in FEW}
+    return {
+        stage: kept_once(f"calm-{stage.value}", lambda stage=stage: undisturbed(ground, stage))
+        for stage in stages
+    }
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ def expected(ground: Ground, kept_once: KeptOnce) -> list[dict[str, object]]:
         for scene in scenes([(FAULTS[name], phase) for name, phase in FEW], CLUSTER.keys())
     ],
 )
-def test_cells(ground: Ground, expected: list[dict[str, object]], scene: list[Cell]) -> None:
+def test_cells(ground: Ground, expected: Mapping[Stage, list[dict[str, object]]], scene: list[Cell]) -> None:
     """Each run goes on to its end, with the history of one that nothing happened to."""
     if any(fault.name in CLUSTER for fault, _ in scene):
         HARMED.touch()  # the next test mends what is left of it

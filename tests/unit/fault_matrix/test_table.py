@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from footplate_contracts.runconfig import World
+from footplate_contracts.v1alpha1.training import Stage
+from footplate_trainer.manifest.run_file import read_run
 from tests.support.matrix import (
     CELLS,
     FAULTS,
@@ -19,6 +25,7 @@ from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.over_runs import RUNS
 from tests.system.faults.play import name_of
 from tests.system.faults.scenes import AT_MOST, scenes
+from tests.system.faults.training import COURSES, stage_of, trained
 
 
 def test_at_least_120_cells_remain() -> None:
@@ -35,6 +42,25 @@ def test_the_sample_covers_every_family_and_every_phase() -> None:
 def test_what_is_chosen_is_played_on_pods(chosen: tuple[tuple[str, Phase], ...]) -> None:
     assert len(set(chosen)) == len(chosen)
     assert {(FAULTS[name], phase) for name, phase in chosen} <= set(POD_CELLS)
+
+
+def test_what_samples_is_hit_while_it_does() -> None:
+    sampling = {phase: stage_of(phase) for _, phase in POD_CELLS if stage_of(phase) is not Stage.PRETRAIN}
+    assert sampling == {Phase.ROLLOUT: Stage.GRPO, Phase.SCORING: Stage.PPO}
+
+
+@pytest.mark.parametrize("stage", COURSES)
+def test_each_stage_of_cells_is_a_run_with_a_rollout_in_the_middle(stage: Stage, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(trained(stage, "cell", "here")))
+    config = read_run(file, ()).config(World())
+    course = COURSES[stage]
+    assert course.every <= course.first < course.steps - course.every
+    if stage is not Stage.PRETRAIN:
+        assert config.rollout is not None and config.rollout.samples is not None
+        updates = config.rollout.samples // config.training.global_batch_size
+        assert course.first % updates == 0, "a rollout begins after the step from which on it is hit"
+        assert course.every % updates, "a checkpoint stands in the middle of one"
 
 
 def test_make_test_plays_eight() -> None:

@@ -1,0 +1,99 @@
+"""What the runs of cells train: pretraining, or a stage that samples before it learns.
+
+A fault of a rollout comes over a run of stage grpo, one of scoring over one of stage ppo, whose scoring asks
+a reference and a value model, too. Their rewards are a built-in one, and a function that takes its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from footplate_contracts.v1alpha1.training import Stage
+from footplate_trainer.data.layout import ShardFormat
+from tests.support.chat import user
+from tests.support.matrix import Phase
+from tests.support.runs import Json, changed, tiny
+from tests.support.stages import pack_rows
+
+_PROMPTS: Final = "data/fault-prompts"  # on the shared volume
+_REWARDS: Final = "rewards"
+_FUNCTION: Final = '''\
+"""A reward that is the same for the same text, and takes its time."""
+
+import time
+
+
+def letters(texts):
+    """How many different letters there are, for each ten."""
+    time.sleep(0.15 * len(texts))
+    return [len(set(text)) / 10 for text in texts]
+'''
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long a run trains."""
+
+    steps: int
+    every: int  # steps between two checkpoints
+    first: int  # step from which on it has saved once, and not just now
+
+
+COURSES: Final[Mapping[Stage, Course]] = {
+    Stage.PRETRAIN: Course(steps=60, every=10, first=13),
+    # Two steps of each rollout: so a checkpoint stands in the middle of one now and then.
+    Stage.GRPO: Course(steps=12, every=3, first=4),
+    Stage.PPO: Course(steps=12, every=3, first=4),
+}
+
+
+def stage_of(phase: Phase) -> Stage:
+    """What a run trains over which a fault comes in that phase."""
+    return {Phase.ROLLOUT: Stage.GRPO, Phase.SCORING: Stage.PPO}.get(phase, Stage.PRETRAIN)
+
+
+def prepare(shared: Path) -> None:
+    """Prompts and a reward function, on the volume that all runs of a namespace have."""
+    prompts, rewards = shared / _PROMPTS, shared / _REWARDS
+    if prompts.exists():
+        return
+    rewards.mkdir(parents=True)
+    (rewards / "slow_reward.py").write_text(_FUNCTION)
+    prompts.mkdir(parents=True)
+    rows = [{"prompt": [user("x" * (number % 7 + 1))], "answer": str(number)} for number in range(24)]
+    pack_rows(rows, prompts, format=ShardFormat.PROMPTS)
+
+
+def trained(stage: Stage, name: str, namespace: str) -> Json:
+    """A run of two nodes; what it reads is there, once it is prepared."""
+    course = COURSES[stage]
+    manifest = changed(tiny(name, namespace, steps=course.steps), "checkpoint.everySteps", course.every)
+    return manifest if stage is Stage.PRETRAIN else _sampling(manifest, stage)
+
+
+def _sampling(manifest: Json, stage: Stage) -> Json:
+    """`manifest`, with some seconds for each rollout, and about as many to score it."""
+    function = {"name": "slow_reward:letters"}
+    rewards = [
+        {"name": "short", "weight": 0.2, "length": {"tokens": 4}},
+        {"name": "letters", "function": function, "timeoutSeconds": 300},
+    ]
+    group = 4 if stage is Stage.GRPO else 1
+    for path, value in (
+        ("stage", stage.value),
+        ("model.vocabularySize", 384),
+        ("model.contextLength", 448),
+        ("data.uri", f"/shared/{_PROMPTS}/shards"),
+        ("rollout", {"maxTokens": 320, "group": group, "samples": 16, "stop": ["a", "b"]}),
+        ("reward.functions", rewards),
+        ("training.schedule", {"name": "constant"}),
+        ("trainer.env", [{"name": "PYTHONPATH", "value": f"/shared/{_REWARDS}"}]),
+    ):
+        manifest = changed(manifest, path, value)
+    if stage is Stage.PPO:
+        learning = {"epochs": 1, "value": {"fromPolicy": True}, "missingEndPenalty": 0.5}
+        manifest = changed(manifest, "reinforcement", learning)
+    return manifest
