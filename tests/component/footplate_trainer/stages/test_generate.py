@@ -21,9 +21,8 @@ from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, ShardF
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.writer import new_folder
-from footplate_trainer.rollout.places import FOLDER, rollout_folder
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.rollout.places import FOLDER
+from footplate_trainer.rollout.places import FOLDER, rollout_folder
 from tests.support.generated import GROUP, REWARDED, generate, generate_config
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import CONTEXT, STOP, Interrupting, Reinforced, pack_prompts
