@@ -308,7 +308,7 @@ def test_without_rewards_all_that_ended_stays(
             id="more-steps-than-prompts",
         ),
         pytest.param(
-            (*SHORT, "rollout.samples=4", "training.steps=1"),
+            (*SHORT, "rollout.samples=4", "training.steps=2"),
             "no answer remains for",
             id="answers-that-never-end",
             marks=pytest.mark.long,
