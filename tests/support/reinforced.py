@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,12 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.groups import GroupPlan
+from footplate_trainer.rollout.identity import JournalKey
+from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
+from footplate_trainer.rollout.learning import all_sums
+from footplate_trainer.rollout.records import Record
 from footplate_trainer.stages import reinforcing
 from tests.support.chat import chatml_model, user
 from tests.support.checkpoints import whole_tensors
@@ -156,9 +163,28 @@ def killed_and_resumed(
     return history(folder, steps, Reinforced(0, "", again), end)
 
 
-def reinforce(agent: FakeAgent, config: RunConfig) -> Reinforced:
-    """Train as one rank of the agent behind `agent`."""
+class PlayedGatherer(Gatherer):
+    """Gives what was drawn and rewarded elsewhere."""
+
+    rollouts: Mapping[int, Sequence[Record]] = {}  # by the step after which each begins
+
+    def gather(
+        self, step: int, first: int, key: JournalKey, plan: GroupPlan | None = None
+    ) -> GatheredRollout | None:
+        kept = KeptRollout()
+        kept.add(self.rollouts[step])
+        places = sorted({known.prompt for known in kept.samples})
+        assert places[0] == first
+        sums = all_sums(kept, self._weights)
+        return GatheredRollout(step, first, len(places), places, 0, kept, sums, self._weights)
+
+
+def reinforce(
+    agent: FakeAgent, config: RunConfig, rollouts: Mapping[int, Sequence[Record]] | None = None
+) -> Reinforced:
+    """Train as one rank of the agent behind `agent`; by `rollouts`, where these are played."""
     configure("footplate_trainer", log_format=LogFormat.TEXT)
+    PlayedGatherer.rollouts = rollouts or {}
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        code = reinforcing.main(config, agent)
+        code = reinforcing.main(config, agent, None, PlayedGatherer if rollouts else Gatherer)
     return Reinforced(int(code), stderr.getvalue(), agent)

@@ -28,6 +28,7 @@ from footplate_trainer.parallel.world import RankEnvironment, World, open_world
 from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.groups import GroupPlan
+from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
 from footplate_trainer.rollout.records import RewardsRecord
@@ -151,7 +152,7 @@ def gather(
 ) -> GatheredRollout | None:
     """As generation `number` does."""
     place = LocalFolder(str(folder))
-    journal = Journal(place, GenerationId(epoch=1, number=number), 0, "key")
+    journal = Journal(place, GenerationId(epoch=1, number=number), 0)
     gatherer = Gatherer(
         SETTINGS,
         Prompts(),
@@ -162,12 +163,11 @@ def gather(
         world,
         Reporter(AgentClient(), world),
         Stopwatch(lambda: 0.0),
-        key="key",
         text_of=lambda tokens: " ".join(map(str, tokens)),
         stopping=stops,
         model=model,
     )
-    found = gatherer.gather(4, 10)
+    found = gatherer.gather(4, 10, JournalKey("key"))
     if found is not None and settles:
         gatherer.settle(found)
     journal.close()

@@ -10,6 +10,7 @@ from footplate_trainer.checkpoint.folder import open_folder
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal
+from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.places import rollout_folder
 from footplate_trainer.rollout.records import SampleRecord
@@ -26,15 +27,15 @@ def test_records_go_into_few_objects_and_all_are_found(monkeypatch: pytest.Monke
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         folder = open_folder("s3://runs/journal")
-        writing = Journal(folder, GenerationId(epoch=1, number=1), 0, "key")
-        writing.begin(4)
+        writing = Journal(folder, GenerationId(epoch=1, number=1), 0)
+        writing.begin(4, JournalKey("key"))
         for prompt in range(300):
             writing.add([sample(prompt)])
         writing.flush()
         writing.add([sample(300)])
         writing.close()
 
-        found = journal.read(folder, 4, "key")
+        found = journal.read(folder, 4, JournalKey("key"))
         assert sorted(key.prompt for key in found.samples) == list(range(301))
         assert 2 <= len(folder.list(rollout_folder(4))) < 60, "an object holds all that waited"
 

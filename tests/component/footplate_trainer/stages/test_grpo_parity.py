@@ -1,6 +1,6 @@
 """Stage grpo does what TRL's GRPO does with the same answers and rewards: losses, norms and weights.
 
-Neither samples: TRL is given a rollout, and ours finds it in a journal, as after a restart.
+Neither samples: both are given their rollouts.
 """
 
 from __future__ import annotations
@@ -16,20 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import GenerationId
-from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.data import order
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.sources import RunShards
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.huggingface.export import export
-from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
-from footplate_trainer.stages.reinforcing import journal_key
+from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
 from tests.support.plain_steps import GROUP
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import Reinforced, reinforce
@@ -74,14 +67,9 @@ def shards(trl: Answers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_conversations(source, folder / "shards", trl.folders["lm_head"], format=ShardFormat.PROMPTS)
 
 
-def keep(config: RunConfig, step: int, first: int, rollout: Rollout) -> None:
-    """Put a rollout into the journal of the run, as if it had been drawn and rewarded."""
-    config = completed(config, None)
-    key = journal_key(config, RunShards.open(config.data).digest)
-    folder = LocalFolder(config.checkpoint.uri)
-    folder.prepare()
-    journal = Journal(folder, GenerationId(epoch=0, number=0), 7, key)
-    journal.begin(step)
+def played(step: int, first: int, rollout: Rollout) -> list[Record]:
+    """A rollout that begins after `step`, as it is drawn and rewarded."""
+    records: list[Record] = []
     for number, (tokens, reward) in enumerate(zip(rollout.answers, rollout.rewards, strict=True)):
         nothing = np.zeros(len(tokens), dtype=np.float32)
         sample = SampleRecord(
@@ -91,8 +79,8 @@ def keep(config: RunConfig, step: int, first: int, rollout: Rollout) -> None:
             nothing,
             EndReason.LENGTH,
         )
-        journal.add([sample, RewardsRecord(sample.key, sample.mark, {"given": reward})])
-    journal.close()
+        records += [sample, RewardsRecord(sample.key, sample.mark, {"given": reward})]
+    return records
 
 
 @pytest.mark.parametrize(
@@ -127,10 +115,12 @@ def test_each_step_is_that_of_trl(
         "training.gradientClipNorm=0",
     ]
     config = tiny_config(shards, tmp_path, overrides)
-    for number in range(-(-len(told.losses) // case.updates)):
-        keep(config, number * case.updates, number * PROMPTS_OF_A_STEP, ROLLOUTS[number])
+    rollouts = {
+        number * case.updates: played(number * case.updates, number * PROMPTS_OF_A_STEP, ROLLOUTS[number])
+        for number in range(-(-len(told.losses) // case.updates))
+    }
 
-    end: Reinforced = run_ranks(reinforce, ranks, FakeAgent(), config)[0]
+    end: Reinforced = run_ranks(reinforce, ranks, FakeAgent(), config, rollouts)[0]
 
     assert end.code == ExitCode.SUCCESS, end.stderr
     rows = end.agent.rows

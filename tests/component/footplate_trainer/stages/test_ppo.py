@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Final
 
 import pytest
@@ -175,6 +176,25 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
     config = config_of(folders, tmp_path)
     again = killed_and_resumed(config, tmp_path, STEPS, MOMENTS[moment], before, after)
     again.check_equal(undisturbed)
+
+
+def test_answers_of_weights_that_the_run_did_not_begin_with_do_not_count(
+    folders: Folders, tmp_path: Path
+) -> None:
+    """Before a first checkpoint a start finds what its model is by then, and a journal of before."""
+    policy = write(tmp_path / "policy", random_weights(8, sizes=EVEN), EVEN)
+    settings = (f"initFrom.uri={policy}", "training.steps=1")
+    config = config_of(folders, tmp_path / "killed", *settings)
+    agent = replace(MOMENTS["drawing"], after_step=0, kills=True)
+    with pytest.raises(AssertionError, match="ended without an answer"):
+        run_ranks(reinforce, 1, agent, config)
+    assert [*(tmp_path / "killed").glob(f"checkpoints/{FOLDER}/*/*.records")], "some answers are kept"
+    rmtree(policy)
+    write(policy, random_weights(9, sizes=EVEN), EVEN)
+    again = history(tmp_path / "killed", 1, start(config))
+    again.check_equal(
+        history(tmp_path / "fresh", 1, start(config_of(folders, tmp_path / "fresh", *settings)))
+    )
 
 
 def test_running_scores_go_on_where_a_run_does(folders: Folders, tmp_path: Path) -> None:

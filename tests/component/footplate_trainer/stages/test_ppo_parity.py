@@ -17,20 +17,14 @@ import torch
 from safetensors.torch import load_file
 
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.data import order
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.sources import RunShards
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.huggingface.export import export
-from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
-from footplate_trainer.stages.reinforcing import journal_key
+from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecord
 from tests.support import ppo_textbook as textbook
 from tests.support.plain_llama import random_weights, read, rendered, tokenizer, write
 from tests.support.ppo_textbook import Episode, Settings, Textbook, Update
@@ -112,21 +106,16 @@ def shards(models: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory)
     return pack_conversations(source, folder / "shards", models["policy"], format=ShardFormat.PROMPTS)
 
 
-def keep(config: RunConfig, step: int, first: int, episodes: Sequence[Episode]) -> None:
-    """Put a rollout into the journal of the run, as if it had been drawn and rewarded."""
-    config = completed(config, None)
-    key = journal_key(config, RunShards.open(config.data).digest)
-    folder = LocalFolder(config.checkpoint.uri)
-    folder.prepare()
-    journal = Journal(folder, GenerationId(epoch=0, number=0), 7, key)
-    journal.begin(step)
+def played(step: int, first: int, episodes: Sequence[Episode]) -> list[Record]:
+    """A rollout that begins after `step`, as it is drawn and rewarded."""
+    records: list[Record] = []
     for number, episode in enumerate(episodes):
         tokens = np.array(episode.answer, dtype=np.int32)
         nothing = np.zeros(len(tokens), dtype=np.float32)
         reason = EndReason.END if len(tokens) < Settings().longest else EndReason.LENGTH
         sample = SampleRecord(SampleKey(step, first + number, 0), tokens, nothing, nothing, reason)
-        journal.add([sample, RewardsRecord(sample.key, sample.mark, {"given": episode.score})])
-    journal.close()
+        records += [sample, RewardsRecord(sample.key, sample.mark, {"given": episode.score})]
+    return records
 
 
 def expected(case: Case, models: Mapping[str, Path]) -> tuple[list[Update], list[float], Textbook]:
@@ -217,10 +206,10 @@ def test_each_step_is_that_of_the_textbook(
     case = CASES[name]
     updates, coefficients, loop = expected(case, models)
     config = config_of(case, models, shards, tmp_path, f"training.microBatchSize={micro_batch}", *more)
-    for rollout in range(-(-STEPS * BATCH // (EPOCHS * EPISODES))):
-        keep(config, rollout * EPOCHS * EPISODES // BATCH, rollout * EPISODES, answers(rollout))
+    begun = range(0, STEPS, EPOCHS * EPISODES // BATCH)
+    rollouts = {step: played(step, number * EPISODES, answers(number)) for number, step in enumerate(begun)}
 
-    end: Reinforced = run_ranks(reinforce, ranks, FakeAgent(), config)[0]
+    end: Reinforced = run_ranks(reinforce, ranks, FakeAgent(), config, rollouts)[0]
 
     assert end.code == ExitCode.SUCCESS, end.stderr
     rows = end.agent.rows

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from footplate_trainer.errors import StorageError
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal, places, records
+from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import KeptRollout, merged
 from footplate_trainer.rollout.places import JournalFile, ended, rollout_folder
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord, ScoresRecord
 
-KEY = "digest of a run"
+KEY = JournalKey("digest of what draws")
+ANOTHER = JournalKey("digest of what draws others")
 FIRST, SECOND = GenerationId(epoch=1, number=1), GenerationId(epoch=1, number=2)
 
 
@@ -41,13 +44,13 @@ def scored(of: SampleRecord) -> ScoresRecord:
     return ScoresRecord(of.key, of.mark, "policy", of.full * 3)
 
 
-def opened(folder: Path, generation: GenerationId = FIRST, rank: int = 0, key: str = KEY) -> Journal:
-    made = Journal(LocalFolder(str(folder)), generation, rank, key)
-    made.begin(4)
+def opened(folder: Path, generation: GenerationId = FIRST, rank: int = 0, key: JournalKey = KEY) -> Journal:
+    made = Journal(LocalFolder(str(folder)), generation, rank)
+    made.begin(4, key)
     return made
 
 
-def found(folder: Path, key: str = KEY) -> KeptRollout:
+def found(folder: Path, key: JournalKey = KEY) -> KeptRollout:
     return journal.read(LocalFolder(str(folder)), 4, key)
 
 
@@ -91,8 +94,22 @@ def test_a_flipped_bit_ends_what_is_read() -> None:
 
 
 def test_nothing_counts_that_another_run_has_written() -> None:
-    content = records.header("another") + records.encoded([sample(0)])
+    content = records.header(ANOTHER) + records.encoded([sample(0)])
     assert records.decoded(content, KEY) == ([], False)
+
+
+def test_of_what_others_have_said_nothing_counts_and_the_answers_stay() -> None:
+    """A function that is defined anew is asked anew; a model of other weights likewise."""
+    drawn = sample(0)
+    written = replace(KEY, said={"rewards/right": "a", "rewards/short": "b", "scores/policy": "c"})
+    told = [drawn, rewarded(drawn, right=1.0), rewarded(drawn, right=1.0, short=0.5), scored(drawn)]
+    content = records.header(written) + records.encoded(told)
+    again = replace(written, said={**written.said, "rewards/right": "z"})
+    back, whole = records.decoded(content, again)
+    assert whole and back[1:-1] == [rewarded(drawn, short=0.5)] and back[-1].name == "policy"
+    back, _ = records.decoded(content, replace(written, said={"scores/policy": "d"}))
+    assert [type(record) for record in back] == [SampleRecord], "what is asked no more is gone, too"
+    assert len(records.decoded(content, written)[0]) == 4
 
 
 # -- several generations ----------------------------------------------------------------------------
@@ -126,7 +143,7 @@ def test_what_was_added_is_durable_and_is_found_whatever_ranks_wrote_it(tmp_path
         writing.add([sample(rank), sample(rank + 10)])
         writing.close()
     assert sorted(key.prompt for key in found(tmp_path).samples) == [0, 1, 2, 10, 11, 12]
-    assert found(tmp_path, key="another").samples == {}
+    assert found(tmp_path, key=ANOTHER).samples == {}
 
 
 def test_what_is_torn_is_left_alone_by_the_next_process_of_that_name(tmp_path: Path) -> None:
@@ -145,7 +162,7 @@ def test_what_is_torn_is_left_alone_by_the_next_process_of_that_name(tmp_path: P
 def test_each_rollout_has_a_folder_and_goes_when_none_needs_it(tmp_path: Path) -> None:
     writing, folder = opened(tmp_path), LocalFolder(str(tmp_path))
     for step in (4, 6, 8):
-        writing.begin(step)
+        writing.begin(step, KEY)
         writing.add([sample(0, step=step)])
     writing.close()
     journal.forget(folder, [5, 6], 2)
@@ -192,8 +209,8 @@ class Full(LocalFolder):
 
 def test_what_cannot_be_written_is_tried_again_and_told_in_the_end(tmp_path: Path) -> None:
     folder = Full(str(tmp_path))
-    writing = Journal(folder, FIRST, 0, KEY)
-    writing.begin(4)
+    writing = Journal(folder, FIRST, 0)
+    writing.begin(4, KEY)
     writing.add([sample(0)])
     with pytest.raises(StorageError, match=r"rollout of step 4 in .*No space left") as told:
         writing.flush(patience=0.0)
@@ -240,8 +257,8 @@ class Broken(LocalFolder):
 
 
 def test_an_error_that_is_none_of_a_disk_is_told_and_nobody_waits_for_ever(tmp_path: Path) -> None:
-    writing = Journal(Broken(str(tmp_path)), FIRST, 0, KEY)
-    writing.begin(4)
+    writing = Journal(Broken(str(tmp_path)), FIRST, 0)
+    writing.begin(4, KEY)
     writing.add([sample(0)])
     with pytest.raises(ValueError, match="a name that is none"):
         writing.flush()

@@ -37,7 +37,9 @@ _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
 _OF_STAGES: Final = ("preference", "reward", "reinforcement", "rollout")
 # Where the data lies and what is written to the log changes no bit.
 # `tokens` only say how many `steps` there are.
-_WITHOUT_EFFECT: Final = re.compile(r"(data|preference)\.(.+\.)?uri|training\.(logEverySteps|tokens)")
+_WITHOUT_EFFECT: Final = re.compile(
+    r"(data|preference|reward|reinforcement)\.(.+\.)?uri|training\.(logEverySteps|tokens)"
+)
 # In earlier releases learned positions ran on through a window: what was computed then is not what is now.
 _PLACES: Final[Key] = {"places": "document"}
 # Which sequence a conversation lies in depends on how bins are filled: another way would get another number.
@@ -71,6 +73,9 @@ class RolloutPosition(Report):
     prompt: int = Field(description="place of its first prompt in the endless order of prompts")
     coefficient: float = Field(default=0.0, description="of the KL from the reference, in its loss or reward")
     scores: RunningScores | None = Field(None, description="with reward.normalization running: before it")
+    weights: dict[str, str] | None = Field(
+        None, description="checksums of what is trained, as it was then; once the rollout has begun"
+    )
 
 
 class HeldOutScores(Report):

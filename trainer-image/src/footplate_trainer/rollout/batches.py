@@ -28,6 +28,7 @@ from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.answers import TrainedAnswer
 from footplate_trainer.rollout.appraising import appraised
 from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.identity import JournalKey, JournalKeys, Weights
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.learning import (
@@ -79,15 +80,20 @@ class RolloutBatches:
         rows: Rows,
         normaliser: Normaliser | None,
         position: RolloutPosition | None,
+        keys: JournalKeys,
+        weights: Callable[[], Weights],
     ) -> None:
         """`normaliser` is for a reward model's scores, where there is one.
 
-        `position` is what the checkpoint says that training goes on from; None: there is none."""
+        `position` is what the checkpoint says that training goes on from; None: there is none. `keys` are of
+        journals by `weights`, which is collective and says what is trained as it is now.
+        """
         self._settings, self._gatherer, self._prompts = settings, gatherer, prompts
         self._scorer, self._models = scorer, models
         self._journal, self._store = journal, store
         self._world, self._rows, self._normaliser = world, rows, normaliser
         self._known = position
+        self._keys, self._weights = keys, weights
         self.current: CurrentRollout | None = None  # that the last step was of
 
     def step(self, step: int) -> StepBatch | None:
@@ -95,8 +101,8 @@ class RolloutBatches:
         begun = self._settings.begun(step + 1)
         if self.current is None or self.current.begin.step != begun:
             self._forget()
-            position = self._position(begun)
-            gathered = self._gatherer.gather(begun, position.prompt)
+            position, key = self._begins(begun)
+            gathered = self._gatherer.gather(begun, position.prompt, key)
             if gathered is None:
                 return None
             if step > begun:
@@ -130,6 +136,13 @@ class RolloutBatches:
         """Training has ended: nobody needs a journal that all checkpoints are beyond."""
         self._journal.close()
         self._forget()
+
+    def _begins(self, begun: int) -> tuple[RolloutPosition, JournalKey]:
+        """Where the rollout begins that begins after step `begun`, and what its journal is of. Collective."""
+        position = self._position(begun)
+        # Where a checkpoint within a rollout does not say which drew it, those of now draw it again.
+        weights = position.weights or dict(self._weights())
+        return position.model_copy(update={"weights": weights}), self._keys.of(weights)
 
     def _position(self, begun: int) -> RolloutPosition:
         """Of the rollout that begins after step `begun`: this one, the next, or that of the start."""

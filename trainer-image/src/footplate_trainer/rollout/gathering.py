@@ -26,6 +26,7 @@ from footplate_trainer.parallel.world import World
 from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.groups import GroupPlan, asked, chosen
+from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
 from footplate_trainer.rollout.learning import all_sums, outcomes_of, teaches
@@ -75,31 +76,31 @@ class Gatherer:
         reporter: Reporter,
         stopwatch: Stopwatch,
         *,
-        key: str,
         text_of: Callable[[Sequence[int]], str],
         stopping: Callable[[], bool],
         model: RewardModel | None = None,
     ) -> None:
-        """`model` rewards beside `rewards`; `key` names what the journal is of; rewards see `text_of` tokens;
-        `stopping` is asked often.
-        """
+        """`model` rewards beside `rewards`; rewards see `text_of` tokens; `stopping` is asked often."""
         self._settings, self._prompts = settings, prompts
         self._sampler, self._rewards = sampler, rewards
-        self._journal, self._folder, self._key = journal, folder, key
+        self._journal, self._folder = journal, folder
         self._world, self._reporter, self._stopwatch = world, reporter, stopwatch
         self._text_of, self._stopping = text_of, stopping
         self._model = model
         self._weights = {**rewards.weights, **({} if model is None else {MODEL: model.weight})}
         self._done = 0  # tokens, or samples, of this phase
 
-    def gather(self, step: int, first: int, plan: GroupPlan | None = None) -> GatheredRollout | None:
+    def gather(
+        self, step: int, first: int, key: JournalKey, plan: GroupPlan | None = None
+    ) -> GatheredRollout | None:
         """The rollout that begins after `step` with the prompt at place `first`; None where it was stopped.
 
-        `plan` is that of a smaller rollout. Collective. What is finished is durable either way.
+        By `key` the journal knows it again; `plan` is that of a smaller rollout. Collective. What is finished
+        is durable either way.
         """
         plan = plan or self._settings.groups
-        self._journal.begin(step)
-        kept = self._read(step)
+        self._journal.begin(step, key)
+        kept = self._read(step, key)
         before = len(kept.samples)
         while True:
             sums = all_sums(kept, self._weights)
@@ -151,11 +152,11 @@ class Gatherer:
                 self._model.complete(kept, keys)
         return True
 
-    def _read(self, step: int) -> KeptRollout:
+    def _read(self, step: int, key: JournalKey) -> KeptRollout:
         """What generations before this one have finished, from rank 0's look at it."""
 
         def read() -> KeptRollout:
-            return journal.read(self._folder, step, self._key)
+            return journal.read(self._folder, step, key)
 
         return agree.from_rank_0(read, self._world.everybody)
 

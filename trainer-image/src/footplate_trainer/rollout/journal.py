@@ -24,6 +24,7 @@ from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.folder import Folder, LocalFolder
 from footplate_trainer.checkpoint.store import storage_errors
 from footplate_trainer.rollout import records
+from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.kept import KeptRollout, merged
 from footplate_trainer.rollout.places import FOLDER, JournalFile, ended, rollout_folder
 from footplate_trainer.rollout.records import Record
@@ -54,26 +55,24 @@ class Journal:
         folder: Folder,
         generation: GenerationId,
         rank: int,
-        key: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`key` names all that decides the samples; what was written under another one is passed over."""
-        self._folder, self._key, self._clock = folder, key, clock
+        self._folder, self._clock = folder, clock
         self._file = JournalFile(0, generation, rank)
         self._waiting: list[Record] = []
         self._durable = threading.Condition()
         self._error: Exception | None = None
         self._busy = self._hurry = self._ended = False
-        self._step = 0
+        self._step, self._key = 0, JournalKey("")
         self._writer: _Writer | None = None
         self._begun = 0.0
         self._thread: threading.Thread | None = None
 
-    def begin(self, step: int) -> None:
-        """From now on records are those of the rollout that began after `step`."""
+    def begin(self, step: int, key: JournalKey) -> None:
+        """From now on records are those of the rollout of `key`, that began after `step`."""
         self.flush()
         with self._durable:
-            self._step, self._writer = step, None
+            self._step, self._key, self._writer = step, key, None
 
     def add(self, finished: Sequence[Record]) -> None:
         """Keep `finished`; never waits. What cannot be written is tried again until `flush` gives it up."""
@@ -212,10 +211,10 @@ class _Numbered:
         return max(_LEAST_REST, seconds * _REST)
 
 
-def read(folder: Folder, step: int, key: str) -> KeptRollout:
+def read(folder: Folder, step: int, key: JournalKey) -> KeptRollout:
     """What is finished of the rollout that began after `step`; StorageError where it cannot be read.
 
-    A file that ends in the middle of a record, or was written under another `key`, counts as far as it goes.
+    A file that ends in the middle of a record, or is not of `key` as a whole, counts as far as it is.
     """
     with storage_errors(f"rollout of step {step} in {folder.uri}"):
         files: dict[GenerationId, list[Record]] = defaultdict(list)

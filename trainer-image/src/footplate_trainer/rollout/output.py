@@ -43,6 +43,7 @@ from footplate_trainer.errors import BeingWritten, StorageError, UserMistake
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.best import is_open, kept_answers
+from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.learning import all_sums
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
@@ -117,7 +118,7 @@ class AnswerOutput:
     prompts: PromptOrder
     shards: RunShards  # of the prompts
     folder: Folder  # in which the journals are
-    key: str  # of the journals
+    key: JournalKey  # of the journals
     weights: Mapping[str, float]  # of rewards
     context_length: int
     record: GeneratedRecord

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout.identity import JournalKey, reward_name, scores_name
 
 Float32s = NDArray[np.float32]
 Int32s = NDArray[np.int32]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _FRAME: Final = struct.Struct("<I8s")  # bytes of the payload, and its checksum
 _KEY: Final = struct.Struct("<Bqqi")  # kind, step, prompt, sibling
 _COUNT: Final = struct.Struct("<BI")  # reason, tokens
@@ -82,24 +83,37 @@ def encoded(records: Iterable[Record]) -> bytes:
     return b"".join(_framed(_payload(record)) for record in records)
 
 
-def header(key: str) -> bytes:
-    """What a file begins with: `key` names all that decides its samples and what is said of them."""
-    return _framed(json.dumps({"format": FORMAT, "key": key}).encode())
+def header(key: JournalKey) -> bytes:
+    """What a file begins with: by `key` its samples, and what is said of them, are known again."""
+    return _framed(json.dumps({"format": FORMAT, "key": key.answers, "said": dict(key.said)}).encode())
 
 
-def decoded(content: bytes, key: str) -> tuple[list[Record], bool]:
-    """The whole records of a file that has `key`, and whether nothing torn or foreign follows them.
+def decoded(content: bytes, key: JournalKey) -> tuple[list[Record], bool]:
+    """The whole records of a file that are of `key`, and whether nothing torn or foreign follows them.
 
-    None of a file that was written under another key, or in another format.
+    None of a file of other answers, or in another format; of one of these answers all but what rewards and
+    models said that are others now.
     """
     payloads = _Payloads(content)
     first = next(payloads, None)
     if first is None:
         return [], not content
-    if first != json.dumps({"format": FORMAT, "key": key}).encode():
+    told = json.loads(first)
+    if (told.get("format"), told.get("key")) != (FORMAT, key.answers):
         return [], False
-    records = [_record(payload) for payload in payloads]
+    others = key.differing(told["said"])
+    records = [kept for payload in payloads if (kept := _without(_record(payload), others)) is not None]
     return records, payloads.whole
+
+
+def _without(record: Record, names: Collection[str]) -> Record | None:
+    """`record` without what was said under `names`; None where nothing is left of it."""
+    if isinstance(record, RewardsRecord):
+        left = {name: told for name, told in record.values.items() if reward_name(name) not in names}
+        return replace(record, values=left) if left else None
+    if isinstance(record, ScoresRecord) and scores_name(record.name) in names:
+        return None
+    return record
 
 
 def _framed(payload: bytes) -> bytes:

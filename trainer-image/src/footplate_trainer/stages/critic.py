@@ -109,6 +109,11 @@ class OpenedReward:
     normaliser: Normaliser
     key: Key  # what its weights are
 
+    @property
+    def checksum(self) -> str:
+        """Of its weights."""
+        return str(self.key[_WEIGHTS])
+
     def rewarding(
         self,
         rows: Rows,

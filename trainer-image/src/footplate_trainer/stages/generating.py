@@ -23,7 +23,6 @@ import torch
 from tokenizers import Tokenizer
 
 from footplate_contracts.directives import Command
-from footplate_contracts.model import digest
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
@@ -60,6 +59,7 @@ from footplate_trainer.rewards.sums import UnrewardedShare, reasons
 from footplate_trainer.rollout.epoch import most_rollouts, rollouts_of
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.groups import GroupPlan
+from footplate_trainer.rollout.identity import DRAWN_BY, JournalKeys, drawing_key, functions_said
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.learning import Learnt, learnt, outcomes_of
@@ -72,7 +72,7 @@ from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.inputs import open_shards
 from footplate_trainer.stages.learning import require_decoder, say
 from footplate_trainer.stages.process import Program, run_stage
-from footplate_trainer.stages.reinforcing import open_rewards
+from footplate_trainer.stages.rollouts import open_rewards
 from footplate_trainer.stages.start import open_store
 
 _log = logging.getLogger(__name__)
@@ -175,7 +175,8 @@ class Answering:
             places = self.rollouts[number]
             number += 1
             callbacks.before_data(number)
-            gathered = self.gatherer.gather(number - 1, places.start, GroupPlan(len(places)))
+            plan, key = GroupPlan(len(places)), self.output.key
+            gathered = self.gatherer.gather(number - 1, places.start, key, plan)
             if gathered is None:
                 return False
             flags = self._flags(callbacks.before_compute(number))
@@ -288,9 +289,10 @@ def _open(
     rollout = config.rollout
     assert rollout is not None and rollout.output is not None
     record = _record(config, shards, model, loaded, world)
-    key = _journal_key(config, record)
+    keys = JournalKeys(drawing_key(config, record.prompts, ends), functions_said(config))
+    key = keys.of({DRAWN_BY: record.weights})
     generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
-    journal = Journal(store.folder, generation, world.rank, key)
+    journal = Journal(store.folder, generation, world.rank)
     stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
     rewards = open_rewards(config, prompts, world, stack)
     gatherer = Gatherer(
@@ -303,7 +305,6 @@ def _open(
         world,
         reporter,
         stopwatch,
-        key=key,
         text_of=text_of,
         stopping=lambda: agent.command() is Command.CHECKPOINT_AND_EXIT,
     )
@@ -339,16 +340,6 @@ def _prompts(
         raise UserMistake(str(error)) from error
     limits.bound(most_rollouts(len(dataset), groups))
     return PromptOrder(dataset, config.data.seed)
-
-
-def _journal_key(config: RunConfig, record: GeneratedRecord) -> str:
-    """Names what decides answers and rewards, weights and prompts among it."""
-    plain = config.to_json()
-    names = ("samples", "group", "maxTokens", "stop", "sampling")
-    said = {name: plain.get(name) for name in ("stage", "model", "reward")}
-    seeds = {"seed": config.training.seed, "dataSeed": config.data.seed}
-    drawn = {name: plain["rollout"].get(name) for name in names}
-    return digest({**said, "rollout": drawn, **seeds, "data": record.prompts, "weights": record.weights})
 
 
 def _record(

@@ -98,6 +98,11 @@ class StageReference:
         return self._known if self._at_hand is None else self._at_hand.key
 
     @property
+    def checksum(self) -> str:
+        """Of its weights."""
+        return str(self.key[_WEIGHTS])
+
+    @property
     def model(self) -> Reference | None:
         """It, where it is at hand."""
         return None if self._at_hand is None else self._at_hand.model

@@ -7,15 +7,12 @@ rollout is drawn, rewarded and kept before the first step that is trained on it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from footplate_contracts.directives import Command
-from footplate_contracts.model import digest
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
@@ -23,7 +20,6 @@ from footplate_contracts.v1alpha1.reinforcement import KlIn, RatioOf
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
-from footplate_planning.topology import Topology
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints, FailedCheckpoints, MemoryCheckpoints
 from footplate_trainer.callbacks.diagnostics import Diagnostics
 from footplate_trainer.callbacks.lease import Lease
@@ -33,33 +29,22 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import state
 from footplate_trainer.checkpoint.store import storage_errors
-from footplate_trainer.data.prompt_dataset import PromptOrder
-from footplate_trainer.data.sources import RunShards, dataset_of
-from footplate_trainer.errors import TrainerError
-from footplate_trainer.generation.requests import StopRule
 from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.pair import PairStepper
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.loop.train import train
-from footplate_trainer.model.policy_judge import REFERENCE, PolicyLoss
+from footplate_trainer.model.policy_judge import PolicyLoss
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.judged import Judged
-from footplate_trainer.parallel.valued import OLD_VALUE, ClippedValues
+from footplate_trainer.parallel.valued import ClippedValues
 from footplate_trainer.parallel.world import World, read_environment
-from footplate_trainer.rewards.asking import RewardFunctions
 from footplate_trainer.rollout.batches import RolloutBatches
 from footplate_trainer.rollout.gathering import Gatherer
-from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.rows import Rows, RowShape
-from footplate_trainer.rollout.sampling import EngineSampler
-from footplate_trainer.rollout.scores import POLICY, Models, Scorer, ValueModel
-from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.values import RolloutValues
 from footplate_trainer.rollout.watch import RolloutWatch
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.critic import (
-    OpenedReward,
     build_value,
     check_scoring_models,
     open_reward,
@@ -78,13 +63,20 @@ from footplate_trainer.stages.learning import (
 )
 from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.reference import StageReference, check_reference
+from footplate_trainer.stages.rollouts import MakeGatherer, RolloutInputs
 from footplate_trainer.stages.start import state_writer
 
 
-def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
+def main(
+    config: RunConfig,
+    agent: AgentClient,
+    metrics: Path | None = None,
+    make_gatherer: MakeGatherer = Gatherer,
+) -> ExitCode:
     """Train `config` as the rank that the environment names; every error ends in its exit code.
 
-    `metrics` is a file for rows beside those that the run asks for.
+    `metrics` is a file for rows beside those that the run asks for; `make_gatherer` makes what has answers
+    drawn and rewarded.
     """
 
     def stage(config: RunConfig) -> Program:
@@ -92,7 +84,7 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
         ranks = read_environment(os.environ).world_size
         check_reference(config, ranks)
         check_scoring_models(config, ranks)
-        return partial(_reinforce, config, agent, metrics)
+        return partial(_reinforce, config, agent, metrics, make_gatherer)
 
     return run_stage(config, agent, stage)
 
@@ -117,20 +109,13 @@ def policy_loss(config: RunConfig) -> PolicyLoss:
     )
 
 
-def journal_key(config: RunConfig, data: str) -> str:
-    """Names what decides answers, rewards and scores but for weights; `data` is the digest of the prompts."""
-    plain = config.to_json()
-    sections = ("stage", "model", "initFrom", "resumeFrom", "reward", "reinforcement")
-    drawn = {
-        name: plain["rollout"].get(name) for name in ("samples", "group", "maxTokens", "stop", "sampling")
-    }
-    seeds = {"seed": config.training.seed, "dataSeed": config.data.seed}
-    said = {name: plain.get(name) for name in sections}
-    return digest({**said, "rollout": drawn, **seeds, "data": data})
-
-
 def _reinforce(
-    config: RunConfig, agent: AgentClient, metrics: Path | None, world: World, reporter: Reporter
+    config: RunConfig,
+    agent: AgentClient,
+    metrics: Path | None,
+    make_gatherer: MakeGatherer,
+    world: World,
+    reporter: Reporter,
 ) -> ExitCode:
     begun = begin(config, agent, world, reporter, build_value if config.stage is Stage.PPO else None)
     config, model, start, limits = begun.config, begun.model, begun.start, begun.limits
@@ -140,26 +125,20 @@ def _reinforce(
     host = state.HostCopy(model.module, begun.optimizer.moments(), model.host_mesh, *beside)
     companions = find_companions(config, begun.store, shards.tokenizer, world)
     saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
-    stepper = Stepper(
-        model,
-        begun.optimizer,
-        world,
-        config.training.gradient_clip_norm,
-        Judged(policy_loss(config)),
-        config.training.seed,
-    )
+    training, loss = config.training, Judged(policy_loss(config))
+    stepper = Stepper(model, begun.optimizer, world, training.gradient_clip_norm, loss, training.seed)
     reference = StageReference(config, model, start, shards, world)
     judge = open_reward(config, model, start, shards, world)
     value = _value_stepper(begun, stepper, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
+    inputs = RolloutInputs(
+        begun, shards, tokenizer, ends, stepper, value, reference, judge, world, reporter, agent
+    )
     with ExitStack() as stack:
-        batches = _open_batches(
-            begun, shards, tokenizer, ends, stepper, value, reference, judge, world, reporter, agent, stack
-        )
+        batches = inputs.open(stack, make_gatherer)
         rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
-        stood_on = {**reference.key, **({} if judge is None else judge.key)}
-        writer = state_writer(config, start, shards, world, stood_on)
+        writer = state_writer(config, start, shards, world, inputs.stood_on)
         state_now = partial(state_of, writer, limits, reporter, agent, batches.position)
         durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
         copies = begun.copies
@@ -214,108 +193,8 @@ def _is_durable(begun: Beginning, durable: DurableCheckpoints, world: World, ste
     return agree.from_rank_0(found, world.everybody)
 
 
-def _open_batches(
-    begun: Beginning,
-    shards: RunShards,
-    tokenizer: Tokenizer,
-    ends: frozenset[int],
-    stepper: Stepper,
-    value: Stepper | None,
-    reference: StageReference,
-    judge: OpenedReward | None,
-    world: World,
-    reporter: Reporter,
-    agent: AgentClient,
-    stack: ExitStack,
-) -> RolloutBatches:
-    """What steps are trained on; `stack` ends what draws and rewards. Collective."""
-    config, grid = begun.config, begun.model.grid
-    settings = RolloutSettings.of(config)
-    assert config.rollout is not None
-    dataset = dataset_of(
-        shards, config.data, config.training.loss.name, config.model.context_length, config.stage
-    )
-    prompts = PromptOrder(dataset, config.data.seed)
-    say(world, str(dataset))
-
-    def text_of(tokens: Sequence[int]) -> str:
-        text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
-        return text
-
-    key = journal_key(config, shards.digest)
-    journal = Journal(begun.store.folder, begun.generation, world.rank, key)
-    rows = Rows(settings, grid, _row_shape(config, grid.topology, shards), config.data.seed)
-    stop = StopRule(ends, tuple(config.rollout.stop), text_of)
-    gatherer = Gatherer(
-        settings,
-        prompts,
-        EngineSampler(config, settings, begun.model, world, stop),
-        open_rewards(config, prompts, world, stack),
-        journal,
-        begun.store.folder,
-        world,
-        reporter,
-        stepper.stopwatch,
-        key=key,
-        text_of=text_of,
-        stopping=lambda: agent.command() is Command.CHECKPOINT_AND_EXIT,
-        model=None if judge is None else judge.rewarding(rows, prompts, stepper, journal, world, reporter),
-    )
-    return RolloutBatches(
-        settings,
-        gatherer,
-        Scorer(settings, prompts, stepper, journal, grid, world, reporter),
-        _models(settings, reference, value),
-        prompts,
-        journal,
-        begun.store,
-        world,
-        rows,
-        None if judge is None else judge.normaliser,
-        begun.start.rollout,
-    )
-
-
-def _models(settings: RolloutSettings, reference: StageReference, value: Stepper | None) -> Models:
-    """Whose log-probabilities the loss wants: the policy's of before, where one update follows another.
-
-    And those of before, and values, for advantages that a value model is asked for.
-    """
-    old = POLICY if settings.updates > 1 or settings.target is not None or value is not None else {}
-    kept_near = {} if reference.model is None else {REFERENCE: reference.model}
-    return {**old, **kept_near, **({} if value is None else {OLD_VALUE: ValueModel(value)})}
-
-
 def _values(config: RunConfig, batches: RolloutBatches, world: World) -> RolloutValues:
     """What rows say of rollouts."""
     assert config.reward is not None and config.reinforcement is not None
     unweighed = frozenset(function.name for function in config.reward.functions or () if not function.weight)
     return RolloutValues(batches, world, RolloutWatch(config.reinforcement.kl.target, unweighed))
-
-
-def _row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
-    """As narrow as a rollout allows, where nothing wants all steps to have one shape."""
-    fixed = topology.pipeline > 1 or topology.context > 1 or config.training.compile
-    micro_batch, pad = config.training.micro_batch_size, shards.sources[0].shards.special.padding
-    return RowShape(config.model.context_length, topology.tensor, fixed, pad, micro_batch)
-
-
-def open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: ExitStack) -> RewardFunctions:
-    """The run's functions, on each rank; the first error of any is raised on all. Collective."""
-    assert config.rollout is not None
-    functions = (config.reward and config.reward.functions) or ()
-    error: TrainerError | None = None
-    rewards: RewardFunctions | None = None
-    try:
-        rewards = stack.enter_context(
-            RewardFunctions(
-                functions,
-                columns=prompts.columns,
-                max_tokens=config.rollout.max_tokens,
-            )
-        )
-    except TrainerError as failed:
-        error = failed
-    agree.raise_first(error, world.everybody)
-    assert rewards is not None
-    return rewards

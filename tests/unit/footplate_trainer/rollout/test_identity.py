@@ -1,0 +1,79 @@
+"""By what a rollout's records are known again: what may change in a run, and what makes it ask anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.rollout.identity import DRAWN_BY, JournalKeys, drawing_key, functions_said
+from tests.support.tiny import tiny_config
+
+BASE = (
+    "stage=grpo",
+    "model.contextLength=128",
+    "rollout={maxTokens: 24, group: 4}",
+    "reward.functions=[{name: short, length: {tokens: 4}}, {name: right, number: {}}]",
+)
+ANOTHER_MARK = "[{name: short, length: {tokens: 4}}, {name: right, number: {mark: 'Answer:'}}]"
+WEIGHED = "[{name: short, weight: 2, length: {tokens: 4}}, {name: right, timeoutSeconds: 9, number: {}}]"
+
+
+def keys(*more: str, data: str = "prompts", ends: frozenset[int] = frozenset({3})) -> JournalKeys:
+    config = completed(tiny_config(Path("shards"), Path("run"), (*BASE, *more)), None)
+    return JournalKeys(drawing_key(config, data, ends), functions_said(config))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "training.steps=99",
+        "training.optimizer={name: sgd, learningRate: 0.5}",
+        "reinforcement={epochs: 2, clip: {low: 0.1}}",
+        "reward.maxUnrewarded=0.5",
+        "rollout.samples=16",
+        f"reward.functions={WEIGHED}",
+        "parallelism={tensor: 2}",
+        "reinforcement={kl: {coefficient: 0.1}, reference: {uri: /elsewhere}}",
+    ],
+)
+def test_what_draws_and_rewards_nothing_may_change(change: str) -> None:
+    """What it does to later weights is in the checksums of those."""
+    assert keys(change) == keys()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "rollout.sampling.temperature=0.5",
+        "rollout.maxTokens=25",
+        "rollout.stop=[x]",
+        "rollout.batchInvariant=true",
+        "training.seed=8",
+        "data.seed=8",
+        "training.precision=bf16",
+        "model.layers=3",
+    ],
+)
+def test_other_answers_have_another_key(change: str) -> None:
+    assert keys(change).drawn != keys().drawn
+
+
+def test_prompts_ends_and_weights_are_in_the_key_of_answers() -> None:
+    found = [keys(), keys(data="others"), keys(ends=frozenset({3, 4}))]
+    assert len({known.drawn for known in found}) == 3
+    assert keys().of({DRAWN_BY: "a"}).answers != keys().of({DRAWN_BY: "b"}).answers
+
+
+def test_a_function_that_is_defined_anew_is_another_reward() -> None:
+    before, now = keys(), keys(f"reward.functions={ANOTHER_MARK}")
+    assert now.drawn == before.drawn, "the answers are what they were"
+    assert now.said["rewards/short"] == before.said["rewards/short"]
+    assert now.said["rewards/right"] != before.said["rewards/right"]
+
+
+def test_values_are_of_the_weights_that_a_rollout_began_with() -> None:
+    one, other = (keys().of({DRAWN_BY: "a", "value": value}) for value in ("b", "c"))
+    assert one.answers == other.answers
+    assert one.differing(other.said) == {"scores/value"}

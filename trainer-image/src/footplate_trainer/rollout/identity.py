@@ -1,0 +1,104 @@
+"""By what the records of a rollout are known again: what drew its answers, and what has spoken of them. Pure.
+
+A place in a run says nothing of weights: before its first checkpoint a run may begin once more where another
+one has trained on, and after one it may train the same steps on other ranks, or with other settings. So an
+answer belongs to the checksum of the weights that drew it, and to what else draws it; a reward to the
+function's definition or to the weights of the model that gave it; a score likewise. What is not among these
+may change, and nothing that was drawn or paid for is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from footplate_contracts.model import digest
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.reward import RewardFunction
+
+DRAWN_BY: Final = "policy"  # among the weights of a rollout: whoever draws it
+
+Weights = Mapping[str, str]
+"""Checksums of what is trained, as it was when a rollout began: the policy's, and by the name of its scores
+that of each model beside it."""
+
+_OF_SAMPLING: Final = ("maxTokens", "stop", "sampling", "batchInvariant")
+_WITHOUT_EFFECT: Final = ("weight", "timeoutSeconds")  # of a function: on what it answers
+
+
+def reward_name(name: str) -> str:
+    """Of a reward, in `said`."""
+    return f"rewards/{name}"
+
+
+def scores_name(name: str) -> str:
+    """Of a model's scores, in `said`."""
+    return f"scores/{name}"
+
+
+@dataclass(frozen=True)
+class JournalKey:
+    """Of one rollout."""
+
+    answers: str  # digest of all that draws them, weights among it
+    said: Mapping[str, str] = field(default_factory=dict)  # of what a reward or a score is, by name
+
+    def differing(self, other: Mapping[str, str]) -> set[str]:
+        """The names of which what was said elsewhere, where they stood for `other`, says nothing here."""
+        return {name for name in self.said.keys() | other.keys() if self.said.get(name) != other.get(name)}
+
+
+@dataclass(frozen=True)
+class JournalKeys:
+    """Of all rollouts of a run, whatever weights they begin with."""
+
+    drawn: str  # digest of all that draws answers but for weights
+    said: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, weights: Weights) -> JournalKey:
+        """Of a rollout that begins with `weights`."""
+        scores = {
+            name: digest([checksum, self.said.get(name)])
+            for model, checksum in weights.items()
+            if model != DRAWN_BY and (name := scores_name(model))
+        }
+        return JournalKey(digest([self.drawn, weights[DRAWN_BY]]), {**self.said, **scores})
+
+
+def drawing_key(config: RunConfig, data: str, ends: Collection[int]) -> str:
+    """Names what decides answers but for weights.
+
+    `data` is the digest of the prompts, `ends` are the tokens that end an answer.
+    """
+    plain = config.to_json()
+    return digest(
+        {
+            "model": plain["model"],
+            "precision": config.training.precision,
+            "rollout": {name: plain["rollout"].get(name) for name in _OF_SAMPLING},
+            "seeds": [config.training.seed, config.data.seed],
+            "judged": config.reward is not None and config.reward.uri is not None,
+            "data": data,
+            "ends": sorted(ends),
+        }
+    )
+
+
+def functions_said(config: RunConfig) -> dict[str, str]:
+    """What each reward function of `config` is."""
+    assert config.rollout is not None
+    functions = (config.reward and config.reward.functions) or ()
+    longest = config.rollout.max_tokens
+    return {reward_name(function.name): _defined(function, longest) for function in functions}
+
+
+def _defined(function: RewardFunction, longest: int) -> str:
+    plain = function.to_json()
+    said = {name: value for name, value in plain.items() if name not in _WITHOUT_EFFECT}
+    return digest([said, longest if function.length is not None else None])
+
+
+def places_said(*, after_end: bool) -> str:
+    """Which places of an answer a model of values speaks of; `after_end`: of one more."""
+    return digest({"afterEnd": after_end})

@@ -1,0 +1,190 @@
+"""What the steps of a stage are trained on that learns from its own answers: opened, and not asked yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from footplate_contracts.directives import Command
+from footplate_contracts.runconfig import RunConfig
+from footplate_elastic.protocol.agent_client import AgentClient
+from footplate_planning.topology import Topology
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.record import Key
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.sources import RunShards, dataset_of
+from footplate_trainer.errors import TrainerError
+from footplate_trainer.generation.requests import StopRule
+from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.model.policy_judge import REFERENCE
+from footplate_trainer.parallel import agree
+from footplate_trainer.parallel.checksum import weights_checksum
+from footplate_trainer.parallel.valued import OLD_VALUE
+from footplate_trainer.parallel.world import World
+from footplate_trainer.rewards.asking import RewardFunctions
+from footplate_trainer.rollout.batches import RolloutBatches
+from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.identity import (
+    DRAWN_BY,
+    JournalKeys,
+    drawing_key,
+    functions_said,
+    places_said,
+    reward_name,
+    scores_name,
+)
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.reward_model import MODEL
+from footplate_trainer.rollout.rows import Rows, RowShape
+from footplate_trainer.rollout.sampling import EngineSampler
+from footplate_trainer.rollout.scores import POLICY, Models, Scorer, ValueModel
+from footplate_trainer.rollout.settings import RolloutSettings
+from footplate_trainer.stages.critic import OpenedReward
+from footplate_trainer.stages.learning import Beginning, say
+from footplate_trainer.stages.reference import StageReference
+
+MakeGatherer = Callable[..., Gatherer]
+"""With the arguments of Gatherer."""
+
+
+@dataclass(frozen=True)
+class RolloutInputs:
+    """All that takes part in a rollout, on one rank."""
+
+    begun: Beginning
+    shards: RunShards
+    tokenizer: Tokenizer
+    ends: frozenset[int]  # tokens that end an answer
+    stepper: Stepper
+    value: Stepper | None  # of the value model, where the stage has one
+    reference: StageReference
+    judge: OpenedReward | None
+    world: World
+    reporter: Reporter
+    agent: AgentClient
+
+    @property
+    def stood_on(self) -> Key:
+        """What a checkpoint says of the weights that the run is compared with, and rewarded by."""
+        return {**self.reference.key, **({} if self.judge is None else self.judge.key)}
+
+    def open(self, stack: ExitStack, make_gatherer: MakeGatherer) -> RolloutBatches:
+        """What steps are trained on; `stack` ends what draws and rewards. Collective."""
+        begun, world, judge = self.begun, self.world, self.judge
+        config, grid = begun.config, begun.model.grid
+        settings = RolloutSettings.of(config)
+        prompts = self._prompts()
+        say(world, str(prompts.dataset))
+        journal = Journal(begun.store.folder, begun.generation, world.rank)
+        rows = Rows(settings, grid, _row_shape(config, grid.topology, self.shards), config.data.seed)
+        gatherer = make_gatherer(
+            settings,
+            prompts,
+            EngineSampler(config, settings, begun.model, world, self._stop()),
+            open_rewards(config, prompts, world, stack),
+            journal,
+            begun.store.folder,
+            world,
+            self.reporter,
+            self.stepper.stopwatch,
+            text_of=self._text_of,
+            stopping=self._stopping,
+            model=None
+            if judge is None
+            else judge.rewarding(rows, prompts, self.stepper, journal, world, self.reporter),
+        )
+        return RolloutBatches(
+            settings,
+            gatherer,
+            Scorer(settings, prompts, self.stepper, journal, grid, world, self.reporter),
+            self._models(settings),
+            prompts,
+            journal,
+            begun.store,
+            world,
+            rows,
+            None if judge is None else judge.normaliser,
+            begun.start.rollout,
+            self._keys(settings),
+            self._weights,
+        )
+
+    def _prompts(self) -> PromptOrder:
+        config = self.begun.config
+        loss, context = config.training.loss.name, config.model.context_length
+        dataset = dataset_of(self.shards, config.data, loss, context, config.stage)
+        return PromptOrder(dataset, config.data.seed)
+
+    def _text_of(self, tokens: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
+    def _stop(self) -> StopRule:
+        rollout = self.begun.config.rollout
+        assert rollout is not None
+        return StopRule(self.ends, tuple(rollout.stop), self._text_of)
+
+    def _stopping(self) -> bool:
+        return self.agent.command() is Command.CHECKPOINT_AND_EXIT
+
+    def _models(self, settings: RolloutSettings) -> Models:
+        """Whose log-probabilities the loss wants: the policy's of before, where updates follow each other.
+
+        And those of before, and values, for advantages that a value model is asked for.
+        """
+        value, reference = self.value, self.reference.model
+        old = POLICY if settings.updates > 1 or settings.target is not None or value is not None else {}
+        kept_near = {} if reference is None else {REFERENCE: reference}
+        return {**old, **kept_near, **({} if value is None else {OLD_VALUE: ValueModel(value)})}
+
+    def _keys(self, settings: RolloutSettings) -> JournalKeys:
+        """Of the run's journals."""
+        config, judge, reference = self.begun.config, self.judge, self.reference
+        after_end = settings.values is not None and settings.values.after_end
+        said = {
+            **functions_said(config),
+            **({} if judge is None else {reward_name(MODEL): judge.checksum}),
+            **({} if reference.model is None else {scores_name(REFERENCE): reference.checksum}),
+            scores_name(OLD_VALUE): places_said(after_end=after_end),
+        }
+        return JournalKeys(drawing_key(config, self.shards.digest, self.ends), said)
+
+    def _weights(self) -> dict[str, str]:
+        """What is trained, as it is now. Collective, in the training loop alone."""
+        begun, group = self.begun, self.world.everybody
+        trained = {DRAWN_BY: begun.model, **({} if begun.beside is None else {OLD_VALUE: begun.beside.model})}
+        return {
+            name: weights_checksum(dict(model.module.named_parameters()), group)
+            for name, model in trained.items()
+        }
+
+
+def _row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
+    """As narrow as a rollout allows, where nothing wants all steps to have one shape."""
+    fixed = topology.pipeline > 1 or topology.context > 1 or config.training.compile
+    micro_batch, pad = config.training.micro_batch_size, shards.sources[0].shards.special.padding
+    return RowShape(config.model.context_length, topology.tensor, fixed, pad, micro_batch)
+
+
+def open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: ExitStack) -> RewardFunctions:
+    """The run's functions, on each rank; the first error of any is raised on all. Collective."""
+    assert config.rollout is not None
+    functions = (config.reward and config.reward.functions) or ()
+    error: TrainerError | None = None
+    rewards: RewardFunctions | None = None
+    try:
+        rewards = stack.enter_context(
+            RewardFunctions(
+                functions,
+                columns=prompts.columns,
+                max_tokens=config.rollout.max_tokens,
+            )
+        )
+    except TrainerError as failed:
+        error = failed
+    agree.raise_first(error, world.everybody)
+    assert rewards is not None
+    return rewards
