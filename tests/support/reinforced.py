@@ -175,6 +175,9 @@ class PlayedGatherer(Gatherer):
         kept.add(self.rollouts[step])
         places = sorted({known.prompt for known in kept.samples})
         assert places[0] == first
+        if self._model is not None:
+            self._journal.begin(step, key)
+            self._model.complete(kept, sorted(kept.samples))
         sums = all_sums(kept, self._weights)
         return GatheredRollout(step, first, len(places), places, 0, kept, sums, self._weights)
 

@@ -17,18 +17,14 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from footplate_contracts.names import ExitCode
-from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.rewards.samples import SampleKey
-from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.records import SampleRecord
-from footplate_trainer.stages.reinforcing import journal_key
+from footplate_trainer.rollout.records import Record, SampleRecord
 from tests.support.chat import assistant, user
 from tests.support.plain_llama import END, TEMPLATE, random_weights, write
 from tests.support.ranks import run_ranks
@@ -51,24 +47,24 @@ ONE_STEP: Final = (
 )
 
 
-def keep(config: RunConfig, answers: Sequence[tuple[Sequence[int], EndReason]]) -> list[list[int]]:
-    """Put answers to the first prompts into the journal; the tokens of those."""
-    config = completed(config, None)
+def first_prompts(config: RunConfig, number: int) -> list[list[int]]:
+    """The tokens of the first `number` prompts of a run."""
     shards = RunShards.open(config.data)
     prompts = PromptOrder(
         dataset_of(shards, config.data, config.training.loss.name, config.model.context_length, config.stage),
         config.data.seed,
     )
-    folder = LocalFolder(config.checkpoint.uri)
-    folder.prepare()
-    journal = Journal(folder, GenerationId(epoch=0, number=0), 7, journal_key(config, shards.digest))
-    journal.begin(0)
+    return [prompts.at(place).tokens.tolist() for place in range(number)]
+
+
+def played(answers: Sequence[tuple[Sequence[int], EndReason]]) -> list[Record]:
+    """Answers to the first prompts, as they are drawn."""
+    records: list[Record] = []
     for place, (tokens, reason) in enumerate(answers):
         nothing = np.zeros(len(tokens), dtype=np.float32)
         key = SampleKey(0, place, 0)
-        journal.add([SampleRecord(key, np.array(tokens, dtype=np.int32), nothing, nothing, reason)])
-    journal.close()
-    return [prompts.at(place).tokens.tolist() for place in range(len(answers))]
+        records.append(SampleRecord(key, np.array(tokens, dtype=np.int32), nothing, nothing, reason))
+    return records
 
 
 @pytest.mark.parametrize(
@@ -96,8 +92,8 @@ def test_an_answer_has_the_score_of_its_conversation(template: str, of_texts: bo
     given = [([*tokens, end], EndReason.END) for tokens in said]
     given[1] = (cut, EndReason.LENGTH)
 
-    kept = keep(config, given)
-    ended: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config)[0]
+    kept = first_prompts(completed(config, None), len(given))
+    ended: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config, {0: played(given)})[0]
 
     assert ended.code == ExitCode.SUCCESS, ended.stderr
     whole = []

@@ -289,7 +289,7 @@ def _open(
     rollout = config.rollout
     assert rollout is not None and rollout.output is not None
     record = _record(config, shards, model, loaded, world)
-    keys = JournalKeys(drawing_key(config, record.prompts, ends), functions_said(config))
+    keys = JournalKeys(drawing_key(config, record.prompts, ends.ids), functions_said(config))
     key = keys.of({DRAWN_BY: record.weights})
     generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
     journal = Journal(store.folder, generation, world.rank)
