@@ -11,8 +11,8 @@ def _grpo(name: str, changes: dict[str, object], complaint: str) -> Row:
     return Row(f"grpo-{name}", {**sound, **changes}, f"spec.{complaint}")
 
 
-def _forbidden(field: str, value: object, says: str) -> Row:
-    return _grpo(field, {field: value}, f"{field}: Forbidden: {says}")
+def _forbidden(field: str, value: object, says: str, blamed: str | None = None) -> Row:
+    return _grpo(field, {field: value}, f"{blamed or field}: Forbidden: {says}")
 
 
 _OF_PPO = {
@@ -48,6 +48,19 @@ GRPO: tuple[Row, ...] = (
         {"training.globalBatchSize": 12, "training.microBatchSize": 1},
         "rollout.samples: Invalid value: samples 12 is not a multiple of group 8; each prompt of a rollout"
         " has all answers of its group",
+    ),
+    *(
+        _forbidden(
+            f"model.{field}",
+            value,
+            "stage grpo compares its model with itself as it answered, when nothing is dropped, and"
+            f" model.{told} is 0.1; remove it",
+            blamed=f"model.{told}",
+        )
+        for field, value, told in (
+            *((f"dropout.{part}", 0.1, f"dropout.{part}") for part in ("hidden", "attention", "embedding")),
+            ("adapter", {"dropout": 0.1}, "adapter.dropout"),
+        )
     ),
     _grpo(
         "of-single-answers",

@@ -86,6 +86,19 @@ GRPO_RULES: Final = (
     ),
     *(
         Rule(
+            f"{_ONLY} || !has(self.model) || {guard}self.model.{field} == 0.0",
+            f"stage {{self.stage}} compares its model with itself as it answered, when nothing is dropped,"
+            f" and model.{field} is {{self.model.{field}}}; remove it",
+            field=f"model.{field}",
+            refusal=Refusal.FORBIDDEN,
+        )
+        for field, guard in (
+            *((f"dropout.{part}", "") for part in ("hidden", "attention", "embedding")),
+            ("adapter.dropout", "!has(self.model.adapter) || "),
+        )
+    ),
+    *(
+        Rule(
             f"{_LEARNING_GRPO} || !has(self.reinforcement.{field})",
             f"{field} is a field of stage ppo, and stage is grpo; remove it",
             field=f"reinforcement.{field}",

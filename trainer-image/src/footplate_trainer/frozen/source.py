@@ -12,7 +12,7 @@ from typing import Final
 from tokenizers import Tokenizer
 
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.model import Architecture, Model, PositionName
+from footplate_contracts.v1alpha1.model import Architecture, Dropout, Model, PositionName
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning import compatibility
@@ -108,7 +108,10 @@ def frozen_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig
         )
     learned = model.position.name is PositionName.LEARNED
     length = model.context_length if learned and found.directory else asked
-    model = model.model_copy(update={"context_length": length, "grow_embeddings": False})
+    # What is only computed drops nothing, and a value model is compared with itself as it was before.
+    model = model.model_copy(
+        update={"context_length": length, "grow_embeddings": False, "dropout": Dropout()}
+    )
     frozen = config.model_copy(
         update={"model": model, "init_from": None, "resume_from": None, "rollout": None}
     )
