@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from footplate_planning.shape import ModelShape
@@ -10,6 +10,9 @@ from footplate_planning.topology import Topology, stage_layers
 
 BLOCK_SIZE: Final = 16  # tokens whose keys and values lie together
 AT_ONCE: Final = 64  # answers that a copy of a network has under way
+# Of what a device has left while it generates; the rest is for what a pass computes. A CPU's is of all
+# programs in the container, and what is left of it changes.
+CACHE_SHARE: Final[Mapping[str, float]] = {"cuda": 0.9, "cpu": 0.5}
 
 
 def key_value_bytes(shape: ModelShape, tokens: int, number_bytes: int) -> int:
@@ -40,10 +43,35 @@ def answer_blocks(lengths: Iterable[int], block_size: int) -> int:
     return sum(-(-length // block_size) for length in lengths)
 
 
-def cache_blocks(answers: int, longest: int, cache_tokens: int | None) -> int:
+def cache_blocks(answers: int, longest: int, cache_tokens: int | None, most: int | None = None) -> int:
     """The blocks of a rollout: for as many of its `answers` as are under way, each of `longest` tokens.
 
-    Fewer where `cache_tokens` (of the spec) says so; one answer has room in any case.
+    Fewer where `cache_tokens` (of the spec) says so, or else where memory has room for `most`; one answer
+    has room in any case.
     """
-    blocks = min(answers, AT_ONCE) * -(-longest // BLOCK_SIZE)
-    return blocks if cache_tokens is None else min(blocks, -(-max(cache_tokens, longest) // BLOCK_SIZE))
+    one = -(-longest // BLOCK_SIZE)
+    blocks = min(answers, AT_ONCE) * one
+    if cache_tokens is not None:
+        return min(blocks, -(-max(cache_tokens, longest) // BLOCK_SIZE))
+    return blocks if most is None else max(one, min(blocks, most))
+
+
+def blocks_of_room(shape: ModelShape, topology: Topology, number_bytes: int, free: int, device: str) -> int:
+    """How many blocks a copy has where each of its ranks has `free` bytes left on its `device`."""
+    room = int(CACHE_SHARE[device] * free)
+    return blocks_within(shape, room, BLOCK_SIZE, number_bytes, topology)
+
+
+def too_small(
+    shape: ModelShape, topology: Topology, number_bytes: int, free: int, longest: int
+) -> str | None:
+    """Why `free` bytes on a rank hold no answer that has `longest` tokens with its prompt; None: they do."""
+    tokens = BLOCK_SIZE * -(-longest // BLOCK_SIZE)
+    needed = max(rank_key_value_bytes(shape, topology, tokens, number_bytes))
+    if needed <= free:
+        return None
+    return (
+        f"rollout: keys and values of one answer, {longest:,} tokens with its prompt, take {needed:,} bytes "
+        f"on a rank, which has {max(free, 0):,} left; lower rollout.maxTokens or model.contextLength, raise "
+        "rollout.parallelism, or give each rank more memory"
+    )

@@ -45,6 +45,9 @@ class Kind(StrEnum):
     WORKSPACE = "workspace"  # of the loss, of one block's backward pass, of reductions
 
 
+_RESIDENT: Final = (Kind.PARAMETERS, Kind.FROZEN, Kind.MOMENTS)
+
+
 @dataclass(frozen=True)
 class Batch:
     """What passes through a rank: micro-batches of `sequences`, `count` in a step."""
@@ -80,12 +83,17 @@ class Estimate:
         """All kinds together."""
         return sum(self.bytes.values())
 
+    @property
+    def resident(self) -> int:
+        """What is there between two steps, too."""
+        return sum(self.bytes.get(kind, 0) for kind in _RESIDENT)
+
     def offloaded(self) -> Estimate:
         """Without what is in the host's memory instead: shards, and what the optimizer keeps for them.
 
         Gradients stay counted, as each block's are on the device until they have been sent away.
         """
-        away: dict[Kind, int] = dict.fromkeys((Kind.PARAMETERS, Kind.FROZEN, Kind.MOMENTS), 0)
+        away: dict[Kind, int] = dict.fromkeys(_RESIDENT, 0)
         return Estimate({kind: away.get(kind, held) for kind, held in self.bytes.items()})
 
     def beside(self, frozen: int) -> Estimate:

@@ -74,11 +74,13 @@ def plan(
     device: str,
     frozen: Sequence[ModelShape] = (),
     value: ModelShape | None = None,
+    rank_memory: int | None = None,
 ) -> Plan:
     """`config`, which `compatibility` allows, on `ranks` ranks of `device`, "cpu" or "cuda".
 
     `frozen` are models that the ranks hold beside the one that they train, in its layout; `value` is a
     second one that they train. A row's numbers of parameters, FLOPs and bytes sent are of the first alone.
+    With `rank_memory`, the bytes that a rank has, a rollout keeps what fits into the rest.
     """
     topology, shape = Topology.of(ranks, config.parallelism), model_shape(config)
     training, step = config.training, step_of(config, topology, device)
@@ -117,7 +119,9 @@ def plan(
         ]
     rollout = None
     if config.rollout is not None:
-        rollout = planned_rollout(shape, config.rollout, training.global_batch_size, ranks, step.compute)
+        left = rank_memory and rank_memory - max(row.memory.resident for row in rows)
+        batch = training.global_batch_size
+        rollout = planned_rollout(shape, config.rollout, batch, ranks, step.compute, device, left)
     return Plan(config, shape, topology, step.batch, device, rows, frozen, rollout, value)
 
 

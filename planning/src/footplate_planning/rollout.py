@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from footplate_contracts.v1alpha1.rollout import Rollout
-from footplate_planning.generation import BLOCK_SIZE, cache_blocks, rank_key_value_bytes
+from footplate_planning.generation import (
+    BLOCK_SIZE,
+    blocks_of_room,
+    cache_blocks,
+    rank_key_value_bytes,
+    too_small,
+)
 from footplate_planning.memory import local_counts
 from footplate_planning.relayout import rollout_topology
 from footplate_planning.shape import ModelShape
@@ -21,22 +27,31 @@ class PlannedRollout:
     cache_tokens: int  # whose keys and values a copy holds
     weights: list[int]
     cache: list[int]
+    short: str = ""  # why not even one answer fits that fills the context with its prompt
 
 
 def planned_rollout(
-    shape: ModelShape, rollout: Rollout, global_batch_size: int, ranks: int, number_bytes: int
+    shape: ModelShape,
+    rollout: Rollout,
+    global_batch_size: int,
+    ranks: int,
+    number_bytes: int,
+    device: str = "cuda",
+    left: int | None = None,
 ) -> PlannedRollout:
     """`rollout`, which `compatibility` allows, on `ranks` ranks; numbers take `number_bytes`.
 
-    No prompt is known here: as if each with its answer filled the context.
+    A rank has `left` bytes beside what it holds all the time; None: enough. No prompt is known here: as if
+    each with its answer filled the context.
     """
     topology = rollout_topology(ranks, rollout.parallelism)
     answers = -(-(rollout.samples or global_batch_size) // topology.data)
-    tokens = BLOCK_SIZE * cache_blocks(answers, shape.context, rollout.cache_tokens)
-    return PlannedRollout(
-        topology,
-        answers,
-        tokens,
-        [number_bytes * local_counts(shape, topology, stage).all for stage in range(topology.pipeline)],
-        rank_key_value_bytes(shape, topology, tokens, number_bytes),
-    )
+    weights = [number_bytes * local_counts(shape, topology, stage).all for stage in range(topology.pipeline)]
+    most, short = None, None
+    if left is not None and rollout.cache_tokens is None:
+        free = left - max(weights)
+        most = blocks_of_room(shape, topology, number_bytes, free, device)
+        short = too_small(shape, topology, number_bytes, free, shape.context)
+    tokens = BLOCK_SIZE * cache_blocks(answers, shape.context, rollout.cache_tokens, most)
+    cache = rank_key_value_bytes(shape, topology, tokens, number_bytes)
+    return PlannedRollout(topology, answers, tokens, weights, cache, short or "")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from footplate_planning.generation import blocks_within, key_value_bytes, rank_key_value_bytes
+from footplate_planning.generation import (
+    BLOCK_SIZE,
+    blocks_of_room,
+    blocks_within,
+    cache_blocks,
+    key_value_bytes,
+    rank_key_value_bytes,
+    too_small,
+)
 from footplate_planning.shape import ModelShape
 from footplate_planning.topology import Topology
 
@@ -39,3 +47,33 @@ def test_a_rank_keeps_what_its_layers_and_its_heads_have(topology: Topology, exp
 def test_the_stage_with_most_layers_says_how_many_blocks_there_are() -> None:
     room = 10 * 16 * 44 * 2**10
     assert blocks_within(LLAMA_3_8B, room, 16, 2, Topology(pipeline=3)) == 10
+
+
+@pytest.mark.parametrize(
+    ("cache_tokens", "most", "expected"),
+    [
+        pytest.param(None, None, 40, id="all-answers"),
+        pytest.param(None, 100, 40, id="more-room-than-answers-need"),
+        pytest.param(None, 17, 17, id="what-memory-has-room-for"),
+        pytest.param(None, 2, 10, id="one-answer-in-any-case"),
+        pytest.param(320, 17, 20, id="as-the-spec-says"),
+    ],
+)
+def test_a_rollout_has_room_for_its_answers_or_for_what_fits(
+    cache_tokens: int | None, most: int | None, expected: int
+) -> None:
+    assert cache_blocks(4, 160, cache_tokens, most) == expected
+
+
+@pytest.mark.parametrize(("device", "share"), [("cuda", 0.9), ("cpu", 0.5)])
+def test_a_share_of_what_is_left_holds_keys(device: str, share: float) -> None:
+    block = key_value_bytes(LLAMA_3_8B, BLOCK_SIZE, 2)
+    assert blocks_of_room(LLAMA_3_8B, Topology(), 2, 1000 * block, device) == 1000 * share
+
+
+def test_an_answer_that_fits_on_no_rank_is_told_with_both_numbers() -> None:
+    block = key_value_bytes(LLAMA_3_8B, BLOCK_SIZE, 2)
+    assert too_small(LLAMA_3_8B, Topology(), 2, 2 * block, longest=32) is None
+    told = too_small(LLAMA_3_8B, Topology(), 2, 2 * block, longest=33)
+    assert told is not None and f"{3 * block:,} bytes" in told and f"{2 * block:,} left" in told
+    assert too_small(LLAMA_3_8B, Topology(tensor=2), 2, 2 * block, longest=33) is None

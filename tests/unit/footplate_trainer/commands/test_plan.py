@@ -229,6 +229,31 @@ def test_without_a_bound_a_rollout_keeps_keys_of_all_that_is_under_way() -> None
     )  # a batch of 2,048 on 1,024 copies
 
 
+def test_keys_and_values_of_a_rollout_fit_into_what_memory_is_left() -> None:
+    config = resolved(()).model_copy(update={"rollout": Rollout(max_tokens=8, samples=1024 * 8)})
+    whole = plan(config, 1024, "cuda").rollout
+    assert whole is not None and not whole.short
+    held = max(row.memory.resident for row in plan(config, 1024, "cuda").ranks) + max(whole.weights)
+    room = max(whole.cache) // 2
+
+    made = plan(config, 1024, "cuda", rank_memory=held + room).rollout
+    assert made is not None and not made.short
+    assert 0.85 * room < max(made.cache) <= 0.9 * room
+    less = plan(config, 1024, "cuda", rank_memory=held + max(whole.cache) // 10)
+    assert less.rollout is not None and less.rollout.short
+    assert "lower rollout.maxTokens" in as_text(less) and "short" in as_json(less)["rollout"]
+
+
+@pytest.mark.parametrize(("text", "code"), [("80Gi", ExitCode.SUCCESS), ("much", None)])
+def test_memory_is_a_quantity(text: str, code: ExitCode | None, tmp_path: Path) -> None:
+    arguments = ["plan", str(file(tmp_path)), "--ranks", "1024", "--memory", text]
+    if code is None:
+        with pytest.raises(SystemExit):
+            main(arguments)
+    else:
+        assert main(arguments) == code
+
+
 def test_ranks_that_form_no_grid_are_refused_with_the_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from footplate_contracts.names import ExitCode
+from footplate_contracts.quantity import amount
 from footplate_contracts.runconfig import RunConfig, World
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.bubble import bubble
@@ -35,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN.yaml", help="a TrainingRun, YAML or JSON")
     parser.add_argument("--ranks", type=int, required=True, metavar="N", help="how many ranks there would be")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="of what (%(default)s)")
+    parser.add_argument(
+        "--memory",
+        type=_bytes,
+        metavar="QUANTITY",
+        help="what a rank has, such as 80Gi: a rollout keeps keys and values of what fits into the rest",
+    )
     parser.add_argument("-o", dest="output", choices=["text", "json"], default="text", help="how to print it")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="override a field of spec"
@@ -46,9 +53,24 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     config = completed(read_run(arguments.run, arguments.set).config(World()))
     require_layout(config, arguments.ranks)
     ranks = arguments.ranks
-    made = plan(config, ranks, arguments.device, frozen_shapes(config, ranks), trained_beside(config, ranks))
+    made = plan(
+        config,
+        ranks,
+        arguments.device,
+        frozen_shapes(config, ranks),
+        trained_beside(config, ranks),
+        arguments.memory,
+    )
     print(json.dumps(as_json(made), indent=1) if arguments.output == "json" else as_text(made))
     return ExitCode.SUCCESS
+
+
+def _bytes(text: str) -> int:
+    """A quantity as Kubernetes writes it."""
+    found = amount(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no quantity of bytes, such as 80Gi or 512Mi")
+    return int(found)
 
 
 def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
@@ -124,6 +146,7 @@ def _rollout_json(rollout: PlannedRollout) -> dict[str, Any]:
         "mesh": {"pipeline": topology.pipeline, "data": topology.data, "tensor": topology.tensor},
         "answers": rollout.answers,
         "cacheTokens": rollout.cache_tokens,
+        **({"short": rollout.short} if rollout.short else {}),
         "ranksByPipeline": [
             {"pipeline": stage, "weightBytes": weights, "cacheBytes": cache}
             for stage, (weights, cache) in enumerate(zip(rollout.weights, rollout.cache, strict=True))
@@ -196,6 +219,7 @@ def _rollout_lines(rollout: PlannedRollout, unit: int, name: str, trains: bool) 
         f"memory: on each rank while it generates, beside {beside}, {name}",
         "",
         *_table([titles, *rows]),
+        *([f"too little memory: {rollout.short}"] if rollout.short else []),
     ]
 
 

@@ -6,6 +6,7 @@ may stop. Several ranks may compute one answer together; then one of them hands 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -15,12 +16,15 @@ import torch
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_planning.config import model_shape
-from footplate_planning.generation import cache_blocks
+from footplate_planning.generation import blocks_of_room, cache_blocks, too_small
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.engine import Engine
 from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Answer, Request, StopRule
+from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.rollout import RolloutRanks
+from footplate_trainer.parallel.room import free_memory
 from footplate_trainer.parallel.world import World
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -34,7 +38,8 @@ class Draw(Protocol):
     def __call__(self, requests: Sequence[Request], between: Between) -> Iterator[Answer]:
         """An answer to each of `requests`, those of this copy, as they end; all of its ranks give the same.
 
-        Fewer come where `between` says stop, which is asked on the rank that leads.
+        Fewer come where `between` says stop, which is asked on the rank that leads. Collective over all
+        copies until the first answer; raises UserMistake on all ranks where one has no room for an answer.
         """
 
 
@@ -67,12 +72,17 @@ class EngineSampler:
         model: ParallelModel,
         world: World,
         stop: StopRule,
+        free: Callable[[], int] | None = None,
     ) -> None:
-        """Collective."""
+        """`free` says how many bytes this rank has left; by default as it is. Collective."""
         assert config.rollout is not None
         self._settings, self._stop, self._module = settings, stop, model.module
+        self._world = world
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._free = free or (lambda: free_memory(world.device, ranks))
         self._shape, self._cache_tokens = model_shape(config), config.rollout.cache_tokens
         dtype = torch.bfloat16 if config.training.precision is Precision.BF16 else torch.float32
+        self._number_bytes = dtype.itemsize
         self._ranks = RolloutRanks(
             self._shape,
             model.grid.topology,
@@ -103,16 +113,31 @@ class EngineSampler:
         with self._ranks.weights(self._module) as model:
 
             def draw(requests: Sequence[Request], between: Between) -> Iterator[Answer]:
-                if not requests:
+                room = self._room(requests)
+                if room is None:
                     return
-                settings = self._settings
-                room, rule = self._room(requests), settings.rule
+                settings, rule = self._settings, self._settings.rule
                 engine = Engine(model, room, rule, self._stop, seed=settings.seed, step=step)
                 yield from engine.answers(requests, lambda: between(engine.drawn))
 
             yield draw
 
-    def _room(self, requests: Sequence[Request]) -> EngineRoom:
-        """Keys and values of all that are under way at once; fewer where that is asked for."""
-        longest = max(min(len(asked.tokens) + asked.most, self._shape.context) for asked in requests)
-        return EngineRoom(cache_blocks(len(requests), longest, self._cache_tokens))
+    def _room(self, requests: Sequence[Request]) -> EngineRoom | None:
+        """Keys and values of all that are under way; fewer where that is asked for, or memory is short.
+
+        None without requests. Ranks of a copy have equal ones: the rank that has least left decides.
+        Collective.
+        """
+        shape, topology = self._shape, self._ranks.copy.grid.topology
+        lengths = (min(len(asked.tokens) + asked.most, shape.context) for asked in requests)
+        longest, most = max(lengths, default=0), None
+        if self._cache_tokens is None:
+            told = agree.gather((self._free(), longest), self._world.everybody)
+            free = min(left for left, _ in told)
+            needed = max(tokens for _, tokens in told)
+            if mistake := too_small(shape, topology, self._number_bytes, free, needed):
+                raise UserMistake(mistake)
+            most = blocks_of_room(shape, topology, self._number_bytes, free, self._world.device.type)
+        return (
+            EngineRoom(cache_blocks(len(requests), longest, self._cache_tokens, most)) if requests else None
+        )

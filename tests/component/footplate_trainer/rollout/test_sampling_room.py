@@ -1,0 +1,77 @@
+"""However little memory is left for keys, answers are the same; where it is too little, all ranks say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from footplate_contracts.runconfig import RunConfig
+from footplate_planning.config import model_shape
+from footplate_planning.generation import BLOCK_SIZE, CACHE_SHARE, key_value_bytes
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.generation.requests import Request, StopRule
+from footplate_trainer.rollout.sampling import EngineSampler
+from footplate_trainer.rollout.settings import RolloutSettings
+from tests.support.ranks import run_ranks
+from tests.support.reinforced import GRPO
+from tests.support.rollouts import opened
+from tests.support.tiny import tiny_config
+
+MOST = 40  # tokens of an answer
+REQUESTS = [Request(prompt, 0, [prompt + 1] * 8, MOST) for prompt in range(6)]
+PLENTY = 2**40  # bytes
+
+Answers = tuple[list[tuple[int, list[int]]], int]
+"""By prompt, and after how many passes all were there."""
+
+
+def blocks(config: RunConfig, count: int) -> int:
+    """Bytes of which the share for keys and values are `count` blocks, and some."""
+    block = key_value_bytes(model_shape(config), BLOCK_SIZE, 4)
+    return int((count + 0.5) * block / CACHE_SHARE["cpu"])
+
+
+def sample(config: RunConfig, left: tuple[int, ...]) -> Answers | str:
+    """As one rank of several, each with so many bytes left: its copy's answers, or why there are none."""
+    with opened(config) as (model, world):
+        free = lambda: left[world.rank]  # noqa: E731
+        settings = RolloutSettings.of(config)
+        sampler = EngineSampler(config, settings, model, world, StopRule(), free)
+        passes: list[int] = []
+
+        def between(drawn: int) -> bool:
+            passes.append(drawn)
+            return False
+
+        mine = REQUESTS[sampler.copy :: sampler.copies]
+        try:
+            with sampler.weights(0) as draw:
+                found = [(answer.request.prompt, answer.tokens) for answer in draw(mine, between)]
+        except UserMistake as mistake:
+            return str(mistake)
+        return sorted(found), len(passes)
+
+
+@pytest.fixture(scope="module")
+def config(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    return tiny_config(shards, tmp_path_factory.mktemp("room"), GRPO)
+
+
+def test_the_rank_that_has_least_left_decides_and_no_token_is_another_one(config: RunConfig) -> None:
+    expected = run_ranks(sample, 2, config, (PLENTY, PLENTY))
+    assert [(len(answers), passes) for answers, passes in expected] == [(3, MOST)] * 2
+    # An answer takes three blocks: with four of them hardly more than one is under way.
+    tight = run_ranks(sample, 2, config, (PLENTY, blocks(config, 4)))
+    assert [answers for answers, _ in tight] == [answers for answers, _ in expected]
+    assert all(passes > 2 * MOST for _, passes in tight)
+
+
+def test_all_ranks_refuse_where_one_has_no_room_for_an_answer(config: RunConfig) -> None:
+    block = key_value_bytes(model_shape(config), BLOCK_SIZE, 4)
+    first, second = run_ranks(sample, 2, config, (3 * block - 1, PLENTY))
+    assert first == second
+    assert (
+        f"48 tokens with its prompt, take {3 * block:,} bytes on a rank, which has {3 * block - 1:,}" in first
+    )
+    assert "lower rollout.maxTokens" in first

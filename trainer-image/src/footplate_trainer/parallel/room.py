@@ -1,0 +1,73 @@
+"""How much memory a rank can still have, on its device or in its container.
+
+On a GPU that is what the driver has left, and what torch's allocator has reserved and uses no more. On a CPU
+it is this rank's share of what the container may still take: its limit (control groups, version 2) less what
+it uses and could not drop, or what the machine has available, whichever is less; and what this process has
+freed and kept. Numbers of a moment: another program may take it in the next one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Final
+
+import torch
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_MEMINFO: Final = Path("/proc/meminfo")
+_NO_LIMIT: Final = "max"
+
+
+class _Heap(ctypes.Structure):
+    """`struct mallinfo2` of glibc 2.33."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def free_memory(device: torch.device, ranks: int) -> int:
+    """Bytes, where `ranks` processes like this one share the container; each has its GPU to itself."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + kept
+    return container_room() // ranks + _kept_by_heap()
+
+
+def container_room(cgroups: Path = _CGROUPS, meminfo: Path = _MEMINFO) -> int:
+    """Bytes that the processes of this container can take together."""
+    available = _available(meminfo)
+    limit = cgroups / "memory.max"
+    if not limit.is_file() or (most := limit.read_text().strip()) == _NO_LIMIT:
+        return available
+    used = int((cgroups / "memory.current").read_text())
+    cached = _number(cgroups / "memory.stat", "inactive_file")  # of files: the kernel drops it first
+    return max(0, min(available, int(most) - used + cached))
+
+
+def _available(meminfo: Path) -> int:
+    return 1024 * _number(meminfo, "MemAvailable:")
+
+
+def _number(file: Path, name: str) -> int:
+    """Of the line that begins with `name`; 0 where there is none."""
+    for line in file.read_text().splitlines():
+        words = line.split()
+        if words[0] == name:
+            return int(words[1])
+    return 0
+
+
+def _kept_by_heap() -> int:
+    """Bytes that were freed and not handed back; 0 where the allocator is another than glibc's."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = _Heap
+    return int(mallinfo().fordblks)
