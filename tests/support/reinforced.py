@@ -20,14 +20,16 @@ from footplate_contracts.logs import configure
 from footplate_contracts.names import ExitCode, LogFormat
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
 from footplate_trainer.rollout.learning import all_sums
-from footplate_trainer.rollout.records import Record
+from footplate_trainer.rollout.records import Record, key_of
 from footplate_trainer.stages import reinforcing
 from tests.support.chat import chatml_model, user
 from tests.support.checkpoints import whole_tensors
@@ -145,6 +147,14 @@ def history(folder: Path, steps: int, *parts: Reinforced) -> History:
         },
         whole_tensors(CheckpointStore(str(folder / "checkpoints")), steps),
     )
+
+
+def kept_in(folder: Path, step: int) -> KeptRollout:
+    """What the journal of a run in `folder` has of the rollout that began after `step`."""
+    store = LocalFolder(str(folder / "checkpoints"))
+    keys = [key for file in journal.files_of(store, step) if (key := key_of(store.read(file.name)))]
+    assert all(key == keys[0] for key in keys), "one run has written all"
+    return journal.read(store, step, keys[0])
 
 
 def killed_and_resumed(

@@ -21,6 +21,7 @@ from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.data.prompt_dataset import Prompt
+from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import Answer, EndReason, Request
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.metrics.stopwatch import Stopwatch
@@ -187,6 +188,36 @@ def test_nothing_is_drawn_or_asked_twice_wherever_it_is_stopped(
     assert len(judge.answered) == len(set(judge.answered)) == 16
     assert found.sums[SampleKey(4, 12, 1)] == 1.5
     assert isinstance(found.sums[SampleKey(4, 11, 1)], Unrewarded), "what did not answer is settled too"
+
+
+class Lazy(Drawer):
+    """Leaves the last answer out, though nobody asked for that."""
+
+    @contextmanager
+    def weights(self, step: int) -> Iterator[Any]:
+        with super().weights(step) as draw:
+            yield lambda requests, between: draw(requests[:-1], between)
+
+
+class Mute(Judge):
+    """Says nothing of the last answer, though nobody asked for that."""
+
+    def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+        return super().ask(samples[:-1], known)
+
+
+@pytest.mark.parametrize(
+    ("drawer", "judge", "what"),
+    [
+        pytest.param(Lazy(), Judge(), "drawn", id="drawing"),
+        pytest.param(Drawer(), Mute(), "rewarded", id="scoring"),
+    ],
+)
+def test_what_is_missing_without_a_stop_is_an_error_that_names_it(
+    drawer: Drawer, judge: Judge, what: str, world: World, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainerError, match=f"answer 1 to prompt 11 at step 4 should have been {what}"):
+        gather(tmp_path, world, drawer, judge, Stops(), 1)
 
 
 def test_rewards_see_the_answer_without_its_end_and_the_columns_of_the_prompt(

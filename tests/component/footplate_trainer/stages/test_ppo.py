@@ -26,6 +26,7 @@ from tests.support.reinforced import (
     Interrupting,
     Reinforced,
     history,
+    kept_in,
     killed_and_resumed,
     reinforce,
 )
@@ -175,6 +176,35 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
 ) -> None:
     config = config_of(folders, tmp_path)
     again = killed_and_resumed(config, tmp_path, STEPS, MOMENTS[moment], before, after)
+    again.check_equal(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("looks", "ranks", "rewarded", "scored"),
+    [
+        # The first look is while functions are asked, the others are behind a batch each.
+        pytest.param(4, 1, 16, 8, id="log-probabilities"),
+        pytest.param(2, 2, 8, 0, id="rewards-on-two", marks=pytest.mark.long),
+    ],
+)
+def test_a_suspension_while_models_score_keeps_the_batches_that_are_done(
+    looks: int,
+    ranks: int,
+    rewarded: int,
+    scored: int,
+    undisturbed: History,
+    folders: Folders,
+    tmp_path: Path,
+) -> None:
+    """The second rollout's answers are in two batches: of the reward model, then of each other model."""
+    config = config_of(folders, tmp_path)
+    agent = Interrupting(phase=RankPhase.SCORING, after_step=4, looks=looks)
+    suspended = run_ranks(reinforce, ranks, agent, config)[0]
+    assert suspended.code == ExitCode.SUSPENDED, suspended.stderr
+    kept = kept_in(tmp_path, 4)
+    assert sum("model" in values for values in kept.rewards.values()) == rewarded
+    assert len(kept.scores) == scored
+    again = history(tmp_path, STEPS, suspended, start(config))
     again.check_equal(undisturbed)
 
 

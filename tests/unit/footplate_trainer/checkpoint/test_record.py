@@ -72,6 +72,11 @@ def test_a_difference_names_field_and_both_values(tmp_path: Path, override: str,
     assert differences(before, now) == [text]
 
 
+@pytest.mark.parametrize("field", ["reward.uri", "reinforcement.reference.uri", "preference.reference.uri"])
+def test_a_model_that_moved_is_no_difference_as_its_weights_are_known(field: str) -> None:
+    assert differences({field: "/before"}, {field: "/now"}) == []
+
+
 def test_learned_positions_of_before_they_began_with_each_document_are_told(tmp_path: Path) -> None:
     settings = ("model.family=gpt2", "model.keyValueHeads=null")
     gpt2 = key(tmp_path, *settings)

@@ -45,6 +45,7 @@ from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.rows import Rows
 from footplate_trainer.rollout.scores import Models, Scorer, is_scored
 from footplate_trainer.rollout.settings import RolloutSettings
+from footplate_trainer.rollout.together import durable
 
 MakeAnswer = Callable[..., TrainedAnswer]
 """Of a rollout's answer, by its key, what a model learns."""
@@ -107,7 +108,10 @@ class RolloutBatches:
                 return None
             if step > begun:
                 self._warn_of_gaps(gathered, step)
-            self.current = self._rollout(gathered, position)
+            rollout = self._rollout(gathered, position)
+            if rollout is None:
+                return None
+            self.current = rollout
         return self.current.loader.build(step)
 
     def places(self, number: int) -> StepBatch:
@@ -134,6 +138,7 @@ class RolloutBatches:
 
     def close(self) -> None:
         """Training has ended: nobody needs a journal that all checkpoints are beyond."""
+        durable(self._journal, self._world)
         self._journal.close()
         self._forget()
 
@@ -176,8 +181,8 @@ class RolloutBatches:
                 gathered.step,
             )
 
-    def _rollout(self, gathered: GatheredRollout, begin: RolloutPosition) -> CurrentRollout:
-        """All that is known of a rollout once its answers are rewarded. Collective."""
+    def _rollout(self, gathered: GatheredRollout, begin: RolloutPosition) -> CurrentRollout | None:
+        """What is known of a rollout once its answers are rewarded; None where it was stopped. Collective."""
         settings = self._settings
         gathered, scores = self._normalised(gathered, begin)
         keys = gathered.keys(settings.group)
@@ -195,7 +200,8 @@ class RolloutBatches:
             gathered.asked,
         )
         plain = self._loader(gathered, found, begin, self._answer)
-        self._scorer.complete(gathered, self._models, plain)
+        if not self._scorer.complete(gathered, self._models, plain):
+            return None
         divergence = divergence_of(settings, gathered, found)
         following = RolloutPosition(
             step=begin.step + settings.updates,

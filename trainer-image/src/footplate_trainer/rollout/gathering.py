@@ -18,7 +18,7 @@ from footplate_contracts.reports import RankPhase
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
-from footplate_trainer.errors import StorageError
+from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import Answer, Request
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.parallel import agree
@@ -34,6 +34,7 @@ from footplate_trainer.rollout.records import Record, RewardsRecord, SampleRecor
 from footplate_trainer.rollout.reward_model import MODEL, RewardModel
 from footplate_trainer.rollout.sampling import Draw, Sampler
 from footplate_trainer.rollout.settings import RolloutSettings
+from footplate_trainer.rollout.together import durable
 
 _ROUND: Final = 5.0  # seconds between two meetings of ranks, while rewards are awaited
 _LOOK: Final = 0.2  # seconds between two looks at whether to stop, while rewards are awaited
@@ -87,6 +88,8 @@ class Gatherer:
         self._world, self._reporter, self._stopwatch = world, reporter, stopwatch
         self._text_of, self._stopping = text_of, stopping
         self._model = model
+        self._stopped = False  # somebody has asked this rank to
+        self._failed: TrainerError | None = None  # this rank, while it drew
         self._weights = {**rewards.weights, **({} if model is None else {MODEL: model.weight})}
         self._done = 0  # tokens, or samples, of this phase
 
@@ -99,6 +102,7 @@ class Gatherer:
         is durable either way.
         """
         plan = plan or self._settings.groups
+        durable(self._journal, self._world)
         self._journal.begin(step, key)
         kept = self._read(step, key)
         before = len(kept.samples)
@@ -126,31 +130,45 @@ class Gatherer:
         if unsettled:
             if self._world.rank == 0:
                 self._journal.add([replace(record, settled=True) for record in unsettled])
-            self._durable()
+            durable(self._journal, self._world)
             unsettled.clear()
 
     def _draw(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
-        """Draw those of `keys` that are missing; whether there are all of them then. Collective."""
+        """Draw those of `keys` that are missing; False where a stop came first. Collective."""
         missing = [key for key in keys if key not in kept.samples]
         if not missing:
             return True
         with self._stopwatch.time(StepPart.ROLLOUT):
             self._reporter.enter(RankPhase.ROLLOUT, progress=0)
             with self._sampler.weights(missing[0].step) as draw:
-                self._exchange(RankPhase.ROLLOUT, kept, self._drawn(draw, missing))
-        return all(key in kept.samples for key in missing)
+                stopped = self._exchange(RankPhase.ROLLOUT, kept, self._drawn(draw, missing))
+        return self._is_whole([key for key in missing if key not in kept.samples], stopped, "drawn")
 
     def _score(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
-        """Have those of `keys` rewarded that are not yet; whether all of them are then. Collective."""
+        """Have those of `keys` rewarded that are not yet; False where a stop came first. Collective."""
         with self._stopwatch.time(StepPart.SCORING):
             weights = self._rewards.weights
             missing = [key for key in keys if not kept.rewards.get(key, {}).keys() >= weights.keys()]
-            self._exchange(RankPhase.SCORING, kept, self._scored(kept, missing))
-            if not all(kept.rewards.get(key, {}).keys() >= weights.keys() for key in missing):
-                return False
-            if self._model is not None:
-                self._model.complete(kept, keys)
-        return True
+            stopped = self._exchange(RankPhase.SCORING, kept, self._scored(kept, missing))
+            silent = [key for key in missing if not kept.rewards.get(key, {}).keys() >= weights.keys()]
+            whole = self._is_whole(silent, stopped, "rewarded")
+            return whole and (self._model is None or self._model.complete(kept, keys, self._stops))
+
+    def _stops(self) -> bool:
+        """Whether somebody asks this rank to stop, or has."""
+        self._stopped = self._stopped or self._stopping()
+        return self._stopped
+
+    @staticmethod
+    def _is_whole(missing: Sequence[SampleKey], stopped: bool, what: str) -> bool:
+        """Whether nothing is missing; TrainerError, on every rank, where it is and nobody `stopped`."""
+        if missing and not stopped:
+            some = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else f"{missing[0]}"
+            raise TrainerError(
+                f"{some} should have been {what}, and nobody asked to stop; what was is in the journal, and "
+                "the next start goes on with it"
+            )
+        return not missing
 
     def _read(self, step: int, key: JournalKey) -> KeptRollout:
         """What generations before this one have finished, from rank 0's look at it."""
@@ -169,9 +187,12 @@ class Gatherer:
                 groups[place] = teaches([sums[key] for key in keys])
         return groups
 
-    def _exchange(self, phase: RankPhase, kept: KeptRollout, work: Iterator[Record]) -> None:
-        """Have each rank do its `work` until it is stopped, and all know what came of it. Collective."""
-        self._done, finished = 0, []
+    def _exchange(self, phase: RankPhase, kept: KeptRollout, work: Iterator[Record]) -> bool:
+        """Have each rank do its `work` until it is stopped, and all know what came of it. Collective.
+
+        Whether one was asked to stop.
+        """
+        self._done, self._stopped, finished = 0, False, []
         self._reporter.enter(phase, progress=0)
         for record in work:
             finished.append(record)
@@ -179,18 +200,11 @@ class Gatherer:
                 self._journal.add([record])
             self._reporter.enter(phase, progress=self._done)
         self._reporter.enter(RankPhase.COLLECTIVE)
-        self._durable()
-        for records in agree.gather(finished, self._world.everybody):
+        durable(self._journal, self._world, self._failed)
+        told = agree.gather((finished, self._stopped), self._world.everybody)
+        for records, _ in told:
             kept.add(records)
-
-    def _durable(self) -> None:
-        """Wait for the journal; StorageError, on every rank, where one cannot write it."""
-        error: StorageError | None = None
-        try:
-            self._journal.flush()
-        except StorageError as failed:
-            error = failed
-        agree.raise_first(error, self._world.everybody)
+        return any(stopped for _, stopped in told)
 
     def _drawn(self, draw: Draw, keys: Sequence[SampleKey]) -> Iterator[SampleRecord]:
         """The answers of this rank's share of `keys`."""
@@ -198,16 +212,19 @@ class Gatherer:
         def between(tokens: int) -> bool:
             self._done = tokens
             self._reporter.enter(RankPhase.ROLLOUT, progress=tokens)
-            return self._stopping()
+            return self._stops()
 
         sampler, step = self._sampler, keys[0].step
         share = dealt(keys, sampler.copies, sampler.copy)
         prompts = {key.prompt: self._prompts.at(key.prompt) for key in share}
         asked = {place: (prompt.tokens.tolist(), self._most(prompt)) for place, prompt in prompts.items()}
         requests = [Request(key.prompt, key.sibling, *asked[key.prompt]) for key in share]
-        for answer in draw(requests, between):
-            if sampler.leads:
-                yield _record(step, answer)
+        try:
+            for answer in draw(requests, between):
+                if sampler.leads:
+                    yield _record(step, answer)
+        except TrainerError as error:
+            self._failed = error  # one copy's own, which the others do not know of
 
     def _most(self, prompt: Prompt) -> int:
         """Tokens that an answer may have."""
@@ -227,7 +244,7 @@ class Gatherer:
         while True:
             meeting = time.monotonic() + _ROUND
             while not asked.done and not stopped and time.monotonic() < meeting:
-                stopped = self._stopping()
+                stopped = self._stops()
                 # What has been answered by then is kept: nobody is asked for it again.
                 for told in asked.poll(0.0 if stopped else _LOOK):
                     self._done += 1

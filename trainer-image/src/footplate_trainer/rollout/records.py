@@ -88,20 +88,24 @@ def header(key: JournalKey) -> bytes:
     return _framed(json.dumps({"format": FORMAT, "key": key.answers, "said": dict(key.said)}).encode())
 
 
+def key_of(content: bytes) -> JournalKey | None:
+    """What a file is of; None where it is empty, torn within its header, or of another format."""
+    first = next(_Payloads(content), None)
+    told = {} if first is None else json.loads(first)
+    return JournalKey(told["key"], told["said"]) if told.get("format") == FORMAT else None
+
+
 def decoded(content: bytes, key: JournalKey) -> tuple[list[Record], bool]:
     """The whole records of a file that are of `key`, and whether nothing torn or foreign follows them.
 
     None of a file of other answers, or in another format; of one of these answers all but what rewards and
     models said that are others now.
     """
-    payloads = _Payloads(content)
-    first = next(payloads, None)
-    if first is None:
+    written = key_of(content)
+    if written is None or written.answers != key.answers:
         return [], not content
-    told = json.loads(first)
-    if (told.get("format"), told.get("key")) != (FORMAT, key.answers):
-        return [], False
-    others = key.differing(told["said"])
+    others, payloads = key.differing(written.said), _Payloads(content)
+    next(payloads)  # the header
     records = [kept for payload in payloads if (kept := _without(_record(payload), others)) is not None]
     return records, payloads.whole
 

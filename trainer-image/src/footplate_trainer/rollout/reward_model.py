@@ -1,12 +1,12 @@
 """What a reward model says of a rollout's answers: computed by all ranks in the layout of the run, and kept.
 
-All answers of a rollout are scored together, or none: what is torn by an interruption is computed again from
-the same rows, and is the same.
+A batch of them is scored at a time, and is in the journal before the next: an interruption costs one batch,
+which is computed again from the same rows, and is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +19,6 @@ from footplate_trainer.data import order
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.loop.stepper import Stepper
-from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.scored import CollectedScores
 from footplate_trainer.parallel.world import World
@@ -29,6 +28,7 @@ from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import KeptRollout
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
 from footplate_trainer.rollout.rows import Rows
+from footplate_trainer.rollout.together import keep_each
 
 MODEL: Final = "model"  # what its reward is called
 
@@ -50,40 +50,42 @@ class RewardModel:
         """How many tokens an answer to `prompt` may have, for a row to hold what is put behind it as well."""
         return self.rows.shape.context - len(prompt.tokens) - prompt.most_behind
 
-    def complete(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> None:
-        """Have it score the answers `keys` of `kept`. Collective."""
-        if not keys or all(MODEL in kept.rewards.get(key, {}) for key in keys):
-            return
-        told = self._scored(kept, keys)
-        mine = [RewardsRecord(key, kept.samples[key].mark, {MODEL: score}) for key, score in told.items()]
-        self.reporter.enter(RankPhase.COLLECTIVE)
-        self.journal.add(mine)
-        self.journal.flush()
-        for records in agree.gather(mine, self.world.everybody):
-            kept.add(records)
+    def complete(self, kept: KeptRollout, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
+        """Have it score the answers `keys` of `kept`; False where one was `stopping` first. Collective."""
+        if not keys or _are_scored(kept, keys):
+            return True
+        return keep_each(self._scored(kept, keys), kept.add, self.journal, self.world, stopping)
 
-    @torch.no_grad()
-    def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> dict[SampleKey, float]:
-        """Raw scores of this rank's rows; none where another rank hands them on."""
+    def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> Iterator[list[RewardsRecord]]:
+        """Raw scores of this rank's rows, a batch each; none where they are known, or others hand them on."""
         grid, batch_size = self.rows.grid, self.rows.settings.batch
         first = grid.coordinates.tensor == grid.coordinates.context == 0
         answers = [judged(self.prompts.at(key.prompt), kept.samples[key]) for key in keys]
         loader = self.rows.loader(dict(enumerate(answers)))
-        told: dict[SampleKey, float] = {}
         for number in range(-(-len(keys) // batch_size)):
             self.reporter.enter(RankPhase.SCORING, progress=number * batch_size)
             batch = loader.build(number)
+            numbers = batch.sample_ids.tolist()
+            if _are_scored(kept, [keys[row] for row in numbers if row != order.FILLER]):
+                yield []
+                continue
             micro_batches = [self.stepper.inputs(micro, 0) for micro in batch.micro_batches]
             collected = CollectedScores(grid.context_group)
-            self.model.passes.evaluate(micro_batches, collected)
-            if not first or not collected.in_order:
-                continue
-            for micro, given in zip(batch.micro_batches, micro_batches, strict=True):
+            with torch.no_grad():
+                self.model.passes.evaluate(micro_batches, collected)
+            told: list[RewardsRecord] = []
+            micros = zip(batch.micro_batches, micro_batches, strict=True)
+            for micro, given in micros if first and collected.in_order else ():
                 scores = collected.of(given.targets)[:, 0].tolist()
                 for place, score in zip(micro.places.tolist(), scores, strict=True):
                     if place != order.FILLER:
-                        told[keys[int(batch.sample_ids[place])]] = score
-        return told
+                        key = keys[numbers[place]]
+                        told.append(RewardsRecord(key, kept.samples[key].mark, {MODEL: score}))
+            yield told
+
+
+def _are_scored(kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
+    return all(MODEL in kept.rewards.get(key, {}) for key in keys)
 
 
 def judged(prompt: Prompt, sample: SampleRecord) -> TrainedAnswer:

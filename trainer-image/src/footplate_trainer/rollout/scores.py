@@ -1,12 +1,13 @@
 """What models say of the answers of a rollout before it is trained on: once for all of its updates.
 
 The policy's log-probabilities are gone with its weights after the first update, and those of a reference cost
-a pass each time; so both are in the journal beside the answers.
+a pass each time; so both are in the journal beside the answers. A batch is scored at a time, and kept: what
+an interruption tears is computed again from the same rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,6 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.model.policy_judge import OLD, asked_of
-from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.mesh import Grid
 from footplate_trainer.parallel.reference import Reference
 from footplate_trainer.parallel.world import World
@@ -31,6 +31,7 @@ from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.records import Float32s, ScoresRecord
 from footplate_trainer.rollout.settings import RolloutSettings
+from footplate_trainer.rollout.together import keep_each
 
 
 @dataclass(frozen=True)
@@ -57,32 +58,41 @@ class Scorer:
     grid: Grid
     world: World
     reporter: Reporter
+    stopping: Callable[[], bool]
 
-    def complete(self, gathered: GatheredRollout, models: Models, loader: BatchLoader) -> None:
-        """Have all `models` speak of all answers, which `loader` makes rows of. Collective."""
+    def complete(self, gathered: GatheredRollout, models: Models, loader: BatchLoader) -> bool:
+        """Have all `models` speak of all answers, which `loader` makes rows of. Collective.
+
+        False where a stop came first.
+        """
         for name, model in models.items():
-            if not is_scored(gathered, self.settings.group, name):
-                self._score(gathered, name, model, loader)
+            if is_scored(gathered, self.settings.group, name):
+                continue
+            with self.stepper.stopwatch.time(StepPart.SCORING):
+                batches = self._scored(gathered, name, model, loader)
+                if not keep_each(batches, gathered.kept.add, self.journal, self.world, self.stopping):
+                    return False
+        return True
 
-    def _score(
+    def _scored(
         self, gathered: GatheredRollout, name: str, model: Reference | ValueModel | None, loader: BatchLoader
-    ) -> None:
+    ) -> Iterator[list[ScoresRecord]]:
+        """What this rank hands on of what `model` says, a batch each; none where that is known."""
         batch_size, valued = self.settings.batch, isinstance(model, ValueModel)
-        mine: list[ScoresRecord] = []
-        with self.stepper.stopwatch.time(StepPart.SCORING):
-            for update in range(-(-self.settings.samples // batch_size)):
-                self.reporter.enter(RankPhase.SCORING, progress=update * batch_size)
-                batch = loader.build(gathered.step + update)
+        for update in range(-(-self.settings.samples // batch_size)):
+            self.reporter.enter(RankPhase.SCORING, progress=update * batch_size)
+            batch, mine = loader.build(gathered.step + update), list[ScoresRecord]()
+            keys = [self._key(gathered, number) for number in batch.sample_ids.tolist() if number >= 0]
+            if not all((name, key) in gathered.kept.scores for key in keys):
                 told = self._told(batch, model)
-                if self._hands_on:
-                    for micro, scores in zip(batch.micro_batches, told, strict=False):
-                        rows = scores[-1].cpu().numpy()
-                        mine += self._records(gathered, name, valued, batch, micro.places.tolist(), rows)
-            self.reporter.enter(RankPhase.COLLECTIVE)
-            self.journal.add(mine)
-            self.journal.flush()
-            for records in agree.gather(mine, self.world.everybody):
-                gathered.kept.add(records)
+                for micro, scores in zip(batch.micro_batches, told if self._hands_on else (), strict=False):
+                    rows = scores[-1].cpu().numpy()
+                    mine += self._records(gathered, name, valued, batch, micro.places.tolist(), rows)
+            yield mine
+
+    def _key(self, gathered: GatheredRollout, number: int) -> SampleKey:
+        """Of the answer that has that number in a batch."""
+        return SampleKey(gathered.step, *divmod(number, self.settings.group))
 
     def _told(self, batch: StepBatch, model: Reference | ValueModel | None) -> list[Tensor]:
         """fp32 [numbers, n, S] of each micro-batch; the last number is the one that is kept. Collective."""
@@ -110,10 +120,9 @@ class Scorer:
         for place, row in zip(places, rows, strict=True):
             if place == order.FILLER:
                 continue
-            prompt, sibling = divmod(int(batch.sample_ids[place]), self.settings.group)
-            key = SampleKey(gathered.step, prompt, sibling)
+            key = self._key(gathered, int(batch.sample_ids[place]))
             sample = gathered.kept.samples[key]
-            first = len(self.prompts.at(prompt).tokens) - 1
+            first = len(self.prompts.at(key.prompt).tokens) - 1
             length = len(sample.tokens)
             end = first + (places_of(self.settings, length) if valued else length)
             values = np.ascontiguousarray(row[first:end])

@@ -68,6 +68,7 @@ from footplate_trainer.rollout.places import rollout_folder
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.shown import drawn_tokens, shown
+from footplate_trainer.rollout.together import durable
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.inputs import open_shards
 from footplate_trainer.stages.learning import require_decoder, say
@@ -129,6 +130,7 @@ def _generate(
             rows,
         )
         answered = answering.run(callbacks)
+        durable(answering.journal, world)
         answering.journal.close()
         callbacks.close()
     if not answered:

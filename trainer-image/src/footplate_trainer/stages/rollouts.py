@@ -99,7 +99,7 @@ class RolloutInputs:
         return RolloutBatches(
             settings,
             gatherer,
-            Scorer(settings, prompts, self.stepper, journal, grid, world, self.reporter),
+            Scorer(settings, prompts, self.stepper, journal, grid, world, self.reporter, self._stopping),
             self._models(settings),
             prompts,
             journal,
@@ -185,6 +185,9 @@ def open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: E
         )
     except TrainerError as failed:
         error = failed
+    except OSError as failed:
+        told = f"{failed.strerror or failed}; it is tried again by another start"
+        error = TrainerError(f"rank {world.rank} cannot start the processes of reward.functions: {told}")
     agree.raise_first(error, world.everybody)
     assert rewards is not None
     return rewards
