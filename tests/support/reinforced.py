@@ -187,7 +187,7 @@ class PlayedGatherer(Gatherer):
         assert places[0] == first
         if self._model is not None:
             self._journal.begin(step, key)
-            self._model.complete(kept, sorted(kept.samples))
+            self._model.complete(kept, sorted(kept.samples), lambda: False)
         sums = all_sums(kept, self._weights)
         return GatheredRollout(step, first, len(places), places, 0, kept, sums, self._weights)
 

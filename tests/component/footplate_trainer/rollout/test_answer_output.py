@@ -19,6 +19,7 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.best import UNCLOSED
+from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.output import AnswerOutput
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
@@ -27,6 +28,7 @@ from tests.support.generated import GROUP, generate_config
 from tests.support.reinforced import CONTEXT, pack_prompts
 
 END, DRAWN = 2, [40, 41, 42]
+KEY = JournalKey("answers")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,8 @@ def output(prompts: Path, folder: Path, uri: str, *, end: int | None = END, room
     config = generate_config(prompts, folder)
     shards = RunShards.open(config.data)
     order = PromptOrder(dataset_of(shards, config.data, "crossEntropy", CONTEXT, config.stage), 0)
-    journal = Journal(LocalFolder(str(folder)), GenerationId(epoch=1, number=1), 0, "key")
-    journal.begin(0)
+    journal = Journal(LocalFolder(str(folder)), GenerationId(epoch=1, number=1), 0)
+    journal.begin(0, KEY)
     chances = np.zeros(len(DRAWN), dtype=np.float32)
     for key in (SampleKey(0, place, sibling) for place in range(3) for sibling in range(GROUP)):
         drawn = SampleRecord(key, np.array(DRAWN, dtype=np.int32), chances, chances, EndReason.STOP)
@@ -54,7 +56,7 @@ def output(prompts: Path, folder: Path, uri: str, *, end: int | None = END, room
         order,
         shards,
         LocalFolder(str(folder)),
-        "key",
+        KEY,
         {"even": 1.0},
         max(len(order.at(place).tokens) for place in range(3)) + room,
         GeneratedRecord(run="r", uid="u", weights="w", prompts="p", prompts_from=[str(prompts)]),

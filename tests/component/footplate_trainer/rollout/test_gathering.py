@@ -5,7 +5,7 @@ One rank, without a process group of its own: what ranks tell each other is trie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,8 +265,9 @@ class Scores:
     def room(self, prompt: Prompt) -> int:
         return self.room_left
 
-    def complete(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> None:
+    def complete(self, kept: KeptRollout, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
         kept.add([RewardsRecord(key, kept.samples[key].mark, {MODEL: float(key.sibling)}) for key in keys])
+        return True
 
 
 @pytest.mark.parametrize(("room", "most"), [pytest.param(9, 4, id="enough"), pytest.param(3, 3, id="less")])
