@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,8 @@ from tests.support.plain_steps import (
     simpo,
 )
 from tests.support.trl_oracle import Rollout, Run, Seen, once, seen, shared_root
-from tests.support.trl_preferences import QUICK, model_of_pairs, run_of
+from tests.support.trl_stages import LONG, QUICK, case_of, models, runs_of
+from tests.support.trl_stages import PAIRS as MORE_PAIRS
 
 STEPS, ROWS_OF_A_STEP, PROMPTS_OF_A_STEP = 3, 4, 2
 STEP_OF_TWO: Final = {"max_steps": STEPS, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
@@ -39,23 +40,7 @@ STEP_OF_ONE: Final = {"max_steps": STEPS, "per_device_train_batch_size": 4, "gra
 ADAPTERS: Final = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 
 
-def said(role: str, content: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": content}]
-
-
-def pairs() -> list[dict[str, Any]]:
-    return [
-        {
-            "prompt": said("user", f"What is {a} plus {b}?"),
-            "chosen": said("assistant", f"It is {a + b}."),
-            "rejected": said("assistant", f"I think that it is {a * b + 1}, or so."),
-        }
-        for a in range(2, 2 + STEPS)
-        for b in range(1, 1 + ROWS_OF_A_STEP)
-    ]
-
-
-PAIRS = pairs()
+PAIRS = MORE_PAIRS[: STEPS * ROWS_OF_A_STEP]
 RATED = [
     {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
     for row in PAIRS
@@ -204,7 +189,20 @@ def answers(factory: pytest.TempPathFactory) -> Answers:
         "score": once(root / "score", lambda folder: write(folder, random_weights(7, "score"))),
         "another": once(root / "another", lambda folder: write(folder, random_weights(13))),
     }
-    pairs = model_of_pairs(root)
     runs = {name: case.run(made) for name, case in CASES.items()}
-    runs |= {f"pairs-{name}": run_of(name, pairs) for name in QUICK}
-    return Answers(seen(runs, root), {**made, "pairs": pairs})
+    return Answers(seen(runs | stage_runs(QUICK, root), root), made)
+
+
+def stage_runs(names: Iterable[str], root: Path) -> dict[str, Run]:
+    """Those of `trl_stages`, under names that no case has."""
+    return {f"stage-{name}": run for name, run in runs_of(names, root).items()}
+
+
+def told_of_stage(name: str, factory: pytest.TempPathFactory) -> tuple[Seen, Path]:
+    """What TRL did under that name of `trl_stages`, and the folder that it began with.
+
+    All of its trainings that are not quick run at once, whoever asks first.
+    """
+    root = shared_root(factory)
+    known = answers(factory).seen if name in QUICK else seen(stage_runs(LONG, root), root)
+    return known[f"stage-{name}"], models(root)[case_of(name)[0].model]
