@@ -1,4 +1,4 @@
-"""Stage reward on real ranks: packed as unpacked, any layout as one process, and what it keeps and says."""
+"""Stage reward on real ranks: packed as unpacked, scores on any layout, and what it keeps and says."""
 
 from __future__ import annotations
 
@@ -25,44 +25,15 @@ from footplate_trainer.huggingface.scoring import scores_in
 from footplate_trainer.parallel.scored import CollectedScores
 from tests.support import layouts
 from tests.support.checkpoints import whole_tensors
-from tests.support.layout_list import GPT2, LAYOUTS, LLAMA, PLAIN_ADAPTER, TIED, Layout
-from tests.support.layouts import AS_CONFIGURED, Trained, distance
+from tests.support.layouts import AS_CONFIGURED, distance
 from tests.support.preferences import CONTEXT, pack_pairs
 from tests.support.ranks import run_ranks
 from tests.support.scores import our_scores
+from tests.support.stage_layouts import ALONE, LISTED, STEADY, of_kind
 from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train_under
 
 REWARD = ("stage=reward", f"model.contextLength={CONTEXT}", "reward={centering: 0.01}")
-# With momentum and a rate of 0.3 losses of so few pairs rise and fall, and rounding errors grow with them.
-STEADY = ("training.optimizer={name: sgd, learningRate: 0.1}",)
-FAMILIES = {"llama": LLAMA, "gpt2": GPT2, "adapter": PLAIN_ADAPTER, "tied": TIED}
-_LISTED = {layout.name: layout for layout in LAYOUTS} | {
-    "three": Layout("three", 3, {}),
-    **{
-        f"micro-batches-of-{size}": Layout(f"{size}", 1, {}, extra=(f"training.microBatchSize={size}",))
-        for size in (2, 4)
-    },
-}
-QUICK = [("gpt2", "tensor-context"), ("llama", "zbv")]
-LONG = [
-    (family, layout)
-    for family in FAMILIES
-    for layout in (
-        "micro-batches-of-2",
-        "micro-batches-of-4",
-        "full",
-        "three",
-        "tensor",
-        "1f1b",
-        "interleaved-zero-bubble",
-        "context",
-        "context-pipeline",
-        "tensor-full",
-        "pipeline-tensor-full",
-    )
-    if (family, layout) not in QUICK
-]
 
 
 @pytest.fixture(scope="module")
@@ -70,50 +41,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_pairs(tmp_path_factory.mktemp("pairs"))
 
 
-def reward(layout: Layout, model: tuple[str, ...], *more: str) -> Layout:
-    """`layout` of a reward model of `model`."""
-    return Layout(layout.name, layout.ranks, layout.parallelism, (*model, *REWARD), (*layout.extra, *more))
-
-
-@pytest.fixture(scope="module")
-def references() -> dict[str, Trained]:
-    """One process, by family; filled as needed."""
-    return {}
-
-
-def _is_the_same(family: str, name: str, references: dict[str, Trained], pairs: Path, folder: Path) -> None:
-    if family not in references:
-        alone = reward(_LISTED["one"], FAMILIES[family])
-        references[family] = layouts.train(alone, STEADY, pairs, folder / "alone")
-    trained = layouts.train(reward(_LISTED[name], FAMILIES[family]), STEADY, pairs, folder)
-    found = distance(trained, references[family])
-    assert found.is_small, found
-    for ours, theirs in zip(trained.results, references[family].results, strict=True):
-        assert sorted(ours.means) == ["accuracy", "margin", "score/chosen", "score/rejected"]
-        assert ours.means == pytest.approx(theirs.means, rel=1e-4, abs=1e-6)
-
-
-@pytest.mark.parametrize(("family", "layout"), QUICK)
-def test_layouts(
-    family: str, layout: str, references: dict[str, Trained], pairs: Path, tmp_path: Path
-) -> None:
-    _is_the_same(family, layout, references, pairs, tmp_path)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("family", "layout"), LONG)
-def test_all_layouts(
-    family: str, layout: str, references: dict[str, Trained], pairs: Path, tmp_path: Path
-) -> None:
-    _is_the_same(family, layout, references, pairs, tmp_path)
-
-
 @pytest.mark.parametrize("family", ["gpt2", pytest.param("llama", marks=pytest.mark.long)])
 def test_packed_is_unpacked(family: str, pairs: Path, tmp_path: Path) -> None:
     """All pairs in each step, so that it does not matter which share a sequence."""
     data = PreferenceDataset(TokenShards.open(str(pairs)), CONTEXT)
     trained = [
-        layouts.train(reward(_LISTED["one"], FAMILIES[family], *fields), STEADY, pairs, tmp_path / fields[0])
+        layouts.train(of_kind("reward", family, ALONE, *fields), STEADY, pairs, tmp_path / fields[0])
         for fields in (
             (f"training.globalBatchSize={len(data)}",),
             (f"training.globalBatchSize={len(data.kept.numbers)}", "data.packing.enabled=false"),
@@ -142,7 +75,9 @@ def scored(config: RunConfig) -> dict[int, NDArray[np.float32]]:
 @pytest.fixture(scope="module")
 def alone(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, NDArray[np.float32]]:
     folder = tmp_path_factory.mktemp("alone")
-    (rows,) = run_ranks(scored, 1, layouts.config_of(reward(_LISTED["one"], LLAMA), STEADY, pairs, folder))
+    (rows,) = run_ranks(
+        scored, 1, layouts.config_of(of_kind("reward", "llama", ALONE), STEADY, pairs, folder)
+    )
     return rows
 
 
@@ -156,10 +91,10 @@ def alone(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, ND
 def test_scores_are_collected_on_every_layout(
     layout: str, alone: dict[int, NDArray[np.float32]], pairs: Path, tmp_path: Path
 ) -> None:
-    config = layouts.config_of(reward(_LISTED[layout], LLAMA), STEADY, pairs, tmp_path)
+    config = layouts.config_of(of_kind("reward", "llama", LISTED[layout]), STEADY, pairs, tmp_path)
     rows = {
         place: row
-        for here in run_ranks(scored, _LISTED[layout].ranks, config)
+        for here in run_ranks(scored, LISTED[layout].ranks, config)
         for place, row in here.items()
         if place >= 0  # fillers have none
     }

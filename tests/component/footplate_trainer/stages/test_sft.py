@@ -1,4 +1,4 @@
-"""sft on real ranks: packed as unpacked, any layout as one process, and what it says of wrong data."""
+"""sft on real ranks: packed as unpacked, and what it says of wrong data."""
 
 from __future__ import annotations
 
@@ -10,33 +10,15 @@ from footplate_contracts.names import ExitCode
 from footplate_trainer.data.conversation_dataset import ConversationDataset
 from footplate_trainer.data.shards import TokenShards
 from tests.support import layouts
-from tests.support.layout_list import GPT2, LAYOUTS, LLAMA, PLAIN_ADAPTER, SGD, Layout
-from tests.support.layouts import Trained, distance
+from tests.support.layout_list import SGD
+from tests.support.layouts import distance
 from tests.support.ranks import run_ranks
+from tests.support.stage_layouts import ALONE, of_kind
 from tests.support.stages import CONTEXT, pack_chats
 from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train_under
 
 SFT = ("stage=sft", f"model.contextLength={CONTEXT}")
-NOISE = (*GPT2, "training.neftune=5")
-_LISTED = {layout.name: layout for layout in LAYOUTS}
-FAMILIES = {"llama": LLAMA, "gpt2": GPT2, "adapter": PLAIN_ADAPTER, "noise": NOISE}
-QUICK = [("noise", "context"), ("llama", "zbv")]
-LONG = [
-    (family, layout)
-    for family in FAMILIES
-    for layout in (
-        "full",
-        "three",
-        "tensor",
-        "1f1b",
-        "context",
-        "tensor-full",
-        "pipeline-tensor-full",
-        "tensor-context",
-    )
-]
-_THREE = Layout("three", 3, {})
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +26,12 @@ def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_chats(tmp_path_factory.mktemp("chats"))
 
 
-def sft(layout: Layout, model: tuple[str, ...], *more: str) -> Layout:
-    """`layout` of an sft of `model`."""
-    return Layout(layout.name, layout.ranks, layout.parallelism, (*model, *SFT), (*layout.extra, *more))
-
-
 @pytest.mark.parametrize("family", [pytest.param("llama", marks=pytest.mark.long), "gpt2"])
 def test_packed_is_unpacked(family: str, chats: Path, tmp_path: Path) -> None:
     """All samples in each step, so that it does not matter which share a sequence."""
     data = ConversationDataset(TokenShards.open(str(chats)), CONTEXT)
-    alone = Layout("alone", 1, {})
     trained = [
-        layouts.train(sft(alone, FAMILIES[family], *fields), SGD, chats, tmp_path / fields[0])
+        layouts.train(of_kind("sft", family, ALONE, *fields), SGD, chats, tmp_path / fields[0])
         for fields in (
             (f"training.globalBatchSize={len(data)}",),
             (f"training.globalBatchSize={len(data.kept.numbers)}", "data.packing.enabled=false"),
@@ -64,36 +40,6 @@ def test_packed_is_unpacked(family: str, chats: Path, tmp_path: Path) -> None:
     assert len(data) < len(data.kept.numbers) - 5, "too few share one for this to show anything"
     found = distance(*trained)
     assert found.is_small, found
-
-
-@pytest.fixture(scope="module")
-def references() -> dict[str, Trained]:
-    """One process, by family; filled as needed."""
-    return {}
-
-
-def _is_the_same(family: str, name: str, references: dict[str, Trained], chats: Path, folder: Path) -> None:
-    if family not in references:
-        alone = sft(Layout("alone", 1, {}), FAMILIES[family])
-        references[family] = layouts.train(alone, SGD, chats, folder / "alone")
-    layout = sft(_THREE if name == "three" else _LISTED[name], FAMILIES[family])
-    found = distance(layouts.train(layout, SGD, chats, folder), references[family])
-    assert found.is_small, found
-
-
-@pytest.mark.parametrize(("family", "layout"), QUICK)
-def test_layouts(
-    family: str, layout: str, references: dict[str, Trained], chats: Path, tmp_path: Path
-) -> None:
-    _is_the_same(family, layout, references, chats, tmp_path)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("family", "layout"), LONG)
-def test_all_layouts(
-    family: str, layout: str, references: dict[str, Trained], chats: Path, tmp_path: Path
-) -> None:
-    _is_the_same(family, layout, references, chats, tmp_path)
 
 
 def run(shards: Path, folder: Path, *overrides: str) -> Ended:
