@@ -27,7 +27,7 @@ from footplate_contracts.names import Env
 from footplate_contracts.release import release as release_of
 from footplate_contracts.reports import GenerationRow
 from footplate_contracts.runconfig import RunConfig
-from footplate_contracts.v1alpha1.model import PositionName
+from footplate_contracts.v1alpha1.model import Model, PositionName
 from footplate_contracts.v1alpha1.training import Stage
 
 Key = dict[str, JsonValue]
@@ -101,6 +101,7 @@ class TrainingState(Report):
         description="of the history, not stored yet as far as was known; whoever goes on gives them again",
     )
     rollout: RolloutPosition | None = None  # of a stage that has any
+    value: Model | None = Field(None, description="the network of the value model, of a stage that has one")
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class StateWriter:
     global_batch_size: int  # sequences
     earlier_updates: int  # of the run that this one was warm-started from
     key: Key
+    value: Model | None = None
 
     def until(self, steps: int) -> StateWriter:
         """Of a run that from now on ends with step `steps`."""
@@ -135,6 +137,7 @@ class StateWriter:
             key=self.key,
             rows=list(rows),
             rollout=rollout,
+            value=self.value,
         )
 
 

@@ -21,7 +21,7 @@ from footplate_planning.references import holds_reference, reference_model
 from footplate_planning.rollout import PlannedRollout
 from footplate_planning.shape import ModelShape
 from footplate_planning.traffic import Axis, sent
-from footplate_trainer.frozen.scoring import find_reward, find_value, scoring_config
+from footplate_trainer.frozen.scoring import find_reward, find_value, scoring_config, trained_config
 from footplate_trainer.frozen.source import find_model, frozen_config, reference_field
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.manifest.run_file import read_run
@@ -95,7 +95,7 @@ def trained_beside(config: RunConfig, ranks: int) -> ModelShape | None:
     found = find_value(config)
     if found is None:
         return replace(scoring(model_shape(config)), adapter=None)
-    return model_shape(scoring_config(found, config, ranks))
+    return model_shape(trained_config(found, config, ranks))
 
 
 def as_json(made: Plan) -> dict[str, Any]:

@@ -46,6 +46,15 @@ def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, worl
     return _opened(model, world, found.directory)
 
 
+def load_trained(found: FoundModel, own: RunConfig, model: ParallelModel, world: World) -> None:
+    """As `load_found`, where `model` is trained and has no adapters: those of `found` are merged."""
+    if found.checkpoint is None:
+        load_folder(found.folder, own, model.module, world)
+    else:
+        load_checkpoint(found.checkpoint, own, model.module, world)
+    model.module.sync_tied()
+
+
 def load_found(found: FoundModel, own: RunConfig, model: ParallelModel, world: World) -> None:
     """Fill `model`, the network of `own`, with what `found` tells of. Collective; raises as `open_found`."""
     if found.checkpoint is None:
@@ -75,13 +84,7 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
     """
     model = build_frozen(config, world, beside)
     if config.init_from is not None:
-        located = agree.from_rank_0(lambda: _began_with(config), world.background)
-        if located is None:
-            load_initial(config, model.module, world)
-        else:
-            store, newest = located
-            step = step or newest
-            load_checkpoint(StepCheckpoint(CheckpointSource(store), step), config, model.module, world)
+        step = load_beginning(config, model, world, step)
     elif config.resume_from is not None:
         asked = config.resume_from
         source = (
@@ -90,6 +93,21 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
         _load_step(source, model, world)
         step = source.directory
     return _opened(model, world, step)
+
+
+def load_beginning(config: RunConfig, model: ParallelModel, world: World, step: str = "") -> str:
+    """Fill `model` with the weights of initFrom, from `step` of a run's folder; which that was. Collective.
+
+    Raises what loading them at the start does.
+    """
+    located = agree.from_rank_0(lambda: _began_with(config), world.background)
+    if located is None:
+        load_initial(config, model.module, world)
+        return step
+    store, newest = located
+    step = step or newest
+    load_checkpoint(StepCheckpoint(CheckpointSource(store), step), config, model.module, world)
+    return step
 
 
 def _began_with(config: RunConfig) -> tuple[str, str] | None:

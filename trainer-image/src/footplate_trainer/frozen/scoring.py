@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from footplate_contracts.runconfig import RunConfig
@@ -67,6 +67,12 @@ def find_scoring(
 def scoring_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
     """`config` with the model of `found` and its head; UserMistake where its ranks cannot hold it."""
     return frozen_config(found, config.model_copy(update={"stage": Stage.REWARD}), ranks)
+
+
+def trained_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
+    """As `scoring_config`, of a network that is trained whole: adapters of `found` are in its weights."""
+    plain = found.model.model_copy(update={"adapter": None})
+    return scoring_config(replace(found, model=plain), config, ranks)
 
 
 def check_scores(found: FoundScoring, how: RewardNormalization | None) -> None:

@@ -38,9 +38,7 @@ def load_checkpoint(checkpoint: StepCheckpoint, config: RunConfig, model: nn.Mod
         )
     damage = resume.agreed_damage(checkpoint, world)
     if damage is not None:
-        raise CheckpointError(
-            f"initFrom: checkpoint {checkpoint.name} is damaged: {damage}; name another one"
-        )
+        raise CheckpointError(f"checkpoint {checkpoint.name} is damaged: {damage}; name another one")
     there = index_of(checkpoint).tensors
     parameters = {
         name: own.detach()

@@ -13,23 +13,25 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reinforcement import ValueModel
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_contracts.v1alpha1.training import Stage
+from footplate_planning.references import value_uri
 from footplate_trainer.callbacks.reporter import Reporter
-from footplate_trainer.checkpoint.record import Key
+from footplate_trainer.checkpoint.record import Key, TrainingState
 from footplate_trainer.checkpoint.state import Beside
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.frozen.open import FrozenModel, load_found, open_found
+from footplate_trainer.frozen.open import FrozenModel, load_beginning, load_trained, open_found
 from footplate_trainer.frozen.scoring import (
     REWARD_FIELD,
+    VALUE_FIELD,
     FoundScoring,
     check_scores,
     find_reward,
     find_value,
     scoring_config,
+    trained_config,
 )
 from footplate_trainer.frozen.source import FoundModel, check_tokenizer
-from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
 from footplate_trainer.parallel import agree
@@ -39,7 +41,8 @@ from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.normalising import Normaliser
 from footplate_trainer.rollout.reward_model import RewardModel
 from footplate_trainer.rollout.rows import Rows
-from footplate_trainer.stages.start import Start
+from footplate_trainer.stages.beside import TrainedBeside
+from footplate_trainer.stages.start import Start, state_before
 
 PREFIX: Final = "value."  # of its tensors in a checkpoint
 _WEIGHTS, _STEP = "reward.weights", "reward.step"  # in a checkpoint's key: what its history stood on
@@ -54,13 +57,37 @@ def value_settings(config: RunConfig) -> ValueModel:
 
 
 def check_scoring_models(config: RunConfig, ranks: int) -> None:
-    """UserMistake where the reward model or the value model cannot be what it is to be; not collective."""
-    found = find_reward(config)
+    """UserMistake where the reward model or the value model cannot be what it is to be; not collective.
+
+    A run that has a checkpoint goes on with the reward model of its beginning, and has its value model there.
+    """
+    before = state_before(config)
+    found = find_reward(config, _pinned({} if before is None else before.key))
     if found is not None:
         scoring_config(found.found, config, ranks)
         check_scores(found, config.reward.normalization if config.reward is not None else None)
-    if config.stage is Stage.PPO and (value := find_value(config)) is not None:
-        scoring_config(value, config, ranks)
+    if config.stage is Stage.PPO and (value := _value_of(config, before)) is not None:
+        trained_config(value, config, ranks)
+
+
+def _pinned(key: Key) -> str | None:
+    """In which directory of its folder the reward model stands with which a run began."""
+    return str(key.get(_STEP, "")) or None
+
+
+def _value_of(config: RunConfig, before: TrainingState | None) -> FoundModel | None:
+    """The value model as the run has it already, or as it begins elsewhere; None: it begins as the policy."""
+    uri = value_uri(config)
+    if uri is not None and before is not None and before.value is not None:
+        return FoundModel(uri, VALUE_FIELD, before.value, None, labels=1)
+    return find_value(config)
+
+
+def _found(config: RunConfig, world: World) -> FoundModel:
+    """What stands where the value model of `config` begins, the same on every rank. Collective."""
+    found = agree.from_rank_0(lambda: find_value(config), world.background)
+    assert found is not None, "value_uri names one"
+    return found
 
 
 @dataclass(frozen=True)
@@ -68,7 +95,8 @@ class Critic:
     """The value model, with its optimizer, as `TrainedBeside`; a checkpoint fills it, or `begin`."""
 
     config: RunConfig  # whose network it is
-    found: FoundModel | None  # where it begins; None: where the policy does
+    uri: str | None  # where it begins; None: where the policy does
+    found: FoundModel | None  # what is there; None where a checkpoint of the run has it already
     model: ParallelModel
     optimizer: Optimizer
 
@@ -81,23 +109,32 @@ class Critic:
         """The weights that it begins with, where no checkpoint of the run has filled it. Collective."""
         if start.key is not None:
             self.optimizer.set_updates_done(start.step)
-        elif self.found is not None:
-            load_found(self.found, self.config, self.model, world)
+        elif self.uri is not None:
+            load_trained(self.found or _found(self.config, world), self.config, self.model, world)
         elif self.config.init_from is not None:
-            load_initial(self.config, self.model.module, world)
+            load_beginning(self.config, self.model, world, start.directory)
         self.model.module.sync_tied()
+
+    def check_tokenizer(self, shards: RunShards) -> None:
+        """UserMistake where it begins as a model to which the ids of `shards` mean something else."""
+        if self.found is not None:
+            check_tokenizer(self.found, shards.tokenizer, shards.vocabulary_size)
 
 
 def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Critic:
     """The value model of `config`, laid out as `policy`, with no weights yet. Collective."""
-    found = agree.from_rank_0(lambda: find_value(config), world.background)
-    if found is not None:
-        own = scoring_config(found, config, world.size)
+    uri, found = value_uri(config), None
+    if uri is not None:
+        before = agree.from_rank_0(lambda: state_before(config), world.background)
+        found = _found(config, world) if before is None or before.value is None else None
+        known = found or _value_of(config, before)
+        assert known is not None, "value_uri names one"
+        own = trained_config(known, config, world.size)
     else:
         plain = config.model.model_copy(update={"adapter": None})
         own = config.model_copy(update={"stage": Stage.REWARD, "model": plain})
     model = build_beside(own, world, policy)
-    return Critic(own, found, model, build_optimizer(model.module, config.training.optimizer))
+    return Critic(own, uri, found, model, build_optimizer(model.module, config.training.optimizer))
 
 
 @dataclass(frozen=True)
@@ -132,22 +169,31 @@ class OpenedReward:
 
 
 def open_reward(
-    config: RunConfig, policy: ParallelModel, start: Start, shards: RunShards, world: World
+    config: RunConfig,
+    policy: ParallelModel,
+    start: Start,
+    shards: RunShards,
+    world: World,
+    value: TrainedBeside | None = None,
 ) -> OpenedReward | None:
     """That of `config`; None where functions alone reward. Collective.
 
-    UserMistake, on every rank, where a generation before had other weights.
+    Where a `value` model begins as it, it is opened where that was found. UserMistake, on every rank, where
+    a generation before had other weights.
     """
     reward = config.reward
     if reward is None or reward.uri is None:
         return None
     uri, known = reward.uri, start.key or {}
-    directory = str(known.get(_STEP, "")) or None
+    began = value.found if isinstance(value, Critic) else None
+    same = began.directory if began is not None and began.uri == uri else ""
+    directory = _pinned(known) or same or None
 
     def find() -> FoundScoring:
         found = find_reward(config, directory)
         assert found is not None, "reward.uri is stated"
         check_tokenizer(found.found, shards.tokenizer, shards.vocabulary_size)
+        check_scores(found, reward.normalization)
         return found
 
     there = agree.from_rank_0(find, world.background)

@@ -45,6 +45,7 @@ from footplate_trainer.rollout.values import RolloutValues
 from footplate_trainer.rollout.watch import RolloutWatch
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.critic import (
+    Critic,
     build_value,
     check_scoring_models,
     open_reward,
@@ -128,7 +129,10 @@ def _reinforce(
     training, loss = config.training, Judged(policy_loss(config))
     stepper = Stepper(model, begun.optimizer, world, training.gradient_clip_norm, loss, training.seed)
     reference = StageReference(config, model, start, shards, world)
-    judge = open_reward(config, model, start, shards, world)
+    critic = begun.beside
+    judge = open_reward(config, model, start, shards, world, critic)
+    if isinstance(critic, Critic):
+        critic.check_tokenizer(shards)
     value = _value_stepper(begun, stepper, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
@@ -138,7 +142,8 @@ def _reinforce(
     with ExitStack() as stack:
         batches = inputs.open(stack, make_gatherer)
         rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
-        writer = state_writer(config, start, shards, world, inputs.stood_on)
+        network = critic.config.model if isinstance(critic, Critic) else None
+        writer = state_writer(config, start, shards, world, inputs.stood_on, network)
         state_now = partial(state_of, writer, limits, reporter, agent, batches.position)
         durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
         copies = begun.copies

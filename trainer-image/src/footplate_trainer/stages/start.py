@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from footplate_contracts.names import Env
 from footplate_contracts.reports import GenerationId, GenerationRow
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
+from footplate_contracts.v1alpha1.model import Model
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import state
@@ -34,6 +36,7 @@ from footplate_trainer.checkpoint.record import (
     differences,
 )
 from footplate_trainer.checkpoint.state import Beside
+from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
 from footplate_trainer.checkpoint.tensors import load
 from footplate_trainer.data.sources import RunShards
@@ -42,6 +45,8 @@ from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World, device_name
+
+Known = TypeVar("Known")
 
 _log = logging.getLogger(__name__)
 
@@ -73,12 +78,19 @@ def written_before(config: RunConfig) -> RunConfig | None:
     Not collective: each rank asks before it knows what it will be. Whether that checkpoint is whole is seen
     when it is loaded.
     """
-    if config.init_from is None:
-        return None
+    return None if config.init_from is None else _of_newest(config, lambda _, written: written)
+
+
+def state_before(config: RunConfig) -> TrainingState | None:
+    """What the run's newest checkpoint says of itself; None where it has none. As `written_before`."""
+    return _of_newest(config, lambda checkpoint, _: checkpoint.state())
+
+
+def _of_newest(config: RunConfig, of: Callable[[StepCheckpoint, RunConfig], Known]) -> Known | None:
     for checkpoint in resume.readable(_store(config)):
         with suppress(CheckpointDamaged):
             written = checkpoint.config()
-            return written if resume.is_same_run(written, config) else None
+            return of(checkpoint, written) if resume.is_same_run(written, config) else None
     return None
 
 
@@ -237,11 +249,16 @@ def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimi
 
 
 def state_writer(
-    config: RunConfig, start: Start, shards: RunShards, world: World, reference: Key | None = None
+    config: RunConfig,
+    start: Start,
+    shards: RunShards,
+    world: World,
+    reference: Key | None = None,
+    value: Model | None = None,
 ) -> StateWriter:
     """What this generation's checkpoints say of themselves; tells where that differs from what it loaded.
 
-    `reference` is what the weights of a reference are.
+    `reference` is what the weights of a reference are, `value` the network of a value model.
     """
     key = determinism_key(
         config,
@@ -266,4 +283,5 @@ def state_writer(
         global_batch_size=config.training.global_batch_size,
         earlier_updates=start.updates - start.step,
         key=key,
+        value=value,
     )
