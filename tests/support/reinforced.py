@@ -8,7 +8,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +17,11 @@ import torch
 
 from footplate_contracts.directives import Command
 from footplate_contracts.logs import configure
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode, LogFormat
-from footplate_contracts.reports import RankPhase
+from footplate_contracts.reports import CheckpointRecord, RankPhase, RankReport
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.samples import ShownSample
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import ShardFormat
@@ -52,9 +54,12 @@ GRPO: Final = (
 
 
 def pack_prompts(folder: Path, count: int = 12) -> Path:
-    """Shards of `count` prompts of some 60 tokens."""
-    model = chatml_model(folder / "model")
-    rows = [{"prompt": [user("x" * (number % 5 + 1))], "answer": str(number)} for number in range(count)]
+    """Shards of `count` prompts of some 60 tokens; a function may leave word in `folder`."""
+    model, told = chatml_model(folder / "model"), str(folder)
+    rows = [
+        {"prompt": [user("x" * (number % 5 + 1))], "answer": str(number), "folder": told}
+        for number in range(count)
+    ]
     source = folder / "prompts.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return pack_conversations(source, folder / "shards", model, format=ShardFormat.PROMPTS)
@@ -86,6 +91,39 @@ class Interrupting(FakeAgent):
         return Command.CHECKPOINT_AND_EXIT if self.asked else super().command()
 
 
+@dataclass
+class Mortal(FakeAgent):
+    """Its process is killed when the agent is told or asked something for the `dies_at`th time."""
+
+    dies_at: int = 0  # 0: it lives
+    moments: int = 0
+
+    def report(self, report: RankReport) -> None:
+        self._live()
+        super().report(report)
+
+    def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
+        self._live()
+        super().metrics(row, samples)
+
+    def grant(self, step: int) -> bool:
+        self._live()
+        return super().grant(step)
+
+    def checkpoint(self, record: CheckpointRecord) -> None:
+        self._live()
+        super().checkpoint(record)
+
+    def command(self) -> Command:
+        self._live()
+        return super().command()
+
+    def _live(self) -> None:
+        self.moments += 1
+        if self.moments == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class Reinforced:
     """How a rank's program ended, and what it said."""
@@ -93,6 +131,16 @@ class Reinforced:
     code: int
     stderr: str
     agent: FakeAgent
+    drawn: Mapping[int, int] = field(default_factory=dict)  # answers, by the step after which rollouts began
+
+    @property
+    def parts(self) -> tuple[Reinforced, Reinforced]:
+        """What a checkpoint brought of starts before this one, and what this one did."""
+        again = FakeAgent(
+            rows=[row.metrics for row in self.agent.rows_again],
+            samples={row.metrics.step: row.samples or [] for row in self.agent.rows_again},
+        )
+        return Reinforced(0, "", again), self
 
     @property
     def losses(self) -> list[float]:
@@ -112,6 +160,7 @@ class History:
     rewards: list[float]
     shown: dict[int, list[tuple[int, int, str, float | None]]]  # step -> answers in its row, with their sums
     tensors: dict[str, torch.Tensor]
+    drawn: dict[int, int]  # answers, by the step after which rollouts began; of starts that were not killed
 
     def check_equal(self, other: History) -> None:
         assert len(self.losses) == len(other.losses)
@@ -146,31 +195,51 @@ def history(folder: Path, steps: int, *parts: Reinforced) -> History:
             if some
         },
         whole_tensors(CheckpointStore(str(folder / "checkpoints")), steps),
+        {step: count for part in parts for step, count in part.drawn.items()},
     )
 
 
 def kept_in(folder: Path, step: int) -> KeptRollout:
     """What the journal of a run in `folder` has of the rollout that began after `step`."""
     store = LocalFolder(str(folder / "checkpoints"))
+    assert journal.files_of(store, step), "somebody has begun it"
     keys = [key for file in journal.files_of(store, step) if (key := key_of(store.read(file.name)))]
     assert all(key == keys[0] for key in keys), "one run has written all"
     return journal.read(store, step, keys[0])
 
 
 def killed_and_resumed(
-    config: RunConfig, folder: Path, steps: int, moment: Interrupting, before: int, after: int
+    config: RunConfig, folder: Path, whole: History, moment: Interrupting, before: int, after: int
 ) -> History:
-    """Of a run of `before` ranks whose last one is killed at `moment`, and that goes on with `after`."""
+    """Of a run of `before` ranks whose last one is killed at `moment`, and that goes on with `after`.
+
+    What its journal has by then is not drawn again, of all that a `whole` run draws.
+    """
+    steps, begun = len(whole.losses), max(step for step in whole.drawn if step <= moment.after_step)
     agent = replace(moment, kills=True, rank=before - 1)
     with pytest.raises(AssertionError, match="ended without an answer"):
         run_ranks(reinforce, before, agent, config)
+    kept = kept_in(folder, begun)
+    # Other ranks that train up to there once more reach other last bits, and draw all with those.
+    known = before == after or max(CheckpointStore(config.checkpoint.uri).steps(), default=0) >= begun
     end = run_ranks(reinforce, after, FakeAgent(), config)[0]
     assert end.code == ExitCode.SUCCESS, end.stderr
-    again = FakeAgent(
-        rows=[row.metrics for row in end.agent.rows_again],
-        samples={row.metrics.step: row.samples or [] for row in end.agent.rows_again},
-    )
-    return history(folder, steps, Reinforced(0, "", again), end)
+    assert kept.samples and end.drawn[begun] == whole.drawn[begun] - (len(kept.samples) if known else 0)
+    return history(folder, steps, *end.parts)
+
+
+class NotingGatherer(Gatherer):
+    """Notes what it draws."""
+
+    drawn: dict[int, int] = {}
+
+    def gather(
+        self, step: int, first: int, key: JournalKey, plan: GroupPlan | None = None
+    ) -> GatheredRollout | None:
+        found = super().gather(step, first, key, plan)
+        if found is not None:
+            self.drawn[step] = found.drawn
+        return found
 
 
 class PlayedGatherer(Gatherer):
@@ -197,7 +266,7 @@ def reinforce(
 ) -> Reinforced:
     """Train as one rank of the agent behind `agent`; by `rollouts`, where these are played."""
     configure("footplate_trainer", log_format=LogFormat.TEXT)
-    PlayedGatherer.rollouts = rollouts or {}
+    PlayedGatherer.rollouts, NotingGatherer.drawn = rollouts or {}, {}
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
-        code = reinforcing.main(config, agent, None, PlayedGatherer if rollouts else Gatherer)
-    return Reinforced(int(code), stderr.getvalue(), agent)
+        code = reinforcing.main(config, agent, None, PlayedGatherer if rollouts else NotingGatherer)
+    return Reinforced(int(code), stderr.getvalue(), agent, NotingGatherer.drawn)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +18,17 @@ from tests.support.reinforced import (
     Reinforced,
     grpo_config,
     history,
+    kept_in,
     killed_and_resumed,
     pack_prompts,
     reinforce,
 )
+from tests.support.rewards import wrong
 from tests.support.training import FakeAgent
 
 # Each answer twice, in four steps, and others in the place of groups that teach nothing.
 STEPS: Final = 8
+REWARDS: Final = Path(wrong.__file__).parent  # whose modules processes of functions import
 TWICE: Final = (
     "rollout.samples=16",
     "reinforcement={epochs: 2, preset: dapo}",
@@ -148,7 +151,7 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
     moment: str, before: int, after: int, undisturbed: History, prompts: Path, tmp_path: Path
 ) -> None:
     config = grpo_config(prompts, tmp_path, *TWICE)
-    again = killed_and_resumed(config, tmp_path, STEPS, MOMENTS[moment], before, after)
+    again = killed_and_resumed(config, tmp_path, undisturbed, MOMENTS[moment], before, after)
     again.check_equal(undisturbed)
     assert again.shown.keys() == undisturbed.shown.keys(), "a checkpoint carries samples with their rows"
 
@@ -162,12 +165,36 @@ def test_a_suspension_in_the_middle_of_a_rollout_keeps_what_is_finished(
     suspended = start(prompts, tmp_path, 2, agent)
     assert suspended.code == ExitCode.SUSPENDED, suspended.stderr
     assert len(suspended.agent.rows) == planned.after_step
-    finished = answers_in(tmp_path, planned.after_step)
-    assert 0 < len(finished) < 16
+    finished = len(kept_in(tmp_path, planned.after_step).samples)
+    assert 0 < finished < 16
     end = start(prompts, tmp_path, 1, FakeAgent())
     assert end.code == ExitCode.SUCCESS, end.stderr
+    assert end.drawn[planned.after_step] == undisturbed.drawn[planned.after_step] - finished
     history(tmp_path, STEPS, suspended, end).check_equal(undisturbed)
 
 
-def answers_in(folder: Path, step: int) -> Sequence[Path]:
-    return [*(folder / "checkpoints" / FOLDER / f"{step:010d}").iterdir()]
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(Interrupting(phase=RankPhase.COMPUTE, after_step=2), id="between-updates"),
+        pytest.param(Interrupting(phase=RankPhase.SCORING), id="scoring", marks=pytest.mark.long),
+    ],
+)
+def test_no_reward_is_asked_twice_for_an_answer_that_it_has_rewarded(
+    moment: Interrupting, tmp_path: Path
+) -> None:
+    """A run of one rollout, with a function of one's own that notes what it is asked."""
+    functions = (
+        "[{name: short, length: {tokens: 4}}, {name: noted, weight: 0, function: {name: 'wrong:counts'}}]"
+    )
+    settings = ("rollout.samples=16", "reinforcement.epochs=2", "training.steps=4", "checkpoint.everySteps=1")
+    config = grpo_config(pack_prompts(tmp_path), tmp_path / "run", *settings, f"reward.functions={functions}")
+    environment, asked = {"PYTHONPATH": str(REWARDS)}, tmp_path / "asked"
+    with pytest.raises(AssertionError, match="ended without an answer"):
+        run_ranks(reinforce, 2, replace(moment, kills=True, rank=1), config, environment=environment)
+    rewards = kept_in(tmp_path / "run", 0).rewards.values()
+    rewarded, before = sum("noted" in told for told in rewards), len(asked.read_text().splitlines())
+    assert rewarded == 16 or moment.phase is RankPhase.SCORING
+    end = run_ranks(reinforce, 2, FakeAgent(), config, environment=environment)[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert len(asked.read_text().splitlines()) - before == 16 - rewarded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.support.reinforced import (
     STOP,
     History,
     Interrupting,
+    Mortal,
     Reinforced,
     history,
     kept_in,
@@ -109,13 +111,14 @@ def config_of(folders: Folders, folder: Path, *more: str) -> RunConfig:
 
 def start(config: RunConfig, ranks: int = 1) -> Reinforced:
     """To its end."""
-    end = run_ranks(reinforce, ranks, FakeAgent(), config)[0]
+    end = run_ranks(reinforce, ranks, Mortal(), config)[0]
     assert end.code == ExitCode.SUCCESS, end.stderr
     return end
 
 
 @pytest.fixture(scope="module")
-def undisturbed(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> History:
+def whole(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[History, int]:
+    """An undisturbed run, and how often it told its agent something, or asked it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     end = start(config_of(folders, folder))
     made = history(folder, STEPS, end)
@@ -127,7 +130,13 @@ def undisturbed(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> H
     assert "value.model.score.weight" in made.tensors, "a checkpoint holds the value model"
     assert any(name.startswith("value.optimizer.") for name in made.tensors), "and its moments"
     assert list((folder / "checkpoints" / FOLDER).iterdir()) == [], "journals stay behind"
-    return made
+    assert isinstance(end.agent, Mortal)
+    return made, end.agent.moments
+
+
+@pytest.fixture(scope="module")
+def undisturbed(whole: tuple[History, int]) -> History:
+    return whole[0]
 
 
 LAYOUTS: Final = {
@@ -175,8 +184,24 @@ def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
     moment: str, before: int, after: int, undisturbed: History, folders: Folders, tmp_path: Path
 ) -> None:
     config = config_of(folders, tmp_path)
-    again = killed_and_resumed(config, tmp_path, STEPS, MOMENTS[moment], before, after)
+    again = killed_and_resumed(config, tmp_path, undisturbed, MOMENTS[moment], before, after)
     again.check_equal(undisturbed)
+
+
+KILLS: Final = 5  # of a run, one after another
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 10))])
+def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(
+    seed: int, whole: tuple[History, int], folders: Folders, tmp_path: Path
+) -> None:
+    """All starts that are killed have fewer moments than one that is not: so each ends before it is done."""
+    (undisturbed, moments), config, chance = whole, config_of(folders, tmp_path), random.Random(seed)
+    for _ in range(KILLS):
+        with pytest.raises(AssertionError, match="ended without an answer"):
+            run_ranks(reinforce, 1, Mortal(dies_at=chance.randint(1, moments // KILLS)), config)
+    end = start(config)
+    history(tmp_path, STEPS, *end.parts).check_equal(undisturbed)
 
 
 @pytest.mark.parametrize(
