@@ -15,29 +15,28 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.support.parity import compared
-from tests.support.trl_oracle import seen
-from tests.support.trl_stages import NAMES, case_of, models, runs_of
+from tests.support import parity, rollout_parity, trl_stages
+from tests.support.parity import Compared
+from tests.support.trl_oracle import Run, Seen, seen
 
 HEAD: Final = "| training | optimizer | loss | gradient norm | weights | seconds | |"
 
 
 def main(chosen: list[str]) -> int:
     """Exit status 1 when a stage is another training."""
-    names = [name for name in NAMES if not chosen or name.startswith(tuple(chosen))]
+    every = (*trl_stages.NAMES, *rollout_parity.NAMES)
+    names = [name for name in every if not chosen or name.startswith(tuple(chosen))]
     if not names:
-        print(f"no training begins with {', '.join(chosen)}; there are {', '.join(NAMES)}")
+        print(f"no training begins with {', '.join(chosen)}; there are {', '.join(every)}")
         return 2
     all_small = True
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        told = seen(runs_of(names, root), root)
+        told = seen(_runs(names, root), root)
         print(f"{HEAD}\n|{'---|' * 7}", flush=True)
         for name in names:
-            folder, model = root / name, models(root)[case_of(name)[0].model]
-            folder.mkdir()
             begun = time.monotonic()
-            found = compared(name, told[name], model, folder).found
+            found = _compared(name, told[name], root).found
             all_small &= found.are_small
             kind, _, optimizer = name.rpartition("-")
             weights = "–" if found.weights is None else f"{found.weights:.1e}"
@@ -48,6 +47,23 @@ def main(chosen: list[str]) -> int:
             )
     print("| all of them on GPUs | | not run | not run | not run | | |")
     return 0 if all_small else 1
+
+
+def _runs(names: list[str], root: Path) -> dict[str, Run]:
+    """What TRL is asked for."""
+    read = [name for name in names if name in trl_stages.NAMES]
+    sampled = [name for name in names if name in rollout_parity.NAMES]
+    return {**trl_stages.runs_of(read, root), **rollout_parity.runs_of(sampled, root)}
+
+
+def _compared(name: str, told: Seen, root: Path) -> Compared:
+    """Ours of that name, in a folder of `root`."""
+    folder = root / name
+    folder.mkdir()
+    if name in rollout_parity.NAMES:
+        return rollout_parity.compared(name, told, rollout_parity.policy(root), folder)
+    case, _ = trl_stages.case_of(name)
+    return parity.compared(name, told, trl_stages.models(root)[case.model], folder)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def sampled(call: int) -> Rollout:
     )
 
 
-ROLLOUTS = [sampled(call) for call in range(STEPS)]
+ROLLOUTS = [sampled(call) for call in range(len(PROMPTS) // PROMPTS_OF_A_STEP)]
 
 
 # -- the cases -----------------------------------------------------------------------------------
