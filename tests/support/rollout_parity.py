@@ -1,4 +1,4 @@
-"""Trainings by TRL's GRPO that stage grpo repeats, with two optimizers; neither samples: both are given theirs.
+"""Trainings by TRL's GRPO that stage grpo repeats, with two optimizers; both are given their rollouts.
 
 TRL has neither dynamic sampling nor a penalty of long answers, so ours has none here.
 """

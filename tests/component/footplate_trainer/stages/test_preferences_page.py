@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
-from footplate_contracts.runconfig import World, resolve_preference
+from footplate_contracts.runconfig import resolve_preference
 from footplate_contracts.v1alpha1.preference import Preference, PreferenceLoss
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.__main__ import main
-from footplate_trainer.manifest.run_file import read_run
 from footplate_trainer.model.preference_judge import judge_of
+from tests.support.pages import DOCS, Page
 from tests.support.plain_llama import random_weights, write
-from tests.support.ranks import run_ranks
 from tests.support.stages import preferences
 from tests.support.tiny import read_rows
-from tests.support.training import train
 
-PAGE = (Path(__file__).parents[4] / "docs" / "preferences.md").read_text()
-
-
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = (DOCS / "preferences.md").read_text()
 
 
 def _rows(title: str) -> list[list[str]]:
@@ -38,20 +30,13 @@ def _rows(title: str) -> list[list[str]]:
 
 def test_what_the_page_packs_and_trains(tmp_path: Path) -> None:
     """As they stand there, but for places, the length of the run and the rate, which suits larger models."""
+    page = Page("preferences.md", tmp_path)
     write(tmp_path / "models" / "chat", random_weights(7))
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in preferences()))
     (tmp_path / "data").mkdir()
-    [pack] = _blocks("sh")
+    [pack] = page.blocks("sh")
     for out in ("/data/pairs", "/data/held-out"):
-        command = pack.replace("pairs.jsonl", f"{tmp_path}/pairs.jsonl").replace("/data/pairs", out)
-        program, *arguments = shlex.split(command)
-        places = (re.sub("^/(data|models)/", rf"{tmp_path}/\1/", argument) for argument in arguments)
-        assert (program, main(tuple(places))) == ("footplate-trainer", 0)
-
-    [manifest] = map(yaml.safe_load, _blocks("yaml"))
-    (tmp_path / "run.json").write_text(
-        re.sub('"/(data|models|checkpoints)/', rf'"{tmp_path}/\1/', json.dumps(manifest))
-    )
+        page.run(pack.replace("/data/pairs", out))
     shorter = (
         "training.steps=4",
         "training.globalBatchSize=2",
@@ -59,10 +44,9 @@ def test_what_the_page_packs_and_trains(tmp_path: Path) -> None:
         "model.contextLength=512",
         "validation.everySteps=4",
     )
-    config = read_run(tmp_path / "run.json", shorter).config(World())
-    assert run_ranks(train, 1, config, tmp_path / "metrics.jsonl") == [0]
+    page.train(0, shorter)
 
-    first, *_, last = read_rows(tmp_path / "metrics.jsonl")
+    first, *_, last = read_rows(Path(page.rows))
     assert last["loss"] < first["loss"] == pytest.approx(0.693147, abs=1e-6)
     told = {name for [names, _] in _rows("Rows") for name in re.findall("`([^`]+)`", names)} - {"kl", "nll"}
     assert set(first["values"]) == told

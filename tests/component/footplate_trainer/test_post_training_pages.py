@@ -1,0 +1,94 @@
+"""Pages of stages do what they say: what they pack is packed, and what they train trains, only smaller."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.manifest.run_file import ManifestRefused, read_run
+from tests.support.chat import assistant, user
+from tests.support.chat_model import write_chat_model
+from tests.support.pages import Page
+from tests.support.reinforced import STOP
+from tests.support.stages import pack_conversations
+from tests.support.tiny import read_rows
+
+# The longest text of the model that stands in for the pages' own, and what takes hours on their hardware.
+_SMALLER: Final = ("model.contextLength=256", "training.schedule={}")
+_SHORT: Final = f"rollout={{maxTokens: 16, group: 4, samples: 16, stop: {STOP}"
+
+
+def page(name: str, folder: Path) -> Page:
+    """With the model that it begins with."""
+    write_chat_model(folder / "models" / "smollm2", [256, 258])
+    (folder / "data").mkdir()
+    return Page(name, folder)
+
+
+def write(file: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def pack_sums(folder: Path) -> None:
+    """Prompts with their answers, as pages of reinforcement have them."""
+    rows = [{"prompt": [user(f"{n} + {n} =")], "answer": f"{2 * n}"} for n in range(8)]
+    source = write(folder / "sums.jsonl", rows)
+    model = folder / "models" / "smollm2"
+    pack_conversations(source, folder / "data" / "sums", model, format=ShardFormat.PROMPTS)
+
+
+def test_fine_tuning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = page("fine-tuning.md", tmp_path)
+    rows = [{"messages": [user(f"What is {n} + {n}?"), assistant(f"It is {n + n}.")]} for n in range(12)]
+    write(tmp_path / "chats.jsonl", rows)
+    pack, export = found.blocks("sh")
+    found.run(pack)
+    assert capsys.readouterr().out.count(" tokens, 9 learnt\n") == 3, "as --show asks"
+    found.run(pack.replace("/data/chats", "/data/held-out"))
+    smaller = ("training.steps=4", "training.globalBatchSize=2", "training.optimizer={learningRate: 0.003}")
+    found.train(0, (*_SMALLER, *smaller, "validation.everySteps=4", "checkpoint.everySteps=4"))
+    losses = [row["loss"] for row in read_rows(Path(found.rows))]
+    assert len(losses) == 4 and losses[-1] < losses[0]
+    found.run(export)
+    begun, ended = tmp_path / "models" / "smollm2", tmp_path / "models" / "support-chat"
+    for file in ("chat_template.jinja", "generation_config.json", "tokenizer.json"):
+        assert (ended / file).read_bytes() == (begun / file).read_bytes()
+
+
+def test_generated_answers(tmp_path: Path) -> None:
+    found = page("generated-answers.md", tmp_path)
+    pack_sums(tmp_path)
+    answers = tmp_path / "data" / "answers"
+    short = f"{_SHORT}, output: {{uri: {answers}, best: 1}}}}"
+    found.train(0, (*_SMALLER, short, "training.steps=2", "training.globalBatchSize=8"))
+    assert 0 < len(Samples(TokenShards.open(str(answers)))) <= 8, "the best of each prompt's that ended"
+    assert [row["step"] for row in read_rows(Path(found.rows))] == [1, 2]
+
+
+def test_reinforcement(tmp_path: Path) -> None:
+    found = page("reinforcement.md", tmp_path)
+    pack_sums(tmp_path)
+    found.train(0, (*_SMALLER, f"{_SHORT}}}", "training.steps=2", "training.globalBatchSize=8"))
+    first, second = read_rows(Path(found.rows))
+    for row in (first, second):
+        assert row["values"].keys() >= {"rewards/right", "rewards/length"}
+        assert row["values"]["kl/coefficient"] == 0.02
+
+
+def test_the_beginning_of_a_chain_is_one_of_a_run(tmp_path: Path) -> None:
+    """The rest is left out there; who gives a run what it names is the operator."""
+    content = Page("chains.md", tmp_path).blocks("yaml")[0]
+    rest = "data: {uri: /d}\n  training: {steps: 1, globalBatchSize: 1, optimizer: {learningRate: 1.0e-5}}\n"
+    rest += "  compute: {profile: local-cpu}\n  checkpoint: {uri: /c}\n"
+    (tmp_path / "run.yaml").write_text(content.replace("…\n", rest))
+    alone = r"run\.yaml: spec\.initFrom\.run: Forbidden: run base is known to the operator of a cluster[^;]*; [^;]+$"
+    with pytest.raises(ManifestRefused, match=alone):
+        read_run(tmp_path / "run.yaml")
