@@ -30,6 +30,7 @@ SEED: Final = 3  # of the data's order
 # AdamW divides a gradient by its size: TRL's weights differ from themselves by more than this between
 # micro-batches, and without bound where the true gradient is 0. There losses and norms judge.
 LOSS, NORM, WEIGHTS = 2e-6, 1e-5, 1e-5
+_NO_NORM: Final = 1e-7  # a hinge that is closed has none
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def deviations(
     norms = zip(rows, told.gradient_norms, strict=True)
     return Deviations(
         loss=max(abs(row.loss - expected) / max(1.0, expected / 4) for row, expected in losses),
-        norm=max(abs(row.gradient_norm - expected) / expected for row, expected in norms),
+        norm=max(abs(row.gradient_norm - expected) / max(expected, _NO_NORM) for row, expected in norms),
         weights=_apart(checkpoints, told.weights[-1]) if weights else None,
     )
 
