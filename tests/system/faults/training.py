@@ -21,16 +21,23 @@ from tests.support.stages import pack_rows
 _PROMPTS: Final = "data/fault-prompts"  # on the shared volume
 _REWARDS: Final = "rewards"
 _FUNCTION: Final = '''\
-"""A reward that is the same for the same text, and takes its time."""
+"""Rewards that are the same for the same text, and take their time."""
 
 import time
 
 
 def letters(texts):
     """How many different letters there are, for each ten."""
-    time.sleep(0.15 * len(texts))
+    time.sleep(0.1 * len(texts))
     return [len(set(text)) / 10 for text in texts]
+
+
+def letters_at_leisure(texts):
+    """The same, in a time in which somebody else can see that they are asked for."""
+    time.sleep(0.6 * len(texts))
+    return letters(texts)
 '''
+_LETTERS: Final = {Stage.GRPO: "letters", Stage.PPO: "letters_at_leisure"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def trained(stage: Stage, name: str, namespace: str) -> Json:
 
 def _sampling(manifest: Json, stage: Stage) -> Json:
     """`manifest`, with some seconds for each rollout, and about as many to score it."""
-    function = {"name": "slow_reward:letters"}
+    function = {"name": f"slow_reward:{_LETTERS[stage]}"}
     rewards = [
         {"name": "short", "weight": 0.2, "length": {"tokens": 4}},
         {"name": "letters", "function": function, "timeoutSeconds": 300},
