@@ -38,6 +38,27 @@ GRPO: tuple[Row, ...] = (
         " answers",
     ),
     _grpo(
+        "functions-that-outlast-a-hang",
+        {
+            "reward.functions": [
+                {"name": "judge", "timeoutSeconds": 360, "function": {"name": "house.judge:score"}}
+            ]
+        },
+        "reward.functions: Invalid value: timeoutSeconds 360 of judge may pass 10 times before an answer is"
+        " told, and ranks that tell none for resilience.hang.scoringSeconds 3600 are taken to hang; lower"
+        " timeoutSeconds, or set scoringSeconds above 3600",
+    ),
+    _grpo(
+        "what-is-built-in-outlasts-a-hang",
+        {
+            "reward.functions": [{"name": "equal", "timeoutSeconds": 90, "mathVerify": {}}],
+            "resilience.hang.scoringSeconds": 90,
+        },
+        "reward.functions: Invalid value: timeoutSeconds 90 of equal may pass 1 times before an answer is"
+        " told, and ranks that tell none for resilience.hang.scoringSeconds 90 are taken to hang; lower"
+        " timeoutSeconds, or set scoringSeconds above 90",
+    ),
+    _grpo(
         "of-an-encoder",
         {"model.architecture": "encoder"},
         "stage: Invalid value: stage grpo trains decoders, and model.architecture is encoder; change one of"

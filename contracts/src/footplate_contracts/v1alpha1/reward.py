@@ -10,6 +10,7 @@ from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule, refuse
 from footplate_contracts.v1alpha1.references import FrozenModel
+from footplate_contracts.v1alpha1.resilience import SCORING_SECONDS
 from footplate_contracts.v1alpha1.types import Count, Label, Name, Part, Probability
 
 _Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -167,6 +168,11 @@ def secret_names(functions: Iterable[RewardFunction] | None) -> list[str]:
     ]
 
 
+# A call of one's own function that takes too long is repeated in halves: so often before an answer is told.
+_CALLS: Final = "(has(f.function) ? 10 : 1)"
+_SAID: Final = "self.resilience.hang.scoringSeconds"
+_HANG: Final = f"(has(self.resilience.hang) && has({_SAID}) ? {_SAID} : {SCORING_SECONDS})"
+_SLOW: Final = f"self.reward.functions.filter(f, f.timeoutSeconds * {_CALLS} >= {_HANG})"
 _OF_ROLLOUTS: Final = ("uri", "run", "weight", "normalization", "functions", "maxUnrewarded")
 # Of a TrainingRunSpec: what in `reward` another stage has, and what else stage reward has no use for.
 REWARD_RULES: Final = (
@@ -178,6 +184,14 @@ REWARD_RULES: Final = (
             refusal=Refusal.FORBIDDEN,
         )
         for field in _OF_ROLLOUTS
+    ),
+    Rule(
+        f"!has(self.reward) || !has(self.reward.functions) || {_SLOW}.size() == 0",
+        f"timeoutSeconds {{{_SLOW}[0].timeoutSeconds}} of {{{_SLOW}[0].name}} may pass"
+        f" {{{_SLOW}.map(f, {_CALLS})[0]}} times before an answer is told, and ranks that tell none for"
+        f" resilience.hang.scoringSeconds {{{_HANG}}} are taken to hang; lower timeoutSeconds, or set"
+        f" scoringSeconds above {{{_SLOW}.map(f, f.timeoutSeconds * {_CALLS})[0]}}",
+        field="reward.functions",
     ),
     Rule(
         "self.stage != 'reward' || self.training.loss.name == 'crossEntropy'"
