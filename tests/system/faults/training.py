@@ -86,7 +86,7 @@ def _sampling(manifest: Json, stage: Stage) -> Json:
     function = {"name": f"slow_reward:{_LETTERS[stage]}"}
     rewards = [
         {"name": "short", "weight": 0.2, "length": {"tokens": 4}},
-        {"name": "letters", "function": function, "timeoutSeconds": 300},
+        {"name": "letters", "function": function, "timeoutSeconds": 9},
     ]
     group = 4 if stage is Stage.GRPO else 1
     for path, value in (
