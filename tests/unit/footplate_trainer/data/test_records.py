@@ -57,7 +57,7 @@ def test_the_place_of_a_row_counts_empty_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason", "says"),
     [
-        pytest.param(b'{"a": ', "not JSON", "is no JSON: Expecting value", id="json"),
+        pytest.param(b'{"a": ', "not JSON", "is no JSON: Expecting value at character 8", id="json"),
         pytest.param(b"[" * 99_999, "not JSON", "is no JSON", id="deep"),
         pytest.param(b'{"a": "\xff"}', "not UTF-8", "is not UTF-8", id="utf-8"),
         pytest.param(b'{"a": "\\ud83d"}', "not UTF-8", "half a surrogate pair", id="surrogate"),

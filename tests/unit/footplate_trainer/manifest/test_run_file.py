@@ -215,3 +215,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         path.write_bytes(content)
     with pytest.raises(ManifestRefused, match=problem):
         read_run(path)
+
+
+def test_what_two_rules_find_is_told_once(read: Read) -> None:
+    grpo = ("stage=grpo", "rollout={maxTokens: 8, samples: 10, group: 4}", "training.globalBatchSize=10")
+    with pytest.raises(ManifestRefused) as refusal:
+        read(GOOD, *grpo, "reward.functions=[{name: short, length: {}}]")
+    assert sum("not a multiple of group 4" in problem for problem in refusal.value.problems) == 1

@@ -207,6 +207,8 @@ def _line(line: bytes) -> Mapping[str, Any] | BadRow:
         return _object(json.loads(text), surrogates=_SURROGATE.search(text) is not None)
     except UnicodeDecodeError as error:
         return BadRow("not UTF-8", f"is not UTF-8: {error.reason} at byte {error.start}")
+    except json.JSONDecodeError as error:
+        return BadRow("not JSON", f"is no JSON: {error.msg} at character {error.pos + 1}")
     except (ValueError, RecursionError) as error:
         return BadRow("not JSON", f"is no JSON: {error}")
 

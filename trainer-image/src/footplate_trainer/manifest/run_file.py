@@ -36,8 +36,8 @@ class ManifestRefused(UserMistake):
     """A file that is no valid TrainingRun; `problems` are lines of "field: what is wrong"."""
 
     def __init__(self, path: Path, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(dict.fromkeys(problems))  # two rules may find the same
+        super().__init__("\n".join(f"{path}: {problem}" for problem in self.problems))
 
 
 @dataclass(frozen=True)
