@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
-from footplate_contracts.directives import MOST_KEPT
+from footplate_contracts.directives import MOST_KEPT, Directives, Limits
 from footplate_contracts.lineage import references
 from footplate_contracts.names import Reason
-from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, LineageEntry, ReferenceField
+from footplate_contracts.v1alpha1.references import MOST_FOLLOWERS, Follower, LineageEntry, ReferenceField
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.policies import keeping
 from footplate_operator.trainingrun.policies.chain import resolve
@@ -304,6 +304,34 @@ def test_a_coordinator_that_keeps_nothing_for_others_keeps_nothing(
 ) -> None:
     state = CoordinatorState(version=1, epoch=1, state=RunState.TRAINING, knows=knows)
     assert kept_steps(base("Running", SAVED), naming(next_run("20")), state=state) == [steps]
+
+
+@pytest.mark.parametrize(
+    ("phase", "told", "before", "listed"),
+    [
+        pytest.param("Running", None, [], [], id="unheard"),
+        pytest.param("Running", [10], [], [], id="not-told-of-this-one"),
+        pytest.param("Running", [10, 20], [], [[20]], id="told"),
+        pytest.param("Starting", None, [20], [[20]], id="listed-before-another-coordinator"),
+        pytest.param("Suspended", None, [], [[20]], id="with-no-rank-that-removes"),
+        pytest.param("Succeeded", None, [], [[20]], id="ended"),
+    ],
+)
+def test_a_step_is_listed_once_the_coordinator_was_told_to_keep_it(
+    phase: str, told: list[int] | None, before: list[int], listed: list[list[int]]
+) -> None:
+    ended = {"completionTime": NOON} if phase == "Succeeded" else {}
+    other = base(phase, SAVED, followers=keeps(*before) if before else None, **ended)
+    state = SILENT
+    if told is not None:
+        directives = Directives(
+            nodes=1, limits=Limits(steps=100, every_steps=10, keep_last=1, kept_steps=told)
+        )
+        state = CoordinatorState(version=1, epoch=1, state=RunState.TRAINING, directives=directives)
+    wanted = [Follower(name="next", uid="uid-next", steps=[20])]
+    assert [follower.steps for follower in keeping.listed(other, wanted, state)] == listed
+    idle = [Follower(name="next", uid="uid-next")]
+    assert keeping.listed(other, idle, state) == idle
 
 
 def of_two(name: str, *steps: int) -> Run:

@@ -10,11 +10,9 @@ import pytest
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import RUN_CONFIG_FILE, Cause
 from footplate_contracts.runconfig import RunConfig
-from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import CONFIG_MAP, POD, REVISION, Json
-from footplate_operator.trainingrun.chains import Chains
-from footplate_operator.trainingrun.run import TRAINING_RUN, decode
-from tests.support.fake_cluster import Clock, FakeCluster, Killed, copied
+from footplate_operator.trainingrun.run import TRAINING_RUN
+from tests.support.fake_cluster import Killed, copied
 from tests.support.operator_fakes import NAME, profile_manifest, run_manifest
 from tests.support.operator_world import RESYNC_SECONDS, World, running
 
@@ -343,16 +341,6 @@ async def test_each_run_of_a_cycle_is_told_of_it_and_of_its_end() -> None:
     assert said(world, "c")[0] == "RunNotFound"
 
 
-async def test_a_cycle_of_many_runs_is_one() -> None:
-    cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
-    chains = Chains(cluster)
-    names = [f"r{number}" for number in range(200)]
-    for name, of in pairwise([*names, names[0]]):
-        chains.hear(cluster.put(run_manifest(name, initFrom={"run": {"name": of}})), gone=False)
-    found = await chains.resolve(decode(cluster.objects[TRAINING_RUN, "r7"]))
-    assert isinstance(found, Problem) and found.reason == "RunCycle"
-
-
 async def test_a_cycle_is_not_told_of_a_run_that_is_gone() -> None:
     world = World()
     world.cluster.put(profile_manifest())
@@ -367,19 +355,3 @@ async def test_a_cycle_is_not_told_of_a_run_that_is_gone() -> None:
     put(world, "b", of="a")
     await settled(world)
     assert said(world, "b")[0] == "RunNotFound"
-
-
-async def test_many_ways_between_runs_are_no_work() -> None:
-    """Each layer names both runs of the next one: there are 2^40 ways through them."""
-    chains = Chains(FakeCluster(Clock()))
-    for layer in range(40):
-        for side in "ab":
-            named = {"initFrom": f"a{layer + 1}", "reward": f"b{layer + 1}"}
-            spec = {field: {"run": {"name": of}} for field, of in named.items()}
-            metadata = {"name": f"{side}{layer}", "namespace": "default", "uid": f"{side}{layer}"}
-            chains.hear({"metadata": metadata, "spec": spec}, gone=False)
-    body = run_manifest("a0", initFrom={"run": {"name": "a1"}})
-    body["metadata"] |= {"uid": "a0", "namespace": "default", "creationTimestamp": "2026-01-31T12:00:00Z"}
-    run = decode(body)
-    found = await chains.resolve(run)
-    assert isinstance(found, Problem) and found.reason == "RunNotFound"

@@ -23,7 +23,7 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, Undecodable, key_of
-from footplate_operator.trainingrun.policies import chain
+from footplate_operator.trainingrun.policies import chain, keeping
 from footplate_operator.trainingrun.policies.keeping import NamingRun
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode, phase_of
 
@@ -52,7 +52,6 @@ class Chains:
         self._cluster = cluster
         self._seen: dict[Key, _Seen] = {}  # those that name others, or are named
         self._naming: dict[Key, set[Key]] = {}  # by whom they are named
-        self._listed: dict[str, dict[Key, set[Key]]] = {}  # the same by namespace, as a list showed it once
 
     def hear(self, body: Json, gone: bool) -> list[Key]:
         """A run came, changed or is gone: the runs that this concerns."""
@@ -96,21 +95,32 @@ class Chains:
             return Problem(Reason.WAITING_FOR_RUN, message, waiting=True)
         return [answer for answer in answers if isinstance(answer, LineageEntry)]
 
-    async def naming(self, other: Run, ends: bool = False) -> list[NamingRun]:
+    async def naming(self, other: Run) -> list[NamingRun]:
         """Runs that wait for checkpoints of `other`, or stand on them. Raises ClusterError.
 
-        Those that its status lists and no watch has told of are asked for: they may be gone. Before `other`
-        ends for good, all of its namespace are listed, once: a watch that has just begun has told of few.
+        Those that its status lists and no watch has told of are asked for: they may be gone.
         """
-        if ends and other.namespace not in self._listed:
-            self._listed[other.namespace] = await self._list(other.namespace)
         known = [self._seen[key].naming for key in sorted(self._naming.get(other.key, ()), key=str)]
         untold = {Key(other.namespace, follower.name) for follower in other.status.followers or ()}
-        untold |= self._listed.get(other.namespace, {}).get(other.key, set())
         for key in sorted(untold - self._seen.keys(), key=str):
-            with suppress(NotFound):
-                known.append(_naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name)))
+            known.append(await self._asked_for(key))
         return [naming for naming in known if naming is not None]
+
+    async def is_awaited(self, other: Run, naming: Sequence[NamingRun], due: bool) -> bool:
+        """Whether somebody waits for `other`, which has ended; raises ClusterError.
+
+        A watch tells of a run a moment after it was created, and not at all of one that went while it was
+        closed. So where `other` is `due` to be deleted those of `naming` that wait are asked for, and,
+        where none does, all of the namespace are listed.
+        """
+        if other.ended is None or not due:
+            return other.ended is not None and keeping.awaited(other, naming)
+        for known in naming:
+            if keeping.awaited(other, [known]):
+                fresh = await self._asked_for(known.run.key)
+                if fresh is not None and keeping.awaited(other, [fresh]):
+                    return True
+        return keeping.awaited(other, await self._listed(other))
 
     # -- particulars ---------------------------------------------------------------------
 
@@ -142,14 +152,18 @@ class Chains:
             if not naming:
                 self._naming.pop(name, None)
 
-    async def _list(self, namespace: str) -> dict[Key, set[Key]]:
-        """By whom runs are named, as the API server has it."""
-        naming: dict[Key, set[Key]] = {}
-        async for page in self._cluster.pages(TRAINING_RUN, namespace):
-            for body in page:
-                for name in () if phase_of(body).terminal else _named(body):
-                    naming.setdefault(Key(namespace, name), set()).add(key_of(body))
-        return naming
+    async def _asked_for(self, key: Key) -> NamingRun | None:
+        """The run as one that names others, as the API server has it."""
+        with suppress(NotFound):
+            return _naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name))
+        return None
+
+    async def _listed(self, other: Run) -> list[NamingRun]:
+        """Those that name `other`, as the API server has them."""
+        found: list[NamingRun | None] = []
+        async for page in self._cluster.pages(TRAINING_RUN, other.namespace):
+            found += [_naming(body) for body in page if other.name in _named(body)]
+        return [naming for naming in found if naming is not None]
 
     async def _stands(self, cycle: Sequence[Key]) -> bool:
         """Whether each run of `cycle` waits for the next as the API server has it, and not a watch alone."""

@@ -179,9 +179,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
         await self._nodes.ask(_doubtful(pods, state, self._nodes.ending(scheduling)), now)
         ending = self._nodes.ending(scheduling)
-        problem = admitted if isinstance(admitted, Problem) else None
         credentials = self._admission.credentials(run, cache, admitted, pods)
-        naming = await self._chains.naming(run, deletion.expired(run, now))
+        recorded = None if run.ended is None else self._histories.recorded(FinalStatus.of(run))
+        naming = await self._chains.naming(run)
         edited: Sequence[tuple[Child, Json]] = ()
         insisted: Child | None = None
         if isinstance(admitted, Revision) and credentials is not None:
@@ -195,7 +195,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             coordinator=state,
             refused=cache.refuses(pods, state, now),
             silence=self._coordinators.silence(run.uid),
-            problem=problem,
+            problem=admitted if isinstance(admitted, Problem) else None,
             edited=edited,
             insisted=insisted,
             profiles=self._profiles.names(),
@@ -204,9 +204,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             home=self._scope.home,
             secret_missed=cache.misses_secret(run, pods, now),
             api=Api(self._api.url, self._api.bundle()),
-            recorded=None if run.ended is None else self._histories.recorded(FinalStatus.of(run)),
+            recorded=recorded,
             followers=keeping.followers(run, naming, state),
-            awaited=run.ended is not None and keeping.awaited(run, naming),
+            awaited=await self._chains.is_awaited(run, naming, deletion.due(run, recorded, now)),
             usage=used,
             tariff=tariff,
         )
@@ -221,7 +221,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         kept = frozenset(step for follower in observed.followers for step in follower.steps)
         run = judged(replace(run, unobserved=view.unobserved, kept_steps=kept), view.spending)
         desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
-        said = {"written_by": self._release, "followers": list(observed.followers) or None}
+        followers = keeping.listed(run, observed.followers, observed.coordinator)
+        said = {"written_by": self._release, "followers": followers or None}
         status = desired.status.model_copy(update=said)
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
             status = self.complete(run, status)

@@ -127,8 +127,8 @@ def _container(run: Run, revision: Revision, slot: Mapping[str, str]) -> Json:
 def _variables(run: Run) -> list[Json]:
     """Those of `trainer.env`. What a reward function wants of a Secret has a name that no rank looks for.
 
-    Where such a one is no Secret's it is left out, and the trainer says what would be right: CEL sees neither
-    what stands within valueFrom, nor so many names at once.
+    One that is no Secret's is refused at admission (`policies/reward_secrets.py`), and left out of the pods
+    of whatever was admitted before there was that refusal.
     """
     reward = run.spec.reward
     wanted = set() if reward is None else set(secret_names(reward.functions))

@@ -35,10 +35,10 @@ class Deletion:
         return self.left <= 0.0
 
 
-def expired(run: Run, now: datetime) -> bool:
-    """Whether the time to live of `run`, if it has one, is over."""
+def due(run: Run, recorded: Recorded | None, now: datetime) -> bool:
+    """Whether `run` is deleted now, unless another one waits for it."""
     lifetime = run.spec.ttl_seconds_after_finished
-    return run.ended is not None and lifetime is not None and ttl.expired(run.ended, lifetime, now)
+    return run.ended is not None and lifetime is not None and of_ended(run.ended, lifetime, recorded, now).due
 
 
 def of_ended(ended_at: datetime, lifetime: Seconds, recorded: Recorded | None, now: datetime) -> Deletion:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import LATER
+from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.references import (
     MOST_FOLLOWERS,
     Follower,
@@ -68,6 +69,25 @@ def followers(other: Run, naming: Sequence[NamingRun], state: CoordinatorState) 
         kept |= steps
         listed.append(Follower(name=follower.run.name, uid=follower.run.uid, steps=sorted(steps)))
     return listed
+
+
+def listed(run: Run, wanted: Sequence[Follower], state: CoordinatorState) -> list[Follower]:
+    """Those of `wanted` that the status of `run` lists, which is to whom it gives something.
+
+    While it trains, a step is listed once its coordinator, in this `state`, says that it was told to keep it:
+    from then on its ranks are told before they save again. Whoever wants steps is not listed before one is.
+    """
+    if run.ended is not None or run.phase is Phase.SUSPENDED:
+        return list(wanted)
+    limits = state.directives.limits if state.directives is not None else None
+    told = set(limits.kept_steps or ()) if limits is not None else set()
+    before = {follower.uid: set(follower.steps) for follower in run.status.followers or ()}
+    found = []
+    for follower in wanted:
+        steps = [step for step in follower.steps if step in told | before.get(follower.uid, set())]
+        if steps or not follower.steps:
+            found.append(follower.model_copy(update={"steps": steps}))
+    return found
 
 
 def awaited(other: Run, naming: Sequence[NamingRun]) -> bool:

@@ -1,0 +1,61 @@
+"""Who concerns whom among runs, by what watches told, and what the API server is asked beside."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.chains import Chains
+from footplate_operator.trainingrun.run import TRAINING_RUN, decode
+from tests.support.fake_cluster import Clock, FakeCluster
+from tests.support.operator_fakes import NAME, run_manifest
+
+
+async def test_a_run_that_is_about_to_go_is_asked_about_anew_whatever_watches_told() -> None:
+    cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
+    chains = Chains(cluster)
+    ended = {"phase": "Failed", "completionTime": "2026-01-31T12:00:00Z"}
+    cluster.put(run_manifest() | {"status": ended})
+    other = decode(cluster.objects[TRAINING_RUN, NAME])
+
+    def waiting(name: str) -> Json:
+        named = {"name": NAME, "checkpoint": "promoted"}
+        return cluster.put(run_manifest(name, initFrom={"run": named}))
+
+    assert not await chains.is_awaited(other, await chains.naming(other), due=True)
+    waiting("untold")
+    assert await chains.is_awaited(other, await chains.naming(other), due=True), "no watch has told of it yet"
+    cluster.bury(TRAINING_RUN, "untold")
+    chains.hear(waiting("gone"), gone=False)
+    assert await chains.is_awaited(other, await chains.naming(other), due=True)
+    cluster.bury(TRAINING_RUN, "gone")
+    assert not await chains.is_awaited(other, await chains.naming(other), due=True), (
+        "no watch will tell of its end"
+    )
+
+
+async def test_a_cycle_of_many_runs_is_one() -> None:
+    cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
+    chains = Chains(cluster)
+    names = [f"r{number}" for number in range(200)]
+    for name, of in pairwise([*names, names[0]]):
+        chains.hear(cluster.put(run_manifest(name, initFrom={"run": {"name": of}})), gone=False)
+    found = await chains.resolve(decode(cluster.objects[TRAINING_RUN, "r7"]))
+    assert isinstance(found, Problem) and found.reason == "RunCycle"
+
+
+async def test_many_ways_between_runs_are_no_work() -> None:
+    """Each layer names both runs of the next one: there are 2^40 ways through them."""
+    chains = Chains(FakeCluster(Clock()))
+    for layer in range(40):
+        for side in "ab":
+            named = {"initFrom": f"a{layer + 1}", "reward": f"b{layer + 1}"}
+            spec = {field: {"run": {"name": of}} for field, of in named.items()}
+            metadata = {"name": f"{side}{layer}", "namespace": "default", "uid": f"{side}{layer}"}
+            chains.hear({"metadata": metadata, "spec": spec}, gone=False)
+    body = run_manifest("a0", initFrom={"run": {"name": "a1"}})
+    body["metadata"] |= {"uid": "a0", "namespace": "default", "creationTimestamp": "2026-01-31T12:00:00Z"}
+    run = decode(body)
+    found = await chains.resolve(run)
+    assert isinstance(found, Problem) and found.reason == "RunNotFound"
