@@ -34,7 +34,7 @@ class Runs:
         self, name: str, *lineage: dict[str, Any], stage: str = "sft", namespace: str = "research"
     ) -> None:
         spec = {"stage": stage, "data": {"uri": f"/data/{name}"}}
-        status = {"phase": "Running", "lineage": list(lineage)}
+        status = {"phase": "Running", "lineage": list(lineage), "data": {"digest": f"of-{name}"}}
         await self.cluster.put(namespace, name, spec, status, {"uid": f"uid-{name}"})
 
     async def lineage(self, name: str, listed: bool = True) -> RunLineage:
@@ -83,6 +83,7 @@ async def test_the_whole_chain_is_told_upwards_and_downwards(runs: Runs) -> None
         ("reward", "reward", ["/data/reward"]),
         ("again", "sft", ["/data/again"]),
     ]
+    assert [run.data_digest for run in shown.runs] == ["of-ppo", "of-sft", "of-reward", "of-again"]
     assert shown.ancestors[2].model_dump() == {
         "depth": 1,
         "run_uid": "uid-ppo",
@@ -120,6 +121,8 @@ async def test_a_run_that_is_gone_stays_in_the_lineage_and_one_that_was_never_se
     assert known["sft"].deleted_at is not None and known["sft"].phase == "Running"
     unseen = known["before-the-mirror"]
     assert (unseen.uid, unseen.stage, unseen.phase, unseen.data) == ("uid-before-the-mirror", None, None, [])
+    assert unseen.data_digest is None
+    assert known["sft"].path == "/v1/namespaces/research/runs/sft?uid=uid-sft"
 
 
 async def test_a_run_by_itself_has_no_lineage(runs: Runs) -> None:

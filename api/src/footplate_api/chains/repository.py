@@ -33,9 +33,9 @@ async def chain(
     """(direction, depth, RunReference's columns, the run that names, the one that is named): one query.
 
     At most `most` of them in each direction, upwards first and the nearest first, of runs of this namespace.
-    Runs are (name, stage, phase, deleted_at, data) each, all NULL where the mirror never saw it. No way is
-    followed for more than `depth` references, so that rows of a ring, which nobody should have written, have
-    an end too.
+    Runs are (name, stage, phase, deleted_at, data, read) each, all NULL where the mirror never saw it: what
+    of data the spec names, and what ranks told of it. No way is followed for more than `depth` references, so
+    that rows of a ring, which nobody should have written, have an end too.
     """
     edges = union_all(
         _directed(UP, uid, namespace, depth, most),
@@ -61,7 +61,8 @@ async def chain(
 def _about(run: Any, spec: Any, prefix: str) -> list[Any]:
     told = [run.name, run.stage, run.phase, run.deleted_at]
     data = spec.spec["data"].label(f"{prefix}_data")
-    return [*(column.label(f"{prefix}_{column.key}") for column in told), data]
+    read = run.status["data"].label(f"{prefix}_read")
+    return [*(column.label(f"{prefix}_{column.key}") for column in told), data, read]
 
 
 def _directed(direction: str, uid: str, namespace: str, depth: int, most: int) -> Any:

@@ -41,6 +41,11 @@ class LineageRun(Schema):
     phase: str | None = Field(description="as it was seen last; null also of a run that was never seen")
     deleted_at: datetime | None = Field(description="when it was noticed that Kubernetes has it no more")
     data: list[str] = Field(description="where the data sets lie that its spec names")
+    data_digest: str | None = Field(
+        description="of the shards that its ranks read, equal for equal tokens wherever they lie; null until"
+        " they told it"
+    )
+    path: str = Field(description="of this API, for all that is known of it")
 
 
 class RunLineage(Schema):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from footplate_api import lenient
 from footplate_api.chains import repository
@@ -27,9 +28,11 @@ async def lineage(session: ReadSession, namespace: str, name: str, query: Lineag
         phase=run.phase,
         deleted_at=run.deleted_at,
         data=data_sets((asked.spec if asked else run.spec).get("data")),
+        data_digest=_digest(run.status.get("data")),
+        path=_path(run.namespace, run.name, run.uid),
     )
     named = {reference.uid for reference in up + down} | {reference.run_uid for reference in up + down}
-    others = {about.uid: about for row in found for about in _runs(row) if about.uid in named}
+    others = {about.uid: about for row in found for about in _runs(row, run.namespace) if about.uid in named}
     return RunLineage(
         run_uid=run.uid,
         ancestors=up,
@@ -59,17 +62,28 @@ def _reference(row: Any) -> LineageReference:
     )
 
 
-def _runs(row: Any) -> Iterator[LineageRun]:
+def _digest(read: object) -> str | None:
+    return lenient.text(read, "digest", 64) if isinstance(read, dict) else None
+
+
+def _path(namespace: str, name: str, uid: str) -> str:
+    return f"/v1/namespaces/{quote(namespace)}/runs/{quote(name)}?uid={quote(uid)}"
+
+
+def _runs(row: Any, namespace: str) -> Iterator[LineageRun]:
     """Both ends of a reference; of one that was never seen what the reference says."""
     told = row._mapping
     for uid, prefix in ((row.run_uid, "by"), (row.other_uid, "of")):
+        name = told[f"{prefix}_name"] or row.other_name
         yield LineageRun(
             uid=uid,
-            name=told[f"{prefix}_name"] or row.other_name,
+            name=name,
             stage=told[f"{prefix}_stage"],
             phase=told[f"{prefix}_phase"],
             deleted_at=told[f"{prefix}_deleted_at"],
             data=data_sets(told[f"{prefix}_data"]),
+            data_digest=_digest(told[f"{prefix}_read"]),
+            path=_path(namespace, name, uid),
         )
 
 

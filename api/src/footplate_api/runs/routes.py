@@ -85,7 +85,15 @@ router = APIRouter(tags=["runs"], **ROUTER)
 _SERVED = Depends(_is_served)
 _OWN, _ALL = "/v1/namespaces/{namespace}/runs", "/v1/runs"
 _KUBERNETES = (ClusterRefused, ClusterUnavailable, InstallationLacksRights)
-_OF_A_RUN = ("get_run", "delete_run", "read_metrics", "list_checkpoints", "list_attempts", "read_run_cost")
+_OF_A_RUN = (
+    "get_run",
+    "delete_run",
+    "read_metrics",
+    "list_checkpoints",
+    "list_attempts",
+    "read_lineage",
+    "read_run_cost",
+)
 _ITS_NAMESPACE = {"namespace": "$response.body#/items/0/namespace"}
 _PREVIEW: Responses = {200: {"model": RunPreview, "description": "The run as it would be: of `dryRun`"}}
 
