@@ -34,8 +34,8 @@ GRPO: tuple[Row, ...] = (
     Row(
         "grpo-without-rewards",
         {"stage": "grpo", "rollout.maxTokens": 16},
-        "spec.reward: Required value: reward.functions is required: stage grpo learns what rewards say of its"
-        " answers",
+        "spec.reward: Required value: reward is required: stage grpo learns what a reward model (uri or"
+        " run), functions, or both say of its answers",
     ),
     _grpo(
         "functions-that-outlast-a-hang",
@@ -160,15 +160,11 @@ GRPO: tuple[Row, ...] = (
         True,
         "reference.precomputed is of stage dpo: nobody knows beforehand what a model answers; remove it",
     ),
-    _forbidden(
-        "reward.uri",
-        "/models/judge",
-        "reward.uri names a reward model, which this release does not support; remove it",
-    ),
-    _forbidden(
-        "reward.run",
-        {"name": "judge"},
-        "reward.run names a reward model, which this release does not support; remove it",
+    _grpo(
+        "two-rewards-of-one-name",
+        {"reward": {"uri": "/models/judge", "functions": [{"name": "model", "length": {}}]}},
+        "reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
+        " name",
     ),
     _forbidden(
         "reward.centering",

@@ -23,6 +23,7 @@ _COEFFICIENT: Final = (
     "(has(self.reinforcement.kl.coefficient) ? self.reinforcement.kl.coefficient"
     " : (self.stage == 'grpo' ? 0.0 : 0.05))"
 )
+_MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
 _OF_PPO: Final = ("scoreAt", "gamma", "gaeLambda", "whitening", "missingEndPenalty", "value")
 
 GRPO_RULES: Final = (
@@ -39,10 +40,17 @@ GRPO_RULES: Final = (
         refusal=Refusal.REQUIRED,
     ),
     Rule(
-        f"{_GRPO} || (has(self.reward) && has(self.reward.functions))",
-        "reward.functions is required: stage grpo learns what rewards say of its answers",
+        f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || {_MODEL}))",
+        "reward is required: stage {self.stage} learns what a reward model (uri or run), functions, or both"
+        " say of its answers",
         field="reward",
         refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_ONLY} || !has(self.reward) || !{_MODEL} || !has(self.reward.functions)"
+        " || !self.reward.functions.exists(a, a.name == 'model')",
+        "a function is called model, as the reward model is; give it another name",
+        field="reward.functions",
     ),
     Rule(
         f"{_ONLY} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
@@ -144,20 +152,11 @@ GRPO_RULES: Final = (
         field="reinforcement.reference.precomputed",
         refusal=Refusal.FORBIDDEN,
     ),
-    *(
-        Rule(
-            f"{only} || !has(self.reward) || !has(self.reward.{field})",
-            f"reward.{field} {why}; remove it",
-            field=f"reward.{field}",
-            refusal=Refusal.FORBIDDEN,
-        )
-        for only, field, why in (
-            *(
-                (_GRPO, field, "names a reward model, which this release does not support")
-                for field in ("uri", "run")
-            ),
-            (_ONLY, "centering", "is a field of stage reward, and stage is {self.stage}"),
-        )
+    Rule(
+        f"{_ONLY} || !has(self.reward) || !has(self.reward.centering)",
+        "reward.centering is a field of stage reward, and stage is {self.stage}; remove it",
+        field="reward.centering",
+        refusal=Refusal.FORBIDDEN,
     ),
     *(
         Rule(

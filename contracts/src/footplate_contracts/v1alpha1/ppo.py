@@ -21,24 +21,11 @@ _OF_GRPO: Final = ("preset", "groupAdvantage", "dynamicSampling", "overlongToken
 
 PPO_RULES: Final = (
     Rule(
-        f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || {_MODEL}))",
-        "reward is required: stage ppo learns what a reward model (uri or run), functions, or both say of its"
-        " answers",
-        field="reward",
-        refusal=Refusal.REQUIRED,
-    ),
-    Rule(
         f"{_REWARD} || {_MODEL} || {_FROM_POLICY} || {_ELSEWHERE}",
         "reinforcement.value is required where no reward model is there to begin the value model with; state"
         " its fromPolicy, its uri or its run",
         field="reinforcement.value",
         refusal=Refusal.REQUIRED,
-    ),
-    Rule(
-        f"{_REWARD} || !{_MODEL} || !has(self.reward.functions)"
-        " || !self.reward.functions.exists(a, a.name == 'model')",
-        "a function is called model, as the reward model is; give it another name",
-        field="reward.functions",
     ),
     Rule(
         f"{_ONLY} || !{_FROM_POLICY} || !has(self.resumeFrom)",

@@ -83,7 +83,7 @@ def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
         else:
             found = find_model(reference.uri, reference_field(config))
             shapes.append(model_shape(frozen_config(found, config, ranks)))
-    if config.stage is Stage.PPO and (reward := find_reward(config)) is not None:
+    if (reward := find_reward(config)) is not None:
         shapes.append(model_shape(scoring_config(reward.found, config, ranks)))
     return shapes
 

@@ -1,0 +1,141 @@
+"""grpo with a reward model: as with a function that gives its numbers, in any layout, after any kill."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_trainer.commands.plan import frozen_shapes
+from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.huggingface.initial import completed
+from tests.support.chat import user
+from tests.support.plain_llama import random_weights, write
+from tests.support.ranks import run_ranks
+from tests.support.reinforced import (
+    STOP,
+    History,
+    Interrupting,
+    Reinforced,
+    history,
+    killed_and_resumed,
+    reinforce,
+)
+from tests.support.rewards.plain_scores import EVEN, SEED
+from tests.support.stages import pack_conversations
+from tests.support.tiny import tiny_config
+from tests.support.training import FakeAgent
+
+STEPS: Final = 4  # of two rollouts, each answer of which is trained on once
+SHORT: Final = "{name: short, weight: 0.5, length: {tokens: 4}}"
+FUNCTION: Final = (
+    f"[{{name: played, function: {{name: 'tests.support.rewards.plain_scores:score'}}}}, {SHORT}]"
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders policy, judge and shards."""
+    folder = tmp_path_factory.mktemp("models")
+    write(folder / "policy", random_weights(7, sizes=EVEN), EVEN)
+    write(folder / "judge", random_weights(SEED, "score", EVEN), EVEN)
+    source = folder / "prompts.jsonl"
+    rows = [{"prompt": [user("x" * (number % 5 + 1))]} for number in range(12)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pack_conversations(source, folder / "shards", folder / "policy", format=ShardFormat.PROMPTS)
+    return folder
+
+
+def config_of(root: Path, folder: Path, *more: str, functions: str = "") -> RunConfig:
+    """Of the reward model and one function, or of `functions` alone."""
+    judged = f"{{uri: {root / 'judge'}, functions: [{SHORT}]}}"
+    overrides = (
+        "stage=grpo",
+        f"initFrom={{uri: {root / 'policy'}}}",
+        "model={contextLength: 128}",
+        f"rollout={{maxTokens: 24, group: 4, samples: 16, stop: {STOP}}}",
+        "reinforcement={kl: {coefficient: 0.1}}",
+        f"reward={f'{{functions: {functions}}}' if functions else judged}",
+        f"training.steps={STEPS}",
+        "training.globalBatchSize=8",
+        "training.schedule={name: constant}",
+        "training.optimizer={name: sgd, learningRate: 0.1}",
+        "checkpoint.everySteps=1",
+        "checkpoint.keepLast=1",
+        *more,
+    )
+    return tiny_config(root / "shards", folder, overrides)
+
+
+def start(config: RunConfig, ranks: int = 1) -> Reinforced:
+    """To its end."""
+    end: Reinforced = run_ranks(reinforce, ranks, FakeAgent(), config)[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    return end
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> History:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    end = start(config_of(root, folder))
+    assert all(
+        {"rewards/model", "rewards/short", "groups/degenerate"} <= row.values.keys() for row in end.agent.rows
+    )
+    assert not any("value" in name for row in end.agent.rows for name in row.values)
+    return history(folder, STEPS, end)
+
+
+def test_a_reward_model_is_a_function_that_gives_its_numbers(
+    root: Path, undisturbed: History, tmp_path: Path
+) -> None:
+    end: Reinforced = run_ranks(with_own_functions, 1, config_of(root, tmp_path, functions=FUNCTION))[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    assert all("rewards/played" in row.values for row in end.agent.rows)
+    history(tmp_path, STEPS, end).check_equal(undisturbed)
+
+
+def with_own_functions(config: RunConfig) -> Reinforced:
+    """As one rank whose reward functions lie where this does."""
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[4])
+    return reinforce(FakeAgent(), config)
+
+
+LAYOUTS: Final = {
+    "two": (2, ()),
+    "three": (3, ()),
+    "full": (2, ("parallelism={sharding: full}",)),
+    "tensor": (2, ("parallelism={tensor: 2}",)),
+    "pipeline": (2, ("parallelism={pipeline: 2}",)),
+    "context": (2, ("parallelism={context: 2}",)),
+    "tensor-full": (4, ("parallelism={tensor: 2, sharding: full}",)),
+    "micro-batch-1": (1, ("training.microBatchSize=1",)),
+}
+
+
+@pytest.mark.parametrize(
+    "layout", [pytest.param(name, marks=() if name == "two" else pytest.mark.long) for name in LAYOUTS]
+)
+def test_any_layout_is_one_process(layout: str, undisturbed: History, root: Path, tmp_path: Path) -> None:
+    ranks, more = LAYOUTS[layout]
+    history(tmp_path, STEPS, start(config_of(root, tmp_path, *more), ranks)).check_equal(undisturbed)
+
+
+@pytest.mark.long
+def test_a_run_that_is_killed_while_it_scores_goes_on_as_if_it_had_not_been(
+    undisturbed: History, root: Path, tmp_path: Path
+) -> None:
+    moment = Interrupting(phase=RankPhase.SCORING, after_step=2, looks=1)
+    again = killed_and_resumed(config_of(root, tmp_path), tmp_path, STEPS, moment, 1, 2)
+    again.check_equal(undisturbed)
+
+
+def test_a_plan_counts_it(root: Path, tmp_path: Path) -> None:
+    """Beside the reference, which is a copy of the beginning."""
+    shapes = frozen_shapes(completed(config_of(root, tmp_path)), 1)
+    assert [shape.labels for shape in shapes] == [0, 1]
