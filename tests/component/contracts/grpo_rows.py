@@ -160,6 +160,11 @@ GRPO: tuple[Row, ...] = (
         True,
         "reference.precomputed is of stage dpo: nobody knows beforehand what a model answers; remove it",
     ),
+    _forbidden(
+        "reinforcement.kl.estimator",
+        "k1",
+        "kl.estimator k1 has no gradient in expectation where the KL is a part of the loss; use k2 or k3",
+    ),
     _grpo(
         "two-rewards-of-one-name",
         {"reward": {"uri": "/models/judge", "functions": [{"name": "model", "length": {}}]}},

@@ -59,6 +59,12 @@ PPO: tuple[Row, ...] = (
         )
         for field, value in _OF_GRPO.items()
     ),
+    _ppo(
+        "k1-in-the-loss",
+        {"reinforcement.kl": {"estimator": "k1", "placement": "loss"}},
+        "reinforcement.kl.estimator: Forbidden: kl.estimator k1 has no gradient in expectation where the KL"
+        " is a part of the loss; use k2 or k3",
+    ),
     _forbidden(
         "reinforcement.ratioOf",
         "sequence",

@@ -19,6 +19,8 @@ from footplate_contracts.runconfig import (
     resolve_schedule,
 )
 from footplate_contracts.v1alpha1.model import Activation, Architecture, Bias, Family, Model, Norm, NormName
+from footplate_contracts.v1alpha1.presets import resolve_ppo
+from footplate_contracts.v1alpha1.reinforcement import Reinforcement
 from footplate_contracts.v1alpha1.training import Loss, Optimizer, Schedule
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 
@@ -215,3 +217,15 @@ def test_what_ranks_read_changes_the_digest(changes: dict[str, Any]) -> None:
 )
 def test_what_ranks_do_not_read_leaves_the_digest(changes: dict[str, Any]) -> None:
     assert resolve(spec(**changes), IDENTITY, WORLD).digest() == resolve(spec(), IDENTITY, WORLD).digest()
+
+
+@pytest.mark.parametrize(
+    ("placement", "estimator"),
+    [pytest.param(None, "k1", id="in-rewards"), pytest.param("loss", "k3", id="in-the-loss")],
+)
+def test_the_usual_estimator_has_a_gradient_where_one_is_wanted(
+    placement: str | None, estimator: str
+) -> None:
+    """In expectation that of k1 is 0."""
+    kl = {} if placement is None else {"placement": placement}
+    assert resolve_ppo(Reinforcement.model_validate({"kl": kl})).kl.estimator == estimator

@@ -24,6 +24,10 @@ _COEFFICIENT: Final = (
     " : (self.stage == 'grpo' ? 0.0 : 0.05))"
 )
 _MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
+_PLACEMENT: Final = (
+    "(has(self.reinforcement.kl.placement) ? self.reinforcement.kl.placement"
+    " : (self.stage == 'grpo' ? 'loss' : 'reward'))"
+)
 _OF_PPO: Final = ("scoreAt", "gamma", "gaeLambda", "whitening", "missingEndPenalty", "value")
 
 GRPO_RULES: Final = (
@@ -126,6 +130,13 @@ GRPO_RULES: Final = (
         " || self.reinforcement.kl.placement == 'loss'",
         "kl.placement {self.reinforcement.kl.placement} is of stage ppo, and stage is grpo; use loss",
         field="reinforcement.kl.placement",
+        refusal=Refusal.FORBIDDEN,
+    ),
+    Rule(
+        f"{_LEARNING} || !has(self.reinforcement.kl.estimator) || self.reinforcement.kl.estimator != 'k1'"
+        f" || {_PLACEMENT} != 'loss'",
+        "kl.estimator k1 has no gradient in expectation where the KL is a part of the loss; use k2 or k3",
+        field="reinforcement.kl.estimator",
         refusal=Refusal.FORBIDDEN,
     ),
     Rule(

@@ -66,6 +66,7 @@ def resolve_ppo(stated: Reinforcement) -> Reinforcement:
     """`stated` with the defaults of ppo filled in."""
     clip, kl = stated.clip, stated.kl
     low = LOW if clip.low is None else clip.low
+    usual = Estimator.K3 if kl.placement is KlIn.LOSS else Estimator.K1  # in a loss k1 moves nothing
     return stated.model_copy(
         update={
             "epochs": stated.epochs or 4,
@@ -74,7 +75,7 @@ def resolve_ppo(stated: Reinforcement) -> Reinforcement:
             "aggregation": stated.aggregation or Aggregation.TOKEN_MEAN,
             "kl": KlPenalty(
                 coefficient=0.05 if kl.coefficient is None else kl.coefficient,
-                estimator=kl.estimator or Estimator.K1,
+                estimator=kl.estimator or usual,
                 placement=kl.placement or KlIn.REWARD,
                 target=kl.target,
                 horizon=kl.horizon if kl.target is None else kl.horizon or 10_000,

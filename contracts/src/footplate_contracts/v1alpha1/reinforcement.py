@@ -94,7 +94,9 @@ class KlPenalty(Part):
         description="its weight; where a target is given, at the start; default: 0.05 with ppo, 0 with grpo",
     )
     estimator: Estimator | None = Field(
-        None, description="k1: x; k2: x squared / 2; k3: exp(-x) - 1 + x; default: k1 with ppo, k3 with grpo"
+        None,
+        description="k1: x, in rewards only; k2: x squared / 2; k3: exp(-x) - 1 + x; default: k1 in rewards,"
+        " k3 in the loss",
     )
     placement: KlIn | None = Field(None, description="default: reward with ppo, loss with grpo")
     target: _Distance | None = Field(
