@@ -102,6 +102,7 @@ def test_any_layout_is_one_process(layout: str, undisturbed: History, prompts: P
     ("ranks", "more"),
     [
         pytest.param(2, (), id="two"),
+        pytest.param(1, ("reinforcement.kl.coefficient=0.1",), id="beside-a-reference"),
         pytest.param(1, ("training.microBatchSize=4",), id="alone-in-other-rows", marks=pytest.mark.long),
         pytest.param(
             4,
@@ -121,6 +122,8 @@ def test_what_is_trained_is_bit_by_bit_what_was_sampled(
     assert end.code == ExitCode.SUCCESS, end.stderr
     first, second = (row for row in end.agent.rows if row.step in (1, 2))
     assert (first.values["policy/ratio"], first.values["kl/sampler"]) == (1.0, 0.0)
+    assert first.values.get("kl/reference", 0.0) == 0.0, "which is the start"
+    assert ("kl/reference" in first.values) == any("kl" in asked for asked in more)
     assert second.values["kl/sampler"] != 0.0
 
 

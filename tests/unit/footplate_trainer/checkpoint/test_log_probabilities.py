@@ -11,7 +11,9 @@ from footplate_contracts.reports import GenerationId
 from footplate_trainer.checkpoint.log_probabilities import KnownLogProbabilities, LogProbabilitiesOf
 from footplate_trainer.checkpoint.store import CheckpointStore
 
-OF = LogProbabilitiesOf(weights="0123", data="4567", documents=3, context_length=8, precision="fp32")
+OF = LogProbabilitiesOf(
+    weights="0123", data="4567", documents=3, context_length=8, precision="fp32", overlong="refuse"
+)
 VALUES = np.array([-1.5, np.nan, -2.25])
 FIRST, SECOND = GenerationId(epoch=1, number=1), GenerationId(epoch=1, number=2)
 
@@ -31,7 +33,15 @@ def test_what_was_kept_is_found(known: KnownLogProbabilities) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"weights": "89ab"}, {"data": "89ab"}, {"documents": 4}, {"context_length": 16}, {"precision": "bf16"}],
+    [
+        {"weights": "89ab"},
+        {"data": "89ab"},
+        {"documents": 4},
+        {"context_length": 16},
+        {"precision": "bf16"},
+        {"overlong": "cut"},
+        {"alpha": 8.0},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_other_weights_or_data_are_another_thing(

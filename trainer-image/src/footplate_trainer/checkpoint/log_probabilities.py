@@ -36,6 +36,8 @@ class LogProbabilitiesOf(Report):
     documents: int = Field(description="in the shards, two for each pair")
     context_length: int = Field(description="of which samples are at most")
     precision: str = Field(description="in which the reference was computed")
+    overlong: str = Field(description="what becomes of samples beyond that length")
+    alpha: float | None = Field(None, description="of the reference's adapters, if it has any: no weight")
 
     @property
     def key(self) -> str:

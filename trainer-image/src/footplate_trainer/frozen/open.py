@@ -32,6 +32,7 @@ class FrozenModel:
     model: ParallelModel
     checksum: str  # of its weights: equal for equal ones, whatever place and layout they come in
     step: str  # the directory of a run's folder in which it was found; "" for any other place
+    alpha: float | None = None  # of its adapters, if it has any: they scale by it, and it is no weight
 
 
 def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, world: World) -> FrozenModel:
@@ -43,7 +44,7 @@ def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, worl
     own = frozen_config(found, config, world.size)
     model = build_frozen(own, world, beside)
     load_found(found, own, model, world)
-    return _opened(model, world, found.directory)
+    return _opened(own, model, world, found.directory)
 
 
 def load_trained(found: FoundModel, own: RunConfig, model: ParallelModel, world: World) -> None:
@@ -82,7 +83,8 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
     `step` is the directory that they were read from, where that is known and was in a run's folder, which may
     have newer ones by now. Raises what loading them at the start does.
     """
-    model = build_frozen(config, world, beside)
+    # Of equal weights both then say the same, bit by bit.
+    model = build_frozen(config, world, beside, batch_invariant=beside.invariant)
     if config.init_from is not None:
         step = load_beginning(config, model, world, step)
     elif config.resume_from is not None:
@@ -92,7 +94,7 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
         )
         _load_step(source, model, world)
         step = source.directory
-    return _opened(model, world, step)
+    return _opened(config, model, world, step)
 
 
 def load_beginning(config: RunConfig, model: ParallelModel, world: World, step: str = "") -> str:
@@ -124,7 +126,9 @@ def _load_step(checkpoint: StepCheckpoint, model: ParallelModel, world: World) -
     load(checkpoint, model_tensors(model.module), world.background)
 
 
-def _opened(model: ParallelModel, world: World, step: str) -> FrozenModel:
+def _opened(own: RunConfig, model: ParallelModel, world: World, step: str) -> FrozenModel:
     model.module.sync_tied()
     checksum = weights_checksum(dict(model.module.named_parameters()), world.background)
-    return FrozenModel(model, checksum, step)
+    adapter = own.model.adapter
+    alpha = None if adapter is None else float(adapter.rank if adapter.alpha is None else adapter.alpha)
+    return FrozenModel(model, checksum, step, alpha)

@@ -55,6 +55,7 @@ class ParallelModel:
     grid: Grid
     passes: ForwardBackward
     host_mesh: DeviceMesh
+    invariant: bool = False  # what it computes of a row does not depend on the rows beside it
 
 
 def build_model(config: RunConfig, world: World, *, batch_invariant: bool = False) -> ParallelModel:
@@ -69,9 +70,14 @@ def build_model(config: RunConfig, world: World, *, batch_invariant: bool = Fals
     return _laid_out(config, world, grid, host_mesh, trained=True, invariant=batch_invariant)
 
 
-def build_frozen(config: RunConfig, world: World, beside: ParallelModel) -> ParallelModel:
-    """The network of `config` with its initial weights, laid out as `beside`: computed and never trained."""
-    frozen = _laid_out(config, world, beside.grid, beside.host_mesh, trained=False, invariant=False)
+def build_frozen(
+    config: RunConfig, world: World, beside: ParallelModel, *, batch_invariant: bool = False
+) -> ParallelModel:
+    """The network of `config` with its initial weights, laid out as `beside`: computed and never trained.
+
+    Raises as `build_model`.
+    """
+    frozen = _laid_out(config, world, beside.grid, beside.host_mesh, trained=False, invariant=batch_invariant)
     frozen.module.eval()
     return frozen
 
@@ -110,7 +116,7 @@ def _laid_out(
         passes = Pipeline(module, grid, world.device, _computed_in(config))
     else:
         passes = Accumulation(module.stages[0], grid, world.device)
-    return ParallelModel(module, grid, passes, host_mesh)
+    return ParallelModel(module, grid, passes, host_mesh, invariant)
 
 
 def _computed_in(config: RunConfig) -> torch.dtype:

@@ -9,14 +9,17 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from footplate_contracts.model import digest
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.data import Overlong
 from footplate_planning.references import ReferenceKind, reference_kind, reference_model
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.durable import transfer
@@ -54,7 +57,9 @@ from footplate_trainer.stages.start import Start
 
 _log = logging.getLogger(__name__)
 
-_WEIGHTS, _STEP = "reference.weights", "reference.step"  # in a checkpoint's key: what its history stood on
+# In a checkpoint's key: what its history stood on.
+_NAMES: Final = ("reference.weights", "reference.step", "reference.alpha")
+_WEIGHTS, _STEP, _ALPHA = _NAMES
 
 
 def check_reference(config: RunConfig, ranks: int) -> None:
@@ -83,7 +88,7 @@ class StageReference:
         self._config = config
         self._world = world
         self._grid = model.grid
-        self._known = {name: value for name, value in (start.key or {}).items() if name in (_WEIGHTS, _STEP)}
+        self._known = {name: value for name, value in (start.key or {}).items() if name in _NAMES}
         self._open: Callable[[], OpenReference] = lambda: _opened(
             config, model, start, shards, world, str(self._known.get(_STEP, ""))
         )
@@ -99,8 +104,8 @@ class StageReference:
 
     @property
     def checksum(self) -> str:
-        """Of its weights."""
-        return str(self.key[_WEIGHTS])
+        """Of its weights, and of what else says how it computes."""
+        return digest([self.key[_WEIGHTS], self.key.get(_ALPHA)])
 
     @property
     def model(self) -> Reference | None:
@@ -150,6 +155,8 @@ class StageReference:
             documents=part.shards.documents,
             context_length=part.context_length,
             precision=self._config.training.precision,
+            overlong=self._config.data.overlong or Overlong.REFUSE,
+            alpha=alpha if isinstance(alpha := self.key.get(_ALPHA), float) else None,
         )
 
     def _checked(self) -> OpenReference:
@@ -226,7 +233,8 @@ def _opened(
             assert reference is not None and reference.uri is not None
             found, copy = open_at(reference.uri, reference_field(config), config, model, world, step)
             check_tokenizer(found, shards.tokenizer, shards.vocabulary_size)
-    named = {_STEP: copy.step} if copy.step else {}
+    apart = {_STEP: copy.step or None, _ALPHA: copy.alpha}
+    named = {name: told for name, told in apart.items() if told is not None}
     return OpenReference(FrozenCopy(copy.model), {_WEIGHTS: copy.checksum, **named})
 
 
