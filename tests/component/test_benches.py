@@ -1,4 +1,4 @@
-"""Every benchmark of the API and of monitoring runs, small."""
+"""Every benchmark of the API and of monitoring runs, small, and those of stages beside TRL or a cluster."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ BENCHES = sorted(
     for path in (ROOT / "bench" / folder).glob("*.py")
     if "def main(" in path.read_text()
 )
+SPEEDS = ("against_trl", "grpo_step", "packing")  # of stages
 
 
-@pytest.mark.parametrize("bench", BENCHES)
+@pytest.mark.parametrize(
+    "bench",
+    [
+        *BENCHES,
+        *(pytest.param(f"posttraining.{name}", marks=pytest.mark.long) for name in SPEEDS),  # 30 s each
+    ],
+)
 def test_a_benchmark_runs(bench: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", f"bench.{bench}", "--smoke"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         cwd=ROOT,
     )
     # 1 says that a bar was missed, which so small a run on a busy machine may do.
