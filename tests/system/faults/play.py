@@ -135,7 +135,8 @@ class _Played:
         self._try(lambda: _leave(self.stand))
         if self.stand.disk is not None:
             self.stand.disk.remove()
-        self.stand.ground.runs.delete(self.stand.name)
+        # An API server that is busy with all of them takes it a little later.
+        self._try(lambda: insist(lambda: self.stand.ground.runs.delete(self.stand.name)))
 
 
 def undisturbed(ground: Ground, stage: Stage) -> list[Json]:
