@@ -149,7 +149,9 @@ def test_a_run_that_ends_where_its_copy_is_saves_that_step(
     shards: Path, tmp_path: Path, memory: Path
 ) -> None:
     """Somebody shortens the run, while its ranks are gone, to the step that only the nodes' memory holds."""
-    config = tiny_config(shards, tmp_path, [f"training.steps={STEPS}", "checkpoint.memory.everySteps=1"])
+    overrides = [f"training.steps={STEPS}", "checkpoint.memory.everySteps=1"]
+    held_out = f"validation={{everySteps: 100, uri: {shards}, batches: 1}}"
+    config = tiny_config(shards, tmp_path, [*overrides, held_out])
     metrics, store = tmp_path / "metrics.jsonl", CheckpointStore(tmp_path / "checkpoints")
     killed(config, memory, metrics, step=5)
     held = [MemoryFolder(memory / f"node-{node}").shards() for node in range(NODES)]
@@ -169,7 +171,8 @@ def test_a_run_that_ends_where_its_copy_is_saves_that_step(
 
     assert [(end.code, end.agent.rows) for end in ended] == [(0, [])] * NODES
     assert store.steps() == [copy.step]
-    assert [record.step for record in ended[0].agent.checkpoints] == [copy.step]
+    (record,) = ended[0].agent.checkpoints
+    assert record.step == copy.step and record.validation_loss is not None, "it is judged like any last step"
 
 
 def test_a_run_whose_folder_takes_no_note_trains_all_the_same(

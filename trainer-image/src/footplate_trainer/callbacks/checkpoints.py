@@ -49,27 +49,21 @@ class DurableCheckpoints(Callback):
             self.saver.finish()  # raises: every rank's thread was given the same verdict
         ends = flags.suspend or step.number == limits.steps
         if ends or step.number % limits.every_steps == 0:
-            loss = step.columns.get("validation_loss")
-            scores = _scores_in(step.columns)
-            self.save(ends=ends, validation_loss=None if loss is None else float(loss), scores=scores)
+            self.save(ends=ends, told=step.columns)
 
-    def save(
-        self,
-        *,
-        ends: bool,
-        validation_loss: float | None = None,
-        scores: HeldOutScores | None = None,
-    ) -> None:
+    def save(self, *, ends: bool, told: Mapping[str, Any] | None = None) -> None:
         """Begin to save the state of now; where training `ends`, wait until it is durable. Collective.
 
-        `validation_loss` and `scores` are those of now, if they were taken.
+        `told` is what validation says of it, if it was asked.
         """
-        config = self.limits.config
+        config, told = self.limits.config, told or {}
+        loss = told.get("validation_loss")
         with self.stopwatch.time(StepPart.CHECKPOINT):
             self.reporter.enter(RankPhase.CHECKPOINT)
             self.before_save()
             self.saver.change(config.checkpoint, self.limits.kept_steps, run_file(config))
-            self.saver.start(self.state().model_copy(update={"scores": scores}), validation_loss)
+            state = self.state().model_copy(update={"scores": _scores_in(told)})
+            self.saver.start(state, None if loss is None else float(loss))
             if ends:
                 self.saver.finish()
             elif not config.checkpoint.asynchronous:

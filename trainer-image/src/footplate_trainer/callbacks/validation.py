@@ -8,6 +8,7 @@ number of ranks, and two of them can be compared.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from footplate_contracts.reports import RankPhase
@@ -37,17 +38,20 @@ class Validation(Callback):
     batches: int  # the first global ones of `loader`
 
     def after_step(self, step: TrainedStep) -> None:
-        """Adds `validation_loss`, a mean over what counts in the held-out batches, to the step's columns.
+        """Adds what is `told` to the step's columns."""
+        if not step.number % self.every or step.number == self.limits.steps:
+            step.columns.update(self.told(step.number))
 
-        And, as `validation/…`, the means of what the objective tallies.
+    def told(self, step: int) -> Mapping[str, float]:
+        """Of the weights after `step`: `validation_loss`, a mean over what counts in the held-out batches.
+
+        And, as `validation/…`, the means of what the objective tallies. Collective.
         """
-        if step.number % self.every and step.number != self.limits.steps:
-            return
         with self.stepper.stopwatch.time(StepPart.VALIDATION):
             self.reporter.enter(RankPhase.VALIDATION)
             batches = (self.loader.build(number) for number in range(self.batches))
             found = self.stepper.evaluate(batches, self.objective)
-        step.columns["validation_loss"] = found.loss
-        step.columns.update({f"validation/{name}": mean for name, mean in found.means.items()})
         if self.world.rank == 0:
-            _log.info("step %d/%d  validation loss %.4f", step.number, self.limits.steps, found.loss)
+            _log.info("step %d/%d  validation loss %.4f", step, self.limits.steps, found.loss)
+        means = {f"validation/{name}": mean for name, mean in found.means.items()}
+        return {"validation_loss": found.loss, **means}

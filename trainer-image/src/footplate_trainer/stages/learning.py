@@ -133,7 +133,8 @@ def _learn(
     say(world, str(batches.dataset))
     last = train(stepper, batches, limits, callbacks, start.step)
     if last is None and not start.durable:
-        durable.save(ends=True)  # the run was shortened to a step that only the nodes' memory holds
+        # The run was shortened to a step that only the nodes' memory holds.
+        durable.save(ends=True, told=None if validation is None else validation.told(start.step))
     batches.close()
     callbacks.close()
     reporter.enter(RankPhase.FINISHED)
