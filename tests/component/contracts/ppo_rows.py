@@ -47,6 +47,17 @@ PPO: tuple[Row, ...] = (
         "reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
         " name",
     ),
+    Row(
+        "ppo-a-run-and-a-function-of-one-name",
+        {
+            "stage": "ppo",
+            "rollout.maxTokens": 16,
+            "reward.run": {"name": "judge"},
+            "reward.functions": [{"name": "model", "length": {}}],
+        },
+        "spec.reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
+        " name",
+    ),
     _ppo(
         "value-of-a-warm-start",
         {"reinforcement.value": {"fromPolicy": True}, "resumeFrom": {"uri": "/runs/other"}},

@@ -52,10 +52,6 @@ def _frozen(path: str) -> Iterator[Row]:
     ):
         first, section = _within(path, dict(model))
         yield Row(f"{path}-{name}", {first: section}, f"spec.{path}.{complaint}")
-    if path in ("reward", "reinforcement.value"):
-        first, section = _within(path, {"run": {"name": "other"}})
-        complaint = f"run: Forbidden: run {UNSUPPORTED}; remove it"
-        yield Row(f"{path}-run", {first: section}, f"spec.{path}.{complaint}")
 
 
 def _of_other_losses() -> Iterator[Row]:
