@@ -37,8 +37,16 @@ def wait_joined(runs: Runs, pod: str, index: int) -> None:
     _inside(runs, pod, f"until(lambda: {index} in [agent['index'] for agent in view()['waiting']])")
 
 
-def _inside(runs: Runs, pod: str, code: str) -> None:
-    runs.kube.kubectl("exec", pod, "-n", runs.namespace, "--", "python", "-c", _WORDS + code)
+def stands_in_rollout(runs: Runs, pod: str) -> bool:
+    """Whether a rollout lacks nothing but what held ranks have still to sample; `pod` is not theirs.
+
+    Those that are not held may be at it for a while, when the held ones had done their part already.
+    """
+    return _inside(runs, pod, "print(until_still())").strip() == "rollout"
+
+
+def _inside(runs: Runs, pod: str, code: str) -> str:
+    return runs.kube.kubectl("exec", pod, "-n", runs.namespace, "--", "python", "-c", _WORDS + code)
 
 
 _WORDS: Final = """
@@ -66,6 +74,16 @@ def until(condition):
         if time.monotonic() > deadline:
             raise SystemExit(f'not within 180 s; the coordinator says {view()}')
         time.sleep(0.05)
+
+# What ranks are at, once nothing has changed for two seconds.
+def until_still():
+    seen, since = None, time.monotonic()
+    while time.monotonic() - since < 2:
+        now = view()['progress']
+        if (place := (now.get('phase'), now.get('finished'), now.get('step'))) != seen:
+            seen, since = place, time.monotonic()
+        time.sleep(0.1)
+    return seen[0]
 
 def ranks():
     found = []

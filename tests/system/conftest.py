@@ -11,11 +11,9 @@ import fcntl
 import json
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _turn(item: pytest.Item) -> int:
     """When a test comes.
 
-    While a worker trains the undisturbed run, there are tests without it for the others; short tests
+    While a worker trains the chain or the undisturbed run, there are others for the others; short tests
     come at the end, so that all workers end at about the same time. The last of those that run alone
     is the one whose harm takes longest to mend, as nothing is mended after it.
     """
@@ -53,7 +51,7 @@ def _turn(item: pytest.Item) -> int:
         return 3
     if "undisturbed" in fixtures:
         return 2
-    return 0 if "finished" in fixtures else 1
+    return 0 if "chain" in fixtures else 1
 
 
 @pytest.hookimpl(wrapper=True)
@@ -111,16 +109,6 @@ def mended() -> None:
     HARMED.touch()
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A run that nothing happened to, after its end."""
-
-    status: Json
-    rows: list[Json]
-    workers: list[Json]
-    seconds_to_the_pods_end: float  # after Succeeded was seen
-
-
 @pytest.fixture(scope="session")
 def kept_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> KeptOnce:
     """Makes what one worker has to make for all of them; JSON, by its name."""
@@ -138,31 +126,18 @@ def kept_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> KeptO
 
 
 @pytest.fixture(scope="session")
-def finished(runs: Runs, kept_once: KeptOnce) -> Finished:
-    """A run of UNDISTURBED_STEPS, which the tests that hurt one compare theirs with; one for all workers."""
-    return Finished(**kept_once("undisturbed", lambda: asdict(_train_undisturbed(runs))))
-
-
-def _train_undisturbed(runs: Runs) -> Finished:
-    name = runs.apply(tiny(f"undisturbed-{uuid.uuid4().hex[:8]}", runs.namespace, steps=UNDISTURBED_STEPS))
-    status = runs.wait_phase(name, "Succeeded", seconds=300)
-    succeeded = time.monotonic()
-
-    def ended() -> bool | None:
-        pods = [pod for role in ("worker", "coordinator") for pod in runs.pods(name, role)]
-        return all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in pods) or None
-
-    runs.until("every pod to have ended", ended, name, seconds=120)
-    seconds = time.monotonic() - succeeded
-    found = Finished(status, runs.whole_history(name, UNDISTURBED_STEPS), runs.pods(name), seconds)
-    runs.delete(name)
+def undisturbed(runs: Runs, kept_once: KeptOnce) -> list[Json]:
+    """The history of a run of UNDISTURBED_STEPS that nothing happened to; one for all workers."""
+    found: list[Json] = kept_once("undisturbed", lambda: _train_undisturbed(runs))
     return found
 
 
-@pytest.fixture(scope="session")
-def undisturbed(finished: Finished) -> list[Json]:
-    """The history of a run of UNDISTURBED_STEPS that nothing happened to."""
-    return finished.rows
+def _train_undisturbed(runs: Runs) -> list[Json]:
+    name = runs.apply(tiny(f"undisturbed-{uuid.uuid4().hex[:8]}", runs.namespace, steps=UNDISTURBED_STEPS))
+    runs.wait_phase(name, "Succeeded", seconds=300)
+    rows = runs.whole_history(name, UNDISTURBED_STEPS)
+    runs.delete(name)
+    return rows
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import subprocess
 from pathlib import Path
@@ -14,26 +13,8 @@ from cluster.images import builder
 from cluster.machine import packages
 from demo.kube import ROOT, Kube
 from tests.support.runs import Runs, changed, tiny
-from tests.system.conftest import Finished
 
 pytestmark = pytest.mark.system
-
-
-def test_a_run_trains_to_succeeded(finished: Finished) -> None:
-    """Loss falls well below ln(vocabulary), each step is in the history once, the checkpoint is durable."""
-    rows, status = finished.rows, finished.status
-    assert abs(rows[0]["loss"] - math.log(4096)) < 0.2
-    assert rows[-1]["loss"] < math.log(4096) - 1.0
-    assert status["progress"]["step"] == status["progress"]["totalSteps"] == len(rows)
-    assert status["checkpoint"]["latestStep"] == len(rows) and status["checkpoint"]["durable"]
-    assert status["world"]["nodes"] == 2 and status["world"]["ranks"] == 4
-    assert status.get("restarts", 0) == 0
-
-
-def test_workers_stand_on_different_nodes_and_end_by_themselves(finished: Finished) -> None:
-    """Two workers on two nodes; ten seconds after the end no pod runs any more."""
-    assert len({pod["spec"]["nodeName"] for pod in finished.workers}) == 2
-    assert finished.seconds_to_the_pods_end <= 10
 
 
 def test_deletion_leaves_nothing(runs: Runs, name: str) -> None:
