@@ -55,8 +55,8 @@ PPO: tuple[Row, ...] = (
             "reward.run": {"name": "judge"},
             "reward.functions": [{"name": "model", "length": {}}],
         },
-        "spec.reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
-        " name",
+        "spec.reward.functions: Invalid value: a function is called model, as the reward model is; give it"
+        " another name",
     ),
     _ppo(
         "value-of-a-warm-start",
