@@ -18,6 +18,7 @@ from footplate_trainer.checkpoint.durable.resume import check_same_run
 from footplate_trainer.checkpoint.record import release
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.errors import UserMistake
 from tests.support.checkpoints import write_checkpoint
 from tests.support.golden import assert_golden
 from tests.support.tiny import tiny_config
@@ -164,6 +165,46 @@ def test_a_run_goes_on_from_what_a_later_release_has_added_to(folder: Path) -> N
     config = tiny_config(folder / "shards", folder.parent)
 
     check_same_run(config, StepCheckpoint(CheckpointStore(folder), "step-4.e1g2"))
+
+
+LEARNING = {
+    "stage": "grpo",
+    "rollout": '{"maxTokens": 4, "samples": 16, "group": 4}',
+    "reinforcement": '{"epochs": 2}',
+    "reward.functions": '[{"name": "short", "length": {}}]',
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "now", "refused"),
+    [
+        pytest.param(
+            "rollout", '{"maxTokens": 4, "samples": 32, "group": 4}', "rollout.samples is 32", id="samples"
+        ),
+        pytest.param(
+            "rollout", '{"maxTokens": 4, "samples": 16, "group": 2}', "rollout.group is 2", id="group"
+        ),
+        pytest.param("reinforcement", '{"epochs": 1}', "reinforcement.epochs is 1", id="epochs"),
+        pytest.param("rollout", '{"maxTokens": 9, "samples": 16, "group": 4}', None, id="longest"),
+    ],
+)
+def test_rollouts_begin_where_they_did(section: str, now: str, refused: str | None, tmp_path: Path) -> None:
+    """Or the place of the next prompt, the coefficient of KL and what is known of scores would be lost."""
+
+    def overrides(**changes: str) -> list[str]:
+        return [f"{path}={value}" for path, value in (LEARNING | changes).items()]
+
+    folder = tmp_path / "checkpoints"
+    write_checkpoint(folder, 4, *overrides())
+    written = StepCheckpoint(CheckpointStore(folder), "step-4.e1g2")
+    config = tiny_config(folder / "shards", tmp_path, overrides(**{section: now}))
+    if refused is None:
+        check_same_run(config, written)
+    else:
+        with pytest.raises(
+            UserMistake, match=f"{refused}, but .* was trained with .*; restore it, or use another"
+        ):
+            check_same_run(config, written)
 
 
 def test_a_spec_stays_strict(folder: Path) -> None:

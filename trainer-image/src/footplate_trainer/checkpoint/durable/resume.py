@@ -26,13 +26,16 @@ _log = logging.getLogger(__name__)
 Markers = list[tuple[int, CommitMarker | None]]
 """Steps and what their commit markers say; None for a torn one."""
 
-# What decides which samples come next and what the moments mean.
+# What decides which samples come next, where rollouts begin, and what the moments mean.
 _FIXED: Final = (
     "model",
     "data.seed",
     "training.seed",
     "training.globalBatchSize",
     "training.optimizer.name",
+    "rollout.samples",
+    "rollout.group",
+    "reinforcement.epochs",
 )
 
 
@@ -143,6 +146,7 @@ def is_same_run(written: RunConfig, config: RunConfig) -> bool:
 
 
 def _at(tree: Any, path: str) -> Any:
+    """None where the run has no such section."""
     for key in path.split("."):
-        tree = tree.get(key)
+        tree = None if tree is None else tree.get(key)
     return tree
