@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from footplate_trainer.data.chat.encoding import ChatEncoder
 from footplate_trainer.data.chat.renderer import Render, RenderRequest
 from footplate_trainer.data.chat.template import Conversation, ConversationRefused, Part
 
@@ -67,17 +64,6 @@ def turn_end(render: Render, tokens: Iterable[str]) -> str | None:
     _, found, behind = answer[0].text.rpartition(_ANSWER)
     known = (token for token in tokens if token and behind.lstrip().startswith(token))
     return max(known, key=len, default=None) if found else None
-
-
-def turn_end_ids(whole: str, answer: str, encoder: ChatEncoder) -> list[int]:
-    """Ids of `whole` from the special token that ends its last turn, the `answer`, to its end; [] for none.
-
-    A template may write more behind that token, a line end for instance, which no model writes.
-    """
-    [tokens] = encoder.encode([whole], [None])
-    behind = whole.rindex(answer) + len(answer)
-    marks = np.flatnonzero(tokens.special & (tokens.starts >= behind))
-    return [int(number) for number in tokens.ids[marks[0] :]] if marks.size else []
 
 
 def _numbers(said: Iterable[object]) -> Iterable[int]:

@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 
 from footplate_contracts.v1alpha1.data import Mask
 from footplate_trainer.data.chat.encoding import ChatEncoder, EncodedText
-from footplate_trainer.data.chat.ends import turn_end_ids
 from footplate_trainer.data.chat.fields import PlainText, RowReader, SampleFields
 from footplate_trainer.data.chat.model_template import ModelTemplate
 from footplate_trainer.data.chat.renderer import Render, RenderRequest
@@ -283,7 +282,18 @@ def check_template(template: ModelTemplate, render: Render, encoder: ChatEncoder
             f"leaves out turn {turns}; give another one with --chat-template"
         )
     opening = answering.removeprefix(asked) if answering.startswith(asked) else ""
-    return Edges(opening, turn_end_ids(whole, _PROBE[-1], encoder))
+    return Edges(opening, _turn_end(whole, _PROBE[-1], encoder))
+
+
+def _turn_end(whole: str, answer: str, encoder: ChatEncoder) -> list[int]:
+    """Ids of `whole` from the special token that ends its last turn, the `answer`, to its end; [] for none.
+
+    A template may write more behind that token, a line end for instance, which no model writes.
+    """
+    [tokens] = encoder.encode([whole], [None])
+    behind = whole.rindex(answer) + len(answer)
+    marks = np.flatnonzero(tokens.special & (tokens.starts >= behind))
+    return [int(number) for number in tokens.ids[marks[0] :]] if marks.size else []
 
 
 def shown(place: str, sample: StoredSample, tokenizer: Tokenizer) -> str:
