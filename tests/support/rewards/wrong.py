@@ -29,6 +29,12 @@ def counts(texts: list[str], folder: list[str]) -> list[int]:
     return [len(text) for text in texts]
 
 
+def tallies(texts: list[str], folder: list[str]) -> list[int]:
+    with (Path(folder[0]) / "asked").open("a") as asked:
+        asked.write("." * len(texts))
+    return [len(text) for text in texts]
+
+
 async def waits(texts: list[str]) -> list[float]:
     async def one(text: str) -> float:
         await asyncio.sleep(0.2)

@@ -188,7 +188,7 @@ def test_no_reward_is_asked_twice_for_an_answer_that_it_has_rewarded(
 ) -> None:
     """A run of one rollout, with a function of one's own that notes what it is asked."""
     functions = (
-        "[{name: short, length: {tokens: 4}}, {name: noted, weight: 0, function: {name: 'wrong:counts'}}]"
+        "[{name: short, length: {tokens: 4}}, {name: noted, weight: 0, function: {name: 'wrong:tallies'}}]"
     )
     settings = ("rollout.samples=16", "reinforcement.epochs=2", "training.steps=4", "checkpoint.everySteps=1")
     config = grpo_config(pack_prompts(tmp_path), tmp_path / "run", *settings, f"reward.functions={functions}")
@@ -196,8 +196,8 @@ def test_no_reward_is_asked_twice_for_an_answer_that_it_has_rewarded(
     with pytest.raises(AssertionError, match="ended without an answer"):
         run_ranks(reinforce, 2, replace(moment, kills=True, rank=1), config, environment=environment)
     rewards = kept_in(tmp_path / "run", 0).rewards.values()
-    rewarded, before = sum("noted" in told for told in rewards), len(asked.read_text().splitlines())
+    rewarded, before = sum("noted" in told for told in rewards), asked.stat().st_size
     assert rewarded == 16 or moment.phase is RankPhase.SCORING
     end = run_ranks(reinforce, 2, FakeAgent(), config, environment=environment)[0]
     assert end.code == ExitCode.SUCCESS, end.stderr
-    assert len(asked.read_text().splitlines()) - before == 16 - rewarded
+    assert asked.stat().st_size - before == 16 - rewarded
