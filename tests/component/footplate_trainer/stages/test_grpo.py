@@ -65,15 +65,9 @@ def undisturbed(prompts: Path, tmp_path_factory: pytest.TempPathFactory) -> Hist
 # -- layouts ------------------------------------------------------------------------------------------
 
 
+# All others are those of test_rollout_layouts.py.
 LAYOUTS: Final = {
     "two": (2, ()),
-    "three": (3, ()),
-    "full": (2, ("parallelism={sharding: full}",)),
-    "tensor": (2, ("parallelism={tensor: 2}",)),
-    "pipeline": (2, ("parallelism={pipeline: 2}",)),
-    "context": (2, ("parallelism={context: 2}",)),
-    "tensor-full": (4, ("parallelism={tensor: 2, sharding: full}",)),
-    "cube": (8, ("parallelism={tensor: 2, pipeline: 2, sharding: full}",)),
     "drawn-by-tensor": (2, ("rollout.parallelism={tensor: 2}",)),
     "cube-drawn-by-pipeline": (
         8,
@@ -82,8 +76,6 @@ LAYOUTS: Final = {
     "full-drawn-by-both": (4, ("rollout.parallelism={tensor: 2, pipeline: 2}",)),
     "drawn-by-tensor-ranks": (2, ("rollout.parallelism={tensor: 2}",)),
     "drawn-by-pipeline-ranks": (4, ("parallelism={tensor: 2}", "rollout.parallelism={pipeline: 2}")),
-    "micro-batch-1": (1, ("training.microBatchSize=1",)),
-    "micro-batch-4": (1, ("training.microBatchSize=4",)),
 }
 QUICK: Final = ("two",)
 
