@@ -43,7 +43,11 @@ PAIRS: Final[list[dict[str, Any]]] = [
 ]
 MARGINS: Final = [row | {"margin": number % 3 / 4} for number, row in enumerate(PAIRS)]
 CHATS: Final = [{"messages": row["prompt"] + row["chosen"]} for row in PAIRS]
-ANSWERED: Final = [{"prompt": row["prompt"], "completion": row["chosen"]} for row in PAIRS]
+# An answer within the prompt, which is none of what is learnt.
+ANSWERED: Final = [
+    {"prompt": [*row["prompt"], *row["rejected"], *said("user", "Is it?")], "completion": row["chosen"]}
+    for row in PAIRS
+]
 RATED: Final = [
     {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
     for number, row in enumerate(PAIRS)
