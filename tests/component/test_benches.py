@@ -15,7 +15,7 @@ BENCHES = sorted(
     for path in (ROOT / "bench" / folder).glob("*.py")
     if "def main(" in path.read_text()
 )
-SPEEDS = ("against_trl", "grpo_step", "packing")  # of stages
+SPEEDS = ("against_trl", "grpo_step", "journal", "killed_rank", "packing")  # of stages
 
 
 @pytest.mark.parametrize(
