@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -105,3 +105,11 @@ def mcnemar(won: int, lost: int) -> float:
     differing = won + lost
     tail = sum(comb(differing, count) for count in range(min(won, lost) + 1))
     return min(1.0, 2 * tail / 2**differing)
+
+
+def sign_test(before: Sequence[float], after: Sequence[float]) -> tuple[int, int, float]:
+    """How many of what is paired rose, how many fell, and the exact p of that."""
+    pairs = list(zip(before, after, strict=True))
+    rose = sum(later > earlier for earlier, later in pairs)
+    fell = sum(later < earlier for earlier, later in pairs)
+    return rose, fell, mcnemar(rose, fell)

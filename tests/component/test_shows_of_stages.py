@@ -15,7 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.long  # packages are fetched once, then 10 s each
-@pytest.mark.parametrize("show", ["human_judgements", "human_preferences", "arithmetic", "transfer"])
+@pytest.mark.parametrize(
+    "show", ["human_judgements", "human_preferences", "human_feedback", "arithmetic", "transfer"]
+)
 def test_a_show_runs(show: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", f"bench.posttraining.{show}", "--smoke"],
