@@ -29,6 +29,7 @@ from tests.system.faults.watch import told
 BROUGHT: Final = 120.0  # seconds, generous: eight runs may start at the same time
 STEP_BOUND: Final = 5.0  # seconds of a step where a hang is to be noticed
 REST_BOUND: Final = 10.0  # of whatever else a rank does
+SAMPLED: Final = 240.0  # seconds until a rollout is caught, which lasts longer than a step
 STILL: Final = 3.0  # seconds: far longer than one call of a reward function takes
 
 
@@ -213,9 +214,9 @@ def _sampling(stand: Stand) -> None:
     """Hold the keeper's rank in the middle of a rollout, or of scoring it, after a checkpoint."""
     stand.apply()
     wait_for(lambda: len(stand.ground.pods(stand.name)) == 2, BROUGHT, 0.1)
-    last = time.monotonic() + BROUGHT
+    last = time.monotonic() + SAMPLED
     while time.monotonic() < last:
-        wait_for(lambda: _samples(stand, _progress(stand)), BROUGHT, 0.05)
+        wait_for(lambda: _samples(stand, _progress(stand)), SAMPLED, 0.05)
         stand.grip.stop(*processes.ranks(stand.keeper))
         if _stands_still(stand):
             _until_told(stand)

@@ -51,9 +51,9 @@ class Course:
 
 COURSES: Final[Mapping[Stage, Course]] = {
     Stage.PRETRAIN: Course(steps=60, every=10, first=13),
-    # Two steps of each rollout: so a checkpoint stands in the middle of one now and then.
-    Stage.GRPO: Course(steps=12, every=3, first=4),
-    Stage.PPO: Course(steps=12, every=3, first=4),
+    # Two steps of each rollout: so every other checkpoint stands in the middle of one.
+    Stage.GRPO: Course(steps=8, every=1, first=2),
+    Stage.PPO: Course(steps=8, every=1, first=2),
 }
 
 
