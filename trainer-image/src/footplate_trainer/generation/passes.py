@@ -21,6 +21,7 @@ from footplate_planning.generation import AT_ONCE, BLOCK_SIZE, heads_here
 from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.generation.sampler import NOT_FINITE, Drawn, SamplingRule, draw
 from footplate_trainer.generation.scheduler import PassPlan
+from footplate_trainer.model.invariant_attention import BLOCK
 from footplate_trainer.model.linear import product
 from footplate_trainer.model.paged import PagedCache, PagedTokens
 from footplate_trainer.model.tiles import Tiles
@@ -95,7 +96,7 @@ class _OnDevice:
     def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
         """As Passes has it."""
         self._cache.copy(plan.copies)
-        inputs, states = self._cache.read(_paged(plan))
+        inputs, states = self._cache.read(_paged(plan), self._filled)
         (hidden,) = self._model.advance(inputs=inputs, caches=states)
         weight, tiles = self._model.head_weight, self._model.tiles
         drawn = [
@@ -103,6 +104,11 @@ class _OnDevice:
             for some in draws.chunks()
         ]
         return _joined(drawn, hidden.device), stopping()
+
+    def _filled(self, tokens: int) -> int:
+        """Tiles are filled up once in a pass, and not by each product."""
+        tiles, shape = self._model.tiles, self._model.shape
+        return tokens if tiles is None else tiles.filled(tokens, max(shape.hidden, shape.feed_forward))
 
 
 class _OnRanks:
@@ -118,7 +124,7 @@ class _OnRanks:
     def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
         """As Passes has it; collective."""
         self._cache.copy(plan.copies)
-        inputs, states = self._cache.read(_paged(plan), multiple=self._tensor)
+        inputs, states = self._cache.read(_paged(plan), lambda tokens: tokens + -tokens % self._tensor)
         network = self._network
         received = () if network.is_first else self._receive(inputs.tokens.shape[1])
         (reached,) = network.advance(*received, inputs=inputs, caches=states)
@@ -213,4 +219,5 @@ def _cache(network: Decoder, room: EngineRoom, heads: int) -> PagedCache:
         heads=heads,
         head_size=network.shape.head_size,
         like=next(network.blocks.parameters()),
+        group=None if network.tiles is None else BLOCK,
     )

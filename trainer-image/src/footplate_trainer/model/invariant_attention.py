@@ -77,6 +77,7 @@ class InvariantAttention:
         """[batch, heads, length, head_size] of each -> the same, in the type of `query`.
 
         `mask` is PackedSequences or, where keys begin with those of a sequence's first token, AttentionMask.
+        Then keys and values may lie in blocks already: [blocks, batch, heads, BLOCK, head_size].
         """
         if isinstance(mask, PackedSequences):
             attended: Tensor = _OfPacked.apply(query, key, value, mask, self)
@@ -84,16 +85,17 @@ class InvariantAttention:
         return self._behind(query, key, value, mask)
 
     def _behind(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
-        length, keys = query.shape[2], key.shape[2]
-        padding = -keys % BLOCK
+        length = query.shape[2]
         if mask.tensor is None and mask.causal:
             hidden = _later(None, query.device)
         else:
+            keys = len(key) * BLOCK if key.ndim > query.ndim else key.shape[2]
             seen = mask.tensor
             if seen is None:
                 seen = torch.ones(1, 1, 1, keys, dtype=torch.bool, device=query.device)
-            seen = seen.view(*[1] * (4 - seen.ndim), *seen.shape).expand(-1, -1, length, keys)
-            hidden = _masked(functional.pad(seen[:, 0], (0, padding)))
+            seen = seen.view(*[1] * (4 - seen.ndim), *seen.shape).expand(-1, -1, length, -1)
+            behind = -seen.shape[-1] % BLOCK
+            hidden = _masked(functional.pad(seen[:, 0], (0, behind)) if behind else seen[:, 0])
         return self.blockwise(query, key, value, hidden, mask.scale)
 
     def packed(self, query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences) -> Tensor:
@@ -114,7 +116,7 @@ class InvariantAttention:
     ) -> Tensor:
         """Each sequence of a batch by itself: as `attend`."""
         count, heads, length, size = query.shape
-        shared = key.shape[1]
+        shared = key.shape[-3]
         group = heads // shared
         # Queries of all heads that share keys, one token's behind another's: [n x shared, length x group, …].
         rows = (query.float() * (scale or size**-0.5)).reshape(count, shared, group, length, size)
@@ -147,23 +149,32 @@ def _tile(
     asked = rows.shape[1]
     padded = functional.pad(rows, (0, 0, 0, tile - asked)) if asked < tile else rows
     scores = rows.new_empty(len(keys), rows.shape[0], tile, BLOCK)
-    for block, some in zip(scores, keys, strict=True):
+    for block, some in zip(scores.unbind(), keys.unbind(), strict=True):
         torch.bmm(padded, some.transpose(1, 2), out=block)
     if hidden is not None:
         by_sequence = scores.view(len(keys), *shape, tile, BLOCK)
         by_sequence[first:, :, :, :asked].masked_fill_(hidden, -torch.inf)
-    highest = scores.amax(-1).amax(0)
+    highest = scores.amax((0, 3))
     shares = scores.sub_(highest[..., None]).exp_()
-    sums = shares.sum(-1)
-    total, mean = sums[0], torch.bmm(shares[0], values[0])
-    for share, part, some in zip(shares[1:], sums[1:], values[1:], strict=True):
+    (total, *sums), (share, *others), (some, *rest) = (
+        shares.sum(-1).unbind(),
+        shares.unbind(),
+        values.unbind(),
+    )
+    mean = torch.bmm(share, some)
+    for part, share, some in zip(sums, others, rest, strict=True):
         total = total + part
-        mean = torch.baddbmm(mean, share, some)
+        mean.baddbmm_(share, some)
     return (mean / total[..., None])[:, :asked]
 
 
 def _blocks(kept: Tensor) -> Tensor:
-    """[n, heads, keys, size] -> fp32 [blocks, n x heads, BLOCK, size], the last one filled up with 0."""
+    """[n, heads, keys, size] -> fp32 [blocks, n x heads, BLOCK, size], the last one filled up with 0.
+
+    What lies in blocks already is only looked at as such.
+    """
+    if kept.ndim == 5:
+        return kept.flatten(1, 2).float()
     count, heads, keys, size = kept.shape
     whole, rest = divmod(keys, BLOCK)
     shape = (whole + (rest > 0), count, heads, BLOCK, size)

@@ -9,12 +9,13 @@ The tokens of a pass, of any sequences, stand in one row: [1, tokens]. Before
 any of them looks, the keys of all are kept, so that a sequence may read what
 another one of the same pass writes. For attention they are regrouped by the
 queries of a sequence: a piece of a prompt by itself, and single tokens together
-where they look at about equally many keys.
+where they look at about equally many keys. Each head of a block lies by itself, so
+that keys are copied once, into whatever order attention wants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -56,26 +57,64 @@ class _Queries:
 
 
 @dataclass(frozen=True)
+class _Gathering:
+    """Where keys of queries lie, each head of a block by itself, as attention wants them."""
+
+    queries: _Queries
+    heads_of_blocks: Tensor  # int64: of blocks x heads
+    shape: tuple[int, ...]  # of what is gathered but for the size of a head
+    whole: bool  # all that is gathered goes to attention
+
+    @staticmethod
+    def of(queries: _Queries, size: int, heads: int, group: int | None) -> _Gathering:
+        """[n, heads, keys], or [groups, n, heads, group] where attention wants keys in groups of so many."""
+        of_heads = torch.arange(heads, device=queries.blocks.device)
+        n, count = queries.blocks.shape
+        if group is None:
+            lying = queries.blocks[:, None] * heads + of_heads[:, None]
+            whole = count * size == queries.keys
+            return _Gathering(queries, lying.flatten(), (n, heads, count * size), whole)
+        at_once = group // size
+        groups = -(-count // at_once)
+        # What fills the last group up is hidden.
+        filling = queries.blocks[:, :1].expand(n, groups * at_once - count)
+        in_groups = torch.cat((queries.blocks, filling), dim=1).view(n, groups, at_once).transpose(0, 1)
+        lying = in_groups[:, :, None] * heads + of_heads[:, None]
+        return _Gathering(queries, lying.flatten(), (groups, n, heads, group), True)
+
+
+@dataclass(frozen=True)
 class _Reads:
     """Who looks at whom in one pass."""
 
-    slots: Tensor  # int64 [tokens]: where each token's keys go, block x size + place
-    queries: list[_Queries]
+    tokens: int
+    slots: Tensor  # int64 [tokens x heads]: where each token's keys go, (block x heads + head) x size + place
+    gathered: list[_Gathering]
 
 
 class PagedCache:
     """Room for the keys and values of all layers, in `blocks` blocks of `size` places.
 
-    `heads` key/value heads of `head_size` columns, of the type and on the device of `like`.
+    `heads` key/value heads of `head_size` columns, of the type and on the device of `like`. Attention is
+    given keys [n, heads, keys, head_size]; where it wants them in groups of `group`, and blocks fill one,
+    [groups, n, heads, group, head_size].
     """
 
     def __init__(
-        self, *, layers: int, blocks: int, size: int, heads: int, head_size: int, like: Tensor
+        self,
+        *,
+        layers: int,
+        blocks: int,
+        size: int,
+        heads: int,
+        head_size: int,
+        like: Tensor,
+        group: int | None = None,
     ) -> None:
-        self._size = size
+        self._group = group if group is not None and group % size == 0 else None
         # Places that nobody wrote to are read too, with a weight of 0: that times NaN would be NaN.
         self._room = torch.zeros(
-            (layers, 2, blocks, size, heads, head_size), dtype=like.dtype, device=like.device
+            (layers, 2, blocks, heads, size, head_size), dtype=like.dtype, device=like.device
         )
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -84,20 +123,22 @@ class PagedCache:
             sources, targets = torch.tensor(pairs, device=self._room.device).T
             self._room[:, :, targets] = self._room[:, :, sources]
 
-    def read(self, pieces: Sequence[PagedTokens], multiple: int = 1) -> tuple[Inputs, list[AttentionState]]:
+    def read(
+        self, pieces: Sequence[PagedTokens], filled: Callable[[int], int] = int
+    ) -> tuple[Inputs, list[AttentionState]]:
         """What a decoder is told of a pass over `pieces`, one after another, and what its layers keep.
 
-        The row is filled up to a multiple of `multiple` tokens, of which nothing is kept.
+        A row of n tokens is filled up to `filled(n)`; of what fills it nothing is kept.
         """
         device = self._room.device
         tokens = [token for piece in pieces for token in piece.tokens]
         places = [place for piece in pieces for place in range(piece.start, piece.end)]
-        filling = [0] * (-len(tokens) % multiple)
+        filling = [0] * (filled(len(tokens)) - len(tokens))
         inputs = Inputs(
             torch.tensor([tokens + filling], device=device),
             positions=torch.tensor(places + filling, device=device),
         )
-        states = [_PagedLayer(keys, values, pieces, self._size) for keys, values in self._room.unbind()]
+        states = [_PagedLayer(keys, values, pieces, self._group) for keys, values in self._room.unbind()]
         return inputs, list(states)
 
 
@@ -106,46 +147,54 @@ class _PagedLayer:
 
     filled = 0  # a pass over pieces tells each token's place
 
-    def __init__(self, keys: Tensor, values: Tensor, pieces: Sequence[PagedTokens], size: int) -> None:
-        """`keys`, `values` [blocks, size, heads, head_size]."""
-        self._keys, self._values, self._pieces, self._size = keys, values, pieces, size
+    def __init__(
+        self, keys: Tensor, values: Tensor, pieces: Sequence[PagedTokens], group: int | None
+    ) -> None:
+        """`keys`, `values` [blocks, heads, size, head_size]."""
+        self._keys, self._values, self._pieces, self._group = keys, values, pieces, group
 
     def mask(self, length: int, window: int | None) -> _Reads:
         """Where the first of `length` tokens go, and what they look at; the others fill up."""
-        places = [
-            (piece.blocks[place // self._size], place % self._size)
+        _, heads, size, _ = self._keys.shape
+        device = self._keys.device
+        of_first_head = [
+            piece.blocks[place // size] * heads * size + place % size
             for piece in self._pieces
             for place in range(piece.start, piece.end)
         ]
-        assert len(places) <= length
-        slots = torch.tensor(
-            [block * self._size + place for block, place in places], device=self._keys.device
-        )
-        return _Reads(slots, list(_queries(self._pieces, self._size, window, self._keys.device)))
+        assert len(of_first_head) <= length
+        of_heads = torch.arange(heads, device=device) * size
+        slots = torch.tensor(of_first_head, device=device)[:, None] + of_heads
+        queries = _queries(self._pieces, size, window, self._group, device)
+        gathered = [_Gathering.of(some, size, heads, self._group) for some in queries]
+        return _Reads(len(of_first_head), slots.flatten(), gathered)
 
     def attend(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
         """[1, heads, tokens, head_size], of keys and values as of queries -> the same."""
         reads: _Reads = mask
         for kept, new in ((self._keys, key), (self._values, value)):
-            new_rows = new[0].transpose(0, 1)[: len(reads.slots)]
-            kept.flatten(0, 1).index_copy_(0, reads.slots, new_rows)
-        filled_up = len(reads.slots) < query.shape[2]
+            new_rows = new[0].transpose(0, 1)[: reads.tokens]
+            kept.flatten(0, 2).index_copy_(0, reads.slots, new_rows.flatten(0, 1))
+        filled_up = reads.tokens < query.shape[2]
         attended = torch.zeros_like(query) if filled_up else torch.empty_like(query)
-        for queries in reads.queries:
-            keys, values = (self._gathered(kept, queries) for kept in (self._keys, self._values))
+        for gathering in reads.gathered:
+            queries = gathering.queries
+            keys, values = (self._gathered(kept, gathering) for kept in (self._keys, self._values))
             asked = query[0, :, queries.rows].transpose(0, 1)  # [n, heads, queries, head_size]
             answered = attend(asked, keys, values, queries.mask)
             attended[0, :, queries.rows] = answered.transpose(0, 1)
         return attended
 
     @staticmethod
-    def _gathered(kept: Tensor, queries: _Queries) -> Tensor:
-        """[n, heads, keys, head_size]."""
-        return kept[queries.blocks].flatten(1, 2)[:, : queries.keys].transpose(1, 2)
+    def _gathered(kept: Tensor, gathering: _Gathering) -> Tensor:
+        """As PagedCache says, of each head of each block as a row."""
+        found = kept.flatten(0, 1).flatten(1).index_select(0, gathering.heads_of_blocks)
+        found = found.view(*gathering.shape, kept.shape[-1])
+        return found if gathering.whole else found[:, :, : gathering.queries.keys]
 
 
 def _queries(
-    pieces: Sequence[PagedTokens], size: int, window: int | None, device: torch.device
+    pieces: Sequence[PagedTokens], size: int, window: int | None, multiple: int | None, device: torch.device
 ) -> Iterator[_Queries]:
     """All tokens of `pieces`, each once."""
     firsts = [0]
@@ -164,13 +213,17 @@ def _queries(
         most = -(-single[0][1].end // size) * (_SLACK + 1) // _SLACK + 1
         group = [(row, piece) for row, piece in single if piece.end <= most * size]
         single = single[len(group) :]
-        yield _single_tokens(group, size, window, device)
+        yield _single_tokens(group, size, window, multiple, device)
 
 
 def _single_tokens(
-    group: Sequence[tuple[int, PagedTokens]], size: int, window: int | None, device: torch.device
+    group: Sequence[tuple[int, PagedTokens]],
+    size: int,
+    window: int | None,
+    multiple: int | None,
+    device: torch.device,
 ) -> _Queries:
-    """One query of each sequence; of those with fewer keys than the longest, masks hide the rest."""
+    """One query of each sequence; masks hide what is behind its keys, up to the most, or to a `multiple`."""
     keys = group[-1][1].end
     count = -(-keys // size)
     blocks = torch.tensor(
@@ -180,9 +233,9 @@ def _single_tokens(
     rows = torch.tensor([[row] for row, _ in group], device=device)
     mask = AttentionMask(causal=False)
     ends = [piece.end for _, piece in group]
-    if ends[0] < keys or (window is not None and window < keys):
+    if ends[0] < keys or (window is not None and window < keys) or keys % (multiple or 1):
         last = torch.tensor(ends, device=device)[:, None] - 1
-        places = torch.arange(keys, device=device)
+        places = torch.arange(keys + -keys % (multiple or 1), device=device)
         seen = places <= last
         if window is not None:
             seen &= places > last - window

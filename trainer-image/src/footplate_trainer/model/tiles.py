@@ -10,8 +10,9 @@ its libraries: `tile_check` looks, and leaves the sizes for which it is so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
@@ -44,15 +45,13 @@ class Tiles:
     sizes: Sequence[int]
     multiply: Multiply = multiply
 
-    def cut(self, rows: int, width: int) -> Iterator[tuple[slice, int]]:
+    def cut(self, rows: int, width: int) -> Sequence[tuple[slice, int]]:
         """Slices of `rows` numbers of `width` columns, and the size of the tile that each is computed in."""
-        sizes = self.fitting(width)
-        first = 0
-        for size in sizes:
-            least = 1 if size == sizes[-1] else _FULL_ENOUGH * size
-            while rows - first >= least:
-                yield slice(first, min(first + size, rows)), size
-                first += size
+        return _cut(rows, tuple(self.fitting(width)))
+
+    def filled(self, rows: int, width: int) -> int:
+        """The rows of all tiles that `rows` numbers of `width` columns are cut into."""
+        return sum(size for _, size in self.cut(rows, width))
 
     def fitting(self, width: int) -> list[int]:
         """The sizes for rows of `width` numbers."""
@@ -77,23 +76,23 @@ class Tiles:
     @torch.no_grad()
     def product_into(self, x: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
         """The same of x [rows, inputs], into [rows, outputs]."""
-        for rows, size in self.cut(len(x), max(weight.shape)):
-            tile = x[rows]
-            if len(tile) == size:
-                self.multiply(tile, weight, bias, into[rows])
+        for rows, size in self.cut(x.shape[0], max(weight.shape)):
+            count = rows.stop - rows.start
+            if count == size:
+                whole = count == x.shape[0]
+                self.multiply(x if whole else x[rows], weight, bias, into if whole else into[rows])
                 continue
             padded = into.new_empty(size, into.shape[1])
-            self.multiply(_padded(tile, size), weight, bias, padded)
-            into[rows] = padded[: len(tile)]
+            self.multiply(_padded(x[rows], size), weight, bias, padded)
+            into[rows] = padded[:count]
 
     def rows(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """`function` of each row of x [..., columns], a tile at a time; autograd passes through."""
         flat = x.reshape(-1, x.shape[-1])
         parts = []
         for rows, size in self.cut(*flat.shape):
-            tile = flat[rows]
-            whole = len(tile) == size
-            parts.append(function(tile) if whole else function(_padded(tile, size))[: len(tile)])
+            tile, count = flat[rows], rows.stop - rows.start
+            parts.append(function(tile) if count == size else function(_padded(tile, size))[:count])
         if not parts:
             return function(x)
         found = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -101,7 +100,18 @@ class Tiles:
 
 
 def _padded(tile: Tensor, size: int) -> Tensor:
-    return functional.pad(tile, (0, 0, 0, size - len(tile)))
+    return functional.pad(tile, (0, 0, 0, size - tile.shape[0]))
+
+
+@lru_cache(maxsize=4096)
+def _cut(rows: int, sizes: tuple[int, ...]) -> Sequence[tuple[slice, int]]:
+    found, first = [], 0
+    for size in sizes:
+        least = 1 if size == sizes[-1] else _FULL_ENOUGH * size
+        while rows - first >= least:
+            found.append((slice(first, min(first + size, rows)), size))
+            first += size
+    return found
 
 
 class _Product(Function):
