@@ -35,6 +35,7 @@ from footplate_trainer.generation.requests import Answer, Request, StopRule
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
 
@@ -66,7 +67,7 @@ def measured(model: Decoder, folder: Path, step: int) -> Share:
         Request(number, 0, tokens, most) for number, (tokens, most) in enumerate(zip(*prompts(), strict=True))
     ]
     begun, worked, own = time.perf_counter(), time.process_time(), time.thread_time()
-    timed(lambda: journal.begin(step))
+    timed(lambda: journal.begin(step, JournalKey("answers")))
     samples = []
     for answer in engine.answers(requests):
         samples.append(_record(step, answer))
