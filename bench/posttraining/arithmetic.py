@@ -5,8 +5,9 @@
 Items are those of reasoning-gym's `chain_sum` (three numbers of one digit, added or
 subtracted); prompts are their expressions, and an answer is right where the number
 behind its "=" is the item's. A model of 2 layers learns from worked items (sft), then
-from its own answers alone (grpo). Held-out items are in neither. Answers are the likeliest tokens;
-p is McNemar's exact one of the answers that differ.
+from its own answers alone (grpo). Held-out items are in neither. Answers are the likeliest
+tokens, of which the bar is, and four drawn at temperature 1; p is that of a sign test of
+the items of which more answers are right, or fewer.
 """
 
 from __future__ import annotations
@@ -17,13 +18,21 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bench.posttraining.packages import interpreter_with
-from bench.posttraining.stage_runs import MODEL, Trained, command, mcnemar, run_stage, training, write_rows
+from bench.posttraining.stage_runs import (
+    MODEL,
+    Trained,
+    command,
+    run_stage,
+    sign_test,
+    training,
+    write_rows,
+)
 
 from footplate_trainer.data.tokenizer import SMALLEST
 from footplate_trainer.rewards.marked_number import reward
@@ -41,6 +50,10 @@ WORKED: Final = 1000
 MARK: Final = "="
 CONTEXT: Final = 32
 SHAPE: Final = MODEL | {"vocabularySize": SMALLEST, "contextLength": CONTEXT}
+LONGEST: Final = 8  # tokens of an answer
+DRAWS: Final = 4  # answers to an item, where they are drawn
+STEPS: Final = 200
+RATE: Final = 1.5e-4
 BAR, SIGNIFICANT = 20.0, 0.01  # points; p
 
 
@@ -99,7 +112,7 @@ def beginner(folder: Path, *, smoke: bool = False) -> Trained:
         "stage": "sft",
         "model": SHAPE,
         "data": {"uri": str(folder / "shards" / "worked")},
-        "training": training(10 if smoke else 250, 32, 1e-3),
+        "training": training(10 if smoke else 350, 32, 1e-3),
     }
     return run_stage(folder, "worked", spec)
 
@@ -107,29 +120,32 @@ def beginner(folder: Path, *, smoke: bool = False) -> Trained:
 def reinforced(folder: Path, begun: Trained, *, smoke: bool = False) -> Trained:
     """That model after its own answers."""
     samples = 32 if smoke else 256
+    optimizer = {"name": "adamw", "learningRate": RATE, "betas": [0.9, 0.99], "weightDecay": 0}
     spec: dict[str, Any] = {
         "stage": "grpo",
         "initFrom": {"uri": str(begun.folder)},
         "model": {"contextLength": CONTEXT},
         "data": {"uri": str(folder / "shards" / "asked")},
-        "rollout": {"maxTokens": 8, "group": 8, "samples": samples},
+        "rollout": {"maxTokens": LONGEST, "group": 4, "samples": samples},
         "reward": {"functions": [{"name": "right", "number": {"mark": MARK}}]},
         "reinforcement": {"preset": "grpo"},
-        "training": training(2 if smoke else 80, samples, 5e-5),
+        "training": training(2 if smoke else STEPS, samples, RATE) | {"optimizer": optimizer},
     }
     return run_stage(folder, "asked", spec)
 
 
-def right(folder: Path, run: Trained, items: Iterable[Item]) -> list[bool]:
-    """Of each item, whether the likeliest answer of `run` is right."""
-    items = list(items)
+def right(folder: Path, run: Trained, items: Sequence[Item], temperature: float = 0) -> list[int]:
+    """Of each item, how many answers of `run` are right: of one, or of DRAWS above temperature 0."""
     name = run.checkpoints.parent.name
     prompts = write_rows(folder / f"{name}-prompts.jsonl", ({"prompt": item.prompt} for item in items))
-    answers = folder / f"{name}-answers.jsonl"
-    command("generate", run.checkpoints, "--prompts", prompts, "--out", answers,
-            "--temperature", 0, "--tokens", 8)  # fmt: skip
-    texts = [json.loads(line)["text"] for line in answers.read_text().splitlines()]
-    return [reward(text, item.answer, MARK) == 1 for text, item in zip(texts, items, strict=True)]
+    answers = folder / f"{name}-answers-{temperature}.jsonl"
+    command("generate", run.checkpoints, "--prompts", prompts, "--out", answers, "--tokens", LONGEST,
+            "--temperature", temperature, "--top-k", 0, "--answers", DRAWS if temperature else 1)  # fmt: skip
+    counted = [0] * len(items)
+    for row in map(json.loads, answers.read_text().rstrip("\n").split("\n")):
+        place = row["line"] - 1
+        counted[place] += reward(row["text"], items[place].answer, MARK) == 1
+    return counted
 
 
 def main() -> int:
@@ -146,22 +162,30 @@ def main() -> int:
         items = draw_items(smoke=arguments.smoke)
         prepare(folder, items)
         begun = beginner(folder, smoke=arguments.smoke)
-        before = right(folder, begun, items.held_out)
         ended = reinforced(folder, begun, smoke=arguments.smoke)
-        after = right(folder, ended, items.held_out)
-    pairs = list(zip(before, after, strict=True))
-    won, lost = pairs.count((False, True)), pairs.count((True, False))
-    risen, p = 100 * (won - lost) / len(pairs), mcnemar(won, lost)
-    print(f"items         {len(items.worked)} worked, {len(items.asked)} asked, {len(pairs)} held out")
-    print(f"after sft     {100 * sum(before) / len(pairs):.1f} % right")
-    print(f"after grpo    {100 * sum(after) / len(pairs):.1f} % right")
+        both = begun, ended
+        greedy = [right(folder, run, items.held_out) for run in both]
+        drawn = [right(folder, run, items.held_out, 1) for run in both]
     print(
-        f"difference    {risen:+.1f} points, {won} won, {lost} lost, p {p:.2g}"
-        f"  bar {BAR:.0f}, p {SIGNIFICANT}"
+        f"items         {len(items.worked)} worked, {len(items.asked)} asked, {len(items.held_out)} held out"
     )
+    print("held out      sft     grpo    points    more   fewer  p")
+    risen, p = _compared("likeliest", greedy, 1)
+    _compared("drawn", drawn, DRAWS)
+    print(f"difference    {risen:+.1f} points of the likeliest, p {p:.2g}  bar {BAR:.0f}, p {SIGNIFICANT}")
     for name, run in (("sft", begun), ("grpo", ended)):
         print(f"{name:14}{run.seconds:.0f} s, {run.cpu_seconds:.0f} of the CPU")
     return int(risen < BAR or p >= SIGNIFICANT)
+
+
+def _compared(name: str, counted: Sequence[Sequence[int]], answers: int) -> tuple[float, float]:
+    """Print shares of right answers, of `answers` to each item, before and after; points risen, and p."""
+    before, after = counted
+    more, fewer, p = sign_test(before, after)
+    shares = [100 * sum(some) / (answers * len(some)) for some in counted]
+    risen = shares[1] - shares[0]
+    print(f"{name:12}{shares[0]:5.1f} %{shares[1]:7.1f} %{risen:+9.1f}{more:8}{fewer:8}  {p:.2g}")
+    return risen, p
 
 
 if __name__ == "__main__":

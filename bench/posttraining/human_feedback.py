@@ -133,7 +133,7 @@ def answers(folder: Path, checkpoints: Path, name: str, prompts: Sequence[str], 
     file = folder / f"{name}.jsonl"
     command("generate", checkpoints, "--prompts", asked, "--out", file, "--temperature", 1,
             "--top-k", 0, "--tokens", LONGEST)  # fmt: skip
-    told = [json.loads(line) for line in file.read_text().splitlines()]
+    told = [json.loads(line) for line in file.read_text().rstrip("\n").split("\n")]
     tokenizer = Tokenizer.from_file(str(judge.writer / "tokenizer.json"))
     answered = [
         (prompt_tokens(tokenizer, prompt), answer["tokens"])
