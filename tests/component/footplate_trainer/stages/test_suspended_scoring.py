@@ -46,7 +46,7 @@ def test_a_suspension_does_not_wait_for_a_function_that_sleeps(tmp_path: Path) -
     (tmp_path / "slow.py").write_text(FUNCTION)
     functions = (
         "reward.functions=[{name: short, length: {tokens: 4}},"
-        " {name: slow, timeoutSeconds: 3000, function: {name: 'slow:sleeps_the_first_time'}}]"
+        " {name: slow, timeoutSeconds: 300, function: {name: 'slow:sleeps_the_first_time'}}]"
     )
     prompts, steps = pack_prompts(tmp_path), f"training.steps={STEPS}"
     config = grpo_config(prompts, tmp_path / "suspended", functions, steps, "checkpoint.everySteps=1")
