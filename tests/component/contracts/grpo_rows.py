@@ -51,7 +51,10 @@ GRPO: tuple[Row, ...] = (
     _grpo(
         "what-is-built-in-outlasts-a-hang",
         {
-            "reward.functions": [{"name": "equal", "timeoutSeconds": 90, "mathVerify": {}}],
+            "reward.functions": [
+                {"name": "short", "timeoutSeconds": 90, "length": {}},  # which asks nobody
+                {"name": "equal", "timeoutSeconds": 90, "mathVerify": {}},
+            ],
             "resilience.hang.scoringSeconds": 90,
         },
         "reward.functions: Invalid value: timeoutSeconds 90 of equal may pass 1 times before an answer is"

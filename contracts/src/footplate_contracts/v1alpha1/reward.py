@@ -169,7 +169,8 @@ def secret_names(functions: Iterable[RewardFunction] | None) -> list[str]:
 
 
 # A call of one's own function that takes too long is repeated in halves: so often before an answer is told.
-_CALLS: Final = "(has(f.function) ? 10 : 1)"
+# Length and number are computed where the answer is.
+_CALLS: Final = "(has(f.function) ? 10 : has(f.length) || has(f.number) ? 0 : 1)"
 _SAID: Final = "self.resilience.hang.scoringSeconds"
 _HANG: Final = f"(has(self.resilience.hang) && has({_SAID}) ? {_SAID} : {SCORING_SECONDS})"
 _SLOW: Final = f"self.reward.functions.filter(f, f.timeoutSeconds * {_CALLS} >= {_HANG})"

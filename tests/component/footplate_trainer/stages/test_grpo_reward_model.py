@@ -131,7 +131,7 @@ def test_a_run_that_is_killed_while_it_scores_goes_on_as_if_it_had_not_been(
     undisturbed: History, root: Path, tmp_path: Path
 ) -> None:
     moment = Interrupting(phase=RankPhase.SCORING, after_step=2, looks=1)
-    again = killed_and_resumed(config_of(root, tmp_path), tmp_path, STEPS, moment, 1, 2)
+    again = killed_and_resumed(config_of(root, tmp_path), tmp_path, undisturbed, moment, 1, 2)
     again.check_equal(undisturbed)
 
 
