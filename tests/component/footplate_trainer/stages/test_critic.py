@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,20 +14,23 @@ import numpy as np
 import pytest
 import torch
 
+from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.export import export
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.rollout.places import FOLDER
 from footplate_trainer.rollout.records import Float32s
-from footplate_trainer.stages.critic import build_value
+from footplate_trainer.stages.critic import build_value, check_scoring_models
 from footplate_trainer.stages.start import Start
 from tests.support.chat import assistant, user
-from tests.support.checkpoints import whole_tensors
+from tests.support.checkpoints import whole_tensors, write_checkpoint
 from tests.support.plain_llama import Sizes, random_weights, write
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import STOP, Reinforced, reinforce
@@ -36,6 +39,7 @@ from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train_under
 
 SIZES: Final = Sizes(vocabulary=260)
+CONTEXT, LONGER = 128, 224
 
 
 @dataclass(frozen=True)
@@ -67,18 +71,23 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     )
 
 
-def rewarded(folders: Folders, folder: Path, *more: str, held_out: bool = True) -> Path:
-    """Checkpoints of a run of stage reward, which knows its `held_out` scores."""
+@pytest.fixture(scope="module")
+def judge(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of a run of stage reward that drops, has adapters, and has places that ppo does not."""
+    folder = tmp_path_factory.mktemp("judge")
     overrides = (
         "stage=reward",
-        f"initFrom={{uri: {folders.policy}}}",
-        "model={contextLength: 224}",
+        "model.family=gpt2",
+        "model.keyValueHeads=null",
+        f"model.vocabularySize={SIZES.vocabulary}",
+        f"model.contextLength={LONGER}",
+        "model.dropout={hidden: 0.1, attention: 0.1, embedding: 0.1}",
+        "model.adapter={rank: 4, alpha: 8}",
         "training.globalBatchSize=2",
-        "training.steps=1",
+        "training.steps=2",
         "training.schedule={name: constant}",
         "training.optimizer={name: adam, learningRate: 0.01}",
-        *((f"validation={{uri: {folders.pairs}, everySteps: 1}}",) if held_out else ()),
-        *more,
+        f"validation={{uri: {folders.pairs}, everySteps: 2}}",
     )
     end: Ended = run_ranks(train_under, 1, FakeAgent(), tiny_config(folders.pairs, folder, overrides))[0]
     assert end.code == ExitCode.SUCCESS, end.stderr
@@ -90,7 +99,7 @@ def config_of(folders: Folders, folder: Path, *more: str) -> RunConfig:
     overrides = (
         "stage=ppo",
         f"initFrom={{uri: {folders.policy}}}",
-        "model={contextLength: 128}",
+        f"model={{contextLength: {CONTEXT}}}",
         f"rollout={{maxTokens: 16, samples: 4, stop: {STOP}}}",
         "reinforcement={epochs: 1, value: {clip: 1.0e-6}}",
         "training.steps=2",
@@ -109,16 +118,49 @@ def start(config: RunConfig, ranks: int = 1) -> Reinforced:
     return end
 
 
+@dataclass(frozen=True)
+class Run:
+    """One of ppo that nothing interrupted, and where its value model begins."""
+
+    folder: Path
+    judge: Path
+    value: Path
+    rows: list[StepMetrics]
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Its overrides."""
+        return (
+            f"reward.uri={self.judge}",
+            f"reinforcement.value.uri={self.value}",
+            "checkpoint.everySteps=1",
+        )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folders: Folders, judge: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Of two steps; the folders that it names are its own."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    judged, value = (shutil.copytree(judge, root / name / "checkpoints") for name in ("judge", "value"))
+    run = Run(root / "run", judged, value, [])
+    run.rows.extend(start(config_of(folders, run.folder, *run.places)).agent.rows)
+    return run
+
+
 # -- nothing is dropped ----------------------------------------------------------------------
 
 
-def by_a_run(folders: Folders, root: Path) -> tuple[Path, Path]:
-    """Its checkpoints say that it was trained with dropout."""
-    drops = "model.dropout={hidden: 0.1, attention: 0.1, embedding: 0.1}"
-    return folders.policy, rewarded(folders, root / "judge", drops)
+def test_a_model_is_compared_with_itself_without_the_dropout_of_its_reward_run(undisturbed: Run) -> None:
+    check_equal_to_itself(undisturbed.rows[0])
 
 
-def gpt2(folders: Folders, root: Path) -> tuple[Path, Path]:
+def check_equal_to_itself(first: StepMetrics) -> None:
+    """Before its first update neither the policy nor the value model is another than at the rollout."""
+    assert first.values["policy/ratio"] == pytest.approx(1, abs=1e-6)
+    assert first.values["value/clipped"] == 0
+
+
+def gpt2(root: Path) -> tuple[Path, Path]:
     """As they come: all its probabilities are .1."""
     # Here, as it takes seconds to import.
     from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
@@ -134,69 +176,77 @@ def gpt2(folders: Folders, root: Path) -> tuple[Path, Path]:
     return root / "policy", root / "judge"
 
 
-@pytest.mark.parametrize(
-    "made",
-    [pytest.param(by_a_run, id="a-run-of-dropout"), pytest.param(gpt2, id="gpt2", marks=pytest.mark.long)],
-)
-def test_a_model_is_compared_with_itself_without_dropout(
-    made: Callable[[Folders, Path], tuple[Path, Path]], folders: Folders, tmp_path: Path
-) -> None:
-    """Before its first update neither the policy nor the value model is another than at the rollout."""
-    policy, judge = made(folders, tmp_path)
-    more = (f"initFrom.uri={policy}", f"reward={{uri: {judge}, normalization: none}}")
-    first = start(config_of(folders, tmp_path, *more)).agent.rows[0].values
-    assert first["policy/ratio"] == pytest.approx(1, abs=1e-6)
-    assert first["value/clipped"] == 0
+@pytest.mark.long
+def test_a_model_as_it_comes_is_compared_with_itself(folders: Folders, tmp_path: Path) -> None:
+    policy, judged = gpt2(tmp_path)
+    more = (f"initFrom.uri={policy}", f"reward={{uri: {judged}, normalization: none}}")
+    check_equal_to_itself(start(config_of(folders, tmp_path, *more)).agent.rows[0])
 
 
 # -- where it begins, and what is needed again -------------------------------------------------
 
-ADAPTERS: Final = "model.adapter={rank: 4, alpha: 8}"
-
 
 def test_a_value_model_is_trained_whole_though_its_reward_run_had_adapters(
-    folders: Folders, tmp_path: Path
+    folders: Folders, judge: Path, undisturbed: Run, tmp_path: Path
 ) -> None:
     """They are merged: it begins with what the reward model computes, and all of it learns."""
-    judge = rewarded(folders, tmp_path / "judge", ADAPTERS, "training.steps=2")
     export(newest_whole(str(judge)), tmp_path / "exported")
-    begun = []
-    for place in (judge, tmp_path / "exported"):
-        [tensors] = run_ranks(
-            begins_at, 1, completed(config_of(folders, tmp_path, f"reward={{uri: {place}}}"))
-        )
-        begun.append(tensors)
-    fast = ("training.optimizer={name: sgd, learningRate: 1.0}", "training.steps=1")
-    start(config_of(folders, tmp_path, f"reward={{uri: {judge}}}", *fast))
-    learnt = whole_tensors(CheckpointStore(str(tmp_path / "checkpoints")), 1)
-    assert begun[0].keys() == begun[1].keys()
-    assert {f"value.model.{name}" for name in begun[0]} == {n for n in learnt if n.startswith("value.model.")}
-    for name, tensor in begun[0].items():
-        np.testing.assert_allclose(tensor, begun[1][name], rtol=0, atol=1e-6)
+    configs = [
+        completed(config_of(folders, tmp_path, f"reward={{uri: {place}}}"))
+        for place in (judge, tmp_path / "exported")
+    ]
+    [(begun, exported)] = run_ranks(begin_at, 1, configs)
+    learnt = whole_tensors(CheckpointStore(str(undisturbed.folder / "checkpoints")), 2)
+    assert begun.keys() == exported.keys()
+    assert {f"value.model.{name}" for name in begun} == {n for n in learnt if n.startswith("value.model.")}
+    assert begun["positions.weight"].shape[0] == CONTEXT, "it has as many places as the policy"
+    for name, tensor in begun.items():
+        np.testing.assert_allclose(tensor, exported[name], rtol=0, atol=1e-6)
         after = learnt[f"value.model.{name}"].numpy()
         assert not np.array_equal(tensor, after), f"{name} does not learn"
-    down = begun[0]["blocks.0.feed_forward.down.weight"]
-    base = random_weights(7, sizes=SIZES)["model.layers.0.mlp.down_proj.weight"]
-    assert not np.array_equal(down, base.numpy()), "adapters are left out"
+    name = "blocks.0.feed_forward.down.weight"
+    base = whole_tensors(CheckpointStore(str(judge)), 2)[f"model.{name}"]
+    assert not np.array_equal(begun[name], base.numpy()), "adapters are left out"
 
 
-def test_a_restart_needs_no_value_model_and_no_newer_reward_model(folders: Folders, tmp_path: Path) -> None:
+def test_a_restart_needs_no_value_model_and_no_newer_reward_model(
+    folders: Folders, undisturbed: Run, tmp_path: Path
+) -> None:
     """Both are what they were, whatever stands at their places by now."""
-    judge, value = (rewarded(folders, tmp_path / name) for name in ("judge", "value"))
-    more = (f"reward.uri={judge}", f"reinforcement.value.uri={value}", "checkpoint.everySteps=1")
-    undisturbed = tmp_path / "undisturbed"
-    expected = start(config_of(folders, undisturbed, *more)).agent.rows
-    first = start(config_of(folders, tmp_path / "run", *more, "training.steps=1")).agent.rows
-    shutil.rmtree(value)
-    rewarded(folders, tmp_path / "judge", "training.steps=2", held_out=False)
-    assert newest_whole(str(judge)).state().scores is None
+    folder, places = tmp_path / "run", {"judge": tmp_path / "judge", "value": tmp_path / "gone"}
+    shutil.copytree(undisturbed.folder, folder)
+    shutil.copytree(undisturbed.judge, places["judge"])
+    back_to(CheckpointStore(str(folder / "checkpoints")), 1)
+    newer = write_checkpoint(places["judge"], 3, "stage=reward")
+    (newer / "tokenizer.json").write_bytes(b"{}")
+    assert newest_whole(str(places["judge"])).state().scores is None
 
-    again = start(config_of(folders, tmp_path / "run", *more), ranks=2).agent.rows
+    again = start(config_of(folders, folder, *replace(undisturbed, **places).places), ranks=2).agent.rows
 
-    told = [(row.loss, row.values["rewards/model"]) for row in (*first, *again)]
-    wanted = [(row.loss, row.values["rewards/model"]) for row in expected]
-    assert len(told) == 2
+    told, wanted = (
+        [(row.loss, row.values["rewards/model"]) for row in rows] for rows in (again, undisturbed.rows[1:])
+    )
+    assert len(told) == 1
     np.testing.assert_allclose(told, wanted, rtol=0, atol=3e-6)
+
+
+def back_to(store: CheckpointStore, step: int) -> None:
+    """As a kill leaves `store` behind `step`, with nothing drawn since."""
+    for newer in store.steps():
+        if newer > step:
+            store.revoke(newer)
+    shutil.rmtree(Path(store.uri) / FOLDER)
+
+
+def test_what_an_earlier_release_trained_of_a_value_model_is_not_gone_on_with(
+    folders: Folders, judge: Path, tmp_path: Path
+) -> None:
+    """Its checkpoints do not say what their value model is: it was the adapters of the reward model."""
+    config = completed(config_of(folders, tmp_path, f"reward={{uri: {judge}}}"))
+    check_scoring_models(config, 1)
+    write_checkpoint(tmp_path / "checkpoints", 1)
+    with pytest.raises(UserMistake, match=r"reward.uri .*: its model has adapters, and an earlier release"):
+        check_scoring_models(config, 1)
 
 
 def test_a_value_model_of_another_tokenizer_is_refused(folders: Folders, tmp_path: Path) -> None:
@@ -234,17 +284,20 @@ def test_a_value_model_begins_with_the_checkpoint_that_the_policy_did(
             "reward={functions: [{name: short, length: {}}]}",
         )
     )
-    [begun] = run_ranks(begins_at, 1, config, marker.directory)
+    [[begun]] = run_ranks(begin_at, 1, [config], marker.directory)
     older = whole_tensors(store, 1)
     del begun["score.weight"]  # is new
     for name, tensor in begun.items():
         np.testing.assert_array_equal(tensor, older[f"model.{name}"].numpy())
 
 
-def begins_at(config: RunConfig, directory: str = "") -> dict[str, Float32s]:
-    """As one rank: the value model of a run whose policy was loaded from `directory`."""
-    with open_world(read_environment(os.environ), config.world.backend) as world:
-        critic = build_value(config, build_model(config, world), world)
-        critic.begin(Start(directory=directory), world)
-        parameters = critic.model.module.named_parameters()
-        return {name: parameter.detach().numpy().copy() for name, parameter in parameters}
+def begin_at(configs: Sequence[RunConfig], directory: str = "") -> list[dict[str, Float32s]]:
+    """As one rank: the value models of runs whose policy was loaded from `directory`."""
+    found = []
+    with open_world(read_environment(os.environ), configs[0].world.backend) as world:
+        for config in configs:
+            critic = build_value(config, build_model(config, world), world)
+            critic.begin(Start(directory=directory), world)
+            parameters = critic.model.module.named_parameters()
+            found.append({name: parameter.detach().numpy().copy() for name, parameter in parameters})
+    return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.model import Model, PositionName
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_contracts.v1alpha1.training import Stage
@@ -70,9 +71,25 @@ def scoring_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfi
 
 
 def trained_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
-    """As `scoring_config`, of a network that is trained whole: adapters of `found` are in its weights."""
+    """As `scoring_config`, of a network that is trained whole and begins with the weights of `found`.
+
+    Its adapters are in those, and of a table of positions only the first rows are taken, one a place.
+    """
     plain = found.model.model_copy(update={"adapter": None})
-    return scoring_config(replace(found, model=plain), config, ranks)
+    own = scoring_config(replace(found, model=plain), config, ranks)
+    return _of_length(own, config.model.context_length)
+
+
+def known_config(model: Model, config: RunConfig, ranks: int) -> RunConfig:
+    """As `trained_config`, of the `model` that a checkpoint of the run has: each tensor is as it is there."""
+    known = FoundModel(config.checkpoint.uri, "checkpoint.uri", model, None, labels=1)
+    own = scoring_config(known, config, ranks)
+    return _of_length(own, model.context_length) if model.position.name is PositionName.LEARNED else own
+
+
+def _of_length(config: RunConfig, length: int) -> RunConfig:
+    model = config.model.model_copy(update={"context_length": length})
+    return config.model_copy(update={"model": model})
 
 
 def check_scores(found: FoundScoring, how: RewardNormalization | None) -> None:

@@ -23,11 +23,11 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.open import FrozenModel, load_beginning, load_trained, open_found
 from footplate_trainer.frozen.scoring import (
     REWARD_FIELD,
-    VALUE_FIELD,
     FoundScoring,
     check_scores,
     find_reward,
     find_value,
+    known_config,
     scoring_config,
     trained_config,
 )
@@ -66,8 +66,8 @@ def check_scoring_models(config: RunConfig, ranks: int) -> None:
     if found is not None:
         scoring_config(found.found, config, ranks)
         check_scores(found, config.reward.normalization if config.reward is not None else None)
-    if config.stage is Stage.PPO and (value := _value_of(config, before)) is not None:
-        trained_config(value, config, ranks)
+    if config.stage is Stage.PPO and value_uri(config) is not None:
+        _network(config, before, None if _has_value(before) else find_value(config), ranks)
 
 
 def _pinned(key: Key) -> str | None:
@@ -75,12 +75,30 @@ def _pinned(key: Key) -> str | None:
     return str(key.get(_STEP, "")) or None
 
 
-def _value_of(config: RunConfig, before: TrainingState | None) -> FoundModel | None:
-    """The value model as the run has it already, or as it begins elsewhere; None: it begins as the policy."""
-    uri = value_uri(config)
-    if uri is not None and before is not None and before.value is not None:
-        return FoundModel(uri, VALUE_FIELD, before.value, None, labels=1)
-    return find_value(config)
+def _has_value(before: TrainingState | None) -> bool:
+    return before is not None and before.value is not None
+
+
+def _network(
+    config: RunConfig, before: TrainingState | None, found: FoundModel | None, ranks: int
+) -> RunConfig:
+    """`config` with the value model that a checkpoint of the run has, or that begins as what was `found`.
+
+    UserMistake where its ranks cannot hold it, and where an earlier release trained something else of it.
+    """
+    if before is not None and before.value is not None:
+        return known_config(before.value, config, ranks)
+    assert found is not None, "value_uri names one, and no checkpoint has it"
+    if before is None:
+        return trained_config(found, config, ranks)
+    # Checkpoints of earlier releases do not say what their value model is: it was built as that of scores.
+    if found.model.adapter is not None:
+        raise found.mistake(
+            f"its model has adapters, and an earlier release, which wrote step {before.step} of this run, "
+            "trained those alone, where now all of a value model is trained; go on with the image of that "
+            "release, or begin another run (another checkpoint.uri)"
+        )
+    return scoring_config(found, config, ranks)
 
 
 def _found(config: RunConfig, world: World) -> FoundModel:
@@ -126,10 +144,8 @@ def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Criti
     uri, found = value_uri(config), None
     if uri is not None:
         before = agree.from_rank_0(lambda: state_before(config), world.background)
-        found = _found(config, world) if before is None or before.value is None else None
-        known = found or _value_of(config, before)
-        assert known is not None, "value_uri names one"
-        own = trained_config(known, config, world.size)
+        found = None if _has_value(before) else _found(config, world)
+        own = _network(config, before, found, world.size)
     else:
         plain = config.model.model_copy(update={"adapter": None})
         own = config.model_copy(update={"stage": Stage.REWARD, "model": plain})
