@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Limits
 from footplate_operator.trainingrun.directives import directives, directives_to_begin_with, limits
 from footplate_operator.trainingrun.run import decode
@@ -36,6 +37,24 @@ async def test_a_run_goes_on_to_the_steps_that_were_added_and_no_pod_is_made_for
     assert (progress["step"], progress["totalSteps"], progress["percentage"]) == (200, 200, 100)
     assert world.workers() == ["tiny-w0-0", "tiny-w1-0"] and world.status["restarts"] == 0
     assert world.condition("Complete")["message"] == "trained to the last step"
+
+
+@pytest.mark.parametrize("steps", [pytest.param(3, id="killed"), pytest.param(9, id="longer")])
+async def test_a_start_that_finds_its_own_answers_says_how_many_rollouts_there_were(steps: int) -> None:
+    """It is of no other run: stage generate has no checkpoints."""
+    world = World()
+    world.trains = False
+    output = {"maxTokens": 8, "output": {"uri": "/shared/answers"}}
+    world.submit(stage="generate", training={**TRAINING, "steps": steps}, rollout=output)
+    await world.live(60, until=lambda: len(world.workers("Running")) == 2)
+    coordinator = world.coordinator()
+    coordinator.start_step = coordinator.step = 3
+    coordinator.state = RunState.FINISHED
+    coordinator.version += 1
+    await world.live(60, until=lambda: world.phase == "Succeeded")
+    assert world.status["progress"]["step"] == 3
+    said = world.condition("Complete")
+    assert (said["reason"], said["message"]) == ("Finished", "the answers of 3 rollouts are written")
 
 
 async def test_fewer_steps_end_it_earlier() -> None:

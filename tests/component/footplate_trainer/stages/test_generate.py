@@ -210,14 +210,18 @@ def test_a_suspended_run_goes_on(undisturbed: tuple[Path, Reinforced], prompts: 
 
 
 def test_what_is_written_is_not_drawn_again(undisturbed: tuple[Path, Reinforced], prompts: Path) -> None:
+    """Also where more rollouts are asked for by now: it tells how many there were."""
     folder, _ = undisturbed
     before = content(folder)
-    end = start(prompts, folder, 1, FakeAgent())
+    longer = NumberedLimits(steps=9, every_steps=4, keep_last=3, epoch=1, number=1)
+    end = start(prompts, folder, 1, FakeAgent(told={0: longer}))
     assert end.code == ExitCode.SUCCESS, end.stderr
     assert end.agent.rows == []
     assert RankPhase.ROLLOUT not in {report.phase for report in end.agent.reports}
-    assert end.agent.reports[-1].step == 3
-    assert end.agent.reports[-1].answers == before[MANIFEST_FILE]
+    last = end.agent.reports[-1]
+    assert (last.step, last.total_steps) == (3, 9), "with fewer it would be started anew"
+    assert lineage(folder).rollouts == 3
+    assert last.answers == before[MANIFEST_FILE]
     assert content(folder) == before
 
 

@@ -152,6 +152,7 @@ class GeneratedRecord(Contract):
     weights_step: Count | None = Field(None, description="of that checkpoint; absent where it was no run's")
     prompts: str = Field(description="digest of the prompts' shards")
     prompts_from: list[str] = Field(description="where they lay")
+    rollouts: Count | None = Field(None, description="that there were; absent: an earlier release wrote it")
 
 
 class Role(StrEnum):

@@ -183,7 +183,7 @@ class AnswerOutput:
             ],
             seed=self.settings.seed,
             samples=self._samples_record(folder, tally),
-            generated=self.record,
+            generated=self.record.model_copy(update={"rollouts": len(rollouts)}),
         )
         write_file(folder / MANIFEST_FILE, [json.dumps(manifest.to_json(), indent=2).encode() + b"\n"])
         return manifest

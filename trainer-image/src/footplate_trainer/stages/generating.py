@@ -104,8 +104,10 @@ def _generate(
     uri, limits = config.rollout.output.uri, RunLimits(config)
     limits.agree(agent.limits(), world, 0)
     store = open_store(config)
-    if agree.from_rank_0(lambda: _ended(store, uri, config.run.uid, limits.steps), world.background):
-        reporter.start_from(limits.steps, 0, limits)
+    found = agree.from_rank_0(lambda: _ended(store, uri, config.run.uid, limits.steps), world.background)
+    if found is not None:
+        # The limits stay as they are: ranks that end with an earlier step than is asked for are started anew.
+        reporter.start_from(min(found.rollouts or limits.steps, limits.steps), 0, limits)
         _finished(uri, world, reporter)
         say(world, f"nothing left to do: the answers are in {uri} already")
         return ExitCode.SUCCESS
@@ -247,12 +249,13 @@ class Answering:
         return manifest
 
 
-def _ended(store: CheckpointStore, uri: str, uid: str, steps: int) -> bool:
-    """Whether the answers of run `uid` stand at `uri`; then whoever wrote them may have left journals."""
-    if written(uri, uid) is None:
-        return False
+def _ended(store: CheckpointStore, uri: str, uid: str, steps: int) -> GeneratedRecord | None:
+    """What the answers of run `uid` at `uri` are; None: not there. Who wrote them may have left journals."""
+    manifest = written(uri, uid)
+    if manifest is None:
+        return None
     _remove_journals(store, steps)
-    return True
+    return manifest.generated
 
 
 def _remove_journals(store: CheckpointStore, steps: int) -> None:

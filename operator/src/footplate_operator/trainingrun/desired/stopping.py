@@ -5,6 +5,7 @@ from __future__ import annotations
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Command
 from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.v1alpha1.training import Stage
 from footplate_operator.runtime.clock import format_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete
@@ -21,6 +22,7 @@ from footplate_operator.trainingrun.policies.suspension import Suspension
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.report import (
     already_trained,
+    answered,
     finished,
     not_training,
     nothing_to_train,
@@ -28,10 +30,13 @@ from footplate_operator.trainingrun.status.report import (
 
 
 def succeed(situation: Situation) -> Desired:
-    """The run has trained to its last step."""
+    """The run has come to its last step."""
     progress = situation.seen.progress
     total = progress.total_steps if progress else 0
-    if already_trained(situation.gang.state, situation.seen, total):
+    if situation.run.spec.stage is Stage.GENERATE:
+        # It has no checkpoints: a start at its last step is one that found its own answers.
+        reason, message = Reason.FINISHED, answered(progress.step if progress else 0)
+    elif already_trained(situation.gang.state, situation.seen, total):
         reason = Reason.NOTHING_TO_TRAIN
         message = nothing_to_train(situation.run.spec.checkpoint.uri, total)
     else:

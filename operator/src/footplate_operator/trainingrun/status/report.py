@@ -184,6 +184,11 @@ def finished(total_steps: int, wanted: int) -> str:
     )
 
 
+def answered(rollouts: int) -> str:
+    """Of a run of stage generate that ended, whichever of its starts wrote the answers."""
+    return f"the answers of {rollouts} rollouts are written"
+
+
 def already_trained(state: CoordinatorState, seen: TrainingRunStatus, total_steps: int) -> bool:
     """Whether a run that has finished began at its last step: another one had trained in its folder."""
     began = state.start_step
