@@ -367,20 +367,3 @@ def test_prompts_know_what_their_template_writes_behind_an_answer(
 def test_only_prompts_are_answered_by_a_rollout(tmp_path: Path) -> None:
     record = packed(tmp_path, TALKS).samples
     assert record is not None and record.turn_end is None
-
-
-def test_a_reward_model_needs_room_behind_an_answer_and_to_know_for_what(tmp_path: Path) -> None:
-    packed(tmp_path, [{"prompt": [user("a")]}], format=ShardFormat.PROMPTS)
-    shards = TokenShards.open(str(tmp_path / "out"))
-    longest = shards.tokens
-    PromptDataset(shards, longest + 2).check_room_behind()
-    with pytest.raises(
-        ValueError, match=f"a prompt of {longest} tokens, and its chat template writes 1 behind"
-    ):
-        PromptDataset(shards, longest + 1).check_room_behind()
-    manifest = tmp_path / "out" / "manifest.json"
-    older = json.loads(manifest.read_text())
-    del older["samples"]["turnEnd"]
-    manifest.write_text(json.dumps(older))
-    with pytest.raises(ValueError, match=r"an earlier release packed it.*pack the prompts again"):
-        PromptDataset(TokenShards.open(str(tmp_path / "out")), 256).check_room_behind()

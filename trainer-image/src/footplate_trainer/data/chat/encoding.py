@@ -66,6 +66,12 @@ class ChatEncoder:
         return {number: token.content for number, token in added.items() if token.special}
 
     @cached_property
+    def spoken(self) -> list[int]:
+        """Ids of all added tokens but for those of white space."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        return sorted(number for number, token in added.items() if token.content.strip())
+
+    @cached_property
     def begins_with(self) -> list[int]:
         """What the tokenizer itself puts before a text: the beginning of text, or nothing."""
         plain = self.tokenizer.encode("a", add_special_tokens=False).ids

@@ -286,13 +286,14 @@ def check_template(template: ModelTemplate, render: Render, encoder: ChatEncoder
 
 
 def _turn_end(whole: str, answer: str, encoder: ChatEncoder) -> list[int]:
-    """Ids of `whole` from the special token that ends its last turn, the `answer`, to its end; [] for none.
+    """Ids of `whole` from the added token that ends its last turn, the `answer`, to its end; [] for none.
 
-    A template may write more behind that token, a line end for instance, which no model writes.
+    A template may write more behind that token, a line end for instance, which no model writes. Of added
+    tokens those of white space end nothing, and whether a file calls one special says nothing of that.
     """
     [tokens] = encoder.encode([whole], [None])
     behind = whole.rindex(answer) + len(answer)
-    marks = np.flatnonzero(tokens.special & (tokens.starts >= behind))
+    marks = np.flatnonzero(np.isin(tokens.ids, encoder.spoken) & (tokens.starts >= behind))
     return [int(number) for number in tokens.ids[marks[0] :]] if marks.size else []
 
 
