@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from safetensors.torch import load_file
+from torch import Tensor
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
@@ -70,8 +71,8 @@ def deviations(
     losses = zip(rows, told.losses, strict=True)
     norms = zip(rows, told.gradient_norms, strict=True)
     return Deviations(
-        loss=max(abs(row.loss - expected) / max(1.0, expected / 4) for row, expected in losses),
-        norm=max(abs(row.gradient_norm - expected) / max(expected, _NO_NORM) for row, expected in norms),
+        loss=_largest(abs(row.loss - expected) / max(1.0, expected / 4) for row, expected in losses),
+        norm=_largest(abs(row.gradient_norm - expected) / max(expected, _NO_NORM) for row, expected in norms),
         weights=_apart(checkpoints, told.weights[-1]) if weights else None,
     )
 
@@ -82,7 +83,17 @@ def _apart(checkpoints: Path, theirs: Path) -> float:
     export(newest_whole(str(checkpoints)), exported)
     ours, expected = load_file(str(exported / "model.safetensors")), load_file(str(theirs))
     assert ours.keys() == expected.keys()
-    return max((ours[name] - weight).abs().max().item() for name, weight in expected.items())
+    return furthest(ours, expected)
+
+
+def furthest(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
+    """The largest difference of tensors of the same names; NaN where there is one."""
+    return _largest((ours[name] - weight).abs().max().item() for name, weight in theirs.items())
+
+
+def _largest(deviations: Iterable[float]) -> float:
+    """NaN where one is, which Python's max passes over."""
+    return float(np.max([*deviations]))
 
 
 def compared(
