@@ -20,6 +20,7 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.export import export
 from footplate_trainer.huggingface.initial import completed
@@ -27,7 +28,7 @@ from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.rollout.places import FOLDER
 from footplate_trainer.rollout.records import Float32s
-from footplate_trainer.stages.critic import build_value, check_scoring_models
+from footplate_trainer.stages.critic import build_value, check_scoring_models, said_by
 from footplate_trainer.stages.start import Start
 from tests.support.chat import assistant, user
 from tests.support.checkpoints import whole_tensors, write_checkpoint
@@ -236,6 +237,15 @@ def back_to(store: CheckpointStore, step: int) -> None:
         if newer > step:
             store.revoke(newer)
     shutil.rmtree(Path(store.uri) / FOLDER)
+
+
+def test_prompts_that_are_packed_anew_with_another_end_are_told(folders: Folders, undisturbed: Run) -> None:
+    """Their tokens may be the same, and the reward model reads other ones behind an answer."""
+    key = newest_whole(str(undisturbed.folder / "checkpoints")).state().key
+    record = TokenShards.open(str(folders.prompts)).manifest.samples
+    assert record is not None and record.turn_end
+    assert key["data.turnEnd"] == [record.turn_end]
+    assert said_by(key) != said_by({**key, "data.turnEnd": [record.turn_end[:1]]})
 
 
 def test_what_an_earlier_release_trained_of_a_value_model_is_not_gone_on_with(

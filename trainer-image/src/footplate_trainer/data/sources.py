@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from pydantic import JsonValue
+
 from footplate_contracts.v1alpha1.data import Data, Mask, MaskingName, Overlong
 from footplate_contracts.v1alpha1.preference import Preference, PreferenceLoss
 from footplate_contracts.v1alpha1.training import LossName, Stage
@@ -101,6 +103,13 @@ class RunShards:
         if self.format is not ShardFormat.REGRESSION:
             return None
         return self._digest(lambda manifest: manifest.values_digest)
+
+    @property
+    def turn_ends(self) -> list[JsonValue]:
+        """Ids that the template of each source writes behind an answer to a prompt; null: nobody looked."""
+        records = [source.shards.manifest.samples for source in self.sources]
+        ends = [None if record is None else record.turn_end for record in records]
+        return [None if end is None else [*end] for end in ends]
 
     def _digest(self, of: Callable[[ShardManifest], str]) -> str:
         if not self.sources[0].name:

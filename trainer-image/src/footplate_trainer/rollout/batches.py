@@ -65,6 +65,25 @@ class CurrentRollout:
     following: RolloutPosition  # where the next one begins
 
 
+def normalised(
+    gathered: GatheredRollout, group: int, normaliser: Normaliser | None, before: RunningScores | None
+) -> tuple[GatheredRollout, RunningScores | None]:
+    """With sums of normalised scores of a reward model, and what is known of those from now on.
+
+    A journal has more answers than its rollout where the run had more samples before: those count nowhere.
+    """
+    if normaliser is None:
+        return gathered, None
+    rewards, keys = gathered.kept.rewards, [key for siblings in gathered.keys(group) for key in siblings]
+    raw = {key: score for key in keys if isinstance(score := rewards[key][MODEL], float)}
+    known = normaliser.seen(before, list(raw.values()))
+    shown = {
+        key: {**rewards[key], MODEL: normaliser.normalised(raw[key], known)} if key in raw else rewards[key]
+        for key in keys
+    }
+    return replace(gathered, sums=sums_of(shown, gathered.weights)), known
+
+
 class RolloutBatches:
     """Batches of a stage that learns from its own answers."""
 
@@ -184,7 +203,7 @@ class RolloutBatches:
     def _rollout(self, gathered: GatheredRollout, begin: RolloutPosition) -> CurrentRollout | None:
         """What is known of a rollout once its answers are rewarded; None where it was stopped. Collective."""
         settings = self._settings
-        gathered, scores = self._normalised(gathered, begin)
+        gathered, scores = normalised(gathered, settings.group, self._normaliser, begin.scores)
         keys = gathered.keys(settings.group)
         sums = [[gathered.sums[key] for key in group] for group in keys]
         unrewarded = {
@@ -219,24 +238,6 @@ class RolloutBatches:
         loader = self._loader(gathered, found, begin, partial(self._answer, of_tokens=appraisal.advantages))
         values = self._loader(gathered, found, begin, partial(self._valued, appraisal.places))
         return CurrentRollout(gathered, found, loader, values, begin, following)
-
-    def _normalised(
-        self, gathered: GatheredRollout, begin: RolloutPosition
-    ) -> tuple[GatheredRollout, RunningScores | None]:
-        """With sums of normalised scores of a reward model, and what is known of those from now on."""
-        normaliser = self._normaliser
-        if normaliser is None:
-            return gathered, None
-        rewards = gathered.kept.rewards
-        raw = {key: score for key in gathered.sums if isinstance(score := rewards[key][MODEL], float)}
-        known = normaliser.seen(begin.scores, list(raw.values()))
-        shown = {
-            key: {**rewards[key], MODEL: normaliser.normalised(raw[key], known)}
-            if key in raw
-            else rewards[key]
-            for key in gathered.sums
-        }
-        return replace(gathered, sums=sums_of(shown, gathered.weights)), known
 
     def _loader(
         self, gathered: GatheredRollout, found: Learnt, begin: RolloutPosition, answer: MakeAnswer

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from footplate_contracts.model import digest
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reinforcement import ValueModel
 from footplate_contracts.v1alpha1.reward import RewardNormalization
@@ -45,7 +46,8 @@ from footplate_trainer.stages.beside import TrainedBeside
 from footplate_trainer.stages.start import Start, state_before
 
 PREFIX: Final = "value."  # of its tensors in a checkpoint
-_WEIGHTS, _STEP = "reward.weights", "reward.step"  # in a checkpoint's key: what its history stood on
+# In a checkpoint's key: what its history stood on.
+_WEIGHTS, _STEP, _TURN_END = "reward.weights", "reward.step", "data.turnEnd"
 
 
 def value_settings(config: RunConfig) -> ValueModel:
@@ -153,6 +155,14 @@ def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Criti
     return Critic(own, uri, found, model, build_optimizer(model.module, config.training.optimizer))
 
 
+def said_by(key: Key) -> str:
+    """Names what the scores of a reward model of `key` follow from but for answers.
+
+    Prompts that are packed anew may be the same tokens, and have another end of a turn.
+    """
+    return digest([key[_WEIGHTS], key[_TURN_END]])
+
+
 @dataclass(frozen=True)
 class OpenedReward:
     """A reward model at hand."""
@@ -160,12 +170,7 @@ class OpenedReward:
     model: ParallelModel
     weight: float
     normaliser: Normaliser
-    key: Key  # what its weights are
-
-    @property
-    def checksum(self) -> str:
-        """Of its weights."""
-        return str(self.key[_WEIGHTS])
+    key: Key  # what its weights are, and what it reads behind an answer
 
     def rewarding(
         self,
@@ -221,7 +226,9 @@ def open_reward(
             f"{REWARD_FIELD}: the weights in {uri} are not those that this run began with (checksum "
             f"{opened.checksum}, was {before}); restore them, or begin another run"
         )
-    key: Key = {_WEIGHTS: opened.checksum, **({_STEP: opened.step} if opened.step else {})}
+    key: Key = {_WEIGHTS: opened.checksum, _TURN_END: shards.turn_ends}
+    if opened.step:
+        key[_STEP] = opened.step
     how = reward.normalization or RewardNormalization.NONE
     weight = 1.0 if reward.weight is None else reward.weight
     return OpenedReward(opened.model, weight, Normaliser(how, there.scores), key)

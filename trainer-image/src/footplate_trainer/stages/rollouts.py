@@ -42,7 +42,7 @@ from footplate_trainer.rollout.rows import Rows, RowShape
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.scores import POLICY, Models, Scorer, ValueModel
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.stages.critic import OpenedReward
+from footplate_trainer.stages.critic import OpenedReward, said_by
 from footplate_trainer.stages.learning import Beginning, say
 from footplate_trainer.stages.reference import StageReference
 
@@ -146,7 +146,7 @@ class RolloutInputs:
         after_end = settings.values is not None and settings.values.after_end
         said = {
             **functions_said(config),
-            **({} if judge is None else {reward_name(MODEL): judge.checksum}),
+            **({} if judge is None else {reward_name(MODEL): said_by(judge.key)}),
             **({} if reference.model is None else {scores_name(REFERENCE): reference.checksum}),
             scores_name(OLD_VALUE): places_said(after_end=after_end),
         }
