@@ -14,6 +14,7 @@ from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_trainer.errors import (
     DataCorrupt,
     DataMissing,
+    NoRoomNow,
     NumericalDivergence,
     StaleGeneration,
     StorageError,
@@ -88,6 +89,9 @@ GLOO = (
             Reason.SAMPLES_UNREWARDED,
             ExitCode.USER_ERROR,
             id="unrewarded",
+        ),
+        pytest.param(
+            NoRoomNow("x"), Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY, ExitCode.USER_ERROR, id="no-room-now"
         ),
         pytest.param(StaleGeneration("x"), Cause.COMMUNICATION, Reason.PEER_LOST, ExitCode.STALE, id="stale"),
         pytest.param(

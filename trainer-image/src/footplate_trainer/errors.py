@@ -18,6 +18,7 @@ TrainerError
 │   └── DataCorrupt
 ├── NumericalDivergence
 ├── TooManyUnrewarded
+├── NoRoomNow
 └── StaleGeneration
 """
 
@@ -119,6 +120,12 @@ class TooManyUnrewarded(TrainerError):
     """Too many samples of a rollout got no reward. What a function asks may answer again in a minute."""
 
     outcome = Outcome(ExitCode.USER_ERROR, Cause.USER_ERROR, Reason.SAMPLES_UNREWARDED)
+
+
+class NoRoomNow(TrainerError):
+    """Memory is short at this moment, though the device or the container has enough of it."""
+
+    outcome = Outcome(ExitCode.USER_ERROR, Cause.OUT_OF_MEMORY, Reason.OUT_OF_MEMORY)
 
 
 class StaleGeneration(TrainerError):

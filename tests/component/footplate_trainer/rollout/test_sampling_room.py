@@ -9,8 +9,9 @@ import pytest
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
 from footplate_planning.generation import BLOCK_SIZE, CACHE_SHARE, key_value_bytes
-from footplate_trainer.errors import UserMistake
+from footplate_trainer.errors import NoRoomNow, TrainerError, UserMistake
 from footplate_trainer.generation.requests import Request, StopRule
+from footplate_trainer.parallel.room import Memory
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.ranks import run_ranks
@@ -20,24 +21,24 @@ from tests.support.tiny import tiny_config
 
 MOST = 40  # tokens of an answer
 REQUESTS = [Request(prompt, 0, [prompt + 1] * 8, MOST) for prompt in range(6)]
-PLENTY = 2**40  # bytes
+PLENTY = Memory(2**40, 2**40)
 
 Answers = tuple[list[tuple[int, list[int]]], int]
 """By prompt, and after how many passes all were there."""
 
 
-def blocks(config: RunConfig, count: int) -> int:
-    """Bytes of which the share for keys and values are `count` blocks, and some."""
+def blocks(config: RunConfig, count: int) -> Memory:
+    """Memory of which the share for keys and values are `count` blocks, and some."""
     block = key_value_bytes(model_shape(config), BLOCK_SIZE, 4)
-    return int((count + 0.5) * block / CACHE_SHARE["cpu"])
+    left = int((count + 0.5) * block / CACHE_SHARE["cpu"])
+    return Memory(left, left)
 
 
-def sample(config: RunConfig, left: tuple[int, ...]) -> Answers | str:
-    """As one rank of several, each with so many bytes left: its copy's answers, or why there are none."""
+def sample(config: RunConfig, memory: tuple[Memory, ...]) -> Answers | TrainerError:
+    """As one rank of several, each with so much memory: its copy's answers, or why there are none."""
     with opened(config) as (model, world):
-        free = lambda: left[world.rank]  # noqa: E731
         settings = RolloutSettings.of(config)
-        sampler = EngineSampler(config, settings, model, world, StopRule(), free)
+        sampler = EngineSampler(config, settings, model, world, StopRule(), lambda: memory[world.rank])
         passes: list[int] = []
 
         def between(drawn: int) -> bool:
@@ -48,8 +49,8 @@ def sample(config: RunConfig, left: tuple[int, ...]) -> Answers | str:
         try:
             with sampler.weights(0) as draw:
                 found = [(answer.request.prompt, answer.tokens) for answer in draw(mine, between)]
-        except UserMistake as mistake:
-            return str(mistake)
+        except TrainerError as error:
+            return error
         return sorted(found), len(passes)
 
 
@@ -67,11 +68,21 @@ def test_the_rank_that_has_least_left_decides_and_no_token_is_another_one(config
     assert all(passes > 2 * MOST for _, passes in tight)
 
 
-def test_all_ranks_refuse_where_one_has_no_room_for_an_answer(config: RunConfig) -> None:
+@pytest.mark.parametrize(
+    ("could", "error", "told"),
+    [
+        pytest.param(3, UserMistake, "lower rollout.maxTokens", id="the-device-is-too-small"),
+        pytest.param(4, NoRoomNow, "other programs have taken it", id="somebody-else-has-it"),
+    ],
+)
+def test_all_ranks_refuse_where_one_has_no_room_for_an_answer(
+    could: int, error: type[TrainerError], told: str, config: RunConfig
+) -> None:
     block = key_value_bytes(model_shape(config), BLOCK_SIZE, 4)
-    first, second = run_ranks(sample, 2, config, (3 * block - 1, PLENTY))
-    assert first == second
-    assert (
-        f"48 tokens with its prompt, take {3 * block:,} bytes on a rank, which has {3 * block - 1:,}" in first
+    short = Memory(3 * block - 1, could * block - 1)
+    first, second = run_ranks(sample, 2, config, (short, PLENTY))
+    assert (type(first), type(second)) == (error, error) and str(first) == str(second)
+    assert f"48 tokens with its prompt, take {3 * block:,} bytes on a rank, which has {short.left:,}" in str(
+        first
     )
-    assert "lower rollout.maxTokens" in first
+    assert told in str(first)

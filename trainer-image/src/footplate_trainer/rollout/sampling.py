@@ -17,14 +17,14 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.training import Precision
 from footplate_planning.config import model_shape
 from footplate_planning.generation import blocks_of_room, cache_blocks, too_small
-from footplate_trainer.errors import UserMistake
+from footplate_trainer.errors import NoRoomNow, UserMistake
 from footplate_trainer.generation.engine import Engine
 from footplate_trainer.generation.passes import EngineRoom
 from footplate_trainer.generation.requests import Answer, Request, StopRule
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.rollout import RolloutRanks
-from footplate_trainer.parallel.room import free_memory
+from footplate_trainer.parallel.room import Memory, memory_of
 from footplate_trainer.parallel.world import World
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -39,7 +39,8 @@ class Draw(Protocol):
         """An answer to each of `requests`, those of this copy, as they end; all of its ranks give the same.
 
         Fewer come where `between` says stop, which is asked on the rank that leads. Collective over all
-        copies until the first answer; raises UserMistake on all ranks where one has no room for an answer.
+        copies until the first answer. Where one rank has no room for an answer all raise: UserMistake where
+        it cannot have it, NoRoomNow where others have taken it.
         """
 
 
@@ -72,14 +73,14 @@ class EngineSampler:
         model: ParallelModel,
         world: World,
         stop: StopRule,
-        free: Callable[[], int] | None = None,
+        memory: Callable[[], Memory] | None = None,
     ) -> None:
-        """`free` says how many bytes this rank has left; by default as it is. Collective."""
+        """`memory` says how much of it this rank has; by default as it is. Collective."""
         assert config.rollout is not None
         self._settings, self._stop, self._module = settings, stop, model.module
         self._world = world
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        self._free = free or (lambda: free_memory(world.device, ranks))
+        self._memory = memory or (lambda: memory_of(world.device, ranks))
         self._shape, self._cache_tokens = model_shape(config), config.rollout.cache_tokens
         dtype = torch.bfloat16 if config.training.precision is Precision.BF16 else torch.float32
         self._number_bytes = dtype.itemsize
@@ -132,11 +133,14 @@ class EngineSampler:
         lengths = (min(len(asked.tokens) + asked.most, shape.context) for asked in requests)
         longest, most = max(lengths, default=0), None
         if self._cache_tokens is None:
-            told = agree.gather((self._free(), longest), self._world.everybody)
-            free = min(left for left, _ in told)
+            told = agree.gather((self._memory(), longest), self._world.everybody)
+            free = min(memory.left for memory, _ in told)
+            possible = min(max(memory) for memory, _ in told)
             needed = max(tokens for _, tokens in told)
-            if mistake := too_small(shape, topology, self._number_bytes, free, needed):
+            if mistake := too_small(shape, topology, self._number_bytes, possible, needed):
                 raise UserMistake(mistake)
+            if short := too_small(shape, topology, self._number_bytes, free, needed):
+                raise NoRoomNow(f"{short}; it could have {possible:,}, but other programs have taken it")
             most = blocks_of_room(shape, topology, self._number_bytes, free, self._world.device.type)
         return (
             EngineRoom(cache_blocks(len(requests), longest, self._cache_tokens, most)) if requests else None
