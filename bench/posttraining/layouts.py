@@ -5,7 +5,8 @@
 One row for each kind, family and layout; a KIND (sft, reward, sigmoid, …, grpo, ppo)
 chooses its rows. The bars are 3e-6, 1e-5 and 1e-5; differences are relative, of grpo
 and ppo those of losses and weights absolute, and their answers equal token for token.
-Exit status 1 when a row is beyond them.
+What else a step tells, such as an accuracy, is within 1e-4; the last cell names what is
+not. Exit status 1 when a row is beyond them.
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ def main(kinds: list[str]) -> int:
     print(f"{HEAD}\n|{'---|' * 9}", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         begun = time.monotonic()
-        for row, is_small in _rows(kinds or list(KINDS), Path(temporary)):
+        for row, is_small, besides in _rows(kinds or list(KINDS), Path(temporary)):
             all_small &= is_small
             ended = time.monotonic()
-            print(f"{row} | {ended - begun:.1f} | {'same' if is_small else 'ANOTHER TRAINING'} |", flush=True)
+            verdict = " ".join(("same" if is_small else "ANOTHER TRAINING", *besides))
+            print(f"{row} | {ended - begun:.1f} | {verdict} |", flush=True)
             begun = ended
     print("| all of them | | on GPUs | | not run | not run | not run | | |")
     return 0 if all_small else 1
 
 
-def _rows(kinds: list[str], root: Path) -> Iterator[tuple[str, bool]]:
-    """The first cells of each row, and whether its differences are small."""
+def _rows(kinds: list[str], root: Path) -> Iterator[tuple[str, bool, tuple[str, ...]]]:
+    """The first cells of each row, whether its differences are small, and which means are others."""
     read, sampled = (root / name for name in ("read", "sampled"))
     sampled.mkdir()
     stages = StageLayouts(read)
@@ -58,6 +60,7 @@ def _rows(kinds: list[str], root: Path) -> Iterator[tuple[str, bool]]:
                 f"| {found.parameters:.1e}"
             ),
             found.is_small,
+            found.means,
         )
     if not set(kinds) & set(rollout_layouts.STAGES):
         return
@@ -71,6 +74,7 @@ def _rows(kinds: list[str], root: Path) -> Iterator[tuple[str, bool]]:
                 f"| {apart.weights:.1e}"
             ),
             apart.is_small,
+            (),
         )
 
 

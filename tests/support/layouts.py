@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from footplate_contracts.runconfig import RunConfig
@@ -114,7 +115,7 @@ def distance(trained: Trained, reference: Trained) -> Distance:
     return Distance(
         loss=_farthest(trained, reference, lambda result: result.loss),
         norm=_farthest(trained, reference, lambda result: result.gradient_norm),
-        parameters=max(
+        parameters=most(
             ((trained.parameters[name] - whole).norm() / whole.norm().clamp(min=1e-12)).item()
             for name, whole in reference.parameters.items()
             # It adds the same to all scores of a query, so it moves by rounding alone.
@@ -126,7 +127,12 @@ def distance(trained: Trained, reference: Trained) -> Distance:
 
 def _farthest(trained: Trained, reference: Trained, of: Callable[[StepResult], float]) -> float:
     pairs = zip(trained.results, reference.results, strict=True)
-    return max(abs(of(ours) - of(theirs)) / of(theirs) for ours, theirs in pairs)
+    return most(abs(of(ours) - of(theirs)) / of(theirs) for ours, theirs in pairs)
+
+
+def most(differences: Iterable[float]) -> float:
+    """The largest; NaN where any is, which Python's `max` passes over."""
+    return float(np.max(list(differences)))
 
 
 def _train(config: RunConfig, learning: Learning) -> tuple[list[StepResult], Pieces]:

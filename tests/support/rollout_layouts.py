@@ -11,6 +11,7 @@ from typing import Final
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from tests.support.layout_list import GPT2, LLAMA, PLAIN_ADAPTER
+from tests.support.layouts import most
 from tests.support.plain_llama import Sizes, random_weights, write
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import STOP, History, Reinforced, grpo_config, history, pack_prompts, reinforce
@@ -87,9 +88,9 @@ class RolloutLayouts:
             {step: [told[:-1] for told in some] for step, some in run.shown.items()} for run in (found, alone)
         )
         return Apart(
-            loss=max(abs(mine - other) for mine, other in zip(found.losses, alone.losses, strict=True)),
-            norm=max(abs(mine / other - 1) for mine, other in zip(found.norms, alone.norms, strict=True)),
-            weights=max(
+            loss=most(abs(mine - other) for mine, other in zip(found.losses, alone.losses, strict=True)),
+            norm=most(abs(mine / other - 1) for mine, other in zip(found.norms, alone.norms, strict=True)),
+            weights=most(
                 (tensor - alone.tensors[name]).abs().max().item() for name, tensor in found.tensors.items()
             ),
             same_answers=answers == expected,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,18 @@ class Kind:
     pack: Callable[[Path], Path]
     optimizer: tuple[str, ...] = SGD
     families: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # with the layouts of each
+
+
+@dataclass(frozen=True)
+class StageDistance(Distance):
+    """That of two runs of a stage, whose rows tell more than losses."""
+
+    means: tuple[str, ...]  # names of those that are not the same in each step
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the two are the same run."""
+        return super().is_small and not self.means
 
 
 def _all(*more: str) -> dict[str, tuple[str, ...]]:
@@ -131,15 +144,28 @@ class StageLayouts:
         asked = of_kind(kind, family, layout, *more)
         return layouts.train(asked, KINDS[kind].optimizer, self.shards(kind), folder)
 
-    def apart(self, kind: str, family: str, name: str, folder: Path) -> Distance:
-        """How far the layout of that name is from one process; its rows tell the same besides."""
+    def apart(self, kind: str, family: str, name: str, folder: Path) -> StageDistance:
+        """How far the layout of that name is from one process."""
         if (kind, family) not in self._references:
             there = self._folder / f"{kind}-{family}"
             self._references[kind, family] = self.train(kind, family, ALONE, there)
         reference = self._references[kind, family]
         trained = self.train(kind, family, LISTED[name], folder)
-        for ours, theirs in zip(trained.results, reference.results, strict=True):
-            assert ours.means.keys() == theirs.means.keys()
-            for mean, value in theirs.means.items():
-                assert abs(ours.means[mean] - value) <= max(1e-6, 1e-4 * abs(value)), mean
-        return distance(trained, reference)
+        return stage_distance(trained, reference)
+
+
+def stage_distance(trained: Trained, reference: Trained) -> StageDistance:
+    """How far `trained` is from `reference`, with what rows tell besides losses."""
+    apart: set[str] = set()
+    for ours, theirs in zip(trained.results, reference.results, strict=True):
+        apart |= {
+            name
+            for name in ours.means.keys() | theirs.means.keys()
+            if not _is_near(ours.means.get(name, math.nan), theirs.means.get(name, math.nan))
+        }
+    return StageDistance(**vars(distance(trained, reference)), means=tuple(sorted(apart)))
+
+
+def _is_near(mean: float, expected: float) -> bool:
+    """NaN is near nothing."""
+    return abs(mean - expected) <= max(1e-6, 1e-4 * abs(expected))

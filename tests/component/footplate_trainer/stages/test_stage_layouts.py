@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import torch
 
-from tests.support.stage_layouts import ROWS, StageLayouts
+from footplate_trainer.loop.stepper import Flags, StepResult
+from tests.support.layouts import Trained
+from tests.support.stage_layouts import ROWS, StageLayouts, stage_distance
 
 QUICK: Final = (
     ("sft", "noise", "context"),
@@ -22,6 +25,28 @@ QUICK: Final = (
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> StageLayouts:
     return StageLayouts(tmp_path_factory.mktemp("alone"))
+
+
+def run(*losses: float, **means: float) -> Trained:
+    results = [StepResult(step, loss, 1.0, 0.1, 1, Flags(), means) for step, loss in enumerate(losses)]
+    return Trained(results, {"weight": torch.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("seen", "means"),
+    [
+        pytest.param(run(3.0, 2.0, 1.0, accuracy=0.5), (), id="the-same"),
+        pytest.param(run(3.0, 2.0, 1.0, accuracy=0.51), ("accuracy",), id="another-mean"),
+        pytest.param(run(3.0, 2.0, 1.0, accuracy=float("nan")), ("accuracy",), id="no-number"),
+        pytest.param(run(3.0, 2.0, 1.0, margin=0.5), ("accuracy", "margin"), id="other-means"),
+        pytest.param(run(3.0, float("nan"), 1.0, accuracy=0.5), (), id="no-loss-in-the-second-step"),
+    ],
+)
+def test_a_layout_is_apart_where_any_number_of_its_rows_is(seen: Trained, means: tuple[str, ...]) -> None:
+    expected = run(3.0, 2.0, 1.0, accuracy=0.5)
+    found = stage_distance(seen, expected)
+    assert found.means == means
+    assert found.is_small == (seen.results == expected.results)
 
 
 @pytest.mark.parametrize(("kind", "family", "layout"), QUICK)
