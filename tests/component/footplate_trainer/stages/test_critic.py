@@ -13,22 +13,26 @@ from typing import Final
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from footplate_contracts.metrics import StepMetrics
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.v1alpha1.data import Data
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.store import CheckpointStore
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.huggingface.companions import Companions
 from footplate_trainer.huggingface.export import export
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.rollout.places import FOLDER
 from footplate_trainer.rollout.records import Float32s
-from footplate_trainer.stages.critic import build_value, check_scoring_models, said_by
+from footplate_trainer.stages.critic import build_value, check_scoring_models, check_turn_ends, said_by
 from footplate_trainer.stages.start import Start
 from tests.support.chat import assistant, user
 from tests.support.checkpoints import whole_tensors, write_checkpoint
@@ -246,6 +250,20 @@ def test_prompts_that_are_packed_anew_with_another_end_are_told(folders: Folders
     assert record is not None and record.turn_end
     assert key["data.turnEnd"] == [record.turn_end]
     assert said_by(key) != said_by({**key, "data.turnEnd": [record.turn_end[:1]]})
+
+
+def test_prompts_that_overlook_the_end_of_a_turn_are_refused(folders: Folders, tmp_path: Path) -> None:
+    """Earlier releases looked at tokens that a file calls special, and a template ends answers with any."""
+    shutil.copytree(folders.prompts, tmp_path / "prompts")
+    data = Data(uri=str(tmp_path / "prompts"))
+    tokenizer = Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
+    check_turn_ends(RunShards.open(data), Companions(), tokenizer)
+    manifest = tmp_path / "prompts" / MANIFEST_FILE
+    said = json.loads(manifest.read_text())
+    said["samples"]["turnEnd"] = []
+    manifest.write_text(json.dumps(said))
+    with pytest.raises(UserMistake, match=r"reward.uri: .* its chat template writes <\|.*pack the prompts"):
+        check_turn_ends(RunShards.open(data), Companions(), tokenizer)
 
 
 def test_what_an_earlier_release_trained_of_a_value_model_is_not_gone_on_with(

@@ -150,6 +150,14 @@ class TokenShards:
         """The tokenizer the shards were written with."""
         return self.folder / self.manifest.tokenizer.file
 
+    @property
+    def template(self) -> str | None:
+        """The chat template that was applied; None where none was."""
+        record = self.manifest.samples
+        if record is None or record.template is None:
+            return None
+        return (self.folder / record.template.file).read_bytes().decode()
+
     def verify(self, rank: int, world_size: int) -> None:
         """Compares the checksums of every `world_size`-th file.
 

@@ -42,7 +42,7 @@ def found_ends(
         companions.settings(GENERATION_SETTINGS).get("eos_token_id"),
         companions.token_ids().get("eos_token_id"),
     ]
-    found = (_turn_end(companions, tokenizer, template), companions.roles().get("eos_token"))
+    found = (template_end(companions, tokenizer, template), companions.roles().get("eos_token"))
     names = [name for name in found if name]
     ends = ends_of(said, reversed(names), tokenizer.token_to_id, rows)
     if ends.left_out:
@@ -56,7 +56,8 @@ def found_ends(
     return ModelEnds(ids, min(ids, default=None))
 
 
-def _turn_end(companions: Companions, tokenizer: Tokenizer, template: str | None) -> str | None:
+def template_end(companions: Companions, tokenizer: Tokenizer, template: str | None = None) -> str | None:
+    """The added token that `template`, or the model's own, writes behind an answer; None for none."""
     template = companions.template() if template is None else template
     if template is None:
         return None

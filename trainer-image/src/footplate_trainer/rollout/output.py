@@ -76,11 +76,7 @@ def written(uri: str, uid: str) -> ShardManifest | None:
 
 def template_of(shards: RunShards) -> str | None:
     """In which the prompts were rendered; None where they have none."""
-    prompts = shards.sources[0].shards
-    record = prompts.manifest.samples
-    if record is None or record.template is None:
-        return None
-    return (prompts.tokenizer_path.parent / record.template.file).read_bytes().decode()
+    return shards.sources[0].shards.template
 
 
 def _manifest(content: bytes) -> ShardManifest | None:

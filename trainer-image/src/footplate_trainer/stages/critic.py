@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from tokenizers import Tokenizer
+
 from footplate_contracts.model import digest
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reinforcement import ValueModel
@@ -33,6 +35,8 @@ from footplate_trainer.frozen.scoring import (
     trained_config,
 )
 from footplate_trainer.frozen.source import FoundModel, check_tokenizer
+from footplate_trainer.huggingface.companions import Companions
+from footplate_trainer.huggingface.ends import template_end
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
 from footplate_trainer.parallel import agree
@@ -161,6 +165,21 @@ def said_by(key: Key) -> str:
     Prompts that are packed anew may be the same tokens, and have another end of a turn.
     """
     return digest([key[_WEIGHTS], key[_TURN_END]])
+
+
+def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer) -> None:
+    """UserMistake where prompts say that no token ends a turn, and their template writes one."""
+    for source in shards.sources:
+        packed = source.shards
+        record, template = packed.manifest.samples, packed.template
+        if record is None or template is None or record.turn_end != []:
+            continue
+        if (end := template_end(companions, tokenizer, template)) is not None:
+            raise UserMistake(
+                f"{REWARD_FIELD}: {packed.uri} says that no token ends an answer, and its chat template "
+                f"writes {end} there, up to which scores are read: an earlier release packed it; pack the "
+                "prompts again, which gives the same shards"
+            )
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ from footplate_trainer.stages.critic import (
     Critic,
     build_value,
     check_scoring_models,
+    check_turn_ends,
     open_reward,
     value_settings,
 )
@@ -119,7 +120,7 @@ def _reinforce(
     reporter: Reporter,
 ) -> ExitCode:
     begun = begin(config, agent, world, reporter, build_value if config.stage is Stage.PPO else None)
-    config, model, start, limits = begun.config, begun.model, begun.start, begun.limits
+    config, model, start, limits, critic = begun.config, begun.model, begun.start, begun.limits, begun.beside
     shards = open_shards(config, world, verify=start.key is None)
     reporter.data = shards.digest
     beside = () if begun.beside is None else (begun.beside.tensors,)
@@ -129,12 +130,13 @@ def _reinforce(
     training, loss = config.training, Judged(policy_loss(config))
     stepper = Stepper(model, begun.optimizer, world, training.gradient_clip_norm, loss, training.seed)
     reference = StageReference(config, model, start, shards, world)
-    critic = begun.beside
     judge = open_reward(config, model, start, shards, world, critic)
     if isinstance(critic, Critic):
         critic.check_tokenizer(shards)
     value = _value_stepper(begun, stepper, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
+    if judge is not None:
+        check_turn_ends(shards, companions, tokenizer)
     ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
     inputs = RolloutInputs(
         begun, shards, tokenizer, ends, stepper, value, reference, judge, world, reporter, agent
