@@ -228,12 +228,14 @@ def test_what_is_written_is_not_drawn_again(undisturbed: tuple[Path, Reinforced]
 def test_journals_that_a_kill_behind_the_manifest_left_go(
     undisturbed: tuple[Path, Reinforced], prompts: Path
 ) -> None:
+    """Also that of a rollout beyond a length that the run was given later."""
     folder, _ = undisturbed
-    left = folder / "checkpoints" / rollout_folder(2) / "e0g0-r0-0.records"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"left")
+    for number in (2, 40):
+        left = folder / "checkpoints" / rollout_folder(number) / "e0g0-r0-0.records"
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"left")
     assert start(prompts, folder, 1, FakeAgent()).code == ExitCode.SUCCESS
-    assert not left.parent.exists()
+    assert not any((folder / "checkpoints" / FOLDER).glob("*"))
 
 
 @dataclass

@@ -64,7 +64,7 @@ from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.learning import Learnt, learnt, outcomes_of
 from footplate_trainer.rollout.output import AnswerOutput, template_of, written
-from footplate_trainer.rollout.places import rollout_folder
+from footplate_trainer.rollout.places import FOLDER
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.shown import drawn_tokens, shown
@@ -104,7 +104,7 @@ def _generate(
     uri, limits = config.rollout.output.uri, RunLimits(config)
     limits.agree(agent.limits(), world, 0)
     store = open_store(config)
-    found = agree.from_rank_0(lambda: _ended(store, uri, config.run.uid, limits.steps), world.background)
+    found = agree.from_rank_0(lambda: _ended(store, uri, config.run.uid), world.background)
     if found is not None:
         # The limits stay as they are: ranks that end with an earlier step than is asked for are started anew.
         reporter.start_from(min(found.rollouts or limits.steps, limits.steps), 0, limits)
@@ -245,24 +245,23 @@ class Answering:
         manifest = self.output.write(
             self.rollouts, lambda done: reporter.enter(RankPhase.CHECKPOINT, progress=done)
         )
-        _remove_journals(self.store, self.limits.steps)
+        _remove_journals(self.store)
         return manifest
 
 
-def _ended(store: CheckpointStore, uri: str, uid: str, steps: int) -> GeneratedRecord | None:
+def _ended(store: CheckpointStore, uri: str, uid: str) -> GeneratedRecord | None:
     """What the answers of run `uid` at `uri` are; None: not there. Who wrote them may have left journals."""
     manifest = written(uri, uid)
     if manifest is None:
         return None
-    _remove_journals(store, steps)
+    _remove_journals(store)
     return manifest.generated
 
 
-def _remove_journals(store: CheckpointStore, steps: int) -> None:
-    """Those of the first `steps` rollouts; nothing depends on that."""
+def _remove_journals(store: CheckpointStore) -> None:
+    """Those of all rollouts, also beyond a length that the run was given later; nothing depends on that."""
     try:
-        for step in range(steps):
-            store.folder.remove(rollout_folder(step))
+        store.folder.remove(FOLDER)
     except OSError as error:
         _log.warning("journals of rollouts that are over cannot be removed: %s", error)
 
