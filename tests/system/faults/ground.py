@@ -77,7 +77,7 @@ class Ground:
         self.kube, self.namespace, self.room = runs.kube, runs.namespace, room
         self._where = (runs.ask.host, runs.ask.port)
         self._api = runs.api
-        self._own, self._preparing = threading.local(), threading.Lock()
+        self._own = threading.local()
         self.watch = Watch(*self._where, runs.namespace)
         claim = self.kube.get("pvc", "shared", "-n", runs.namespace) or {}
         uid = claim["metadata"]["uid"][:8]
@@ -104,8 +104,7 @@ class Ground:
     def manifest(self, name: str, profile: str = PROFILE, stage: Stage = Stage.PRETRAIN) -> Json:
         """A run of a cell: two workers of one rank each."""
         if stage is not Stage.PRETRAIN:
-            with self._preparing:
-                training.prepare(self.shared)
+            training.prepare(self.shared)
         manifest = changed(training.trained(stage, name, self.namespace), "compute.profile", profile)
         return changed(manifest, "resilience.hang", hang(PATIENT))
 

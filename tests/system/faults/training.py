@@ -6,13 +6,15 @@ a reference and a value model, too. Their rewards are a built-in one, and a func
 
 from __future__ import annotations
 
+import fcntl
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from footplate_contracts.v1alpha1.training import Stage
-from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
 from tests.support.chat import user
 from tests.support.matrix import Phase
 from tests.support.runs import Json, changed, tiny
@@ -63,15 +65,21 @@ def stage_of(phase: Phase) -> Stage:
 
 
 def prepare(shared: Path) -> None:
-    """Prompts and a reward function, on the volume that all runs of a namespace have."""
+    """Prompts and a reward function, on the volume that all runs of a namespace have.
+
+    Of all who ask, one makes them; what somebody left who was interrupted is made anew.
+    """
     prompts, rewards = shared / _PROMPTS, shared / _REWARDS
-    if prompts.exists():
-        return
-    rewards.mkdir(parents=True)
-    (rewards / "slow_reward.py").write_text(_FUNCTION)
-    prompts.mkdir(parents=True)
-    rows = [{"prompt": [user("x" * (number % 7 + 1))], "answer": str(number)} for number in range(24)]
-    pack_rows(rows, prompts, format=ShardFormat.PROMPTS)
+    rewards.mkdir(parents=True, exist_ok=True)
+    with (rewards / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel gives it back, whatever becomes of this process
+        if (prompts / "shards" / MANIFEST_FILE).exists():  # which is written last
+            return
+        shutil.rmtree(prompts, ignore_errors=True)
+        (rewards / "slow_reward.py").write_text(_FUNCTION)
+        prompts.mkdir(parents=True)
+        rows = [{"prompt": [user("x" * (number % 7 + 1))], "answer": str(number)} for number in range(24)]
+        pack_rows(rows, prompts, format=ShardFormat.PROMPTS)
 
 
 def trained(stage: Stage, name: str, namespace: str) -> Json:
