@@ -97,8 +97,7 @@ class Stand:
 
     def limit_hangs(self) -> None:
         """Nothing may take long any more, from now on: not even three times the step that was held."""
-        bounds = hang(REST_BOUND) | {"floorSeconds": STEP_BOUND, "factor": 1}
-        self.ground.patch(self.name, {"resilience": {"hang": bounds}})
+        self.ground.patch(self.name, {"resilience": {"hang": limits(self.stage)}})
 
     def prove(self) -> None:
         """Note what shows the phase; raises NotInPhase where something shows another one."""
@@ -117,6 +116,12 @@ class Stand:
         if self.phase in _WRITING and not writing(self.ground.checkpoints(self.name)):
             raise NotInPhase(f"{self.name} does not write: {seen}")
         self.proof, self.failures = seen, dict(self.status.get("failures", {}))
+
+
+def limits(stage: Stage) -> Json:
+    """`resilience.hang` by which a hang is noticed as early as a run of `stage` may have it."""
+    bounds = hang(REST_BOUND) | {"floorSeconds": STEP_BOUND, "factor": 1}
+    return bounds | {"scoringSeconds": max(REST_BOUND, COURSES[stage].scoring_bound)}
 
 
 def writing(folder: Path) -> list[int]:

@@ -49,13 +49,22 @@ class Course:
     steps: int
     every: int  # steps between two checkpoints
     first: int  # step from which on it has saved once, and not just now
+    timeout: int = 0  # seconds that a call of its reward function may take; 0: it has none
+
+    @property
+    def scoring_bound(self) -> int:
+        """The shortest `scoringSeconds` that the run may have.
+
+        A call that takes too long is repeated in halves, up to ten timeouts before an answer is told.
+        """
+        return 10 * self.timeout + 1
 
 
 COURSES: Final[Mapping[Stage, Course]] = {
     Stage.PRETRAIN: Course(steps=60, every=10, first=13),
     # Two steps of each rollout: so every other checkpoint stands in the middle of one.
-    Stage.GRPO: Course(steps=8, every=1, first=2),
-    Stage.PPO: Course(steps=8, every=1, first=2),
+    Stage.GRPO: Course(steps=8, every=1, first=2, timeout=3),
+    Stage.PPO: Course(steps=8, every=1, first=2, timeout=7),
 }
 
 
@@ -93,8 +102,8 @@ def _sampling(manifest: Json, stage: Stage) -> Json:
     """`manifest`, with some seconds for each rollout, and about as many to score it."""
     function = {"name": f"slow_reward:{_LETTERS[stage]}"}
     rewards = [
-        {"name": "short", "weight": 0.2, "length": {"tokens": 4}},
-        {"name": "letters", "function": function, "timeoutSeconds": 9},
+        {"name": "short", "weight": 0.2, "length": {"tokens": 4}, "timeoutSeconds": 1},
+        {"name": "letters", "function": function, "timeoutSeconds": COURSES[stage].timeout},
     ]
     group = 4 if stage is Stage.GRPO else 1
     for path, value in (

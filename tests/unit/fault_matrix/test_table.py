@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from footplate_contracts.runconfig import World
 from footplate_contracts.v1alpha1.training import Stage
+from footplate_elastic.coordinator.timing import STACKS
 from footplate_trainer.manifest.run_file import read_run
 from tests.support.matrix import (
     CELLS,
@@ -21,10 +23,12 @@ from tests.support.matrix import (
     applicable,
     on_pods,
 )
+from tests.support.runs import changed
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.over_runs import RUNS
-from tests.system.faults.play import name_of
+from tests.system.faults.play import USUAL, name_of
 from tests.system.faults.scenes import AT_MOST, scenes
+from tests.system.faults.stand import limits
 from tests.system.faults.training import COURSES, stage_of, trained
 
 
@@ -61,6 +65,20 @@ def test_each_stage_of_cells_is_a_run_with_a_rollout_in_the_middle(stage: Stage,
         updates = config.rollout.samples // config.training.global_batch_size
         assert course.first % updates == 0, "a rollout begins after the step from which on it is hit"
         assert course.every % updates, "a checkpoint stands in the middle of one"
+
+
+_SHORTENED: Final = ("rank stopped", "volume hangs", "node cut off from one other")
+
+
+@pytest.mark.parametrize(
+    "phase", [pytest.param(phase, id=f"{stage_of(phase).value}-{phase.value}") for phase in Phase]
+)
+def test_a_run_takes_the_bounds_by_which_its_hang_is_noticed_in_time(phase: Phase, tmp_path: Path) -> None:
+    stage, file = stage_of(phase), tmp_path / "run.json"
+    file.write_text(json.dumps(changed(trained(stage, "cell", "here"), "resilience.hang", limits(stage))))
+    read_run(file, ())
+    allowed = min(FAULTS[name].seconds for name in _SHORTENED) + USUAL
+    assert max(limits(stage).values()) + STACKS < allowed
 
 
 def test_make_test_plays_eight() -> None:
