@@ -61,7 +61,7 @@ def view():
     try:
         return json.loads(coordinator.request('GET', '/v1/state?after=0&wait=0', None, 10.0).body)
     except Unreachable:  # it may stand on the node that a test takes away
-        return {'state': 'away', 'members': [], 'waiting': []}
+        return {'state': 'away', 'members': [], 'waiting': [], 'progress': {}}
 
 def trains(nodes, step):
     now = view()

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,11 +78,11 @@ def test_a_chain_ends_as_if_no_worker_of_it_had_been_lost(runs: Runs, chain: Cha
     _check_trained(runs, chain.name("sft"))
     runs.wait_phase(chain.name("reward"), "Succeeded", seconds=300)
     given = {entry["field"]: entry for entry in _given(runs, chain)}
-    twin = _in_one_process(chain, given, tmp_path)
-    _kill_a_worker_in_a_rollout(runs, chain)
-    status = runs.wait_phase(chain.name("ppo"), "Succeeded", seconds=300)
-    assert status["restarts"] == 1 and status["world"]["nodes"] == 2
-    assert twin.wait(300) == 0, (tmp_path / "output").read_text()
+    with _in_one_process(chain, given, tmp_path) as twin:
+        _kill_a_worker_in_a_rollout(runs, chain)
+        status = runs.wait_phase(chain.name("ppo"), "Succeeded", seconds=300)
+        assert status["restarts"] == 1 and status["world"]["nodes"] == 2
+        assert twin.wait(300) == 0, (tmp_path / "output").read_text()
     expected = [json.loads(line) for line in (tmp_path / "rows").read_text().splitlines()]
     _check_same(runs, chain.name("ppo"), expected)
     _check_lineage(runs, chain, given)
@@ -115,8 +116,9 @@ def _given(runs: Runs, chain: Chain) -> list[Json]:
     return found
 
 
-def _in_one_process(chain: Chain, given: dict[str, Json], folder: Path) -> subprocess.Popen[bytes]:
-    """The last run, without a cluster and undisturbed."""
+@contextmanager
+def _in_one_process(chain: Chain, given: dict[str, Json], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The last run, without a cluster and undisturbed; ends with the block, whatever that raises."""
     alone = chain.manifests["ppo"]
     for field, entry in given.items():
         alone = changed(changed(alone, f"{field}.run", None), f"{field}.uri", chain.here(entry["uri"]))
@@ -125,23 +127,32 @@ def _in_one_process(chain: Chain, given: dict[str, Json], folder: Path) -> subpr
     (folder / "run.json").write_text(json.dumps(alone))
     command = ("train", str(folder / "run.json"), "--metrics", str(folder / "rows"))
     with (folder / "output").open("wb") as output:
-        return subprocess.Popen(
+        twin = subprocess.Popen(
             [sys.executable, "-m", "footplate_trainer", *command],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    try:
+        yield twin
+    finally:
+        twin.kill()
+        twin.wait()
 
 
 def _kill_a_worker_in_a_rollout(runs: Runs, chain: Chain) -> None:
-    """While its ranks have still to sample, and others of the rollout's answers are durable already."""
+    """While its ranks have still to sample, and others of the rollout's answers are durable already.
+
+    So is the checkpoint behind which the rollout begins: held ranks could not commit it, and from an older
+    one the run would sample another rollout anew.
+    """
     name = chain.name("ppo")
-    journals = Path(chain.here(chain.manifests["ppo"]["spec"]["checkpoint"]["uri"])) / "rollouts"
+    checkpoints = Path(chain.here(chain.manifests["ppo"]["spec"]["checkpoint"]["uri"]))
     stays, goes = runs.wait_workers(name, 2, seconds=180)
     grip = Grip()
     for begun in range(UPDATES, LAST, UPDATES):
-        journal = journals / f"{begun:010d}"
-        wait_for(lambda journal=journal: any(journal.glob("*.records")), 180)
+        marker, journal = checkpoints / f"step-{begun}.committed", checkpoints / "rollouts" / f"{begun:010d}"
+        wait_for(lambda at=marker, of=journal: at.exists() and any(of.glob("*.records")), 180)
         grip.stop(*processes.ranks(goes))
         if stands_in_rollout(runs, stays["metadata"]["name"]):
             processes.send(processes.main(goes), signal.SIGKILL)
