@@ -329,9 +329,27 @@ def test_a_step_is_listed_once_the_coordinator_was_told_to_keep_it(
         )
         state = CoordinatorState(version=1, epoch=1, state=RunState.TRAINING, directives=directives)
     wanted = [Follower(name="next", uid="uid-next", steps=[20])]
-    assert [follower.steps for follower in keeping.listed(other, wanted, state)] == listed
+    found = keeping.listed(other, wanted, state, has_workers=True)
+    assert [follower.steps for follower in found] == listed
     idle = [Follower(name="next", uid="uid-next")]
-    assert keeping.listed(other, idle, state) == idle
+    assert keeping.listed(other, idle, state, has_workers=True) == idle
+
+
+@pytest.mark.parametrize(
+    ("phase", "has_workers", "steps"),
+    [
+        pytest.param("Queued", False, [[20]], id="gave-its-nodes-back"),
+        pytest.param("Queued", True, [], id="they-are-still-ending"),
+        pytest.param(None, False, [[20]], id="never-looked-at"),
+        pytest.param("Starting", False, [], id="its-ranks-may-come-any-moment"),
+    ],
+)
+def test_a_run_without_nodes_lists_steps_though_no_coordinator_says_it_was_told(
+    phase: str | None, has_workers: bool, steps: list[list[int]]
+) -> None:
+    wanted = [Follower(name="next", uid="uid-next", steps=[20])]
+    found = keeping.listed(base(phase, SAVED), wanted, SILENT, has_workers=has_workers)
+    assert [follower.steps for follower in found] == steps
 
 
 def of_two(name: str, *steps: int) -> Run:

@@ -221,7 +221,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         kept = frozenset(step for follower in observed.followers for step in follower.steps)
         run = judged(replace(run, unobserved=view.unobserved, kept_steps=kept), view.spending)
         desired = with_budget(run, desire(run, view.revision, observed, now), view.spending, now)
-        followers = keeping.listed(run, observed.followers, observed.coordinator)
+        has_workers = any(not pod.ended for pod in observed.workers)
+        wanted, state = observed.followers, observed.coordinator
+        followers = keeping.listed(run, wanted, state, has_workers=has_workers)
         said = {"written_by": self._release, "followers": followers or None}
         status = desired.status.model_copy(update=said)
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it

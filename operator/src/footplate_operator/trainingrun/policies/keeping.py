@@ -71,13 +71,18 @@ def followers(other: Run, naming: Sequence[NamingRun], state: CoordinatorState) 
     return listed
 
 
-def listed(run: Run, wanted: Sequence[Follower], state: CoordinatorState) -> list[Follower]:
+def listed(
+    run: Run, wanted: Sequence[Follower], state: CoordinatorState, *, has_workers: bool
+) -> list[Follower]:
     """Those of `wanted` that the status of `run` lists, which is to whom it gives something.
 
     While it trains, a step is listed once its coordinator, in this `state`, says that it was told to keep it:
     from then on its ranks are told before they save again. Whoever wants steps is not listed before one is.
+    A run that is Queued, maybe for hours, has no coordinator that could say so: once all its workers have
+    ended (not `has_workers`), none can remove anything, and its next coordinator is told all.
     """
-    if run.ended is not None or run.phase is Phase.SUSPENDED:
+    queued = run.phase in (None, Phase.QUEUED) and not has_workers
+    if run.ended is not None or run.phase is Phase.SUSPENDED or queued:
         return list(wanted)
     limits = state.directives.limits if state.directives is not None else None
     told = set(limits.kept_steps or ()) if limits is not None else set()
