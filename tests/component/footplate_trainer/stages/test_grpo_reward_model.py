@@ -28,6 +28,7 @@ from tests.support.reinforced import (
     reinforce,
 )
 from tests.support.rewards.plain_scores import EVEN, SEED
+from tests.support.rollout_layouts import LAYOUTS
 from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
@@ -104,18 +105,6 @@ def with_own_functions(config: RunConfig) -> Reinforced:
     """As one rank whose reward functions lie where this does."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[4])
     return reinforce(FakeAgent(), config)
-
-
-LAYOUTS: Final = {
-    "two": (2, ()),
-    "three": (3, ()),
-    "full": (2, ("parallelism={sharding: full}",)),
-    "tensor": (2, ("parallelism={tensor: 2}",)),
-    "pipeline": (2, ("parallelism={pipeline: 2}",)),
-    "context": (2, ("parallelism={context: 2}",)),
-    "tensor-full": (4, ("parallelism={tensor: 2, sharding: full}",)),
-    "micro-batch-1": (1, ("training.microBatchSize=1",)),
-}
 
 
 @pytest.mark.parametrize(
