@@ -7,8 +7,9 @@ that each token ends an answer with a chance of 1 in 32, up to 96: lengths diffe
 of a model do that has learnt to end. TRL generates all answers of a step in one batch. Both
 reward an answer in which a word stands, train on micro-batches of eight answers, and are
 whole trainers in processes of their own that take turns. Medians of spans of neighbouring
-turns; CPU seconds judge, as the machine may do something else. Then the same of answers
-that all go on to 96, which no batch has to wait for: beside it, without a bar.
+turns; CPU seconds judge, as the machine may do something else, and those of the process that
+computes our reward are ours. Then the same of answers that all go on to 96, which no batch has
+to wait for: beside it, without a bar.
 """
 
 from __future__ import annotations

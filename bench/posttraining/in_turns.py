@@ -13,10 +13,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import median
 
 WARM_UP = 1  # turns behind the first step, which allocates
@@ -27,7 +28,7 @@ class Turn:
     """What one step took, and how much it learnt from."""
 
     seconds: float
-    cpu_seconds: float  # of the whole process
+    cpu_seconds: float  # of the process and all that it started, which may compute rewards
     tokens: int
 
 
@@ -40,11 +41,34 @@ class Gate:
 
     def passes(self, tokens: int) -> None:
         """A step has ended that learnt from `tokens`; returns when the next may begin."""
-        now = time.perf_counter(), time.process_time()
+        now = time.perf_counter(), cpu_seconds()
         begun = self._begun or now
         self._pipe.send(Turn(now[0] - begun[0], now[1] - begun[1], tokens))
         self._pipe.recv()
-        self._begun = time.perf_counter(), time.process_time()
+        self._begun = time.perf_counter(), cpu_seconds()
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those below it; of these that still run, in ticks of 10 ms."""
+    reaped = os.times()
+    running = sum(_ticks(child) for child in _below(os.getpid())) / os.sysconf("SC_CLK_TCK")
+    return time.process_time() + reaped.children_user + reaped.children_system + running
+
+
+def _below(pid: int) -> Iterator[int]:
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has its own
+        with suppress(OSError):  # it has ended meanwhile
+            for child in map(int, children.read_text().split()):
+                yield child
+                yield from _below(child)
+
+
+def _ticks(pid: int) -> int:
+    """Of a process and of its children that it has reaped; 0 where it is gone."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15]))
+    return 0
 
 
 Trainer = Callable[[Gate], object]
