@@ -52,7 +52,7 @@ CONTEXT: Final = 32
 SHAPE: Final = MODEL | {"vocabularySize": SMALLEST, "contextLength": CONTEXT}
 LONGEST: Final = 8  # tokens of an answer
 DRAWS: Final = 4  # answers to an item, where they are drawn
-STEPS: Final = 200
+STEPS: Final = 600
 RATE: Final = 1.5e-4
 BAR, SIGNIFICANT = 20.0, 0.01  # points; p
 
