@@ -72,7 +72,7 @@ def test_the_rank_that_has_least_left_decides_and_no_token_is_another_one(config
     ("could", "error", "told"),
     [
         pytest.param(3, UserMistake, "lower rollout.maxTokens", id="the-device-is-too-small"),
-        pytest.param(4, NoRoomNow, "other programs have taken it", id="somebody-else-has-it"),
+        pytest.param(4, NoRoomNow, "others have taken it", id="somebody-else-has-it"),
     ],
 )
 def test_all_ranks_refuse_where_one_has_no_room_for_an_answer(

@@ -26,6 +26,7 @@ from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.companions import Companions
+from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.huggingface.export import export
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.parallel.apply import build_model
@@ -33,6 +34,7 @@ from footplate_trainer.parallel.world import open_world, read_environment
 from footplate_trainer.rollout.places import FOLDER
 from footplate_trainer.rollout.records import Float32s
 from footplate_trainer.stages.critic import build_value, check_scoring_models, check_turn_ends, said_by
+from footplate_trainer.stages.rollouts import answer_ends
 from footplate_trainer.stages.start import Start
 from tests.support.chat import assistant, user
 from tests.support.checkpoints import whole_tensors, write_checkpoint
@@ -250,6 +252,16 @@ def test_prompts_that_are_packed_anew_with_another_end_are_told(folders: Folders
     assert record is not None and record.turn_end
     assert key["data.turnEnd"] == [record.turn_end]
     assert said_by(key) != said_by({**key, "data.turnEnd": [record.turn_end[:1]]})
+
+
+def test_an_answer_ends_where_the_template_of_its_prompt_ends_a_turn(folders: Folders) -> None:
+    """Though a model that came with no template, and names no end, would talk on."""
+    prompts = RunShards.open(Data(uri=str(folders.prompts)))
+    tokenizer = Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
+    record = prompts.sources[0].shards.manifest.samples
+    assert record is not None and record.turn_end
+    assert record.turn_end[0] not in model_ends(Companions(), tokenizer, SIZES.vocabulary)
+    assert record.turn_end[0] in answer_ends(prompts, Companions(), tokenizer, SIZES.vocabulary)
 
 
 def test_prompts_that_overlook_the_end_of_a_turn_are_refused(folders: Folders, tmp_path: Path) -> None:

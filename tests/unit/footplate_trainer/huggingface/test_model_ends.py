@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from footplate_trainer.huggingface.ends import ModelEnds, found_ends, model_ends
+from footplate_trainer.huggingface.ends import ModelEnds, found_ends, model_ends, talking
 from tests.support.companions import companions, word_tokenizer
 
 OURS = word_tokenizer(a=0, b=1, END=2, MORE=3)
@@ -83,3 +83,17 @@ def test_one_of_the_ends_is_that_of_a_turn(
 
 def test_without_any_end_a_turn_has_none() -> None:
     assert found_ends(companions(), word_tokenizer(a=0), rows=1) == ModelEnds(frozenset(), None)
+
+
+def test_a_model_that_came_with_no_template_talks_as_it_learns_to() -> None:
+    bare = companions(config={"eos_token_id": 1}, generation_config={"eos_token_id": 1, "top_k": 5})
+    known = word_tokenizer(**{"a": 0, "</s>": 1, "TURN": 2})
+
+    found = talking(bare, known, 3, CHAT)
+
+    assert found.template() == CHAT and found.settings("generation_config.json") == {
+        "eos_token_id": [1, 2],
+        "top_k": 5,
+    }
+    assert model_ends(found, known, rows=3) == {1, 2}
+    assert talking(found, known, 3, "another") is found

@@ -105,6 +105,11 @@ class RunShards:
         return self._digest(lambda manifest: manifest.values_digest)
 
     @property
+    def template(self) -> str | None:
+        """In which the first source's conversations were rendered; None where they are none."""
+        return self.sources[0].shards.template
+
+    @property
     def turn_ends(self) -> list[JsonValue]:
         """Ids that the template of each source writes behind an answer to a prompt; null: nobody looked."""
         records = [source.shards.manifest.samples for source in self.sources]

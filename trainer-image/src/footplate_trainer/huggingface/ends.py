@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
 from footplate_trainer.data.chat.ends import ends_of, turn_end
+from footplate_trainer.data.chat.model_template import JINJA_FILE
 from footplate_trainer.data.chat.renderer import Renderer
 from footplate_trainer.data.chat.template import ConversationRefused, TemplateFault
 from footplate_trainer.data.special_names import ALIASES
@@ -54,6 +56,19 @@ def found_ends(
     known = next((name for name in ALIASES["eos"] if tokenizer.token_to_id(name) is not None), None)
     ids = ends_of((), filter(None, [known]), tokenizer.token_to_id, rows).ids
     return ModelEnds(ids, min(ids, default=None))
+
+
+def talking(companions: Companions, tokenizer: Tokenizer, rows: int, template: str) -> Companions:
+    """`companions` of a model with `rows` of its embedding that learns to talk in `template`.
+
+    It, and the tokens with which an answer ends, where the model came with no template of its own.
+    """
+    if companions.template() is not None:
+        return companions
+    ends = sorted(found_ends(companions, tokenizer, rows, template).ids)
+    settings = companions.settings(GENERATION_SETTINGS) | ({"eos_token_id": ends} if ends else {})
+    files = {JINJA_FILE: template.encode(), GENERATION_SETTINGS: json.dumps(settings, indent=2).encode()}
+    return Companions({**companions.files, **files})
 
 
 def template_end(companions: Companions, tokenizer: Tokenizer, template: str | None = None) -> str | None:

@@ -12,7 +12,6 @@ from footplate_trainer.errors import TooManyUnrewarded
 from footplate_trainer.rewards.answers import LARGEST
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
 
-MOST_UNREWARDED: Final = 0.1  # where the spec does not say
 _SHOWN: Final = 3  # reasons in an error
 
 

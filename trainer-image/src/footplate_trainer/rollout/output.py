@@ -74,11 +74,6 @@ def written(uri: str, uid: str) -> ShardManifest | None:
     return None
 
 
-def template_of(shards: RunShards) -> str | None:
-    """In which the prompts were rendered; None where they have none."""
-    return shards.sources[0].shards.template
-
-
 def _manifest(content: bytes) -> ShardManifest | None:
     try:
         return ShardManifest.model_validate_json(content)
@@ -188,7 +183,7 @@ class AnswerOutput:
         prompts = self.shards.sources[0].shards
         before = prompts.manifest.samples
         assert before is not None, "prompts are conversations"
-        content = template_of(self.shards)
+        content = self.shards.template
         template = None if content is None else write_file(folder / TEMPLATE_FILE, [content.encode()])
         return SamplesRecord(
             template=template,

@@ -140,7 +140,7 @@ class EngineSampler:
             if mistake := too_small(shape, topology, self._number_bytes, possible, needed):
                 raise UserMistake(mistake)
             if short := too_small(shape, topology, self._number_bytes, free, needed):
-                raise NoRoomNow(f"{short}; it could have {possible:,}, but other programs have taken it")
+                raise NoRoomNow(f"{short}; it could have {possible:,}, but others have taken it")
             most = blocks_of_room(shape, topology, self._number_bytes, free, self._world.device.type)
         return (
             EngineRoom(cache_blocks(len(requests), longest, self._cache_tokens, most)) if requests else None

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from tokenizers import Tokenizer
+
 from footplate_contracts.runconfig import RunConfig
+from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout
 from footplate_trainer.checkpoint.durable import resume
 from footplate_trainer.checkpoint.durable.transfer import checkpoints_of
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import CheckpointDamaged
 from footplate_trainer.huggingface.companions import (
     NONE,
@@ -20,6 +24,7 @@ from footplate_trainer.huggingface.companions import (
     misfit,
     read_companions,
 )
+from footplate_trainer.huggingface.ends import talking
 from footplate_trainer.huggingface.folder import ModelFolder
 from footplate_trainer.huggingface.initial import initial_checkpoint
 from footplate_trainer.input_folder import InputFolder
@@ -30,13 +35,22 @@ from footplate_trainer.storage import join
 _log = logging.getLogger(__name__)
 
 
-def find_companions(config: RunConfig, store: CheckpointStore, tokenizer: bytes, world: World) -> Companions:
+def find_companions(config: RunConfig, store: CheckpointStore, shards: RunShards, world: World) -> Companions:
     """What goes with the weights from where they come from to an export, the same on every rank. Collective.
 
     Once the run has a checkpoint they come from there, and their first place may be gone. They are left out,
-    with a warning, where they are not true of the run's `tokenizer` (tokenizer.json).
+    with a warning, where they are not true of the tokenizer of `shards`. A model that comes with no chat
+    template talks in that of `shards` from now on.
     """
-    return agree.from_rank_0(lambda: _find(config, store, tokenizer), world.background)
+
+    def find() -> Companions:
+        found = _find(config, store, shards.tokenizer)
+        if shards.template is None:
+            return found
+        tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
+        return talking(found, tokenizer, model_shape(config).vocabulary, shards.template)
+
+    return agree.from_rank_0(find, world.background)
 
 
 def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Companions:

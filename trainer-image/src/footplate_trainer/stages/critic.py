@@ -1,4 +1,4 @@
-"""What stage ppo has beside its policy: a reward model that is computed, and a value model that is trained.
+"""What has scores beside a policy: a reward model that is computed, and a value model of ppo that is trained.
 
 The value model is a network of its own with a head of one output. It begins as the reward model, as another
 model of scores, or as the policy did with a new head; from then on it is in the run's own checkpoints.

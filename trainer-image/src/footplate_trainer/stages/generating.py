@@ -7,7 +7,6 @@ drawn. Once the data set stands the journals go, and a start that finds it has n
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import time
@@ -63,7 +62,7 @@ from footplate_trainer.rollout.identity import DRAWN_BY, JournalKeys, drawing_ke
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.learning import Learnt, learnt, outcomes_of
-from footplate_trainer.rollout.output import AnswerOutput, template_of, written
+from footplate_trainer.rollout.output import AnswerOutput, written
 from footplate_trainer.rollout.places import FOLDER
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
@@ -75,8 +74,6 @@ from footplate_trainer.stages.learning import require_decoder, say
 from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.rollouts import open_rewards
 from footplate_trainer.stages.start import open_store
-
-_log = logging.getLogger(__name__)
 
 _OF_LEARNING: Final = "groups/"  # numbers that only say what a group teaches
 
@@ -260,10 +257,7 @@ def _ended(store: CheckpointStore, uri: str, uid: str) -> GeneratedRecord | None
 
 def _remove_journals(store: CheckpointStore) -> None:
     """Those of all rollouts, also beyond a length that the run was given later; nothing depends on that."""
-    try:
-        store.folder.remove(FOLDER)
-    except OSError as error:
-        _log.warning("journals of rollouts that are over cannot be removed: %s", error)
+    store.folder.remove(FOLDER)
 
 
 def _open(
@@ -283,8 +277,8 @@ def _open(
     prompts = _prompts(config, shards, settings, limits)
     say(world, str(prompts.dataset))
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
-    companions = find_companions(config, store, shards.tokenizer, world)
-    ends = found_ends(companions, tokenizer, model_shape(config).vocabulary, template_of(shards))
+    companions = find_companions(config, store, shards, world)
+    ends = found_ends(companions, tokenizer, model_shape(config).vocabulary, shards.template)
 
     def text_of(tokens: Sequence[int]) -> str:
         text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)

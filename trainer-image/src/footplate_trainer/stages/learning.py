@@ -101,7 +101,7 @@ def _learn(
     reporter.data = shards.digest
     batches = open_loader(config, shards, model.grid)
     host = state.HostCopy(model.module, optimizer.moments(), model.host_mesh)
-    companions = find_companions(config, begun.store, shards.tokenizer, world)
+    companions = find_companions(config, begun.store, shards, world)
     saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
     reference = StageReference(config, model, start, shards, world)
     objective = reference.objective(objective)

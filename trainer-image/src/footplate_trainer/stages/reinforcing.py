@@ -29,7 +29,6 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint import state
 from footplate_trainer.checkpoint.store import storage_errors
-from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.pair import PairStepper
 from footplate_trainer.loop.stepper import Stepper
@@ -65,7 +64,7 @@ from footplate_trainer.stages.learning import (
 )
 from footplate_trainer.stages.process import Program, run_stage
 from footplate_trainer.stages.reference import StageReference, check_reference
-from footplate_trainer.stages.rollouts import MakeGatherer, RolloutInputs
+from footplate_trainer.stages.rollouts import MakeGatherer, RolloutInputs, answer_ends
 from footplate_trainer.stages.start import state_writer
 
 
@@ -125,7 +124,7 @@ def _reinforce(
     reporter.data = shards.digest
     beside = () if begun.beside is None else (begun.beside.tensors,)
     host = state.HostCopy(model.module, begun.optimizer.moments(), model.host_mesh, *beside)
-    companions = find_companions(config, begun.store, shards.tokenizer, world)
+    companions = find_companions(config, begun.store, shards, world)
     saver = open_saver(begun, world, host, shards.tokenizer, companions, agent)
     training, loss = config.training, Judged(policy_loss(config))
     stepper = Stepper(model, begun.optimizer, world, training.gradient_clip_norm, loss, training.seed)
@@ -137,7 +136,7 @@ def _reinforce(
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     if judge is not None:
         check_turn_ends(shards, companions, tokenizer)
-    ends = model_ends(companions, tokenizer, model_shape(config).vocabulary)
+    ends = answer_ends(shards, companions, tokenizer, model_shape(config).vocabulary)
     inputs = RolloutInputs(
         begun, shards, tokenizer, ends, stepper, value, reference, judge, world, reporter, agent
     )

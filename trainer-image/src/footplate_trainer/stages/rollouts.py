@@ -18,6 +18,8 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import StopRule
+from footplate_trainer.huggingface.companions import Companions
+from footplate_trainer.huggingface.ends import found_ends
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.model.policy_judge import REFERENCE
 from footplate_trainer.parallel import agree
@@ -160,6 +162,16 @@ class RolloutInputs:
             name: weights_checksum(dict(model.module.named_parameters()), group)
             for name, model in trained.items()
         }
+
+
+def answer_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer, rows: int) -> frozenset[int]:
+    """Tokens that end an answer of a model with `rows` of its embedding, also where it has no template.
+
+    They are those of its texts, and those of a turn in the templates that prompts were rendered in.
+    """
+    sources = (source.shards for source in shards.sources)
+    found = (found_ends(companions, tokenizer, rows, packed.template).ids for packed in sources)
+    return frozenset[int]().union(*found)
 
 
 def _row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
