@@ -31,9 +31,11 @@ from tests.support.reinforced import grpo_config, pack_prompts
 BAR: Final = 1.0  # seconds beside `load`
 LOAD: Final = PARTS.index("load")
 RUN: Final = (
-    "rollout={maxTokens: 64, group: 4, samples: 128}",
-    "training.globalBatchSize=128",
-    "training.microBatchSize=8",
+    # Long ones of a model that hardly learns, as an agent tells once a second what is finished.
+    "rollout={maxTokens: 64, group: 4, samples: 2048}",
+    "training.optimizer.learningRate=1e-12",
+    "training.globalBatchSize=2048",
+    "training.microBatchSize=32",
     "training.steps=1000000",
     "checkpoint.everySteps=1",
 )
