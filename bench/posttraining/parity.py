@@ -1,10 +1,11 @@
-"""How far each stage is from the same training by TRL: losses, gradient norms and weights of five steps.
+"""How far each stage is from the same training by others: losses, gradient norms and weights of five steps.
 
     .venv/bin/python -m bench.posttraining.parity [NAME …]
 
 One row for each kind and optimizer; a NAME chooses those that begin with it. Losses and
 weights are absolute, norms relative; the bars are 2e-6, 1e-5 and, with SGD, 1e-5. Exit
-status 1 when a row is beyond them. TRL is a package of the tests: `make venv` has it.
+status 1 when a row is beyond them. The others are TRL, a package of the tests that `make venv`
+has, and of stage ppo, which TRL no longer has, a textbook's loop of the tests.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.support import parity, rollout_parity, trl_stages
+from tests.support import parity, ppo_parity, rollout_parity, trl_stages
 from tests.support.parity import Compared
 from tests.support.trl_oracle import Run, Seen, seen
 
@@ -24,7 +26,7 @@ HEAD: Final = "| training | optimizer | loss | gradient norm | weights | seconds
 
 def main(chosen: list[str]) -> int:
     """Exit status 1 when a stage is another training."""
-    every = (*trl_stages.NAMES, *rollout_parity.NAMES)
+    every = (*trl_stages.NAMES, *rollout_parity.NAMES, *ppo_parity.NAMES)
     names = [name for name in every if not chosen or name.startswith(tuple(chosen))]
     if not names:
         print(f"no training begins with {', '.join(chosen)}; there are {', '.join(every)}")
@@ -32,11 +34,12 @@ def main(chosen: list[str]) -> int:
     all_small = True
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        told = seen(_runs(names, root), root)
+        runs = _runs(names, root)
+        told = seen(runs, root) if runs else {}
         print(f"{HEAD}\n|{'---|' * 7}", flush=True)
         for name in names:
             begun = time.monotonic()
-            found = _compared(name, told[name], root).found
+            found = _compared(name, told, root).found
             all_small &= found.are_small
             kind, _, optimizer = name.rpartition("-")
             weights = "–" if found.weights is None else f"{found.weights:.1e}"
@@ -56,14 +59,16 @@ def _runs(names: list[str], root: Path) -> dict[str, Run]:
     return {**trl_stages.runs_of(read, root), **rollout_parity.runs_of(sampled, root)}
 
 
-def _compared(name: str, told: Seen, root: Path) -> Compared:
-    """Ours of that name, in a folder of `root`."""
+def _compared(name: str, told: Mapping[str, Seen], root: Path) -> Compared:
+    """Ours of that name, in a folder of `root`; `told`: what TRL did, by name."""
     folder = root / name
     folder.mkdir()
+    if name in ppo_parity.NAMES:
+        return ppo_parity.compared(name, root, folder)
     if name in rollout_parity.NAMES:
-        return rollout_parity.compared(name, told, rollout_parity.policy(root), folder)
+        return rollout_parity.compared(name, told[name], rollout_parity.policy(root), folder)
     case, _ = trl_stages.case_of(name)
-    return parity.compared(name, told, trl_stages.models(root)[case.model], folder)
+    return parity.compared(name, told[name], trl_stages.models(root)[case.model], folder)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ def deviations(
     losses = zip(rows, told.losses, strict=True)
     norms = zip(rows, told.gradient_norms, strict=True)
     return Deviations(
-        loss=_largest(abs(row.loss - expected) / max(1.0, expected / 4) for row, expected in losses),
-        norm=_largest(abs(row.gradient_norm - expected) / max(expected, _NO_NORM) for row, expected in norms),
+        loss=largest(abs(row.loss - expected) / max(1.0, expected / 4) for row, expected in losses),
+        norm=largest(abs(row.gradient_norm - expected) / max(expected, _NO_NORM) for row, expected in norms),
         weights=_apart(checkpoints, told.weights[-1]) if weights else None,
     )
 
@@ -88,11 +88,11 @@ def _apart(checkpoints: Path, theirs: Path) -> float:
 
 def furthest(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
     """The largest difference of tensors of the same names; NaN where there is one."""
-    return _largest((ours[name] - weight).abs().max().item() for name, weight in theirs.items())
+    return largest((ours[name] - weight).abs().max().item() for name, weight in theirs.items())
 
 
-def _largest(deviations: Iterable[float]) -> float:
-    """NaN where one is, which Python's max passes over."""
+def largest(deviations: Iterable[float]) -> float:
+    """Of them; NaN where one is, which Python's max passes over."""
     return float(np.max([*deviations]))
 
 
