@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate_contracts.v1alpha1.reward import RewardFunction
@@ -15,13 +14,12 @@ def sample(
     /,
     *,
     step: int = 1,
-    messages: Sequence[Mapping[str, Any]] | None = None,
     **columns: Any,
 ) -> RolloutSample:
     """The answer `text` to prompt number `prompt`, which has as many tokens as bytes."""
     tokens = list(text.encode())
     return RolloutSample(
-        SampleKey(step, prompt, 0), f"prompt {prompt}", [prompt], text, tokens, "end", messages, columns
+        SampleKey(step, prompt, 0), f"prompt {prompt}", [prompt], text, tokens, "end", columns
     )
 
 

@@ -26,8 +26,7 @@ def test_they_work_as_they_are_and_agree_with_what_is_built_in() -> None:
         ),
     ]
     batch = [
-        sample(text, prompt, messages=ASKED, solution=solution)
-        for prompt, (text, solution) in enumerate(ROWS)
+        sample(text, prompt, prompt=ASKED, solution=solution) for prompt, (text, solution) in enumerate(ROWS)
     ]
     environment = dict(os.environ)
     with RewardFunctions(functions, columns=["solution"], max_tokens=99, environment=environment) as rewards:

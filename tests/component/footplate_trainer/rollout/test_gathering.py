@@ -20,12 +20,15 @@ from footplate_contracts.v1alpha1.reinforcement import GroupAdvantage
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.folder import LocalFolder
-from footplate_trainer.data.prompt_dataset import Prompt
+from footplate_trainer.data.layout import ShardFormat
+from footplate_trainer.data.prompt_dataset import Prompt, PromptDataset, PromptOrder
+from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import Answer, EndReason, Request
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.metrics.stopwatch import Stopwatch
 from footplate_trainer.parallel.world import RankEnvironment, World, open_world
+from footplate_trainer.rewards.judges import judge_of, to_json
 from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.groups import GroupPlan
@@ -35,6 +38,8 @@ from footplate_trainer.rollout.kept import GatheredRollout, KeptRollout
 from footplate_trainer.rollout.records import RewardsRecord
 from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.settings import RolloutSettings
+from tests.support.chat import user
+from tests.support.stages import pack_rows
 
 SETTINGS = RolloutSettings(
     groups=GroupPlan(2, 3),
@@ -48,6 +53,8 @@ SETTINGS = RolloutSettings(
     overlong_tokens=None,
     max_unrewarded=0.5,
 )
+ASKED = [{"role": "system", "content": "Reckon."}, user("2 + 3?")]
+NOTED: dict[str, list[Any]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +157,14 @@ def gather(
     number: int,
     settles: bool = False,
     model: Any = None,
+    prompts: Any = None,
 ) -> GatheredRollout | None:
     """As generation `number` does."""
     place = LocalFolder(str(folder))
     journal = Journal(place, GenerationId(epoch=1, number=number), 0)
     gatherer = Gatherer(
         SETTINGS,
-        Prompts(),
+        prompts or Prompts(),
         drawer,
         judge,
         journal,
@@ -220,20 +228,53 @@ def test_what_is_missing_without_a_stop_is_an_error_that_names_it(
         gather(tmp_path, world, drawer, judge, Stops(), 1)
 
 
+class Looking(Judge):
+    """Notes what it is asked about."""
+
+    def __init__(self, seen: list[RolloutSample]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+        self._seen.extend(samples)
+        return super().ask(samples, known)
+
+
 def test_rewards_see_the_answer_without_its_end_and_the_columns_of_the_prompt(
     world: World, tmp_path: Path
 ) -> None:
     seen: list[RolloutSample] = []
-
-    class Looking(Judge):
-        def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
-            seen.extend(samples)
-            return super().ask(samples, known)
-
-    gather(tmp_path, world, Drawer(), Looking(), Stops(), 1)
+    gather(tmp_path, world, Drawer(), Looking(seen), Stops(), 1)
     sample = next(sample for sample in seen if sample.key == SampleKey(4, 11, 0))
     assert (sample.prompt, sample.answer, list(sample.tokens)) == ("11 5", "11", [11, 0])
     assert (sample.end, sample.columns) == ("end", {"answer": "11"})
+
+
+def notes_all(**columns: list[Any]) -> list[float]:
+    """A reward function that notes all that it is given."""
+    NOTED.update(columns)
+    return [0.0] * len(columns["texts"])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer"),
+    [
+        pytest.param(ASKED, [{"role": "assistant", "content": "10"}], id="conversation"),
+        pytest.param("Reckon 2 + 3.", "10", id="text"),
+    ],
+)
+def test_a_function_gets_prompts_and_answers_in_the_shape_of_the_packed_row(
+    prompt: Any, answer: Any, world: World, tmp_path: Path
+) -> None:
+    shards = pack_rows([{"prompt": prompt, "answer": "5"}], tmp_path, format=ShardFormat.PROMPTS)
+    order = PromptOrder(PromptDataset(TokenShards.open(str(shards)), 64), seed=0)
+    function = {"kind": "function", "name": f"{__name__}:notes_all", "field": "f"}
+    judge = judge_of({**function, "columns": order.columns})
+    seen: list[RolloutSample] = []
+    gather(tmp_path, world, Drawer(), Looking(seen), Stops(), 1, prompts=order)
+    judge([to_json(next(sample for sample in seen if sample.key == SampleKey(4, 10, 0)))])
+    given = [NOTED[name] for name in ("prompts", "completions", "texts", "answer")]
+    assert given == [[prompt], [answer], ["10"], ["5"]]
 
 
 @pytest.mark.parametrize("settles", [pytest.param(False, id="refused"), pytest.param(True, id="trained-on")])

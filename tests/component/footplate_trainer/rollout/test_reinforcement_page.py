@@ -74,7 +74,9 @@ def test_the_example_trains(tmp_path: Path) -> None:
     source = tmp_path / "sums.jsonl"
     rows = [{"prompt": f"What is {n} + {n}?", "answer": f"{2 * n}"} for n in range(20)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shards = pack_conversations(source, tmp_path / "shards", model, format=ShardFormat.PROMPTS)
+    shards = pack_conversations(
+        source, tmp_path / "shards", model, format=ShardFormat.PROMPTS, texts_are_turns=True
+    )
     overrides = (
         f"initFrom.uri={model}",
         f"data.uri={shards}",

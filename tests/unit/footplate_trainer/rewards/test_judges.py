@@ -65,7 +65,7 @@ def test_names_are_those_of_trl_and_the_columns() -> None:
 
 
 def test_a_conversation_is_given_as_messages() -> None:
-    call("takes_all", sample("5", messages=MESSAGES))
+    call("takes_all", sample("5", prompt=MESSAGES))
     assert given["prompts"] == [MESSAGES]
     assert given["completions"] == [[{"role": "assistant", "content": "5"}]]
     assert given["texts"] == ["5"]

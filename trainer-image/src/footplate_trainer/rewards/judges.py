@@ -30,8 +30,7 @@ GIVEN: Final = ("prompts", "completions", "prompt_ids", "completion_ids", "texts
 def to_json(sample: RolloutSample) -> dict[str, Any]:
     """What a process is told of a sample."""
     return {
-        "prompt": sample.prompt,
-        "messages": None if sample.messages is None else [dict(message) for message in sample.messages],
+        "prompt": sample.asked,
         "prompt_ids": [int(token) for token in sample.prompt_tokens],
         "answer": sample.answer,
         "ids": [int(token) for token in sample.tokens],
@@ -102,10 +101,12 @@ def _values(name: str, samples: Sequence[SampleJson]) -> list[Any]:
     """What each of `samples` has under `name`; None where its row had no such column."""
     match name:
         case "prompts":
-            return [s["prompt"] if s["messages"] is None else s["messages"] for s in samples]
+            return [s["prompt"] for s in samples]
         case "completions":
             return [
-                s["answer"] if s["messages"] is None else [{"role": "assistant", "content": s["answer"]}]
+                s["answer"]
+                if isinstance(s["prompt"], str)
+                else [{"role": "assistant", "content": s["answer"]}]
                 for s in samples
             ]
         case "texts":

@@ -23,13 +23,18 @@ class RolloutSample:
     """An answer, and all that a reward may know of it."""
 
     key: SampleKey
-    prompt: str  # as the model was given it
+    prompt: str  # as the model was given it: a conversation, too, is one text there
     prompt_tokens: Sequence[int]
     answer: str
     tokens: Sequence[int]  # of the answer, its end among them
     end: str  # why the answer has no more tokens: a value of EndReason
-    messages: Sequence[Mapping[str, Any]] | None = None  # of the prompt, where its row held a conversation
-    columns: Mapping[str, Any] = field(default_factory=dict)  # all else that the prompt's row held
+    columns: Mapping[str, Any] = field(default_factory=dict)  # all that the prompt's row held
+
+    @property
+    def asked(self) -> str | list[dict[str, Any]]:
+        """The prompt in the shape of its row: messages, or a text."""
+        asked: str | list[dict[str, Any]] = self.columns.get("prompt", self.prompt)
+        return asked
 
 
 @dataclass(frozen=True)

@@ -262,8 +262,6 @@ class Gatherer:
         prompt = self._prompts.at(sample.key.prompt)
         tokens = sample.tokens.tolist()
         said = tokens[:-1] if sample.reason == "end" else tokens
-        columns = dict(prompt.columns)
-        messages = columns.pop("messages", None)
         return RolloutSample(
             sample.key,
             self._text_of(prompt.tokens.tolist()),
@@ -271,8 +269,7 @@ class Gatherer:
             self._text_of(said),
             tokens,
             sample.reason,
-            messages,
-            columns,
+            prompt.columns,
         )
 
 

@@ -218,6 +218,13 @@ def test_prompts_keep_every_other_field() -> None:
             PROMPTS, {"prompt": [SYSTEM]}, "order", "ends messages with role system", id="only-a-system"
         ),
         pytest.param(
+            PROMPTS,
+            {"messages": TALK[:1], "prompt": "Hi"},
+            "shape",
+            "has prompt beside messages; .*--ignore prompt",
+            id="prompt-twice",
+        ),
+        pytest.param(
             CHAT,
             {"messages": [user(" \n"), TALK[1]]},
             "empty turn",

@@ -179,6 +179,10 @@ class RowReader:
     def _prompt(self, fields: dict[str, Any], context: _Context) -> SampleFields:
         messages = self._take_messages(fields)
         prompt = self._part(fields, "prompt", "user") if messages is None else messages
+        if "prompt" in fields:
+            raise BadRow(
+                "shape", "has prompt beside messages; remove one of them, or pass it over: --ignore prompt"
+            )
         columns = {"prompt": prompt, **fields}
         fields.clear()
         if isinstance(prompt, str):
