@@ -73,7 +73,15 @@ def not_a_number(texts: list[str]) -> list[float]:
 
 
 def huge(texts: list[str]) -> list[float]:
-    return [-1e308 if text == "bad" else 1e30 for text in texts]
+    return [-1e308 if text == "bad" else 1e12 for text in texts]
+
+
+def wide(texts: list[str]) -> list[float]:
+    return [1e12 if len(text) % 2 else -1e12 for text in texts]
+
+
+def too_wide(texts: list[str]) -> list[float]:
+    return [1e308 if len(text) % 2 else -1e308 for text in texts]
 
 
 def too_few(texts: list[str]) -> list[float]:

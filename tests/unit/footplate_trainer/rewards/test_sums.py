@@ -10,7 +10,7 @@ import pytest
 from footplate_trainer.errors import TooManyUnrewarded
 from footplate_trainer.rewards.answers import LARGEST
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
-from footplate_trainer.rewards.sums import UnrewardedShare, means, reasons, weighted_sum
+from footplate_trainer.rewards.sums import UnrewardedShare, largest, means, reasons, weighted_sum
 
 MISSING = Unrewarded("reward style: answer 0 to prompt 1 at step 2: it answered NaN")
 
@@ -33,7 +33,7 @@ def test_the_weighted_sum(outcomes: dict[str, Outcome], weights: dict[str, float
 def test_a_sum_beyond_what_can_be_reckoned_with_is_none() -> None:
     names = [str(number) for number in range(17)]
     total = weighted_sum(dict.fromkeys(names, LARGEST), dict.fromkeys(names, 1e6))
-    assert total == Unrewarded("the weighted sum of its rewards is 1.7e+37, beyond ±1e+30")
+    assert total == Unrewarded("the weighted sum of its rewards is 1.7e+19, beyond ±1e+12")
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
@@ -77,6 +77,16 @@ def test_the_error_says_why_of_some() -> None:
         "5 of 8 samples of the rollout have no reward, and reward.maxUnrewarded 0.25 allows 2: "
         "one; two; three; and 1 more"
     )
+
+
+def test_the_largest_reward_is_named_by_its_size_and_its_answer() -> None:
+    rewards: dict[SampleKey, dict[str, float | str]] = {
+        SampleKey(4, 7, 0): {"short": 2.0, "model": math.nan},
+        SampleKey(4, 7, 1): {"short": -3e11, "model": "it slept"},
+    }
+    told = "the largest reward of its rollout is -3e+11, of short for answer 1 to prompt 7 at step 4"
+    assert largest(rewards) == told
+    assert largest({SampleKey(4, 7, 0): {"short": "it slept"}}) == ""
 
 
 def test_means_leave_out_who_has_none() -> None:

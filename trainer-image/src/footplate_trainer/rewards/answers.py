@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Final
 
-LARGEST: Final = 1e30
-"""Beyond it neither a reward nor a sum of them is one: its square fits fp64, and itself fp32. It is
-REWARD_LIMIT of `model.objectives.advantages`, which torch is needed for."""
+LARGEST: Final = 1e12
+"""Beyond it neither a reward nor a sum of them is one: its square, which a value model's loss is, and that of
+a gradient fit fp32 with what they are multiplied by. It is REWARD_LIMIT of `model.objectives.advantages`,
+which torch is needed for."""
 
 _SHOWN: Final = 60  # characters of a value in a reason
 

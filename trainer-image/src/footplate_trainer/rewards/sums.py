@@ -57,6 +57,20 @@ class UnrewardedShare:
         )
 
 
+def largest(rewards: Mapping[SampleKey, Mapping[str, float | str]]) -> str:
+    """Names the largest of `rewards` in size, and whose it is; nothing where there is none."""
+    numbers = [
+        (abs(value), key, name, value)
+        for key, values in rewards.items()
+        for name, value in values.items()
+        if isinstance(value, float) and not math.isnan(value)
+    ]
+    if not numbers:
+        return ""
+    _, key, name, value = max(numbers)
+    return f"the largest reward of its rollout is {value:g}, of {name} for {key}"
+
+
 def means(outcomes: Iterable[Mapping[str, Outcome]], names: Iterable[str]) -> dict[str, tuple[float, int]]:
     """Of each reward the sum and the count of its numbers, to be added up over ranks."""
     found = list(outcomes)

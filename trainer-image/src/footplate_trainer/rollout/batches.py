@@ -9,7 +9,8 @@ finds it, though weights that could compute it are gone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,11 +20,12 @@ from footplate_trainer.checkpoint.record import RolloutPosition, RunningScores
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.loader import BatchLoader, StepBatch
 from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.errors import NumericalDivergence
 from footplate_trainer.model.policy_judge import ADVANTAGE, COEFFICIENT, REFERENCE, SAMPLER
 from footplate_trainer.parallel.valued import OLD_VALUE, RETURN
 from footplate_trainer.parallel.world import World
 from footplate_trainer.rewards.samples import RolloutSample, SampleKey, Unrewarded
-from footplate_trainer.rewards.sums import UnrewardedShare, reasons
+from footplate_trainer.rewards.sums import UnrewardedShare, largest, reasons
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.answers import TrainedAnswer
 from footplate_trainer.rollout.appraising import appraised
@@ -63,6 +65,11 @@ class CurrentRollout:
     values: BatchLoader | None  # with values: what the value model learns of the same answers
     begin: RolloutPosition
     following: RolloutPosition  # where the next one begins
+
+    def rewards(self, group: int) -> dict[SampleKey, dict[str, float | str]]:
+        """Of its answers, as they were given."""
+        kept = self.gathered.kept.rewards
+        return {key: kept.get(key, {}) for siblings in self.gathered.keys(group) for key in siblings}
 
 
 def normalised(
@@ -146,6 +153,18 @@ class RolloutBatches:
         """Of an answer of the current rollout, by its number in a batch's `sample_ids`."""
         assert self.current is not None
         return SampleKey(self.current.begin.step, *divmod(number, self._settings.group))
+
+    @contextmanager
+    def naming_rewards(self) -> Iterator[None]:
+        """NumericalDivergence says what the largest reward of its rollout was, which may be why."""
+        try:
+            yield
+        except NumericalDivergence as error:
+            current = self.current
+            told = "" if current is None else largest(current.rewards(self._settings.group))
+            if not told:
+                raise
+            raise NumericalDivergence(f"{error}; {told}", rank=error.rank, step=error.step) from error
 
     def rewarded(self, sample: SampleRecord) -> RolloutSample:
         """An answer with its prompt, as rewards see both."""

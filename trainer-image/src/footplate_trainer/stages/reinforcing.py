@@ -147,7 +147,6 @@ def _reinforce(
         writer = state_writer(config, start, shards, world, inputs.stood_on, network)
         state_now = partial(state_of, writer, limits, reporter, agent, batches.position)
         durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
-        copies = begun.copies
         callbacks = Callbacks(
             reporter,
             Lease(agent),
@@ -158,11 +157,12 @@ def _reinforce(
             FailedCheckpoints(saver),
             rows,
             durable,
-            MemoryCheckpoints(copies, state_now, reporter, stepper.stopwatch) if copies else None,
+            MemoryCheckpoints(begun.copies, state_now, reporter, stepper.stopwatch) if begun.copies else None,
         )
         say(world, greeting(limits, world, start.step))
         steps = stepper if value is None else PairStepper(stepper, value, batches.places)
-        last = train(steps, batches, limits, callbacks, start.step)
+        with batches.naming_rewards():
+            last = train(steps, batches, limits, callbacks, start.step)
         if not _is_durable(begun, durable, world, reporter.step):
             durable.save(ends=True)  # suspended in the middle of a rollout
         batches.close()

@@ -13,8 +13,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-REWARD_LIMIT: Final = 1e30
-"""Beyond this a reward is a fault: its square still is a number in fp64, and its loss one in fp32."""
+REWARD_LIMIT: Final = 1e12
+"""Beyond this a reward is a fault: its square, as a value model's loss, and its gradient's fit fp32."""
 DEVIATION_EPSILON: Final = 1e-4
 """What is added to a deviation of rewards, as in TRL; verl adds 1e-6, OpenRLHF 1e-9."""
 VARIANCE_EPSILON: Final = 1e-8
