@@ -67,9 +67,9 @@ test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs
 	@$(CLUSTER_TOOL) down
 
 .PHONY: faults faults-sample chaos
-WHICH := $(if $(FAMILY),--family '$(FAMILY)') $(if $(FAULT),--fault '$(FAULT)') $(if $(PHASE),--phase '$(PHASE)')
-faults: install ## every fault in every phase, simulated and on pods; goes on where it was ([FAMILY=] [FAULT=] [PHASE=] [AGAIN=1])
-	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults $(WHICH) $(if $(AGAIN),--again)
+WHICH := $(if $(FAMILY),--family '$(FAMILY)') $(if $(FAULT),--fault '$(FAULT)') $(addprefix --phase ,$(PHASE))
+faults: install ## every fault in every phase, simulated and on pods; goes on where it was ([FAMILY=] [FAULT=] [PHASE=] [AGAIN=1] [PAGE=1])
+	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults $(WHICH) $(if $(AGAIN),--again) $(if $(PAGE),--page)
 
 faults-sample: install ## some of them on pods: every family of faults, every phase
 	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)

@@ -1,9 +1,11 @@
 """`make faults`: every cell of the matrix, simulated and on pods, and the page of what came of them.
 
-    python -m tests.system.faults [--family F] [--fault NAME] [--phase P] [--where W] [--sample] [--again]
+    python -m tests.system.faults [--family F] [--fault NAME] [--phase P]... [--where W] [--sample] [--again]
+        [--page]
 
 What has been played on this commit is not played again, unless it is red and `--again` asks for it. The
-page is written when nothing was chosen.
+page is written when nothing was chosen, and when `--page` asks for it: what was not played on this commit
+stays there as it is, with the commit of which it is.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -33,12 +35,23 @@ from tests.system.faults import page
 from tests.system.faults.ground import Ground, cluster, ground_in
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.play import USUAL, play, undisturbed
-from tests.system.faults.results import PAGE, PODS, SIMULATED, Kept, Result, missing, tree_key
+from tests.system.faults.results import (
+    HISTORIES,
+    PAGE,
+    PODS,
+    RANDOM,
+    SIMULATED,
+    Kept,
+    Result,
+    missing,
+    record,
+    recorded,
+    tree_key,
+)
 from tests.system.faults.scenes import Cell, scenes
 from tests.system.faults.training import stage_of
 
 NAMESPACE: Final = "footplate-faults"
-HISTORIES: Final = 5000
 
 
 def main() -> int:
@@ -52,27 +65,43 @@ def main() -> int:
         on_pods = [(FAULTS[name], phase) for name, phase in SAMPLE]
     elif arguments.where != PODS:
         _simulated(_to_play(chosen, SIMULATED, kept, arguments.again), kept)
-    histories = 0 if _partial(arguments) else _histories(kept)
+    if not _partial(arguments):
+        _histories(kept)
     if arguments.where != SIMULATED:
         _on_pods(_to_play(on_pods, PODS, kept, arguments.again), kept)
     results = kept.read()
-    if not _partial(arguments):
-        made = page.Made(tree_key(), datetime.now(UTC), _machine(), histories, USUAL)
-        (ROOT / PAGE).write_text(page.page(results, made))
+    if arguments.page or not _partial(arguments):
+        _write_page(results)
     played = [result for result in results.values() if _mine(result, chosen, on_pods)]
+    if not _partial(arguments):
+        played.append(results[RANDOM])
     red = [result for result in played if not result.green]
     print(f"{len(played) - len(red)} green, {len(red)} red", flush=True)
-    return 1 if red or (not _partial(arguments) and not histories) else 0
+    return 1 if red else 0
+
+
+def _write_page(results: Mapping[tuple[str, str, str], Result]) -> None:
+    """The page and what it is made of: these results, and what was recorded of other cells."""
+    known = {**recorded(), **results}
+    keys = [RANDOM]
+    for where, cells in ((SIMULATED, CELLS), (PODS, POD_CELLS)):
+        keys += [(fault.name, phase.value, where) for fault, phase in cells]
+    there = {key: known[key] for key in keys if key in known}
+    record(there.values())
+    made = page.Made(datetime.now(UTC), _machine(), USUAL)
+    (ROOT / PAGE).write_text(page.page(there, made))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--family", choices=[family.value for family in Family], help="of faults")
     parser.add_argument("--fault", choices=list(FAULTS), help="by its name")
-    parser.add_argument("--phase", choices=[phase.value for phase in Phase], help="of the run")
+    phases = [phase.value for phase in Phase]
+    parser.add_argument("--phase", choices=phases, action="append", help="of the run; several are played")
     parser.add_argument("--where", choices=[SIMULATED, PODS], help="there alone")
     parser.add_argument("--sample", action="store_true", help="a fixed choice, on pods only")
     parser.add_argument("--again", action="store_true", help="what is red, too")
+    parser.add_argument("--page", action="store_true", help="write the page, whatever was chosen")
     return parser
 
 
@@ -86,7 +115,7 @@ def _chosen(cell: Cell, arguments: argparse.Namespace) -> bool:
     return (
         arguments.family in (None, fault.family.value)
         and arguments.fault in (None, fault.name)
-        and arguments.phase in (None, phase.value)
+        and (arguments.phase is None or phase.value in arguments.phase)
     )
 
 
@@ -133,20 +162,17 @@ def _simulate(cell: tuple[str, str]) -> Result:
     return result
 
 
-def _histories(kept: Kept) -> int:
-    """How many random histories have ended well: all of them, or none."""
-    done = kept.folder / "histories"
-    if not done.exists():
-        command = [sys.executable, "-m", "pytest", "tests/simulation/test_histories.py", "-q"]
-        environment = os.environ | {"HISTORIES": str(HISTORIES)}
-        ended = subprocess.run(
-            [*command, "--numprocesses", "2", "--dist", "worksteal"], cwd=ROOT, check=False, env=environment
-        ).returncode
-        if ended:
-            return 0
-        kept.folder.mkdir(parents=True, exist_ok=True)
-        done.write_text(str(HISTORIES))
-    return int(done.read_text())
+def _histories(kept: Kept) -> None:
+    """The random ones, unless they have ended well already."""
+    known = kept.read().get(RANDOM)
+    if known is not None and known.green:
+        return
+    command = [sys.executable, "-m", "pytest", "tests/simulation/test_histories.py", "-q"]
+    environment = os.environ | {"HISTORIES": str(HISTORIES)}
+    ended = subprocess.run(
+        [*command, "--numprocesses", "2", "--dist", "worksteal"], cwd=ROOT, check=False, env=environment
+    ).returncode
+    kept.add([Result(*RANDOM, error=f"pytest ended with {ended}" if ended else "")])
 
 
 # -- on pods -------------------------------------------------------------------------------

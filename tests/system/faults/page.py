@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from tests.support.matrix import FAULTS, Fault, Phase, applicable, on_pods
-from tests.system.faults.results import PODS, SIMULATED, Result
+from tests.system.faults.results import PODS, RANDOM, SIMULATED, Result
 
 
 @dataclass(frozen=True)
 class Made:
-    """Of what, when and where the results are."""
+    """When and where the page is made."""
 
-    commit: str
     time: datetime
     machine: str
-    histories: int  # random ones of the simulation, all of which ended well
     usual: float  # seconds beside a fault's own, on pods
 
 
@@ -36,10 +35,11 @@ def page(results: Mapping[tuple[str, str, str], Result], made: Made) -> str:
             "are those of an undisturbed run, each step is there once, nothing but the causes below was",
             "counted, the run was back in work within its seconds, and nothing of it was left.",
             "",
-            f"- {made.time:%Y-%m-%d %H:%M} UTC, commit {made.commit}, {made.machine}",
+            f"- {made.time:%Y-%m-%d %H:%M} UTC, {made.machine}",
             f"- {_tally('in the simulation', there, SIMULATED, results)}",
             f"- {_tally('on pods', played, PODS, results)}",
-            f"- {made.histories} random histories of one to four faults in the simulation",
+            f"- {RANDOM[0]} of one to four faults in the simulation: {_outcome(results.get(RANDOM))}",
+            *_commits(results),
             "",
             "A cell says: seconds from the fault until the run is where it should be again, simulated / on",
             "pods, and the causes counted there. A dash: there is no such cell, for a reason below. What is",
@@ -77,6 +77,26 @@ def _tally(
     red = sum(result is not None and not result.green for result in found)
     rest = f", {len(cells) - green - red} not played" if green + red < len(cells) else ""
     return f"{where}: {len(cells)} cells, {green} green, {red} red{rest}"
+
+
+def _outcome(result: Result | None) -> str:
+    if result is None:
+        return "not played"
+    return "green" if result.green else "**red**"
+
+
+def _commits(results: Mapping[tuple[str, str, str], Result]) -> Iterable[str]:
+    """How many of them were played on which day, on which commit; the newest first."""
+    counted: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for key, result in results.items():
+        counted[result.day, result.commit]["histories" if key == RANDOM else result.where] += 1
+    for (day, commit), places in sorted(counted.items(), reverse=True):
+        parts = [f"{places[where]} {words}" for where, words in _WHERE.items() if places[where]]
+        parts += ["the histories"] if places["histories"] else []
+        yield f"- played {day} on commit {commit}: {', '.join(parts)}"
+
+
+_WHERE: Final = {SIMULATED: "in the simulation", PODS: "on pods"}
 
 
 def _table(results: Mapping[tuple[str, str, str], Result]) -> Iterable[str]:
