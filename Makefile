@@ -14,6 +14,7 @@ CLUSTER_TOOL := python3 dev/cluster
 PYTEST := $(BIN)/python -m pytest
 # In CI a test that failed is run once more, alone; on a desk it has failed.
 SUITE := $(if $(CI),$(BIN)/python -m tools.rerun,$(PYTEST))
+LONGEST := --durations 40 --durations-min 4 # seconds: where the time of a suite goes
 TORCH_TESTS := $(addprefix tests/unit/footplate_trainer/,callbacks checkpoint commands frozen generation huggingface loop \
 	metrics model optim parallel rollout stages test_failures.py) $(addprefix tests/unit/footplate_planning/, \
 	test_agreement.py test_flops.py test_inventory.py test_topology.py) # those that import torch
@@ -52,10 +53,10 @@ simulation: .venv/ready ## faults and histories of whole clusters, in one proces
 
 # A third of their time these wait for others: three at a time keep two cores busy.
 component: .venv/ready binaries postgresql prometheus ## real PostgreSQL, real ranks, a real API server
-	@$(SUITE) tests/component -q -m 'not long' --numprocesses 3 --dist worksteal
+	@$(SUITE) tests/component -q -m 'not long' --numprocesses 3 --dist worksteal $(LONGEST)
 
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
-	@$(SUITE) tests/system -q -m 'system and not long' --numprocesses 3 --maxschedchunk 1
+	@$(SUITE) tests/system -q -m 'system and not long' --numprocesses 3 --maxschedchunk 1 $(LONGEST)
 	@$(SUITE) tests/system -q -m cluster_down
 
 .PHONY: test-long
