@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from footplate_contracts.v1alpha1.reward import RewardFunction
-from footplate_trainer.rewards.samples import RolloutSample, SampleKey
+from footplate_trainer.rewards.asking import AskedRewards
+from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey
 
 
 def sample(
@@ -36,3 +38,9 @@ def reward(name: str, **kind: Any) -> RewardFunction:
 def own(function: str, **fields: Any) -> RewardFunction:
     """That of `wrong` which is called `function`."""
     return reward(function.replace("_", "-"), function={"name": f"wrong:{function}"}, **fields)
+
+
+def outcomes(asked: AskedRewards) -> Iterator[Rewarded]:
+    """All outcomes, each as soon as it is there."""
+    while not asked.done:
+        yield from asked.poll(60)

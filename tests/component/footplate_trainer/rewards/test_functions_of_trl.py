@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from footplate_trainer.rewards.asking import RewardFunctions
-from tests.support.rewards.samples import reward, sample
+from tests.support.rewards.samples import outcomes, reward, sample
 
 ASKED = [{"role": "user", "content": "How much?"}]
 ROWS = [
@@ -30,7 +30,8 @@ def test_they_work_as_they_are_and_agree_with_what_is_built_in() -> None:
     ]
     environment = dict(os.environ)
     with RewardFunctions(functions, columns=["solution"], max_tokens=99, environment=environment) as rewards:
-        found = {(told.reward, told.key.prompt): told.outcome for told in rewards.ask(batch)}
+        asked = rewards.ask(batch)
+        found = {(told.reward, told.key.prompt): told.outcome for told in outcomes(asked)}
     for name, expected in (("theirs", [1, 1, 0, 0]), ("thinks", [1, 0, 1, 0])):
         assert [found[name, prompt] for prompt in range(4)] == expected
     for prompt in range(4):

@@ -17,7 +17,7 @@ from footplate_contracts.v1alpha1.reward import RewardFunction
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rewards.asking import RewardFunctions
 from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, Unrewarded
-from tests.support.rewards.samples import own, reward, samples
+from tests.support.rewards.samples import outcomes, own, reward, samples
 
 FOLDER = Path(__file__).parents[3] / "support" / "rewards"
 ENVIRONMENT = {
@@ -48,7 +48,8 @@ def rewards(
     functions: RewardFunctions, batch: list[RolloutSample], name: str | None = None
 ) -> list[float | str]:
     """The outcome of each sample by the one function that there is, or by `name`: a number, or why none."""
-    found = {told.key: told.outcome for told in functions.ask(batch) if name in (None, told.reward)}
+    asked = functions.ask(batch)
+    found = {told.key: told.outcome for told in outcomes(asked) if name in (None, told.reward)}
     return [_plain(found[sample.key]) for sample in batch]
 
 
@@ -164,7 +165,7 @@ def test_what_is_known_is_not_asked_again(start: Start, tmp_path: Path) -> None:
     batch = samples("a", "bb", "ccc", answer="a", folder=str(tmp_path))
     known = {batch[0].key: {"counts": 1.0}, batch[2].key: {"counts": Unrewarded("it was bad"), "right": 0.0}}
     asked = functions.ask(batch, known)
-    found = {(told.reward, told.key.prompt): told.outcome for told in asked}
+    found = {(told.reward, told.key.prompt): told.outcome for told in outcomes(asked)}
     assert found == {("counts", 1): 2.0, ("right", 0): 1.0, ("right", 1): 0.0}
     assert (tmp_path / "asked").read_text() == "bb\n"
 
@@ -173,7 +174,7 @@ def test_a_reward_that_all_is_known_of_is_not_asked(start: Start) -> None:
     functions = start(own("raises"), own("right"))
     batch = samples("5", answer="5")
     asked = functions.ask(batch, {batch[0].key: {"raises": 1.0}})
-    assert [(told.reward, told.outcome) for told in asked] == [("right", 1.0)]
+    assert [(told.reward, told.outcome) for told in outcomes(asked)] == [("right", 1.0)]
     assert functions.ask(batch, {batch[0].key: {"raises": 1.0, "right": 1.0}}).done
     assert functions.ask([]).done
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Final, Self
@@ -65,11 +65,6 @@ class AskedRewards:
         except queue.Empty:
             pass
         return found
-
-    def __iter__(self) -> Iterator[Rewarded]:
-        """All of them, each as soon as it is there."""
-        while not self.done:
-            yield from self.poll(3600)
 
     def tell(self, told: Rewarded | BaseException) -> None:
         """From whichever thread."""
