@@ -63,15 +63,25 @@ def blocks_of_room(shape: ModelShape, topology: Topology, number_bytes: int, fre
 
 
 def too_small(
-    shape: ModelShape, topology: Topology, number_bytes: int, free: int, longest: int
+    shape: ModelShape,
+    topology: Topology,
+    number_bytes: int,
+    free: int,
+    longest: int,
+    *,
+    at_most: bool = False,
 ) -> str | None:
-    """Why `free` bytes on a rank hold no answer that has `longest` tokens with its prompt; None: they do."""
+    """Why `free` bytes on a rank hold no answer that has `longest` tokens with its prompt; None: they do.
+
+    `at_most`: there never are more, whoever else takes memory.
+    """
     tokens = BLOCK_SIZE * -(-longest // BLOCK_SIZE)
     needed = max(rank_key_value_bytes(shape, topology, tokens, number_bytes))
     if needed <= free:
         return None
+    has = f"can have at most {max(free, 0):,}" if at_most else f"has {max(free, 0):,} left"
     return (
         f"rollout: keys and values of one answer, {longest:,} tokens with its prompt, take {needed:,} bytes "
-        f"on a rank, which has {max(free, 0):,} left; lower rollout.maxTokens or model.contextLength, raise "
+        f"on a rank, which {has}; lower rollout.maxTokens or model.contextLength, raise "
         "rollout.parallelism, or give each rank more memory"
     )

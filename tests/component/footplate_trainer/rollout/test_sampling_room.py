@@ -69,20 +69,20 @@ def test_the_rank_that_has_least_left_decides_and_no_token_is_another_one(config
 
 
 @pytest.mark.parametrize(
-    ("could", "error", "told"),
+    ("could", "error", "has", "told"),
     [
-        pytest.param(3, UserMistake, "lower rollout.maxTokens", id="the-device-is-too-small"),
-        pytest.param(4, NoRoomNow, "others have taken it", id="somebody-else-has-it"),
+        pytest.param(
+            3, UserMistake, "can have at most", "lower rollout.maxTokens", id="the-device-is-too-small"
+        ),
+        pytest.param(4, NoRoomNow, "has", "others have taken it", id="somebody-else-has-it"),
     ],
 )
 def test_all_ranks_refuse_where_one_has_no_room_for_an_answer(
-    could: int, error: type[TrainerError], told: str, config: RunConfig
+    could: int, error: type[TrainerError], has: str, told: str, config: RunConfig
 ) -> None:
     block = key_value_bytes(model_shape(config), BLOCK_SIZE, 4)
     short = Memory(3 * block - 1, could * block - 1)
     first, second = run_ranks(sample, 2, config, (short, PLENTY))
     assert (type(first), type(second)) == (error, error) and str(first) == str(second)
-    assert f"48 tokens with its prompt, take {3 * block:,} bytes on a rank, which has {short.left:,}" in str(
-        first
-    )
-    assert told in str(first)
+    needs = f"48 tokens with its prompt, take {3 * block:,} bytes on a rank"
+    assert f"{needs}, which {has} {short.left:,}" in str(first) and told in str(first)

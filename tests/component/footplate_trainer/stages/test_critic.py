@@ -267,15 +267,29 @@ def test_an_answer_ends_where_the_template_of_its_prompt_ends_a_turn(folders: Fo
 def test_prompts_that_overlook_the_end_of_a_turn_are_refused(folders: Folders, tmp_path: Path) -> None:
     """Earlier releases looked at tokens that a file calls special, and a template ends answers with any."""
     shutil.copytree(folders.prompts, tmp_path / "prompts")
-    data = Data(uri=str(tmp_path / "prompts"))
     tokenizer = Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
-    check_turn_ends(RunShards.open(data), Companions(), tokenizer)
-    manifest = tmp_path / "prompts" / MANIFEST_FILE
+    check_turn_ends(RunShards.open(Data(uri=str(folders.prompts))), Companions(), tokenizer)
+    with pytest.raises(UserMistake, match=r"reward.uri: .* its chat template writes <\|.*pack the prompts"):
+        check_turn_ends(without_ends(tmp_path / "prompts"), Companions(), tokenizer)
+
+
+def test_texts_that_an_earlier_release_packed_are_not(folders: Folders, tmp_path: Path) -> None:
+    """No template wrote them, so none ends what is said to them."""
+    source = tmp_path / "texts.jsonl"
+    source.write_text('{"prompt": "Once upon"}\n{"prompt": "There was"}\n')
+    packed = pack_conversations(source, tmp_path / "texts", folders.policy, format=ShardFormat.PROMPTS)
+    shards, tokenizer = without_ends(packed), Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
+    assert shards.template is not None
+    check_turn_ends(shards, Companions(), tokenizer)
+
+
+def without_ends(packed: Path) -> RunShards:
+    """As an earlier release packed them, which found no token that ends a turn."""
+    manifest = packed / MANIFEST_FILE
     said = json.loads(manifest.read_text())
     said["samples"]["turnEnd"] = []
     manifest.write_text(json.dumps(said))
-    with pytest.raises(UserMistake, match=r"reward.uri: .* its chat template writes <\|.*pack the prompts"):
-        check_turn_ends(RunShards.open(data), Companions(), tokenizer)
+    return RunShards.open(Data(uri=str(packed)))
 
 
 def test_what_an_earlier_release_trained_of_a_value_model_is_not_gone_on_with(

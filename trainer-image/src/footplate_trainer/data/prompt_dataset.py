@@ -41,6 +41,12 @@ class Prompt:
         return max(0, len(self.turn_end) - 1)
 
 
+def any_rendered(prompts: Samples) -> bool:
+    """Whether a template was applied to any of them, which it is not to texts; reads up to the first."""
+    samples = (prompts[number] for number in range(len(prompts)))
+    return any(not isinstance((sample.columns or {}).get("prompt"), str) for sample in samples)
+
+
 class PromptDataset(Dataset):
     """Prompts of one folder, each of which leaves room for an answer."""
 
@@ -87,7 +93,7 @@ class PromptDataset(Dataset):
 
         Also where nobody knows what that is.
         """
-        if self._template and self._turn_end is None and self._any_rendered:
+        if self._template and self._turn_end is None and any_rendered(self._samples):
             raise ValueError(
                 f"{self.shards.uri} does not say what its chat template writes behind an answer, which its "
                 "scores depend on: an earlier release packed it, or the template takes no plain question and "
@@ -100,12 +106,6 @@ class PromptDataset(Dataset):
                 f"{behind} behind an answer: that leaves no room for one in contextLength "
                 f"{self.context_length}; raise it, or pack with --context-length and --overlong drop"
             )
-
-    @property
-    def _any_rendered(self) -> bool:
-        """Whether a template was applied to any prompt, which it is not to texts; reads up to the first."""
-        samples = (self._samples[number] for number in range(len(self)))
-        return any(not isinstance((sample.columns or {}).get("prompt"), str) for sample in samples)
 
     def prompt(self, sample_id: int, place: int) -> Prompt:
         """Prompt `sample_id`, met at `place`."""

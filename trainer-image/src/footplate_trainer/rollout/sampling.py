@@ -137,7 +137,7 @@ class EngineSampler:
             free = min(memory.left for memory, _ in told)
             possible = min(max(memory) for memory, _ in told)
             needed = max(tokens for _, tokens in told)
-            if mistake := too_small(shape, topology, self._number_bytes, possible, needed):
+            if mistake := too_small(shape, topology, self._number_bytes, possible, needed, at_most=True):
                 raise UserMistake(mistake)
             if short := too_small(shape, topology, self._number_bytes, free, needed):
                 raise NoRoomNow(f"{short}; it could have {possible:,}, but others have taken it")

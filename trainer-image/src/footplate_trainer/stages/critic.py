@@ -20,7 +20,8 @@ from footplate_planning.references import value_uri
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.record import Key, TrainingState
 from footplate_trainer.checkpoint.state import Beside
-from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.prompt_dataset import PromptOrder, any_rendered
+from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.open import FrozenModel, load_beginning, load_trained, open_found
@@ -174,7 +175,8 @@ def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokeni
         record, template = packed.manifest.samples, packed.template
         if record is None or template is None or record.turn_end != []:
             continue
-        if (end := template_end(companions, tokenizer, template)) is not None:
+        end = template_end(companions, tokenizer, template)
+        if end is not None and any_rendered(Samples(packed)):
             raise UserMistake(
                 f"{REWARD_FIELD}: {packed.uri} says that no token ends an answer, and its chat template "
                 f"writes {end} there, up to which scores are read: an earlier release packed it; pack the "
