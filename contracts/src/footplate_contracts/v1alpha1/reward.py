@@ -126,7 +126,8 @@ class Reward(FrozenModel):
     normalization: RewardNormalization | None = Field(
         None,
         description="of the reward model's scores, by a mean and a deviation. heldOut: of the held-out pairs"
-        " that it was validated on; running: of all rollouts so far; default: heldOut with ppo, else none",
+        " that it was validated on; running: of all answers that were trained on so far; default: heldOut"
+        " with ppo, else none",
     )
     functions: Annotated[list[RewardFunction], Field(min_length=1, max_length=16)] | None = Field(
         None, description="rewards that are computed by functions"

@@ -155,7 +155,8 @@ def determinism_key(
     """What decides the bits of a step: hyper-parameters, data, layout, software and device.
 
     `data` is a digest of the token shards, `values` one of the numbers beside them where there are any;
-    `device` names type and model, and `reference` the weights that the trained ones are compared with.
+    `device` names type and model, and `reference` what else a run stands on: the weights of a reference and
+    of a reward model, and what this one reads behind an answer.
     """
     plain = config.to_json()
     key: Key = {}

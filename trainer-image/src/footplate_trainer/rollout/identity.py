@@ -3,8 +3,9 @@
 A place in a run says nothing of weights: before its first checkpoint a run may begin once more where another
 one has trained on, and after one it may train the same steps on other ranks, or with other settings. So an
 answer belongs to the checksum of the weights that drew it, and to what else draws it; a reward to the
-function's definition or to the weights of the model that gave it; a score likewise. What is not among these
-may change, and nothing that was drawn or paid for is lost.
+function's definition, or to the weights of the model that gave it and to what that reads behind an answer; a
+reference's or value model's scores to its weights. What is not among these may change, and nothing that was
+drawn or paid for is lost.
 """
 
 from __future__ import annotations

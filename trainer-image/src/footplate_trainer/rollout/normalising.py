@@ -31,7 +31,10 @@ class Normaliser:
         return with_more(before or RunningScores(), scores)
 
     def normalised(self, score: float, known: RunningScores | None) -> float:
-        """`score`, less a mean and divided by a deviation; `known` is of all rollouts up to its own."""
+        """`score`, less a mean and divided by a deviation.
+
+        `known` is of all answers that were trained on, those of its own rollout among them.
+        """
         if self.how is RewardNormalization.HELD_OUT:
             assert self.held_out is not None, "whoever opened the reward model has looked"
             return (score - self.held_out.mean) / self.held_out.deviation

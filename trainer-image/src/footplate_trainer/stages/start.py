@@ -258,7 +258,8 @@ def state_writer(
 ) -> StateWriter:
     """What this generation's checkpoints say of themselves; tells where that differs from what it loaded.
 
-    `reference` is what the weights of a reference are, `value` the network of a value model.
+    `reference` is what else the run stands on: the weights of a reference and of a reward model, and what
+    this one reads behind an answer. `value` is the network of a value model.
     """
     key = determinism_key(
         config,
