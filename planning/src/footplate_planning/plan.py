@@ -112,7 +112,9 @@ def plan(
                 trained=0,
                 flops=0.0,
                 flops_causal=0.0,
-                memory=memory.at_rest(shape, topology, row.pipeline),
+                memory=memory.at_rest(shape, topology, row.pipeline).beside(
+                    sum(memory.frozen_bytes(other, topology, row.pipeline) for other in frozen)
+                ),
                 traffic={},
             )
             for row in rows

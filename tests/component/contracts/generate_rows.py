@@ -33,7 +33,7 @@ GENERATE: tuple[Row, ...] = (
         "best-of-what-nothing-rewards",
         {"rollout.group": 4, "rollout.output.best": 2},
         "rollout.output.best: Invalid value: best 2 keeps a prompt's best answers, and nothing rewards them;"
-        " state reward.functions, or remove best",
+        " state reward, or remove best",
     ),
     _generate(
         "more-best-than-answers",
@@ -42,9 +42,22 @@ GENERATE: tuple[Row, ...] = (
         " asks for; lower it",
     ),
     _generate(
-        "rewards-without-functions",
+        "rewards-that-nothing-gives",
         {"reward": {}},
-        "reward.functions: Required value: functions is required: what rewards the answers of stage generate",
+        "reward: Required value: reward says nothing that rewards the answers of stage generate; state a"
+        " reward model (uri or run), functions, or both, or remove it",
+    ),
+    _generate(
+        "a-reward-model-and-a-function-of-one-name",
+        {"reward": {"run": {"name": "judge"}, "functions": [{"name": "model", "length": {}}]}},
+        "reward.functions: Invalid value: a function is called model, as the reward model is; give it another"
+        " name",
+    ),
+    _generate(
+        "a-reward-that-follows-rollouts",
+        {"reward": {"uri": "/models/judge", "normalization": "running"}},
+        "reward.normalization: Forbidden: normalization running would judge the first answers by another mean"
+        " and deviation than the last ones of one data set; use heldOut or none",
     ),
     _generate(
         "from-an-encoder",
@@ -77,18 +90,6 @@ GENERATE: tuple[Row, ...] = (
         " prompt once; pack the prompts into one folder, and name it in data.uri",
     ),
     _forbidden("rollout.batchInvariant", True, f"batchInvariant {UNSUPPORTED}"),
-    _forbidden(
-        "reward.uri",
-        "/rewards",
-        "reward.uri names a reward model, which this release does not support",
-        **{"reward.functions": _REWARDS},
-    ),
-    _forbidden(
-        "reward.run",
-        {"name": "judge"},
-        "reward.run names a reward model, which this release does not support",
-        **{"reward.functions": _REWARDS},
-    ),
     _forbidden(
         "reward.centering",
         0.01,

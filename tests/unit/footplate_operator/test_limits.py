@@ -39,8 +39,18 @@ async def test_a_run_goes_on_to_the_steps_that_were_added_and_no_pod_is_made_for
     assert world.condition("Complete")["message"] == "trained to the last step"
 
 
-@pytest.mark.parametrize("steps", [pytest.param(3, id="killed"), pytest.param(9, id="longer")])
-async def test_a_start_that_finds_its_own_answers_says_how_many_rollouts_there_were(steps: int) -> None:
+@pytest.mark.parametrize(
+    ("steps", "rollouts", "says"),
+    [
+        pytest.param(3, 3, "3 rollouts", id="killed"),
+        pytest.param(9, 3, "3 rollouts", id="longer"),
+        pytest.param(2, 3, "3 rollouts", id="shorter"),
+        pytest.param(1, 1, "1 rollout", id="one"),
+    ],
+)
+async def test_a_start_that_finds_its_own_answers_says_how_many_rollouts_there_were(
+    steps: int, rollouts: int, says: str
+) -> None:
     """It is of no other run: stage generate has no checkpoints."""
     world = World()
     world.trains = False
@@ -48,13 +58,13 @@ async def test_a_start_that_finds_its_own_answers_says_how_many_rollouts_there_w
     world.submit(stage="generate", training={**TRAINING, "steps": steps}, rollout=output)
     await world.live(60, until=lambda: len(world.workers("Running")) == 2)
     coordinator = world.coordinator()
-    coordinator.start_step = coordinator.step = 3
+    coordinator.start_step = coordinator.step = rollouts
     coordinator.state = RunState.FINISHED
     coordinator.version += 1
     await world.live(60, until=lambda: world.phase == "Succeeded")
-    assert world.status["progress"]["step"] == 3
+    assert world.status["progress"]["step"] == rollouts
     said = world.condition("Complete")
-    assert (said["reason"], said["message"]) == ("Finished", "the answers of 3 rollouts are written")
+    assert (said["reason"], said["message"]) == ("Finished", f"the answers of {says} are written")
 
 
 async def test_fewer_steps_end_it_earlier() -> None:

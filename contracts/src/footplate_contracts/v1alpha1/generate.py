@@ -13,6 +13,7 @@ _ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
 _BEST: Final = f"{_ROLLOUT} || !has(self.rollout.output) || !has(self.rollout.output.best)"
 _SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
 _GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : 1)"
+_MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
 
 GENERATE_RULES: Final = (
     Rule(
@@ -28,15 +29,24 @@ GENERATE_RULES: Final = (
         refusal=Refusal.REQUIRED,
     ),
     Rule(
-        f"{_ONLY} || !has(self.reward) || has(self.reward.functions)",
-        "functions is required: what rewards the answers of stage generate",
-        field="reward.functions",
+        f"{_ONLY} || !has(self.reward) || has(self.reward.functions) || {_MODEL}",
+        "reward says nothing that rewards the answers of stage generate; state a reward model (uri or run),"
+        " functions, or both, or remove it",
+        field="reward",
         refusal=Refusal.REQUIRED,
+    ),
+    Rule(
+        f"{_ONLY} || !has(self.reward) || !has(self.reward.normalization)"
+        " || self.reward.normalization != 'running'",
+        "normalization running would judge the first answers by another mean and deviation than the last ones"
+        " of one data set; use heldOut or none",
+        field="reward.normalization",
+        refusal=Refusal.FORBIDDEN,
     ),
     Rule(
         f"{_BEST} || has(self.reward)",
         "best {self.rollout.output.best} keeps a prompt's best answers, and nothing rewards them; state"
-        " reward.functions, or remove best",
+        " reward, or remove best",
         field="rollout.output.best",
     ),
     Rule(
@@ -85,14 +95,6 @@ GENERATE_RULES: Final = (
     *(
         Rule(f"{_ONLY} || {right}", f"{but}; remove it", field=field, refusal=Refusal.FORBIDDEN)
         for field, right, but in (
-            *(
-                (
-                    f"reward.{field}",
-                    f"!has(self.reward) || !has(self.reward.{field})",
-                    f"reward.{field} names a reward model, which this release does not support",
-                )
-                for field in ("uri", "run")
-            ),
             (
                 "reward.centering",
                 "!has(self.reward) || !has(self.reward.centering)",

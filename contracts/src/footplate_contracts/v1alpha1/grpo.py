@@ -51,12 +51,6 @@ GRPO_RULES: Final = (
         refusal=Refusal.REQUIRED,
     ),
     Rule(
-        f"{_ONLY} || !has(self.reward) || !{_MODEL} || !has(self.reward.functions)"
-        " || !self.reward.functions.exists(a, a.name == 'model')",
-        "a function is called model, as the reward model is; give it another name",
-        field="reward.functions",
-    ),
-    Rule(
         f"{_ONLY} || !has(self.model) || has(self.initFrom) || {_ARCHITECTURE} == 'decoder'",
         f"stage {{self.stage}} trains decoders, and model.architecture is {{{_ARCHITECTURE}}}; change one of"
         " them",

@@ -188,6 +188,12 @@ REWARD_RULES: Final = (
         for field in _OF_ROLLOUTS
     ),
     Rule(
+        "!has(self.reward) || !(has(self.reward.uri) || has(self.reward.run)) || !has(self.reward.functions)"
+        " || !self.reward.functions.exists(a, a.name == 'model')",
+        "a function is called model, as the reward model is; give it another name",
+        field="reward.functions",
+    ),
+    Rule(
         f"!has(self.reward) || !has(self.reward.functions) || {_SLOW}.size() == 0",
         f"timeoutSeconds {{{_SLOW}[0].timeoutSeconds}} of {{{_SLOW}[0].name}} may pass"
         f" {{{_SLOW}.map(f, {_CALLS})[0]}} times before an answer is told, and ranks that tell none for"

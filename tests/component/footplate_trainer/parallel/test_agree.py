@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,32 @@ def refused_by_0(world: World) -> str:
     return agree.from_rank_0(decide, world.background)
 
 
+def awaited_from_0(world: World) -> tuple[str, int]:
+    """Which goes on once ranks have met twice."""
+    heard, met = list[int](), threading.Event()
+
+    def hear(progress: int) -> None:
+        heard.append(progress)
+        if len(heard) == 2:
+            met.set()
+
+    def decide(alive: Callable[[int], None]) -> str:
+        alive(7)
+        met.wait()
+        alive(8)
+        return f"of rank {world.rank}"
+
+    told = agree.awaited_from_rank_0(decide, world.background, hear, every=0.01)
+    return told, heard[-1]
+
+
+def awaited_in_vain(world: World) -> str:
+    def decide(alive: Callable[[int], None]) -> str:
+        raise StorageError("no room", full=True, step=7)
+
+    return agree.awaited_from_rank_0(decide, world.background, lambda progress: None, every=0.01)
+
+
 def gathered_at_0(world: World) -> list[int]:
     return agree.gather_to_0(world.rank * 10, world.background)
 
@@ -61,6 +88,8 @@ WRONG = ("UserMistake", "wrong on rank 1", None, UserMistake.outcome.reason)
     [
         pytest.param(decided_by_0, ["of rank 0"] * 3, id="from-rank-0"),
         pytest.param(refused_by_0, [NO_ROOM] * 3, id="error-from-rank-0"),
+        pytest.param(awaited_from_0, [("of rank 0", 8)] * 3, id="awaited-from-rank-0"),
+        pytest.param(awaited_in_vain, [NO_ROOM] * 3, id="error-awaited-from-rank-0"),
         pytest.param(gathered_at_0, [[0, 10, 20], [], []], id="gather-to-0"),
         pytest.param(gathered, [[0, 10, 20]] * 3, id="gather"),
         pytest.param(scattered, ["a", "b", "c"], id="scatter-from-0"),

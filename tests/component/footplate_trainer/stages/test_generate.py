@@ -209,17 +209,22 @@ def test_a_suspended_run_goes_on(undisturbed: tuple[Path, Reinforced], prompts: 
     assert content(tmp_path) == content(undisturbed[0])
 
 
-def test_what_is_written_is_not_drawn_again(undisturbed: tuple[Path, Reinforced], prompts: Path) -> None:
-    """Also where more rollouts are asked for by now: it tells how many there were."""
+@pytest.mark.parametrize(
+    ("asked", "last_step"), [pytest.param(9, 9, id="longer"), pytest.param(2, 3, id="shorter")]
+)
+def test_what_is_written_is_not_drawn_again(
+    asked: int, last_step: int, undisturbed: tuple[Path, Reinforced], prompts: Path
+) -> None:
+    """Also where other rollouts are asked for by now: it tells how many there were."""
     folder, _ = undisturbed
     before = content(folder)
-    longer = NumberedLimits(steps=9, every_steps=4, keep_last=3, epoch=1, number=1)
-    end = start(prompts, folder, 1, FakeAgent(told={0: longer}))
+    told = NumberedLimits(steps=asked, every_steps=4, keep_last=3, epoch=1, number=1)
+    end = start(prompts, folder, 1, FakeAgent(told={0: told}))
     assert end.code == ExitCode.SUCCESS, end.stderr
     assert end.agent.rows == []
     assert RankPhase.ROLLOUT not in {report.phase for report in end.agent.reports}
     last = end.agent.reports[-1]
-    assert (last.step, last.total_steps) == (3, 9), "with fewer it would be started anew"
+    assert (last.step, last.total_steps) == (3, last_step), "with fewer it would be started anew"
     assert lineage(folder).rollouts == 3
     assert last.answers == before[MANIFEST_FILE]
     assert content(folder) == before

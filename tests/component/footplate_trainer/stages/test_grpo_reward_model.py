@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Final
@@ -13,10 +12,8 @@ from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.commands.plan import frozen_shapes
-from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.huggingface.initial import completed
-from tests.support.chat import user
-from tests.support.plain_llama import random_weights, write
+from tests.support.judged_prompts import judged_prompts
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
     STOP,
@@ -27,9 +24,7 @@ from tests.support.reinforced import (
     killed_and_resumed,
     reinforce,
 )
-from tests.support.rewards.plain_scores import EVEN, SEED
 from tests.support.rollout_layouts import LAYOUTS
-from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
 
@@ -43,14 +38,7 @@ FUNCTION: Final = (
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders policy, judge and shards."""
-    folder = tmp_path_factory.mktemp("models")
-    write(folder / "policy", random_weights(7, sizes=EVEN), EVEN)
-    write(folder / "judge", random_weights(SEED, "score", EVEN), EVEN)
-    source = folder / "prompts.jsonl"
-    rows = [{"prompt": [user("x" * (number % 5 + 1))]} for number in range(12)]
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pack_conversations(source, folder / "shards", folder / "policy", format=ShardFormat.PROMPTS)
-    return folder
+    return judged_prompts(tmp_path_factory.mktemp("models"), 12)
 
 
 def config_of(root: Path, folder: Path, *more: str, functions: str = "") -> RunConfig:

@@ -20,9 +20,11 @@ ANOTHER_MARK = "[{name: short, length: {tokens: 4}}, {name: right, number: {mark
 WEIGHED = "[{name: short, weight: 2, length: {tokens: 4}}, {name: right, timeoutSeconds: 9, number: {}}]"
 
 
-def keys(*more: str, data: str = "prompts", ends: frozenset[int] = frozenset({3})) -> JournalKeys:
+def keys(
+    *more: str, data: str = "prompts", ends: frozenset[int] = frozenset({3}), behind: tuple[int, ...] = ()
+) -> JournalKeys:
     config = completed(tiny_config(Path("shards"), Path("run"), (*BASE, *more)), None)
-    return JournalKeys(drawing_key(config, data, ends), functions_said(config))
+    return JournalKeys(drawing_key(config, data, ends, behind), functions_said(config))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,14 @@ def test_prompts_ends_and_weights_are_in_the_key_of_answers() -> None:
     found = [keys(), keys(data="others"), keys(ends=frozenset({3, 4}))]
     assert len({known.drawn for known in found}) == 3
     assert keys().of({DRAWN_BY: "a"}).answers != keys().of({DRAWN_BY: "b"}).answers
+
+
+def test_what_a_reward_model_reads_behind_answers_is_in_their_key() -> None:
+    """It leaves them less room; where none reads there, they have all of it."""
+    judged = "reward.uri=/judge"
+    assert len({keys(judged, behind=behind).drawn for behind in [(), (3,), (3, 10)]}) == 3
+    assert keys(behind=(3, 10)) == keys()
+    assert keys(judged).drawn != keys().drawn
 
 
 def test_a_function_that_is_defined_anew_is_another_reward() -> None:

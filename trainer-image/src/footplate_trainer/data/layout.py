@@ -19,7 +19,8 @@ says, and has beside it
     shard-00000.columns           a JSON object for each sample, one behind the other
     shard-00000.columns-offsets   samples + 1 little-endian uint64: where each object starts, and the end
 
-Format prompts has no learnt and no prompts, and always columns.
+Format prompts has no learnt and no prompts, and always columns. Format chat has them of answers that were
+rewarded.
 
 Nothing here imports numpy: an agent reads a manifest before it pays for imports.
 """
@@ -150,6 +151,9 @@ class GeneratedRecord(Contract):
     weights: str = Field(description="which answered, in 16 hex digits that no layout changes")
     weights_from: str | None = Field(None, description="initFrom, its checkpoint; absent: untrained")
     weights_step: Count | None = Field(None, description="of that checkpoint; absent where it was no run's")
+    reward: str | None = Field(None, description="weights of the reward model, alike; absent: there was none")
+    reward_from: str | None = Field(None, description="its folder or checkpoint")
+    reward_step: Count | None = Field(None, description="of that checkpoint; absent where it was no run's")
     prompts: str = Field(description="digest of the prompts' shards")
     prompts_from: list[str] = Field(description="where they lay")
     rollouts: Count | None = Field(None, description="that there were; absent: an earlier release wrote it")
@@ -298,6 +302,7 @@ class ShardManifest(Contract):
             "columns_offsets": {
                 ShardFormat.PROMPTS: (columns,),
                 ShardFormat.PREFERENCES: (None, columns),
+                ShardFormat.CHAT: (None, columns),
             }.get(self.format, (None,)),
         }
 

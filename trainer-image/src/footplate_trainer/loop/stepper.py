@@ -16,28 +16,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from itertools import compress
-from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor
 
-from footplate_trainer.data.loader import MicroBatch, StepBatch
+from footplate_trainer.data.loader import StepBatch
 from footplate_trainer.errors import NumericalDivergence
+from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
-from footplate_trainer.model.dropout import DropoutSeed
-from footplate_trainer.model.head_chunks import IGNORED
-from footplate_trainer.model.inputs import Inputs
 from footplate_trainer.model.tally import Counts, Tally
-from footplate_trainer.model.targets import Targets
 from footplate_trainer.model.token_loss import Asked
 from footplate_trainer.optim.clip import GradientWatch, clip, square_norm
 from footplate_trainer.optim.optimizer import Optimizer
 from footplate_trainer.parallel import device
 from footplate_trainer.parallel.apply import ParallelModel
-from footplate_trainer.parallel.context_parallel import shard_sequence
 from footplate_trainer.parallel.gradients import Gradients
 from footplate_trainer.parallel.judged import Collected, whole_rows
 from footplate_trainer.parallel.objective import GlobalBatch, Objective
@@ -129,6 +122,7 @@ class Stepper:
         self._clip_norm = clip_norm
         self._objective = objective
         self._seed = seed
+        self.inputs = StepInputs(model.grid, world.device, seed)
         self.stopwatch = stopwatch or Stopwatch(time.perf_counter, device.event_maker(world.device))
         self._watch = GradientWatch(model.module.embedding, world.device)
 
@@ -260,46 +254,6 @@ class Stepper:
         assert work is not None
         return _Header(tuple(batch.counts), numbers, work)
 
-    def inputs(self, micro: MicroBatch, step: int) -> MicroBatchInputs:
-        """`micro` as this rank computes it in `step`, which decides what is dropped."""
-        documents = self._to_device(micro.documents)
-        inputs = Inputs(
-            self._to_device(micro.tokens),
-            None if _is_one_document(micro.documents) else documents,
-            decoder_tokens=self._padded(micro.decoder_tokens, 0),
-            decoder_documents=self._padded(micro.decoder_documents, -1),
-            dropout_seed=DropoutSeed(self._seed, step, self._to_device(micro.places)),
-        )
-        labels = self._padded(micro.labels, IGNORED)
-        assert labels is not None
-        if self._grid.context_group is not None:
-            inputs, labels = shard_sequence(inputs, labels, self._grid.context_group)
-        return MicroBatchInputs(inputs, self._targets(micro, labels, documents, inputs.positions))
-
-    def _targets(
-        self, micro: MicroBatch, labels: Tensor, documents: Tensor, positions: Tensor | None
-    ) -> Targets:
-        return Targets(
-            labels,
-            documents,
-            self._to_device(micro.values),
-            self._to_device(micro.real),
-            positions,
-            None if micro.sequences is None else self._to_device(micro.sequences),
-            {name: self._to_device(values) for name, values in micro.token_values.items()},
-            {name: self._to_device(values) for name, values in micro.sequence_values.items()},
-        )
-
-    def _to_device(self, array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).to(self._world.device, non_blocking=True)
-
-    def _padded(self, rows: NDArray[Any] | None, filling: int) -> Tensor | None:
-        """Rows filled up to equal shards for the tensor ranks, as a decoder's sequences alone need it."""
-        if rows is None:
-            return None
-        short = -rows.shape[1] % self._grid.topology.tensor
-        return self._to_device(np.pad(rows, ((0, 0), (0, short)), constant_values=filling) if short else rows)
-
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
         """The error, with the first rank whose own loss, or else gradient, was not finite; collective."""
         nobody = self._world.size
@@ -318,7 +272,3 @@ class Stepper:
             rank=rank if rank < nobody else None,
             step=number - 1,
         )
-
-
-def _is_one_document(documents: NDArray[Any]) -> bool:
-    return bool((documents == documents[:, :1]).all())

@@ -7,8 +7,10 @@ told is pickled: these are for few and small things, on the CPU.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from concurrent.futures import Future, wait
+from typing import Any, Generic, TypeVar
 
 import torch.distributed as dist
 
@@ -28,6 +30,53 @@ def from_rank_0(decide: Callable[[], Value], group: dist.ProcessGroup) -> Value:
     if isinstance(result, TrainerError):
         raise result
     return result
+
+
+def awaited_from_rank_0(
+    decide: Callable[[Callable[[int], None]], Value],
+    group: dist.ProcessGroup,
+    heard: Callable[[int], None],
+    every: float = 5.0,
+) -> Value:
+    """As `from_rank_0`, where `decide` may take longer than ranks wait in a collective.
+
+    It runs in a thread, and says with what it is given how far it is: an ascending number. All ranks meet
+    each `every` seconds until it is done, and each has `heard` that number.
+    """
+    work = _Work(decide) if group.rank() == 0 else None
+    done = False
+    while not done:
+        if work is not None:
+            wait([work.future], every)
+        told = [None if work is None else (work.future.done(), work.progress)]
+        dist.broadcast_object_list(told, group_src=0, group=group)
+        assert told[0] is not None
+        done, progress = told[0]
+        heard(progress)
+
+    def result() -> Value:
+        assert work is not None
+        return work.future.result()
+
+    return from_rank_0(result, group)
+
+
+class _Work(Generic[Value]):
+    """What runs beside; whoever awaits it may end without it."""
+
+    def __init__(self, decide: Callable[[Callable[[int], None]], Value]) -> None:
+        self.future: Future[Value] = Future()
+        self.progress = 0
+        threading.Thread(target=self._run, args=(decide,), daemon=True).start()
+
+    def _run(self, decide: Callable[[Callable[[int], None]], Value]) -> None:
+        try:
+            self.future.set_result(decide(self._tell))
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            self.future.set_exception(error)
+
+    def _tell(self, progress: int) -> None:
+        self.progress = progress
 
 
 def gather_to_0(value: Value, group: dist.ProcessGroup) -> list[Value]:

@@ -39,9 +39,8 @@ from footplate_trainer.rollout.learning import (
     learnt,
     next_coefficient,
     outcomes_of,
-    sums_of,
 )
-from footplate_trainer.rollout.normalising import Normaliser
+from footplate_trainer.rollout.normalising import Normaliser, normalised_sums
 from footplate_trainer.rollout.records import Float32s, SampleRecord
 from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.rows import Rows
@@ -82,13 +81,11 @@ def normalised(
     if normaliser is None:
         return gathered, None
     rewards, keys = gathered.kept.rewards, [key for siblings in gathered.keys(group) for key in siblings]
-    raw = {key: score for key in keys if isinstance(score := rewards[key][MODEL], float)}
-    known = normaliser.seen(before, list(raw.values()))
-    shown = {
-        key: {**rewards[key], MODEL: normaliser.normalised(raw[key], known)} if key in raw else rewards[key]
-        for key in keys
-    }
-    return replace(gathered, sums=sums_of(shown, gathered.weights)), known
+    known = normaliser.seen(
+        before, [score for key in keys if isinstance(score := rewards[key][MODEL], float)]
+    )
+    sums = normalised_sums(rewards, keys, gathered.weights, normaliser, known)
+    return replace(gathered, sums=sums), known
 
 
 class RolloutBatches:

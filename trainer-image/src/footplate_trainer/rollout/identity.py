@@ -10,9 +10,11 @@ drawn or paid for is lost.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+from pydantic import JsonValue
 
 from footplate_contracts.model import digest
 from footplate_contracts.runconfig import RunConfig
@@ -67,19 +69,21 @@ class JournalKeys:
         return JournalKey(digest([self.drawn, weights[DRAWN_BY]]), {**self.said, **scores})
 
 
-def drawing_key(config: RunConfig, data: str, ends: Collection[int]) -> str:
+def drawing_key(config: RunConfig, data: str, ends: Collection[int], behind: Sequence[JsonValue] = ()) -> str:
     """Names what decides answers but for weights.
 
-    `data` is the digest of the prompts, `ends` are the tokens that end an answer.
+    `data` is the digest of the prompts, `ends` are the tokens that end an answer. What a reward model reads
+    `behind` one leaves answers that much less room: it is in no digest of the prompts.
     """
     plain = config.to_json()
+    judged = config.reward is not None and config.reward.uri is not None
     return digest(
         {
             "model": plain["model"],
             "precision": config.training.precision,
             "rollout": {name: plain["rollout"].get(name) for name in _OF_SAMPLING},
             "seeds": [config.training.seed, config.data.seed],
-            "judged": config.reward is not None and config.reward.uri is not None,
+            "judged": [*behind] if judged else False,
             "data": data,
             "ends": sorted(ends),
         }

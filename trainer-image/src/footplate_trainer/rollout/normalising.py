@@ -7,12 +7,15 @@ would be a learning rate and a bias of the value model.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.checkpoint.record import HeldOutScores, RunningScores
+from footplate_trainer.rewards.samples import Outcome, SampleKey
+from footplate_trainer.rollout.learning import sums_of
+from footplate_trainer.rollout.reward_model import MODEL
 
 VARIANCE_EPSILON: Final = 1e-8
 
@@ -43,6 +46,24 @@ class Normaliser:
             variance = known.squares / max(1, known.count - 1)
             return (score - known.mean) / math.sqrt(variance + VARIANCE_EPSILON)
         return score
+
+
+def normalised_sums(
+    rewards: Mapping[SampleKey, Mapping[str, float | str]],
+    keys: Iterable[SampleKey],
+    weights: Mapping[str, float],
+    normaliser: Normaliser,
+    known: RunningScores | None = None,
+) -> dict[SampleKey, Outcome]:
+    """As `sums_of` of the answers `keys`, with the reward model's scores normalised."""
+    shown = {}
+    for key in keys:
+        told = rewards[key]
+        score = told.get(MODEL)
+        shown[key] = (
+            {**told, MODEL: normaliser.normalised(score, known)} if isinstance(score, float) else told
+        )
+    return sums_of(shown, weights)
 
 
 def with_more(before: RunningScores, scores: Sequence[float]) -> RunningScores:

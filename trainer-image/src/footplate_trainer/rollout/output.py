@@ -9,6 +9,7 @@ it, and however often, writes the same bytes.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,11 +41,13 @@ from footplate_trainer.data.samples import SampleDocument, SampleWriter, StoredS
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.data.writer import check_free, new_folder, write_again, write_file
 from footplate_trainer.errors import BeingWritten, StorageError, UserMistake
-from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rewards.samples import Outcome, SampleKey
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.best import is_open, kept_answers
 from footplate_trainer.rollout.identity import JournalKey
+from footplate_trainer.rollout.kept import KeptRollout
 from footplate_trainer.rollout.learning import all_sums
+from footplate_trainer.rollout.normalising import Normaliser, normalised_sums
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.storage import is_local, local_path, open_storage
@@ -115,6 +118,7 @@ class AnswerOutput:
     record: GeneratedRecord
     text_of: Callable[[Sequence[int]], str]
     turn_end: int | None  # the token behind an answer in a conversation; None where nothing names one
+    normaliser: Normaliser | None = None  # of the reward model's scores, where there is one
 
     def write(
         self, rollouts: Sequence[range], alive: Callable[[int], None] = lambda done: None
@@ -198,7 +202,7 @@ class AnswerOutput:
     def _samples(self, rollouts: Sequence[range], tally: _Tally) -> Iterator[StoredSample]:
         for step, places in enumerate(rollouts):
             kept = journal.read(self.folder, step, self.key)
-            sums = all_sums(kept, self.weights)
+            sums = self._sums(kept)
             for place in places:
                 keys = [SampleKey(step, place, sibling) for sibling in range(self.settings.group)]
                 if not all(key in sums for key in keys):
@@ -208,15 +212,36 @@ class AnswerOutput:
                 found = kept_answers([kept.samples[key] for key in keys], sums, self.output.best, room)
                 tally.dropped += found.dropped
                 for answer in found.answers:
-                    sample = self._sample(prompt, answer)
+                    sample = self._sample(prompt, answer, self._columns(answer.key, kept, sums))
                     tally.count()
                     tally.samples += 1
                     tally.bytes += len(self.text_of(sample.documents[0].tokens.tolist()).encode())
                     yield sample
 
-    def _sample(self, prompt: Int64s, answer: SampleRecord) -> StoredSample:
+    def _sums(self, kept: KeptRollout) -> dict[SampleKey, Outcome]:
+        """Of the answers of which all is known."""
+        if self.normaliser is None:
+            return all_sums(kept, self.weights)
+        return normalised_sums(kept.rewards, kept.rewards, self.weights, self.normaliser)
+
+    def _columns(
+        self, key: SampleKey, kept: KeptRollout, sums: Mapping[SampleKey, Outcome]
+    ) -> dict[str, object] | None:
+        """What rewards said of an answer, each as it said it, and their sum; null where one said nothing."""
+        if not self.weights:
+            return None
+        told = {name: kept.rewards[key][name] for name in self.weights}
+        return {"reward": _number(sums[key]), "rewards": {name: _number(of) for name, of in told.items()}}
+
+    def _sample(
+        self, prompt: Int64s, answer: SampleRecord, columns: dict[str, object] | None
+    ) -> StoredSample:
         """A conversation that ends with `answer`."""
         behind = [self.turn_end] if is_open(answer) else []
         tokens = np.concatenate((prompt, answer.tokens, np.array(behind, dtype=np.int64))).astype(np.int64)
         learnt = np.arange(len(tokens)) >= len(prompt)
-        return StoredSample((SampleDocument(tokens, learnt, len(prompt)),))
+        return StoredSample((SampleDocument(tokens, learnt, len(prompt)),), columns)
+
+
+def _number(told: Outcome | str) -> float | None:
+    return told if isinstance(told, float) and math.isfinite(told) else None

@@ -18,7 +18,7 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.data import order
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.generation.requests import EndReason
-from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.scored import CollectedScores
 from footplate_trainer.parallel.world import World
@@ -41,14 +41,16 @@ class RewardModel:
     weight: float  # of its reward in the sum
     rows: Rows
     prompts: PromptOrder
-    stepper: Stepper  # whose inputs it takes
+    inputs: StepInputs
     journal: Journal
     world: World
     reporter: Reporter
+    closing: int | None = None  # token that is put behind an answer which a text stopped, to end its turn
 
     def room(self, prompt: Prompt) -> int:
         """How many tokens an answer to `prompt` may have, for a row to hold what is put behind it as well."""
-        return self.rows.shape.context - len(prompt.tokens) - prompt.most_behind
+        behind = prompt.most_behind + (self.closing is not None)
+        return self.rows.shape.context - len(prompt.tokens) - behind
 
     def complete(self, kept: KeptRollout, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
         """Have it score the answers `keys` of `kept`; False where one was `stopping` first. Collective."""
@@ -60,7 +62,7 @@ class RewardModel:
         """Raw scores of this rank's rows, a batch each; none where they are known, or others hand them on."""
         grid, batch_size = self.rows.grid, self.rows.settings.batch
         first = grid.coordinates.tensor == grid.coordinates.context == 0
-        answers = [judged(self.prompts.at(key.prompt), kept.samples[key]) for key in keys]
+        answers = [judged(self.prompts.at(key.prompt), kept.samples[key], self.closing) for key in keys]
         loader = self.rows.loader(dict(enumerate(answers)))
         for number in range(-(-len(keys) // batch_size)):
             self.reporter.enter(RankPhase.SCORING, progress=number * batch_size)
@@ -69,7 +71,7 @@ class RewardModel:
             if _are_scored(kept, [keys[row] for row in numbers if row != order.FILLER]):
                 yield []
                 continue
-            micro_batches = [self.stepper.inputs(micro, 0) for micro in batch.micro_batches]
+            micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
             collected = CollectedScores(grid.context_group)
             with torch.no_grad():
                 self.model.passes.evaluate(micro_batches, collected)
@@ -88,12 +90,17 @@ def _are_scored(kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
     return all(MODEL in kept.rewards.get(key, {}) for key in keys)
 
 
-def judged(prompt: Prompt, sample: SampleRecord) -> TrainedAnswer:
+def judged(prompt: Prompt, sample: SampleRecord, closing: int | None = None) -> TrainedAnswer:
     """An answer as a reward model reads it: it ends where the conversations do that the model learned from.
 
-    An answer that `maxTokens` or a stop text ended is read at its own last token.
+    So does one that a stop text ended, where token `closing` ends its turn. Else that, and an answer that
+    `maxTokens` ended, is read at its own last token.
     """
-    behind = prompt.behind(int(sample.tokens[-1])) if sample.reason == EndReason.END else ()
+    behind: Sequence[int] = ()
+    if sample.reason == EndReason.END:
+        behind = prompt.behind(int(sample.tokens[-1]))
+    elif sample.reason == EndReason.STOP and closing is not None:
+        behind = (closing, *prompt.behind(closing))
     return TrainedAnswer(
         prompt.tokens, np.concatenate((sample.tokens, np.array(behind, dtype=np.int32))), counts=True
     )

@@ -18,6 +18,7 @@ from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.references import value_uri
 from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.layout import StepDirectory
 from footplate_trainer.checkpoint.record import Key, TrainingState
 from footplate_trainer.checkpoint.state import Beside
 from footplate_trainer.data.prompt_dataset import PromptOrder, any_rendered
@@ -38,14 +39,15 @@ from footplate_trainer.frozen.scoring import (
 from footplate_trainer.frozen.source import FoundModel, check_tokenizer
 from footplate_trainer.huggingface.companions import Companions
 from footplate_trainer.huggingface.ends import template_end
-from footplate_trainer.loop.stepper import Stepper
+from footplate_trainer.loop.inputs import StepInputs
 from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel, build_beside
 from footplate_trainer.parallel.world import World
+from footplate_trainer.rollout.identity import reward_name
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.normalising import Normaliser
-from footplate_trainer.rollout.reward_model import RewardModel
+from footplate_trainer.rollout.reward_model import MODEL, RewardModel
 from footplate_trainer.rollout.rows import Rows
 from footplate_trainer.stages.beside import TrainedBeside
 from footplate_trainer.stages.start import Start, state_before
@@ -160,12 +162,12 @@ def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Criti
     return Critic(own, uri, found, model, build_optimizer(model.module, config.training.optimizer))
 
 
-def said_by(key: Key) -> str:
-    """Names what the scores of a reward model of `key` follow from but for answers.
+def said_by(key: Key, closing: int | None = None) -> str:
+    """Names what the scores of a reward model of `key` follow from but for answers; `closing` as it has.
 
     Prompts that are packed anew may be the same tokens, and have another end of a turn.
     """
-    return digest([key[_WEIGHTS], key[_TURN_END]])
+    return digest([key[_WEIGHTS], key[_TURN_END], *(() if closing is None else (closing,))])
 
 
 def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer) -> None:
@@ -192,12 +194,30 @@ class OpenedReward:
     weight: float
     normaliser: Normaliser
     key: Key  # what its weights are, and what it reads behind an answer
+    place: str  # where it stood: a folder, or a run's checkpoint
+    closing: int | None = None  # see RewardModel
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What its scores are, as a journal's key has it."""
+        return {reward_name(MODEL): said_by(self.key, self.closing)}
+
+    @property
+    def weights(self) -> str:
+        """Their checksum."""
+        return str(self.key[_WEIGHTS])
+
+    @property
+    def step(self) -> int | None:
+        """Of the checkpoint of a run that it is; None where it is none."""
+        directory = StepDirectory.parse(str(self.key.get(_STEP, "")))
+        return None if directory is None else directory.step
 
     def rewarding(
         self,
         rows: Rows,
         prompts: PromptOrder,
-        stepper: Stepper,
+        inputs: StepInputs,
         journal: Journal,
         world: World,
         reporter: Reporter,
@@ -207,26 +227,29 @@ class OpenedReward:
             prompts.check_room_behind()
         except ValueError as error:
             raise UserMistake(f"{REWARD_FIELD}: {error}") from error
-        return RewardModel(self.model, self.weight, rows, prompts, stepper, journal, world, reporter)
+        return RewardModel(
+            self.model, self.weight, rows, prompts, inputs, journal, world, reporter, self.closing
+        )
 
 
 def open_reward(
     config: RunConfig,
     policy: ParallelModel,
-    start: Start,
+    known: Key,
     shards: RunShards,
     world: World,
     value: TrainedBeside | None = None,
 ) -> OpenedReward | None:
     """That of `config`; None where functions alone reward. Collective.
 
-    Where a `value` model begins as it, it is opened where that was found. UserMistake, on every rank, where
-    a generation before had other weights.
+    `known` is what a checkpoint of the run says of what it stood on, if there is one. Where a `value` model
+    begins as it, it is opened where that was found. UserMistake, on every rank, where a generation before had
+    other weights.
     """
     reward = config.reward
     if reward is None or reward.uri is None:
         return None
-    uri, known = reward.uri, start.key or {}
+    uri = reward.uri
     began = value.found if isinstance(value, Critic) else None
     same = began.directory if began is not None and began.uri == uri else ""
     directory = _pinned(known) or same or None
@@ -252,4 +275,6 @@ def open_reward(
         key[_STEP] = opened.step
     how = reward.normalization or RewardNormalization.NONE
     weight = 1.0 if reward.weight is None else reward.weight
-    return OpenedReward(opened.model, weight, Normaliser(how, there.scores), key)
+    checkpoint = there.found.checkpoint
+    place = uri if checkpoint is None else checkpoint.name
+    return OpenedReward(opened.model, weight, Normaliser(how, there.scores), key, place)

@@ -129,7 +129,7 @@ def _reinforce(
     training, loss = config.training, Judged(policy_loss(config))
     stepper = Stepper(model, begun.optimizer, world, training.gradient_clip_norm, loss, training.seed)
     reference = StageReference(config, model, start, shards, world)
-    judge = open_reward(config, model, start, shards, world, critic)
+    judge = open_reward(config, model, start.key or {}, shards, world, critic)
     if isinstance(critic, Critic):
         critic.check_tokenizer(shards)
     value = _value_stepper(begun, stepper, world)

@@ -35,16 +35,14 @@ from footplate_trainer.rollout.identity import (
     drawing_key,
     functions_said,
     places_said,
-    reward_name,
     scores_name,
 )
 from footplate_trainer.rollout.journal import Journal
-from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.rows import Rows, RowShape
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.scores import POLICY, Models, Scorer, ValueModel
 from footplate_trainer.rollout.settings import RolloutSettings
-from footplate_trainer.stages.critic import OpenedReward, said_by
+from footplate_trainer.stages.critic import OpenedReward
 from footplate_trainer.stages.learning import Beginning, say
 from footplate_trainer.stages.reference import StageReference
 
@@ -81,7 +79,7 @@ class RolloutInputs:
         prompts = self._prompts()
         say(world, str(prompts.dataset))
         journal = Journal(begun.store.folder, begun.generation, world.rank)
-        rows = Rows(settings, grid, _row_shape(config, grid.topology, self.shards), config.data.seed)
+        rows = Rows(settings, grid, row_shape(config, grid.topology, self.shards), config.data.seed)
         gatherer = make_gatherer(
             settings,
             prompts,
@@ -96,7 +94,7 @@ class RolloutInputs:
             stopping=self._stopping,
             model=None
             if judge is None
-            else judge.rewarding(rows, prompts, self.stepper, journal, world, self.reporter),
+            else judge.rewarding(rows, prompts, self.stepper.inputs, journal, world, self.reporter),
         )
         return RolloutBatches(
             settings,
@@ -148,11 +146,11 @@ class RolloutInputs:
         after_end = settings.values is not None and settings.values.after_end
         said = {
             **functions_said(config),
-            **({} if judge is None else {reward_name(MODEL): said_by(judge.key)}),
+            **({} if judge is None else judge.said),
             **({} if reference.model is None else {scores_name(REFERENCE): reference.checksum}),
             scores_name(OLD_VALUE): places_said(after_end=after_end),
         }
-        return JournalKeys(drawing_key(config, self.shards.digest, self.ends), said)
+        return JournalKeys(drawing_key(config, self.shards.digest, self.ends, self.shards.turn_ends), said)
 
     def _weights(self) -> dict[str, str]:
         """What is trained, as it is now. Collective, in the training loop alone."""
@@ -174,7 +172,7 @@ def answer_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer,
     return frozenset[int]().union(*found)
 
 
-def _row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
+def row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
     """As narrow as a rollout allows, where nothing wants all steps to have one shape."""
     fixed = topology.pipeline > 1 or topology.context > 1 or config.training.compile
     micro_batch, pad = config.training.micro_batch_size, shards.sources[0].shards.special.padding

@@ -186,7 +186,8 @@ def finished(total_steps: int, wanted: int) -> str:
 
 def answered(rollouts: int) -> str:
     """Of a run of stage generate that ended, whichever of its starts wrote the answers."""
-    return f"the answers of {rollouts} rollouts are written"
+    counted = "1 rollout" if rollouts == 1 else f"{rollouts} rollouts"
+    return f"the answers of {counted} are written"
 
 
 def already_trained(state: CoordinatorState, seen: TrainingRunStatus, total_steps: int) -> bool:

@@ -1,0 +1,251 @@
+"""Stage generate with a reward model: what it says of each answer as it is written, and the best by that."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import torch
+
+from footplate_contracts.names import ExitCode
+from footplate_contracts.reports import RankPhase
+from footplate_contracts.runconfig import RunConfig
+from footplate_planning.memory import Kind
+from footplate_planning.plan import plan
+from footplate_trainer.checkpoint.folder import LocalFolder
+from footplate_trainer.commands.plan import frozen_shapes
+from footplate_trainer.data.samples import Samples
+from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.huggingface.initial import completed
+from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout import journal
+from footplate_trainer.rollout.records import RewardsRecord, decoded, key_of
+from footplate_trainer.rollout.reward_model import MODEL
+from tests.support.generated import GROUP, generate
+from tests.support.judged_prompts import judged_prompts
+from tests.support.plain_llama import Sizes, outputs, random_weights, tokenizer, write
+from tests.support.ranks import run_ranks
+from tests.support.reinforced import STOP, Interrupting, Reinforced
+from tests.support.rewards.plain_scores import EVEN, weights
+from tests.support.rollout_layouts import LAYOUTS
+from tests.support.tiny import tiny_config
+from tests.support.training import FakeAgent
+
+PROMPTS: Final = 10  # of which the third rollout asks the last 2
+WEIGHT: Final = 2.0  # of the reward model
+SHORT: Final = 0.5  # of the function
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders policy, judge and shards."""
+    return judged_prompts(tmp_path_factory.mktemp("models"), PROMPTS, PROMPTS)
+
+
+def config_of(root: Path, folder: Path, *more: str) -> RunConfig:
+    """3 rollouts of 16 answers, which the reward model reads 4 at a time."""
+    function = f"{{name: short, weight: {SHORT}, length: {{tokens: 4}}}}"
+    overrides = (
+        "stage=generate",
+        f"initFrom={{uri: {root / 'policy'}}}",
+        "model={contextLength: 128}",
+        f"rollout={{maxTokens: 24, group: {GROUP}, samples: 16, stop: {STOP}}}",
+        f"rollout.output={{uri: {folder / 'answers'}}}",
+        f"reward={{uri: {root / 'judge'}, weight: {WEIGHT}, functions: [{function}]}}",
+        "training.steps=3",
+        "training.globalBatchSize=4",
+        "training.microBatchSize=1",
+        *more,
+    )
+    return tiny_config(root / "shards", folder, overrides)
+
+
+def start(config: RunConfig, ranks: int = 1, agent: FakeAgent | None = None) -> Reinforced:
+    end: Reinforced = run_ranks(generate, ranks, agent or FakeAgent(), config)[0]
+    return end
+
+
+def finished(config: RunConfig, ranks: int = 1) -> Reinforced:
+    end = start(config, ranks)
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    return end
+
+
+@dataclass(frozen=True)
+class Written:
+    """A sample of the data set."""
+
+    tokens: list[int]
+    prompt: int  # tokens of it
+    columns: dict[str, Any]
+
+    @property
+    def asked(self) -> tuple[int, ...]:
+        return tuple(self.tokens[: self.prompt])
+
+
+def written(folder: Path) -> list[Written]:
+    samples = Samples(TokenShards.open(str(folder / "answers"), verify=(0, 1)))
+    found = []
+    for sample in (samples[number] for number in range(len(samples))):
+        [document] = sample.documents
+        found.append(Written(document.tokens.tolist(), document.prompt, dict(sample.columns or {})))
+    return found
+
+
+def content(folder: Path) -> dict[str, str]:
+    """The digest of each file of the answers."""
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((folder / "answers").iterdir())
+    }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    end = finished(config_of(root, folder))
+    assert all(
+        {"rewards/model", "rewards/short", "reward/sum"} <= row.values.keys() for row in end.agent.rows
+    )
+    return folder
+
+
+def test_each_answer_has_the_score_of_the_text_that_is_written(root: Path, undisturbed: Path) -> None:
+    """Whether a text of `stop` or the model ended it, and behind it what the template writes there."""
+    samples, line_end = written(undisturbed), tokenizer().encode("\n").ids
+    assert len({sample.tokens[-2] for sample in samples}) > 2, "texts have stopped some"
+    for sample in samples:
+        told = sample.columns["rewards"]
+        with torch.inference_mode():
+            score = outputs(weights(), [*sample.tokens, *line_end], EVEN)[-1, 0].item()
+        assert told["model"] == pytest.approx(score, abs=1e-5)
+        assert sample.columns["reward"] == pytest.approx(WEIGHT * told["model"] + SHORT * told["short"])
+    record = TokenShards.open(str(undisturbed / "answers")).manifest.generated
+    assert record is not None
+    assert (record.reward_from, record.reward_step) == (str(root / "judge"), None)
+    assert record.reward not in (None, record.weights)
+
+
+def test_the_best_answer_to_a_prompt_is_the_one_of_the_highest_sum(
+    root: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    finished(config_of(root, tmp_path, "rollout.output.best=1"))
+    every = written(undisturbed)
+    best = {
+        prompt: max((sample for sample in every if sample.asked == prompt), key=_sum).tokens
+        for prompt in {sample.asked for sample in every}
+    }
+    assert {sample.asked: sample.tokens for sample in written(tmp_path)} == best
+    lengths = {
+        prompt: min(len(sample.tokens) for sample in every if sample.asked == prompt) for prompt in best
+    }
+    assert any(len(best[prompt]) > lengths[prompt] for prompt in best), (
+        "the function alone would say the same"
+    )
+
+
+def _sum(sample: Written) -> float:
+    return float(sample.columns["reward"])
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        pytest.param(name, marks=() if name in ("two", "tensor") else pytest.mark.long)
+        for name in LAYOUTS
+        if name != "micro-batch-1"
+    ],
+)
+def test_any_layout_is_one_process(layout: str, root: Path, undisturbed: Path, tmp_path: Path) -> None:
+    ranks, more = LAYOUTS[layout]
+    finished(config_of(root, tmp_path, *more), ranks)
+    mine, alone = written(tmp_path), written(undisturbed)
+    assert [sample.tokens for sample in mine] == [sample.tokens for sample in alone]
+    for found, expected in zip(mine, alone, strict=True):
+        assert found.columns["rewards"] == pytest.approx(expected.columns["rewards"], abs=1e-5)
+
+
+def test_a_score_that_is_kept_is_not_asked_for_again(root: Path, undisturbed: Path, tmp_path: Path) -> None:
+    agent = Interrupting(phase=RankPhase.SCORING, after_step=1, looks=3)
+    assert start(config_of(root, tmp_path), agent=agent).code == ExitCode.SUSPENDED
+    first = scored(tmp_path, 1)
+    assert 0 < len(first) < 16, "it was to be interrupted between two batches"
+    later = Interrupting(phase=RankPhase.ROLLOUT, after_step=2, looks=2)
+    assert start(config_of(root, tmp_path), agent=later).code == ExitCode.SUSPENDED
+    assert set(scored(tmp_path, 1).values()) == {1}
+    finished(config_of(root, tmp_path))
+    assert content(tmp_path) == content(undisturbed)
+
+
+@pytest.mark.long
+def test_a_run_that_is_killed_while_it_scores_writes_what_it_would_have_written(
+    root: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    agent = Interrupting(phase=RankPhase.SCORING, after_step=1, looks=3, kills=True)
+    with pytest.raises(AssertionError, match="ended without an answer"):
+        start(config_of(root, tmp_path), agent=agent)
+    finished(config_of(root, tmp_path))
+    assert content(tmp_path) == content(undisturbed)
+
+
+def scored(folder: Path, step: int) -> Counter[SampleKey]:
+    """How often files of the rollout that began after `step` have a score of each answer."""
+    store, found = LocalFolder(str(folder / "checkpoints")), Counter[SampleKey]()
+    for file in journal.files_of(store, step):
+        content = store.read(file.name)
+        key = key_of(content)
+        assert key is not None
+        for record in decoded(content, key)[0]:
+            if isinstance(record, RewardsRecord) and MODEL in record.values:
+                found[record.key] += 1
+    return found
+
+
+def test_another_reward_model_is_asked_about_answers_that_are_there(root: Path, tmp_path: Path) -> None:
+    agent = Interrupting(phase=RankPhase.ROLLOUT, after_step=1, looks=2)
+    assert start(config_of(root, tmp_path), agent=agent).code == ExitCode.SUSPENDED
+    write(tmp_path / "judge", random_weights(18, "score", EVEN), EVEN)
+    end = finished(config_of(root, tmp_path, f"reward.uri={tmp_path / 'judge'}"))
+    assert "rollout/tokens" not in (end.agent.rows[0].values or {}), "the first rollout was drawn again"
+    other, line_end = random_weights(18, "score", EVEN), tokenizer().encode("\n").ids
+    for sample in written(tmp_path):
+        with torch.inference_mode():
+            score = outputs(other, [*sample.tokens, *line_end], EVEN)[-1, 0].item()
+        assert sample.columns["rewards"]["model"] == pytest.approx(score, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "head", "complaint"),
+    [
+        pytest.param(EVEN, "lm_head", "gives a text no scores, and 1 is needed", id="that-writes-texts"),
+        pytest.param(
+            Sizes(vocabulary=200),
+            "score",
+            "its vocabulary has 200 ids, and the data has 259",
+            id="of-another-vocabulary",
+        ),
+    ],
+)
+def test_a_reward_model_that_does_not_fit_is_refused_by_name(
+    sizes: Sizes, head: str, complaint: str, root: Path, tmp_path: Path
+) -> None:
+    write(tmp_path / "other", random_weights(3, head, sizes), sizes)
+    end = start(config_of(root, tmp_path, f"reward.uri={tmp_path / 'other'}"))
+    assert end.code == ExitCode.CONFIG, end.stderr
+    assert f"reward.uri {tmp_path / 'other'}: " in end.stderr
+    assert complaint in end.stderr
+    assert not (tmp_path / "answers").exists()
+
+
+def test_a_plan_counts_it(root: Path, tmp_path: Path) -> None:
+    config = completed(config_of(root, tmp_path))
+    shapes = frozen_shapes(config, 1)
+    assert [shape.labels for shape in shapes] == [1]
+    [alone], [both] = plan(config, 1, "cuda").ranks, plan(config, 1, "cuda", shapes).ranks
+    more = both.memory.bytes[Kind.FROZEN]
+    assert 0 < more == both.memory.resident - alone.memory.resident

@@ -1,0 +1,312 @@
+"""What a run of stage generate is made of: what draws its answers, rewards them, and writes the data set."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from footplate_contracts.directives import Command
+from footplate_contracts.names import Env
+from footplate_contracts.reports import GenerationId
+from footplate_contracts.runconfig import RunConfig
+from footplate_contracts.samples import ShownSample
+from footplate_elastic.protocol.agent_client import AgentClient
+from footplate_planning.config import model_shape, total_steps
+from footplate_trainer.callbacks.metric_rows import ROLLOUT_TOKENS
+from footplate_trainer.callbacks.reporter import Reporter
+from footplate_trainer.checkpoint.layout import StepDirectory
+from footplate_trainer.checkpoint.store import CheckpointStore
+from footplate_trainer.data.layout import GeneratedRecord, ShardManifest
+from footplate_trainer.data.loader import StepBatch
+from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.sources import RunShards, dataset_of
+from footplate_trainer.errors import UserMistake
+from footplate_trainer.generation.requests import StopRule
+from footplate_trainer.huggingface.ends import ModelEnds, found_ends
+from footplate_trainer.huggingface.load import Loaded
+from footplate_trainer.loop.callbacks import Callbacks, StepColumns, TrainedStep
+from footplate_trainer.loop.inputs import StepInputs
+from footplate_trainer.loop.limits import RunLimits
+from footplate_trainer.loop.stepper import Flags, StepResult
+from footplate_trainer.metrics.stopwatch import Stopwatch
+from footplate_trainer.parallel import agree, device
+from footplate_trainer.parallel.apply import ParallelModel
+from footplate_trainer.parallel.checksum import weights_checksum
+from footplate_trainer.parallel.world import World
+from footplate_trainer.rewards.samples import SampleKey, Unrewarded
+from footplate_trainer.rewards.sums import UnrewardedShare, reasons
+from footplate_trainer.rollout.batches import normalised
+from footplate_trainer.rollout.epoch import most_rollouts, rollouts_of
+from footplate_trainer.rollout.gathering import Gatherer
+from footplate_trainer.rollout.groups import GroupPlan
+from footplate_trainer.rollout.identity import DRAWN_BY, JournalKey, JournalKeys, drawing_key, functions_said
+from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.kept import GatheredRollout
+from footplate_trainer.rollout.learning import Learnt, learnt, outcomes_of
+from footplate_trainer.rollout.output import AnswerOutput
+from footplate_trainer.rollout.places import FOLDER
+from footplate_trainer.rollout.reward_model import MODEL, RewardModel
+from footplate_trainer.rollout.rows import Rows
+from footplate_trainer.rollout.sampling import EngineSampler
+from footplate_trainer.rollout.settings import RolloutSettings
+from footplate_trainer.rollout.shown import drawn_tokens, shown
+from footplate_trainer.stages.companions import find_companions
+from footplate_trainer.stages.critic import OpenedReward, check_turn_ends, open_reward
+from footplate_trainer.stages.inputs import open_shards
+from footplate_trainer.stages.learning import say
+from footplate_trainer.stages.rollouts import open_rewards, row_shape
+
+_OF_LEARNING: Final = "groups/"  # numbers that only say what a group teaches
+
+
+@dataclass
+class Answering:
+    """The rollouts of a run, one after another, and what becomes of their answers."""
+
+    settings: RolloutSettings
+    prompts: PromptOrder
+    gatherer: Gatherer
+    journal: Journal
+    output: AnswerOutput
+    limits: RunLimits
+    world: World
+    stopwatch: Stopwatch
+    store: CheckpointStore
+
+    @property
+    def rollouts(self) -> Sequence[range]:
+        """The places of the prompts of each."""
+        return rollouts_of(len(self.prompts.dataset), self.settings.groups.prompts, self.limits.steps)
+
+    def run(self, callbacks: Callbacks) -> bool:
+        """All rollouts, up to a suspension; whether there are all of them then. Collective."""
+        number = 0
+        self.stopwatch.take()  # what came before belongs to no step
+        while number < self.limits.steps:
+            places = self.rollouts[number]
+            number += 1
+            callbacks.before_data(number)
+            plan, key = GroupPlan(len(places)), self.output.key
+            gathered = self.gatherer.gather(number - 1, places.start, key, plan)
+            if gathered is None:
+                return False
+            flags = self._flags(callbacks.before_compute(number))
+            callbacks.after_step(self._step(number, gathered, flags))
+            if number == self.limits.steps:
+                callbacks.after_last_step()
+            elif flags.suspend:
+                return False
+        return True
+
+    def _flags(self, mine: Flags) -> Flags:
+        told = Flags()
+        for theirs in agree.gather(mine, self.world.everybody):
+            told |= theirs
+        return told
+
+    def _step(self, number: int, gathered: GatheredRollout, flags: Flags) -> TrainedStep:
+        """What a row says of a rollout. Its loss is that of the model on its own answers, its entropy."""
+        gathered, _ = normalised(gathered, self.settings.group, self.output.normaliser, None)
+        keys = [key for group in gathered.keys(self.settings.group) for key in group]
+        found = self._judged(gathered)
+        drawn = [gathered.kept.samples[key] for key in keys]
+        tokens = sum(len(answer.tokens) for answer in drawn)
+        surprise = -math.fsum(float(answer.full.sum(dtype=np.float64)) for answer in drawn) / tokens
+        numbers = [self.prompts.number(key.prompt) * self.settings.group + key.sibling for key in keys]
+        result = StepResult(number, surprise, 0.0, 0.0, tokens, flags)
+        batch = StepBatch([], np.array(numbers, dtype=np.int64), {})
+        seconds, parts = self.stopwatch.take()
+        step = TrainedStep(result, batch, seconds, parts, StepColumns(self._values(found)))
+        if (told := drawn_tokens(gathered)) is not None:
+            step.columns[ROLLOUT_TOKENS] = told
+        if self.world.rank == 0:
+            step.samples.extend(self._shown(number, keys, gathered, found))
+        return step
+
+    def _judged(self, gathered: GatheredRollout) -> Learnt:
+        """What is known of the answers; TooManyUnrewarded where too many have no reward. Collective."""
+        groups = gathered.keys(self.settings.group)
+        keys = [key for group in groups for key in group]
+        missing = {key: told for key in keys if isinstance(told := gathered.sums[key], Unrewarded)}
+        UnrewardedShare(len(keys), len(missing)).check(self.settings.max_unrewarded, reasons(missing))
+        self.gatherer.settle(gathered)
+        return learnt(
+            self.settings,
+            [[gathered.kept.samples[key] for key in group] for group in groups],
+            [[gathered.sums[key] for key in group] for group in groups],
+            [outcomes_of(gathered.kept.rewards.get(key, {})) for key in keys],
+            gathered.asked,
+        )
+
+    def _values(self, found: Learnt) -> dict[str, float]:
+        unsaid = (_OF_LEARNING,) if self.output.weights else (_OF_LEARNING, "reward/")
+        return {name: value for name, value in found.values.items() if not name.startswith(unsaid)}
+
+    def _shown(
+        self, number: int, keys: list[SampleKey], gathered: GatheredRollout, found: Learnt
+    ) -> list[ShownSample]:
+        nobodys = replace(found, advantages=torch.full_like(found.advantages, math.nan))
+        return shown(number, keys, gathered, nobodys, self.gatherer.shown, self.prompts.number)
+
+    def write(self, alive: Callable[[int], None]) -> ShardManifest:
+        """The data set, on one rank; then what it was made of is removed, which nothing depends on.
+
+        `alive` is told how much of it is done.
+        """
+        manifest = self.output.write(self.rollouts, alive)
+        remove_journals(self.store)
+        return manifest
+
+
+def remove_journals(store: CheckpointStore) -> None:
+    """Those of all rollouts, also beyond a length that the run was given later; nothing depends on that."""
+    store.folder.remove(FOLDER)
+
+
+def open_answering(
+    config: RunConfig,
+    model: ParallelModel,
+    loaded: Loaded | None,
+    store: CheckpointStore,
+    limits: RunLimits,
+    world: World,
+    reporter: Reporter,
+    agent: AgentClient,
+    stack: ExitStack,
+) -> Answering:
+    """What draws, rewards and writes; `stack` ends it. Collective."""
+    settings = RolloutSettings.answering(config)
+    shards = open_shards(config, world, verify=True)
+    prompts = _prompts(config, shards, settings, limits)
+    say(world, str(prompts.dataset))
+    tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
+    companions = find_companions(config, store, shards, world)
+    ends = found_ends(companions, tokenizer, model_shape(config).vocabulary, shards.template)
+    text_of = partial(_text, tokenizer)
+    rollout = config.rollout
+    assert rollout is not None and rollout.output is not None
+    if (judge := open_reward(config, model, {}, shards, world)) is not None:
+        check_turn_ends(shards, companions, tokenizer)
+        # It reads an answer that a text stopped as it is written: with the end of its turn.
+        judge = replace(judge, closing=ends.of_turn if rollout.stop else None)
+    record = _record(config, shards, model, loaded, judge, world)
+    generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
+    journal = Journal(store.folder, generation, world.rank)
+    stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
+    rewards = open_rewards(config, prompts, world, stack)
+    gatherer = Gatherer(
+        settings,
+        prompts,
+        EngineSampler(config, settings, model, world, StopRule(ends.ids, tuple(rollout.stop), text_of)),
+        rewards,
+        journal,
+        store.folder,
+        world,
+        reporter,
+        stopwatch,
+        text_of=text_of,
+        stopping=lambda: agent.command() is Command.CHECKPOINT_AND_EXIT,
+        model=_rewarding(judge, config, model, shards, prompts, journal, world, reporter),
+    )
+    output = AnswerOutput(
+        rollout.output,
+        settings,
+        prompts,
+        shards,
+        store.folder,
+        _key(config, shards, ends, judge, record.weights),
+        {**rewards.weights, **({} if judge is None else {MODEL: judge.weight})},
+        config.model.context_length,
+        record,
+        text_of,
+        ends.of_turn,
+        None if judge is None else judge.normaliser,
+    )
+    return Answering(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
+
+
+def _key(
+    config: RunConfig, shards: RunShards, ends: ModelEnds, judge: OpenedReward | None, weights: str
+) -> JournalKey:
+    """Of all journals of the run, which draws with `weights` alone."""
+    behind = [] if judge is None else [*shards.turn_ends, judge.closing]
+    said = {**functions_said(config), **({} if judge is None else judge.said)}
+    return JournalKeys(drawing_key(config, shards.digest, ends.ids, behind), said).of({DRAWN_BY: weights})
+
+
+def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
+    text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
+    return text
+
+
+def _rewarding(
+    judge: OpenedReward | None,
+    config: RunConfig,
+    model: ParallelModel,
+    shards: RunShards,
+    prompts: PromptOrder,
+    journal: Journal,
+    world: World,
+    reporter: Reporter,
+) -> RewardModel | None:
+    """It, as it reads answers: a global batch at a time, of which an interruption costs one."""
+    if judge is None:
+        return None
+    settings = RolloutSettings.answering(config)
+    batch = min(config.training.global_batch_size, settings.samples)
+    shape = row_shape(config, model.grid.topology, shards)
+    rows = Rows(replace(settings, batch=batch), model.grid, shape, config.data.seed)
+    inputs = StepInputs(model.grid, world.device, config.training.seed)
+    return judge.rewarding(rows, prompts, inputs, journal, world, reporter)
+
+
+def _prompts(
+    config: RunConfig, shards: RunShards, settings: RolloutSettings, limits: RunLimits
+) -> PromptOrder:
+    """Those of `shards`, in the order in which they are answered; `limits` end with the last of them.
+
+    UserMistake where the run was created with more rollouts; more that it was given later change nothing.
+    """
+    loss, context = config.training.loss.name, config.model.context_length
+    dataset = dataset_of(shards, config.data, loss, context, config.stage)
+    groups = settings.groups.prompts
+    try:
+        rollouts_of(len(dataset), groups, total_steps(config))
+    except ValueError as error:
+        raise UserMistake(str(error)) from error
+    limits.bound(most_rollouts(len(dataset), groups))
+    return PromptOrder(dataset, config.data.seed)
+
+
+def _record(
+    config: RunConfig,
+    shards: RunShards,
+    model: ParallelModel,
+    loaded: Loaded | None,
+    judge: OpenedReward | None,
+    world: World,
+) -> GeneratedRecord:
+    """Where answers come from: the weights that were `loaded`, and the model that rewards. Collective."""
+    directory = None if loaded is None else StepDirectory.parse(loaded.directory)
+    return GeneratedRecord(
+        run=config.run.name,
+        uid=config.run.uid,
+        weights=weights_checksum(dict(model.module.named_parameters()), world.background),
+        weights_from=None if loaded is None else loaded.name,
+        weights_step=None if directory is None else directory.step,
+        reward=None if judge is None else judge.weights,
+        reward_from=None if judge is None else judge.place,
+        reward_step=None if judge is None else judge.step,
+        prompts=shards.digest,
+        prompts_from=[source.shards.uri for source in shards.sources],
+    )
