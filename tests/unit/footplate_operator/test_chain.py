@@ -313,7 +313,6 @@ def test_a_coordinator_that_keeps_nothing_for_others_keeps_nothing(
         pytest.param("Running", [10], [], [], id="not-told-of-this-one"),
         pytest.param("Running", [10, 20], [], [[20]], id="told"),
         pytest.param("Starting", None, [20], [[20]], id="listed-before-another-coordinator"),
-        pytest.param("Suspended", None, [], [[20]], id="with-no-rank-that-removes"),
         pytest.param("Succeeded", None, [], [[20]], id="ended"),
     ],
 )
@@ -341,6 +340,8 @@ def test_a_step_is_listed_once_the_coordinator_was_told_to_keep_it(
         pytest.param("Queued", False, [[20]], id="gave-its-nodes-back"),
         pytest.param("Queued", True, [], id="they-are-still-ending"),
         pytest.param(None, False, [[20]], id="never-looked-at"),
+        pytest.param("Suspended", False, [[20]], id="suspended"),
+        pytest.param("Suspended", True, [], id="suspended-and-its-ranks-may-still-save"),
         pytest.param("Starting", False, [], id="its-ranks-may-come-any-moment"),
     ],
 )

@@ -78,11 +78,12 @@ def listed(
 
     While it trains, a step is listed once its coordinator, in this `state`, says that it was told to keep it:
     from then on its ranks are told before they save again. Whoever wants steps is not listed before one is.
-    A run that is Queued, maybe for hours, has no coordinator that could say so: once all its workers have
-    ended (not `has_workers`), none can remove anything, and its next coordinator is told all.
+    A run that is Queued or Suspended, maybe for hours, has no coordinator that could say so: once all its
+    workers have ended (not `has_workers`), none can remove anything, and its next coordinator is told all.
+    Until then one whose suspension did not wait for its checkpoint may save once more.
     """
-    queued = run.phase in (None, Phase.QUEUED) and not has_workers
-    if run.ended is not None or run.phase is Phase.SUSPENDED or queued:
+    at_rest = run.phase in (None, Phase.QUEUED, Phase.SUSPENDED) and not has_workers
+    if run.ended is not None or at_rest:
         return list(wanted)
     limits = state.directives.limits if state.directives is not None else None
     told = set(limits.kept_steps or ()) if limits is not None else set()
