@@ -15,7 +15,7 @@ from tests.support.stage_layouts import ROWS, StageLayouts, stage_distance
 QUICK: Final = (
     ("sft", "noise", "context"),
     ("sft", "llama", "zbv"),
-    ("reward", "gpt2", "tensor-context"),
+    ("reward", "gpt2", "tensor"),
     ("reward", "llama", "zbv"),
     ("kto", "gpt2", "three"),
     ("sigmoid", "adapter", "zbv"),
