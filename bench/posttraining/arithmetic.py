@@ -12,12 +12,10 @@ the items of which more answers are right, or fewer.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +26,9 @@ from bench.posttraining.stage_runs import (
     MODEL,
     Trained,
     command,
+    opened_folder,
     run_stage,
+    show_parser,
     sign_test,
     training,
     write_rows,
@@ -150,15 +150,8 @@ def right(folder: Path, run: Trained, items: Sequence[Item], temperature: float 
 
 def main() -> int:
     """Print the table; 1 when a bar is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folder", type=Path, help="for data and models (default: one that goes at the end)")
-    parser.add_argument("--smoke", action="store_true", help="some items and steps, to see that it runs")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    arguments = show_parser(__doc__).parse_args()
+    with opened_folder(arguments) as folder:
         items = draw_items(smoke=arguments.smoke)
         prepare(folder, items)
         begun = beginner(folder, smoke=arguments.smoke)

@@ -13,11 +13,9 @@ p is that of a sign test of the prompts whose two answers differ.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +23,21 @@ from statistics import fmean
 from typing import Any, Final
 
 from bench.posttraining.exported_models import Answered, log_probabilities, scores
-from bench.posttraining.human_judgements import film_writer, judge, prepare
+from bench.posttraining.film_model import film_writer, prepare
+from bench.posttraining.human_judgements import judge
 from bench.posttraining.judged_sentences import PACKAGE, Sentence, prompt_of, read_sentences, split
 from bench.posttraining.packages import interpreter_with
-from bench.posttraining.stage_runs import MODEL, Trained, command, run_stage, sign_test, training, write_rows
+from bench.posttraining.stage_runs import (
+    MODEL,
+    Trained,
+    command,
+    opened_folder,
+    run_stage,
+    show_parser,
+    sign_test,
+    training,
+    write_rows,
+)
 from tokenizers import Tokenizer
 
 from footplate_trainer.commands.answers import prompt_tokens
@@ -162,17 +171,11 @@ def sentiments(texts: Sequence[str]) -> list[float]:
 
 def main() -> int:
     """Print the table; 1 where a bar is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folder", type=Path, help="for data and models (default: one that goes at the end)")
+    parser = show_parser(__doc__)
     parser.add_argument("--judge", type=Path, help="a folder of bench.posttraining.human_judgements")
-    parser.add_argument("--smoke", action="store_true", help="some sentences and steps, to see that it runs")
     arguments = parser.parse_args()
     smoke = arguments.smoke
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    with opened_folder(arguments) as folder:
         trained = arguments.judge
         if trained is None:
             trained = folder

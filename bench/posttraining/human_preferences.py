@@ -9,14 +9,12 @@ the first step they, accuracy and margin are 0.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from bench.posttraining.human_judgements import Judged, film_writer, prepare
-from bench.posttraining.stage_runs import MODEL, Trained, run_stage, training
+from bench.posttraining.film_model import Judged, film_writer, prepare
+from bench.posttraining.stage_runs import MODEL, Trained, opened_folder, run_stage, show_parser, training
 
 CHANCE: Final = 0.5
 SHOWN: Final = ("rewards/chosen", "rewards/rejected", "margin", "accuracy")
@@ -45,15 +43,8 @@ def preferring(folder: Path, judged: Judged, writer: Path, *, smoke: bool = Fals
 
 def main() -> int:
     """Print the table; 1 where accuracy is not above chance, or the margin did not rise."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folder", type=Path, help="for data and models (default: one that goes at the end)")
-    parser.add_argument("--smoke", action="store_true", help="some sentences and steps, to see that it runs")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    arguments = show_parser(__doc__).parse_args()
+    with opened_folder(arguments) as folder:
         judged = prepare(folder, smoke=arguments.smoke)
         writer = film_writer(folder, judged, smoke=arguments.smoke)
         preferred = preferring(folder, judged, writer.folder, smoke=arguments.smoke)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -43,6 +45,25 @@ class Trained:
     def last(self, name: str) -> float:
         """The newest `name` in values of the rows."""
         return float(next(row["values"][name] for row in reversed(self.rows) if name in row["values"]))
+
+
+def show_parser(description: str | None) -> argparse.ArgumentParser:
+    """Of the command of a show, with what all have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, help="for data and models (default: one that goes at the end)")
+    parser.add_argument("--smoke", action="store_true", help="some data and steps, to see that it runs")
+    return parser
+
+
+@contextlib.contextmanager
+def opened_folder(arguments: argparse.Namespace) -> Iterator[Path]:
+    """The folder that `arguments` name, or one that goes at the end."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder: Path = arguments.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
 
 
 def write_rows(file: Path, rows: Iterable[Mapping[str, Any]]) -> Path:

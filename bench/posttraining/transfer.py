@@ -9,14 +9,22 @@ in the same order, and are judged on the held-out ones.
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from bench.posttraining.judged_sentences import prompt_of, read_sentences, split
-from bench.posttraining.stage_runs import MODEL, VOCABULARY, Trained, command, run_stage, training, write_rows
+from bench.posttraining.stage_runs import (
+    MODEL,
+    VOCABULARY,
+    Trained,
+    command,
+    opened_folder,
+    run_stage,
+    show_parser,
+    training,
+    write_rows,
+)
 
 FILMS: Final = 1000
 TIMES: Final = 2  # that held-out films are judged
@@ -63,16 +71,9 @@ def tuned(folder: Path, name: str, begins: dict[str, Any], *, smoke: bool = Fals
 
 def main() -> int:
     """Print the table; 1 where the pretrained model's loss is not the lower one at the end."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folder", type=Path, help="for data and models (default: one that goes at the end)")
-    parser.add_argument("--smoke", action="store_true", help="some sentences and steps, to see that it runs")
-    arguments = parser.parse_args()
+    arguments = show_parser(__doc__).parse_args()
     smoke = arguments.smoke
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    with opened_folder(arguments) as folder:
         prepare(folder, smoke=smoke)
         read = reader(folder, smoke=smoke)
         begins = {"initFrom": {"uri": str(read.folder)}, "model": {"contextLength": MODEL["contextLength"]}}
