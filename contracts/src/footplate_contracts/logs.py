@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
+from footplate_contracts.json_lines import json_line
 from footplate_contracts.names import Env, LogFormat
 
 # How lines of ours begin and, of logfmt, go on.
@@ -138,7 +139,7 @@ class _Logfmt(_Formatter):
 class _Json(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = self.members(record)
-        return json.dumps({name: _plain(value) for name, value in line.items()}, ensure_ascii=False)
+        return json_line({name: _plain(value) for name, value in line.items()})
 
 
 class _Text(_Formatter):
@@ -162,4 +163,4 @@ def _quoted(text: str) -> str:
     """`text` as one logfmt value: in quotes where it holds a blank, a quote, "=" or a control character."""
     if text and text.isprintable() and not any(sign in text for sign in ' "='):
         return text
-    return json.dumps(text, ensure_ascii=False)
+    return json_line(text)

@@ -14,12 +14,15 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from footplate_contracts.v1alpha1.model import Family
 from footplate_planning.topology import Topology
-from footplate_trainer.commands import answers
+from footplate_trainer.commands import answers, generate
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.sampler import SamplingRule
+from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.model.generate import Sampling, continuation
 from footplate_trainer.model.transformer import Decoder
+from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import chat_tokenizer
+from tests.support.generated import generate_config
 from tests.support.shapes import fill, shape_like
 
 
@@ -158,6 +161,14 @@ def test_a_mistake_names_its_place(
     with pytest.raises(UserMistake, match=text):
         written(model, tokenizer, arguments)
     assert not [path.name for path in tmp_path.iterdir() if path.name != "prompts.jsonl"]
+
+
+def test_what_is_drawn_from_by_default_is_what_a_rollout_draws_from(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    generate.add_arguments(parser)
+    alike = ["checkpoint", "--prompts", "prompts.jsonl", "--out", "out.jsonl", "--temperature", "1"]
+    rollout = RolloutSettings.answering(completed(generate_config(tmp_path, tmp_path), None))
+    assert answers.rule_of(parser.parse_args(alike)) == rollout.rule
 
 
 def test_the_rule_is_what_was_asked_for(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer
 
+from footplate_contracts.json_lines import json_line
 from footplate_planning.generation import answer_blocks, blocks_within
 from footplate_planning.memory import FP32
 from footplate_planning.shape import ModelShape
@@ -229,7 +230,7 @@ def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
     partial = out.with_name(f".{out.name}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            file.writelines(json_line(row) + "\n" for row in rows)
         partial.rename(out)
     except OSError as error:
         partial.unlink(missing_ok=True)

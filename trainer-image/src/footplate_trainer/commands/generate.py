@@ -49,9 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", help="what the model goes on from")
     parser.add_argument("--tokens", type=int, default=64, help="how many to add (default %(default)s)")
     parser.add_argument(
-        "--temperature", type=float, default=Sampling.temperature, help="0: most likely token"
+        "--temperature",
+        type=float,
+        default=Sampling.temperature,
+        help="0: most likely token (default %(default)s)",
     )
-    parser.add_argument("--top-k", type=int, default=Sampling.top_k, help="choose among so many; 0: all")
+    parser.add_argument(
+        "--top-k",
+        type=int,
+        default=Sampling.top_k,
+        help="choose among so many of the likeliest; 0, the default: all, as a rollout does",
+    )
     parser.add_argument("--seed", type=int, default=Sampling.seed)
     answers.add_arguments(parser)
     group = parser.add_argument_group("several ranks for a file of prompts, on CPUs")

@@ -16,7 +16,7 @@ class Sampling:
     """How the next token is chosen; temperature 0 takes the most likely one."""
 
     temperature: float = 0.8
-    top_k: int = 50  # 0: all
+    top_k: int = 0  # 0: all, as a rollout does unless it is told otherwise
     seed: int = 0
 
 
