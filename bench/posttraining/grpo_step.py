@@ -33,6 +33,7 @@ PROMPTS, GROUP, MICRO_BATCH, ANSWER = 4, 8, 8, 96
 CONTEXT: Final = 256
 WORD: Final = "perl"
 CHANCE: Final = 1 / 32
+_LARGE: Final = 100.0
 
 
 def has_word(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
@@ -43,14 +44,16 @@ def has_word(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
 def let_end(model: Path) -> None:
     """Give the end of a text its chance behind each token, whatever stands before it.
 
-    One number of a hidden state is the same everywhere, and after the last norm the square root of the
-    width; the end's logit is that number's alone, while all others are near 0.
+    The first number of each embedding is so large that no layer adds anything to it that counts: after the
+    last norm it is the square root of the width everywhere. The end's logit is that number's alone, while
+    all others are without it, and near 0.
     """
     file = model / "model.safetensors"
     weights = load_file(file)
     config = json.loads((model / "config.json").read_text())
-    weights["model.embed_tokens.weight"][:, 0] = 1.0
+    weights["model.embed_tokens.weight"][:, 0] = _LARGE
     head = weights["lm_head.weight"]
+    head[:, 0] = 0.0
     head[config["eos_token_id"]] = 0.0
     head[config["eos_token_id"], 0] = math.log(len(head) * CHANCE / (1 - CHANCE)) / head.shape[1] ** 0.5
     save_file(weights, file, {"format": "pt"})
