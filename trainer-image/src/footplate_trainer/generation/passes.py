@@ -82,8 +82,10 @@ class Passes(Protocol):
 
 
 def passes_of(model: Decoder | RolloutModel, room: EngineRoom) -> Passes:
-    """Those of a whole network, or of this rank's part of one."""
-    return _OnRanks(model, room) if isinstance(model, RolloutModel) else _OnDevice(model, room)
+    """Those of a whole network, or of this rank's part of one; a rank that has all of it tells nobody."""
+    if not isinstance(model, RolloutModel):
+        return _OnDevice(model, room)
+    return _OnDevice(model.network, room) if model.copy.group.size() == 1 else _OnRanks(model, room)
 
 
 class _OnDevice:
