@@ -15,7 +15,10 @@ from torch import Tensor
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.local_shard import local_shard
 
-_ROWS: Final = 1 << 20  # numbers that are hashed at once, 8 bytes each
+# Numbers that are hashed at once, 8 bytes each: few where they stay in a processor's cache from one operation
+# to the next, many where each operation is a kernel.
+_AT_ONCE: Final = {"cpu": 1 << 16}
+_ELSEWHERE: Final = 1 << 20
 _GOLDEN, _FIRST, _SECOND = (
     -0x61C8864680B583EB,
     -0x40A7B892E31B1A47,
@@ -54,7 +57,8 @@ def _summed(local: Tensor, start: tuple[int, ...], shape: torch.Size) -> int:
     columns = shape[1] if len(shape) > 1 else 1
     rows = local.reshape(local.shape[0], -1)
     here = torch.arange(rows.shape[1], device=local.device) + (start[1] if len(start) > 1 else 0)
-    total, at_once = 0, max(1, _ROWS // max(1, rows.shape[1]))
+    at_once = max(1, _AT_ONCE.get(local.device.type, _ELSEWHERE) // max(1, rows.shape[1]))
+    total = 0
     for first in range(0, rows.shape[0], at_once):
         part = rows[first : first + at_once]
         above = torch.arange(first, first + len(part), device=local.device) + start[0]
