@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import pytest
 
+from footplate_contracts.names import ExitCode
+from footplate_trainer.__main__ import main
 from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
@@ -22,6 +24,7 @@ from tests.support.tiny import read_rows
 
 # The longest text of the model that stands in for the pages' own, and what takes hours on their hardware.
 _SMALLER: Final = ("model.contextLength=256", "training.schedule={}")
+_EIGHT: Final = "training.globalBatchSize=8"
 _SHORT: Final = f"rollout={{maxTokens: 16, group: 4, samples: 16, stop: {STOP}"
 
 
@@ -68,7 +71,7 @@ def test_generated_answers(tmp_path: Path) -> None:
     pack_sums(tmp_path)
     answers = tmp_path / "data" / "answers"
     short = f"{_SHORT}, output: {{uri: {answers}, best: 1}}}}"
-    found.train(0, (*_SMALLER, short, "training.steps=2", "training.globalBatchSize=8"))
+    found.train(0, (*_SMALLER, short, "training.steps=2", _EIGHT))
     assert 0 < len(Samples(TokenShards.open(str(answers)))) <= 8, "the best of each prompt's that ended"
     assert [row["step"] for row in read_rows(Path(found.rows))] == [1, 2]
 
@@ -76,11 +79,49 @@ def test_generated_answers(tmp_path: Path) -> None:
 def test_reinforcement(tmp_path: Path) -> None:
     found = page("reinforcement.md", tmp_path)
     pack_sums(tmp_path)
-    found.train(0, (*_SMALLER, f"{_SHORT}}}", "training.steps=2", "training.globalBatchSize=8"))
+    found.train(0, (*_SMALLER, f"{_SHORT}}}", "training.steps=2", _EIGHT))
     first, second = read_rows(Path(found.rows))
     for row in (first, second):
         assert row["values"].keys() >= {"rewards/right", "rewards/length"}
         assert row["values"]["kl/coefficient"] == 0.02
+
+
+def test_batch_invariance(tmp_path: Path) -> None:
+    found = page("batch-invariance.md", tmp_path)
+    pack_sums(tmp_path)
+    (tmp_path / "run.yaml").write_text(Page("reinforcement.md", tmp_path).blocks("yaml")[0])
+    Path(found.rows).touch()  # the page's, and not where the tests run
+    [command] = found.blocks("sh")
+    found.run(command, (*_SMALLER, f"{_SHORT}, batchInvariant: true}}", "training.steps=1", _EIGHT))
+    [row] = read_rows(Path(found.rows))
+    assert (row["values"]["kl/sampler"], row["values"]["policy/ratio"]) == (0, 1)
+
+
+_LAYOUTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "data ranks, `sharding` of any kind": ("parallelism.sharding=full",),
+    "pipelines": ("parallelism.pipeline=2", "training.microBatchSize=4"),
+    "`tensor`": ("parallelism.tensor=2",),
+    "`tensor` of the rollout other than that of training": ("rollout.parallelism={tensor: 2}",),
+    "`context`": ("parallelism.context=2",),
+    "`training.compile`": ("training.compile=true",),
+    "`dropout`": ("model.dropout={hidden: 0.1}",),
+}
+
+
+def test_what_batch_invariance_holds_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = page("batch-invariance.md", tmp_path)
+    run = tmp_path / "run.yaml"
+    run.write_text(Page("reinforcement.md", tmp_path).blocks("yaml")[0])
+    table = found.text.split("\n| layout | holds |\n")[1].split("\n\n")[0].splitlines()[1:]
+    rows = dict([cell.strip() for cell in line.strip("|").split("|")] for line in table)
+    assert rows.keys() == _LAYOUTS.keys()
+    for layout, changes in _LAYOUTS.items():
+        stated = (*_SMALLER, "rollout.batchInvariant=true", _EIGHT, *changes)
+        words = [word for change in stated for word in ("--set", change)]
+        refused = main(["plan", str(run), "--ranks", "2", *words]) != ExitCode.SUCCESS
+        told = capsys.readouterr().err
+        assert refused == rows[layout].startswith("no"), f"{layout}: {told}"
+        assert not refused or layout.strip("`").split(".")[-1] in told
 
 
 def test_the_beginning_of_a_chain_is_one_of_a_run(tmp_path: Path) -> None:
