@@ -113,6 +113,20 @@ async def test_a_run_waits_for_the_end_of_another_without_a_pod_and_begins_with_
     assert config.lineage is not None and [known.to_json() for known in config.lineage] == [entry]
 
 
+async def test_a_run_that_answers_waits_for_its_reward_model_and_has_it_kept() -> None:
+    world = await running(stage="reward")
+    rollout = {"maxTokens": 8, "group": 4, "output": {"uri": "/shared/answers", "best": 1}}
+    judge = {"run": {"name": NAME, "checkpoint": "20"}, "weight": 2}
+    put(world, "next", stage="generate", initFrom={"uri": "/models/base"}, rollout=rollout, reward=judge)
+    await world.live(120, until=lambda: "lineage" in status(world, "next"))
+    (entry,) = status(world, "next")["lineage"]
+    assert (entry["field"], entry["run"], entry["step"]) == ("reward", NAME, 20)
+    assert [told["steps"] for told in status(world, NAME)["followers"]] == [[20]]
+    reward = given(world).reward
+    assert reward is not None and (reward.uri, reward.run, reward.weight) == (entry["uri"], None, 2)
+
+
+
 async def test_the_newest_that_was_heard_of_is_not_given_for_the_last_one() -> None:
     world = await running()
     put(world, "next")
