@@ -126,7 +126,6 @@ async def test_a_run_that_answers_waits_for_its_reward_model_and_has_it_kept() -
     assert reward is not None and (reward.uri, reward.run, reward.weight) == (entry["uri"], None, 2)
 
 
-
 async def test_the_newest_that_was_heard_of_is_not_given_for_the_last_one() -> None:
     world = await running()
     put(world, "next")

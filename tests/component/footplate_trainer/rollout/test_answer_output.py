@@ -9,7 +9,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from footplate_contracts.reports import GenerationId
+from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.checkpoint.folder import LocalFolder
+from footplate_trainer.checkpoint.record import HeldOutScores
 from footplate_trainer.data.layout import GeneratedRecord
 from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.samples import Samples
@@ -21,8 +23,10 @@ from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.best import UNCLOSED
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
+from footplate_trainer.rollout.normalising import Normaliser
 from footplate_trainer.rollout.output import AnswerOutput
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
+from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.generated import GROUP, generate_config
 from tests.support.reinforced import CONTEXT, pack_prompts
@@ -36,8 +40,19 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_prompts(tmp_path_factory.mktemp("prompts"), 3)
 
 
-def output(prompts: Path, folder: Path, uri: str, *, end: int | None = END, room: int = 9) -> AnswerOutput:
-    """Of one rollout, whose answers a text stopped; behind the longest prompt `room` tokens fit."""
+def output(
+    prompts: Path,
+    folder: Path,
+    uri: str,
+    *,
+    end: int | None = END,
+    room: int = 9,
+    normaliser: Normaliser | None = None,
+) -> AnswerOutput:
+    """Of one rollout, whose answers a text stopped; behind the longest prompt `room` tokens fit.
+
+    With a `normaliser` a reward model has spoken, too: the number of each answer among its siblings.
+    """
     config = generate_config(prompts, folder)
     shards = RunShards.open(config.data)
     order = PromptOrder(dataset_of(shards, config.data, "crossEntropy", CONTEXT, config.stage), 0)
@@ -46,7 +61,8 @@ def output(prompts: Path, folder: Path, uri: str, *, end: int | None = END, room
     chances = np.zeros(len(DRAWN), dtype=np.float32)
     for key in (SampleKey(0, place, sibling) for place in range(3) for sibling in range(GROUP)):
         drawn = SampleRecord(key, np.array(DRAWN, dtype=np.int32), chances, chances, EndReason.STOP)
-        journal.add([drawn, RewardsRecord(key, drawn.mark, {"even": 1.0})])
+        told = {"even": 1.0, **({} if normaliser is None else {MODEL: float(key.sibling)})}
+        journal.add([drawn, RewardsRecord(key, drawn.mark, told)])
     journal.flush()
     journal.close()
     assert config.rollout is not None and config.rollout.output is not None
@@ -57,11 +73,12 @@ def output(prompts: Path, folder: Path, uri: str, *, end: int | None = END, room
         shards,
         LocalFolder(str(folder)),
         KEY,
-        {"even": 1.0},
+        {"even": 1.0, **({} if normaliser is None else {MODEL: 3.0})},
         max(len(order.at(place).tokens) for place in range(3)) + room,
         GeneratedRecord(run="r", uid="u", weights="w", prompts="p", prompts_from=[str(prompts)]),
         Tokenizer.from_str(shards.tokenizer.decode()).decode,
         end,
+        normaliser,
     )
 
 
@@ -77,6 +94,27 @@ def test_an_answer_that_a_text_stopped_ends_its_turn(kind: str, prompts: Path, t
         assert document.tokens[document.learnt].tolist() == [*DRAWN, END]
     files = 0 if kind == "volume" else len(list(manifest.files())) + 1
     assert told == list(range(1, 3 * GROUP + files + 1)), "a long write would be taken for a hang"
+
+
+@pytest.mark.parametrize(
+    ("how", "sums"),
+    [
+        pytest.param(RewardNormalization.NONE, [1.0, 4.0, 7.0, 10.0], id="as-they-are"),
+        pytest.param(RewardNormalization.HELD_OUT, [-0.5, 1.0, 2.5, 4.0], id="by-held-out-ones"),
+    ],
+)
+def test_what_rewards_said_stands_beside_an_answer(
+    how: RewardNormalization, sums: list[float], prompts: Path, tmp_path: Path
+) -> None:
+    """A model's score as it was, and in the sum by a mean and a deviation."""
+    uri, scores = str(tmp_path / "answers"), HeldOutScores(mean=1.0, deviation=2.0)
+    output(prompts, tmp_path, uri, normaliser=Normaliser(how, scores)).write([range(1)])
+    samples = Samples(TokenShards.open(uri))
+    told = [samples[number].columns for number in range(len(samples))]
+    expected = [
+        {"reward": total, "rewards": {"even": 1.0, MODEL: number}} for number, total in enumerate(sums)
+    ]
+    assert told == expected
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,9 @@ def test_a_reward_model_needs_room_behind_an_answer_and_to_know_for_what(tmp_pat
         ValueError, match=f"a prompt of {longest} tokens, and its chat template writes 1 behind"
     ):
         PromptDataset(shards, longest + 1).check_room_behind()
+    PromptDataset(shards, longest + 3).check_room_behind(closing=1)
+    with pytest.raises(ValueError, match="its chat template writes 2 behind"):
+        PromptDataset(shards, longest + 2).check_room_behind(closing=1)
     as_an_earlier_release(tmp_path / "out")
     with pytest.raises(ValueError, match=r"an earlier release packed it.*pack the prompts again"):
         PromptDataset(TokenShards.open(str(tmp_path / "out")), 256).check_room_behind()

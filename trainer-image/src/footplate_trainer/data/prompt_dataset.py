@@ -88,10 +88,10 @@ class PromptDataset(Dataset):
         """The names of all columns that any of the prompts has; reads them all."""
         return self._samples.column_names
 
-    def check_room_behind(self) -> None:
+    def check_room_behind(self, closing: int = 0) -> None:
         """ValueError where a prompt leaves no room for an answer and all that a template writes behind it.
 
-        Also where nobody knows what that is.
+        Also where nobody knows what that is. `closing` tokens more may stand there.
         """
         if self._template and self._turn_end is None and any_rendered(self._samples):
             raise ValueError(
@@ -99,7 +99,7 @@ class PromptDataset(Dataset):
                 "scores depend on: an earlier release packed it, or the template takes no plain question and "
                 "answer; pack the prompts again, which gives the same shards"
             )
-        longest, behind = int(self._samples.lengths.max()), max(0, len(self._turn_end or ()) - 1)
+        longest, behind = int(self._samples.lengths.max()), max(0, len(self._turn_end or ()) - 1) + closing
         if longest + behind >= self.context_length:
             raise ValueError(
                 f"{self.shards.uri} holds a prompt of {longest} tokens, and its chat template writes "
@@ -128,10 +128,10 @@ class PromptOrder:
         """The names of all columns that any prompt of any folder has, whatever the seed; reads them all."""
         return frozenset().union(*(part.columns for part in self._parts))
 
-    def check_room_behind(self) -> None:
+    def check_room_behind(self, closing: int = 0) -> None:
         """See PromptDataset."""
         for part in self._parts:
-            part.check_room_behind()
+            part.check_room_behind(closing)
 
     @property
     def _parts(self) -> Sequence[PromptDataset]:

@@ -224,7 +224,7 @@ class OpenedReward:
     ) -> RewardModel:
         """It, for the answers of rollouts; UserMistake where it could not read those as it learned to."""
         try:
-            prompts.check_room_behind()
+            prompts.check_room_behind(int(self.closing is not None))
         except ValueError as error:
             raise UserMistake(f"{REWARD_FIELD}: {error}") from error
         return RewardModel(
