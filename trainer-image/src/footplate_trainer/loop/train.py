@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from typing import Protocol
 
 from footplate_trainer.data.loader import StepBatch
@@ -46,43 +44,30 @@ def train(
     number, result = done, None
     stopwatch = stepper.stopwatch
     stopwatch.take()  # what came before belongs to no step
-    with collected_apart() as set_aside:
-        while number < limits.steps:
-            number += 1
-            callback.before_data(number)
-            with stopwatch.time(StepPart.DATA):
-                batch = batches.step(number - 1)
-            if batch is None:
-                break
-            result = stepper.step(number, batch, limits.rate(number), callback.before_compute(number))
-            callback.after_step(TrainedStep(result, batch, *stopwatch.take(), StepColumns(result.means)))
-            if number == limits.steps:
-                callback.after_last_step()
-            elif result.flags.suspend:
-                break
-            if number == done + 1:
-                set_aside()
+    while number < limits.steps:
+        number += 1
+        callback.before_data(number)
+        with stopwatch.time(StepPart.DATA):
+            batch = batches.step(number - 1)
+        if batch is None:
+            break
+        result = stepper.step(number, batch, limits.rate(number), callback.before_compute(number))
+        callback.after_step(TrainedStep(result, batch, *stopwatch.take(), StepColumns(result.means)))
+        if number == limits.steps:
+            callback.after_last_step()
+        elif result.flags.suspend:
+            break
+        if number == done + 1:
+            set_aside()
     return result
 
 
-@contextmanager
-def collected_apart() -> Generator[Callable[[], None]]:
-    """Yields what sets aside all that exists when it is called; it is let go of at the end.
+def set_aside() -> None:
+    """Keep what exists from the garbage collector, for as long as this process lives.
 
     What a rank has built by the end of its first step (torch, model, optimizer) lasts as long as it
     trains. A full collection walks through all of it: a fifth of a second in the middle of a step, on
     every rank at another one, and all others wait.
-
-    A rank that a zygote forked has what it inherited set aside already, and keeps it so.
     """
-    inherited = gc.get_freeze_count() > 0
-    try:
-        yield _set_aside
-    finally:
-        if not inherited:
-            gc.unfreeze()
-
-
-def _set_aside() -> None:
     gc.collect()  # what is garbage now would stay for good
     gc.freeze()
