@@ -46,7 +46,11 @@ class Page:
 
     def train(self, number: int, changes: Sequence[str]) -> None:
         """The run of the block of YAML of that number, from 0, with `changes`."""
-        (self.folder / "run.yaml").write_text(self.blocks("yaml")[number])
+        self.train_run(self.blocks("yaml")[number], changes)
+
+    def train_run(self, manifest: str, changes: Sequence[str]) -> None:
+        """The run of a manifest that follows from the page, with `changes`."""
+        (self.folder / "run.yaml").write_text(manifest)
         self.run(f"footplate-trainer train run.yaml --metrics {self.rows}", changes)
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 
 from footplate_contracts.names import ExitCode
 from footplate_trainer.__main__ import main
@@ -15,6 +16,7 @@ from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.manifest.run_file import ManifestRefused, read_run
+from tests.support import plain_llama
 from tests.support.chat import assistant, user
 from tests.support.chat_model import write_chat_model
 from tests.support.pages import Page
@@ -74,6 +76,28 @@ def test_generated_answers(tmp_path: Path) -> None:
     found.train(0, (*_SMALLER, short, "training.steps=2", _EIGHT))
     assert 0 < len(Samples(TokenShards.open(str(answers)))) <= 8, "the best of each prompt's that ended"
     assert [row["step"] for row in read_rows(Path(found.rows))] == [1, 2]
+
+
+def test_generated_answers_by_a_reward_model(tmp_path: Path) -> None:
+    found = Page("generated-answers.md", tmp_path)
+    plain_llama.write(tmp_path / "models" / "smollm2", plain_llama.random_weights(7))
+    judge = plain_llama.write(tmp_path / "checkpoints" / "judge", plain_llama.random_weights(17, "score"))
+    settings = json.loads((judge / "config.json").read_text())
+    (judge / "config.json").write_text(json.dumps(settings | {"mean": 0.5, "std": 2.0}))
+    pack_sums(tmp_path)
+    run, reward = (yaml.safe_load(block) for block in found.blocks("yaml"))
+    run["spec"] |= reward
+    answers = tmp_path / "data" / "answers"
+    longer = _SHORT.replace("maxTokens: 16", "maxTokens: 128")  # than what the function wants
+    short = f"{longer}, output: {{uri: {answers}, best: 1}}}}"
+    found.train_run(yaml.safe_dump(run), (*_SMALLER, short, "training.steps=2", _EIGHT))
+    [first, *_] = read_rows(Path(found.rows))
+    assert first["values"].keys() >= {"rewards/model", "rewards/short"}
+    samples = Samples(TokenShards.open(str(answers)))
+    for columns in (samples[number].columns for number in range(len(samples))):
+        assert columns is not None
+        said = columns["rewards"]
+        assert columns["reward"] == pytest.approx((said["model"] - 0.5) / 2.0 + 0.1 * said["short"])
 
 
 def test_reinforcement(tmp_path: Path) -> None:
