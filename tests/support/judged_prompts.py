@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from footplate_trainer.data.layout import ShardFormat
-from tests.support.chat import user
 from tests.support.plain_llama import random_weights, write
+from tests.support.reinforced import pack_prompts
 from tests.support.rewards.plain_scores import EVEN, SEED
-from tests.support.stages import pack_conversations
 
 
-def judged_prompts(folder: Path, prompts: int, different: int = 5) -> Path:
+def judged_prompts(folder: Path, prompts: int = 12) -> Path:
     """Writes `folder`/policy, `folder`/judge and `folder`/shards of so many prompts; returns `folder`."""
     write(folder / "policy", random_weights(7, sizes=EVEN), EVEN)
-    write(folder / "judge", random_weights(SEED, "score", EVEN), EVEN)
-    source = folder / "prompts.jsonl"
-    rows = [{"prompt": [user("x" * (number % different + 1))]} for number in range(prompts)]
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pack_conversations(source, folder / "shards", folder / "policy", format=ShardFormat.PROMPTS)
+    say_of_scores(write(folder / "judge", random_weights(SEED, "score", EVEN), EVEN))
+    pack_prompts(folder, prompts, folder / "policy")
     return folder
+
+
+def say_of_scores(judge: Path, **changes: object) -> Path:
+    """Has the folder of a reward model say what its held-out scores are, and `changes`; returns `judge`."""
+    config = json.loads((judge / "config.json").read_text())
+    (judge / "config.json").write_text(json.dumps({**config, "mean": 0.3, "std": 1.7, **changes}))
+    return judge

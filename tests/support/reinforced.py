@@ -10,6 +10,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import ascii_lowercase as LETTERS
 from typing import Final
 
 import pytest
@@ -53,11 +54,14 @@ GRPO: Final = (
 )
 
 
-def pack_prompts(folder: Path, count: int = 12) -> Path:
-    """Shards of `count` prompts of some 60 tokens; a function may leave word in `folder`."""
-    model, told = chatml_model(folder / "model"), str(folder)
+def pack_prompts(folder: Path, count: int = 12, model: Path | None = None) -> Path:
+    """Shards of `count` prompts of some 60 tokens, no two alike; a function may leave word in `folder`.
+
+    Of the tokenizer and template of `model`, or of bytes.
+    """
+    model, told = model or chatml_model(folder / "model"), str(folder)
     rows = [
-        {"prompt": [user("x" * (number % 5 + 1))], "answer": str(number), "folder": told}
+        {"prompt": [user(LETTERS[number] * (number % 5 + 1))], "answer": str(number), "folder": told}
         for number in range(count)
     ]
     source = folder / "prompts.jsonl"
@@ -89,6 +93,15 @@ class Interrupting(FakeAgent):
                 os.kill(os.getpid(), signal.SIGKILL)
             self.asked = self.asked or self.looks <= 0
         return Command.CHECKPOINT_AND_EXIT if self.asked else super().command()
+
+
+MOMENTS: Final = {
+    "drawing": Interrupting(phase=RankPhase.ROLLOUT, after_step=4, looks=12),
+    "drawing-the-first": Interrupting(phase=RankPhase.ROLLOUT, after_step=0, looks=12),
+    "scoring": Interrupting(phase=RankPhase.SCORING, after_step=4, looks=1),
+    "between-updates": Interrupting(phase=RankPhase.COMPUTE, after_step=6, looks=1),
+}
+"""Of a run whose rollouts are four steps each."""
 
 
 @dataclass
@@ -270,3 +283,10 @@ def reinforce(
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         code = reinforcing.main(config, agent, None, PlayedGatherer if rollouts else NotingGatherer)
     return Reinforced(int(code), stderr.getvalue(), agent, NotingGatherer.drawn)
+
+
+def finished(config: RunConfig, ranks: int = 1, agent: FakeAgent | None = None) -> Reinforced:
+    """A start of the run to its end."""
+    end: Reinforced = run_ranks(reinforce, ranks, agent or FakeAgent(), config)[0]
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    return end

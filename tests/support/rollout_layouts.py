@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
+from tests.support.judged_prompts import say_of_scores
 from tests.support.layout_list import GPT2, LLAMA, PLAIN_ADAPTER
 from tests.support.layouts import most
 from tests.support.plain_llama import Sizes, random_weights, write
-from tests.support.ranks import run_ranks
-from tests.support.reinforced import STOP, History, Reinforced, grpo_config, history, pack_prompts, reinforce
+from tests.support.reinforced import STOP, History, finished, grpo_config, history, pack_prompts
 from tests.support.tiny import VOCABULARY, tiny_config
-from tests.support.training import FakeAgent
 
 STEPS: Final = 5  # the last one of a second rollout
 FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {"llama": LLAMA, "gpt2": GPT2, "adapter": PLAIN_ADAPTER}
@@ -73,8 +70,7 @@ class RolloutLayouts:
         """A reward model reads what the policy does."""
         for name in ("tokenizer.json", "tokenizer_config.json"):
             (self._judge / name).write_bytes((self._folder / "model" / name).read_bytes())
-        config = json.loads((self._judge / "config.json").read_text())
-        (self._judge / "config.json").write_text(json.dumps({**config, "mean": 0.3, "std": 1.7}))
+        say_of_scores(self._judge)
 
     def apart(self, stage: str, family: str, name: str, folder: Path) -> Apart:
         """How far the layout of that name is from one process."""
@@ -98,9 +94,7 @@ class RolloutLayouts:
 
     def _train(self, stage: str, family: str, ranks: int, more: tuple[str, ...], folder: Path) -> History:
         config = self._config(stage, (*FAMILIES[family], *_COMMON, *more), folder)
-        end: Reinforced = run_ranks(reinforce, ranks, FakeAgent(), config)[0]
-        assert end.code == ExitCode.SUCCESS, end.stderr
-        return history(folder, STEPS, end)
+        return history(folder, STEPS, finished(config, ranks))
 
     def _config(self, stage: str, more: tuple[str, ...], folder: Path) -> RunConfig:
         if stage == "grpo":

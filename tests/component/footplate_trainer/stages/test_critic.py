@@ -40,7 +40,7 @@ from tests.support.chat import assistant, user
 from tests.support.checkpoints import whole_tensors, write_checkpoint
 from tests.support.plain_llama import Sizes, random_weights, write
 from tests.support.ranks import run_ranks
-from tests.support.reinforced import STOP, Reinforced, reinforce
+from tests.support.reinforced import STOP, Reinforced, finished, pack_prompts, reinforce
 from tests.support.stages import pack_conversations, preferences
 from tests.support.tiny import tiny_config
 from tests.support.training import Ended, FakeAgent, train_under
@@ -69,10 +69,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return pack_conversations(source, root / name, policy, format=form)
 
-    asked: list[dict[str, object]] = [{"prompt": [user("x" * (number % 5 + 1))]} for number in range(12)]
     return Folders(
         policy,
-        packed("prompts", asked, ShardFormat.PROMPTS),
+        pack_prompts(root, model=policy),
         packed("pairs", preferences(16), ShardFormat.PREFERENCES),
         packed("chats", [{"messages": [user("a"), assistant("b" * number)]} for number in range(1, 5)]),
     )
@@ -118,13 +117,6 @@ def config_of(folders: Folders, folder: Path, *more: str) -> RunConfig:
     return tiny_config(folders.prompts, folder, overrides)
 
 
-def start(config: RunConfig, ranks: int = 1) -> Reinforced:
-    """To its end."""
-    end: Reinforced = run_ranks(reinforce, ranks, FakeAgent(), config)[0]
-    assert end.code == ExitCode.SUCCESS, end.stderr
-    return end
-
-
 @dataclass(frozen=True)
 class Run:
     """One of ppo that nothing interrupted, and where its value model begins."""
@@ -150,7 +142,7 @@ def undisturbed(folders: Folders, judge: Path, tmp_path_factory: pytest.TempPath
     root = tmp_path_factory.mktemp("undisturbed")
     judged, value = (shutil.copytree(judge, root / name / "checkpoints") for name in ("judge", "value"))
     run = Run(root / "run", judged, value, [])
-    run.rows.extend(start(config_of(folders, run.folder, *run.places)).agent.rows)
+    run.rows.extend(finished(config_of(folders, run.folder, *run.places)).agent.rows)
     return run
 
 
@@ -187,7 +179,7 @@ def gpt2(root: Path) -> tuple[Path, Path]:
 def test_a_model_as_it_comes_is_compared_with_itself(folders: Folders, tmp_path: Path) -> None:
     policy, judged = gpt2(tmp_path)
     more = (f"initFrom.uri={policy}", f"reward={{uri: {judged}, normalization: none}}")
-    check_equal_to_itself(start(config_of(folders, tmp_path, *more)).agent.rows[0])
+    check_equal_to_itself(finished(config_of(folders, tmp_path, *more)).agent.rows[0])
 
 
 # -- where it begins, and what is needed again -------------------------------------------------
@@ -228,7 +220,7 @@ def test_a_restart_needs_no_value_model_and_no_newer_reward_model(
     (newer / "tokenizer.json").write_bytes(b"{}")
     assert newest_whole(str(places["judge"])).state().scores is None
 
-    again = start(config_of(folders, folder, *replace(undisturbed, **places).places), ranks=2).agent.rows
+    again = finished(config_of(folders, folder, *replace(undisturbed, **places).places), ranks=2).agent.rows
 
     told, wanted = (
         [(row.loss, row.values["rewards/model"]) for row in rows] for rows in (again, undisturbed.rows[1:])

@@ -43,7 +43,7 @@ SHORT: Final = 0.5  # of the function
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders policy, judge and shards."""
-    return judged_prompts(tmp_path_factory.mktemp("models"), PROMPTS, PROMPTS)
+    return judged_prompts(tmp_path_factory.mktemp("models"), PROMPTS)
 
 
 def config_of(root: Path, folder: Path, *more: str) -> RunConfig:

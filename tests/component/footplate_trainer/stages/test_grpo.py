@@ -13,6 +13,7 @@ from footplate_contracts.reports import RankPhase
 from footplate_trainer.rollout.places import FOLDER
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
+    MOMENTS,
     History,
     Interrupting,
     Reinforced,
@@ -74,15 +75,12 @@ LAYOUTS: Final = {
         ("parallelism={tensor: 2, pipeline: 2, sharding: full}", "rollout.parallelism={pipeline: 2}"),
     ),
     "full-drawn-by-both": (4, ("rollout.parallelism={tensor: 2, pipeline: 2}",)),
-    "drawn-by-tensor-ranks": (2, ("rollout.parallelism={tensor: 2}",)),
     "drawn-by-pipeline-ranks": (4, ("parallelism={tensor: 2}", "rollout.parallelism={pipeline: 2}")),
 }
-QUICK: Final = ("two",)
 
 
-@pytest.mark.parametrize(
-    "layout", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in LAYOUTS]
-)
+@pytest.mark.long  # quick ones are runs below that are killed and go on with other ranks
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_layout_is_one_process(layout: str, undisturbed: History, prompts: Path, tmp_path: Path) -> None:
     ranks, more = LAYOUTS[layout]
     end = start(prompts, tmp_path, ranks, FakeAgent(), *more)
@@ -120,14 +118,6 @@ def test_what_is_trained_is_bit_by_bit_what_was_sampled(
 
 
 # -- interruptions --------------------------------------------------------------------------------------
-
-
-MOMENTS: Final = {
-    "drawing": Interrupting(phase=RankPhase.ROLLOUT, after_step=4, looks=12),
-    "drawing-the-first": Interrupting(phase=RankPhase.ROLLOUT, after_step=0, looks=12),
-    "scoring": Interrupting(phase=RankPhase.SCORING, after_step=4, looks=1),
-    "between-updates": Interrupting(phase=RankPhase.COMPUTE, after_step=6, looks=1),
-}
 
 
 @pytest.mark.parametrize(

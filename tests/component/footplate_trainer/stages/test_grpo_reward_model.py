@@ -20,6 +20,7 @@ from tests.support.reinforced import (
     History,
     Interrupting,
     Reinforced,
+    finished,
     history,
     killed_and_resumed,
     reinforce,
@@ -38,7 +39,7 @@ FUNCTION: Final = (
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders policy, judge and shards."""
-    return judged_prompts(tmp_path_factory.mktemp("models"), 12)
+    return judged_prompts(tmp_path_factory.mktemp("models"))
 
 
 def config_of(root: Path, folder: Path, *more: str, functions: str = "") -> RunConfig:
@@ -62,17 +63,10 @@ def config_of(root: Path, folder: Path, *more: str, functions: str = "") -> RunC
     return tiny_config(root / "shards", folder, overrides)
 
 
-def start(config: RunConfig, ranks: int = 1) -> Reinforced:
-    """To its end."""
-    end: Reinforced = run_ranks(reinforce, ranks, FakeAgent(), config)[0]
-    assert end.code == ExitCode.SUCCESS, end.stderr
-    return end
-
-
 @pytest.fixture(scope="module")
 def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> History:
     folder = tmp_path_factory.mktemp("undisturbed")
-    end = start(config_of(root, folder))
+    end = finished(config_of(root, folder))
     assert all(
         {"rewards/model", "rewards/short", "groups/degenerate"} <= row.values.keys() for row in end.agent.rows
     )
@@ -95,12 +89,11 @@ def with_own_functions(config: RunConfig) -> Reinforced:
     return reinforce(FakeAgent(), config)
 
 
-@pytest.mark.parametrize(
-    "layout", [pytest.param(name, marks=() if name == "two" else pytest.mark.long) for name in LAYOUTS]
-)
+@pytest.mark.long  # a quick one is that of ppo, whose rewards a reward model gives, too
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_layout_is_one_process(layout: str, undisturbed: History, root: Path, tmp_path: Path) -> None:
     ranks, more = LAYOUTS[layout]
-    history(tmp_path, STEPS, start(config_of(root, tmp_path, *more), ranks)).check_equal(undisturbed)
+    history(tmp_path, STEPS, finished(config_of(root, tmp_path, *more), ranks)).check_equal(undisturbed)
 
 
 @pytest.mark.long

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Final
@@ -16,32 +15,29 @@ import torch
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
-from footplate_trainer.data.layout import ShardFormat
 from footplate_trainer.rollout.places import FOLDER
-from tests.support.chat import user
-from tests.support.plain_llama import Sizes, random_weights, write
+from tests.support.judged_prompts import judged_prompts, say_of_scores
+from tests.support.plain_llama import random_weights, write
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
+    MOMENTS,
     STOP,
     History,
     Interrupting,
     Mortal,
-    Reinforced,
+    finished,
     history,
     kept_in,
     killed_and_resumed,
     reinforce,
 )
-from tests.support.stages import pack_conversations
+from tests.support.rewards.plain_scores import EVEN, SEED
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
 
 # Each answer twice, in four mini-batches; two rollouts, of which the second has another coefficient of KL.
 STEPS: Final = 8
-
-
-EVEN: Final = Sizes(vocabulary=260)  # that two tensor ranks can share
-
+SHORT: Final = "{name: short, weight: 0.5, length: {tokens: 4}}"
 OF_ALL: Final = {
     "reward/sum",
     "reward/deviation",
@@ -66,38 +62,20 @@ def on_the_page() -> set[str]:
     return {name for line in table for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
 
 
-@dataclass(frozen=True)
-class Folders:
-    """What a run begins with."""
-
-    policy: Path
-    judge: Path
-    shards: Path
-
-
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
-    root = tmp_path_factory.mktemp("models")
-    policy = write(root / "policy", random_weights(7, sizes=EVEN), EVEN)
-    judge = write(root / "judge", random_weights(17, "score", EVEN), EVEN)
-    config = json.loads((judge / "config.json").read_text())
-    (judge / "config.json").write_text(json.dumps({**config, "mean": 0.3, "std": 1.7}))
-    source = root / "prompts.jsonl"
-    rows = [{"prompt": [user("x" * (number % 5 + 1))]} for number in range(12)]
-    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Folders(
-        policy, judge, pack_conversations(source, root / "shards", policy, format=ShardFormat.PROMPTS)
-    )
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """policy, judge and shards."""
+    return judged_prompts(tmp_path_factory.mktemp("models"))
 
 
-def config_of(folders: Folders, folder: Path, *more: str) -> RunConfig:
+def config_of(folders: Path, folder: Path, *more: str) -> RunConfig:
     overrides = (
         "stage=ppo",
-        f"initFrom={{uri: {folders.policy}}}",
+        f"initFrom={{uri: {folders / 'policy'}}}",
         "model={contextLength: 128}",
         f"rollout={{maxTokens: 24, samples: 16, stop: {STOP}}}",
         "reinforcement={epochs: 2, missingEndPenalty: 0.5, kl: {target: 0.01, horizon: 100}}",
-        f"reward={{uri: {folders.judge}, functions: [{{name: short, weight: 0.5, length: {{tokens: 4}}}}]}}",
+        f"reward={{uri: {folders / 'judge'}, functions: [{SHORT}]}}",
         f"training.steps={STEPS}",
         "training.globalBatchSize=8",
         "training.schedule={name: constant}",
@@ -106,21 +84,14 @@ def config_of(folders: Folders, folder: Path, *more: str) -> RunConfig:
         "checkpoint.keepLast=1",
         *more,
     )
-    return tiny_config(folders.shards, folder, overrides)
-
-
-def start(config: RunConfig, ranks: int = 1) -> Reinforced:
-    """To its end."""
-    end = run_ranks(reinforce, ranks, Mortal(), config)[0]
-    assert end.code == ExitCode.SUCCESS, end.stderr
-    return end
+    return tiny_config(folders / "shards", folder, overrides)
 
 
 @pytest.fixture(scope="module")
-def whole(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[History, int]:
+def whole(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[History, int]:
     """An undisturbed run, and how often it told its agent something, or asked it."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    end = start(config_of(folders, folder))
+    end = finished(config_of(folders, folder), agent=Mortal())
     made = history(folder, STEPS, end)
     rows = end.agent.rows
     assert any(row.values["policy/ratio"] != 1 for row in rows), "no second update moved anything"
@@ -139,35 +110,17 @@ def undisturbed(whole: tuple[History, int]) -> History:
     return whole[0]
 
 
-LAYOUTS: Final = {
-    "two": (2, ()),
-    "three": (3, ()),
-    "full": (2, ("parallelism={sharding: full}",)),
-    "tensor": (2, ("parallelism={tensor: 2}",)),
-    "tensor-full": (4, ("parallelism={tensor: 2, sharding: full}",)),
-    "pipeline": (2, ("parallelism={pipeline: 2}",)),
-    "context": (2, ("parallelism={context: 2}",)),
-    "micro-batch-1": (1, ("training.microBatchSize=1",)),
-    "micro-batch-4": (1, ("training.microBatchSize=4",)),
-}
+# All others are those of test_rollout_layouts.py, whose optimizer has no moments.
+LAYOUTS: Final = {"two": (2, ()), "tensor-full": (4, ("parallelism={tensor: 2, sharding: full}",))}
 QUICK: Final = ("two",)
 
 
 @pytest.mark.parametrize(
     "layout", [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in LAYOUTS]
 )
-def test_any_layout_is_one_process(
-    layout: str, undisturbed: History, folders: Folders, tmp_path: Path
-) -> None:
+def test_any_layout_is_one_process(layout: str, undisturbed: History, folders: Path, tmp_path: Path) -> None:
     ranks, more = LAYOUTS[layout]
-    history(tmp_path, STEPS, start(config_of(folders, tmp_path, *more), ranks)).check_equal(undisturbed)
-
-
-MOMENTS: Final = {
-    "drawing": Interrupting(phase=RankPhase.ROLLOUT, after_step=4, looks=12),
-    "scoring": Interrupting(phase=RankPhase.SCORING, after_step=4, looks=1),
-    "between-updates": Interrupting(phase=RankPhase.COMPUTE, after_step=6, looks=1),
-}
+    history(tmp_path, STEPS, finished(config_of(folders, tmp_path, *more), ranks)).check_equal(undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +134,7 @@ MOMENTS: Final = {
     ],
 )
 def test_a_run_that_is_killed_goes_on_as_if_it_had_not_been(
-    moment: str, before: int, after: int, undisturbed: History, folders: Folders, tmp_path: Path
+    moment: str, before: int, after: int, undisturbed: History, folders: Path, tmp_path: Path
 ) -> None:
     config = config_of(folders, tmp_path)
     again = killed_and_resumed(config, tmp_path, undisturbed, MOMENTS[moment], before, after)
@@ -193,14 +146,14 @@ KILLS: Final = 5  # of a run, one after another
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 10))])
 def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(
-    seed: int, whole: tuple[History, int], folders: Folders, tmp_path: Path
+    seed: int, whole: tuple[History, int], folders: Path, tmp_path: Path
 ) -> None:
     """All starts that are killed have fewer moments than one that is not: so each ends before it is done."""
     (undisturbed, moments), config, chance = whole, config_of(folders, tmp_path), random.Random(seed)
     for _ in range(KILLS):
         with pytest.raises(AssertionError, match="ended without an answer"):
             run_ranks(reinforce, 1, Mortal(dies_at=chance.randint(1, moments // KILLS)), config)
-    end = start(config)
+    end = finished(config)
     history(tmp_path, STEPS, *end.parts).check_equal(undisturbed)
 
 
@@ -218,7 +171,7 @@ def test_a_suspension_while_models_score_keeps_the_batches_that_are_done(
     rewarded: int,
     scored: int,
     undisturbed: History,
-    folders: Folders,
+    folders: Path,
     tmp_path: Path,
 ) -> None:
     """The second rollout's answers are in two batches: of the reward model, then of each other model."""
@@ -229,12 +182,12 @@ def test_a_suspension_while_models_score_keeps_the_batches_that_are_done(
     kept = kept_in(tmp_path, 4)
     assert sum("model" in values for values in kept.rewards.values()) == rewarded
     assert len(kept.scores) == scored
-    again = history(tmp_path, STEPS, suspended, start(config))
+    again = history(tmp_path, STEPS, suspended, finished(config))
     again.check_equal(undisturbed)
 
 
 def test_answers_of_weights_that_the_run_did_not_begin_with_do_not_count(
-    folders: Folders, tmp_path: Path
+    folders: Path, tmp_path: Path
 ) -> None:
     """Before a first checkpoint a start finds what its model is by then, and a journal of before."""
     policy = write(tmp_path / "policy", random_weights(8, sizes=EVEN), EVEN)
@@ -246,32 +199,31 @@ def test_answers_of_weights_that_the_run_did_not_begin_with_do_not_count(
     assert [*(tmp_path / "killed").glob(f"checkpoints/{FOLDER}/*/*.records")], "some answers are kept"
     rmtree(policy)
     write(policy, random_weights(9, sizes=EVEN), EVEN)
-    again = history(tmp_path / "killed", 1, start(config))
+    again = history(tmp_path / "killed", 1, finished(config))
     again.check_equal(
-        history(tmp_path / "fresh", 1, start(config_of(folders, tmp_path / "fresh", *settings)))
+        history(tmp_path / "fresh", 1, finished(config_of(folders, tmp_path / "fresh", *settings)))
     )
 
 
-def test_running_scores_go_on_where_a_run_does(folders: Folders, tmp_path: Path) -> None:
-    running = "reward.normalization=running"
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    expected = history(whole, STEPS, start(config_of(folders, whole, running)))
-    agent = FakeAgent(suspend_after=5)
-    suspended = run_ranks(reinforce, 1, agent, config_of(folders, parts, running))[0]
+def test_running_scores_go_on_where_a_run_does(folders: Path, tmp_path: Path) -> None:
+    running = ("reward.normalization=running", "training.steps=6")
+    whole, parts = tmp_path / "whole", config_of(folders, tmp_path / "parts", *running)
+    expected = history(whole, 6, finished(config_of(folders, whole, *running)))
+    suspended = run_ranks(reinforce, 1, FakeAgent(suspend_after=4), parts)[0]
     assert suspended.code == ExitCode.SUSPENDED, suspended.stderr
-    history(parts, STEPS, suspended, start(config_of(folders, parts, running))).check_equal(expected)
+    history(tmp_path / "parts", 6, suspended, finished(parts)).check_equal(expected)
 
 
 # -- where the value model begins, and what is refused -------------------------------------------------
 
 
 @pytest.mark.parametrize("value", ["{fromPolicy: true}", "{uri: JUDGE}"])
-def test_the_value_model_begins_where_it_is_told(value: str, folders: Folders, tmp_path: Path) -> None:
-    asked = f"reinforcement.value={value.replace('JUDGE', str(folders.judge))}"
+def test_the_value_model_begins_where_it_is_told(value: str, folders: Path, tmp_path: Path) -> None:
+    asked = f"reinforcement.value={value.replace('JUDGE', str(folders / 'judge'))}"
     still = "training.optimizer={name: sgd, learningRate: 1.0e-30}"
-    end = start(config_of(folders, tmp_path, asked, "training.steps=1", still))
+    end = finished(config_of(folders, tmp_path, asked, "training.steps=1", still))
     tensors = history(tmp_path, 1, end).tensors
-    policy, judged = random_weights(7, sizes=EVEN), random_weights(17, "score", EVEN)
+    policy, judged = random_weights(7, sizes=EVEN), random_weights(SEED, "score", EVEN)
     name, ours = "model.layers.0.mlp.down_proj.weight", "value.model.blocks.0.feed_forward.down.weight"
     begun = policy if "fromPolicy" in value else judged
     torch.testing.assert_close(tensors[ours], begun[name], rtol=0, atol=0)
@@ -302,11 +254,9 @@ REFUSED: Final = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_reward_model_that_cannot_be_one_is_refused(name: str, folders: Folders, tmp_path: Path) -> None:
+def test_a_reward_model_that_cannot_be_one_is_refused(name: str, folders: Path, tmp_path: Path) -> None:
     changes, more, says = REFUSED[name]
-    judge = write(tmp_path / "judge", random_weights(17, "score", EVEN), EVEN)
-    settings = {**json.loads((judge / "config.json").read_text()), "mean": 0.3, "std": 1.7, **changes}
-    (judge / "config.json").write_text(json.dumps(settings))
+    judge = say_of_scores(write(tmp_path / "judge", random_weights(SEED, "score", EVEN), EVEN), **changes)
     config = config_of(folders, tmp_path, f"reward.uri={judge}", *more)
     end = run_ranks(reinforce, 1, FakeAgent(), config)[0]
     assert end.code == ExitCode.CONFIG
