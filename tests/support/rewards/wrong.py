@@ -76,8 +76,9 @@ def huge(texts: list[str]) -> list[float]:
     return [-1e308 if text == "bad" else 1e12 for text in texts]
 
 
-def wide(texts: list[str]) -> list[float]:
-    return [1e12 if len(text) % 2 else -1e12 for text in texts]
+def wide(completions: list[list[dict[str, str]]]) -> list[float]:
+    """Of answers to conversations, as TRL's functions are given them."""
+    return [1e12 if len(message["content"]) % 2 else -1e12 for [message] in completions]
 
 
 def too_wide(texts: list[str]) -> list[float]:
