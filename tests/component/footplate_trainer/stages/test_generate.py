@@ -314,7 +314,7 @@ def test_without_rewards_all_that_ended_stays(
     [
         pytest.param(
             ("training.steps=4",),
-            "training.steps 4 are more than the 3 rollouts in which 10 prompts are answered, 4 in each; give"
+            "training.steps 4 asks for more rollouts than the prompts fill: 10, with 4 in each, fill 3; give"
             " at most 3",
             id="more-steps-than-prompts",
         ),

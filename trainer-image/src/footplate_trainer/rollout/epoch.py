@@ -18,7 +18,7 @@ def rollouts_of(prompts: int, groups: int, steps: int) -> Sequence[range]:
     most = most_rollouts(prompts, groups)
     if steps > most:
         raise ValueError(
-            f"training.steps {steps} are more than the {most} rollouts in which {prompts} prompts are"
-            f" answered, {groups} in each; give at most {most}"
+            f"training.steps {steps} asks for more rollouts than the prompts fill: {prompts}, with {groups}"
+            f" in each, fill {most}; give at most {most}"
         )
     return [range(first, min(first + groups, prompts)) for first in range(0, steps * groups, groups)]

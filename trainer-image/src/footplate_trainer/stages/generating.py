@@ -109,7 +109,7 @@ def _generate(
         answering.write, world.background, lambda done: reporter.enter(RankPhase.CHECKPOINT, progress=done)
     )
     _finished(uri, world, reporter)
-    say(world, f"finished at step {reporter.step}: {manifest.documents} answers in {uri}")
+    say(world, f"finished at step {reporter.step}; answers in {uri}: {manifest.documents}")
     return ExitCode.SUCCESS
 
 
