@@ -19,10 +19,11 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.v1alpha1.training import Stage
 from tests.support import processes
 from tests.support.matrix import Fault, Phase
-from tests.support.processes import Grip, wait_for
+from tests.support.placement import node_of
+from tests.support.processes import Grip, Process, wait_for
 from tests.support.runs import Json
 from tests.system.faults.disk import Disk
-from tests.system.faults.ground import PROFILE, Ground, hang
+from tests.system.faults.ground import PROFILE, Ground, asked, hang
 from tests.system.faults.training import COURSES, Course, stage_of
 from tests.system.faults.watch import told
 
@@ -219,15 +220,47 @@ def _sampling(stand: Stand) -> None:
     """Hold the keeper's rank in the middle of a rollout, or of scoring it, after a checkpoint."""
     stand.apply()
     wait_for(lambda: len(stand.ground.pods(stand.name)) == 2, BROUGHT, 0.1)
+    ranks, look = list[Process](), _look(stand)
+
+    def caught() -> bool:
+        """Ranks are found before: afterwards it takes a busy machine longer than the phase may last."""
+        if not any(rank.alive for rank in ranks):
+            ranks[:] = _of_keeper(stand)
+        seen = look()
+        return stand.run_phase in _OVER or (bool(ranks) and seen is not None and _samples(stand, seen))
+
     last = time.monotonic() + SAMPLED
-    while time.monotonic() < last:
-        wait_for(lambda: _samples(stand, _progress(stand)), SAMPLED, 0.05)
-        stand.grip.stop(*processes.ranks(stand.keeper))
-        if _stands_still(stand):
+    while time.monotonic() < last and stand.run_phase not in _OVER:
+        wait_for(caught, SAMPLED, 0.05)
+        stand.grip.stop(*ranks)
+        if stands_still(stand, look):
             _until_told(stand)
             return
         stand.grip.let_go()
     raise NotInPhase(f"{stand.name} was not caught: {told(stand.status)}")
+
+
+def _of_keeper(stand: Stand) -> list[Process]:
+    there = [pod for pod in stand.ground.pods(stand.name) if node_of(pod) == stand.ground.right]
+    return processes.ranks(there[-1]) if there else []
+
+
+def _look(stand: Stand) -> Callable[[], Progress | None]:
+    """What tells the progress, or None where none answers in time, which says nothing of the run.
+
+    The address is looked up anew only then: a look has to be far shorter than what is looked for.
+    """
+    known: list[tuple[str, str]] = []
+
+    def look() -> Progress | None:
+        if not known and (found := stand.ground.coordinator(stand.name)):
+            known.append(found)
+        view = asked(*known[0]) if known else None
+        if view is None:
+            known.clear()
+        return view.progress if view else None
+
+    return look
 
 
 def _samples(stand: Stand, seen: Progress) -> bool:
@@ -240,20 +273,24 @@ def _samples(stand: Stand, seen: Progress) -> bool:
     )
 
 
-def _stands_still(stand: Stand) -> bool:
+def stands_still(stand: Stand, look: Callable[[], Progress | None]) -> bool:
     """Whether all that is left of the phase is what the held rank has still to do.
 
     Another rank may be at it for a while, when the held one had done its part already.
     """
-    since, seen = time.monotonic(), _progress(stand)
-    while time.monotonic() - since < STILL:
+    last, since, finished = time.monotonic() + BROUGHT, time.monotonic(), -1
+    while time.monotonic() < last:
         time.sleep(0.1)
-        now = _progress(stand)
+        now = look()
+        if now is None:
+            continue
         if not _samples(stand, now):
             return False
-        if now.finished != seen.finished:
-            since, seen = time.monotonic(), now
-    return True
+        if now.finished is not None and now.finished != finished:
+            since, finished = time.monotonic(), now.finished
+        elif time.monotonic() - since >= STILL:
+            return True
+    return False
 
 
 def _checkpointing(stand: Stand) -> None:
@@ -324,6 +361,7 @@ ENTER: Final[Mapping[Phase, Callable[[Stand], None]]] = {
     Phase.SUSPENDING: _suspending,
     Phase.RESTARTING: _restarting,
 }
+_OVER: Final = ("Succeeded", "Failed")
 _SAMPLING: Final = (Phase.ROLLOUT, Phase.SCORING)
 _WRITING: Final = (Phase.CHECKPOINTING, Phase.SUSPENDING)
 _SHOWN: Final[Mapping[Phase, tuple[str, ...]]] = {  # in the status
