@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from cluster.native.pods import Process
 from footplate_contracts.coordinator_state import Progress, RunState
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.v1alpha1.training import Stage
 from tests.support import processes
 from tests.support.matrix import Fault, Phase
 from tests.support.placement import node_of
-from tests.support.processes import Grip, Process, wait_for
+from tests.support.processes import Grip, wait_for
 from tests.support.runs import Json
 from tests.system.faults.disk import Disk
 from tests.system.faults.ground import PROFILE, Ground, asked, hang
