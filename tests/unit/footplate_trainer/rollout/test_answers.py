@@ -72,14 +72,42 @@ def test_ranks_share_a_step_out_and_count_it_once(ranks: int) -> None:
     assert len({len(batch.micro_batches) for batch in batches}) == 1
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_answers_of_about_one_length_share_a_micro_batch_that_is_no_wider_than_they_need(ranks: int) -> None:
+    answers = {n: answer(100 * n, 2, 1 + 20 * (n % 4)) for n in range(8)}
+    for rank in range(ranks):
+        loader = BatchLoader(
+            AnswerDataset(answers, 0, 0, width=96, pad=PAD, multiple=1),
+            seed=3,
+            global_batch_size=8,
+            micro_batch_size=2,
+            data_rank=rank,
+            data_degree=ranks,
+        )
+        batch = loader.build(0)
+        lengths = [
+            [len(answers[batch.sample_ids[place]]) if place != order.FILLER else 0 for place in micro.places]
+            for micro in batch.micro_batches
+        ]
+        in_order = [length for row in lengths for length in row]
+        assert in_order == sorted(in_order, reverse=True)
+        assert [micro.tokens.shape[1] for micro in batch.micro_batches] == [
+            width_of([max(1, *row)], 96, 1) for row in lengths
+        ]
+        for micro in batch.micro_batches:
+            for place, tokens in zip(micro.places, micro.tokens, strict=True):
+                given = answers.get(int(batch.sample_ids[place])) if place != order.FILLER else None
+                assert given is None or tokens[: len(given)].tolist() == [*given.prompt, *given.tokens]
+
+
 @pytest.mark.parametrize(
     ("lengths", "context", "multiple", "width"),
     [
-        pytest.param([10, 40], 512, 1, 64, id="a-tile"),
-        pytest.param([65], 512, 1, 128, id="the-next"),
+        pytest.param([10, 40], 512, 1, 48, id="a-tile"),
+        pytest.param([49], 512, 1, 64, id="the-next"),
         pytest.param([500], 512, 1, 512, id="nearly-all"),
         pytest.param([90], 96, 1, 96, id="no-more-than-the-context"),
-        pytest.param([10], 768, 6, 192, id="pieces-of-ranks"),
+        pytest.param([10], 768, 6, 48, id="pieces-of-ranks"),
     ],
 )
 def test_rows_are_as_wide_as_the_longest_needs(

@@ -8,6 +8,7 @@ the next epoch hides something else and any rank hides the same.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -55,6 +56,18 @@ class Dataset(ABC):
     def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
         """`get`, where the sample before it in its step, for the first one the last, has `handed` it this."""
         return self.get(sample_id, index)
+
+    def arranged(self, ids: Int64s, places: Int64s) -> Int64s:
+        """One rank's `places` of a step's `ids`, FILLER among them, in the micro-batches that suit it best.
+
+        int64 [micro-batches, samples], as it was given: a step's loss and gradient are sums over all of it.
+        """
+        del ids
+        return places
+
+    def evened(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """Those of one micro-batch, in rows of one width."""
+        return samples
 
     def __str__(self) -> str:
         """What a person should know of how its samples came about; empty where that is nothing."""

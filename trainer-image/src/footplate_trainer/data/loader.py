@@ -8,7 +8,7 @@ thread, which starts with the first step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import compress
@@ -99,10 +99,10 @@ class BatchLoader:
         micro_batches = []
         names = self.dataset.count_names
         counts = np.zeros(len(names), dtype=np.int64)
-        for row in self._places:
+        for row in self.dataset.arranged(ids, self._places):
             samples = [self._sample(ids, indices, int(place)) for place in row]
             real = row != order.FILLER
-            micro_batches.append(_stacked(samples, row))
+            micro_batches.append(_stacked(self.dataset.evened(samples), row))
             for sample in compress(samples, real):
                 counts += self.dataset.counts(sample)
         return StepBatch(micro_batches, ids, dict(zip(names, counts.tolist(), strict=True)))
@@ -118,7 +118,7 @@ class BatchLoader:
         return self.dataset.get_behind(int(ids[place]), int(indices[place]), handed)
 
 
-def _stacked(samples: list[Sample], places: Int64s) -> MicroBatch:
+def _stacked(samples: Sequence[Sample], places: Int64s) -> MicroBatch:
     tokens = np.vstack([sample.tokens for sample in samples])
     return MicroBatch(
         tokens,

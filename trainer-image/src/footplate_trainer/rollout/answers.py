@@ -1,4 +1,4 @@
-"""Answers of a rollout as the rows that a step is trained on.
+"""Answers of a rollout as the rows that a step is trained on, those of about one length in one micro-batch.
 
 The tokens of a row are those that were asked and those that were drawn: never a text that is encoded again.
 A sample that no reward is known of counts nowhere: none of its labels does.
@@ -7,7 +7,7 @@ A sample that no reward is known of counts nowhere: none of its labels does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -36,8 +36,8 @@ class TrainedAnswer:
 
 
 def width_of(lengths: Sequence[int], context: int, multiple: int) -> int:
-    """Places of a row that holds the longest: a multiple of 64 and of `multiple`, or `context`."""
-    step = np.lcm(64, multiple)
+    """Places of a row that holds the longest: a multiple of 16 and of `multiple`, or `context`."""
+    step = np.lcm(16, multiple)
     return int(min(context, -(-max(lengths) // step) * step))
 
 
@@ -45,15 +45,23 @@ class AnswerDataset(Dataset):
     """The answers of one rollout, dealt to its steps: each epoch all of them, in an order of its own."""
 
     def __init__(
-        self, answers: Mapping[int, TrainedAnswer], first_index: int, epoch: int, width: int, pad: int
+        self,
+        answers: Mapping[int, TrainedAnswer],
+        first_index: int,
+        epoch: int,
+        width: int,
+        pad: int,
+        multiple: int | None = None,
     ) -> None:
         """`answers` by number in the order of the rollout; the first has the global `first_index`.
 
-        `epoch` is that of the rollout's first, of all rollouts; rows have `width` places.
+        `epoch` is that of the rollout's first, of all rollouts; rows have `width` places, or in a micro-batch
+        as few as its longest needs, of `multiple`: then those of about one length share one.
         """
         self.answers = answers
         self._numbers = np.array(list(answers), dtype=np.int64)
         self._first_index, self._epoch, self._width, self._pad = first_index, epoch, width, pad
+        self._multiple = multiple
 
     def __len__(self) -> int:
         """Answers."""
@@ -67,6 +75,22 @@ class AnswerDataset(Dataset):
             here = epochs == epoch
             ids[here] = order.permute(seed, self._epoch + int(epoch), places[here], len(self))
         return self._numbers[ids]
+
+    def arranged(self, ids: Int64s, places: Int64s) -> Int64s:
+        """See Dataset: the longest first, so that a step that has no room fails at once; fillers last."""
+        if self._multiple is None:
+            return places
+        flat = places.flatten()
+        lengths = [-1 if place == order.FILLER else len(self.answers[int(ids[place])]) for place in flat]
+        return flat[np.argsort(lengths, kind="stable")[::-1]].reshape(places.shape)
+
+    def evened(self, samples: Sequence[Sample]) -> Sequence[Sample]:
+        """See Dataset."""
+        if self._multiple is None:
+            return samples
+        longest = max(int(np.count_nonzero(sample.documents >= 0)) for sample in samples)
+        width = width_of([max(1, longest)], self._width, self._multiple)
+        return [_first_places(sample, width) for sample in samples]
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
         """See Dataset; a row holds one answer behind its prompt."""
@@ -107,3 +131,14 @@ class AnswerDataset(Dataset):
         """See Dataset."""
         tokens = int(np.count_nonzero(sample.labels != IGNORED))
         return tokens, int(tokens > 0)
+
+
+def _first_places(row: Sample, width: int) -> Sample:
+    """`row` without the places behind the first `width`, where nothing is."""
+    return replace(
+        row,
+        tokens=row.tokens[:width],
+        labels=row.labels[:width],
+        documents=row.documents[:width],
+        token_values={name: values[:width] for name, values in row.token_values.items()},
+    )

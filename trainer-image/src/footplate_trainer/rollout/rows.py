@@ -17,7 +17,7 @@ class RowShape:
 
     context: int
     multiple: int  # that a row's places have to be of
-    fixed: bool  # all rows of a run are of one width
+    fixed: bool  # all rows of a run are of one width, the context's
     pad: int
     micro_batch: int
 
@@ -38,7 +38,14 @@ class Rows:
         width = shape.context if shape.fixed else width_of(longest, shape.context, shape.multiple)
         epoch = begun // settings.updates * settings.epochs
         return BatchLoader(
-            AnswerDataset(answers, begun * settings.batch, epoch, width, shape.pad),
+            AnswerDataset(
+                answers,
+                begun * settings.batch,
+                epoch,
+                width,
+                shape.pad,
+                None if shape.fixed else shape.multiple,
+            ),
             seed=self.seed,
             global_batch_size=settings.batch,
             micro_batch_size=shape.micro_batch,
