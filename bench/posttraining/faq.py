@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from bench.posttraining.packages import once
 from bench.posttraining.stage_runs import command, write_rows
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -123,11 +124,12 @@ def _said(role: str, content: str) -> dict[str, str]:
 def _manual() -> Path:
     """The folder of perl-doc's texts; CalledProcessError where apt cannot fetch it."""
     home = cache_root() / "sources" / "perl-doc"
-    if not list(home.glob("**/perlfaq9.pod")):
-        home.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["apt-get", "--quiet", "download", "perl-doc"], cwd=home, check=True, capture_output=True
-        )
-        (archive,) = home.glob("perl-doc_*.deb")
-        subprocess.run(["dpkg-deb", "--extract", str(archive), str(home)], check=True)
+    with once("perl-doc"):
+        if not list(home.glob("**/perlfaq9.pod")):
+            home.mkdir(parents=True, exist_ok=True)
+            subprocess.run(
+                ["apt-get", "--quiet", "download", "perl-doc"], cwd=home, check=True, capture_output=True
+            )
+            (archive,) = home.glob("perl-doc_*.deb")
+            subprocess.run(["dpkg-deb", "--extract", str(archive), str(home)], check=True)
     return next(iter(home.glob("**/perlfaq9.pod"))).parent

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from cluster.machine.locks import exclusive
 from cluster.paths import cache_root
 
 _PIP: Final = ("-m", "pip", "--quiet", "--disable-pip-version-check")
@@ -15,23 +17,39 @@ _PIP: Final = ("-m", "pip", "--quiet", "--disable-pip-version-check")
 
 def source_archive(name: str, version: str) -> Path:
     """The source distribution of a package, as its authors packed it; RuntimeError where it cannot be had."""
-    folder = cache_root() / "sources"
-    archive = folder / f"{name}-{version}.tar.gz"
-    if not archive.exists():
-        python = _environment(f"{name}-{version}")
-        wanted = ("--no-deps", "--no-binary", name, "--dest", str(folder), f"{name}=={version}")
-        _run(str(python), *_PIP, "download", *wanted)
-    return archive
+    return _downloaded(name, version, f"{name}-{version}.tar.gz", "--no-binary")
+
+
+def wheel(name: str, version: str) -> Path:
+    """The wheel, one for all machines, of a package; RuntimeError where it cannot be had."""
+    return _downloaded(name, version, f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "--only-binary")
 
 
 def interpreter_with(name: str, version: str) -> Path:
     """A Python in whose environment the package is, apart from the project's own."""
-    python = _environment(f"{name}-{version}")
-    ready = python.parents[1] / "ready"
-    if not ready.exists():
-        _run(str(python), *_PIP, "install", f"{name}=={version}")
-        ready.touch()
+    with once(name):
+        python = _environment(f"{name}-{version}")
+        ready = python.parents[1] / "ready"
+        if not ready.exists():
+            _run(str(python), *_PIP, "install", f"{name}=={version}")
+            ready.touch()
     return python
+
+
+def once(name: str) -> AbstractContextManager[None]:
+    """For a block that fetches `name` where it is missing: another process that does so waits for it."""
+    return exclusive(cache_root() / "sources" / f"{name}.lock", f"fetching {name}")
+
+
+def _downloaded(name: str, version: str, file: str, kind: str) -> Path:
+    """A distribution in the cache, fetched without what it depends on."""
+    folder = cache_root() / "sources"
+    with once(name):
+        if not (folder / file).exists():
+            python = _environment(f"{name}-{version}")
+            wanted = ("--no-deps", kind, name, "--dest", str(folder), f"{name}=={version}")
+            _run(str(python), *_PIP, "download", *wanted)
+    return folder / file
 
 
 def _environment(name: str) -> Path:
