@@ -140,14 +140,18 @@ def _weights(logits: Tensor, rule: SamplingRule) -> Tensor:
         ids = torch.arange(logits.shape[1], device=logits.device)
         first = torch.where(logits == highest, ids, logits.shape[1]).amin(-1, keepdim=True)
         return (ids == first).double()
-    least = torch.full_like(highest, -torch.inf)
+    weights = logits.double().sub_(highest)
+    if rule.temperature != 1:
+        weights.div_(rule.temperature)
+    weights.exp_()
+    # Each of these is a pass over all logits: none that leaves nothing out.
     if 0 < rule.top_k < logits.shape[1]:
-        least = logits.topk(rule.top_k).values[:, -1:]
-    weights = ((logits.double() - highest) / rule.temperature).exp()
-    weights = weights.masked_fill(logits < least, 0.0)
+        weights.masked_fill_(logits < logits.topk(rule.top_k).values[:, -1:], 0.0)
     if rule.top_p < 1:
-        weights = weights.masked_fill(weights < _least_of_share(weights, rule.top_p), 0.0)
-    return weights.masked_fill(weights < rule.min_p, 0.0)  # the most likely one's is 1
+        weights.masked_fill_(weights < _least_of_share(weights, rule.top_p), 0.0)
+    if rule.min_p > 0:
+        weights.masked_fill_(weights < rule.min_p, 0.0)  # the most likely one's is 1
+    return weights
 
 
 def _least_of_share(weights: Tensor, share: float) -> Tensor:

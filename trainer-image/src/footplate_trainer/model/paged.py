@@ -180,9 +180,10 @@ class _PagedLayer:
         for gathering in reads.gathered:
             queries = gathering.queries
             keys, values = (self._gathered(kept, gathering) for kept in (self._keys, self._values))
-            asked = query[0, :, queries.rows].transpose(0, 1)  # [n, heads, queries, head_size]
-            answered = attend(asked, keys, values, queries.mask)
-            attended[0, :, queries.rows] = answered.transpose(0, 1)
+            rows, by_token = queries.rows.flatten(), query[0].transpose(0, 1)
+            asked = by_token.index_select(0, rows).view(*queries.rows.shape, *by_token.shape[1:])
+            answered = attend(asked.transpose(1, 2), keys, values, queries.mask)  # [n, heads, queries, size]
+            attended[0].transpose(0, 1).index_copy_(0, rows, answered.transpose(1, 2).flatten(0, 1))
         return attended
 
     @staticmethod
