@@ -57,7 +57,7 @@ def test_a_suspension_does_not_wait_for_a_function_that_sleeps(tmp_path: Path) -
     end = start(config, 2, FakeAgent(), tmp_path)
     assert end.code == ExitCode.SUCCESS, end.stderr
     other = grpo_config(prompts, tmp_path / "calm", functions, steps, "checkpoint.everySteps=1")
-    calm = start(other, 1, FakeAgent(), tmp_path)
+    calm = start(other, 2, FakeAgent(), tmp_path)
     assert calm.code == ExitCode.SUCCESS, calm.stderr
     expected = history(tmp_path / "calm", STEPS, calm)
     history(tmp_path / "suspended", STEPS, suspended, end).check_equal(expected)
