@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench.posttraining import perl_answers
 from bench.posttraining.judged_sentences import Pair, Sentence, one_human, pairs, split
 from bench.posttraining.stage_runs import mcnemar
 from bench.posttraining.word_counts import ridge_accuracy
@@ -38,6 +39,16 @@ def test_a_show_runs(show: str) -> None:
 def test_what_a_model_has_read_helps_it_to_learn() -> None:
     whole = run("transfer")
     assert whole.returncode == 0, whole.stdout
+
+
+@pytest.mark.long  # 100 MB are fetched once; minutes of a core
+def test_a_chat_model_learns_and_transformers_answers_with_its_export(tmp_path: Path) -> None:
+    seen = perl_answers.show(tmp_path)
+    assert seen.rendered_alike, "shards hold the ids of the exported template"
+    assert seen.before.loss - seen.after.loss >= perl_answers.FALL
+    assert seen.adapter_loss == pytest.approx(seen.after.loss, abs=1e-4), "merged, and alone"
+    # The command's bar is higher, and missed: some of the likeliest answers repeat themselves.
+    assert seen.after.ended > perl_answers.HELD_OUT / 2
 
 
 def sentences() -> list[Sentence]:
