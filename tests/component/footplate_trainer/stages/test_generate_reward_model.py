@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ from typing import Any, Final
 import pytest
 import torch
 
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.memory import Kind
@@ -38,6 +39,10 @@ from tests.support.training import FakeAgent
 PROMPTS: Final = 10  # of which the third rollout asks the last 2
 WEIGHT: Final = 2.0  # of the reward model
 SHORT: Final = 0.5  # of the function
+ALIKE: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
+    **{name: layout for name, layout in LAYOUTS.items() if not name.startswith("micro-batch")},
+    "micro-batch-4": (1, ("training.globalBatchSize=8", "training.microBatchSize=4")),
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(root: Path, folder: Path, *more: str) -> RunConfig:
-    """3 rollouts of 16 answers, which the reward model reads 4 at a time."""
+    """3 rollouts of 16 answers, which the reward model reads 14 at a time: 12 are fillers at last."""
     function = f"{{name: short, weight: {SHORT}, length: {{tokens: 4}}}}"
     overrides = (
         "stage=generate",
@@ -57,20 +62,23 @@ def config_of(root: Path, folder: Path, *more: str) -> RunConfig:
         f"rollout.output={{uri: {folder / 'answers'}}}",
         f"reward={{uri: {root / 'judge'}, weight: {WEIGHT}, functions: [{function}]}}",
         "training.steps=3",
-        "training.globalBatchSize=4",
-        "training.microBatchSize=1",
+        "training.globalBatchSize=14",
+        "training.microBatchSize=7",
         *more,
     )
     return tiny_config(root / "shards", folder, overrides)
 
 
-def start(config: RunConfig, ranks: int = 1, agent: FakeAgent | None = None) -> Reinforced:
-    end: Reinforced = run_ranks(generate, ranks, agent or FakeAgent(), config)[0]
+def start(
+    config: RunConfig, ranks: int = 1, agent: FakeAgent | None = None, generation: int = 1
+) -> Reinforced:
+    said = {Env.GENERATION: f"1.{generation}"}
+    end: Reinforced = run_ranks(generate, ranks, agent or FakeAgent(), config, environment=said)[0]
     return end
 
 
-def finished(config: RunConfig, ranks: int = 1) -> Reinforced:
-    end = start(config, ranks)
+def finished(config: RunConfig, ranks: int = 1, generation: int = 1) -> Reinforced:
+    end = start(config, ranks, generation=generation)
     assert end.code == ExitCode.SUCCESS, end.stderr
     return end
 
@@ -155,14 +163,10 @@ def _sum(sample: Written) -> float:
 
 @pytest.mark.parametrize(
     "layout",
-    [
-        pytest.param(name, marks=() if name in ("two", "tensor") else pytest.mark.long)
-        for name in LAYOUTS
-        if name != "micro-batch-1"
-    ],
+    [pytest.param(name, marks=() if name in ("two", "tensor") else pytest.mark.long) for name in ALIKE],
 )
 def test_any_layout_is_one_process(layout: str, root: Path, undisturbed: Path, tmp_path: Path) -> None:
-    ranks, more = LAYOUTS[layout]
+    ranks, more = ALIKE[layout]
     finished(config_of(root, tmp_path, *more), ranks)
     mine, alone = written(tmp_path), written(undisturbed)
     assert [sample.tokens for sample in mine] == [sample.tokens for sample in alone]
@@ -171,15 +175,56 @@ def test_any_layout_is_one_process(layout: str, root: Path, undisturbed: Path, t
 
 
 def test_a_score_that_is_kept_is_not_asked_for_again(root: Path, undisturbed: Path, tmp_path: Path) -> None:
-    agent = Interrupting(phase=RankPhase.SCORING, after_step=1, looks=3)
-    assert start(config_of(root, tmp_path), agent=agent).code == ExitCode.SUSPENDED
+    """Nor is one computed twice, of which the bits would be those of whoever was read last."""
+    config = config_of(root, tmp_path)
+    agent = Interrupting(phase=RankPhase.SCORING, after_step=1, looks=2)
+    assert start(config, 2, agent).code == ExitCode.SUSPENDED
     first = scored(tmp_path, 1)
     assert 0 < len(first) < 16, "it was to be interrupted between two batches"
     later = Interrupting(phase=RankPhase.ROLLOUT, after_step=2, looks=2)
-    assert start(config_of(root, tmp_path), agent=later).code == ExitCode.SUSPENDED
+    assert start(config, 2, later, generation=2).code == ExitCode.SUSPENDED
     assert set(scored(tmp_path, 1).values()) == {1}
-    finished(config_of(root, tmp_path))
+    finished(config, 2, generation=3)
     assert content(tmp_path) == content(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "more"),
+    [
+        pytest.param(
+            1,
+            (
+                "rollout.group=2",
+                "rollout.samples=6",
+                "training.globalBatchSize=8",
+                "training.microBatchSize=4",
+            ),
+            id="no-multiple-of-micro-batches",
+        ),
+        pytest.param(
+            2,
+            (
+                "rollout.group=1",
+                "rollout.samples=1",
+                "training.globalBatchSize=4",
+                "training.microBatchSize=1",
+                "parallelism={pipeline: 2}",
+            ),
+            id="one-for-two-pipeline-stages",
+        ),
+    ],
+)
+def test_a_rollout_of_fewer_answers_than_a_batch_is_scored(
+    ranks: int, more: tuple[str, ...], root: Path, tmp_path: Path
+) -> None:
+    once = ("training.steps=1", "training.schedule={name: constant}")
+    finished(config_of(root, tmp_path, *once, *more), ranks)
+    samples, line_end = written(tmp_path), tokenizer().encode("\n").ids
+    for sample in samples:
+        with torch.inference_mode():
+            score = outputs(weights(), [*sample.tokens, *line_end], EVEN)[-1, 0].item()
+        assert sample.columns["rewards"]["model"] == pytest.approx(score, abs=1e-5)
+    assert set(scored(tmp_path, 0).values()) <= {1}
 
 
 @pytest.mark.long

@@ -25,9 +25,11 @@ def answer(first: int, prompt: int, tokens: int, *, counts: bool = True) -> Trai
     )
 
 
-def dataset(*answers: TrainedAnswer, first_index: int = 0, epoch: int = 0) -> AnswerDataset:
+def dataset(
+    *answers: TrainedAnswer, first_index: int = 0, epoch: int = 0, once: bool = False
+) -> AnswerDataset:
     numbered = {10 + number: given for number, given in enumerate(answers)}
-    return AnswerDataset(numbered, first_index, epoch, width=12, pad=PAD)
+    return AnswerDataset(numbered, first_index, epoch, width=12, pad=PAD, once=once)
 
 
 def test_a_label_is_the_next_token_of_the_answer_and_has_its_values_beside_it() -> None:
@@ -54,6 +56,13 @@ def test_each_epoch_of_a_rollout_has_all_its_answers_once_in_another_order() -> 
     epochs = [rows.sample_ids(3, np.arange(80 + 8 * e, 88 + 8 * e)).tolist() for e in range(3)]
     assert all(sorted(epoch) == list(range(10, 18)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_who_asks_once_has_the_order_of_the_first_epoch_and_fillers_behind_it() -> None:
+    eight = [answer(100 * n, 2, 3) for n in range(8)]
+    once, again = (dataset(*eight, first_index=80, epoch=20, once=once) for once in (True, False))
+    asked = np.arange(80, 92)
+    assert once.sample_ids(3, asked).tolist() == [*again.sample_ids(3, asked[:8]), *[order.FILLER] * 4]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -52,36 +52,41 @@ class AnswerDataset(Dataset):
         width: int,
         pad: int,
         multiple: int | None = None,
+        *,
+        once: bool = False,
     ) -> None:
         """`answers` by number in the order of the rollout; the first has the global `first_index`.
 
         `epoch` is that of the rollout's first, of all rollouts; rows have `width` places, or in a micro-batch
-        as few as its longest needs, of `multiple`: then those of about one length share one.
+        as few as its longest needs, of `multiple`: then those of about one length share one. With `once`
+        there is no other epoch, and fillers stand behind its last answer.
         """
         self.answers = answers
         self._numbers = np.array(list(answers), dtype=np.int64)
         self._first_index, self._epoch, self._width, self._pad = first_index, epoch, width, pad
-        self._multiple = multiple
+        self._multiple, self._once = multiple, once
 
     def __len__(self) -> int:
         """Answers."""
         return len(self.answers)
 
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
-        """Numbers of the answers at global `indices`, which are of this rollout."""
+        """Numbers of the answers at global `indices`, which are of this rollout; FILLER behind its last."""
         epochs, places = np.divmod(indices - self._first_index, len(self))
         ids = np.empty_like(indices)
         for epoch in np.unique(epochs):
             here = epochs == epoch
             ids[here] = order.permute(seed, self._epoch + int(epoch), places[here], len(self))
-        return self._numbers[ids]
+        numbers = self._numbers[ids]
+        return np.where(epochs > 0, order.FILLER, numbers) if self._once else numbers
 
     def arranged(self, ids: Int64s, places: Int64s) -> Int64s:
         """See Dataset: the longest first, so that a step that has no room fails at once; fillers last."""
         if self._multiple is None:
             return places
         flat = places.flatten()
-        lengths = [-1 if place == order.FILLER else len(self.answers[int(ids[place])]) for place in flat]
+        numbers = np.where(flat == order.FILLER, order.FILLER, ids[flat])
+        lengths = [-1 if number == order.FILLER else len(self.answers[int(number)]) for number in numbers]
         return flat[np.argsort(lengths, kind="stable")[::-1]].reshape(places.shape)
 
     def evened(self, samples: Sequence[Sample]) -> Sequence[Sample]:

@@ -63,7 +63,7 @@ class RewardModel:
         grid, batch_size = self.rows.grid, self.rows.settings.batch
         first = grid.coordinates.tensor == grid.coordinates.context == 0
         answers = [judged(self.prompts.at(key.prompt), kept.samples[key], self.closing) for key in keys]
-        loader = self.rows.loader(dict(enumerate(answers)))
+        loader = self.rows.once(dict(enumerate(answers)))
         for number in range(-(-len(keys) // batch_size)):
             self.reporter.enter(RankPhase.SCORING, progress=number * batch_size)
             batch = loader.build(number)
@@ -80,8 +80,9 @@ class RewardModel:
             for micro, given in micros if first and collected.in_order else ():
                 scores = collected.of(given.targets)[:, 0].tolist()
                 for place, score in zip(micro.places.tolist(), scores, strict=True):
-                    if place != order.FILLER:
-                        key = keys[numbers[place]]
+                    row = order.FILLER if place == order.FILLER else numbers[place]
+                    if row != order.FILLER:
+                        key = keys[row]
                         told.append(RewardsRecord(key, kept.samples[key].mark, {MODEL: score}))
             yield told
 

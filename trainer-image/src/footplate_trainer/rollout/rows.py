@@ -33,10 +33,24 @@ class Rows:
 
     def loader(self, answers: Mapping[int, TrainedAnswer], begun: int = 0) -> BatchLoader:
         """Of `answers` by number; the first batch is that of step `begun`, from 0, where a rollout begins."""
+        epoch = begun // self.settings.updates * self.settings.epochs
+        return self._loader(answers, begun, epoch, once=False)
+
+    def once(self, answers: Mapping[int, TrainedAnswer], begun: int = 0) -> BatchLoader:
+        """As `loader`, of each answer once: its last batch is filled up, so that all are of one size.
+
+        For who scores any number of answers: two scores of one may differ in their last bits, where its place
+        in a micro-batch does.
+        """
+        epoch = begun and begun // self.settings.updates * self.settings.epochs
+        return self._loader(answers, begun, epoch, once=True)
+
+    def _loader(
+        self, answers: Mapping[int, TrainedAnswer], begun: int, epoch: int, *, once: bool
+    ) -> BatchLoader:
         settings, shape = self.settings, self.shape
         longest = [len(answer) for answer in answers.values()]
         width = shape.context if shape.fixed else width_of(longest, shape.context, shape.multiple)
-        epoch = begun // settings.updates * settings.epochs
         return BatchLoader(
             AnswerDataset(
                 answers,
@@ -45,6 +59,7 @@ class Rows:
                 width,
                 shape.pad,
                 None if shape.fixed else shape.multiple,
+                once=once,
             ),
             seed=self.seed,
             global_batch_size=settings.batch,

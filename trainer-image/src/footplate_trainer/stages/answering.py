@@ -263,7 +263,7 @@ def _rewarding(
     if judge is None:
         return None
     settings = RolloutSettings.answering(config)
-    batch = min(config.training.global_batch_size, settings.samples)
+    batch = config.training.global_batch_size
     shape = row_shape(config, model.grid.topology, shards)
     rows = Rows(replace(settings, batch=batch), model.grid, shape, config.data.seed)
     inputs = StepInputs(model.grid, world.device, config.training.seed)
