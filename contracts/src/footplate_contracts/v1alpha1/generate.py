@@ -6,14 +6,14 @@ from typing import Final
 
 from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.model import architecture_of
+from footplate_contracts.v1alpha1.reward import NAMES_A_MODEL
+from footplate_contracts.v1alpha1.rollout import SAMPLES
 
 _ONLY: Final = "self.stage != 'generate'"
 _ARCHITECTURE: Final = architecture_of("self.model")
 _ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
 _BEST: Final = f"{_ROLLOUT} || !has(self.rollout.output) || !has(self.rollout.output.best)"
-_SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
 _GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : 1)"
-_MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
 
 GENERATE_RULES: Final = (
     Rule(
@@ -29,7 +29,7 @@ GENERATE_RULES: Final = (
         refusal=Refusal.REQUIRED,
     ),
     Rule(
-        f"{_ONLY} || !has(self.reward) || has(self.reward.functions) || {_MODEL}",
+        f"{_ONLY} || !has(self.reward) || has(self.reward.functions) || {NAMES_A_MODEL}",
         "reward says nothing that rewards the answers of stage generate; state a reward model (uri or run),"
         " functions, or both, or remove it",
         field="reward",
@@ -62,8 +62,8 @@ GENERATE_RULES: Final = (
         field="stage",
     ),
     Rule(
-        f"{_ROLLOUT} || {_SAMPLES} % {_GROUP} == 0",
-        f"samples {{{_SAMPLES}}} is not a multiple of group {{{_GROUP}}}; each prompt of a rollout has all"
+        f"{_ROLLOUT} || {SAMPLES} % {_GROUP} == 0",
+        f"samples {{{SAMPLES}}} is not a multiple of group {{{_GROUP}}}; each prompt of a rollout has all"
         " answers of its group",
         field="rollout.samples",
     ),

@@ -6,6 +6,8 @@ from typing import Final
 
 from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.model import architecture_of
+from footplate_contracts.v1alpha1.reward import NAMES_A_MODEL
+from footplate_contracts.v1alpha1.rollout import SAMPLES
 
 _ONLY: Final = "!(self.stage in ['ppo', 'grpo'])"
 _GRPO: Final = "self.stage != 'grpo'"
@@ -13,7 +15,6 @@ _ARCHITECTURE: Final = architecture_of("self.model")
 _LEARNING: Final = f"{_ONLY} || !has(self.reinforcement)"
 _ROLLOUT: Final = f"{_ONLY} || !has(self.rollout)"
 _LEARNING_GRPO: Final = f"{_GRPO} || !has(self.reinforcement)"
-_SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
 _GROUP: Final = "(has(self.rollout.group) ? self.rollout.group : (self.stage == 'grpo' ? 8 : 1))"
 _EPOCHS: Final = (
     "(has(self.reinforcement) && has(self.reinforcement.epochs) ? self.reinforcement.epochs"
@@ -23,7 +24,6 @@ _COEFFICIENT: Final = (
     "(has(self.reinforcement.kl.coefficient) ? self.reinforcement.kl.coefficient"
     " : (self.stage == 'grpo' ? 0.0 : 0.05))"
 )
-_MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
 _PLACEMENT: Final = (
     "(has(self.reinforcement.kl.placement) ? self.reinforcement.kl.placement"
     " : (self.stage == 'grpo' ? 'loss' : 'reward'))"
@@ -44,7 +44,7 @@ GRPO_RULES: Final = (
         refusal=Refusal.REQUIRED,
     ),
     Rule(
-        f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || {_MODEL}))",
+        f"{_ONLY} || (has(self.reward) && (has(self.reward.functions) || {NAMES_A_MODEL}))",
         "reward is required: stage {self.stage} learns what a reward model (uri or run), functions, or both"
         " say of its answers",
         field="reward",
@@ -57,8 +57,8 @@ GRPO_RULES: Final = (
         field="stage",
     ),
     Rule(
-        f"{_ROLLOUT} || {_SAMPLES} % {_GROUP} == 0",
-        f"samples {{{_SAMPLES}}} is not a multiple of group {{{_GROUP}}}; each prompt of a rollout has all"
+        f"{_ROLLOUT} || {SAMPLES} % {_GROUP} == 0",
+        f"samples {{{SAMPLES}}} is not a multiple of group {{{_GROUP}}}; each prompt of a rollout has all"
         " answers of its group",
         field="rollout.samples",
     ),
@@ -68,8 +68,8 @@ GRPO_RULES: Final = (
         field="rollout.group",
     ),
     Rule(
-        f"{_ROLLOUT} || ({_SAMPLES} * {_EPOCHS}) % self.training.globalBatchSize == 0",
-        f"samples {{{_SAMPLES}}} x epochs {{{_EPOCHS}}} cannot be cut into steps of globalBatchSize"
+        f"{_ROLLOUT} || ({SAMPLES} * {_EPOCHS}) % self.training.globalBatchSize == 0",
+        f"samples {{{SAMPLES}}} x epochs {{{_EPOCHS}}} cannot be cut into steps of globalBatchSize"
         " {self.training.globalBatchSize} answers; change one of them",
         field="rollout.samples",
     ),
@@ -140,8 +140,8 @@ GRPO_RULES: Final = (
     ),
     Rule(
         f"{_LEARNING} || !has(self.reinforcement.kl.target) || !has(self.rollout)"
-        f" || {_SAMPLES} < 5 * (has(self.reinforcement.kl.horizon) ? self.reinforcement.kl.horizon : 10000)",
-        f"kl.horizon must be more than a fifth of the {{{_SAMPLES}}} samples of a rollout, or one rollout"
+        f" || {SAMPLES} < 5 * (has(self.reinforcement.kl.horizon) ? self.reinforcement.kl.horizon : 10000)",
+        f"kl.horizon must be more than a fifth of the {{{SAMPLES}}} samples of a rollout, or one rollout"
         " could take all of kl.coefficient; raise it",
         field="reinforcement.kl.horizon",
     ),

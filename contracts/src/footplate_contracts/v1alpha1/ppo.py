@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.reward import NAMES_A_MODEL
 
 _ONLY: Final = "self.stage != 'ppo'"
 _LEARNING: Final = f"{_ONLY} || !has(self.reinforcement)"
@@ -16,12 +17,11 @@ _ELSEWHERE: Final = (
     "(has(self.reinforcement) && has(self.reinforcement.value)"
     " && (has(self.reinforcement.value.uri) || has(self.reinforcement.value.run)))"
 )
-_MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
 _OF_GRPO: Final = ("preset", "groupAdvantage", "dynamicSampling", "overlongTokens")
 
 PPO_RULES: Final = (
     Rule(
-        f"{_REWARD} || {_MODEL} || {_FROM_POLICY} || {_ELSEWHERE}",
+        f"{_REWARD} || {NAMES_A_MODEL} || {_FROM_POLICY} || {_ELSEWHERE}",
         "reinforcement.value is required where no reward model is there to begin the value model with; state"
         " its fromPolicy, its uri or its run",
         field="reinforcement.value",

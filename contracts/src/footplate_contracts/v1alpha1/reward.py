@@ -175,6 +175,8 @@ _CALLS: Final = "(has(f.function) ? 10 : has(f.length) || has(f.number) ? 0 : 1)
 _SAID: Final = "self.resilience.hang.scoringSeconds"
 _HANG: Final = f"(has(self.resilience.hang) && has({_SAID}) ? {_SAID} : {SCORING_SECONDS})"
 _SLOW: Final = f"self.reward.functions.filter(f, f.timeoutSeconds * {_CALLS} >= {_HANG})"
+# Whether a spec that has the section names a reward model.
+NAMES_A_MODEL: Final = "(has(self.reward.uri) || has(self.reward.run))"
 _OF_ROLLOUTS: Final = ("uri", "run", "weight", "normalization", "functions", "maxUnrewarded")
 # Of a TrainingRunSpec: what in `reward` another stage has, and what else stage reward has no use for.
 REWARD_RULES: Final = (
@@ -188,7 +190,7 @@ REWARD_RULES: Final = (
         for field in _OF_ROLLOUTS
     ),
     Rule(
-        "!has(self.reward) || !(has(self.reward.uri) || has(self.reward.run)) || !has(self.reward.functions)"
+        f"!has(self.reward) || !{NAMES_A_MODEL} || !has(self.reward.functions)"
         " || !self.reward.functions.exists(a, a.name == 'model')",
         "a function is called model, as the reward model is; give it another name",
         field="reward.functions",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
 from footplate_contracts.rules import Rule
 from footplate_contracts.v1alpha1.types import Count, Part, Probability, Uri, own_files
 
+# Of a spec that has the section: how many answers a rollout has.
+SAMPLES: Final = "(has(self.rollout.samples) ? self.rollout.samples : self.training.globalBatchSize)"
 _Degree = Annotated[int, Field(ge=1, le=1024)]
 
 

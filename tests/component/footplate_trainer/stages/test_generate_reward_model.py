@@ -265,22 +265,34 @@ def test_another_reward_model_is_asked_about_answers_that_are_there(root: Path, 
 
 
 @pytest.mark.parametrize(
-    ("sizes", "head", "complaint"),
+    ("sizes", "head", "how", "complaint"),
     [
-        pytest.param(EVEN, "lm_head", "gives a text no scores, and 1 is needed", id="that-writes-texts"),
+        pytest.param(
+            EVEN, "lm_head", "none", "gives a text no scores, and 1 is needed", id="that-writes-texts"
+        ),
+        pytest.param(
+            EVEN,
+            "score",
+            "heldOut",
+            "nothing is kept of its held-out scores; validate the run of stage reward, or set"
+            " reward.normalization to none",
+            id="never-validated",
+        ),
         pytest.param(
             Sizes(vocabulary=200),
             "score",
+            "none",
             "its vocabulary has 200 ids, and the data has 259",
             id="of-another-vocabulary",
         ),
     ],
 )
 def test_a_reward_model_that_does_not_fit_is_refused_by_name(
-    sizes: Sizes, head: str, complaint: str, root: Path, tmp_path: Path
+    sizes: Sizes, head: str, how: str, complaint: str, root: Path, tmp_path: Path
 ) -> None:
     write(tmp_path / "other", random_weights(3, head, sizes), sizes)
-    end = start(config_of(root, tmp_path, f"reward.uri={tmp_path / 'other'}"))
+    stated = (f"reward.uri={tmp_path / 'other'}", f"reward.normalization={how}")
+    end = start(config_of(root, tmp_path, *stated))
     assert end.code == ExitCode.CONFIG, end.stderr
     assert f"reward.uri {tmp_path / 'other'}: " in end.stderr
     assert complaint in end.stderr

@@ -92,11 +92,12 @@ def _of_length(config: RunConfig, length: int) -> RunConfig:
     return config.model_copy(update={"model": model})
 
 
-def check_scores(found: FoundScoring, how: RewardNormalization | None) -> None:
+def check_scores(found: FoundScoring, config: RunConfig) -> None:
     """UserMistake where scores are to be normalised by held-out ones, and there are none that could."""
-    if how is not RewardNormalization.HELD_OUT:
+    if config.reward is None or config.reward.normalization is not RewardNormalization.HELD_OUT:
         return
-    remedy = "validate the run of stage reward, or set reward.normalization to running or none"
+    others = "none" if config.stage is Stage.GENERATE else "running or none"
+    remedy = f"validate the run of stage reward, or set reward.normalization to {others}"
     if found.scores is None:
         raise found.found.mistake(f"nothing is kept of its held-out scores; {remedy}")
     if not found.scores.deviation > 0:

@@ -74,7 +74,7 @@ def check_scoring_models(config: RunConfig, ranks: int) -> None:
     found = find_reward(config, _pinned({} if before is None else before.key))
     if found is not None:
         scoring_config(found.found, config, ranks)
-        check_scores(found, config.reward.normalization if config.reward is not None else None)
+        check_scores(found, config)
     if config.stage is Stage.PPO and value_uri(config) is not None:
         _network(config, before, None if _has_value(before) else find_value(config), ranks)
 
@@ -258,7 +258,7 @@ def open_reward(
         found = find_reward(config, directory)
         assert found is not None, "reward.uri is stated"
         check_tokenizer(found.found, shards.tokenizer, shards.vocabulary_size)
-        check_scores(found, reward.normalization)
+        check_scores(found, config)
         return found
 
     there = agree.from_rank_0(find, world.background)

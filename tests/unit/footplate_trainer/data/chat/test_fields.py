@@ -225,6 +225,20 @@ def test_prompts_keep_every_other_field() -> None:
             id="prompt-twice",
         ),
         pytest.param(
+            PROMPTS,
+            {"conversations": TALK[:1], "prompt": "Hi"},
+            "shape",
+            "has prompt beside conversations; .*--ignore prompt",
+            id="prompt-twice-by-another-name",
+        ),
+        pytest.param(
+            PROMPTS,
+            {"messages": TALK[:1], "conversations": TALK[:1]},
+            "shape",
+            "has conversations beside messages; .*--ignore conversations",
+            id="messages-twice",
+        ),
+        pytest.param(
             CHAT,
             {"messages": [user(" \n"), TALK[1]]},
             "empty turn",

@@ -59,6 +59,7 @@ _SHAPES: Final = {
 _LABELS: Final = {1: 1.0, 0: -1.0, -1: -1.0}  # true is 1, and false is 0
 
 
+_CONVERSATIONS: Final = ("messages", "conversations")  # two names for one thing
 # What a template gets of a row; parquet may hold times and numbers there that JSON has not.
 _OF_TEMPLATES: Final = frozenset(
     (
@@ -177,12 +178,14 @@ class RowReader:
         return SampleFields((self._answered(fields, context),), _LABELS[label])
 
     def _prompt(self, fields: dict[str, Any], context: _Context) -> SampleFields:
+        asked = [name for name in (*_CONVERSATIONS, "prompt") if name in fields]
+        if len(asked) > 1:
+            raise BadRow(
+                "shape",
+                f"has {asked[1]} beside {asked[0]}; remove one of them, or pass it over: --ignore {asked[1]}",
+            )
         messages = self._take_messages(fields)
         prompt = self._part(fields, "prompt", "user") if messages is None else messages
-        if "prompt" in fields:
-            raise BadRow(
-                "shape", "has prompt beside messages; remove one of them, or pass it over: --ignore prompt"
-            )
         columns = {"prompt": prompt, **fields}
         fields.clear()
         if isinstance(prompt, str):
@@ -191,7 +194,7 @@ class RowReader:
         return SampleFields((context.dialogue(prompt, len(prompt)),), columns=columns)
 
     def _take_messages(self, fields: dict[str, Any]) -> list[Message] | None:
-        name = next((name for name in ("messages", "conversations") if name in fields), None)
+        name = next((name for name in _CONVERSATIONS if name in fields), None)
         return None if name is None else self._messages(fields.pop(name), name)
 
     def _part(self, fields: dict[str, Any], name: str, role: str) -> str | list[Message]:
