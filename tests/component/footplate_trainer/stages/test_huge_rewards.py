@@ -61,5 +61,8 @@ def test_a_loss_that_they_make_endless_names_the_largest(prompts: Path, tmp_path
     assert end.code == ExitCode.USER_ERROR
     assert [row.step for row in end.agent.rows] == [1] and end.agent.rows[0].values["reward/deviation"] > 1e11
     told = end.stderr.partition("step 2: ")[2]
-    assert "is not finite" in told and "; the largest reward of its rollout is" in told
+    assert (
+        "is not finite" in told
+        and "; the largest part of a sum of rewards in the rollout of step 0 is" in told
+    )
     assert "1e+12, of apart for answer 0 to prompt " in told

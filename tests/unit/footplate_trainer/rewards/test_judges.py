@@ -71,6 +71,13 @@ def test_a_conversation_is_given_as_messages() -> None:
     assert given["texts"] == ["5"]
 
 
+def test_a_conversation_is_told_once_and_is_a_column_as_well() -> None:
+    asked = sample("5", prompt=MESSAGES, answer="5")
+    assert to_json(asked)["columns"] == {"answer": "5"}
+    call("takes_all", asked, columns=("answer", "prompt"))
+    assert given["prompts"] == given["prompt"] == [MESSAGES]
+
+
 def test_only_what_a_function_takes_is_given() -> None:
     call("takes_two", sample("5", answer="5", level=2), columns=("answer", "level"))
     assert given == {"completions": ["5"], "answer": ["5"]}

@@ -35,8 +35,14 @@ def to_json(sample: RolloutSample) -> dict[str, Any]:
         "answer": sample.answer,
         "ids": [int(token) for token in sample.tokens],
         "end": str(sample.end),
-        "columns": dict(sample.columns),
+        # A conversation may be long: it is told once.
+        "columns": {name: value for name, value in sample.columns.items() if name != "prompt"},
     }
+
+
+def value_of(sample: SampleJson, name: str) -> Any:
+    """What the prompt's row had under `name`; None where it had no such column."""
+    return sample["prompt"] if name == "prompt" else sample["columns"].get(name)
 
 
 def judge_of(set_up: Mapping[str, Any]) -> Judge:
@@ -117,4 +123,4 @@ def _values(name: str, samples: Sequence[SampleJson]) -> list[Any]:
             return [s["ids"] for s in samples]
         case "ends":
             return [s["end"] for s in samples]
-    return [s["columns"].get(name) for s in samples]
+    return [value_of(s, name) for s in samples]

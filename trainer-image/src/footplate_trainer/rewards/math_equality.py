@@ -13,7 +13,7 @@ from typing import Any, Final
 from math_verify import parse, verify
 
 from footplate_trainer.rewards.answers import Missing, read_number, short
-from footplate_trainer.rewards.judges import Judge, SampleJson
+from footplate_trainer.rewards.judges import Judge, SampleJson, value_of
 
 _DELIMITERS: Final = ("$", r"\(", r"\[", r"\boxed")
 
@@ -25,7 +25,7 @@ def judge(set_up: Mapping[str, Any]) -> Judge:
     logging.getLogger("math_verify").setLevel(logging.ERROR)
 
     def judged(samples: Sequence[SampleJson]) -> list[object]:
-        return [_equal(sample["columns"].get(column), sample["answer"]) for sample in samples]
+        return [_equal(value_of(sample, column), sample["answer"]) for sample in samples]
 
     return judged
 

@@ -57,18 +57,24 @@ class UnrewardedShare:
         )
 
 
-def largest(rewards: Mapping[SampleKey, Mapping[str, float | str]]) -> str:
-    """Names the largest of `rewards` in size, and whose it is; nothing where there is none."""
+def largest(rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Mapping[str, float]) -> str:
+    """Names the largest of `rewards` in size, as it is in a sum by `weights`, and whose it is.
+
+    What is in no sum, as it has no weight or is no finite number, is none; nothing where there is no other.
+    """
     numbers = [
-        (abs(value), key, name, value)
+        (abs(weights[name] * value), key, name, weights[name] * value)
         for key, values in rewards.items()
         for name, value in values.items()
-        if isinstance(value, float) and not math.isnan(value)
+        if isinstance(value, float) and math.isfinite(value) and weights.get(name, 0.0) != 0
     ]
     if not numbers:
         return ""
     _, key, name, value = max(numbers)
-    return f"the largest reward of its rollout is {value:g}, of {name} for {key}"
+    return (
+        f"the largest part of a sum of rewards in the rollout of step {key.step} is {value:g}, of {name} for"
+        f" {key}"
+    )
 
 
 def means(outcomes: Iterable[Mapping[str, Outcome]], names: Iterable[str]) -> dict[str, tuple[float, int]]:

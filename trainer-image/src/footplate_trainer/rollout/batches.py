@@ -40,7 +40,7 @@ from footplate_trainer.rollout.learning import (
     next_coefficient,
     outcomes_of,
 )
-from footplate_trainer.rollout.normalising import Normaliser, normalised_sums
+from footplate_trainer.rollout.normalising import Normaliser, normalised_rewards, normalised_sums
 from footplate_trainer.rollout.records import Float32s, SampleRecord
 from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.rows import Rows
@@ -65,10 +65,16 @@ class CurrentRollout:
     begin: RolloutPosition
     following: RolloutPosition  # where the next one begins
 
-    def rewards(self, group: int) -> dict[SampleKey, dict[str, float | str]]:
-        """Of its answers, as they were given."""
-        kept = self.gathered.kept.rewards
-        return {key: kept.get(key, {}) for siblings in self.gathered.keys(group) for key in siblings}
+    def largest_reward(self, group: int, normaliser: Normaliser | None) -> str:
+        """See `largest`: of its answers whose sums count, with scores of a model as the sums have them."""
+        gathered = self.gathered
+        keys = [key for siblings in gathered.keys(group) for key in siblings]
+        counted = [key for key in keys if not isinstance(gathered.sums[key], Unrewarded)]
+        rewards: Mapping[SampleKey, Mapping[str, float | str]]
+        rewards = {key: gathered.kept.rewards.get(key, {}) for key in counted}
+        if normaliser is not None:
+            rewards = normalised_rewards(rewards, counted, normaliser, self.following.scores)
+        return largest(rewards, gathered.weights)
 
 
 def normalised(
@@ -153,12 +159,12 @@ class RolloutBatches:
 
     @contextmanager
     def naming_rewards(self) -> Iterator[None]:
-        """NumericalDivergence says what the largest reward of its rollout was, which may be why."""
+        """NumericalDivergence says what the largest reward was that was learnt from, which may be why."""
         try:
             yield
         except NumericalDivergence as error:
             current = self.current
-            told = "" if current is None else largest(current.rewards(self._settings.group))
+            told = "" if current is None else current.largest_reward(self._settings.group, self._normaliser)
             if not told:
                 raise
             raise NumericalDivergence(f"{error}; {told}", rank=error.rank, step=error.step) from error

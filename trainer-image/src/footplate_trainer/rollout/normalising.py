@@ -56,6 +56,16 @@ def normalised_sums(
     known: RunningScores | None = None,
 ) -> dict[SampleKey, Outcome]:
     """As `sums_of` of the answers `keys`, with the reward model's scores normalised."""
+    return sums_of(normalised_rewards(rewards, keys, normaliser, known), weights)
+
+
+def normalised_rewards(
+    rewards: Mapping[SampleKey, Mapping[str, float | str]],
+    keys: Iterable[SampleKey],
+    normaliser: Normaliser,
+    known: RunningScores | None = None,
+) -> dict[SampleKey, Mapping[str, float | str]]:
+    """The `rewards` of the answers `keys`, with the reward model's scores normalised."""
     shown = {}
     for key in keys:
         told = rewards[key]
@@ -63,7 +73,7 @@ def normalised_sums(
         shown[key] = (
             {**told, MODEL: normaliser.normalised(score, known)} if isinstance(score, float) else told
         )
-    return sums_of(shown, weights)
+    return shown
 
 
 def with_more(before: RunningScores, scores: Sequence[float]) -> RunningScores:

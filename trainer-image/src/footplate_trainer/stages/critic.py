@@ -186,6 +186,11 @@ def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokeni
             )
 
 
+def network_of(found: FoundModel) -> str:
+    """Names what scores of `found` follow from beside weights: a rotary base, say, or adapters' alpha."""
+    return digest(found.model.to_json())
+
+
 @dataclass(frozen=True)
 class OpenedReward:
     """A reward model at hand."""
@@ -195,12 +200,13 @@ class OpenedReward:
     normaliser: Normaliser
     key: Key  # what its weights are, and what it reads behind an answer
     place: str  # where it stood: a folder, or a run's checkpoint
+    network: str  # see network_of
     closing: int | None = None  # see RewardModel
 
     @property
     def said(self) -> dict[str, str]:
         """What its scores are, as a journal's key has it."""
-        return {reward_name(MODEL): said_by(self.key, self.closing)}
+        return {reward_name(MODEL): digest([said_by(self.key, self.closing), self.network])}
 
     @property
     def weights(self) -> str:
@@ -277,4 +283,6 @@ def open_reward(
     weight = 1.0 if reward.weight is None else reward.weight
     checkpoint = there.found.checkpoint
     place = uri if checkpoint is None else checkpoint.name
-    return OpenedReward(opened.model, weight, Normaliser(how, there.scores), key, place)
+    return OpenedReward(
+        opened.model, weight, Normaliser(how, there.scores), key, place, network_of(there.found)
+    )
