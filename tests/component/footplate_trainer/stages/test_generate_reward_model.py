@@ -40,7 +40,12 @@ PROMPTS: Final = 10  # of which the third rollout asks the last 2
 WEIGHT: Final = 2.0  # of the reward model
 SHORT: Final = 0.5  # of the function
 ALIKE: Final[Mapping[str, tuple[int, tuple[str, ...]]]] = {
-    **{name: layout for name, layout in LAYOUTS.items() if not name.startswith("micro-batch")},
+    **{
+        # A schedule wants a micro-batch for each of its stages.
+        name: (ranks, (*more, *(("training.microBatchSize=1",) if "pipeline" in f"{name} {more}" else ())))
+        for name, (ranks, more) in LAYOUTS.items()
+        if not name.startswith("micro-batch")
+    },
     "micro-batch-4": (1, ("training.globalBatchSize=8", "training.microBatchSize=4")),
 }
 
@@ -174,8 +179,10 @@ def test_any_layout_is_one_process(layout: str, root: Path, undisturbed: Path, t
         assert found.columns["rewards"] == pytest.approx(expected.columns["rewards"], abs=1e-5)
 
 
-def test_a_score_that_is_kept_is_not_asked_for_again(root: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_score_that_is_kept_is_not_asked_for_again(root: Path, tmp_path: Path) -> None:
     """Nor is one computed twice, of which the bits would be those of whoever was read last."""
+    calm = tmp_path / "calm"
+    finished(config_of(root, calm), 2)
     config = config_of(root, tmp_path)
     agent = Interrupting(phase=RankPhase.SCORING, after_step=1, looks=2)
     assert start(config, 2, agent).code == ExitCode.SUSPENDED
@@ -185,7 +192,7 @@ def test_a_score_that_is_kept_is_not_asked_for_again(root: Path, undisturbed: Pa
     assert start(config, 2, later, generation=2).code == ExitCode.SUSPENDED
     assert set(scored(tmp_path, 1).values()) == {1}
     finished(config, 2, generation=3)
-    assert content(tmp_path) == content(undisturbed)
+    assert content(tmp_path) == content(calm)
 
 
 @pytest.mark.parametrize(
