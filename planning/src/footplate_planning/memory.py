@@ -100,7 +100,7 @@ class Estimate:
         """With `frozen` bytes of other models' shards, where there are any.
 
         What is gathered to compute one of them is given back before the trained model is computed, which
-        needs more.
+        needs more. Where none is trained, see `scoring`.
         """
         if not frozen:
             return self
@@ -284,6 +284,23 @@ def trained_bytes(
 def at_rest(shape: ModelShape, topology: Topology, pipeline: int) -> Estimate:
     """What a rank holds of a network that nothing is trained of, between two rollouts."""
     return Estimate({Kind.PARAMETERS: frozen_bytes(shape, topology, pipeline)})
+
+
+def scoring(shape: ModelShape, topology: Topology, pipeline: int, step: Step) -> dict[Kind, int]:
+    """What a rank holds beside shards while a network of `shape` reads a micro-batch and keeps nothing of it.
+
+    That is one block's activations with its input, and what is gathered of the network.
+    """
+    here, compute = local_counts(shape, topology, pipeline), step.compute
+    stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
+    wrapped = topology.has_data_ranks or compute != FP32
+    block = 0 if stays or topology.shards == 1 else max(here.blocks)
+    tokens = step.batch.sequences * shape.context // topology.context
+    of_token = _Activations(shape, topology.tensor, step).of_block() + compute * shape.hidden
+    return {
+        Kind.GATHERED: compute * ((here.all if stays else here.outside) + block) if wrapped else 0,
+        Kind.ACTIVATIONS: tokens * of_token,
+    }
 
 
 def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:

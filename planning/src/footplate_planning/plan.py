@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.parallelism import Offload
@@ -112,9 +113,7 @@ def plan(
                 trained=0,
                 flops=0.0,
                 flops_causal=0.0,
-                memory=memory.at_rest(shape, topology, row.pipeline).beside(
-                    sum(memory.frozen_bytes(other, topology, row.pipeline) for other in frozen)
-                ),
+                memory=_answering(shape, topology, row.pipeline, step, frozen),
                 traffic={},
             )
             for row in rows
@@ -125,6 +124,16 @@ def plan(
         batch = training.global_batch_size
         rollout = planned_rollout(shape, config.rollout, batch, ranks, step.compute, device, left)
     return Plan(config, shape, topology, step.batch, device, rows, frozen, rollout, value)
+
+
+def _answering(
+    shape: ModelShape, topology: Topology, pipeline: int, step: Step, frozen: Sequence[ModelShape]
+) -> Estimate:
+    """Of a rank that trains nothing: the larger of what each of `frozen` holds while it scores answers."""
+    others = sum(memory.frozen_bytes(other, topology, pipeline) for other in frozen)
+    held = memory.at_rest(shape, topology, pipeline).beside(others)
+    moments = [held.with_shards(memory.scoring(other, topology, pipeline, step)) for other in frozen]
+    return max(moments, key=attrgetter("peak"), default=held)
 
 
 def step_of(config: RunConfig, topology: Topology, device: str) -> Step:

@@ -313,3 +313,14 @@ def test_a_plan_counts_it(root: Path, tmp_path: Path) -> None:
     [alone], [both] = plan(config, 1, "cuda").ranks, plan(config, 1, "cuda", shapes).ranks
     more = both.memory.bytes[Kind.FROZEN]
     assert 0 < more == both.memory.resident - alone.memory.resident
+
+
+def test_a_plan_counts_what_it_reads_at_once(root: Path, tmp_path: Path) -> None:
+    """Of what else a rank holds while it scores, which is more than its shards."""
+    peaks = []
+    for sequences in (1, 4):
+        batch = ("training.globalBatchSize=4", f"training.microBatchSize={sequences}")
+        config = completed(config_of(root, tmp_path, *batch))
+        [rank] = plan(config, 1, "cuda", frozen_shapes(config, 1)).ranks
+        peaks.append(rank.memory.peak - rank.memory.resident)
+    assert peaks[1] == 4 * peaks[0] > 0, "one rank in fp32 gathers nothing"
