@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -10,7 +11,11 @@ import pytest
 
 from footplate_contracts.names import ExitCode
 from footplate_contracts.reports import RankPhase
+from footplate_trainer.checkpoint.folder import LocalFolder
+from footplate_trainer.rewards.samples import SampleKey
+from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.places import FOLDER
+from footplate_trainer.rollout.records import ScoresRecord, decoded, key_of
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import (
     MOMENTS,
@@ -183,3 +188,23 @@ def test_no_reward_is_asked_twice_for_an_answer_that_it_has_rewarded(
     end = run_ranks(reinforce, 2, FakeAgent(), config, environment=environment)[0]
     assert end.code == ExitCode.SUCCESS, end.stderr
     assert asked.stat().st_size - before == 16 - rewarded
+
+
+def test_a_log_probability_is_computed_once_where_a_rollout_is_no_multiple_of_steps(tmp_path: Path) -> None:
+    """Three steps of two epochs of 12 answers, of which the second begins within a step."""
+    settings = (
+        "rollout.samples=12",
+        "reinforcement.epochs=2",
+        "training.steps=3",
+        "training.schedule={name: constant}",
+    )
+    config = grpo_config(pack_prompts(tmp_path), tmp_path / "run", *settings)
+    agent = Interrupting(phase=RankPhase.COMPUTE, after_step=1)
+    assert run_ranks(reinforce, 1, agent, config)[0].code == ExitCode.SUSPENDED
+    store, found = LocalFolder(str(tmp_path / "run" / "checkpoints")), Counter[SampleKey]()
+    for file in journal.files_of(store, 0):
+        content = store.read(file.name)
+        key = key_of(content)
+        assert key is not None
+        found.update(told.key for told in decoded(content, key)[0] if isinstance(told, ScoresRecord))
+    assert len(found) == 12 and set(found.values()) == {1}

@@ -240,7 +240,7 @@ class RolloutBatches:
             [outcomes_of(gathered.kept.rewards[key]) for group in keys for key in group],
             gathered.asked,
         )
-        plain = self._loader(gathered, found, begin, self._answer)
+        plain = self._loader(gathered, found, begin, self._answer, once=True)
         if not self._scorer.complete(gathered, self._models, plain):
             return None
         divergence = divergence_of(settings, gathered, found)
@@ -262,13 +262,20 @@ class RolloutBatches:
         return CurrentRollout(gathered, found, loader, values, begin, following)
 
     def _loader(
-        self, gathered: GatheredRollout, found: Learnt, begin: RolloutPosition, answer: MakeAnswer
+        self,
+        gathered: GatheredRollout,
+        found: Learnt,
+        begin: RolloutPosition,
+        answer: MakeAnswer,
+        *,
+        once: bool = False,
     ) -> BatchLoader:
-        """Rows of the rollout's answers, with all that is known of them by now."""
+        """Rows of the rollout's answers, with all that is known of them by now; `once`: see Rows."""
         flat = [key for group in gathered.keys(self._settings.group) for key in group]
         counted, advantages = found.counted.flatten().tolist(), found.advantages.flatten().tolist()
         told = self._told(gathered)
-        return self._rows.loader(
+        make = self._rows.once if once else self._rows.loader
+        return make(
             {
                 key.prompt * self._settings.group + key.sibling: answer(
                     gathered,

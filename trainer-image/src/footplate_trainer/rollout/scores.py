@@ -61,7 +61,7 @@ class Scorer:
     stopping: Callable[[], bool]
 
     def complete(self, gathered: GatheredRollout, models: Models, loader: BatchLoader) -> bool:
-        """Have all `models` speak of all answers, which `loader` makes rows of. Collective.
+        """Have all `models` speak of all answers, of which `loader` makes rows once. Collective.
 
         False where a stop came first.
         """
@@ -118,9 +118,10 @@ class Scorer:
         """Of the rows of a micro-batch, fp32 [n, places]; `valued`: of all places that have a value."""
         records = []
         for place, row in zip(places, rows, strict=True):
-            if place == order.FILLER:
+            number = order.FILLER if place == order.FILLER else int(batch.sample_ids[place])
+            if number == order.FILLER:
                 continue
-            key = self._key(gathered, int(batch.sample_ids[place]))
+            key = self._key(gathered, number)
             sample = gathered.kept.samples[key]
             first = len(self.prompts.at(key.prompt).tokens) - 1
             length = len(sample.tokens)
