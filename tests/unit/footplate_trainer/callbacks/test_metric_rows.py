@@ -83,6 +83,22 @@ def test_how_fast_a_step_trains_does_not_depend_on_the_rollout_before_it(
     assert row.mfu == pytest.approx(meter.fields(100 / speed)["mfu"])
 
 
+def test_only_places_that_are_computed_count(tmp_path: Path) -> None:
+    """As many weights' worth as there are places, and attention as long as a row is wide."""
+    agent = FakeAgent()
+    _, rows = rows_of(0, agent, tmp_path)
+    meter = UtilisationMeter(EIGHT, 8192, step_tokens=8 * 8192, devices=8, tflops=989.4)
+    rows = replace(rows, utilisation=meter)
+    for number, places in enumerate([{}, {8192: 8 * 8192}, {1024: 4 * 1024, 512: 4 * 512}], 1):
+        step = trained(number, seconds=2.0)
+        rows.after_step(replace(step, batch=replace(step.batch, places=places)))
+    whole, same, narrow = (row.mfu for row in agent.rows)
+    assert whole == same
+    parts = [replace(meter, length=width, step_tokens=4 * width).fields(2.0)["mfu"] for width in (1024, 512)]
+    assert narrow == pytest.approx(sum(parts))
+    assert whole is not None and narrow is not None and narrow < 0.1 * whole
+
+
 def test_how_fast_a_rollout_samples_stands_in_the_row_behind_it(tmp_path: Path) -> None:
     agent = FakeAgent()
     _, rows = rows_of(0, agent, tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -84,6 +86,7 @@ def test_ranks_share_a_step_out_and_count_it_once(ranks: int) -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_answers_of_about_one_length_share_a_micro_batch_that_is_no_wider_than_they_need(ranks: int) -> None:
     answers = {n: answer(100 * n, 2, 1 + 20 * (n % 4)) for n in range(8)}
+    computed, told = Counter[int](), []
     for rank in range(ranks):
         loader = BatchLoader(
             AnswerDataset(answers, 0, 0, width=96, pad=PAD, multiple=1),
@@ -107,6 +110,9 @@ def test_answers_of_about_one_length_share_a_micro_batch_that_is_no_wider_than_t
             for place, tokens in zip(micro.places, micro.tokens, strict=True):
                 given = answers.get(int(batch.sample_ids[place])) if place != order.FILLER else None
                 assert given is None or tokens[: len(given)].tolist() == [*given.prompt, *given.tokens]
+            computed[micro.tokens.shape[1]] += micro.tokens.size
+        told.append(dict(batch.places))
+    assert told == [computed] * ranks, "each rank says what all compute"
 
 
 @pytest.mark.parametrize(

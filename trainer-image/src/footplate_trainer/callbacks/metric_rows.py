@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -37,18 +37,25 @@ class UtilisationMeter:
     tflops: float | None
     decoder_length: int = 0  # tokens of the decoder's sequence behind an encoder
 
-    def fields(self, seconds: float) -> dict[str, float]:
-        """`mfu` and `mfu_causal` of a step that took `seconds`; nothing where the peak is unknown."""
-        if not self.tflops:
+    def fields(self, seconds: float, places: Mapping[int, int] | None = None) -> dict[str, float]:
+        """`mfu` and `mfu_causal` of a step that took `seconds`; nothing where the peak is unknown.
+
+        `places` that are computed, by the width of their rows: None or none where all have `length`.
+        """
+        tflops = self.tflops
+        if not tflops:
             return {}
-        rate = self.step_tokens / seconds
+        of_width = places or {self.length: self.step_tokens}
         conventions = {"mfu": Convention.FULL, "mfu_causal": Convention.CAUSAL}
         return {
-            field: utilisation(
-                flops_per_token(self.shape, self.length, convention, self.decoder_length),
-                rate,
-                self.devices,
-                self.tflops,
+            field: sum(
+                utilisation(
+                    flops_per_token(self.shape, width, convention, self.decoder_length),
+                    count / seconds,
+                    self.devices,
+                    tflops,
+                )
+                for width, count in of_width.items()
             )
             for field, convention in conventions.items()
         }
@@ -85,7 +92,7 @@ class MetricRows(Callback):
         measured = {
             "memory_bytes": device.peak_memory(self.world.device),
             **{part.column: seconds for part, seconds in step.parts.items()},
-            **self.utilisation.fields(seconds),
+            **self.utilisation.fields(seconds, step.batch.places),
             **step.columns.fields(),
         }
         row = StepMetrics.of_columns(

@@ -8,7 +8,7 @@ the next epoch hides something else and any rank hides the same.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -64,6 +64,14 @@ class Dataset(ABC):
         """
         del ids
         return places
+
+    def places_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
+        """How many places all `ranks` compute of a step's `ids`, by the width of their rows.
+
+        Each of `ranks` is what `arranged` is given. Empty where all rows are as wide as the context.
+        """
+        del ids, ranks
+        return {}
 
     def evened(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         """Those of one micro-batch, in rows of one width."""

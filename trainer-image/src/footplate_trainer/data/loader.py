@@ -56,6 +56,8 @@ class StepBatch:
     # Of this rank, by name: labels that count, or texts, and what else its data set counts. A step's loss is
     # divided by a global sum.
     counts: Mapping[str, int]
+    # Of all data ranks: places that are computed, by the width of their rows; none where it is the context.
+    places: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def sample_digest(self) -> str:
@@ -79,7 +81,11 @@ class BatchLoader:
         self.dataset = dataset
         self.seed = seed
         self.global_batch_size = global_batch_size
-        self._places = order.shard_batch(global_batch_size, micro_batch_size, data_degree, data_rank)
+        self._ranks = [
+            order.shard_batch(global_batch_size, micro_batch_size, data_degree, rank)
+            for rank in range(data_degree)
+        ]
+        self._rank = data_rank
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="footplate-data")
         self._ahead: tuple[int, Future[StepBatch]] | None = None
 
@@ -99,13 +105,14 @@ class BatchLoader:
         micro_batches = []
         names = self.dataset.count_names
         counts = np.zeros(len(names), dtype=np.int64)
-        for row in self.dataset.arranged(ids, self._places):
+        for row in self.dataset.arranged(ids, self._ranks[self._rank]):
             samples = [self._sample(ids, indices, int(place)) for place in row]
             real = row != order.FILLER
             micro_batches.append(_stacked(self.dataset.evened(samples), row))
             for sample in compress(samples, real):
                 counts += self.dataset.counts(sample)
-        return StepBatch(micro_batches, ids, dict(zip(names, counts.tolist(), strict=True)))
+        told = dict(zip(names, counts.tolist(), strict=True))
+        return StepBatch(micro_batches, ids, told, self.dataset.places_by_width(ids, self._ranks))
 
     def close(self) -> None:
         """Ends the background thread."""

@@ -6,6 +6,7 @@ A sample that no reward is known of counts nowhere: none of its labels does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -85,16 +86,36 @@ class AnswerDataset(Dataset):
         if self._multiple is None:
             return places
         flat = places.flatten()
-        numbers = np.where(flat == order.FILLER, order.FILLER, ids[flat])
-        lengths = [-1 if number == order.FILLER else len(self.answers[int(number)]) for number in numbers]
+        lengths = self._lengths(ids, flat)
         return flat[np.argsort(lengths, kind="stable")[::-1]].reshape(places.shape)
+
+    def places_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
+        """See Dataset."""
+        if self._multiple is None:
+            return {}
+        found = Counter[int]()
+        for places in ranks:
+            for row in self.arranged(ids, places):
+                width = self._row_width(max(self._lengths(ids, row)))
+                found[width] += width * len(row)
+        return found
+
+    def _lengths(self, ids: Int64s, places: Int64s) -> list[int]:
+        """Places that prompt and answer take, of each of `places` of a step; 0 of a filler."""
+        numbers = np.where(places == order.FILLER, order.FILLER, ids[places])
+        return [0 if number == order.FILLER else len(self.answers[int(number)]) for number in numbers]
+
+    def _row_width(self, longest: int) -> int:
+        """Of the rows of a micro-batch."""
+        assert self._multiple is not None
+        return width_of([max(1, longest)], self._width, self._multiple)
 
     def evened(self, samples: Sequence[Sample]) -> Sequence[Sample]:
         """See Dataset."""
         if self._multiple is None:
             return samples
         longest = max(int(np.count_nonzero(sample.documents >= 0)) for sample in samples)
-        width = width_of([max(1, longest)], self._width, self._multiple)
+        width = self._row_width(longest)
         return [_first_places(sample, width) for sample in samples]
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
