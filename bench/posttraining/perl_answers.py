@@ -12,11 +12,9 @@ model ends its turn. The same is asked of the model before. Losses are of held-o
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,15 @@ from typing import Any, Final
 import torch
 from bench.posttraining.faq import length, questions
 from bench.posttraining.smollm2 import smollm2
-from bench.posttraining.stage_runs import Trained, command, run_stage, training, write_rows
+from bench.posttraining.stage_runs import (
+    Trained,
+    command,
+    opened_folder,
+    run_stage,
+    show_parser,
+    training,
+    write_rows,
+)
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -207,15 +213,8 @@ def show(folder: Path, *, smoke: bool = False) -> Seen:
 
 def main() -> int:
     """Print the table; 1 where a bar is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--folder", type=Path, help="for data and models (default: one that goes at the end)")
-    parser.add_argument("--smoke", action="store_true", help="two questions and steps, to see that it runs")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+    arguments = show_parser(__doc__).parse_args()
+    with opened_folder(arguments) as folder:
         seen = show(folder, smoke=arguments.smoke)
     before, after = seen.before, seen.after
     asked = len(after.answers)

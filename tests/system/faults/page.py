@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Final
 
 from tests.support.matrix import FAULTS, Fault, Phase, applicable, on_pods
+from tests.support.simulation.cells import LONGER
+from tests.support.simulation.cells import USUAL as IN_THE_SIMULATION
 from tests.system.faults.results import PODS, RANDOM, SIMULATED, Result
 
 
@@ -49,7 +51,9 @@ def page(results: Mapping[tuple[str, str, str], Result], made: Made) -> str:
             "",
             "## Seconds and causes that are right",
             "",
-            f"On pods {made.usual:.0f} s more, which is what the rest of a start takes there at most.",
+            f"In the simulation {IN_THE_SIMULATION:.0f} s more, which a phase lasts by itself, and",
+            f"with a rollout or its scoring {LONGER[Phase.ROLLOUT]:.0f} s beside these. On pods",
+            f"{made.usual:.0f} s more, which is what the rest of a start takes there at most.",
             "",
             "| fault | family | seconds | causes |",
             "|---|---|---|---|",

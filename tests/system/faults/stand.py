@@ -233,6 +233,8 @@ def _sampling(stand: Stand) -> None:
     last = time.monotonic() + SAMPLED
     while time.monotonic() < last and stand.run_phase not in _OVER:
         wait_for(caught, SAMPLED, 0.05)
+        if stand.run_phase in _OVER:
+            break
         stand.grip.stop(*ranks)
         if stands_still(stand, look):
             _until_told(stand)

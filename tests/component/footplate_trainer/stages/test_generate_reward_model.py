@@ -231,7 +231,6 @@ def test_a_rollout_of_fewer_answers_than_a_batch_is_scored(
         with torch.inference_mode():
             score = outputs(weights(), [*sample.tokens, *line_end], EVEN)[-1, 0].item()
         assert sample.columns["rewards"]["model"] == pytest.approx(score, abs=1e-5)
-    assert set(scored(tmp_path, 0).values()) <= {1}
 
 
 @pytest.mark.long

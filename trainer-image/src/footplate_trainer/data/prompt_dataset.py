@@ -102,9 +102,9 @@ class PromptDataset(Dataset):
         longest, behind = int(self._samples.lengths.max()), max(0, len(self._turn_end or ()) - 1) + closing
         if longest + behind >= self.context_length:
             raise ValueError(
-                f"{self.shards.uri} holds a prompt of {longest} tokens, and {behind} stand behind an answer: "
-                f"that leaves no room for one in contextLength {self.context_length}; raise it, or pack with "
-                "--context-length and --overlong drop"
+                f"{self.shards.uri} holds a prompt of {longest} tokens, and behind an answer {behind} more "
+                f"are written: that leaves no room for one in contextLength {self.context_length}; raise it, "
+                "or pack with --context-length and --overlong drop"
             )
 
     def prompt(self, sample_id: int, place: int) -> Prompt:

@@ -78,14 +78,14 @@ def template_end(companions: Companions, tokenizer: Tokenizer, template: str | N
     if template is None:
         return None
     tokens = tuple(token.content for token in tokenizer.get_added_tokens_decoder().values())
-    return _end_of(template, tuple(companions.roles().items()), tokens)
-
-
-@lru_cache(maxsize=16)  # a model and its prompts mostly have one template, which a process renders for each
-def _end_of(template: str, roles: tuple[tuple[str, str], ...], tokens: tuple[str, ...]) -> str | None:
     try:
-        with Renderer(template, "of the model", dict(roles)) as renderer:
-            return turn_end(renderer, tokens)
+        return _rendered_end(template, tuple(companions.roles().items()), tokens)
     except (TemplateFault, ConversationRefused) as error:
         _log.warning("the chat template names no end of a turn, as it renders no answer: %s", error)
         return None
+
+
+@lru_cache(maxsize=16)  # a model and its prompts mostly have one template, which a process renders for each
+def _rendered_end(template: str, roles: tuple[tuple[str, str], ...], tokens: tuple[str, ...]) -> str | None:
+    with Renderer(template, "of the model", dict(roles)) as renderer:
+        return turn_end(renderer, tokens)

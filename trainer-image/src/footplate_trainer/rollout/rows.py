@@ -42,6 +42,7 @@ class Rows:
         For who scores any number of answers: two scores of one may differ in their last bits, where its place
         in a micro-batch does.
         """
+        # Whose batch has room for more than a rollout updates nothing with it, and begins at 0.
         epoch = begun and begun // self.settings.updates * self.settings.epochs
         return self._loader(answers, begun, epoch, once=True)
 

@@ -259,11 +259,17 @@ def _rewarding(
     world: World,
     reporter: Reporter,
 ) -> RewardModel | None:
-    """It, as it reads answers: a global batch at a time, of which an interruption costs one."""
+    """It, as it reads answers: a global batch at a time, of which an interruption costs one.
+
+    Or less, where a rollout has no more answers: fillers are computed as answers are.
+    """
     if judge is None:
         return None
     settings = RolloutSettings.answering(config)
-    batch = config.training.global_batch_size
+    topology, batch = model.grid.topology, config.training.global_batch_size
+    if topology.pipeline == 1:  # else a schedule may want all micro-batches that there are
+        dealt = config.training.micro_batch_size * topology.data
+        batch = min(batch, -(-settings.samples // dealt) * dealt)
     shape = row_shape(config, model.grid.topology, shards)
     rows = Rows(replace(settings, batch=batch), model.grid, shape, config.data.seed)
     inputs = StepInputs(model.grid, world.device, config.training.seed)
