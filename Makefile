@@ -36,7 +36,10 @@ demo: .venv/ready ## a cluster, an installation and a real run to Succeeded
 bill: .venv/ready ## what a run costs: tried, submitted, disturbed, stopped by its budget, billed
 	@$(BIN)/python dev/demo bill
 
-test: unit simulation component system ## every test but those of test-long, on the same cluster
+# The cluster comes up beside the simulation: it waits half of that time, and would be idle beside the rest.
+test: unit component ## every test but those of test-long, on the same cluster
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target simulation install
+	$(SYSTEM_TESTS)
 
 # -- parts of the tests ---------------------------------------------------------------
 
@@ -55,9 +58,12 @@ simulation: .venv/ready ## faults and histories of whole clusters, in one proces
 component: .venv/ready binaries postgresql prometheus ## real PostgreSQL, real ranks, a real API server
 	@$(SUITE) tests/component -q -m 'not long' --numprocesses 3 --dist worksteal $(LONGEST)
 
+define SYSTEM_TESTS
+@$(SUITE) tests/system -q -m 'system and not long' --numprocesses 3 --maxschedchunk 1 $(LONGEST)
+@$(SUITE) tests/system -q -m cluster_down
+endef
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
-	@$(SUITE) tests/system -q -m 'system and not long' --numprocesses 3 --maxschedchunk 1 $(LONGEST)
-	@$(SUITE) tests/system -q -m cluster_down
+	$(SYSTEM_TESTS)
 
 .PHONY: test-long
 test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs and lack of room on the cluster
