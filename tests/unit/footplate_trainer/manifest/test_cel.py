@@ -102,6 +102,28 @@ def test_a_rule_that_cannot_be_evaluated_refuses() -> None:
     assert str(found).endswith("evaluating rule: self.x > 1")
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pytest.param("self.gone > 1 || self.two == 2", id="or-right"),
+        pytest.param("self.two == 2 || self.gone > 1", id="or-left"),
+        pytest.param("!(self.gone > 1 && self.two > 2)", id="and-right"),
+        pytest.param("!(self.two > 2 && self.gone > 1)", id="and-left"),
+        pytest.param("[2, 3].all(x, x == self.two || (x == 3 && (1 + 2) * 3 == 9))", id="in-a-macro"),
+    ],
+)
+def test_one_side_settles_whatever_the_other_is(expression: str) -> None:
+    assert list(broken_rules([Rule(expression, "wrong")], {"two": 2}, "spec")) == []
+
+
+@pytest.mark.parametrize("joined", ["||", "&&"])
+def test_an_error_beside_what_settles_nothing_refuses(joined: str) -> None:
+    neutral = "self.two > 2" if joined == "||" else "self.two == 2"
+    for sides in (("self.gone", neutral), (neutral, "self.gone")):
+        [found] = broken_rules([Rule(f" {joined} ".join(sides), "wrong")], {"two": 2}, "spec")
+        assert str(found).startswith("spec: Invalid value: no such member")
+
+
 def test_every_rule_of_the_contract_can_be_evaluated() -> None:
     run = TrainingRun.from_json({"spec": MINIMAL})
     root = {"metadata": {"name": "tiny"}, "spec": run.spec.to_json()}

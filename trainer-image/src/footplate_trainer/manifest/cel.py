@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import celpy
 from celpy import celtypes
 from celpy.adapter import json_to_cel
-from celpy.evaluation import CELEvalError
+from celpy.evaluation import CELEvalError, Context, Evaluator, Result
 from pydantic import BaseModel
 
 from footplate_contracts.rules import Refusal, Rule
@@ -30,6 +30,12 @@ _TITLES = {
     Refusal.FORBIDDEN: "Forbidden",
     Refusal.REQUIRED: "Required value",
 }
+# Levels of precedence in CEL's grammar: one with a single child stands for that child.
+_LEVELS: Final = frozenset(
+    ("expr", "conditionalor", "conditionaland", "relation", "addition", "multiplication", "unary", "member")
+)
+# Where one side settles the result, and with what: whatever the other is, even an error.
+_SETTLING: Final = {"conditionalor": True, "conditionaland": False}
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,41 @@ def _string(value: celtypes.Value) -> celtypes.StringType:
     return celtypes.StringType(str(value))
 
 
+class _Evaluator(Evaluator):
+    """celpy's, which computes both sides of `||` and `&&`; here one that settles the result is enough."""
+
+    def visit_children(self, tree: celpy.Expression[Any]) -> list[Result]:
+        sides: list[Any] = tree.children
+        if tree.data not in _SETTLING or len(sides) == 1:
+            return super().visit_children(tree)
+        first = self.visit(sides[0])
+        settled = isinstance(first, celtypes.BoolType) and bool(first) is _SETTLING[tree.data]
+        return [first, first if settled else self.visit(sides[1])]
+
+    def sub_evaluator(self, ast: celpy.Expression[Any]) -> _Evaluator:
+        return _Evaluator(ast, activation=self.activation)
+
+
+class _Runner(celpy.InterpretedRunner):
+    def evaluate(self, context: Context) -> celtypes.Value:
+        return _Evaluator(ast=self.ast, activation=self.new_activation()).evaluate(context)
+
+
+def _collapsed(tree: celpy.Expression[Any]) -> celpy.Expression[Any]:
+    """`tree` without nodes that stand for their one child: of a literal the grammar makes nine."""
+    children: list[Any] = [
+        _collapsed(child) if isinstance(child, celpy.Expression) else child for child in tree.children
+    ]
+    only: celpy.Expression[Any] | None = children[0] if len(children) == 1 else None
+    if only is not None and tree.data in _LEVELS:
+        return only
+    if only is not None and tree.data == "primary" and only.data == "paren_expr":
+        inside: celpy.Expression[Any] = only.children[0]
+        return inside
+    return celpy.Expression(tree.data, children, tree.meta)
+
+
 @lru_cache(maxsize=512)
 def _program(expression: str) -> celpy.Runner:
-    environment = celpy.Environment()
-    return environment.program(environment.compile(expression), {"string": _string})
+    environment = celpy.Environment(runner_class=_Runner)
+    return environment.program(_collapsed(environment.compile(expression)), {"string": _string})
