@@ -25,7 +25,6 @@ from footplate_trainer.data.layout import MANIFEST_FILE, ShardFormat
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.frozen.source import find_model
 from footplate_trainer.huggingface.companions import Companions
 from footplate_trainer.huggingface.ends import model_ends
 from footplate_trainer.huggingface.export import export
@@ -38,7 +37,6 @@ from footplate_trainer.stages.critic import (
     build_value,
     check_scoring_models,
     check_turn_ends,
-    network_of,
     said_by,
 )
 from footplate_trainer.stages.rollouts import answer_ends
@@ -300,18 +298,6 @@ def test_what_an_earlier_release_trained_of_a_value_model_is_not_gone_on_with(
     write_checkpoint(tmp_path / "checkpoints", 1)
     with pytest.raises(UserMistake, match=r"reward.uri .*: its model has adapters, and an earlier release"):
         check_scoring_models(config, 1)
-
-
-def test_a_reward_model_is_another_one_by_its_configuration_alone(tmp_path: Path) -> None:
-    """Of which none is a weight: what it said of answers is asked again."""
-    judge = write(tmp_path / "judge", random_weights(17, "score", SIZES), SIZES)
-    before = network_of(find_model(str(judge), "reward.uri"))
-    file = judge / "config.json"
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps({**said, "rms_norm_eps": 1e-3}))
-    assert network_of(find_model(str(judge), "reward.uri")) != before
-    file.write_text(json.dumps(said))
-    assert network_of(find_model(str(judge), "reward.uri")) == before
 
 
 def test_a_value_model_of_another_tokenizer_is_refused(folders: Folders, tmp_path: Path) -> None:

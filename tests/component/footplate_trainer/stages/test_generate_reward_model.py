@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 import torch
 
+from footplate_contracts.model import digest
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
@@ -21,6 +22,8 @@ from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.commands.plan import frozen_shapes
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
+from footplate_trainer.frozen.scoring import network_of
+from footplate_trainer.frozen.source import find_model
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal
@@ -142,6 +145,8 @@ def test_each_answer_has_the_score_of_the_text_that_is_written(root: Path, undis
     assert record is not None
     assert (record.reward_from, record.reward_step) == (str(root / "judge"), None)
     assert record.reward not in (None, record.weights)
+    judge = find_model(str(root / "judge"), "reward.uri").model
+    assert record.reward_configuration == digest([digest(network_of(judge)), None])
 
 
 def test_the_best_answer_to_a_prompt_is_the_one_of_the_highest_sum(

@@ -36,9 +36,10 @@ Key = dict[str, JsonValue]
 _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
 _OF_STAGES: Final = ("preference", "reward", "reinforcement", "rollout")
 # Where the data lies and what is written to the log changes no bit.
-# `tokens` only say how many `steps` there are.
+# `tokens` only say how many `steps` there are. Another configuration of a reward model is refused.
 _WITHOUT_EFFECT: Final = re.compile(
     r"(data|preference|reward|reinforcement)\.(.+\.)?uri|training\.(logEverySteps|tokens)"
+    r"|reward\.(network|heldOut)"
 )
 # In earlier releases learned positions ran on through a window: what was computed then is not what is now.
 _PLACES: Final[Key] = {"places": "document"}
@@ -161,7 +162,7 @@ def determinism_key(
     plain = config.to_json()
     key: Key = {}
     for section in (*_SECTIONS, *(section for section in _OF_STAGES if plain.get(section) is not None)):
-        key |= _flat(plain[section], section)
+        key |= flat(plain[section], section)
     return {name: value for name, value in key.items() if not _WITHOUT_EFFECT.fullmatch(name)} | {
         **(_PLACES if _places_begin_anew(config) else {}),
         **(_BINS if config.stage in _OF_SAMPLES and config.data.packing.enabled else {}),
@@ -207,7 +208,8 @@ def _shown(key: Key, name: str) -> str:
     return str(key.get(name, "absent"))
 
 
-def _flat(value: JsonValue, path: str) -> Key:
+def flat(value: JsonValue, path: str) -> Key:
+    """The leaves of `value` by dotted names behind `path`; of a list of what has names, by these."""
     if (
         isinstance(value, list)
         and value
@@ -216,7 +218,7 @@ def _flat(value: JsonValue, path: str) -> Key:
         value = {str(entry["name"]): entry for entry in value if isinstance(entry, dict)}
     if not isinstance(value, dict):
         return {path: value}
-    flat: Key = {}
+    leaves: Key = {}
     for name, inner in value.items():
-        flat |= _flat(inner, f"{path}.{name}")
-    return flat
+        leaves |= flat(inner, f"{path}.{name}")
+    return leaves

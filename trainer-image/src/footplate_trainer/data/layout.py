@@ -152,6 +152,9 @@ class GeneratedRecord(Contract):
     weights_from: str | None = Field(None, description="initFrom, its checkpoint; absent: untrained")
     weights_step: Count | None = Field(None, description="of that checkpoint; absent where it was no run's")
     reward: str | None = Field(None, description="weights of the reward model, alike; absent: there was none")
+    reward_configuration: str | None = Field(
+        None, description="digest of what else its rewards follow from, as config.json and heldOut have it"
+    )
     reward_from: str | None = Field(None, description="its folder or checkpoint")
     reward_step: Count | None = Field(None, description="of that checkpoint; absent where it was no run's")
     prompts: str = Field(description="digest of the prompts' shards")

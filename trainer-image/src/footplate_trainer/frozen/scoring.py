@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Model, PositionName
@@ -12,12 +12,16 @@ from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_planning.references import value_uri
-from footplate_trainer.checkpoint.record import HeldOutScores
+from footplate_trainer.checkpoint.record import HeldOutScores, Key, differences, flat
 from footplate_trainer.frozen.source import FoundModel, find_model, frozen_config
 from footplate_trainer.huggingface.scoring import labels_of, scores_in
 
 REWARD_FIELD: Final = "reward.uri"
 VALUE_FIELD: Final = "reinforcement.value.uri"
+# In a checkpoint's key: what beside its weights the reward model was with which a run began.
+_NETWORK: Final = "reward.network"
+HELD_OUT: Final = "reward.heldOut"
+_WITHOUT_EFFECT: Final = ("contextLength", "growEmbeddings", "dropout", "initialization")  # on a score
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,51 @@ def _of_length(config: RunConfig, length: int) -> RunConfig:
     return config.model_copy(update={"model": model})
 
 
+def network_of(model: Model) -> dict[str, Any]:
+    """What scores of `model` follow from beside weights: a rotary base, say, or adapters' alpha."""
+    return {name: said for name, said in model.to_json().items() if name not in _WITHOUT_EFFECT}
+
+
+def scoring_key(found: FoundScoring, config: RunConfig) -> Key:
+    """What a checkpoint of `config` says of its reward model beside weights, for `check_unchanged`."""
+    said: Key = {_NETWORK: found.found.model.to_json()}
+    if _by_held_out(config) and found.scores is not None:
+        said[HELD_OUT] = found.scores.to_json()
+    return said
+
+
+def check_unchanged(found: FoundScoring, config: RunConfig, known: Key) -> None:
+    """UserMistake where rewards would follow from something else than those before a checkpoint did.
+
+    `known` is that checkpoint's key; one of an earlier release says nothing of it.
+    """
+    before, now = (_configuration(key) for key in (known, scoring_key(found, config)))
+    changed = [name for part, said in before.items() for name in differences(said, now.get(part, said))]
+    if changed:
+        raise found.found.mistake(
+            f"it is not configured as when this run began: {'; '.join(changed)}; restore that, or begin "
+            "another run (another checkpoint.uri)"
+        )
+
+
+def _configuration(key: Key) -> dict[str, Key]:
+    """By what a key says of it: leaves, by their names."""
+    found: dict[str, Key] = {}
+    if (network := key.get(_NETWORK)) is not None:
+        # What an earlier release did not know yet has its default.
+        found[_NETWORK] = flat(network_of(Model.from_any_release(network)), "model")
+    if (scores := key.get(HELD_OUT)) is not None:
+        found[HELD_OUT] = flat(scores, "heldOut")
+    return found
+
+
+def _by_held_out(config: RunConfig) -> bool:
+    return config.reward is not None and config.reward.normalization is RewardNormalization.HELD_OUT
+
+
 def check_scores(found: FoundScoring, config: RunConfig) -> None:
     """UserMistake where scores are to be normalised by held-out ones, and there are none that could."""
-    if config.reward is None or config.reward.normalization is not RewardNormalization.HELD_OUT:
+    if not _by_held_out(config):
         return
     others = "none" if config.stage is Stage.GENERATE else "running or none"
     remedy = f"validate the run of stage reward, or set reward.normalization to {others}"

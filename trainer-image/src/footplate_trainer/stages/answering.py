@@ -311,6 +311,7 @@ def _record(
         weights_from=None if loaded is None else loaded.name,
         weights_step=None if directory is None else directory.step,
         reward=None if judge is None else judge.weights,
+        reward_configuration=None if judge is None else judge.configuration,
         reward_from=None if judge is None else judge.place,
         reward_step=None if judge is None else judge.step,
         prompts=shards.digest,

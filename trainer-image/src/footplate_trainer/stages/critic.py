@@ -27,13 +27,17 @@ from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.frozen.open import FrozenModel, load_beginning, load_trained, open_found
 from footplate_trainer.frozen.scoring import (
+    HELD_OUT,
     REWARD_FIELD,
     FoundScoring,
     check_scores,
+    check_unchanged,
     find_reward,
     find_value,
     known_config,
+    network_of,
     scoring_config,
+    scoring_key,
     trained_config,
 )
 from footplate_trainer.frozen.source import FoundModel, check_tokenizer
@@ -71,10 +75,12 @@ def check_scoring_models(config: RunConfig, ranks: int) -> None:
     A run that has a checkpoint goes on with the reward model of its beginning, and has its value model there.
     """
     before = state_before(config)
-    found = find_reward(config, _pinned({} if before is None else before.key))
+    known: Key = {} if before is None else before.key
+    found = find_reward(config, _pinned(known))
     if found is not None:
         scoring_config(found.found, config, ranks)
         check_scores(found, config)
+        check_unchanged(found, config, known)
     if config.stage is Stage.PPO and value_uri(config) is not None:
         _network(config, before, None if _has_value(before) else find_value(config), ranks)
 
@@ -186,11 +192,6 @@ def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokeni
             )
 
 
-def network_of(found: FoundModel) -> str:
-    """Names what scores of `found` follow from beside weights: a rotary base, say, or adapters' alpha."""
-    return digest(found.model.to_json())
-
-
 @dataclass(frozen=True)
 class OpenedReward:
     """A reward model at hand."""
@@ -200,7 +201,7 @@ class OpenedReward:
     normaliser: Normaliser
     key: Key  # what its weights are, and what it reads behind an answer
     place: str  # where it stood: a folder, or a run's checkpoint
-    network: str  # see network_of
+    network: str  # digest of network_of
     closing: int | None = None  # see RewardModel
 
     @property
@@ -212,6 +213,11 @@ class OpenedReward:
     def weights(self) -> str:
         """Their checksum."""
         return str(self.key[_WEIGHTS])
+
+    @property
+    def configuration(self) -> str:
+        """Names what rewards follow from beside weights: with held-out scores, where those normalise."""
+        return digest([self.network, self.key.get(HELD_OUT)])
 
     @property
     def step(self) -> int | None:
@@ -265,6 +271,7 @@ def open_reward(
         assert found is not None, "reward.uri is stated"
         check_tokenizer(found.found, shards.tokenizer, shards.vocabulary_size)
         check_scores(found, config)
+        check_unchanged(found, config, known)
         return found
 
     there = agree.from_rank_0(find, world.background)
@@ -276,13 +283,12 @@ def open_reward(
             f"{REWARD_FIELD}: the weights in {uri} are not those that this run began with (checksum "
             f"{opened.checksum}, was {before}); restore them, or begin another run"
         )
-    key: Key = {_WEIGHTS: opened.checksum, _TURN_END: shards.turn_ends}
+    key: Key = {_WEIGHTS: opened.checksum, _TURN_END: shards.turn_ends, **scoring_key(there, config)}
     if opened.step:
         key[_STEP] = opened.step
     how = reward.normalization or RewardNormalization.NONE
     weight = 1.0 if reward.weight is None else reward.weight
     checkpoint = there.found.checkpoint
     place = uri if checkpoint is None else checkpoint.name
-    return OpenedReward(
-        opened.model, weight, Normaliser(how, there.scores), key, place, network_of(there.found)
-    )
+    network = digest(network_of(there.found.model))
+    return OpenedReward(opened.model, weight, Normaliser(how, there.scores), key, place, network)
