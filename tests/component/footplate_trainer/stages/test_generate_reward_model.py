@@ -200,6 +200,16 @@ def test_a_score_that_is_kept_is_not_asked_for_again(root: Path, tmp_path: Path)
     assert content(tmp_path) == content(calm)
 
 
+@pytest.mark.parametrize("field", ["reward.uri", "initFrom.uri"])
+def test_a_start_that_finds_its_answers_needs_no_model(
+    field: str, root: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    before = content(undisturbed)
+    end = finished(config_of(root, undisturbed, f"{field}={tmp_path / 'gone'}"))
+    assert (end.agent.rows, end.agent.reports[-1].step) == ([], 3)
+    assert content(undisturbed) == before
+
+
 @pytest.mark.parametrize(
     ("ranks", "more"),
     [

@@ -54,7 +54,12 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
         check_scoring_models(config, read_environment(os.environ).world_size)
         return partial(_generate, config, agent, metrics)
 
-    return run_stage(config, agent, stage)
+    def over(config: RunConfig) -> Program | None:
+        assert config.rollout is not None and config.rollout.output is not None
+        stands = written(config.rollout.output.uri, config.run.uid) is not None
+        return partial(_generate, config, agent, metrics) if stands else None
+
+    return run_stage(config, agent, stage, over)
 
 
 def _generate(

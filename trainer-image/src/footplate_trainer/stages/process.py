@@ -20,17 +20,25 @@ Program = Callable[[World, Reporter], ExitCode]
 """A stage among its ranks, from the first collective to the last."""
 
 
-def run_stage(config: RunConfig, agent: AgentClient, stage: Callable[[RunConfig], Program]) -> ExitCode:
+def run_stage(
+    config: RunConfig,
+    agent: AgentClient,
+    stage: Callable[[RunConfig], Program],
+    over: Callable[[RunConfig], Program | None] = lambda config: None,
+) -> ExitCode:
     """Run a stage as the rank that the environment names; every error ends in its exit code.
 
-    `stage` raises UserMistake for what cannot work: here, where no rank waits for another yet.
+    `stage` raises UserMistake for what cannot work: here, where no rank waits for another yet. Where `over`
+    gives a program, nothing is left to do but that: it needs none of the models that the run began with.
     """
     place = read_environment(os.environ)
     reporter: Reporter | None = None
     try:
-        config = completed(config, written_before(config))
-        require_layout(config, place.world_size)
-        program = stage(config)
+        program = over(config)
+        if program is None:
+            config = completed(config, written_before(config))
+            require_layout(config, place.world_size)
+            program = stage(config)
         with open_world(place, config.world.backend) as world:
             reporter = Reporter(agent, world)
             return program(world, reporter)
