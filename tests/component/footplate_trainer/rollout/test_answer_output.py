@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from footplate_contracts.reports import GenerationId
+from footplate_contracts.v1alpha1.data import Mask
 from footplate_contracts.v1alpha1.reward import RewardNormalization
 from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.checkpoint.record import HeldOutScores
-from footplate_trainer.data.layout import GeneratedRecord
-from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.layout import GeneratedRecord, Role, ShardFormat
+from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.sources import RunShards, dataset_of
@@ -21,17 +24,22 @@ from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.best import UNCLOSED
+from footplate_trainer.rollout.closing import Closing
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.normalising import Normaliser
 from footplate_trainer.rollout.output import AnswerOutput
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
-from footplate_trainer.rollout.reward_model import MODEL
+from footplate_trainer.rollout.reward_model import MODEL, judged
 from footplate_trainer.rollout.settings import RolloutSettings
+from tests.support.chat import chatml_model, user
 from tests.support.generated import GROUP, generate_config
 from tests.support.reinforced import CONTEXT, pack_prompts
+from tests.support.stages import pack_conversations
 
-END, DRAWN = 2, [40, 41, 42]
+END, DRAWN, END_OF_TEXT = 2, [40, 41, 42], 3
+CHAT: Final = {"prompt": [user("a")]}
+TEXT: Final = {"prompt": "a"}
 KEY = JournalKey("answers")
 
 
@@ -46,6 +54,7 @@ def output(
     uri: str,
     *,
     end: int | None = END,
+    end_of_text: int | None = None,
     room: int = 9,
     normaliser: Normaliser | None = None,
 ) -> AnswerOutput:
@@ -77,7 +86,7 @@ def output(
         max(len(order.at(place).tokens) for place in range(3)) + room,
         GeneratedRecord(run="r", uid="u", weights="w", prompts="p", prompts_from=[str(prompts)]),
         Tokenizer.from_str(shards.tokenizer.decode()).decode,
-        end,
+        Closing(end, end if end_of_text is None else end_of_text),
         normaliser,
     )
 
@@ -94,6 +103,56 @@ def test_an_answer_that_a_text_stopped_ends_its_turn(kind: str, prompts: Path, t
         assert document.tokens[document.learnt].tolist() == [*DRAWN, END]
     files = 0 if kind == "volume" else len(list(manifest.files())) + 1
     assert told == list(range(1, 3 * GROUP + files + 1)), "a long write would be taken for a hang"
+
+
+def test_an_answer_to_a_text_is_what_pack_writes_of_both(tmp_path: Path) -> None:
+    """A text, which no chat template wrote, ends with the end of text, and not as a turn does."""
+    model, rows = chatml_model(tmp_path / "model"), tmp_path / "texts.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in ("once", "twice", "thrice")))
+    ends = {Role.EOS: "<|endoftext|>"}
+    texts = pack_conversations(rows, tmp_path / "texts", model, format=ShardFormat.PROMPTS, special=ends)
+    uri = str(tmp_path / "answers")
+    special = TokenShards.open(str(texts)).special
+    of_turn = Tokenizer.from_file(str(model / "tokenizer.json")).token_to_id("<|im_end|>")
+    assert special.end not in (None, of_turn)
+    writing = output(texts, tmp_path, uri, end=of_turn, end_of_text=special.end)
+    writing.write([range(3)])
+    told = [
+        {"prompt": writing.prompts.at(place).columns["prompt"], "completion": writing.text_of(DRAWN)}
+        for place in range(3)
+        for _ in range(GROUP)
+    ]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in told))
+    both = pack_conversations(rows, tmp_path / "both", model, mask=Mask.COMPLETION, special=ends)
+    mine, packed = (Samples(TokenShards.open(place)) for place in (uri, str(both)))
+    assert len(mine) == len(packed) == 3 * GROUP
+    for number in range(len(mine)):
+        [found], [expected] = mine[number].documents, packed[number].documents
+        assert found.tokens.tolist() == expected.tokens.tolist()
+        assert found.learnt is not None and expected.learnt is not None
+        assert found.learnt.tolist() == expected.learnt.tolist()
+        assert found.prompt == expected.prompt
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason", "closing", "read"),
+    [
+        pytest.param(CHAT, EndReason.STOP, END, [*DRAWN, END, 5], id="turn-that-a-text-stopped"),
+        pytest.param(CHAT, EndReason.STOP, None, DRAWN, id="turn-that-is-not-closed"),
+        pytest.param(CHAT, EndReason.LENGTH, END, DRAWN, id="turn-that-was-cut-off"),
+        pytest.param(TEXT, EndReason.STOP, END, [*DRAWN, END_OF_TEXT], id="text-that-a-text-stopped"),
+        pytest.param(TEXT, EndReason.END, END, DRAWN, id="text-that-ended"),
+    ],
+)
+def test_a_reward_model_reads_an_answer_as_it_is_written(
+    columns: dict[str, Any], reason: EndReason, closing: int | None, read: list[int]
+) -> None:
+    turn_end = () if columns is TEXT else (END, 5)
+    prompt = Prompt(0, np.array([7, 8], dtype=np.int64), columns, turn_end)
+    chances = np.zeros(len(DRAWN), dtype=np.float32)
+    drawn = SampleRecord(SampleKey(0, 0, 0), np.array(DRAWN, dtype=np.int32), chances, chances, reason)
+    closed = None if closing is None else Closing(closing, END_OF_TEXT).behind(prompt)
+    assert judged(prompt, drawn, closed).tokens.tolist() == read
 
 
 @pytest.mark.parametrize(

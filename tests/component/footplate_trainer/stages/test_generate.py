@@ -17,15 +17,17 @@ from footplate_contracts.reports import RankPhase, RankReport
 from footplate_contracts.v1alpha1.data import Mask
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_trainer.data.answers import check_answers
-from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, ShardFormat
+from footplate_trainer.data.layout import MANIFEST_FILE, GeneratedRecord, Role, ShardFormat
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.writer import new_folder
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.rollout.places import FOLDER, rollout_folder
+from tests.support.chat import chatml_model
 from tests.support.generated import GROUP, REWARDED, generate, generate_config
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import CONTEXT, STOP, Interrupting, Reinforced, pack_prompts
+from tests.support.stages import pack_conversations
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent, train_under
 
@@ -307,6 +309,22 @@ def test_without_rewards_all_that_ended_stays(
     assert end.code == ExitCode.SUCCESS, end.stderr
     assert all("reward/sum" not in (row.values or {}) for row in end.agent.rows)
     assert answers(tmp_path) == answers(undisturbed[0])
+
+
+def test_an_answer_to_a_text_ends_as_texts_do(tmp_path: Path) -> None:
+    """No chat template wrote its prompt, whose tokens end a turn."""
+    rows = tmp_path / "texts.jsonl"
+    rows.write_text("".join(f'{{"prompt": "{letter}"}}\n' for letter in "qrst"))
+    model = chatml_model(tmp_path / "model")
+    ends = {Role.EOS: "<|endoftext|>"}
+    texts = pack_conversations(rows, tmp_path / "texts", model, format=ShardFormat.PROMPTS, special=ends)
+    end = start(texts, tmp_path, 1, FakeAgent(), "training.steps=1", "training.schedule={name: constant}")
+    assert end.code == ExitCode.SUCCESS, end.stderr
+    samples = Samples(TokenShards.open(str(tmp_path / "answers")))
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    last = [samples[number].documents[0].tokens[-2:].tolist() for number in range(len(samples))]
+    stopped = [end for before, end in last if tokenizer.decode([before]) in STOP]
+    assert set(stopped) == {tokenizer.token_to_id("<|endoftext|>")}
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ class Prompt:
     columns: Mapping[str, Any]
     turn_end: Sequence[int] = ()  # what a template writes behind an answer, from the token that ends it on
 
+    @property
+    def is_text(self) -> bool:
+        """Whether no template wrote it."""
+        return is_text(self.columns)
+
     def behind(self, end: int) -> Sequence[int]:
         """What a packed conversation would have behind an answer to it that token `end` ends."""
         known = list(self.turn_end)
@@ -41,10 +46,15 @@ class Prompt:
         return max(0, len(self.turn_end) - 1)
 
 
+def is_text(columns: Mapping[str, Any]) -> bool:
+    """Whether a prompt of these `columns` was packed as a text, to which no template is applied."""
+    return isinstance(columns.get("prompt"), str)
+
+
 def any_rendered(prompts: Samples) -> bool:
     """Whether a template was applied to any of them, which it is not to texts; reads up to the first."""
     samples = (prompts[number] for number in range(len(prompts)))
-    return any(not isinstance((sample.columns or {}).get("prompt"), str) for sample in samples)
+    return any(not is_text(sample.columns or {}) for sample in samples)
 
 
 class PromptDataset(Dataset):
@@ -112,7 +122,7 @@ class PromptDataset(Dataset):
         stored = self._samples[sample_id]
         columns = stored.columns or {}
         # A prompt that is a text was rendered by no template, and neither is a text that goes on with it.
-        end = () if isinstance(columns.get("prompt"), str) else self._turn_end or ()
+        end = () if is_text(columns) else self._turn_end or ()
         return Prompt(place, stored.documents[0].tokens.astype(np.int64), columns, end)
 
 

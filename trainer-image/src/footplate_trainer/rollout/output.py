@@ -2,8 +2,8 @@
 
 A sample is the tokens of a prompt, and behind them those that were drawn: never a text that is encoded
 again. Of these alone anything is learnt. Behind an answer that a text stopped stands the token that ends a
-turn, as whoever learns from it shall end, too. What is written follows from the journal, so whoever writes
-it, and however often, writes the same bytes.
+turn, or a text (`closing`), as whoever learns from it shall end, too. What is written follows from the
+journal, so whoever writes it, and however often, writes the same bytes.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from footplate_trainer.errors import BeingWritten, StorageError, UserMistake
 from footplate_trainer.rewards.samples import Outcome, SampleKey
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.best import is_open, kept_answers
+from footplate_trainer.rollout.closing import Closing
 from footplate_trainer.rollout.identity import JournalKey
 from footplate_trainer.rollout.kept import KeptRollout
 from footplate_trainer.rollout.learning import all_sums
@@ -117,7 +118,7 @@ class AnswerOutput:
     context_length: int
     record: GeneratedRecord
     text_of: Callable[[Sequence[int]], str]
-    turn_end: int | None  # the token behind an answer in a conversation; None where nothing names one
+    closing: Closing  # of answers that a text stopped
     normaliser: Normaliser | None = None  # of the reward model's scores, where there is one
 
     def write(
@@ -207,12 +208,13 @@ class AnswerOutput:
                 keys = [SampleKey(step, place, sibling) for sibling in range(self.settings.group)]
                 if not all(key in sums for key in keys):
                     raise StorageError(f"{self.folder.uri}: the journal of rollout {step} is gone")
-                prompt = self.prompts.at(place).tokens
-                room = 0 if self.turn_end is None else self.context_length - len(prompt) - 1
+                prompt = self.prompts.at(place)
+                closing = self.closing.behind(prompt)
+                room = 0 if closing is None else self.context_length - len(prompt.tokens) - 1
                 found = kept_answers([kept.samples[key] for key in keys], sums, self.output.best, room)
                 tally.dropped += found.dropped
                 for answer in found.answers:
-                    sample = self._sample(prompt, answer, self._columns(answer.key, kept, sums))
+                    sample = _sample(prompt.tokens, answer, closing, self._columns(answer.key, kept, sums))
                     tally.count()
                     tally.samples += 1
                     tally.bytes += len(self.text_of(sample.documents[0].tokens.tolist()).encode())
@@ -233,14 +235,15 @@ class AnswerOutput:
         told = {name: kept.rewards[key][name] for name in self.weights}
         return {"reward": _number(sums[key]), "rewards": {name: _number(of) for name, of in told.items()}}
 
-    def _sample(
-        self, prompt: Int64s, answer: SampleRecord, columns: dict[str, object] | None
-    ) -> StoredSample:
-        """A conversation that ends with `answer`."""
-        behind = [self.turn_end] if is_open(answer) else []
-        tokens = np.concatenate((prompt, answer.tokens, np.array(behind, dtype=np.int64))).astype(np.int64)
-        learnt = np.arange(len(tokens)) >= len(prompt)
-        return StoredSample((SampleDocument(tokens, learnt, len(prompt)),), columns)
+
+def _sample(
+    prompt: Int64s, answer: SampleRecord, closing: int | None, columns: dict[str, object] | None
+) -> StoredSample:
+    """What ends with `answer`."""
+    behind = [closing] if is_open(answer) else []
+    tokens = np.concatenate((prompt, answer.tokens, np.array(behind, dtype=np.int64))).astype(np.int64)
+    learnt = np.arange(len(tokens)) >= len(prompt)
+    return StoredSample((SampleDocument(tokens, learnt, len(prompt)),), columns)
 
 
 def _number(told: Outcome | str) -> float | None:

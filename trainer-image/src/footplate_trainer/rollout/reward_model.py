@@ -24,6 +24,7 @@ from footplate_trainer.parallel.scored import CollectedScores
 from footplate_trainer.parallel.world import World
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.answers import TrainedAnswer
+from footplate_trainer.rollout.closing import Closing
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.kept import KeptRollout
 from footplate_trainer.rollout.records import RewardsRecord, SampleRecord
@@ -45,12 +46,15 @@ class RewardModel:
     journal: Journal
     world: World
     reporter: Reporter
-    closing: int | None = None  # token that is put behind an answer which a text stopped, to end its turn
+    closing: Closing | None = None  # of answers that a text stopped, where they are read with an end
 
     def room(self, prompt: Prompt) -> int:
         """How many tokens an answer to `prompt` may have, for a row to hold what is put behind it as well."""
-        behind = prompt.most_behind + (self.closing is not None)
+        behind = prompt.most_behind + (self._closing(prompt) is not None)
         return self.rows.shape.context - len(prompt.tokens) - behind
+
+    def _closing(self, prompt: Prompt) -> int | None:
+        return None if self.closing is None else self.closing.behind(prompt)
 
     def complete(self, kept: KeptRollout, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
         """Have it score the answers `keys` of `kept`; False where one was `stopping` first. Collective."""
@@ -62,7 +66,8 @@ class RewardModel:
         """Raw scores of this rank's rows, a batch each; none where they are known, or others hand them on."""
         grid, batch_size = self.rows.grid, self.rows.settings.batch
         first = grid.coordinates.tensor == grid.coordinates.context == 0
-        answers = [judged(self.prompts.at(key.prompt), kept.samples[key], self.closing) for key in keys]
+        asked = ((key, self.prompts.at(key.prompt)) for key in keys)
+        answers = [judged(prompt, kept.samples[key], self._closing(prompt)) for key, prompt in asked]
         loader = self.rows.once(dict(enumerate(answers)))
         for number in range(-(-len(keys) // batch_size)):
             self.reporter.enter(RankPhase.SCORING, progress=number * batch_size)
@@ -94,7 +99,7 @@ def _are_scored(kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
 def judged(prompt: Prompt, sample: SampleRecord, closing: int | None = None) -> TrainedAnswer:
     """An answer as a reward model reads it: it ends where the conversations do that the model learned from.
 
-    So does one that a stop text ended, where token `closing` ends its turn. Else that, and an answer that
+    So does one that a stop text ended, where token `closing` is put behind it. Else that, and an answer that
     `maxTokens` ended, is read at its own last token.
     """
     behind: Sequence[int] = ()

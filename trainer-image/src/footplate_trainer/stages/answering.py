@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -46,6 +46,7 @@ from footplate_trainer.parallel.world import World
 from footplate_trainer.rewards.samples import SampleKey, Unrewarded
 from footplate_trainer.rewards.sums import UnrewardedShare, reasons
 from footplate_trainer.rollout.batches import normalised
+from footplate_trainer.rollout.closing import Closing
 from footplate_trainer.rollout.epoch import most_rollouts, rollouts_of
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.groups import GroupPlan
@@ -192,16 +193,16 @@ def open_answering(
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     companions = find_companions(config, store, shards, world)
     ends = found_ends(companions, tokenizer, model_shape(config).vocabulary, shards.template)
+    closing = Closing(ends.of_turn, shards.sources[0].shards.special.end)
     text_of = partial(_text, tokenizer)
     rollout = config.rollout
     assert rollout is not None and rollout.output is not None
     if (judge := open_reward(config, model, {}, shards, world)) is not None:
         check_turn_ends(shards, companions, tokenizer)
         # It reads an answer that a text stopped as it is written: with the end of its turn.
-        judge = replace(judge, closing=ends.of_turn if rollout.stop else None)
+        judge = replace(judge, closing=closing if rollout.stop else None)
     record = _record(config, shards, model, loaded, judge, world)
-    generation = GenerationId.parse(os.environ.get(Env.GENERATION, "0.0"))
-    journal = Journal(store.folder, generation, world.rank)
+    journal = Journal(store.folder, GenerationId.parse(os.environ.get(Env.GENERATION, "0.0")), world.rank)
     stopwatch = Stopwatch(time.perf_counter, device.event_maker(world.device))
     rewards = open_rewards(config, prompts, world, stack)
     gatherer = Gatherer(
@@ -229,7 +230,7 @@ def open_answering(
         config.model.context_length,
         record,
         text_of,
-        ends.of_turn,
+        closing,
         None if judge is None else judge.normaliser,
     )
     return Answering(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
@@ -239,7 +240,8 @@ def _key(
     config: RunConfig, shards: RunShards, ends: ModelEnds, judge: OpenedReward | None, weights: str
 ) -> JournalKey:
     """Of all journals of the run, which draws with `weights` alone."""
-    behind = [] if judge is None else [*shards.turn_ends, judge.closing]
+    closing = None if judge is None or judge.closing is None else list(astuple(judge.closing))
+    behind = [] if judge is None else [*shards.turn_ends, closing]
     said = {**functions_said(config), **({} if judge is None else judge.said)}
     return JournalKeys(drawing_key(config, shards.digest, ends.ids, behind), said).of({DRAWN_BY: weights})
 

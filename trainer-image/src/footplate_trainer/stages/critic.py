@@ -6,7 +6,7 @@ model of scores, or as the policy did with a new head; from then on it is in the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final
 
 from tokenizers import Tokenizer
@@ -48,6 +48,7 @@ from footplate_trainer.optim.optimizer import Optimizer, build_optimizer
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.apply import ParallelModel, build_beside
 from footplate_trainer.parallel.world import World
+from footplate_trainer.rollout.closing import Closing
 from footplate_trainer.rollout.identity import reward_name
 from footplate_trainer.rollout.journal import Journal
 from footplate_trainer.rollout.normalising import Normaliser
@@ -168,12 +169,12 @@ def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Criti
     return Critic(own, uri, found, model, build_optimizer(model.module, config.training.optimizer))
 
 
-def said_by(key: Key, closing: int | None = None) -> str:
+def said_by(key: Key, closing: Closing | None = None) -> str:
     """Names what the scores of a reward model of `key` follow from but for answers; `closing` as it has.
 
     Prompts that are packed anew may be the same tokens, and have another end of a turn.
     """
-    return digest([key[_WEIGHTS], key[_TURN_END], *(() if closing is None else (closing,))])
+    return digest([key[_WEIGHTS], key[_TURN_END], *(() if closing is None else astuple(closing))])
 
 
 def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer) -> None:
@@ -202,7 +203,7 @@ class OpenedReward:
     key: Key  # what its weights are, and what it reads behind an answer
     place: str  # where it stood: a folder, or a run's checkpoint
     network: str  # digest of network_of
-    closing: int | None = None  # see RewardModel
+    closing: Closing | None = None  # see RewardModel
 
     @property
     def said(self) -> dict[str, str]:
