@@ -93,8 +93,14 @@ PPO: tuple[Row, ...] = (
     ),
     _ppo(
         "steps-that-do-not-divide-a-rollout",
-        {"rollout.samples": 3, "training.globalBatchSize": 8, "training.microBatchSize": 1},
-        "rollout.samples: Invalid value: samples 3 x epochs 4 cannot be cut into steps of globalBatchSize 8"
+        {"rollout.samples": 9, "training.globalBatchSize": 8, "training.microBatchSize": 1},
+        "rollout.samples: Invalid value: samples 9 x epochs 4 cannot be cut into steps of globalBatchSize 8"
         " answers; change one of them",
+    ),
+    _ppo(
+        "steps-of-more-answers-than-a-rollout-has",
+        {"rollout.samples": 4, "training.globalBatchSize": 8, "training.microBatchSize": 1},
+        "rollout.samples: Invalid value: samples 4 are fewer than the globalBatchSize 8 answers of a step,"
+        " which would have an answer several times; raise samples, or lower globalBatchSize",
     ),
 )

@@ -74,6 +74,12 @@ GRPO_RULES: Final = (
         field="rollout.samples",
     ),
     Rule(
+        f"{_ROLLOUT} || {SAMPLES} >= self.training.globalBatchSize",
+        f"samples {{{SAMPLES}}} are fewer than the globalBatchSize {{self.training.globalBatchSize}} answers"
+        " of a step, which would have an answer several times; raise samples, or lower globalBatchSize",
+        field="rollout.samples",
+    ),
+    Rule(
         f"{_ROLLOUT} || !has(self.model) || self.rollout.maxTokens < self.model.contextLength",
         "maxTokens {self.rollout.maxTokens} leaves a prompt no room in model.contextLength"
         " {self.model.contextLength}; lower it",

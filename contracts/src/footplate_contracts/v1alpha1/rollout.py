@@ -60,7 +60,8 @@ class Rollout(Part):
     """Answers to prompts; a rollout is what is generated with one and the same weights."""
 
     samples: Count | None = Field(
-        None, description="answers of one rollout; default: training.globalBatchSize"
+        None,
+        description="answers of one rollout; default: training.globalBatchSize, the least of grpo and ppo",
     )
     group: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
         None, description="answers to each prompt of a rollout; default: 8 with grpo, otherwise 1"
