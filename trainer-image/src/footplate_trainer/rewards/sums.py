@@ -73,7 +73,7 @@ def largest(rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Map
     _, key, name, value = max(numbers)
     return (
         f"the largest part of a sum of rewards in the rollout of step {key.step} is {value:g}, of {name} for"
-        f" {key}"
+        f" answer {key.sibling} to prompt {key.prompt}"
     )
 
 
