@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import math
@@ -11,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 from footplate_contracts.names import Env, ExitCode
 from footplate_contracts.reports import RankPhase
@@ -56,6 +59,29 @@ def footplate_trainer(*arguments: str) -> tuple[int, str, str]:
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         code = main(arguments)
     return code, stdout.getvalue(), stderr.getvalue()
+
+
+def models_that_stay(*arguments: str) -> tuple[int, int]:
+    """How many modules computed something while a command ran in this process, and how many still live."""
+    seen: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+    count = 0
+
+    def noted(module: torch.nn.Module, *_: object) -> None:
+        nonlocal count
+        count += module not in seen
+        seen.add(module)
+
+    with register_module_forward_hook(noted):
+        code, _, stderr = footplate_trainer(*arguments)
+    assert code == ExitCode.SUCCESS, stderr
+    gc.collect()
+    return count, len(seen)
+
+
+def test_a_process_that_goes_on_keeps_no_model_of_a_run_that_ended(shards: Path, tmp_path: Path) -> None:
+    steps = ("--set", "training.steps=4")
+    [(computed, stay)] = run_ranks(models_that_stay, 1, "train", write_manifest(shards, tmp_path), *steps)
+    assert computed > 0 and stay == 0
 
 
 def test_torchrun_trains_and_a_single_process_goes_on_and_generates(shards: Path, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def _train(run_file: RunFile, metrics: Path | None) -> ExitCode:
     import torch
 
     from footplate_elastic.protocol.agent_client import open_client
+    from footplate_trainer.loop.train import take_back
     from footplate_trainer.parallel.world import read_environment
     from footplate_trainer.stages import catalogue
 
@@ -56,7 +57,10 @@ def _train(run_file: RunFile, metrics: Path | None) -> ExitCode:
         backend=Backend.NCCL if enough else Backend.GLOO,
     )
     agent = open_client(os.environ)
-    code = catalogue.train(run_file.config(world), agent, metrics)
+    try:
+        code = catalogue.train(run_file.config(world), agent, metrics)
+    finally:
+        take_back()  # whoever calls this from a program of its own may train another run
     agent.close()
     return code
 

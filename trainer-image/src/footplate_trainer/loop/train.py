@@ -63,7 +63,7 @@ def train(
 
 
 def set_aside() -> None:
-    """Keep what exists from the garbage collector, for as long as this process lives.
+    """Keep what exists from the garbage collector, until `take_back`; a rank of an agent ends before that.
 
     What a rank has built by the end of its first step (torch, model, optimizer) lasts as long as it
     trains. A full collection walks through all of it: a fifth of a second in the middle of a step, on
@@ -71,3 +71,8 @@ def set_aside() -> None:
     """
     gc.collect()  # what is garbage now would stay for good
     gc.freeze()
+
+
+def take_back() -> None:
+    """Undo `set_aside`: the models and optimizers of a run that has ended are garbage, in cycles."""
+    gc.unfreeze()
