@@ -107,9 +107,10 @@ class Estimate:
         kinds = {kind: self.bytes.get(kind, 0) for kind in Kind}
         return Estimate({**kinds, Kind.FROZEN: frozen})
 
-    def with_shards(self, others: Mapping[Kind, int]) -> Estimate:
-        """With what a rank keeps all the time of another model that is trained beside this one."""
-        return Estimate({kind: held + others.get(kind, 0) for kind, held in self.bytes.items()})
+    def at_once(self, more: Mapping[Kind, int]) -> Estimate:
+        """With `more` bytes of each kind, of another model, that a rank holds at the same moment."""
+        kinds = [kind for kind in Kind if kind in self.bytes or kind in more]
+        return Estimate({kind: self.bytes.get(kind, 0) + more.get(kind, 0) for kind in kinds})
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,7 @@ def plan(
         others = sum(memory.frozen_bytes(other, topology, pipeline) for other in frozen)
         estimate = memory.estimate(shape, topology, pipeline, step, training.optimizer).beside(others)
         if value is not None:
-            estimate = estimate.with_shards(
-                memory.trained_bytes(value, topology, pipeline, training.optimizer)
-            )
+            estimate = estimate.at_once(memory.trained_bytes(value, topology, pipeline, training.optimizer))
         if config.parallelism.offload is Offload.CPU and device != "cpu":
             estimate = estimate.offloaded()
         stages = topology.stages_of(pipeline)
@@ -132,7 +130,7 @@ def _answering(
     """Of a rank that trains nothing: the larger of what each of `frozen` holds while it scores answers."""
     others = sum(memory.frozen_bytes(other, topology, pipeline) for other in frozen)
     held = memory.at_rest(shape, topology, pipeline).beside(others)
-    moments = [held.with_shards(memory.scoring(other, topology, pipeline, step)) for other in frozen]
+    moments = [held.at_once(memory.scoring(other, topology, pipeline, step)) for other in frozen]
     return max(moments, key=attrgetter("peak"), default=held)
 
 

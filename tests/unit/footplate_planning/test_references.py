@@ -8,7 +8,7 @@ import pytest
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import model_shape
-from footplate_planning.memory import Kind
+from footplate_planning.memory import Estimate, Kind
 from footplate_planning.plan import plan
 from footplate_planning.references import ReferenceKind, holds_reference, reference_kind
 from tests.support.tiny import tiny_config
@@ -63,3 +63,8 @@ def test_a_plan_has_the_shards_of_a_frozen_model() -> None:
         assert after.memory.peak == before.memory.peak + held
         assert Kind.FROZEN not in before.memory.bytes
         assert after.memory.offloaded().bytes[Kind.FROZEN] == 0
+
+
+def test_what_two_models_hold_at_the_same_moment_counts_whatever_its_kind() -> None:
+    held = Estimate({Kind.PARAMETERS: 1}).at_once({Kind.PARAMETERS: 2, Kind.ACTIVATIONS: 4})
+    assert (held.peak, held.resident) == (7, 3)
