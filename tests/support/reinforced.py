@@ -61,12 +61,17 @@ def pack_prompts(folder: Path, count: int = 12, model: Path | None = None) -> Pa
     """
     model, told = model or chatml_model(folder / "model"), str(folder)
     rows = [
-        {"prompt": [user(LETTERS[number] * (number % 5 + 1))], "answer": str(number), "folder": told}
-        for number in range(count)
+        {"prompt": [user(_said(number))], "answer": str(number), "folder": told} for number in range(count)
     ]
     source = folder / "prompts.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return pack_conversations(source, folder / "shards", model, format=ShardFormat.PROMPTS)
+
+
+def _said(number: int) -> str:
+    """By the user of the prompt of that number: longer ones of the same letters behind the last letter."""
+    again, letter = divmod(number, len(LETTERS))
+    return LETTERS[letter] * (5 * again + number % 5 + 1)
 
 
 def grpo_config(shards: Path, folder: Path, *more: str) -> RunConfig:
