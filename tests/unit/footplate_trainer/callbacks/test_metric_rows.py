@@ -12,12 +12,15 @@ import torch
 
 from footplate_contracts.metrics import VALUE_NAMES, StepMetrics
 from footplate_contracts.samples import ShownSample
+from footplate_contracts.v1alpha1.training import Stage
+from footplate_planning.config import model_shape
 from footplate_planning.shape import ModelShape
 from footplate_trainer.callbacks.metric_rows import (
     ROLLOUT_TOKENS,
     MetricRows,
     UtilisationMeter,
     open_metric_rows,
+    utilisation_meter,
 )
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.loop.limits import RunLimits
@@ -97,6 +100,20 @@ def test_only_places_that_are_computed_count(tmp_path: Path) -> None:
     parts = [replace(meter, length=width, step_tokens=4 * width).fields(2.0)["mfu"] for width in (1024, 512)]
     assert narrow == pytest.approx(sum(parts))
     assert whole is not None and narrow is not None and narrow < 0.1 * whole
+
+
+def test_a_model_that_a_step_moves_as_well_counts(tmp_path: Path) -> None:
+    """Of the same rows, and of its own weights: a value model's head has one output."""
+    config = tiny_config(Path("/shards"), Path("/run"))
+    scores = config.model_copy(update={"stage": Stage.REWARD})
+    assert model_shape(scores).head_parameters < model_shape(config).head_parameters
+    own = utilisation_meter(config, rank_of(0))
+    both = utilisation_meter(config, rank_of(0), scores)
+    alone, value, pair = (
+        replace(meter, tflops=1.0).fields(2.0, {128: 512, 64: 64})
+        for meter in (own, replace(own, shape=model_shape(scores)), both)
+    )
+    assert pair == pytest.approx({name: alone[name] + value[name] for name in ("mfu", "mfu_causal")})
 
 
 def test_how_fast_a_rollout_samples_stands_in_the_row_behind_it(tmp_path: Path) -> None:

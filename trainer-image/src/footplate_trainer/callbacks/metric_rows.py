@@ -36,6 +36,7 @@ class UtilisationMeter:
     devices: int
     tflops: float | None
     decoder_length: int = 0  # tokens of the decoder's sequence behind an encoder
+    beside: ModelShape | None = None  # of a model that a step computes the same rows with, and moves as well
 
     def fields(self, seconds: float, places: Mapping[int, int] | None = None) -> dict[str, float]:
         """`mfu` and `mfu_causal` of a step that took `seconds`; nothing where the peak is unknown.
@@ -46,11 +47,12 @@ class UtilisationMeter:
         if not tflops:
             return {}
         of_width = places or {self.length: self.step_tokens}
+        shapes = [self.shape] if self.beside is None else [self.shape, self.beside]
         conventions = {"mfu": Convention.FULL, "mfu_causal": Convention.CAUSAL}
         return {
             field: sum(
                 utilisation(
-                    flops_per_token(self.shape, width, convention, self.decoder_length),
+                    sum(flops_per_token(shape, width, convention, self.decoder_length) for shape in shapes),
                     count / seconds,
                     self.devices,
                     tflops,
@@ -137,16 +139,18 @@ def open_metric_rows(
     reporter: Reporter,
     world: World,
     file: Path | None,
+    beside: RunConfig | None = None,
 ) -> MetricRows:
     """The rows of a run that goes on from `reporter.step`, to wherever it asks for, and to `file`.
 
+    `beside` has the model that each step moves as well, if there is one.
     Raises StorageError where one of the places cannot be written.
     """
     sinks = open_sinks(config, agent, limits, file, reporter.step) if world.rank == 0 else []
-    return MetricRows(sinks, reporter, world, utilisation_meter(config, world))
+    return MetricRows(sinks, reporter, world, utilisation_meter(config, world, beside))
 
 
-def utilisation_meter(config: RunConfig, world: World) -> UtilisationMeter:
+def utilisation_meter(config: RunConfig, world: World, beside: RunConfig | None = None) -> UtilisationMeter:
     """The profile's peak wins over the table of devices, which knows bf16 only."""
     stated, precision = config.world.peak_tflops, config.training.precision
     if stated is not None:
@@ -155,6 +159,7 @@ def utilisation_meter(config: RunConfig, world: World) -> UtilisationMeter:
         tflops = peak_tflops(device.name(world.device)) if precision is Precision.BF16 else None
     length = config.model.context_length
     step_tokens = config.training.global_batch_size * length
+    moved = None if beside is None else model_shape(beside)
     return UtilisationMeter(
-        model_shape(config), length, step_tokens, world.size, tflops, decoder_length(config)
+        model_shape(config), length, step_tokens, world.size, tflops, decoder_length(config), moved
     )

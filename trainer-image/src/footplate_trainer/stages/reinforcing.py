@@ -142,9 +142,9 @@ def _reinforce(
     )
     with ExitStack() as stack:
         batches = inputs.open(stack, make_gatherer)
-        rows = open_metric_rows(config, agent, limits, reporter, world, metrics)
-        network = critic.config.model if isinstance(critic, Critic) else None
-        writer = state_writer(config, start, shards, world, inputs.stood_on, network)
+        own = critic.config if isinstance(critic, Critic) else None
+        rows = open_metric_rows(config, agent, limits, reporter, world, metrics, own)
+        writer = state_writer(config, start, shards, world, inputs.stood_on, own)
         state_now = partial(state_of, writer, limits, reporter, agent, batches.position)
         durable = DurableCheckpoints(saver, state_now, limits, reporter, stepper.stopwatch, rows.flush)
         callbacks = Callbacks(

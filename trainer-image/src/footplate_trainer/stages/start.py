@@ -18,7 +18,6 @@ from footplate_contracts.names import Env
 from footplate_contracts.reports import GenerationId, GenerationRow
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.compute import ResumeFrom
-from footplate_contracts.v1alpha1.model import Model
 from footplate_elastic.protocol.agent_client import AgentClient
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import state
@@ -254,12 +253,12 @@ def state_writer(
     shards: RunShards,
     world: World,
     reference: Key | None = None,
-    value: Model | None = None,
+    value: RunConfig | None = None,
 ) -> StateWriter:
     """What this generation's checkpoints say of themselves; tells where that differs from what it loaded.
 
     `reference` is what else the run stands on: the weights of a reference and of a reward model, and what
-    this one reads behind an answer. `value` is the network of a value model.
+    this one reads behind an answer. `value` has the network of a value model.
     """
     key = determinism_key(
         config,
@@ -284,5 +283,5 @@ def state_writer(
         global_batch_size=config.training.global_batch_size,
         earlier_updates=start.updates - start.step,
         key=key,
-        value=value,
+        value=None if value is None else value.model,
     )
