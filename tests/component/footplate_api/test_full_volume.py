@@ -26,15 +26,20 @@ FILLER = 3 * 1024 * 1024
 
 
 @asynccontextmanager
-async def on_a_tiny_volume(folder: Path, **variables: str) -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
+async def on_a_tiny_volume(
+    folder: Path, there: Path | None = None, **variables: str
+) -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
     """A client of an API whose database lies on a volume of its own, and the volume as seen from here.
 
-    It is mounted at `data` in the folder; `variables` may put something else there.
+    It is mounted at `data` in the folder, with a copy of the database `there`; `variables` may put something
+    else there.
     """
     [port] = claim_ports(1)
     volume = folder / "data"
     volume.mkdir()
     mount = f"mount -t tmpfs -o size={VOLUME} none {volume} && head -c {FILLER} /dev/zero > {volume}/filler"
+    if there is not None:
+        mount += f" && cp {there} {volume}"
     environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": f"sqlite:///{volume}/footplate.db", **variables}
     apart = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
     with (
@@ -67,8 +72,8 @@ async def readiness(caller: httpx.AsyncClient) -> Any:
     return answer.status_code, answer.json()["database"]
 
 
-async def test_a_full_volume_is_said_and_mends_itself(tmp_path: Path) -> None:
-    async with on_a_tiny_volume(tmp_path) as (caller, volume):
+async def test_a_full_volume_is_said_and_mends_itself(migrated_file: Path, tmp_path: Path) -> None:
+    async with on_a_tiny_volume(tmp_path, migrated_file) as (caller, volume):
         assert await readiness(caller) == (200, "ok")
         stored, refused = await fill(caller)
         assert (refused.status_code, refused.json()["title"]) == (503, "Database full")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -21,7 +19,7 @@ from sqlalchemy import select
 from cluster.kubernetes.api_client import ApiClient, ApiError
 from cluster.kubernetes.envtest import ApiServer, api_server
 from cluster.machine.ports import claim_ports
-from footplate_api import cluster, migrate
+from footplate_api import cluster
 from footplate_api.cluster import KubernetesCluster
 from footplate_api.database import Database
 from footplate_api.edge import utc_now
@@ -39,6 +37,7 @@ from footplate_ledger.account import Tariff
 from footplate_ledger.prices import Book
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.mirrors import following, found
+from tests.component.footplate_api.test_process import once
 
 CRDS = Path(__file__).parents[3] / "crds"
 PROFILE = """
@@ -313,31 +312,22 @@ async def test_the_cluster_is_told_by_its_namespace_kube_system(
 
 
 async def test_a_database_of_another_cluster_ends_the_process_with_a_sentence(
-    kubernetes: ApiServer, tmp_path: Path
+    kubernetes: ApiServer, sqlite_url: str, tmp_path: Path
 ) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path}/others.db"
-    database = Database(url)
-    await migrate.upgrade(database)
+    database = Database(sqlite_url)
     async with database.write() as session:
         await installation.claim(session, "uid-of-another-cluster")
     await database.close()
-    arguments = ["--port", str(claim_ports(1)[0]), "--kubeconfig", str(kubernetes.kubeconfig)]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "footplate_api", *arguments),
-        env={**os.environ, "FOOTPLATE_DATABASE_URL": url},
-        stderr=asyncio.subprocess.PIPE,
-    )
-    _, said = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == ExitCode.CONFIG
-    assert b"footplate-api: The database holds the history of another cluster" in said
-    assert b"Traceback" not in said
+    code, said = once(tmp_path, claim_ports(1)[0], sqlite_url, kubernetes.kubeconfig)
+    assert code == ExitCode.CONFIG
+    assert "footplate-api: The database holds the history of another cluster" in said
+    assert "Traceback" not in said
 
 
 async def test_namespaces_are_followed_by_their_metadata(
-    kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
+    kubernetes: ApiServer, client: KubernetesCluster, sqlite_url: str
 ) -> None:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/mirror.db")
-    await migrate.upgrade(database)
+    database = Database(sqlite_url)
 
     async def uid(name: str) -> str | None:
         async with database.read() as session:
@@ -355,10 +345,9 @@ async def test_namespaces_are_followed_by_their_metadata(
 
 
 async def test_the_mirror_follows_kubectl(
-    kubernetes: ApiServer, client: KubernetesCluster, tmp_path: Path
+    kubernetes: ApiServer, client: KubernetesCluster, sqlite_url: str
 ) -> None:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/mirror.db")
-    await migrate.upgrade(database)
+    database = Database(sqlite_url)
     watcher = Mirror(client, database, Metrics(), MirrorHealth(), utc_now)
     async with following(watcher):
         await client.create_run("default", manifest("gpt"))

@@ -216,7 +216,7 @@ async def test_an_issuer_behind_a_proxy_is_asked_through_it(
             await discovery.keys()
 
 
-async def test_through_the_proxy_the_issuer_is_asked_and_nobody_else(tmp_path: Path) -> None:
+async def test_through_the_proxy_the_issuer_is_asked_and_nobody_else(sqlite_url: str, tmp_path: Path) -> None:
     [port, nobody] = claim_ports(2)
     certificate, _ = files = self_signed(tmp_path)
     async with publishing(files) as publisher, tunnelling() as tunnel:
@@ -229,7 +229,7 @@ async def test_through_the_proxy_the_issuer_is_asked_and_nobody_else(tmp_path: P
             "HTTP_PROXY": f"http://127.0.0.1:{nobody}",  # the played API server has no TLS
             "NO_PROXY": "",
         }
-        with serving(tmp_path, port, **variables):
+        with serving(tmp_path, port, sqlite_url, **variables):
             async with client(port) as probe:
                 await eventually(lambda: ready(probe), bool, seconds=60)
                 token = publisher.keys[0].sign(publisher.claims(time.time(), sub="admin"))
@@ -245,7 +245,9 @@ def test_certificates_that_cannot_be_read_are_told_at_the_start(tmp_path: Path) 
             Discovery(Oidc("https://b.example.com", (CLIENT,), ca_file=path))
 
 
-async def test_a_process_is_told_of_its_issuer_by_its_environment_and_idles_small(tmp_path: Path) -> None:
+async def test_a_process_is_told_of_its_issuer_by_its_environment_and_idles_small(
+    sqlite_url: str, tmp_path: Path
+) -> None:
     [port] = claim_ports(1)
     async with publishing() as publisher:
         variables = {
@@ -253,7 +255,7 @@ async def test_a_process_is_told_of_its_issuer_by_its_environment_and_idles_smal
             "FOOTPLATE_OIDC_AUDIENCES": CLIENT,
             "FOOTPLATE_OIDC_USERNAME_PREFIX": "-",
         }
-        with serving(tmp_path, port, fresh=True, **variables) as process:
+        with serving(tmp_path, port, sqlite_url, fresh=True, **variables) as process:
             async with client(port) as probe:
                 await eventually(lambda: ready(probe), bool, seconds=60)
                 token = publisher.keys[0].sign(publisher.claims(time.time(), sub="admin"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -34,6 +35,7 @@ users: [{name: u, user: {token: t}}]
 contexts: [{name: x, context: {cluster: c, user: u}}]
 current-context: x
 """
+PROGRAM = "footplate_api"
 IDLE_MEGABYTES = 150
 
 
@@ -42,11 +44,15 @@ def elsewhere() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
 
 
+def unreachable(folder: Path) -> Path:
+    """A kubeconfig in `folder` whose server does not answer."""
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG)
+    return kubeconfig
+
+
 def command(folder: Path, port: int, kubeconfig: Path | None = None) -> list[str]:
-    if kubeconfig is None:
-        kubeconfig = folder / "kubeconfig"
-        kubeconfig.write_text(KUBECONFIG)
-    return [sys.executable, "-m", "footplate_api", *arguments(port, kubeconfig)]
+    return [sys.executable, "-m", PROGRAM, *arguments(port, kubeconfig or unreachable(folder))]
 
 
 def arguments(port: int, kubeconfig: Path) -> list[str]:
@@ -75,7 +81,7 @@ def serving(
         process = (
             subprocess.Popen(command(folder, port, kubeconfig), env=environment)
             if fresh
-            else programs.start("footplate_api.__main__", arguments(port, kubeconfig), environment)
+            else programs.start(f"{PROGRAM}.__main__", arguments(port, kubeconfig), environment)
         )
         with ended(process):
             yield process
@@ -91,15 +97,17 @@ def ended(process: programs.Running) -> Iterator[programs.Running]:
         process.wait()
 
 
-def once(folder: Path, port: int, url: str) -> subprocess.CompletedProcess[str]:
-    """A process that ends by itself."""
-    return subprocess.run(
-        command(folder, port),
-        env={**elsewhere(), "FOOTPLATE_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def once(
+    folder: Path, port: int, url: str, kubeconfig: Path | None = None, **variables: str
+) -> tuple[int, str]:
+    """The exit code of a process that ends by itself, and what it said."""
+    environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": url, **variables}
+    chosen = arguments(port, kubeconfig or unreachable(folder))
+    with (folder / "said").open("w+") as said:
+        with ended(programs.start(f"{PROGRAM}.__main__", chosen, environment, said.fileno())) as process:
+            code = process.wait(60)
+        said.seek(0)
+        return code, said.read()
 
 
 async def ready(client: httpx.AsyncClient) -> bool:
@@ -148,14 +156,14 @@ async def test_idles_small_and_ends_well_on_sigterm(tmp_path: Path) -> None:
     ],
 )
 def test_a_database_that_cannot_be_is_a_sentence(tmp_path: Path, url: str, says: str) -> None:
-    ended = once(tmp_path, 8000, url)
-    assert ended.returncode == ExitCode.CONFIG
-    assert says in ended.stderr and "Traceback" not in ended.stderr
+    code, said = once(tmp_path, 8000, url)
+    assert code == ExitCode.CONFIG
+    assert says in said and "Traceback" not in said
 
 
 def test_without_any_cluster_it_ends_at_once_with_a_sentence() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "footplate_api"],
+        [sys.executable, "-m", PROGRAM],
         env={**elsewhere(), "KUBECONFIG": "/nowhere", "FOOTPLATE_DATABASE_URL": "sqlite://"},
         capture_output=True,
         text=True,
@@ -166,23 +174,25 @@ def test_without_any_cluster_it_ends_at_once_with_a_sentence() -> None:
     assert "Traceback" not in ended.stderr
 
 
-async def test_a_second_process_on_the_same_file_ends_with_a_sentence(tmp_path: Path) -> None:
+async def test_a_second_process_on_the_same_file_ends_with_a_sentence(
+    migrated_file: Path, tmp_path: Path
+) -> None:
     [port, other] = claim_ports(2)
+    (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "data")
-    with serving(tmp_path, port, fresh=True) as first:
+    shutil.copy(migrated_file, tmp_path / "data")
+    with serving(tmp_path, port) as first:
         async with client(port) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)
             for folder in ("data", "link"):
-                ended = await asyncio.to_thread(
-                    once, tmp_path, other, f"sqlite:///{tmp_path}/{folder}/footplate.db"
-                )
-                assert ended.returncode == ExitCode.CONFIG and "Traceback" not in ended.stderr
-                assert f"{tmp_path}/data/footplate.db is written by another process" in ended.stderr
-                assert f"pid {first.pid} on {socket.gethostname()}" in ended.stderr
+                code, said = once(tmp_path, other, f"sqlite:///{tmp_path}/{folder}/footplate.db")
+                assert code == ExitCode.CONFIG and "Traceback" not in said
+                assert f"{tmp_path}/data/footplate.db is written by another process" in said
+                assert f"pid {first.pid} on {socket.gethostname()}" in said
             assert await ready(probe)
         first.send_signal(signal.SIGKILL)
         first.wait()
-    with serving(tmp_path, other, fresh=True):
+    with serving(tmp_path, other):
         async with client(other) as probe:
             await eventually(lambda: ready(probe), bool, seconds=30)
 
@@ -191,9 +201,9 @@ def test_a_migration_that_fails_ends_the_process_with_a_sentence(tmp_path: Path)
     [port] = claim_ports(1)
     with closing(sqlite3.connect(tmp_path / "footplate.db")) as database:
         database.execute("CREATE TABLE checkpoints (x INTEGER)")
-    ended = once(tmp_path, port, f"sqlite:///{tmp_path}/footplate.db")
-    assert ended.returncode == ExitCode.USER_ERROR
-    last = ended.stderr.splitlines()[-1]
+    code, said = once(tmp_path, port, f"sqlite:///{tmp_path}/footplate.db")
+    assert code == ExitCode.USER_ERROR
+    last = said.splitlines()[-1]
     assert last.startswith("footplate-api: the database cannot be migrated: OperationalError: ")
     assert "table checkpoints already exists" in last and last.endswith("; it is as it was before")
 
@@ -201,21 +211,18 @@ def test_a_migration_that_fails_ends_the_process_with_a_sentence(tmp_path: Path)
 async def test_a_process_that_waits_for_its_database_ends_well_on_sigterm(tmp_path: Path) -> None:
     [port] = claim_ports(1)
     environment = {**elsewhere(), "FOOTPLATE_DATABASE_URL": "postgresql://u@127.0.0.1:1/none"}
-    process = subprocess.Popen(command(tmp_path, port), env=environment)
-    try:
+    chosen = arguments(port, unreachable(tmp_path))
+    with ended(programs.start(f"{PROGRAM}.__main__", chosen, environment)) as process:
         async with client(port) as probe:
             await eventually(lambda: alive(probe), bool, seconds=30)
             answer = await probe.get("/readyz")
             assert answer.status_code == 503 and "does not answer" in answer.json()["detail"]
         process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(process.wait, 20) == ExitCode.SUCCESS
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_lock_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "footplate.db.lock").mkdir()
-    ended = once(tmp_path, 8000, f"sqlite:///{tmp_path}/footplate.db")
-    assert ended.returncode == ExitCode.CONFIG and "Traceback" not in ended.stderr
-    assert f"{tmp_path}/footplate.db.lock cannot be opened (Is a directory)" in ended.stderr
+    code, said = once(tmp_path, 8000, f"sqlite:///{tmp_path}/footplate.db")
+    assert code == ExitCode.CONFIG and "Traceback" not in said
+    assert f"{tmp_path}/footplate.db.lock cannot be opened (Is a directory)" in said

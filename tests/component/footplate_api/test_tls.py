@@ -23,7 +23,7 @@ from footplate_api.__main__ import GRACE_SECONDS
 from footplate_api.certificate import Certificate, Files
 from footplate_contracts.names import ExitCode
 from tests.component.footplate_api.builders import eventually
-from tests.component.footplate_api.test_process import command, elsewhere, ready, serving
+from tests.component.footplate_api.test_process import once, ready, serving
 from tests.support.certificates import Issuer, Volume
 from tests.support.reviewer import BEARER
 
@@ -186,15 +186,9 @@ async def test_it_ends_at_once_although_somebody_keeps_a_connection_and_does_not
 def test_what_would_serve_in_clear_is_a_sentence(
     tmp_path: Path, variables: dict[str, str], says: str
 ) -> None:
-    ended = subprocess.run(
-        command(tmp_path, 8000),
-        env={**elsewhere(), "FOOTPLATE_DATABASE_URL": f"sqlite:///{tmp_path}/footplate.db", **variables},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode == ExitCode.CONFIG
-    assert says in ended.stderr and "Traceback" not in ended.stderr
+    code, said = once(tmp_path, 8000, f"sqlite:///{tmp_path}/footplate.db", **variables)
+    assert code == ExitCode.CONFIG
+    assert says in said and "Traceback" not in said
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
