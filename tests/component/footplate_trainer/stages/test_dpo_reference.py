@@ -121,6 +121,12 @@ def test_a_reference_that_changed_meanwhile_is_refused(pairs: Path, tuned: Path,
     shutil.copytree(tuned / "exported", folder)
     begun = (*DPO, reference(folder))
     assert run(pairs, tmp_path, *begun, agent=FakeAgent(suspend_after=2)).code == ExitCode.SUSPENDED
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 1e-3}))
+    end = run(pairs, tmp_path, *begun)
+    assert (end.code, end.agent.rows) == (ExitCode.CONFIG, [])
+    told = "it is not configured as when this run began: model.norm.epsilon was 1e-05, is 0.001; restore that"
+    assert f"preference.reference.uri {folder}: {told}" in end.stderr
     shutil.rmtree(folder)
     export(newest_whole(str(tuned / "checkpoints" / "step-4.e0g0")), folder)
     end = run(pairs, tmp_path, *begun)

@@ -22,8 +22,7 @@ from footplate_trainer.checkpoint.folder import LocalFolder
 from footplate_trainer.commands.plan import frozen_shapes
 from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
-from footplate_trainer.frozen.scoring import network_of
-from footplate_trainer.frozen.source import find_model
+from footplate_trainer.frozen.source import find_model, network_of
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout import journal

@@ -11,7 +11,8 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.place import newest_whole
 from footplate_trainer.checkpoint.record import HeldOutScores
 from footplate_trainer.errors import UserMistake
-from footplate_trainer.frozen.scoring import FoundScoring, check_unchanged, find_scoring, network_of
+from footplate_trainer.frozen.scoring import FoundScoring, check_unchanged, find_scoring
+from footplate_trainer.frozen.source import network_of
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.stages.critic import check_scoring_models
 from tests.support.judged_prompts import judged_prompts, say_of_scores

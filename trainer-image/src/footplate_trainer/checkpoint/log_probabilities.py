@@ -38,6 +38,7 @@ class LogProbabilitiesOf(Report):
     precision: str = Field(description="in which the reference was computed")
     overlong: str = Field(description="what becomes of samples beyond that length")
     alpha: float | None = Field(None, description="of the reference's adapters, if it has any: no weight")
+    network: str | None = Field(None, description="digest of the reference's, where that is another folder's")
 
     @property
     def key(self) -> str:

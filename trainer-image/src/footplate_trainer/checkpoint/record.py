@@ -36,10 +36,10 @@ Key = dict[str, JsonValue]
 _SECTIONS: Final = ("stage", "model", "data", "training", "parallelism")
 _OF_STAGES: Final = ("preference", "reward", "reinforcement", "rollout")
 # Where the data lies and what is written to the log changes no bit.
-# `tokens` only say how many `steps` there are. Another configuration of a reward model is refused.
+# `tokens` only say how many `steps` there are. Another network of a model that is computed is refused.
 _WITHOUT_EFFECT: Final = re.compile(
     r"(data|preference|reward|reinforcement)\.(.+\.)?uri|training\.(logEverySteps|tokens)"
-    r"|reward\.(network|heldOut)"
+    r"|(reference|reward)\.network|reward\.heldOut"
 )
 # In earlier releases learned positions ran on through a window: what was computed then is not what is now.
 _PLACES: Final[Key] = {"places": "document"}

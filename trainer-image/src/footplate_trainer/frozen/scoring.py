@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.model import Model, PositionName
@@ -21,7 +21,6 @@ VALUE_FIELD: Final = "reinforcement.value.uri"
 # In a checkpoint's key: what beside its weights the reward model was with which a run began.
 _NETWORK: Final = "reward.network"
 HELD_OUT: Final = "reward.heldOut"
-_WITHOUT_EFFECT: Final = ("contextLength", "growEmbeddings", "dropout", "initialization")  # on a score
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,6 @@ def _of_length(config: RunConfig, length: int) -> RunConfig:
     return config.model_copy(update={"model": model})
 
 
-def network_of(model: Model) -> dict[str, Any]:
-    """What scores of `model` follow from beside weights: a rotary base, say, or adapters' alpha."""
-    return {name: said for name, said in model.to_json().items() if name not in _WITHOUT_EFFECT}
-
-
 def scoring_key(found: FoundScoring, config: RunConfig) -> Key:
     """What a checkpoint of `config` says of its reward model beside weights, for `check_unchanged`."""
     said: Key = {_NETWORK: found.found.model.to_json()}
@@ -114,24 +108,12 @@ def check_unchanged(found: FoundScoring, config: RunConfig, known: Key) -> None:
 
     `known` is that checkpoint's key; one of an earlier release says nothing of it.
     """
-    before, now = (_configuration(key) for key in (known, scoring_key(found, config)))
-    changed = [name for part, said in before.items() for name in differences(said, now.get(part, said))]
+    network, scores = known.get(_NETWORK), known.get(HELD_OUT)
+    changed = [] if network is None else found.found.changed_since(network)
+    if scores is not None and found.scores is not None and _by_held_out(config):
+        changed += differences(flat(scores, "heldOut"), flat(found.scores.to_json(), "heldOut"))
     if changed:
-        raise found.found.mistake(
-            f"it is not configured as when this run began: {'; '.join(changed)}; restore that, or begin "
-            "another run (another checkpoint.uri)"
-        )
-
-
-def _configuration(key: Key) -> dict[str, Key]:
-    """By what a key says of it: leaves, by their names."""
-    found: dict[str, Key] = {}
-    if (network := key.get(_NETWORK)) is not None:
-        # What an earlier release did not know yet has its default.
-        found[_NETWORK] = flat(network_of(Model.from_any_release(network)), "model")
-    if (scores := key.get(HELD_OUT)) is not None:
-        found[HELD_OUT] = flat(scores, "heldOut")
-    return found
+        raise found.found.reconfigured(changed)
 
 
 def _by_held_out(config: RunConfig) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from pydantic import JsonValue
 from tokenizers import Tokenizer
 
 from footplate_contracts.runconfig import RunConfig
@@ -19,6 +20,7 @@ from footplate_planning import compatibility
 from footplate_planning.config import model_shape
 from footplate_trainer.checkpoint import layout, place
 from footplate_trainer.checkpoint.given import given
+from footplate_trainer.checkpoint.record import differences, flat
 from footplate_trainer.checkpoint.step import StepCheckpoint
 from footplate_trainer.checkpoint.store import CheckpointSource
 from footplate_trainer.errors import CheckpointError, UserMistake
@@ -26,6 +28,7 @@ from footplate_trainer.huggingface.folder import CONFIG_FILE, ModelFolder
 from footplate_trainer.huggingface.initial import folder_model
 from footplate_trainer.huggingface.scoring import labels_of
 
+_WITHOUT_EFFECT: Final = ("contextLength", "growEmbeddings", "dropout", "initialization")  # on what it says
 _REFERENCE_FIELDS: Final = {
     Stage.DPO: "preference.reference.uri",
     Stage.PPO: "reinforcement.reference.uri",
@@ -36,6 +39,11 @@ _REFERENCE_FIELDS: Final = {
 def reference_field(config: RunConfig) -> str:
     """The field of the spec that names the reference of a stage which has one."""
     return _REFERENCE_FIELDS[config.stage]
+
+
+def network_of(model: Model) -> dict[str, Any]:
+    """What `model` computes from beside weights: a rotary base, say, or adapters' alpha."""
+    return {name: said for name, said in model.to_json().items() if name not in _WITHOUT_EFFECT}
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,18 @@ class FoundModel:
     def mistake(self, told: str) -> UserMistake:
         """What to raise of a model that does not suit the run."""
         return UserMistake(f"{self.field} {self.uri}: {told}")
+
+    def changed_since(self, known: JsonValue) -> list[str]:
+        """What of its network is not as in the model `known`, in JSON of this release or an earlier one."""
+        before = network_of(Model.from_any_release(known))  # what was not known yet has its default
+        return differences(flat(before, "model"), flat(network_of(self.model), "model"))
+
+    def reconfigured(self, changed: Sequence[str]) -> UserMistake:
+        """What to raise where so much of it is not as a run knows it that goes on."""
+        return self.mistake(
+            f"it is not configured as when this run began: {'; '.join(changed)}; restore that, or begin "
+            "another run (another checkpoint.uri)"
+        )
 
 
 def find_model(

@@ -35,12 +35,11 @@ from footplate_trainer.frozen.scoring import (
     find_reward,
     find_value,
     known_config,
-    network_of,
     scoring_config,
     scoring_key,
     trained_config,
 )
-from footplate_trainer.frozen.source import FoundModel, check_tokenizer
+from footplate_trainer.frozen.source import FoundModel, check_tokenizer, network_of
 from footplate_trainer.huggingface.companions import Companions
 from footplate_trainer.huggingface.ends import template_end
 from footplate_trainer.loop.inputs import StepInputs

@@ -58,8 +58,8 @@ from footplate_trainer.stages.start import Start
 _log = logging.getLogger(__name__)
 
 # In a checkpoint's key: what its history stood on.
-_NAMES: Final = ("reference.weights", "reference.step", "reference.alpha")
-_WEIGHTS, _STEP, _ALPHA = _NAMES
+_NAMES: Final = ("reference.weights", "reference.step", "reference.alpha", "reference.network")
+_WEIGHTS, _STEP, _ALPHA, _NETWORK = _NAMES
 
 
 def check_reference(config: RunConfig, ranks: int) -> None:
@@ -90,7 +90,7 @@ class StageReference:
         self._grid = model.grid
         self._known = {name: value for name, value in (start.key or {}).items() if name in _NAMES}
         self._open: Callable[[], OpenReference] = lambda: _opened(
-            config, model, start, shards, world, str(self._known.get(_STEP, ""))
+            config, model, start, shards, world, self._known
         )
         settings = reference_model(config)
         self._precomputed = settings is not None and settings.precomputed
@@ -105,7 +105,8 @@ class StageReference:
     @property
     def checksum(self) -> str:
         """Of its weights, and of what else says how it computes."""
-        return digest([self.key[_WEIGHTS], self.key.get(_ALPHA)])
+        network = [self.key[_NETWORK]] if _NETWORK in self.key else []
+        return digest([self.key[_WEIGHTS], self.key.get(_ALPHA), *network])
 
     @property
     def model(self) -> Reference | None:
@@ -157,6 +158,7 @@ class StageReference:
             precision=self._config.training.precision,
             overlong=self._config.data.overlong or Overlong.REFUSE,
             alpha=alpha if isinstance(alpha := self.key.get(_ALPHA), float) else None,
+            network=None if _NETWORK not in self.key else digest(self.key[_NETWORK]),
         )
 
     def _checked(self) -> OpenReference:
@@ -207,9 +209,13 @@ class StageReference:
 
 
 def _opened(
-    config: RunConfig, model: ParallelModel, start: Start, shards: RunShards, world: World, step: str
+    config: RunConfig, model: ParallelModel, start: Start, shards: RunShards, world: World, known: Key
 ) -> OpenReference:
-    """The weights, wherever `reference_kind` says that they are. Collective."""
+    """The weights, wherever `reference_kind` says that they are. Collective.
+
+    UserMistake, on every rank, where they are used otherwise than by the network that is `known`.
+    """
+    step, network = str(known.get(_STEP, "")), {}
     match reference_kind(config):
         case ReferenceKind.ADAPTERS_OFF:
             if start.key is None:
@@ -233,7 +239,10 @@ def _opened(
             assert reference is not None and reference.uri is not None
             found, copy = open_at(reference.uri, reference_field(config), config, model, world, step)
             check_tokenizer(found, shards.tokenizer, shards.vocabulary_size)
-    apart = {_STEP: copy.step or None, _ALPHA: copy.alpha}
+            if _NETWORK in known and (changed := found.changed_since(known[_NETWORK])):
+                raise found.reconfigured(changed)
+            network = {_NETWORK: found.model.to_json()}
+    apart = {_STEP: copy.step or None, _ALPHA: copy.alpha, **network}
     named = {name: told for name, told in apart.items() if told is not None}
     return OpenReference(FrozenCopy(copy.model), {_WEIGHTS: copy.checksum, **named})
 
