@@ -11,8 +11,18 @@ import gc
 import importlib
 from pathlib import Path
 
+_MODULES = (
+    "footplate_trainer.warm",
+    "footplate_trainer.parallel.pipeline_parallel",
+    "pytest",
+    "tests.support.layouts",
+    "tests.support.ranks",
+    "tests.support.reinforced",
+    "tests.support.training",
+)
+
 gc.disable()  # imports allocate much and free nothing
-for _name in ("footplate_trainer.warm", "tests.support.ranks", "pytest", "tests.support.training"):
+for _name in _MODULES:
     importlib.import_module(_name)
 importlib.import_module("tests.support.tiny").tiny_config(Path("/shards"), Path("/run"))
 gc.enable()
