@@ -58,12 +58,13 @@ class ForkedZygote(Zygote):
             return Child(pid)
         self._control.close()  # or it would not see the agent end
         os.environ.update(SINGLE)
-        sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
         os._exit(zygote.main([str(control.detach()), str(agent), *modules]))
 
 
 def main() -> int:
     """The exit code of the program that the first argument names; a coordinator's timing is the second."""
     if sys.argv.pop(1) == "agent":
+        sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+        sys.modules.pop("pynvml", None)  # torch has imported one; what the path has may be a test's
         process.main(zygote=ForkedZygote)
     return coordinate(Timing(**json.loads(sys.argv.pop(1))))

@@ -184,7 +184,8 @@ class Gang:
         }
         name = f"agent-{index}-{incarnation}"
         if self.forked and self.program == "footplate_elastic.agent":
-            return self._fork(["agent", *arguments], environment, name)
+            _, there = self.placed([], environment)
+            return self._fork(["agent", *arguments], there, name)
         command = [sys.executable, "-m", self.program, *arguments]
         return self._start(*self.placed(command, environment), name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,14 @@ def gang(gang: Gang) -> Gang:
     return gang
 
 
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Gang]:
+    """One node's two ranks, started as in a pod."""
+    made = Gang(tmp_path, nodes=1)
+    yield made
+    made.close()
+
+
 def training_in(generation: GenerationId, step: int = 0) -> Callable[[CoordinatorState], bool]:
     def look(state: CoordinatorState) -> bool:
         return (
@@ -44,12 +52,11 @@ def finished(state: CoordinatorState) -> bool:
     return state.state is RunState.FINISHED
 
 
-def test_a_run_finishes_and_all_its_agents_end_with_success(gang: Gang) -> None:
-    gang.forked = False
-    gang.steps = 20
-    agents = gang.start()
-    state = gang.wait_for(finished)
-    assert [agent.wait(30) for agent in agents] == [ExitCode.SUCCESS, ExitCode.SUCCESS]
+def test_a_run_finishes_and_its_agent_ends_with_success(alone: Gang) -> None:
+    alone.steps = 20
+    [agent] = alone.start()
+    state = alone.wait_for(finished)
+    assert agent.wait(30) == ExitCode.SUCCESS
     assert state.progress.step == 20
     assert state.checkpoint is not None and state.checkpoint.step == 20
 
@@ -60,8 +67,10 @@ def test_neither_the_runs_token_nor_that_for_the_api_travels_in_clear(gang: Gang
     gang.extra[str(Env.API_TOKEN_FILE)] = str(gang.directory / "api-token")
     gang.steps = 20
     agents = gang.start()
-    gang.wait_for(finished)
+    state = gang.wait_for(finished)
     assert [agent.wait(30) for agent in agents] == [ExitCode.SUCCESS, ExitCode.SUCCESS]
+    assert state.progress.step == 20
+    assert state.checkpoint is not None and state.checkpoint.step == 20
     eventually(lambda: sorted(api.rows) == list(range(1, 21)))
     assert api.heard == {None}  # over TLS it is shown its own: coordinator/test_shipping.py
 

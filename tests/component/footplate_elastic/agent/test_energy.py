@@ -117,7 +117,8 @@ def check(energy: PodEnergy) -> None:
 
 
 def test_whoever_reads_that_a_run_has_finished_reads_what_all_its_pods_consumed(measured: Measured) -> None:
-    measured.steps = 20
+    measured.forked = True
+    measured.steps = 100  # two seconds, of which the counters tell of one at least
     agents = measured.start()
     known = told(measured.wait_for(lambda state: state.state is RunState.FINISHED))
     assert known.keys() == {"uid-0", "uid-1"}
