@@ -79,9 +79,22 @@ class Object(Generic[SpecT, StatusT]):
         return None
 
     @classmethod
-    def read(cls, body: Mapping[str, Any], spec: type[SpecT], status: type[StatusT]) -> Self:
-        """The object in `body`; raises Undecodable."""
+    def read(
+        cls,
+        body: Mapping[str, Any],
+        spec: type[SpecT],
+        status: type[StatusT],
+        before: tuple[Mapping[str, Any], Self] | None = None,
+    ) -> Self:
+        """The object in `body`; raises Undecodable.
+
+        Args:
+            before: what was read last, and the object that it is: what says the same is not read again.
+        """
         metadata = body["metadata"]
+        text, known = before or ({}, None)
+        same_spec = known is not None and text.get("spec") == body.get("spec")
+        same_status = known is not None and text.get("status") == body.get("status")
         return cls(
             key=key_of(body),
             uid=metadata["uid"],
@@ -89,8 +102,8 @@ class Object(Generic[SpecT, StatusT]):
             generation=int(metadata.get("generation", 0)),
             created=parse_time(metadata["creationTimestamp"]),
             deleted="deletionTimestamp" in metadata,
-            spec=_read_spec(spec, body),
-            status=_read_status(status, body),
+            spec=known.spec if known is not None and same_spec else _read_spec(spec, body),
+            status=known.status if known is not None and same_status else _read_status(status, body),
         )
 
 

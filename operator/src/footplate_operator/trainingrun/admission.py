@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from footplate_contracts.names import Reason
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_operator.keys.keyring import Keys
 from footplate_operator.runtime.decision import Problem
@@ -24,6 +25,7 @@ from footplate_operator.trainingrun.revision import (
     Defaults,
     MissingRevision,
     Revision,
+    RevisionData,
     admit,
     frozen_lineage,
     in_force,
@@ -91,7 +93,7 @@ class Admission:
         return await self.chains.resolve(run) if frozen is None and admits else frozen
 
     async def profile_since(
-        self, run: Run, admitted: AnyRevision | MissingRevision | Problem | None
+        self, run: Run, cache: RunCache, admitted: AnyRevision | MissingRevision | Problem | None
     ) -> Problem | list[str]:
         """What became of the profile of an admitted run: why it is of no use now, or what changed."""
         name = run.spec.compute.profile
@@ -105,14 +107,7 @@ class Admission:
             return []
         if isinstance(live, Problem):
             return Problem(live.reason, f"{live.message}; {_GOES_ON}")
-        try:
-            wrong = refusal(resolved_config(run, live, frozen.config.lineage or ()), name, live)
-        except ValueError as error:
-            wrong = str(error)
-        if wrong:
-            return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
-        news = changed(frozen.profile, live)
-        return [f"compute.profile ({name} was changed: {', '.join(news)})"] if news else []
+        return cache.compared((run.spec, live, frozen), lambda: _became(run, live, frozen))
 
     def credentials(
         self,
@@ -129,3 +124,16 @@ class Admission:
             found = self.keys.credentials(run, key)
             cache.credentials = None if found is None else (key, found)
         return None if cache.credentials is None else cache.credentials[1]
+
+
+def _became(run: Run, live: ComputeProfileSpec, frozen: RevisionData) -> Problem | list[str]:
+    """What is to be said of `live`, the profile as it is now, to a run that was admitted as `frozen`."""
+    name = frozen.profile_name
+    try:
+        wrong = refusal(resolved_config(run, live, frozen.config.lineage or ()), name, live)
+    except ValueError as error:
+        wrong = str(error)
+    if wrong:
+        return Problem(Reason.CONFIG_REFUSED, f"ComputeProfile {name} was changed: {wrong}; {_GOES_ON}")
+    news = changed(frozen.profile, live)
+    return [f"compute.profile ({name} was changed: {', '.join(news)})"] if news else []

@@ -148,8 +148,11 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
-        run = decode(body)
-        self._caches.setdefault(run.uid, RunCache()).find(run)
+        cache = self._caches.get(body["metadata"]["uid"])
+        run = decode(body, None if cache is None else cache.read)
+        cache = self._caches.setdefault(run.uid, RunCache())
+        cache.read = body, run
+        cache.find(run)
         return run
 
     async def observe(
@@ -199,7 +202,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             edited=edited,
             insisted=insisted,
             profiles=self._profiles.names(),
-            profile=await self._admission.profile_since(run, admitted),
+            profile=await self._admission.profile_since(run, cache, admitted),
             credentials=credentials,
             home=self._scope.home,
             secret_missed=cache.misses_secret(run, pods, now),

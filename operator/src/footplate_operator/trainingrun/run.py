@@ -74,9 +74,9 @@ def phase_of(body: Mapping[str, Any]) -> Phase:
         return Phase.QUEUED
 
 
-def decode(body: Mapping[str, Any]) -> Run:
-    """The run in `body`; raises Undecodable."""
-    return Run.read(body, TrainingRunSpec, TrainingRunStatus)
+def decode(body: Mapping[str, Any], before: tuple[Mapping[str, Any], Run] | None = None) -> Run:
+    """The run in `body`; raises Undecodable. `before`: what was read last, and the run that it is."""
+    return Run.read(body, TrainingRunSpec, TrainingRunStatus, before)
 
 
 def decode_profile(body: Mapping[str, Any]) -> ComputeProfileSpec:

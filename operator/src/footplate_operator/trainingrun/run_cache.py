@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,6 +15,7 @@ from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_ledger.repeated import Accounts
 from footplate_operator.errors import ClusterError
 from footplate_operator.runtime.cluster import Cluster
+from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
 from footplate_operator.runtime.objects import Child
 from footplate_operator.trainingrun.credible import credible
@@ -53,6 +54,7 @@ class Found:
 class RunCache:
     """Of one run."""
 
+    read: tuple[Json, Run] | None = None  # the object as it was looked at last, and the run that it is
     credentials: tuple[str | None, Credentials] | None = None  # and of which key they are
     refused: dict[str, datetime] = field(default_factory=dict)  # nodes where a pod could not be -> since when
     # Pod uid -> its node, where a peer did not reach it.
@@ -76,6 +78,8 @@ class RunCache:
     secret_made: datetime | None = None  # anew, as a pod missed it
     accounts: Accounts = field(default_factory=Accounts)  # of what is over
     judgement: Judgement | None = None  # of its budget, as it was found last
+    # What was compared with its profile last, and what came of it.
+    profile: tuple[tuple[object, ...], Problem | list[str]] | None = None
     # When `status.cost` was counted, and `status.time` as it was then.
     counted: tuple[str | None, TimeStatus | None] | None = None
 
@@ -96,6 +100,15 @@ class RunCache:
         if self.counted is None or self.counted[0] != until:
             self.counted = (until, run.status.time)
         return None if until is None else self.counted[1]
+
+    def compared(
+        self, these: tuple[object, ...], compare: Callable[[], Problem | list[str]]
+    ) -> Problem | list[str]:
+        """What `compare` says of `these`: a spec, its profile, and what was frozen of both; none changes."""
+        known = self.profile
+        if known is None or any(this is not that for this, that in zip(these, known[0], strict=True)):
+            known = self.profile = these, compare()
+        return known[1]
 
     def find(self, run: Run) -> None:
         """This leader sees the run; before anything is written of it, that counts."""
