@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import Final
 
 from pydantic.alias_generators import to_camel
@@ -164,6 +165,7 @@ def _place(rank: RankReport) -> tuple[RankPhase, int | None]:
     return rank.phase, rank.progress
 
 
+@cache
 def _path(field: str) -> str:
     return f"resilience.hang.{to_camel(field)}"
 
