@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent, Progress, RunState
+from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent, RunState
 from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind, DiagnosisRequest
 from footplate_contracts.directives import LATER, Directives
 from footplate_contracts.names import WorkerId
@@ -66,8 +66,6 @@ class Coordinator:
     energy: EnergyOfPods = field(default_factory=EnergyOfPods)
     diagnosis: Diagnosis | None = None
     version: int = 1
-    _shown: Progress = field(default_factory=Progress)
-    _shown_at: float = 0.0
     _shown_agents: tuple[object, ...] = ()
     _missed: list[MissedAgent] = field(default_factory=list)
     _closed_at: float | None = None
@@ -158,10 +156,7 @@ class Coordinator:
         self.version += self._tell_end(now)
         self._show(now)
         self.progress.look(now)
-        progress = self.progress.view()
-        if progress != self._shown and now - self._shown_at >= timing.PROGRESS:
-            self._shown, self._shown_at = progress, now
-            self.version += 1
+        self.version += self.progress.is_news(now)
 
     # -- answers ---------------------------------------------------------------------
 

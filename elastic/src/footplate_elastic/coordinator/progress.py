@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from statistics import mean, median
+from statistics import fmean, median
 
 from footplate_contracts.coordinator_state import Progress
 from footplate_contracts.metrics import StepMetrics
@@ -32,6 +32,8 @@ class ProgressTracker:
     _row_generation: GenerationId | None = None
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=32))
     _sampling: deque[float] = field(default_factory=lambda: deque(maxlen=32))  # rollout and scoring, by row
+    _told: Progress = field(default_factory=Progress)
+    _told_at: float = 0.0
     _furthest: dict[int, RankReport] = field(default_factory=dict)  # the newest with progress, by rank
 
     def begin(self, generation: GenerationId) -> None:
@@ -104,11 +106,23 @@ class ProgressTracker:
             answers=self.answers,
         )
 
+    def is_news(self, now: float) -> bool:
+        """Whether the operator should be told by now how far ranks are, or what they are at."""
+        passed = now - self._told_at
+        if passed < timing.PROGRESS:
+            return False
+        progress, told = self.view(), self._told
+        at_the_same = (progress.phase, progress.saving) == (told.phase, told.saving)
+        if progress == told or (at_the_same and passed < timing.STEPS):
+            return False
+        self._told, self._told_at = progress, now
+        return True
+
     def _step_seconds(self) -> float | None:
         """Ranks tell what a step takes without its rollout and scoring, which several steps may share."""
         if not self._seconds:
             return None
-        return median(self._seconds) + (mean(self._sampling) if self._sampling else 0.0)
+        return median(self._seconds) + (fmean(self._sampling) if self._sampling else 0.0)
 
     def _sampling_phase(self) -> RankPhase | None:
         """Rollout or scoring, as long as any rank is at it."""

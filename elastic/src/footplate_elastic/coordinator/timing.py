@@ -42,7 +42,10 @@ class Timing:
 # -- the pace of the program -----------------------------------------------------------
 
 TICK: Final = 0.05  # half of the shortest interval that is judged
-PROGRESS: Final = 1.0  # a step alone is news for the operator no more often
+# What ranks are at is news for the operator no more often, a step alone still less: that is written to the
+# API server every 2.4 s at most, and what it is told between two writes is work for nothing.
+PROGRESS: Final = 1.0
+STEPS: Final = 2.0
 # Seconds that a checkpoint holds all ranks up before it is told: a shorter one would only flicker.
 SAVING: Final = 3.0
 # How long a lost connection waits for a failure that explains it: an agent tells why its ranks ended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_contracts.reports import GenerationId, RankPhase, RankReport
+from footplate_elastic.coordinator import timing
 from footplate_elastic.coordinator.progress import ProgressTracker
 from tests.unit.footplate_elastic.coordinator.test_telemetry import row
 
@@ -130,3 +131,15 @@ def test_the_duration_of_a_step_is_the_median_of_recent_ones() -> None:
     for seconds in (0.1, 0.2, 9.0):
         tracker.report(G1, [report(0, 1, seconds)])
     assert tracker.view().step_seconds == 0.2
+
+
+def test_a_step_alone_is_news_more_seldom_than_what_ranks_are_at() -> None:
+    tracker = begun()
+    tracker.report(G1, [report(0, 7, 0.1)])
+    assert not tracker.is_news(timing.STEPS - 0.1) and tracker.is_news(timing.STEPS)
+    assert not tracker.is_news(timing.STEPS * 9), "it is as it was told"
+    began = timing.STEPS * 9
+    tracker.report(G1, [report(0, 8, 0.1)])
+    assert tracker.is_news(began)
+    tracker.report(G1, [sampling(0, 0)])
+    assert not tracker.is_news(began + timing.PROGRESS - 0.1) and tracker.is_news(began + timing.PROGRESS)
