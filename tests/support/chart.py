@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import subprocess
 from functools import cache
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 
 from cluster import paths
+from cluster.machine.processes import BRIEF_GO
 from cluster.programs import binaries
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "footplate"
@@ -31,7 +33,12 @@ def helm_program() -> Path:
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs Helm to its end, whatever its exit status."""
     return subprocess.run(
-        [str(helm_program()), *arguments], cwd=CHART, capture_output=True, text=True, check=False
+        [str(helm_program()), *arguments],
+        cwd=CHART,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**BRIEF_GO, **os.environ},
     )
 
 

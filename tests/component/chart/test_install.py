@@ -188,7 +188,7 @@ def test_definitions_of_the_previous_release_are_taken_over(cluster: HelmCluster
     assert 'key "app.kubernetes.io/managed-by": must be set to "Helm"' in refused.stderr
     assert uids(cluster) == before
 
-    cluster.done("upgrade", "footplate", ".", "--take-ownership")
+    cluster.done("upgrade", "footplate", ".", "--take-ownership", QUICK)
     assert before.items() <= uids(cluster).items()
     for name, definition in crds(cluster).items():
         assert columns(definition) == columns(all_definitions()[f"{name}.yaml"]), name
@@ -209,7 +209,7 @@ def test_rights_that_somebody_else_has_given_are_taken_over(cluster: HelmCluster
         if item["apiVersion"] == "rbac.authorization.k8s.io/v1"
         and "helm.sh/hook" not in item["metadata"].get("annotations", {})
     ]
-    cluster.done("install", "footplate", ".", "--set=rbac.create=false")
+    cluster.done("install", "footplate", ".", "--set=rbac.create=false", QUICK)
     cluster.kubectl(
         "apply", "--filename", "-", stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": given})
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.machine.processes import BRIEF_GO
 from footplate_contracts.names import API_VERSION
 from footplate_operator.runtime.kinds import kind_of
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
@@ -29,7 +31,15 @@ class Kubectl:
     def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """The ended process, whatever its exit status."""
         command = [str(self.program), "--kubeconfig", str(self.kubeconfig), *arguments]
-        return subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**BRIEF_GO, **os.environ},
+        )
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:
         """Standard output; fails the test where kubectl fails."""

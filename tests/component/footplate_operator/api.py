@@ -6,6 +6,7 @@ A node of these tests looks five times a second, and so do the tests.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from cluster.machine.processes import BRIEF_GO
 from footplate_operator.runtime.kinds import POD, Kind
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.connection import Json, ask, refused
@@ -40,6 +42,7 @@ class Api:
             text=True,
             timeout=60,
             cwd=ROOT,
+            env={**BRIEF_GO, **os.environ},
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -91,7 +94,9 @@ class Api:
         """`kubectl auth can-i` of this caller: yes or no."""
         command = [str(self.program), "--kubeconfig", str(self.kubeconfig), "-n", namespace]
         asked = [*command, "auth", "can-i", verb, kind.plural]
-        return subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False).stdout.strip()
+        environment = {**BRIEF_GO, **os.environ}
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False, env=environment)
+        return done.stdout.strip()
 
     def may_delete(self, kind: Kind, name: str) -> bool:
         """Whether the API server would let this caller."""

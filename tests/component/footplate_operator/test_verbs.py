@@ -18,8 +18,17 @@ from typing import Any, Final
 import pytest
 
 from cluster.kubernetes.envtest import ApiServer, api_server
+from footplate_contracts.names import MANAGED_BY, MANAGED_BY_LABEL
 from footplate_ledger.time import second
-from footplate_operator.runtime.kinds import CONFIG_MAP, POD, SECRET
+from footplate_operator.runtime.kinds import (
+    CONFIG_MAP,
+    DISRUPTION_BUDGET,
+    NETWORK_POLICY,
+    POD,
+    REVISION,
+    SECRET,
+    SERVICE,
+)
 from footplate_operator.tariff.profile_prices import stated, to_write
 from footplate_operator.tariff.tariffs import PRICE_ENTRY
 from footplate_operator.trainingrun.controller import TrainingRuns
@@ -43,7 +52,18 @@ ACCOUNT: Final = f"system:serviceaccount:{NAMESPACE}:footplate-operator"
 API_SERVICE: Final = "footplate-api"
 HASTY: Final = "tests.component.footplate_operator.hasty"
 QUIET: Final = ("service/tiny-coordinator", "pdb/tiny", "networkpolicy/tiny")
+KINDS: Final = {
+    "configmap": CONFIG_MAP,
+    "controllerrevision": REVISION,
+    "networkpolicy": NETWORK_POLICY,
+    "pdb": DISRUPTION_BUDGET,
+    "pod": POD,
+    "secret": SECRET,
+    "service": SERVICE,
+}
 Verb = tuple[str, str, str]  # API group, resource, verb
+# By which it has come to the last kind of a run's children, which it deletes with one request each.
+PURGE: Final = {(owned.kind.plural, "deletecollection") for owned in TrainingRuns.owns if not owned.unread}
 
 
 @pytest.fixture(scope="module")
@@ -113,29 +133,26 @@ def the_story(server: ApiServer, api: Api, folder: Path) -> None:
             _pods_are_bound(api, node)
             wait_for(lambda: api.names(USAGE_RECORD), "usage is noted")
             _usage_is_over(api)
-            wait_for(lambda: _asked(server, "events", "list"), "why the spare does not start is asked")
+            asked = Asked(server)
+            wait_for(lambda: ("events", "list") in asked(), "why the spare does not start is asked")
             node.working = True
         api("delete", "trun", "tiny", "--wait=true", "--timeout=5s")
         api.apply(_run(api, steps=400, ttlSecondsAfterFinished=0))
         with operator_process(server, folder, "second", **more) as second:
             _ends(api, second)
-            wait_for(lambda: _purged(server), "what is left of its children is deleted")
+            wait_for(lambda: asked() >= PURGE, "what is left of its children is deleted")
 
 
-def _asked(server: ApiServer, resource: str, verb: str) -> bool:
-    """Whether the operator has asked for that."""
-    return (resource, verb) in _all_asked(server)
+class Asked:
+    """What the operator has asked of a server so far: resources and verbs."""
 
+    def __init__(self, server: ApiServer) -> None:
+        self._log = audit.Log(server.kubeconfig.parent.parent)
+        self._known: set[tuple[str, str]] = set()
 
-def _purged(server: ApiServer) -> bool:
-    """Whether it has come to the last kind of children, which it deletes with one request each."""
-    kinds = {owned.kind.plural for owned in TrainingRuns.owns if not owned.unread}
-    return {(kind, "deletecollection") for kind in kinds} <= _all_asked(server)
-
-
-def _all_asked(server: ApiServer) -> set[tuple[str, str]]:
-    seen = audit.Log(server.kubeconfig.parent.parent).of(ACCOUNT)
-    return {(request.resource, request.verb) for request in seen}
+    def __call__(self) -> set[tuple[str, str]]:
+        self._known |= {(request.resource, request.verb) for request in self._log.of(ACCOUNT)}
+        return self._known
 
 
 def _entry_of_that_name(api: Api) -> dict[str, Any]:
@@ -157,8 +174,14 @@ def _children_are_edited(api: Api) -> None:
 
 
 def _labelled(api: Api, children: tuple[str, ...]) -> bool:
-    label = "jsonpath={.metadata.labels.app\\.kubernetes\\.io/managed-by}"
-    return all(api("get", child, "--ignore-not-found", "-o", label) == "footplate" for child in children)
+    labels = [_get(api, child).get("metadata", {}).get("labels", {}) for child in children]
+    return all(shown.get(MANAGED_BY_LABEL) == MANAGED_BY for shown in labels)
+
+
+def _get(api: Api, child: str) -> dict[str, Any]:
+    """What kubectl would call by that name; empty where it is not there."""
+    kind, _, name = child.partition("/")
+    return api.get(KINDS[kind], name) or {}
 
 
 def _certificates_are_edited(home: Api) -> None:
@@ -172,10 +195,10 @@ def _certificates_are_edited(home: Api) -> None:
     for more in ({}, {"immutable": True}):
         for name, data in garbage.items():
             patch = json.dumps({"data": data, **more})
-            edited = home("patch", name, "--type=merge", "-p", patch, "-o", "jsonpath={.data}")
+            edited = json.loads(home("patch", name, "--type=merge", "-p", patch, "-o", "json"))["data"]
 
-            def is_right(name: str = name, edited: str = edited) -> bool:
-                return home("get", name, "--ignore-not-found", "-o", "jsonpath={.data}") not in ("", edited)
+            def is_right(name: str = name, edited: dict[str, str] = edited) -> bool:
+                return _get(home, name).get("data") not in (None, edited)
 
             wait_for(is_right, f"{name} is set right")
 
