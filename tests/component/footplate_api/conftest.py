@@ -15,6 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from cluster.kubernetes.envtest import ApiServer
 from footplate_api import migrate, revisions
 from footplate_api.app import create_app
 from footplate_api.database import Database
@@ -24,6 +25,7 @@ from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.served import Served
 from footplate_api.settings import with_driver
 from footplate_api.turns import Turns
+from tests.component.footplate_api import kube
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.patience import PatientDatabase
@@ -62,6 +64,13 @@ def postgres() -> Iterator[Server]:
         _migrate(with_driver(running.empty()))
         running.remember()
         yield running
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One for all tests that leave each other's namespaces and names alone."""
+    with kube.kubernetes(tmp_path_factory.mktemp("api-server")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

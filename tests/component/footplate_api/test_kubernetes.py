@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest_asyncio
 from sqlalchemy import select
 
 from cluster.kubernetes.api_client import ApiClient, ApiError
-from cluster.kubernetes.envtest import ApiServer, api_server
+from cluster.kubernetes.envtest import ApiServer
 from cluster.machine.ports import claim_ports
 from footplate_api import cluster
 from footplate_api.cluster import KubernetesCluster
@@ -36,10 +35,10 @@ from footplate_contracts.names import ExitCode
 from footplate_ledger.account import Tariff
 from footplate_ledger.prices import Book
 from tests.component.footplate_api.builders import eventually
+from tests.component.footplate_api.kube import kubectl
 from tests.component.footplate_api.mirrors import following, found
 from tests.component.footplate_api.test_process import once
 
-CRDS = Path(__file__).parents[3] / "crds"
 PROFILE = """
 apiVersion: footplate.dev/v1alpha1
 kind: ComputeProfile
@@ -48,24 +47,11 @@ spec: {backend: gloo, price: {dollarsPerNodeHour: 0.25}}
 """
 
 
-@pytest.fixture(scope="module")
-def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    with api_server(tmp_path_factory.mktemp("api-server")) as server:
-        kubectl(server, "apply", "--server-side", "--filename", str(CRDS))
-        kubectl(server, "wait", "--for=condition=Established", "--timeout=30s", "--filename", str(CRDS))
-        yield server
-
-
 @pytest_asyncio.fixture
 async def client(kubernetes: ApiServer) -> AsyncIterator[KubernetesCluster]:
     connected = await cluster.connect(kubernetes.kubeconfig, in_pod=False)
     yield connected
     await connected.close()
-
-
-def kubectl(server: ApiServer, *arguments: str) -> str:
-    command = [str(server.kubectl), "--kubeconfig", str(server.kubeconfig), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def manifest(name: str, name_prefix: str = "", **spec: Any) -> dict[str, Any]:

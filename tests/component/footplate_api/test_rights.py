@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from cluster.kubernetes.envtest import ApiServer, api_server
+from cluster.kubernetes.envtest import ApiServer
 from footplate_api.app import create_app
 from footplate_api.cluster import KubernetesCluster
 from footplate_api.database import Database
@@ -35,10 +35,11 @@ from footplate_api.identity.caller import Right
 from footplate_api.identity.reviewing import KubernetesReviewer
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_contracts.names import API_AUDIENCE, REQUESTED_BY_ANNOTATION
-from tests.component.footplate_api import rights_page
+from tests.component.footplate_api import kube, rights_page
 from tests.component.footplate_api.builders import eventually
+from tests.component.footplate_api.kube import kubectl
 from tests.component.footplate_api.rights_page import BOUND, OTHER, PEOPLE, Asked
-from tests.component.footplate_api.test_kubernetes import CRDS, kubectl, manifest, with_token
+from tests.component.footplate_api.test_kubernetes import manifest, with_token
 from tests.component.footplate_api.usages import record
 from tests.support.chart import NAMESPACE, rendered
 from tests.support.usage_worlds import pod
@@ -72,9 +73,7 @@ def apply(server: ApiServer, folder: Path, objects: list[dict[str, Any]]) -> Non
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("rights")
     # The controller manager gives view, edit and admin the chart's rules.
-    with api_server(folder / "server", controller_manager=True) as server:
-        kubectl(server, "apply", "--server-side", "--filename", str(CRDS))
-        kubectl(server, "wait", "--for=condition=Established", "--timeout=30s", "--filename", str(CRDS))
+    with kube.kubernetes(folder / "server", controller_manager=True) as server:
         for namespace in (NAMESPACE, BOUND, OTHER):
             kubectl(server, "create", "namespace", namespace)
         roles = [item for item in rendered() if item["kind"] in NEEDED]

@@ -25,14 +25,13 @@ from footplate_ledger.usage import TOLD, Evidence
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running as serving
 from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.kube import kubectl
 from tests.component.footplate_api.mirrors import Clock, running
 from tests.component.footplate_api.test_gauges import export, scraped
-from tests.component.footplate_api.test_kubernetes import kubectl, kubernetes, manifest, with_token
+from tests.component.footplate_api.test_kubernetes import manifest, with_token
 from tests.component.footplate_api.usages import node_record, record
 from tests.support.chart import NAMESPACE, rendered
 from tests.support.usage_worlds import RUN, T0, node, pod
-
-__all__ = ["kubernetes"]  # a fixture
 
 TEAMS = ("team-a", "team-b", "team-c")
 TWO = Served(TEAMS[:2])
