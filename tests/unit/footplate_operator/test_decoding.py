@@ -9,6 +9,7 @@ from footplate_operator.runtime.objects import Undecodable
 from footplate_operator.trainingrun.run import decode
 from tests.support.connection import Json
 from tests.support.operator_fakes import run_manifest
+from tests.support.operator_world import World
 
 METADATA = {"namespace": "default", "uid": "uid-1", "creationTimestamp": "2026-01-31T12:00:00Z"}
 
@@ -38,3 +39,9 @@ def test_one_that_cannot_be_read_any_more_is_told() -> None:
     before = version(1)
     with pytest.raises(Undecodable, match="spec: unknown"):
         decode(version(2, spec={**before["spec"], "unknown": 1}), (before, decode(before)))
+
+
+@pytest.mark.parametrize(("phase", "kept"), [("Running", True), ("Succeeded", False)])
+def test_beside_the_packed_object_of_a_run_that_ended_nothing_of_it_is_kept(phase: str, kept: bool) -> None:
+    controller, body = World().reconciler.controller, version(1, status={"phase": phase})
+    assert (controller.decode(body).spec is controller.decode(body).spec) is kept

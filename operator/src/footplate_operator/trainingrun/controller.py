@@ -151,7 +151,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         cache = self._caches.get(body["metadata"]["uid"])
         run = decode(body, None if cache is None else cache.read)
         cache = self._caches.setdefault(run.uid, RunCache())
-        cache.read = body, run
+        # The text of one that ended is kept packed; it is looked at once more, when it goes.
+        cache.read = None if self.has_ended(body) else (body, run)
         cache.find(run)
         return run
 
