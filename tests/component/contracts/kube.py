@@ -11,6 +11,7 @@ from pathlib import Path
 from cluster.machine.processes import BRIEF_GO
 from footplate_contracts.names import API_VERSION
 from footplate_operator.runtime.kinds import kind_of
+from footplate_operator.tariff.tariffs import PRICE_ENTRY
 from footplate_operator.trainingrun.run import PROFILE, TRAINING_RUN
 from tests.support.connection import Json, ask, refused
 
@@ -53,9 +54,9 @@ class Kubectl:
         assert not refused(status), answer["message"]
         return answer
 
-    def refusal(self, manifest: Json) -> list[str]:
-        """Why the API server refuses to create `manifest`; [] where it does not."""
-        status, answer = self._try(manifest)
+    def refusal(self, manifest: Json, *who: str) -> list[str]:
+        """Why the API server refuses that `who`, as flags, creates `manifest`; [] where it does not."""
+        status, answer = self._try(manifest, *who)
         return complaints(answer) if refused(status) else []
 
     def change_refusal(self, name: str, patch: Json) -> list[str]:
@@ -75,10 +76,10 @@ class Kubectl:
         apply = ("apply", "--server-side", "--subresource=status", "-f", "-")
         return self.run(*apply, *flags, stdin=json.dumps(manifest))
 
-    def _try(self, manifest: Json) -> tuple[int, Json]:
+    def _try(self, manifest: Json, *who: str) -> tuple[int, Json]:
         """The answer to the creation of `manifest`, which leaves nothing behind."""
-        path = kind_of(manifest, (TRAINING_RUN, PROFILE)).path("default")
-        return ask(self.kubeconfig, "POST", path + DRY_RUN, manifest)
+        path = kind_of(manifest, (TRAINING_RUN, PROFILE, PRICE_ENTRY)).path("default")
+        return ask(self.kubeconfig, "POST", path + DRY_RUN, manifest, who)
 
 
 def complaints(refusal: Json) -> list[str]:

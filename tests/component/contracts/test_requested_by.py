@@ -9,37 +9,44 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
+from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.component.contracts.kube import AS_API, AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import run_manifest
+from tests.support.connection import ask, refused
 
+PATH = TRAINING_RUN.path("default")
 ALICE = {REQUESTED_BY_ANNOTATION: "oidc:alice@example.org"}
 SAID = "is written by system:serviceaccount:footplate-system:footplate-api alone, not by"
 
 
-def manifest(name: str, annotations: dict[str, str] | None = None) -> str:
+def manifest(name: str, annotations: dict[str, str] | None = None) -> dict[str, Any]:
     made = run_manifest(name=name)
-    return json.dumps({**made, "metadata": {**made["metadata"], "annotations": annotations or {}}})
+    return {**made, "metadata": {**made["metadata"], "annotations": annotations or {}}}
 
 
 @pytest.fixture
 def run(kubectl: Kubectl) -> Iterator[str]:
     """A run that the API created for alice."""
-    kubectl("create", "-f", "-", *AS_API, stdin=manifest("asked-for", ALICE))
+    status, answer = ask(kubectl.kubeconfig, "POST", PATH, manifest("asked-for", ALICE), AS_API)
+    assert not refused(status), answer["message"]
     yield "asked-for"
-    kubectl("delete", "trainingrun", "asked-for")
+    assert not refused(ask(kubectl.kubeconfig, "DELETE", f"{PATH}/asked-for")[0])
+
+
+def stored(kubectl: Kubectl, run: str) -> dict[str, Any]:
+    status, found = ask(kubectl.kubeconfig, "GET", f"{PATH}/{run}")
+    assert not refused(status), found["message"]
+    return found
 
 
 def written(kubectl: Kubectl, run: str) -> str:
-    found: dict[str, Any] = json.loads(kubectl("get", "trun", run, "-o", "json"))
-    return str(found["metadata"]["annotations"].get(REQUESTED_BY_ANNOTATION))
+    return str(stored(kubectl, run)["metadata"]["annotations"].get(REQUESTED_BY_ANNOTATION))
 
 
 def test_nobody_but_the_api_creates_a_run_with_it(kubectl: Kubectl) -> None:
     for value in ("oidc:alice@example.org", ""):
-        done = kubectl.run(
-            "create", "-f", "-", "--dry-run=server", stdin=manifest("mine", {REQUESTED_BY_ANNOTATION: value})
-        )
-        assert done.returncode != 0 and SAID in done.stderr
+        [said] = kubectl.refusal(manifest("mine", {REQUESTED_BY_ANNOTATION: value}))
+        assert SAID in said
 
 
 @pytest.mark.parametrize(
@@ -55,10 +62,10 @@ def test_nobody_but_the_api_changes_it(kubectl: Kubectl, run: str, change: str) 
 
 
 def test_nobody_but_the_api_gives_it_to_a_run_that_has_none(kubectl: Kubectl) -> None:
-    kubectl("create", "-f", "-", stdin=manifest("without"))
+    assert not refused(ask(kubectl.kubeconfig, "POST", PATH, manifest("without"))[0])
     done = kubectl.run("annotate", "trun", "without", f"{REQUESTED_BY_ANNOTATION}=mallory")
     kubectl("annotate", "trun", "without", "team=a")
-    kubectl("delete", "trun", "without")
+    assert not refused(ask(kubectl.kubeconfig, "DELETE", f"{PATH}/without")[0])
     assert done.returncode != 0 and SAID in done.stderr
 
 
@@ -66,17 +73,17 @@ def test_nobody_but_the_api_gives_it_to_a_run_that_has_none(kubectl: Kubectl) ->
 def test_who_applies_a_manifest_without_it_takes_it_not_away(
     kubectl: Kubectl, run: str, how: tuple[str, ...]
 ) -> None:
-    changed = json.loads(manifest(run, {"team": "a"}))
+    changed = manifest(run, {"team": "a"})
     changed["spec"]["compute"]["nodes"] = 4
     for _ in range(2):
         kubectl("apply", *how, "-f", "-", stdin=json.dumps(changed))
     assert written(kubectl, run) == "oidc:alice@example.org"
-    assert kubectl("get", "trun", run, "-o", "jsonpath={.spec.compute.nodes}") == "4"
+    assert stored(kubectl, run)["spec"]["compute"]["nodes"] == 4
 
 
 def test_who_leaves_it_alone_may_change_the_rest(kubectl: Kubectl, run: str) -> None:
     assert kubectl.write_status(run, {"phase": "Queued"}, AS_OPERATOR).returncode == 0
     kubectl("patch", "trun", run, "--type=merge", "--patch", '{"spec": {"suspend": true}}')
     kubectl("label", "trun", run, "team=a")
-    kubectl("replace", "-f", "-", stdin=kubectl("get", "trun", run, "-o", "json"))
+    kubectl("replace", "-f", "-", stdin=json.dumps(stored(kubectl, run)))
     assert written(kubectl, run) == "oidc:alice@example.org"
