@@ -45,9 +45,16 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Opens nothing yet; raises ValueError for a file that cannot be."""
-        self.engine, self._writer = _engines(url)
+        self.engine, self._writer = self.engines(url)
         self._turn = asyncio.Lock()  # of writers of SQLite
         self._full: str | None = None
+
+    def engines(self, url: str) -> tuple[AsyncEngine, AsyncEngine]:
+        """For readers and for writers; raises ValueError for a file that cannot be."""
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            return sqlite.engines(parsed)
+        return postgresql.engines(parsed)
 
     @property
     def full(self) -> str | None:
@@ -154,11 +161,3 @@ def unavailable(error: Exception) -> bool:
     # SQLite calls mistakes in a statement operational, too; only the code tells them apart.
     statement = getattr(error.orig, "sqlite_errorname", None) == "SQLITE_ERROR"
     return isinstance(error, OperationalError | InterfaceError) and not statement
-
-
-def _engines(url: str) -> tuple[AsyncEngine, AsyncEngine]:
-    """For readers and for writers."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return sqlite.engines(parsed)
-    return postgresql.engines(parsed)

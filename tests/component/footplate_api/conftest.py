@@ -82,9 +82,12 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
-    """The URL of a file `footplate.db` of the newest schema with no row in it."""
-    return with_driver(f"sqlite:///{shutil.copy(migrated_file, tmp_path)}")
+def sqlite_url(migrated_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a file `footplate.db` of the newest schema with no row in it, always the same one."""
+    folder = tmp_path_factory.getbasetemp() / "sqlite"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return with_driver(f"sqlite:///{shutil.copy(migrated_file, folder)}")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -173,8 +173,13 @@ async def test_it_is_one_query(runs: Runs) -> None:
     await runs.lineage("ppo")
     said: list[str] = []
     engine = runs.database.engine.sync_engine
-    events.listen(engine, "before_cursor_execute", lambda *about: said.append(about[2]))
+
+    def note(*about: Any) -> None:
+        said.append(about[2])
+
+    events.listen(engine, "before_cursor_execute", note)
     await runs.lineage("ppo", listed=False)
+    events.remove(engine, "before_cursor_execute", note)  # the engine goes on to the next test
     assert len([statement for statement in said if "run_references" in statement]) == 1
 
 

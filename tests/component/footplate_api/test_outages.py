@@ -25,14 +25,14 @@ from tests.component.footplate_api.telemetry import GPT, created, history, sent
 SOON = 2.0  # seconds; whoever waited for the lock would wait until it is given back, which is after that
 
 
-async def test_readers_never_wait_for_writers(sqlite_url: str, tmp_path: Path) -> None:
+async def test_readers_never_wait_for_writers(sqlite_url: str) -> None:
     async with running(sqlite_url, FakeCluster()) as api:
         uid = await created(api)
         await sent(api, batch(uid, [row(1)]))
         senders = [
             await api.coordinator(f"uid-{number}", f"run-{number}") for number in range(150)
         ]  # more than all buffers on the way hold
-        with closing(sqlite3.connect(tmp_path / "footplate.db", isolation_level=None)) as other:
+        with closing(sqlite3.connect(sqlite_url.partition("///")[2], isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             waiting = [
                 asyncio.create_task(
