@@ -47,8 +47,7 @@ def test_a_chat_model_learns_and_transformers_answers_with_its_export(tmp_path: 
     assert seen.rendered_alike, "shards hold the ids of the exported template"
     assert seen.before.loss - seen.after.loss >= perl_answers.FALL
     assert seen.adapter_loss == pytest.approx(seen.after.loss, abs=1e-4), "merged, and alone"
-    # The command's bar is higher, and missed: some of the likeliest answers repeat themselves.
-    assert seen.after.ended > perl_answers.HELD_OUT / 2
+    assert seen.after.ended >= perl_answers.ENDED
     assert seen.answered_alike == perl_answers.HELD_OUT, "here as in transformers"
 
 
