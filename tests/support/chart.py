@@ -38,7 +38,7 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        env={**BRIEF_GO, **os.environ},
+        env={**os.environ, **BRIEF_GO},
     )
 
 

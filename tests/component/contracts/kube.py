@@ -39,7 +39,7 @@ class Kubectl:
             capture_output=True,
             text=True,
             check=False,
-            env={**BRIEF_GO, **os.environ},
+            env={**os.environ, **BRIEF_GO},
         )
 
     def __call__(self, *arguments: str, stdin: str | None = None) -> str:

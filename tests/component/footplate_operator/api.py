@@ -42,7 +42,7 @@ class Api:
             text=True,
             timeout=60,
             cwd=ROOT,
-            env={**BRIEF_GO, **os.environ},
+            env={**os.environ, **BRIEF_GO},
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -94,7 +94,7 @@ class Api:
         """`kubectl auth can-i` of this caller: yes or no."""
         command = [str(self.program), "--kubeconfig", str(self.kubeconfig), "-n", namespace]
         asked = [*command, "auth", "can-i", verb, kind.plural]
-        environment = {**BRIEF_GO, **os.environ}
+        environment = {**os.environ, **BRIEF_GO}
         done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False, env=environment)
         return done.stdout.strip()
 
