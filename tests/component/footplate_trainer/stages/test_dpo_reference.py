@@ -13,11 +13,14 @@ import torch
 from footplate_contracts.names import ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.place import newest_whole
+from footplate_trainer.errors import UserMistake
 from footplate_trainer.huggingface.export import export
+from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.parallel.apply import build_model
 from footplate_trainer.parallel.checksum import weights_checksum
 from footplate_trainer.parallel.local_shard import local_shard
 from footplate_trainer.parallel.world import open_world, read_environment
+from footplate_trainer.stages.reference import check_reference
 from tests.support.layout_list import LAYOUTS, SGD, Layout
 from tests.support.layouts import config_of
 from tests.support.ranks import run_ranks
@@ -123,10 +126,10 @@ def test_a_reference_that_changed_meanwhile_is_refused(pairs: Path, tuned: Path,
     assert run(pairs, tmp_path, *begun, agent=FakeAgent(suspend_after=2)).code == ExitCode.SUSPENDED
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 1e-3}))
-    end = run(pairs, tmp_path, *begun)
-    assert (end.code, end.agent.rows) == (ExitCode.CONFIG, [])
+    with pytest.raises(UserMistake) as refused:
+        check_reference(completed(tiny_config(pairs, tmp_path, begun)), 1)  # before ranks meet
     told = "it is not configured as when this run began: model.norm.epsilon was 1e-05, is 0.001; restore that"
-    assert f"preference.reference.uri {folder}: {told}" in end.stderr
+    assert str(refused.value).startswith(f"preference.reference.uri {folder}: {told}")
     shutil.rmtree(folder)
     export(newest_whole(str(tuned / "checkpoints" / "step-4.e0g0")), folder)
     end = run(pairs, tmp_path, *begun)

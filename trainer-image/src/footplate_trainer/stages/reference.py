@@ -20,6 +20,7 @@ from footplate_contracts.model import digest
 from footplate_contracts.reports import GenerationId, RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.data import Overlong
+from footplate_contracts.v1alpha1.model import Model
 from footplate_planning.references import ReferenceKind, reference_kind, reference_model
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.durable import transfer
@@ -36,7 +37,14 @@ from footplate_trainer.data.preference_dataset import PreferenceDataset, pair_da
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.errors import StorageError, UserMistake
 from footplate_trainer.frozen.open import open_at, open_start
-from footplate_trainer.frozen.source import check_tokenizer, find_model, frozen_config, reference_field
+from footplate_trainer.frozen.source import (
+    FoundModel,
+    check_tokenizer,
+    find_model,
+    frozen_config,
+    network_of,
+    reference_field,
+)
 from footplate_trainer.loop.stepper import Stepper
 from footplate_trainer.metrics.stopwatch import StepPart
 from footplate_trainer.model.linear import is_adapters
@@ -53,7 +61,7 @@ from footplate_trainer.parallel.reference import (
     reference_sums,
 )
 from footplate_trainer.parallel.world import World
-from footplate_trainer.stages.start import Start
+from footplate_trainer.stages.start import Start, state_before
 
 _log = logging.getLogger(__name__)
 
@@ -65,9 +73,14 @@ _WEIGHTS, _STEP, _ALPHA, _NETWORK = _NAMES
 def check_reference(config: RunConfig, ranks: int) -> None:
     """UserMistake where a folder that the reference is in holds none that suits the run; not collective."""
     reference = reference_model(config)
-    if reference is not None and reference.uri is not None:
-        found = find_model(reference.uri, reference_field(config), lineage=config.lineage)
-        frozen_config(found, config, ranks)
+    if reference is None or reference.uri is None:
+        return
+    before = state_before(config)
+    known: Key = {} if before is None else before.key
+    pinned = str(known.get(_STEP, "")) or None
+    found = find_model(reference.uri, reference_field(config), pinned, config.lineage)
+    frozen_config(found, config, ranks)
+    _check_unchanged(found, known)
 
 
 @dataclass(frozen=True)
@@ -105,8 +118,14 @@ class StageReference:
     @property
     def checksum(self) -> str:
         """Of its weights, and of what else says how it computes."""
-        network = [self.key[_NETWORK]] if _NETWORK in self.key else []
+        network = [] if self._network is None else [self._network]
         return digest([self.key[_WEIGHTS], self.key.get(_ALPHA), *network])
+
+    @property
+    def _network(self) -> str | None:
+        """Digest of what a model at a `uri` computes from beside its weights."""
+        known = self.key.get(_NETWORK)
+        return None if known is None else digest(network_of(Model.from_any_release(known)))
 
     @property
     def model(self) -> Reference | None:
@@ -158,7 +177,7 @@ class StageReference:
             precision=self._config.training.precision,
             overlong=self._config.data.overlong or Overlong.REFUSE,
             alpha=alpha if isinstance(alpha := self.key.get(_ALPHA), float) else None,
-            network=None if _NETWORK not in self.key else digest(self.key[_NETWORK]),
+            network=self._network,
         )
 
     def _checked(self) -> OpenReference:
@@ -239,12 +258,17 @@ def _opened(
             assert reference is not None and reference.uri is not None
             found, copy = open_at(reference.uri, reference_field(config), config, model, world, step)
             check_tokenizer(found, shards.tokenizer, shards.vocabulary_size)
-            if _NETWORK in known and (changed := found.changed_since(known[_NETWORK])):
-                raise found.reconfigured(changed)
+            _check_unchanged(found, known)
             network = {_NETWORK: found.model.to_json()}
     apart = {_STEP: copy.step or None, _ALPHA: copy.alpha, **network}
     named = {name: told for name, told in apart.items() if told is not None}
     return OpenReference(FrozenCopy(copy.model), {_WEIGHTS: copy.checksum, **named})
+
+
+def _check_unchanged(found: FoundModel, known: Key) -> None:
+    """UserMistake where it computes otherwise than as a checkpoint of `known` says."""
+    if _NETWORK in known and (changed := found.changed_since(known[_NETWORK])):
+        raise found.reconfigured(changed)
 
 
 def _refuse_adapters_of_elsewhere(config: RunConfig) -> None:
