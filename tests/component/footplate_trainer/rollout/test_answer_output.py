@@ -134,6 +134,11 @@ def test_an_answer_to_a_text_is_what_pack_writes_of_both(tmp_path: Path) -> None
         assert found.prompt == expected.prompt
 
 
+def test_a_text_of_which_nothing_says_how_it_ends_ends_as_a_turn_does() -> None:
+    text = Prompt(0, np.array([7], dtype=np.int64), TEXT)
+    assert Closing(END, None).behind(text) == END
+
+
 @pytest.mark.parametrize(
     ("columns", "reason", "closing", "read"),
     [

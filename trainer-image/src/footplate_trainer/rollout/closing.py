@@ -13,11 +13,11 @@ from footplate_trainer.data.prompt_dataset import Prompt
 
 @dataclass(frozen=True)
 class Closing:
-    """The token by the kind of prompt; None where nothing names one."""
+    """The token by the kind of prompt; None where nothing names one: a text then ends as a turn does."""
 
     of_turn: int | None
     of_text: int | None
 
     def behind(self, prompt: Prompt) -> int | None:
         """The one behind an answer to `prompt`."""
-        return self.of_text if prompt.is_text else self.of_turn
+        return self.of_text if prompt.is_text and self.of_text is not None else self.of_turn

@@ -63,19 +63,40 @@ def written(uri: str, uid: str) -> ShardManifest | None:
     """
     with storage_errors(f"{_FIELD} {uri}"):
         try:
-            names = [stored.name for stored in open_storage(uri).list()]
-            if MANIFEST_FILE in names:
-                found = _manifest(open_storage(uri).read(MANIFEST_FILE))
-                if found is not None and found.generated is not None and found.generated.uid == uid:
-                    return found
-                raise ValueError("holds a data set already")
-            if is_local(uri):
-                check_free(local_path(uri))
-            elif any(not _is_ours(name) for name in names):
-                raise ValueError("is not empty")
+            if (found := _of_run(uri, uid)) is not None:
+                return found
+            try:
+                _check_free(uri)
+            except ValueError:
+                # An earlier generation may have ended it in between.
+                if (found := _of_run(uri, uid)) is None:
+                    raise
+                return found
         except ValueError as error:
             raise UserMistake(f"{_FIELD} {uri}: {error}; name a folder that does not exist yet") from error
     return None
+
+
+def _of_run(uri: str, uid: str) -> ShardManifest | None:
+    """The manifest at `uri`, if there is one; ValueError where it is not that of the run `uid`."""
+    if MANIFEST_FILE not in _names(uri):
+        return None
+    found = _manifest(open_storage(uri).read(MANIFEST_FILE))
+    if found is None or found.generated is None or found.generated.uid != uid:
+        raise ValueError("holds a data set already")
+    return found
+
+
+def _check_free(uri: str) -> None:
+    """ValueError where a data set cannot be written."""
+    if is_local(uri):
+        check_free(local_path(uri))
+    elif any(not _is_ours(name) for name in _names(uri)):
+        raise ValueError("is not empty")
+
+
+def _names(uri: str) -> list[str]:
+    return [stored.name for stored in open_storage(uri).list()]
 
 
 def _manifest(content: bytes) -> ShardManifest | None:

@@ -28,6 +28,7 @@ from footplate_trainer.callbacks.suspension import Suspension
 from footplate_trainer.checkpoint.store import CheckpointStore
 from footplate_trainer.data.answers import answers_digest
 from footplate_trainer.data.layout import GeneratedRecord
+from footplate_trainer.errors import StorageError
 from footplate_trainer.huggingface.load import load_initial
 from footplate_trainer.loop.callbacks import Callbacks
 from footplate_trainer.loop.limits import RunLimits
@@ -57,14 +58,20 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
     def over(config: RunConfig) -> Program | None:
         assert config.rollout is not None and config.rollout.output is not None
         stands = written(config.rollout.output.uri, config.run.uid) is not None
-        return partial(_generate, config, agent, metrics) if stands else None
+        return partial(_generate, config, agent, metrics, ended=True) if stands else None
 
     return run_stage(config, agent, stage, over)
 
 
 def _generate(
-    config: RunConfig, agent: AgentClient, metrics: Path | None, world: World, reporter: Reporter
+    config: RunConfig,
+    agent: AgentClient,
+    metrics: Path | None,
+    world: World,
+    reporter: Reporter,
+    ended: bool = False,
 ) -> ExitCode:
+    """Of ranks that found the answers before they met (`ended`), nothing but the end is left."""
     assert config.rollout is not None and config.rollout.output is not None
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
@@ -74,13 +81,9 @@ def _generate(
     store = open_store(config)
     found = agree.from_rank_0(lambda: _ended(store, uri, config.run.uid), world.background)
     if found is not None:
-        # Fewer steps are in the past; more stay asked for, as ranks that end earlier are started anew.
-        done = found.rollouts or limits.steps
-        limits.take(limits.in_force.model_copy(update={"steps": max(done, limits.steps)}), 0)
-        reporter.start_from(done, 0, limits)
-        _finished(uri, world, reporter)
-        say(world, f"nothing left to do: the answers are in {uri} already")
-        return ExitCode.SUCCESS
+        return _over(found, uri, limits, world, reporter)
+    if ended:
+        raise StorageError(f"the answers in {uri} are seen by some ranks only, or gone since this one began")
     reporter.start_from(0, 0, limits)
     model, loaded = build_model(config, world), None
     if config.init_from is not None:
@@ -115,6 +118,16 @@ def _generate(
     )
     _finished(uri, world, reporter)
     say(world, f"finished at step {reporter.step}; answers in {uri}: {manifest.documents}")
+    return ExitCode.SUCCESS
+
+
+def _over(found: GeneratedRecord, uri: str, limits: RunLimits, world: World, reporter: Reporter) -> ExitCode:
+    # Fewer steps are in the past; more stay asked for, as ranks that end earlier are started anew.
+    done = found.rollouts or limits.steps
+    limits.take(limits.in_force.model_copy(update={"steps": max(done, limits.steps)}), 0)
+    reporter.start_from(done, 0, limits)
+    _finished(uri, world, reporter)
+    say(world, f"nothing left to do: the answers are in {uri} already")
     return ExitCode.SUCCESS
 
 
