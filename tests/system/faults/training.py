@@ -105,13 +105,16 @@ def _sampling(manifest: Json, stage: Stage) -> Json:
         {"name": "short", "weight": 0.2, "length": {"tokens": 4}, "timeoutSeconds": 1},
         {"name": "letters", "function": function, "timeoutSeconds": COURSES[stage].timeout},
     ]
-    group = 4 if stage is Stage.GRPO else 1
+    # Of a rollout of grpo a part has to be done: on a quiet machine it lasts a second with long answers.
+    rollout: Json = {"maxTokens": 320, "group": 1, "samples": 16, "stop": ["a", "b"]}
+    if stage is Stage.GRPO:
+        rollout = {"maxTokens": 1408, "group": 4, "samples": 16}
     for path, value in (
         ("stage", stage.value),
         ("model.vocabularySize", 384),
-        ("model.contextLength", 448),
+        ("model.contextLength", rollout["maxTokens"] + 128),
         ("data.uri", f"/shared/{_PROMPTS}/shards"),
-        ("rollout", {"maxTokens": 320, "group": group, "samples": 16, "stop": ["a", "b"]}),
+        ("rollout", rollout),
         ("reward.functions", rewards),
         ("training.schedule", {"name": "constant"}),
         ("trainer.env", [{"name": "PYTHONPATH", "value": f"/shared/{_REWARDS}"}]),
