@@ -35,8 +35,8 @@ def letters(texts):
 
 
 def letters_at_leisure(texts):
-    """The same, in a time in which somebody else can see that they are asked for."""
-    time.sleep(0.6 * len(texts))
+    """The same, in a time in which somebody else can see that they are asked for, longer on one rank."""
+    time.sleep(sum(0.75 * (len(text) % 2) for text in texts))
     return letters(texts)
 '''
 _LETTERS: Final = {Stage.GRPO: "letters", Stage.PPO: "letters_at_leisure"}
