@@ -269,14 +269,13 @@ async def test_one_waits_for_another_and_ends_with_the_api(sqlite_url: str, tmp_
     instruments: Any = BackupMetrics(Metrics().registry)
     plan = BackupPlan(tmp_path, Schedule("0 0 1 1 *"))
     work = BackingUp(sqlite_url, plan, instruments, lambda: datetime.now(UTC))
-    lock = tmp_path / "footplate.db.backup.lock"
-    with lock.open("w") as another:
+    with Path(f"{sqlite_url.partition('///')[2]}.backup.lock").open("w") as another:
         fcntl.flock(another, fcntl.LOCK_EX)
         waiting = asyncio.create_task(work.make())
         [pid] = await eventually(lambda: asyncio.to_thread(making), bool, seconds=30)
 
         async def waits() -> bool:
-            return f" FLOCK  ADVISORY  WRITE {pid} " in Path("/proc/locks").read_text()
+            return f" -> FLOCK  ADVISORY  WRITE {pid} " in Path("/proc/locks").read_text()
 
         await eventually(waits, bool, seconds=30)
         waiting.cancel()
