@@ -77,6 +77,8 @@ def check_reference(config: RunConfig, ranks: int) -> None:
         return
     before = state_before(config)
     known: Key = {} if before is None else before.key
+    if reference.precomputed and _WEIGHTS in known:
+        return  # its numbers stand beside the checkpoints; where they do not, it is opened and looked at
     pinned = str(known.get(_STEP, "")) or None
     found = find_model(reference.uri, reference_field(config), pinned, config.lineage)
     frozen_config(found, config, ranks)
