@@ -105,20 +105,28 @@ def test_an_answer_that_a_text_stopped_ends_its_turn(kind: str, prompts: Path, t
     assert told == list(range(1, 3 * GROUP + files + 1)), "a long write would be taken for a hang"
 
 
-def test_an_answer_to_a_text_is_what_pack_writes_of_both(tmp_path: Path) -> None:
-    """A text, which no chat template wrote, ends with the end of text, and not as a turn does."""
-    model, rows = chatml_model(tmp_path / "model"), tmp_path / "texts.jsonl"
-    rows.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in ("once", "twice", "thrice")))
-    ends = {Role.EOS: "<|endoftext|>"}
-    texts = pack_conversations(rows, tmp_path / "texts", model, format=ShardFormat.PROMPTS, special=ends)
+@pytest.mark.parametrize(
+    "is_text", [pytest.param(False, id="conversation"), pytest.param(True, id="text-that-no-template-wrote")]
+)
+def test_an_answer_is_what_pack_writes_of_it_and_its_prompt(is_text: bool, tmp_path: Path) -> None:
+    """To the line end that the template has behind a turn; a text ends with the end of text instead."""
+    model, rows = chatml_model(tmp_path / "model"), tmp_path / "rows.jsonl"
+    asked: list[Any] = [text if is_text else [user(text)] for text in ("once", "twice", "thrice")]
+    rows.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in asked))
+    ends = {Role.EOS: "<|endoftext|>"} if is_text else {}
+    prompts = pack_conversations(rows, tmp_path / "prompts", model, format=ShardFormat.PROMPTS, special=ends)
     uri = str(tmp_path / "answers")
-    special = TokenShards.open(str(texts)).special
+    special = TokenShards.open(str(prompts)).special
     of_turn = Tokenizer.from_file(str(model / "tokenizer.json")).token_to_id("<|im_end|>")
-    assert special.end not in (None, of_turn)
-    writing = output(texts, tmp_path, uri, end=of_turn, end_of_text=special.end)
+    assert not is_text or special.end not in (None, of_turn)
+    writing = output(prompts, tmp_path, uri, end=of_turn, end_of_text=special.end)
     writing.write([range(3)])
+    answer = writing.text_of(DRAWN)
     told = [
-        {"prompt": writing.prompts.at(place).columns["prompt"], "completion": writing.text_of(DRAWN)}
+        {
+            "prompt": writing.prompts.at(place).columns["prompt"],
+            "completion": answer if is_text else [{"role": "assistant", "content": answer}],
+        }
         for place in range(3)
         for _ in range(GROUP)
     ]
@@ -131,7 +139,21 @@ def test_an_answer_to_a_text_is_what_pack_writes_of_both(tmp_path: Path) -> None
         assert found.tokens.tolist() == expected.tokens.tolist()
         assert found.learnt is not None and expected.learnt is not None
         assert found.learnt.tolist() == expected.learnt.tolist()
+        assert found.learnt[-1] == is_text, "a line end is learnt, or no end"
         assert found.prompt == expected.prompt
+
+
+def test_what_stands_behind_a_turn_is_left_out_where_the_context_ends(prompts: Path, tmp_path: Path) -> None:
+    of_turn = Tokenizer.from_file(str(prompts / "tokenizer.json")).token_to_id("<|im_end|>")
+    writing = output(prompts, tmp_path, str(tmp_path / "answers"), end=of_turn, room=len(DRAWN) + 1)
+    writing.write([range(3)])
+    samples = Samples(TokenShards.open(str(tmp_path / "answers")))
+    documents = [samples[number].documents[0] for number in range(len(samples))]
+    longest = max(found.prompt for found in documents)
+    for found in documents:
+        assert found.learnt is not None
+        assert found.tokens[found.learnt].tolist() == [*DRAWN, of_turn]
+        assert (found.tokens[-1] == of_turn) == (found.prompt == longest)
 
 
 def test_a_text_of_which_nothing_says_how_it_ends_ends_as_a_turn_does() -> None:

@@ -59,7 +59,7 @@ def answers(folder: Path) -> list[tuple[bytes, int]]:
     samples, tokenizer = Samples(shards), Tokenizer.from_file(str(shards.tokenizer_path))
     found = []
     for document in (samples[number].documents[0] for number in range(len(samples))):
-        answer = document.tokens[document.prompt :].tolist()
+        answer = document.tokens[document.learnt].tolist()
         stopped = not set(tokenizer.decode(answer[:-1])).isdisjoint(STOP)
         found.append((document.tokens[: document.prompt].tobytes(), len(answer) - stopped))
     return found
@@ -99,15 +99,16 @@ def test_its_answers_are_what_pack_could_have_written(
     assert manifest.samples.mask is Mask.COMPLETION
     dropped = manifest.samples.dropped["cut off at rollout.maxTokens"]
     assert 0 < dropped < PROMPTS * GROUP == len(samples) + dropped
-    turn_end = Tokenizer.from_file(str(asked.tokenizer_path)).token_to_id("<|im_end|>")
+    tokenizer = Tokenizer.from_file(str(asked.tokenizer_path))
+    behind = [tokenizer.token_to_id("<|im_end|>"), *tokenizer.encode("\n").ids]
     known = [sample.tolist() for sample in (asked.document(number) for number in range(PROMPTS))]
     for number in range(len(samples)):
         [document] = samples[number].documents
         assert document.learnt is not None
         learnt = np.flatnonzero(document.learnt)
         assert document.tokens[: document.prompt].tolist() in known
-        assert document.tokens[-1] == turn_end
-        assert learnt.tolist() == list(range(document.prompt, len(document.tokens)))
+        assert document.tokens[-2:].tolist() == behind
+        assert learnt.tolist() == list(range(document.prompt, len(document.tokens) - 1))
     assert lineage(folder).prompts == asked.manifest.digest
     assert [row.step for row in end.agent.rows] == [1, 2, 3]
     assert all(row.values and row.values["reward/sum"] < 0 for row in end.agent.rows)

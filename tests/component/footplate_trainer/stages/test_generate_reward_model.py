@@ -30,7 +30,7 @@ from footplate_trainer.rollout.records import RewardsRecord, decoded, key_of
 from footplate_trainer.rollout.reward_model import MODEL
 from tests.support.generated import GROUP, generate
 from tests.support.judged_prompts import judged_prompts
-from tests.support.plain_llama import Sizes, outputs, random_weights, tokenizer, write
+from tests.support.plain_llama import Sizes, outputs, random_weights, write
 from tests.support.ranks import run_ranks
 from tests.support.reinforced import STOP, Interrupting, Reinforced
 from tests.support.rewards.plain_scores import EVEN, weights
@@ -131,13 +131,13 @@ def undisturbed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_answer_has_the_score_of_the_text_that_is_written(root: Path, undisturbed: Path) -> None:
-    """Whether a text of `stop` or the model ended it, and behind it what the template writes there."""
-    samples, line_end = written(undisturbed), tokenizer().encode("\n").ids
-    assert len({sample.tokens[-2] for sample in samples}) > 2, "texts have stopped some"
+    """To the line end that the template has behind a turn, whether a text of `stop` or the model ended it."""
+    samples = written(undisturbed)
+    assert len({sample.tokens[-3] for sample in samples}) > 2, "texts have stopped some"
     for sample in samples:
         told = sample.columns["rewards"]
         with torch.inference_mode():
-            score = outputs(weights(), [*sample.tokens, *line_end], EVEN)[-1, 0].item()
+            score = outputs(weights(), sample.tokens, EVEN)[-1, 0].item()
         assert told["model"] == pytest.approx(score, abs=1e-5)
         assert sample.columns["reward"] == pytest.approx(WEIGHT * told["model"] + SHORT * told["short"])
     record = TokenShards.open(str(undisturbed / "answers")).manifest.generated
@@ -240,10 +240,10 @@ def test_a_rollout_of_fewer_answers_than_a_batch_is_scored(
 ) -> None:
     once = ("training.steps=1", "training.schedule={name: constant}")
     finished(config_of(root, tmp_path, *once, *more), ranks)
-    samples, line_end = written(tmp_path), tokenizer().encode("\n").ids
+    samples = written(tmp_path)
     for sample in samples:
         with torch.inference_mode():
-            score = outputs(weights(), [*sample.tokens, *line_end], EVEN)[-1, 0].item()
+            score = outputs(weights(), sample.tokens, EVEN)[-1, 0].item()
         assert sample.columns["rewards"]["model"] == pytest.approx(score, abs=1e-5)
 
 
@@ -277,10 +277,10 @@ def test_another_reward_model_is_asked_about_answers_that_are_there(root: Path, 
     write(tmp_path / "judge", random_weights(18, "score", EVEN), EVEN)
     end = finished(config_of(root, tmp_path, f"reward.uri={tmp_path / 'judge'}"))
     assert "rollout/tokens" not in (end.agent.rows[0].values or {}), "the first rollout was drawn again"
-    other, line_end = random_weights(18, "score", EVEN), tokenizer().encode("\n").ids
+    other = random_weights(18, "score", EVEN)
     for sample in written(tmp_path):
         with torch.inference_mode():
-            score = outputs(other, [*sample.tokens, *line_end], EVEN)[-1, 0].item()
+            score = outputs(other, sample.tokens, EVEN)[-1, 0].item()
         assert sample.columns["rewards"]["model"] == pytest.approx(score, abs=1e-5)
 
 

@@ -2,8 +2,9 @@
 
 A sample is the tokens of a prompt, and behind them those that were drawn: never a text that is encoded
 again. Of these alone anything is learnt. Behind an answer that a text stopped stands the token that ends a
-turn, or a text (`closing`), as whoever learns from it shall end, too. What is written follows from the
-journal, so whoever writes it, and however often, writes the same bytes.
+turn, or a text (`closing`), as whoever learns from it shall end, too; behind the end of a turn, what the chat
+template writes there, of which nothing is learnt. What is written follows from the journal, so whoever writes
+it, and however often, writes the same bytes.
 """
 
 from __future__ import annotations
@@ -34,9 +35,8 @@ from footplate_trainer.data.layout import (
     SourceRecord,
     token_type_for,
 )
-from footplate_trainer.data.order import Int64s
 from footplate_trainer.data.pack import SHARD_TOKENS
-from footplate_trainer.data.prompt_dataset import PromptOrder
+from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.data.samples import SampleDocument, SampleWriter, StoredSample
 from footplate_trainer.data.sources import RunShards
 from footplate_trainer.data.writer import check_free, new_folder, write_again, write_file
@@ -235,7 +235,8 @@ class AnswerOutput:
                 found = kept_answers([kept.samples[key] for key in keys], sums, self.output.best, room)
                 tally.dropped += found.dropped
                 for answer in found.answers:
-                    sample = _sample(prompt.tokens, answer, closing, self._columns(answer.key, kept, sums))
+                    columns = self._columns(answer.key, kept, sums)
+                    sample = _sample(prompt, answer, closing, columns, self.context_length)
                     tally.count()
                     tally.samples += 1
                     tally.bytes += len(self.text_of(sample.documents[0].tokens.tolist()).encode())
@@ -258,13 +259,20 @@ class AnswerOutput:
 
 
 def _sample(
-    prompt: Int64s, answer: SampleRecord, closing: int | None, columns: dict[str, object] | None
+    prompt: Prompt,
+    answer: SampleRecord,
+    closing: int | None,
+    columns: dict[str, object] | None,
+    context_length: int,
 ) -> StoredSample:
-    """What ends with `answer`."""
-    behind = [closing] if is_open(answer) else []
-    tokens = np.concatenate((prompt, answer.tokens, np.array(behind, dtype=np.int64))).astype(np.int64)
-    learnt = np.arange(len(tokens)) >= len(prompt)
-    return StoredSample((SampleDocument(tokens, learnt, len(prompt)),), columns)
+    """What ends with `answer`, and with what a template writes behind its end, as far as there is room."""
+    end = [closing] if is_open(answer) else []
+    taught = np.concatenate((prompt.tokens, answer.tokens, np.array(end, dtype=np.int64))).astype(np.int64)
+    behind = np.array(prompt.behind(int(taught[-1])), dtype=np.int64)[: context_length - len(taught)]
+    places = np.arange(len(taught) + len(behind))
+    learnt = (len(prompt.tokens) <= places) & (places < len(taught))
+    document = SampleDocument(np.concatenate((taught, behind)), learnt, len(prompt.tokens))
+    return StoredSample((document,), columns)
 
 
 def _number(told: Outcome | str) -> float | None:
