@@ -142,6 +142,26 @@ async def test_the_newest_that_was_heard_of_is_not_given_for_the_last_one() -> N
     assert reason == "CheckpointNotFound" and "nobody heard which checkpoints it saved last" in message
 
 
+@pytest.mark.parametrize("dies", [False, True], ids=["led-on", "operator-restarted"])
+async def test_a_last_checkpoint_that_is_heard_of_after_the_end_counts_and_is_given(dies: bool) -> None:
+    world = await running()
+    put(world, "next")
+    await world.live(120, until=lambda: world.coordinator().step >= 95)
+    coordinator, world.trains = world.coordinator(), False
+    coordinator.step, coordinator.saving, coordinator.version = 100, True, coordinator.version + 1
+    await world.live(30, until=lambda: status(world, NAME)["progress"]["step"] == 100)
+    coordinator.reachable, world.trains = False, True
+    if dies:
+        world.start_operator()
+    await world.live(60, until=lambda: phase(world, NAME) == "Succeeded")
+    await world.live(1)
+    assert status(world, NAME)["checkpoint"]["latestStep"] == 90
+    assert said(world, "next")[0] == "CheckpointNotFound"
+    coordinator.reachable = True
+    await world.live(60, until=lambda: bool(status(world, "next").get("lineage")))
+    assert status(world, "next")["lineage"][0]["step"] == 100
+
+
 async def test_the_best_is_that_of_the_end_by_validation_loss() -> None:
     world = await running(checkpoint={"uri": FOLDER, "everySteps": 10, "keepLast": 5})
     world.coordinator().losses = {70: 2.0, 80: 1.0, 90: 3.0}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, Progress, RunState
 from footplate_contracts.reports import CheckpointRecord, GenerationId, StandingCheckpoint
-from tests.support.operator_fakes import KEY
+from footplate_operator.trainingrun.observed import Observed
+from footplate_operator.trainingrun.run import Run, decode
+from footplate_operator.trainingrun.status.fields import last_seen
+from tests.support.fake_cluster import copied
+from tests.support.operator_fakes import KEY, run_manifest
 from tests.support.operator_world import World, running
 
 FOLDER = "/shared/checkpoints"
@@ -121,3 +127,41 @@ async def test_marks_come_and_go_while_a_run_is_suspended_and_after_its_end() ->
         marks(world)
         await looks(world)
         assert "promoted" not in world.status["checkpoint"]
+
+
+def at_the_end(phase: str, step: int, saved: int | None) -> Run:
+    """A run of 100 steps that is at rest; `saved`: its newest checkpoint that was heard of."""
+    status: dict[str, Any] = {"phase": phase, "progress": {"step": step, "totalSteps": 100}}
+    if saved is not None:
+        uri = f"{FOLDER}/step-{saved}.e1g1"
+        status["checkpoint"] = {"latestStep": saved, "uri": uri, "time": "2026-01-31T12:00:00Z"}
+    return decode(copied(World().cluster.put(run_manifest() | {"status": status})))
+
+
+@pytest.mark.parametrize(
+    ("run", "step", "checkpoint", "latest"),
+    [
+        pytest.param(at_the_end("Succeeded", 100, 90), 100, 100, 100, id="after-the-last-step"),
+        pytest.param(at_the_end("Succeeded", 100, None), 100, 100, 100, id="the-first-of-all"),
+        pytest.param(at_the_end("Suspended", 95, 90), 95, 95, 95, id="after-a-suspension-was-given-up"),
+        pytest.param(at_the_end("Succeeded", 95, 90), 100, 100, 100, id="with-steps-that-nobody-heard-of"),
+        pytest.param(at_the_end("Suspended", 95, 90), 0, 95, 95, id="of-ranks-that-came-back"),
+        pytest.param(at_the_end("Succeeded", 100, 100), 100, 90, 100, id="an-older-one"),
+        pytest.param(at_the_end("Succeeded", 100, 90), 100, None, 90, id="none"),
+    ],
+)
+def test_the_last_word_about_a_checkpoint_counts_though_its_step_was_known(
+    run: Run, step: int, checkpoint: int | None, latest: int
+) -> None:
+    state = CoordinatorState(
+        version=2,
+        epoch=1,
+        state=RunState.FINISHED,
+        progress=Progress(step=step, total_steps=100, time=1.7e9),
+        checkpoint=record(standing(checkpoint)) if checkpoint is not None else None,
+    )
+    shown = last_seen(run, Observed(coordinator=state), datetime(2026, 1, 31, 13, tzinfo=UTC))
+    assert shown.checkpoint is not None and shown.checkpoint.latest_step == latest
+    before = run.status.progress
+    assert shown.progress is not None and before is not None
+    assert shown.progress.step == max(step, before.step)

@@ -27,8 +27,8 @@ from footplate_operator.trainingrun.status.report import compare, not_training, 
 
 def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> Desired:
     """What is still to be taken away from a run in a terminal phase."""
-    pods = retire.of_ended(run, observed, seconds_between(ended_at + run.unobserved, now), now)
     status = last_seen(run, observed, now)
+    pods = retire.of_ended(run, status, observed, seconds_between(ended_at + run.unobserved, now), now)
     # RunConfig and revision stay: they are the record of what was trained.
     unneeded = (DISRUPTION_BUDGET,) if pods.busy else (DISRUPTION_BUDGET, SERVICE, NETWORK_POLICY)
     secret = [] if pods.busy else _secret(run, observed)
@@ -74,13 +74,14 @@ def _end(
 
 def suspended(run: Run, asked: Suspension, observed: Observed, now: datetime) -> Desired:
     """No worker; Secret and RunConfig stay for the day it is resumed."""
-    pods = retire.of_suspended(run, observed, seconds_between(run.phase_since, now), now)
+    seen = last_seen(run, observed, now)
+    pods = retire.of_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
     # How it came to be so is worth more, where that is known: which step is durable.
     known = find(run.status.conditions, ConditionType.READY)
     told = known.message if known is not None and known.reason == asked.reason else ""
     said = not_training(asked.reason, told or asked.message, observed.problem)
     return Desired(
-        status=report(run, last_seen(run, observed, now), Phase.SUSPENDED, said, now),
+        status=report(run, seen, Phase.SUSPENDED, said, now),
         changes=(pods.removals, tuple(Delete(child) for child in observed.of_kind(DISRUPTION_BUDGET))),
         coordinator=observed.reachable,
         requeue_after=soonest(*pods.waits, POLL_SECONDS if pods.busy else None),
@@ -115,12 +116,13 @@ def until_next_try(run: Run, now: datetime) -> float:
 
 def waiting(run: Run, observed: Observed, left: float, now: datetime) -> Desired:
     """It gave its gang back, and comes again in `left` seconds."""
-    pods = retire.of_suspended(run, observed, seconds_between(run.phase_since, now), now)
+    seen = last_seen(run, observed, now)
+    pods = retire.of_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
     known = find(run.status.conditions, ConditionType.PROGRESSING)
     message = known.message if known is not None else "the gang was given back"
     said = not_training(Reason.GANG_INCOMPLETE, message, observed.problem)
     return Desired(
-        status=report(run, last_seen(run, observed, now), Phase.QUEUED, said, now),
+        status=report(run, seen, Phase.QUEUED, said, now),
         changes=(pods.removals,),
         coordinator=observed.reachable,
         requeue_after=soonest(left, *pods.waits, POLL_SECONDS if pods.busy else None),

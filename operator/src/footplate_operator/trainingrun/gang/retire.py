@@ -14,6 +14,7 @@ from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import Phase
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import losses, moves
 from footplate_operator.trainingrun.gang.plan import GangPlan
@@ -75,17 +76,21 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     return Retirement(_unique(found), [*settling, *_until_expiry(failed, retention, now)])
 
 
-def of_suspended(run: Run, observed: Observed, waited: float, now: datetime) -> Retirement:
-    """Of a run that has been suspended for `waited` seconds: all of its gang."""
-    return _at_rest(run, observed, release(observed), [], waited, now)
+def of_suspended(
+    run: Run, seen: TrainingRunStatus, observed: Observed, waited: float, now: datetime
+) -> Retirement:
+    """Of a run that has been suspended for `waited` seconds: all of its gang; `seen`: what is seen of it."""
+    return _at_rest(run, seen, observed, release(observed), [], waited, now)
 
 
-def of_ended(run: Run, observed: Observed, waited: float, now: datetime) -> Retirement:
+def of_ended(
+    run: Run, seen: TrainingRunStatus, observed: Observed, waited: float, now: datetime
+) -> Retirement:
     """Of a run that ended `waited` seconds ago: give the GPUs back, keep the logs for a while."""
     working = [pod for pod in observed.gang if pod.live]
     due = run.phase is Phase.FAILED or waited >= EXIT_SECONDS
     found = stop(working, overdue=waited >= STOP_SECONDS) if due else []
-    return _at_rest(run, observed, found, working, waited, now)
+    return _at_rest(run, seen, observed, found, working, waited, now)
 
 
 def release(observed: Observed) -> list[Removal]:
@@ -95,6 +100,7 @@ def release(observed: Observed) -> list[Removal]:
 
 def _at_rest(
     run: Run,
+    seen: TrainingRunStatus,
     observed: Observed,
     leaving: list[Removal],
     working: Sequence[PodView],
@@ -103,11 +109,16 @@ def _at_rest(
 ) -> Retirement:
     """Those of the gang that are `leaving`, the coordinator once nobody works and all is told, and old logs.
 
-    `working`: pods of the gang that are live, and shall not be.
+    A coordinator that went before the status has its last word would take that along.
+
+    Args:
+        seen: the status written last, with what was seen since.
+        working: pods of the gang that are live, and shall not be.
     """
     retention = run.spec.pod_retention_seconds
     coordinators = [pod for pod in observed.coordinators if pod.live]
-    told = not working and _flushed(observed.coordinator, waited)
+    noted = (seen.progress, seen.checkpoint) == (run.status.progress, run.status.checkpoint)
+    told = not working and noted and _flushed(run, observed.coordinator, waited)
     closing = [Delete(pod) for pod in coordinators] if told else []
     found = [*leaving, *closing, *_expired(observed.pods, retention, now)]
     marks = [mark - waited for mark in (EXIT_SECONDS, STOP_SECONDS) if working and mark > waited]
@@ -115,12 +126,13 @@ def _at_rest(
     return Retirement(_unique(found), waits, busy=bool(working or coordinators))
 
 
-def _flushed(state: CoordinatorState, waited: float) -> bool:
+def _flushed(run: Run, state: CoordinatorState, waited: float) -> bool:
     """Whether the telemetry of a coordinator that is not needed any more is out, or has had its time.
 
+    Of a run that has succeeded as its pods say, what the coordinator said before is not its last word.
     `waited`: seconds since it is not needed.
     """
-    if not state.heard:
+    if not state.heard or (run.phase is Phase.SUCCEEDED and state.state is not RunState.FINISHED):
         return waited >= UNASKED_FLUSH_SECONDS
     return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 

@@ -55,8 +55,12 @@ def told(
 
 
 def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
-    """The status of `run`, with what is still seen after it had ended or was suspended."""
+    """The status of `run`, with what is still seen after it had ended or was suspended.
+
+    A checkpoint may be told of long after the step that it is of: that was known while it was written.
+    """
     before, state = run.status, observed.coordinator
+    gone_on = state.progress.step > (before.progress.step if before.progress else 0)
     update: dict[str, object] = {
         "replicas": _replicas(observed),
         "telemetry": given_up.counted(before.telemetry, state),
@@ -64,12 +68,17 @@ def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
         "progress": _at_nothing(before.progress),
         "data": _data(before, state),
     }
-    if state.progress.step > (before.progress.step if before.progress else 0):
-        update |= {
-            "progress": _at_nothing(_progress(before, state, now)),
-            "checkpoint": checkpoints(run, state.checkpoint, state.checkpoint_steps),
-        }
+    if gone_on:
+        update["progress"] = _at_nothing(_progress(before, state, now))
+    if gone_on or _newer(before, state):
+        update["checkpoint"] = checkpoints(run, state.checkpoint, state.checkpoint_steps)
     return before.model_copy(update=update)
+
+
+def _newer(before: TrainingRunStatus, state: CoordinatorState) -> bool:
+    """Whether `state` knows a later checkpoint, or another one of the same step."""
+    known, told = before.checkpoint, state.checkpoint
+    return told is not None and (known is None or told.step >= known.latest_step)
 
 
 def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime) -> ProgressStatus | None:
