@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import pairwise
 
+from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.chains import Chains
 from footplate_operator.trainingrun.run import TRAINING_RUN, decode
 from tests.support.fake_cluster import Clock, FakeCluster
-from tests.support.operator_fakes import NAME, run_manifest
+from tests.support.operator_fakes import KEY, NAME, run_manifest
+from tests.support.operator_world import running
+
+
+class Passing(Clock):
+    """A second passes with each look at it."""
+
+    def __call__(self) -> datetime:
+        self.advance(1)
+        return self.moment
 
 
 async def test_a_run_that_is_about_to_go_is_asked_about_anew_whatever_watches_told() -> None:
@@ -59,3 +71,16 @@ async def test_many_ways_between_runs_are_no_work() -> None:
     run = decode(body)
     found = await chains.resolve(run)
     assert isinstance(found, Problem) and found.reason == "RunNotFound"
+
+
+async def test_whether_a_run_is_due_and_awaited_is_decided_of_one_moment() -> None:
+    world = await running(ttlSecondsAfterFinished=60)
+    await world.live(200, until=lambda: world.phase == "Succeeded")
+    await world.live(20)
+    world.watches.late = {"next"}
+    own = {"uri": "/shared/next", "everySteps": 10}
+    world.cluster.put(run_manifest("next", checkpoint=own, initFrom={"run": {"name": NAME}}))
+    due = parse_time(world.status["completionTime"]) + timedelta(seconds=60)
+    for left in range(6):
+        await replace(world.reconciler, now=Passing(due - timedelta(seconds=left)))(KEY)
+        assert (TRAINING_RUN, NAME) in world.cluster.objects, "no watch has told yet that next waits"

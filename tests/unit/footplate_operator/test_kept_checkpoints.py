@@ -10,6 +10,8 @@ import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, Progress, RunState
 from footplate_contracts.reports import CheckpointRecord, GenerationId, StandingCheckpoint
+from footplate_operator.errors import Forbidden
+from footplate_operator.runtime.kinds import REVISION
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.run import Run, decode
 from footplate_operator.trainingrun.status.fields import last_seen
@@ -127,6 +129,27 @@ async def test_marks_come_and_go_while_a_run_is_suspended_and_after_its_end() ->
         marks(world)
         await looks(world)
         assert "promoted" not in world.status["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "phase", "reason"),
+    [("gone", "Queued", "ProfileNotFound"), ("local-cpu", "Suspended", "ApiError")],
+    ids=["queued", "revision-refused"],
+)
+async def test_marks_come_and_go_while_something_keeps_a_run_from_its_pods(
+    profile: str, phase: str, reason: str
+) -> None:
+    world = await running()
+    world.change(suspend=True)
+    await world.live(120, until=lambda: world.phase == "Suspended")
+    world.cluster.refuse["create", REVISION] = Forbidden("is forbidden", 403, "Forbidden")
+    world.change(suspend=False, compute={"profile": profile, "nodes": 1})
+    await world.live(60, until=lambda: world.condition("Reconciled")["reason"] == reason)
+    newest = world.status["checkpoint"]
+    marks(world, ("release", newest["latestStep"]))
+    await looks(world)
+    (mark,) = world.status["checkpoint"]["promoted"]
+    assert (world.phase, mark["directory"]) == (phase, newest["uri"].rpartition("/")[2])
 
 
 def at_the_end(phase: str, step: int, saved: int | None) -> Run:

@@ -142,8 +142,9 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
     async def _desire(self, obj: ObjectT, problem: Problem | None) -> DecisionT:
         children = self.cache.children(obj.namespace, obj.uid)
         predecessors = self.cache.predecessors(obj.key)
-        observed = await self.controller.observe(obj, children, self.now(), predecessors)
-        return self.controller.desire(obj, observed, problem, self.now())
+        now = self.now()  # one moment for both: what was asked for then is what is decided on
+        observed = await self.controller.observe(obj, children, now, predecessors)
+        return self.controller.desire(obj, observed, problem, now)
 
     async def _newest(self, obj: ObjectT, body: Json) -> bool:
         """Whether the object is as it was read; where it is not, the next round has what it is now.

@@ -96,7 +96,7 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
         message = f"compute.profile {run.spec.compute.profile} names no ComputeProfile; there are: {there}"
         problem = Problem(Reason.PROFILE_NOT_FOUND, message)
     said = not_training(problem.reason, problem.message, None if problem.waiting else problem)
-    return Desired(status=report(run, run.status, Phase.QUEUED, said, now))
+    return Desired(status=report(run, last_seen(run, observed, now), Phase.QUEUED, said, now))
 
 
 def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:
@@ -105,7 +105,7 @@ def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:
     if problem is None:  # over in a moment
         return Desired(status=run.status)
     said = not_training(problem.reason, problem.message, problem)
-    return Desired(status=report(run, run.status, run.phase or Phase.QUEUED, said, now))
+    return Desired(status=report(run, last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now))
 
 
 def until_next_try(run: Run, now: datetime) -> float:
