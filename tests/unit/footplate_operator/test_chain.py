@@ -29,6 +29,7 @@ KEPT = [
 ]
 SAVED = {"latestStep": 30, "uri": "/base/step-30.e2g1", "time": NOON, "kept": KEPT, "bestStep": 20}
 UNVALIDATED = {**SAVED, "bestStep": None}
+HELD_OUT = {"validation": {"uri": "/held-out", "everySteps": 10}}
 BOTH = [{"name": "a", "step": 10, "directory": "step-10.e1g1"}, {"name": "b", "step": 20}]
 
 
@@ -41,7 +42,7 @@ def next_run(checkpoint: str = "latest", name: str = "next", **spec: Any) -> Run
 
 def base(phase: str | None, checkpoint: dict[str, Any] | None = None, **more: Any) -> Run:
     """The other run; `more` of its status, or its `spec`. One that has succeeded has told its end."""
-    own = {"checkpoint": {"uri": "/base/", "everySteps": 10}, **more.pop("spec", {})}
+    own = {"checkpoint": {"uri": "/base/", "everySteps": 10}, **HELD_OUT, **more.pop("spec", {})}
     progress = {"step": 30, "totalSteps": 30} if phase == "Succeeded" else {"step": 35, "totalSteps": 100}
     status = {"progress": progress, **more}
     if phase is not None:

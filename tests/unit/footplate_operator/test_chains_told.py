@@ -33,7 +33,8 @@ async def test_a_run_that_is_about_to_go_is_asked_about_anew_whatever_watches_to
 
     def waiting(name: str) -> Json:
         named = {"name": NAME, "checkpoint": "promoted"}
-        return cluster.put(run_manifest(name, initFrom={"run": named}))
+        own = {"uri": f"/shared/{name}", "everySteps": 10}
+        return cluster.put(run_manifest(name, checkpoint=own, initFrom={"run": named}))
 
     assert not await chains.is_awaited(other, await chains.naming(other), due=True)
     waiting("untold")

@@ -45,7 +45,7 @@ def resolve(
             f"{field}.run {reference.name} {gone}: create it, and {_GOES_ON}; or delete this run, and create"
             " it anew with another one",
         )
-    if wrong := misfit(run, field, other):
+    if wrong := misfit(run, field, reference, other):
         return _held_up(
             Reason.RUN_UNFIT,
             f"{field}.run {reference.name} does not suit this run: {wrong}; create this run anew, with what"
@@ -109,17 +109,17 @@ class _Search:
             again = f"delete it and create it anew, and {_GOES_ON}"
             return _failed(self._field, self._other, f"{again}; {remedy}".rstrip("; "))
         if self._other.phase is not Phase.SUCCEEDED:
-            return self._waiting()
+            return self._waiting(self._never_best())
         if self._known is None:
             return self._missing("has succeeded without a checkpoint of its own")
         if not _told_its_end(self._other):
             return self._missing(f"has succeeded, and {self._untold()}")
         step = self._known.latest_step if self._asked == "latest" else self._known.best_step
         if step is None:
-            return self._missing(
-                "has no checkpoint with a validation loss: its validation.everySteps should divide its"
-                " checkpoint.everySteps"
-            )
+            why = "its validation.everySteps should divide its checkpoint.everySteps"
+            if self._other.spec.validation is None:
+                why = "it has no validation"
+            return self._missing(f"has no checkpoint with a validation loss: {why}")
         return self._entry(step) or self._missing("does not say where that is")
 
     def _promoted(self) -> LineageEntry | Problem:
@@ -180,6 +180,15 @@ class _Search:
         more = f"; {remedy}" if remedy else ""
         return _waits(
             f"waits for the {which} of run {self._other.name}, which is {_state(self._other)}{more}"
+        )
+
+    def _never_best(self) -> str:
+        """What is to be done about a run that is asked for its best checkpoint, and compares none."""
+        if self._asked != "best" or self._other.spec.validation is not None:
+            return ""
+        return (
+            "it has no validation, so none of its checkpoints would be the best: give it one while it is"
+            " suspended"
         )
 
     def _untold(self) -> str:

@@ -26,6 +26,7 @@ from footplate_operator.trainingrun.policies.chain import (
     resolve,
     wanted_steps,
 )
+from footplate_operator.trainingrun.policies.kinship import path_of
 from footplate_operator.trainingrun.run import Run
 
 
@@ -108,19 +109,14 @@ def awaited(other: Run, naming: Sequence[NamingRun]) -> bool:
 
 
 def _steps(other: Run, follower: NamingRun) -> set[int]:
-    folder = _path(other.spec.checkpoint.uri) + "/"
+    folder = path_of(other.spec.checkpoint.uri) + "/"
     # By the folder, and not by the uid: one that is created anew may go on in it, and removes there.
     steps = {
         entry.step
         for entry in follower.lineage
-        if entry.run == other.name and entry.step is not None and _path(entry.uri).startswith(folder)
+        if entry.run == other.name and entry.step is not None and path_of(entry.uri).startswith(folder)
     }
     for reference in follower.awaited.values():
         if reference.name == other.name:
             steps |= wanted_steps(reference, other)
     return steps
-
-
-def _path(uri: str) -> str:
-    """A path as it is; `file://` before one says the same."""
-    return uri.removeprefix("file://").rstrip("/")

@@ -1,4 +1,4 @@
-"""Which run may give what to another one: by their stages, and by the shapes of their models.
+"""Which run may give what to another one: by their stages, their models and their folders.
 
 The operator sees what specs say. Of a model that came from a folder it knows what was stated beside it;
 ranks compare the rest, before they load anything.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_contracts.families import resolve_model
-from footplate_contracts.v1alpha1.model import Model
-from footplate_contracts.v1alpha1.references import ReferenceField
+from footplate_contracts.v1alpha1.model import Architecture, Model
+from footplate_contracts.v1alpha1.references import AnswersOf, ReferenceField, RunReference
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_operator.trainingrun.run import Run
 from footplate_planning.agreement import agreed
@@ -25,30 +25,68 @@ _GIVERS: Final[dict[ReferenceField, frozenset[Stage]]] = {
     ReferenceField.VALUE: frozenset({Stage.REWARD}),
     ReferenceField.DATA: frozenset({Stage.GENERATE}),
 }
+# Stages whose specs may have no validation.
+_UNVALIDATED: Final = frozenset({Stage.PPO, Stage.GRPO})
 
 
-def misfit(run: Run, field: ReferenceField, other: Run) -> str:
-    """Why `other` cannot give what `field` of `run` asks of it; empty where it can, as far as specs tell."""
+def misfit(run: Run, field: ReferenceField, reference: RunReference | AnswersOf, other: Run) -> str:
+    """Why `other` cannot give what `run` asks of it by `reference` in `field`.
+
+    Empty where it can, as far as specs tell.
+    """
     givers = _GIVERS[field]
     if field is ReferenceField.INIT_FROM and run.spec.stage is Stage.REWARD:
         givers |= {Stage.REWARD}
     if other.spec.stage not in givers:
         return f"its stage is {other.spec.stage}, and {field} takes one of {', '.join(sorted(givers))}"
-    if field is ReferenceField.DATA:
+    if isinstance(reference, AnswersOf):
         output = other.spec.rollout.output if other.spec.rollout is not None else None
         return "" if output is not None else "it has no rollout.output"
-    if field is ReferenceField.INIT_FROM and run.spec.model is not None:
-        return _other_shape(run.spec.model, other)
-    return ""
+    return _same_folder(run, other) or _no_best(reference, other) or _other_model(run, field, other)
 
 
-def _other_shape(stated: Model, other: Run) -> str:
-    """What `stated` says otherwise than the model of `other`, where the spec of that has all of it."""
-    theirs = other.spec.model
-    if theirs is None or other.spec.init_from is not None:
+def path_of(uri: str) -> str:
+    """A path as it is; `file://` before one says the same."""
+    return uri.removeprefix("file://").rstrip("/")
+
+
+def _same_folder(run: Run, other: Run) -> str:
+    """Ranks of `run` would find checkpoints of another run where their own should be."""
+    own = run.spec.checkpoint.uri
+    if path_of(own) != path_of(other.spec.checkpoint.uri):
+        return ""
+    return f"both have checkpoint.uri {own}, and a folder is of one run alone"
+
+
+def _no_best(reference: RunReference, other: Run) -> str:
+    if reference.checkpoint != "best" or other.spec.stage not in _UNVALIDATED:
+        return ""
+    return (
+        f"a run of stage {other.spec.stage} takes no validation loss, so it has no best checkpoint; latest,"
+        " promoted or a step may be named"
+    )
+
+
+def _other_model(run: Run, field: ReferenceField, other: Run) -> str:
+    """Why the model of `other` is not one for `field`, where the spec of that has all of it."""
+    if other.spec.model is None or other.spec.init_from is not None:
         return ""
     try:
-        agreed(stated, resolve_model(theirs))
+        theirs = resolve_model(other.spec.model)
+    except ValueError:
+        return ""
+    begins = field is ReferenceField.INIT_FROM
+    trains_any = begins and run.spec.stage is Stage.PRETRAIN
+    if not trains_any and theirs.architecture is not Architecture.DECODER:
+        takes = f"stage {run.spec.stage}" if begins else field
+        return f"its model is an {theirs.architecture}, and {takes} takes a decoder"
+    return _other_shape(run.spec.model, theirs) if begins and run.spec.model is not None else ""
+
+
+def _other_shape(stated: Model, theirs: Model) -> str:
+    """What `stated` says otherwise than the model of the other run."""
+    try:
+        agreed(stated, theirs)
     except ValueError as error:
         return str(error)
     return ""
