@@ -12,6 +12,8 @@ from footplate_api.chains import record, service
 from footplate_api.chains.schemas import DEPTH, MOST, LineageQuery, RunLineage
 from footplate_api.database import Database
 from footplate_api.models.reference import RunReference
+from tests.component.footplate_api.builders import RUNS, eventually
+from tests.component.footplate_api.conftest import Api
 from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.mirrors import mirror
 
@@ -121,8 +123,27 @@ async def test_a_run_that_is_gone_stays_in_the_lineage_and_one_that_was_never_se
     assert known["sft"].deleted_at is not None and known["sft"].phase == "Running"
     unseen = known["before-the-mirror"]
     assert (unseen.uid, unseen.stage, unseen.phase, unseen.data) == ("uid-before-the-mirror", None, None, [])
-    assert unseen.data_digest is None
+    assert (unseen.data_digest, unseen.path) == (None, None)
     assert known["sft"].path == "/v1/namespaces/research/runs/sft?uid=uid-sft"
+
+
+@pytest.mark.any_database
+async def test_each_path_leads_to_a_run_also_to_one_of_a_former_namespace(api: Api) -> None:
+    async def shown(**query: str) -> list[str]:
+        answer = (await api.client.get(f"{RUNS}/dpo/lineage", params=query)).json()
+        return [run["path"] for run in answer.get("runs", [])]
+
+    async def found(paths: list[str]) -> list[str]:
+        return [(await api.client.get(path)).json().get("uid") for path in paths]
+
+    await api.cluster.make_namespace("research", "2026-11-25T09:00:00Z")
+    for name, status in (("sft", {}), ("dpo", {"lineage": [given("initFrom", "sft")]})):
+        await api.cluster.put("research", name, status=status, metadata={"uid": f"uid-{name}"})
+    paths = await eventually(shown, lambda paths: len(paths) == 2)
+    assert await found(paths) == ["uid-dpo", "uid-sft"]
+    await api.cluster.make_namespace("research", "2026-11-25T11:00:00Z")
+    await eventually(shown, lambda paths: not paths)
+    assert await found(await shown(formerNamespaces="true")) == ["uid-dpo", "uid-sft"]
 
 
 async def test_a_run_by_itself_has_no_lineage(runs: Runs) -> None:

@@ -45,7 +45,9 @@ class LineageRun(Schema):
         description="of the shards that its ranks read, equal for equal tokens wherever they lie; null until"
         " they told it"
     )
-    path: str = Field(description="of this API, for all that is known of it")
+    path: str | None = Field(
+        description="of this API, for all that is known of it; null of a run that was never seen"
+    )
 
 
 class RunLineage(Schema):

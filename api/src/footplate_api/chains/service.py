@@ -29,10 +29,11 @@ async def lineage(session: ReadSession, namespace: str, name: str, query: Lineag
         deleted_at=run.deleted_at,
         data=data_sets((asked.spec if asked else run.spec).get("data")),
         data_digest=_digest(run.status.get("data")),
-        path=_path(run.namespace, run.name, run.uid),
+        path=_path(run.namespace, run.name, run.uid, query),
     )
     named = {reference.uid for reference in up + down} | {reference.run_uid for reference in up + down}
-    others = {about.uid: about for row in found for about in _runs(row, run.namespace) if about.uid in named}
+    ends = (about for row in found for about in _runs(row, run.namespace, query))
+    others = {about.uid: about for about in ends if about.uid in named}
     return RunLineage(
         run_uid=run.uid,
         ancestors=up,
@@ -66,15 +67,18 @@ def _digest(read: object) -> str | None:
     return lenient.text(read, "digest", 64) if isinstance(read, dict) else None
 
 
-def _path(namespace: str, name: str, uid: str) -> str:
-    return f"/v1/namespaces/{quote(namespace)}/runs/{quote(name)}?uid={quote(uid)}"
+def _path(namespace: str, name: str, uid: str, query: LineageQuery) -> str:
+    """Of a run that has a row; it answers as `query` was answered, whatever namespaces had this name."""
+    former = "&formerNamespaces=true" if query.former_namespaces else ""
+    return f"/v1/namespaces/{quote(namespace)}/runs/{quote(name)}?uid={quote(uid)}{former}"
 
 
-def _runs(row: Any, namespace: str) -> Iterator[LineageRun]:
+def _runs(row: Any, namespace: str, query: LineageQuery) -> Iterator[LineageRun]:
     """Both ends of a reference; of one that was never seen what the reference says."""
     told = row._mapping
     for uid, prefix in ((row.run_uid, "by"), (row.other_uid, "of")):
-        name = told[f"{prefix}_name"] or row.other_name
+        known = told[f"{prefix}_name"]
+        name = known or row.other_name
         yield LineageRun(
             uid=uid,
             name=name,
@@ -83,7 +87,7 @@ def _runs(row: Any, namespace: str) -> Iterator[LineageRun]:
             deleted_at=told[f"{prefix}_deleted_at"],
             data=data_sets(told[f"{prefix}_data"]),
             data_digest=_digest(told[f"{prefix}_read"]),
-            path=_path(namespace, name, uid),
+            path=_path(namespace, name, uid, query) if known else None,
         )
 
 
