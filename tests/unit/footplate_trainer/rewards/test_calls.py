@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from footplate_trainer.rewards.calls import FAILURES_IN_A_ROW, TIMEOUTS_IN_A_ROW, Calls, Failure
-from footplate_trainer.rewards.samples import Outcome, RolloutSample, Unrewarded
+from footplate_trainer.rewards.samples import Outcome, RolloutSample, SampleKey, Unrewarded
 from tests.support.rewards.samples import samples
 
 
@@ -31,6 +32,31 @@ def play(
     return asked, found
 
 
+def play_groups(
+    bad: Callable[[SampleKey], bool], failure: Failure, group: int, prompts: int = 16, at_once: int = 128
+) -> tuple[int, dict[SampleKey, Outcome]]:
+    """Calls of a function that fails for answers that are `bad`, and the outcome of each answer."""
+    keys = [SampleKey(1, prompt, sibling) for prompt in range(prompts) for sibling in range(group)]
+    (alike,) = samples("a")
+    asked = [replace(alike, key=key) for key in keys]
+    calls, count, found = Calls("style", asked, at_once), 0, dict[SampleKey, Outcome]()
+    while batch := calls.next():
+        count += 1
+        assert len(batch) <= at_once
+        if any(bad(sample.key) for sample in batch):
+            told = calls.failed(failure, "it failed")
+        else:
+            told = list(zip(batch, calls.answered([1.0] * len(batch)), strict=True))
+        assert not found.keys() & {sample.key for sample, _ in told}
+        found.update((sample.key, outcome) for sample, outcome in told)
+    assert sorted(found) == keys
+    return count, found
+
+
+def unrewarded(found: Mapping[SampleKey, Outcome]) -> list[SampleKey]:
+    return [key for key, outcome in sorted(found.items()) if isinstance(outcome, Unrewarded)]
+
+
 def on_bad(failure: Failure) -> Callable[[list[str]], Failure | None]:
     return lambda texts: failure if "bad" in texts else None
 
@@ -40,7 +66,7 @@ def on_bad(failure: Failure) -> Callable[[list[str]], Failure | None]:
     [
         pytest.param("a b c d", 4, ["a b c d"], id="all-at-once"),
         pytest.param("a b c", 1, ["a", "b", "c"], id="one-by-one"),
-        pytest.param("a bad c d", 4, ["a bad c d", "a bad", "a", "bad", "c d"], id="one-is-bad"),
+        pytest.param("a bad c d", 4, ["a bad c d", "a bad", "a", "bad", "c", "d"], id="one-is-bad"),
         pytest.param("bad bad", 2, ["bad bad", "bad", "bad"], id="all-are-bad"),
         pytest.param("a b bad", 3, ["a b bad", "a", "b bad", "b", "bad"], id="an-odd-number"),
         pytest.param("", 1, [], id="none"),
@@ -98,6 +124,48 @@ def test_what_always_fails_is_not_asked_for_ever() -> None:
 def test_a_first_sample_that_is_bad_is_found_among_the_most_of_a_rank() -> None:
     _, found = play(["bad", *["a"] * 8191], 8192, on_bad(Failure.RAISED))
     assert sum(isinstance(outcome, Unrewarded) for outcome in found.values()) == 1
+
+
+@pytest.mark.parametrize("failure", Failure)
+@pytest.mark.parametrize("at_once", [pytest.param(128, id="own"), pytest.param(1, id="built-in")])
+@pytest.mark.parametrize("group", [1, 8, 32, 300])
+@pytest.mark.parametrize("bad", [pytest.param({0}, id="first"), pytest.param({3, 15}, id="two")])
+def test_a_prompt_that_a_function_stumbles_over_costs_its_own_answers_alone(
+    bad: set[int], group: int, at_once: int, failure: Failure
+) -> None:
+    calls, found = play_groups(lambda key: key.prompt in bad, failure, group, at_once=at_once)
+    assert {key.prompt for key in unrewarded(found)} == bad
+    assert len(unrewarded(found)) == len(bad) * group, "each is asked about, or named as not asked"
+    assert failure is not Failure.TIMEOUT or calls <= len(found) + len(bad) * (TIMEOUTS_IN_A_ROW + 7)
+
+
+@pytest.mark.parametrize("failure", Failure)
+@pytest.mark.parametrize("bad", [(0, 0), (3, 5), (7, 15)])
+def test_an_answer_that_a_function_stumbles_over_costs_no_sibling(
+    bad: tuple[int, int], failure: Failure
+) -> None:
+    calls, found = play_groups(lambda key: key[1:] == bad, failure, group=16)
+    assert unrewarded(found) == [SampleKey(1, *bad)]
+    assert calls <= 16 + 4, "halves of a call, another call, and few answers alone"
+
+
+@pytest.mark.parametrize("group", [8, 16, 128])
+@pytest.mark.parametrize("prompts", [1, 2, 64])
+def test_what_always_fails_is_given_up_soon_however_many_siblings_there_are(prompts: int, group: int) -> None:
+    calls, found = play_groups(lambda _: True, Failure.RAISED, group, prompts)
+    assert calls <= FAILURES_IN_A_ROW and len(unrewarded(found)) == len(found)
+    calls, _ = play_groups(lambda _: True, Failure.TIMEOUT, group, prompts)
+    assert calls <= TIMEOUTS_IN_A_ROW + 7
+
+
+def test_what_begins_to_fail_is_given_up_soon() -> None:
+    calls, found = play_groups(lambda key: key.prompt >= 8, Failure.RAISED, group=16, prompts=64)
+    assert calls <= 1 + FAILURES_IN_A_ROW and len(unrewarded(found)) == 56 * 16
+
+
+def test_a_bad_share_of_prompts_side_by_side_ends_no_rollout() -> None:
+    _, found = play_groups(lambda key: key.prompt < 10, Failure.RAISED, group=16, prompts=100)
+    assert {key.prompt for key in unrewarded(found)} == set(range(10))
 
 
 def test_a_number_that_no_function_may_answer_is_none() -> None:

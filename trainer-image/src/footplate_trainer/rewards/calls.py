@@ -2,13 +2,18 @@
 
 A function that raises says nothing of any sample of its batch, though one alone may be to
 blame. So a batch that fails is asked about again in halves, until that sample is alone; and once
-more where its process ended, as others may have ended that. A function that always fails, or that
-stands still, is not asked for ever.
+more where its process ended, as others may have ended that.
+
+What a function stumbles over may be an answer, a prompt, or all. So behind a sample that it failed
+alone, one of another prompt is asked about alone: twenty calls in a row without an answer are those
+of about as many prompts, and then it is not asked for ever. The siblings of that sample are asked
+about last, the first of them alone. They tell of their prompt only: once the function has answered
+for others, they can end no more than that.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
@@ -29,6 +34,7 @@ class Failure(Enum):
 
 
 Batch = Sequence[RolloutSample]
+GivenUp = list[tuple[RolloutSample, Outcome]]
 
 
 class Calls:
@@ -39,39 +45,53 @@ class Calls:
 
     def __init__(self, reward: str, samples: Batch, at_once: int) -> None:
         self._reward = reward
-        self._waiting = deque(samples[i : i + at_once] for i in range(0, len(samples), at_once))
+        self._at_once = at_once
+        self._waiting = deque(self._batches(samples))
+        self._postponed: dict[int, list[RolloutSample]] = {}  # by prompt, behind one that failed alone
         self._asked: Batch = ()
         self._most_timeouts = TIMEOUTS_IN_A_ROW + max(min(at_once, len(samples)), 1).bit_length() - 1
         self._repeated = False  # the call, about one sample whose process ended
         self._failures = 0
         self._timeouts = 0
+        self._alone = set[int]()  # prompts that have failed alone since the last answer
+        self._known = set[int]()  # and those before that: what fails of them fails for them
+        self._failed_of: Counter[int] = Counter()  # by prompt, since an answer for it
+        self._timeouts_of: Counter[int] = Counter()
 
     def next(self) -> Batch:
         """The samples of the next call; none: there is nothing more to ask."""
+        if not self._waiting:
+            self._recall()
         self._asked = self._waiting.popleft() if self._waiting else ()
+        if self._alone and len(self._asked) > 1:
+            self._waiting.appendleft(self._asked[1:])
+            self._asked = self._asked[:1]
         return self._asked
 
     def answered(self, numbers: Sequence[float | str]) -> list[Outcome]:
         """The outcomes of the samples of the call, of which `numbers` has a number or what is wrong."""
         self._failures = self._timeouts = 0
         self._repeated = False
+        self._known |= self._alone
+        self._alone.clear()
+        for prompt in {sample.key.prompt for sample in self._asked}:
+            self._failed_of.pop(prompt, None)
+            self._timeouts_of.pop(prompt, None)
+            if prompt in self._postponed:
+                self._waiting.extend(self._batches(self._postponed.pop(prompt)))
         # What a process says of numbers is looked at again: its protocol may be in other hands.
         return [
             self._unrewarded(sample, number) if isinstance(number, str) else self._read(sample, number)
             for sample, number in zip(self._asked, numbers, strict=True)
         ]
 
-    def failed(self, failure: Failure, what: str) -> list[tuple[RolloutSample, Outcome]]:
+    def failed(self, failure: Failure, what: str) -> GivenUp:
         """The samples that are given up, after a call that did `what`."""
-        self._failures += 1
-        self._timeouts = self._timeouts + 1 if failure is Failure.TIMEOUT else 0
-        if self._failures >= FAILURES_IN_A_ROW or self._timeouts >= self._most_timeouts:
-            asked = [(sample, self._unanswered(sample, what)) for sample in self._asked]
-            times = self._timeouts or self._failures
-            rest = f"it was not asked, after {times} calls in a row without an answer: {what}"
-            never = [(sample, self._unanswered(sample, rest)) for batch in self._waiting for sample in batch]
-            self._waiting.clear()
-            return [*asked, *never]
+        if any(sample.key.prompt not in self._known for sample in self._asked):
+            self._failures += 1
+            self._timeouts = self._timeouts + 1 if failure is Failure.TIMEOUT else 0
+            if self._failures >= FAILURES_IN_A_ROW or self._timeouts >= self._most_timeouts:
+                return self._end(what)
         repeated, self._repeated = self._repeated, False
         if len(self._asked) > 1:
             middle = len(self._asked) // 2
@@ -81,7 +101,52 @@ class Calls:
             self._waiting.appendleft(self._asked)
             self._repeated = True
             return []
-        return [(sample, self._unanswered(sample, what)) for sample in self._asked]
+        return self._failed_alone(self._asked[0].key.prompt, failure, what)
+
+    def _batches(self, samples: Batch) -> list[Batch]:
+        return [samples[i : i + self._at_once] for i in range(0, len(samples), self._at_once)]
+
+    def _failed_alone(self, prompt: int, failure: Failure, what: str) -> GivenUp:
+        """The sample of the call; and its siblings, where it is one of many that failed alone."""
+        self._alone.add(prompt)
+        self._failed_of[prompt] += 1
+        self._timeouts_of[prompt] = self._timeouts_of[prompt] + 1 if failure is Failure.TIMEOUT else 0
+        siblings = [*self._take_siblings(prompt), *self._postponed.pop(prompt, ())]
+        failures, timeouts = self._failed_of[prompt], self._timeouts_of[prompt]
+        given_up = self._given_up(self._asked, what)
+        if failures >= FAILURES_IN_A_ROW or timeouts >= TIMEOUTS_IN_A_ROW:
+            times = timeouts if timeouts >= TIMEOUTS_IN_A_ROW else failures
+            never = f"it was not asked, after {times} answers in a row to this prompt: {what}"
+            return [*given_up, *self._given_up(siblings, never)]
+        if siblings:
+            self._postponed[prompt] = siblings
+        return given_up
+
+    def _end(self, what: str) -> GivenUp:
+        """All that are left: the function is not asked any more."""
+        rest = [sample for batch in (*self._waiting, *self._postponed.values()) for sample in batch]
+        self._waiting.clear()
+        self._postponed.clear()
+        times = self._timeouts if self._timeouts >= self._most_timeouts else self._failures
+        never = f"it was not asked, after {times} calls in a row without an answer: {what}"
+        return [*self._given_up(self._asked, what), *self._given_up(rest, never)]
+
+    def _take_siblings(self, prompt: int) -> list[RolloutSample]:
+        """Those of `prompt` that come next: siblings lie in a row."""
+        siblings = list[RolloutSample]()
+        while self._waiting and self._waiting[0][0].key.prompt == prompt:
+            batch = self._waiting.popleft()
+            count = sum(sample.key.prompt == prompt for sample in batch)
+            siblings += batch[:count]
+            if batch[count:]:
+                self._waiting.appendleft(batch[count:])
+        return siblings
+
+    def _recall(self) -> None:
+        """One of each prompt whose samples were postponed, alone; the others follow an answer for it."""
+        firsts = [siblings.pop(0) for siblings in self._postponed.values()]
+        self._waiting.extend([first] for first in firsts)
+        self._postponed = {prompt: siblings for prompt, siblings in self._postponed.items() if siblings}
 
     def _read(self, sample: RolloutSample, value: float) -> Outcome:
         number = read_number(value)
@@ -90,5 +155,7 @@ class Calls:
     def _unrewarded(self, sample: RolloutSample, what: str) -> Unrewarded:
         return Unrewarded(f"reward {self._reward}: {sample.key}: {what}")
 
-    def _unanswered(self, sample: RolloutSample, what: str) -> Unrewarded:
-        return Unrewarded(f"reward {self._reward}: {sample.key}: {what}", settled=False)
+    def _given_up(self, samples: Batch, what: str) -> GivenUp:
+        """Another start may ask about them again."""
+        said = f"reward {self._reward}"
+        return [(sample, Unrewarded(f"{said}: {sample.key}: {what}", settled=False)) for sample in samples]
