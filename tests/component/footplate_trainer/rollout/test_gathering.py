@@ -1,18 +1,23 @@
 """A rollout is drawn and rewarded once, whoever is stopped on the way, and asks for nothing that is known.
 
-One rank, without a process group of its own: what ranks tell each other is tried by the stage's tests.
+One rank, without a process group of its own, but where one waits for another: what ranks tell each other is
+tried by the stage's tests.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch.distributed as dist
 
 from footplate_contracts.names import Backend
 from footplate_contracts.reports import GenerationId
@@ -27,7 +32,7 @@ from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import Answer, EndReason, Request
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.metrics.stopwatch import Stopwatch
-from footplate_trainer.parallel.world import RankEnvironment, World, open_world
+from footplate_trainer.parallel.world import RankEnvironment, World, open_world, read_environment
 from footplate_trainer.rewards.judges import judge_of, to_json
 from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout.gathering import Gatherer
@@ -39,6 +44,7 @@ from footplate_trainer.rollout.records import RewardsRecord
 from footplate_trainer.rollout.reward_model import MODEL
 from footplate_trainer.rollout.settings import RolloutSettings
 from tests.support.chat import user
+from tests.support.ranks import run_ranks
 from tests.support.stages import pack_rows
 
 SETTINGS = RolloutSettings(
@@ -226,6 +232,31 @@ def test_what_is_missing_without_a_stop_is_an_error_that_names_it(
 ) -> None:
     with pytest.raises(TrainerError, match=f"answer 1 to prompt 11 at step 4 should have been {what}"):
         gather(tmp_path, world, drawer, judge, Stops(), 1)
+
+
+class Slow(Drawer):
+    """Takes longer for its first answers than ranks wait in a collective."""
+
+    @contextmanager
+    def weights(self, step: int) -> Iterator[Any]:
+        if not self.drawn:
+            time.sleep(1.2)
+        with super().weights(step) as draw:
+            yield draw
+
+
+def drawn_late_on_one(folder: Path) -> int:
+    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+        dist.barrier(group=world.background)
+        short = dist.new_group(backend="gloo", timeout=timedelta(seconds=1))
+        assert isinstance(short, dist.ProcessGroup)
+        drawer = (Slow if world.rank else Drawer)(copies=2, copy=world.rank)
+        found = gather(folder, replace(world, everybody=short), drawer, Judge(), Stops(), 1)
+        return 0 if found is None else len(found.kept.samples)
+
+
+def test_who_has_drawn_its_share_waits_for_longer_than_for_a_collective(tmp_path: Path) -> None:
+    assert run_ranks(drawn_late_on_one, 2, tmp_path) == [6, 6]
 
 
 class Looking(Judge):

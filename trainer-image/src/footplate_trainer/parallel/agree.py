@@ -79,6 +79,11 @@ class _Work(Generic[Value]):
         self.progress = progress
 
 
+def meet(group: dist.ProcessGroup) -> None:
+    """Wait until all ranks are here."""
+    dist.barrier(group=group)
+
+
 def gather_to_0(value: Value, group: dist.ProcessGroup) -> list[Value]:
     """Every rank's value, by rank, on rank 0; nothing elsewhere."""
     everybody: list[Any] | None = [None] * group.size() if group.rank() == 0 else None

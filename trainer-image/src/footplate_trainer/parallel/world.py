@@ -27,6 +27,7 @@ from footplate_trainer.parallel.device import keep_freed_memory
 AGENT_STORE_TIMEOUT = timedelta(seconds=15)
 RANK_STORE_TIMEOUT = timedelta(minutes=5)
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+LONG_WAIT_TIMEOUT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,17 @@ def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
     yield World(place.rank, place.world_size, place.local_rank, device, everybody, background)
     dist.barrier(group=background)  # nobody closes a connection that another still reads from
     dist.destroy_process_group()
+
+
+def long_waits() -> dist.ProcessGroup:
+    """A group of all ranks, for those that are done before others by more than a collective may take.
+
+    Who hangs meanwhile is noticed by the coordinator, and who is gone by agents. Collective, in the training
+    loop alone.
+    """
+    group = dist.new_group(backend="gloo", timeout=LONG_WAIT_TIMEOUT)
+    assert isinstance(group, dist.ProcessGroup), "this rank is in every group that all ranks make"
+    return group
 
 
 def use_determinism(deterministic: bool) -> None:

@@ -22,7 +22,7 @@ from footplate_trainer.errors import TrainerError
 from footplate_trainer.generation.requests import Answer, Request
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.parallel import agree
-from footplate_trainer.parallel.world import World
+from footplate_trainer.parallel.world import World, long_waits
 from footplate_trainer.rewards.samples import Outcome, Rewarded, RolloutSample, SampleKey, Unrewarded
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.groups import GroupPlan, asked, chosen
@@ -81,11 +81,15 @@ class Gatherer:
         stopping: Callable[[], bool],
         model: RewardModel | None = None,
     ) -> None:
-        """`model` rewards beside `rewards`; rewards see `text_of` tokens; `stopping` is asked often."""
+        """`model` rewards beside `rewards`; rewards see `text_of` tokens; `stopping` is asked often.
+
+        Collective.
+        """
         self._settings, self._prompts = settings, prompts
         self._sampler, self._rewards = sampler, rewards
         self._journal, self._folder = journal, folder
         self._world, self._reporter, self._stopwatch = world, reporter, stopwatch
+        self._long_waits = long_waits()
         self._text_of, self._stopping = text_of, stopping
         self._model = model
         self._stopped = False  # somebody has asked this rank to
@@ -200,6 +204,7 @@ class Gatherer:
                 self._journal.add([record])
             self._reporter.enter(phase, progress=self._done)
         self._reporter.enter(RankPhase.COLLECTIVE)
+        agree.meet(self._long_waits)  # another one's answers may take hours yet
         durable(self._journal, self._world, self._failed)
         told = agree.gather((finished, self._stopped), self._world.everybody)
         for records, _ in told:
