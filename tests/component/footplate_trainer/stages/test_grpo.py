@@ -22,6 +22,7 @@ from tests.support.reinforced import (
     History,
     Interrupting,
     Reinforced,
+    finished,
     grpo_config,
     history,
     kept_in,
@@ -188,6 +189,24 @@ def test_no_reward_is_asked_twice_for_an_answer_that_it_has_rewarded(
     end = run_ranks(reinforce, 2, FakeAgent(), config, environment=environment)[0]
     assert end.code == ExitCode.SUCCESS, end.stderr
     assert asked.stat().st_size - before == 16 - rewarded
+
+
+def test_a_run_that_goes_on_with_another_coefficient_learns_with_it(prompts: Path, tmp_path: Path) -> None:
+    """Of a KL without a target, from the next step on: here within a rollout."""
+    often = ("reinforcement.epochs=3", "training.steps=3")
+    first, second = (
+        grpo_config(prompts, tmp_path, *often, f"reinforcement.kl.coefficient={stated}")
+        for stated in (0.02, 0.5)
+    )
+    agent = Interrupting(phase=RankPhase.COMPUTE, after_step=1)
+    suspended = run_ranks(reinforce, 1, agent, first)[0]
+    assert suspended.code == ExitCode.SUSPENDED, suspended.stderr
+    rows = [*suspended.agent.rows, *finished(second).agent.rows]
+    assert [(row.step, row.values["kl/coefficient"]) for row in rows] == [
+        (1, 0.02),
+        (2, 0.02),
+        (3, 0.5),
+    ]
 
 
 def test_a_log_probability_is_computed_once_where_a_rollout_is_no_multiple_of_steps(tmp_path: Path) -> None:

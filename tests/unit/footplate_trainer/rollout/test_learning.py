@@ -13,7 +13,7 @@ from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rollout.groups import GroupPlan
-from footplate_trainer.rollout.learning import learnt, sums_of, teaches
+from footplate_trainer.rollout.learning import known_coefficient, learnt, sums_of, teaches
 from footplate_trainer.rollout.records import SampleRecord
 from footplate_trainer.rollout.settings import RolloutSettings
 
@@ -89,3 +89,19 @@ def test_a_sum_is_there_once_all_rewards_have_spoken() -> None:
 )
 def test_which_rollout_a_step_is_of(step: int, begun: int) -> None:
     assert SETTINGS.updates == 6 and SETTINGS.begun(step) == begun
+
+
+@pytest.mark.parametrize(
+    ("stated", "target", "known", "now"),
+    [
+        pytest.param(0.1, None, 0.02, 0.1, id="another-is-stated"),
+        pytest.param(0.1, None, 0.0, 0.1, id="one-is-stated-where-none-was"),
+        pytest.param(0.0, None, 0.02, 0.0, id="none-any-more"),
+        pytest.param(0.1, 6.0, 0.02, 0.02, id="what-a-target-made-of-it"),
+        pytest.param(0.1, 6.0, 0.0, 0.1, id="a-target-where-none-was"),
+    ],
+)
+def test_a_run_that_goes_on_has_the_coefficient_of_its_settings(
+    stated: float, target: float | None, known: float, now: float
+) -> None:
+    assert known_coefficient(replace(SETTINGS, coefficient=stated, target=target), known) == now

@@ -36,6 +36,7 @@ from footplate_trainer.rollout.kept import GatheredRollout
 from footplate_trainer.rollout.learning import (
     Learnt,
     divergence_of,
+    known_coefficient,
     learnt,
     next_coefficient,
     outcomes_of,
@@ -122,7 +123,9 @@ class RolloutBatches:
         self._scorer, self._models = scorer, models
         self._journal, self._store = journal, store
         self._world, self._rows, self._normaliser = world, rows, normaliser
-        self._known = position
+        self._known = position and position.model_copy(
+            update={"coefficient": known_coefficient(settings, position.coefficient)}
+        )
         self._keys, self._weights = keys, weights
         self.current: CurrentRollout | None = None  # that the last step was of
 

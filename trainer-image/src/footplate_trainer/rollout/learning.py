@@ -130,6 +130,15 @@ def divergence_of(settings: RolloutSettings, gathered: GatheredRollout, found: L
     return float(torch.stack(apart).mean()) if apart else None
 
 
+def known_coefficient(settings: RolloutSettings, known: float) -> float:
+    """Of the KL from the reference, in a rollout that a checkpoint knows with the coefficient `known`.
+
+    What is stated now, unless a target moves it: then that is where it began, and `known` what came of it;
+    but 0, which nothing moves, is of a run that had no target.
+    """
+    return settings.coefficient if settings.target is None or known == 0 else known
+
+
 def next_coefficient(settings: RolloutSettings, coefficient: float, divergence: float | None) -> float:
     """Of the KL from the reference, for the rollout behind one of that `divergence`."""
     if settings.target is None or divergence is None:
