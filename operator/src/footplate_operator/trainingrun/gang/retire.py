@@ -117,13 +117,23 @@ def _at_rest(
     """
     retention = run.spec.pod_retention_seconds
     coordinators = [pod for pod in observed.coordinators if pod.live]
-    noted = (seen.progress, seen.checkpoint) == (run.status.progress, run.status.checkpoint)
+    noted = _furthest(seen) == _furthest(run.status)
     told = not working and noted and _flushed(run, observed.coordinator, waited)
     closing = [Delete(pod) for pod in coordinators] if told else []
     found = [*leaving, *closing, *_expired(observed.pods, retention, now)]
     marks = [mark - waited for mark in (EXIT_SECONDS, STOP_SECONDS) if working and mark > waited]
     waits = (*marks, *_until_expiry(observed.pods, retention, now))
     return Retirement(_unique(found), waits, busy=bool(working or coordinators))
+
+
+def _furthest(status: TrainingRunStatus) -> tuple[int | None, int | None, str | None]:
+    """The last step and checkpoint: lists of others are cut where a status is too long to be written."""
+    progress, checkpoint = status.progress, status.checkpoint
+    return (
+        progress.step if progress else None,
+        checkpoint.latest_step if checkpoint else None,
+        checkpoint.uri if checkpoint else None,
+    )
 
 
 def _flushed(run: Run, state: CoordinatorState, waited: float) -> bool:
