@@ -22,6 +22,7 @@ from footplate_contracts.reports import (
     RankPhase,
     StandingCheckpoint,
 )
+from footplate_contracts.v1alpha1.types import MOST_STANDING
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.errors import Forbidden
 from footplate_operator.keys.keyring import Keys
@@ -253,8 +254,10 @@ class FakeCoordinator:
         self.saved.append(self.step)
         self.standing[self.step] = GenerationId(epoch=self.epoch, number=self.number)
         steps = sorted(self.standing, reverse=True)
-        kept = {*steps[: limits.keep_last], *(limits.kept_steps or ())}
+        named = set(limits.kept_steps or ())
+        kept = {*steps[: limits.keep_last], *named}
         self.standing = {step: self.standing[step] for step in steps if step in kept}
+        told = sorted(self.standing, key=lambda step: (step not in named, -step))[:MOST_STANDING]
         self.checkpoint = CheckpointRecord(
             step=self.step,
             uri=f"/shared/checkpoints/step-{self.step}.e{self.epoch}g{self.number}",
@@ -267,6 +270,7 @@ class FakeCoordinator:
                     validation_loss=self.losses.get(step),
                 )
                 for step, generation in self.standing.items()
+                if step in told
             ],
         )
         return self.checkpoint

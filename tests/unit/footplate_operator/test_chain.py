@@ -202,7 +202,8 @@ SIZES = run_manifest()["spec"]["model"]
             next_run("promoted"),
             base("Succeeded", SAVED | {"promoted": BOTH}),
             Reason.CHECKPOINT_NOT_FOUND,
-            "has several marks (a, b): take all but one away, or name one of them",
+            "has several marks (a, b); take all but one away, and this run goes on by itself then; or create"
+            " this run anew with another checkpoint or mark",
             id="several-marks",
         ),
         pytest.param(

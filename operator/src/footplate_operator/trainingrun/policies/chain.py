@@ -19,7 +19,7 @@ from footplate_contracts.v1alpha1.references import (
     RunReference,
 )
 from footplate_contracts.v1alpha1.status import CheckpointStatus
-from footplate_contracts.v1alpha1.types import MOST_PROMOTED
+from footplate_contracts.v1alpha1.types import MOST_PROMOTED, MOST_STANDING
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.policies.kinship import misfit
 from footplate_operator.trainingrun.run import Run
@@ -132,7 +132,7 @@ class _Search:
             return self._waiting("mark one of its checkpoints (spec.checkpoint.promoted)")
         if len(marks) > 1:
             names = ", ".join(sorted(mark.name for mark in marks))
-            return self._missing(f"has several marks ({names}): take all but one away, or name one of them")
+            return self._missing(f"has several marks ({names})", "take all but one away")
         return self._of_step(marks[0].step)
 
     def _of_step(self, step: int) -> LineageEntry | Problem:
@@ -141,9 +141,13 @@ class _Search:
         if entry is None:
             passed = known is not None and known.latest_step >= step
             if not passed and other.phase is Phase.SUCCEEDED and not _told_its_end(other):
-                return self._missing(f"does not list step {step}, and {self._untold()}")
+                return self._missing(f"does not list step {step}, and {self._untold()}", self._moved)
+            if passed and _may_stand_unlisted(other):
+                return self._unlisted(step)
             if passed or other.ended is not None:
-                return self._missing(f"has no checkpoint of step {step}; it has {_listed(known) or 'none'}")
+                return self._missing(
+                    f"has no checkpoint of step {step}; it has {_listed(known) or 'none'}", self._moved
+                )
             return self._waiting()
         if other.ended is None and step not in kept_for(other, self._run):
             waits = f"waits until run {other.name} keeps its checkpoint of step {step} for this one"
@@ -200,11 +204,35 @@ class _Search:
             f" its step, and any other one as a directory, by {self._field}.uri"
         )
 
-    def _missing(self, why: str) -> Problem:
+    def _unlisted(self, step: int) -> Problem:
+        """Of a checkpoint that the other run does not list, and that may stand beside those that it does.
+
+        While it may save again it is told that somebody waits for this step, and lists it from then on.
+        """
+        other, there = self._other, _listed(self._known)
+        if other.ended is None and self._known is not None and self._known.kept is not None:
+            remedy = f"it lists {there}, and step {step}, if that stands, once it has saved again"
+            return self._waiting(remedy + _without_room(other, self._run))
+        return self._missing(
+            f"does not list step {step}: it lists {there}, and others may stand in"
+            f" {other.spec.checkpoint.uri}; if that one does, its directory is named by {self._field}.uri",
+            self._moved,
+        )
+
+    @property
+    def _moved(self) -> str:
+        """What is to be done with a mark whose step is not to be had."""
+        return "move the mark to one of these" if self._asked == "promoted" else ""
+
+    def _missing(self, why: str, there: str = "") -> Problem:
+        """What keeps this run from ever beginning; what done `there`, with the other run, would mend it."""
+        anew = "create this run anew with another checkpoint"
+        if self._asked == "promoted":
+            anew += " or mark"
+        remedy = f"{there}, and {_GOES_ON}; or {anew}" if there else anew
         return _held_up(
             Reason.CHECKPOINT_NOT_FOUND,
-            f"{self._field}.run {self._other.name} with checkpoint {self._asked}: the run {why}; create this"
-            " run anew with another checkpoint",
+            f"{self._field}.run {self._other.name} with checkpoint {self._asked}: the run {why}; {remedy}",
         )
 
 
@@ -245,6 +273,20 @@ def wanted_steps(reference: Reference, other: Run) -> set[int]:
     marks = other.spec.checkpoint.promoted or ()
     named = {mark.step for mark in marks if reference.mark in (None, mark.name)}
     return named if len(named) == 1 else set()
+
+
+def _may_stand_unlisted(other: Run) -> bool:
+    """Whether checkpoints of `other` may stand that it does not list.
+
+    Ranks list so many and no more, and a status that would be too long only those that somebody names: then
+    one that retention keeps anyway is missing.
+    """
+    known = other.status.checkpoint
+    if known is None or known.kept is None:
+        return known is not None
+    newest = known.recent_steps[-other.spec.checkpoint.keep_last :]
+    listed = {found.step for found in known.kept}
+    return len(known.kept) >= MOST_STANDING or not listed.issuperset(newest)
 
 
 def _listed(known: CheckpointStatus | None) -> str:
