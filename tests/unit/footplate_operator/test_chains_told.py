@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
+import pytest
+
+from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.chains import Chains
+from footplate_operator.trainingrun.policies import keeping
 from footplate_operator.trainingrun.run import TRAINING_RUN, decode
 from tests.support.fake_cluster import Clock, FakeCluster
 from tests.support.operator_fakes import KEY, NAME, run_manifest
@@ -46,6 +51,39 @@ async def test_a_run_that_is_about_to_go_is_asked_about_anew_whatever_watches_to
     assert not await chains.is_awaited(other, await chains.naming(other), due=True), (
         "no watch will tell of its end"
     )
+
+
+@pytest.mark.parametrize(
+    ("now", "listed"),
+    [
+        pytest.param({"spec": "sorcery"}, True, id="a-spec-of-a-later-release"),
+        pytest.param({"status": {"world": "sorcery"}}, True, id="a-status-of-a-later-release"),
+        pytest.param({"spec": "sorcery", "status": {"phase": "Failed"}}, False, id="it-has-ended"),
+        pytest.param({"spec": "sorcery", "uid": "anew"}, False, id="another-of-its-name"),
+        pytest.param(None, False, id="it-is-gone"),
+    ],
+)
+@pytest.mark.parametrize("told", [True, False], ids=["told", "asked-for"])
+async def test_who_cannot_be_read_stays_listed_with_its_steps(
+    told: bool, now: dict[str, Any] | None, listed: bool
+) -> None:
+    cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
+    chains = Chains(cluster)
+    body = cluster.put(run_manifest("next", initFrom={"run": {"name": NAME, "checkpoint": "20"}}))
+    follower = {"name": "next", "uid": body["metadata"]["uid"], "steps": [20]}
+    status = {"phase": "Running", "followers": [follower]}
+    other = decode(cluster.put(run_manifest() | {"status": status}))
+    if now is None:
+        cluster.bury(TRAINING_RUN, "next")
+    else:
+        body["spec"]["stage"] = now.get("spec", "pretrain")
+        body["metadata"]["uid"] = now.get("uid", body["metadata"]["uid"])
+        body["status"] = {"phase": "Running"} | now.get("status", {})
+        cluster.put(body)
+        if told:
+            chains.hear(body, gone=False)
+    found = keeping.followers(other, await chains.naming(other), CoordinatorState.silent())
+    assert [known.to_json() for known in found] == ([follower] if listed else [])
 
 
 async def test_a_cycle_of_many_runs_is_one() -> None:

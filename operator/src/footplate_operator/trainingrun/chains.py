@@ -24,7 +24,7 @@ from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, Undecodable, key_of
 from footplate_operator.trainingrun.policies import chain, keeping
-from footplate_operator.trainingrun.policies.keeping import NamingRun
+from footplate_operator.trainingrun.policies.keeping import NamingRun, UnreadRun
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode, phase_of
 
 
@@ -40,8 +40,8 @@ class _Seen:
     body: Json  # of one that names others, and has not ended
 
     @cached_property
-    def naming(self) -> NamingRun | None:
-        """The run as one that names others; None for one that has ended, or cannot be read."""
+    def naming(self) -> NamingRun | UnreadRun | None:
+        """The run as one that names others; None for one that has ended."""
         return _naming(self.body) if self.names else None
 
 
@@ -95,7 +95,7 @@ class Chains:
             return Problem(Reason.WAITING_FOR_RUN, message, waiting=True)
         return [answer for answer in answers if isinstance(answer, LineageEntry)]
 
-    async def naming(self, other: Run) -> list[NamingRun]:
+    async def naming(self, other: Run) -> list[NamingRun | UnreadRun]:
         """Runs that wait for checkpoints of `other`, or stand on them. Raises ClusterError.
 
         Those that its status lists and no watch has told of are asked for: they may be gone.
@@ -106,7 +106,7 @@ class Chains:
             known.append(await self._asked_for(key))
         return [naming for naming in known if naming is not None]
 
-    async def is_awaited(self, other: Run, naming: Sequence[NamingRun], due: bool) -> bool:
+    async def is_awaited(self, other: Run, naming: Sequence[NamingRun | UnreadRun], due: bool) -> bool:
         """Whether somebody waits for `other`, which has ended; raises ClusterError.
 
         A watch tells of a run a moment after it was created, and not at all of one that went while it was
@@ -116,7 +116,7 @@ class Chains:
         if other.ended is None or not due:
             return other.ended is not None and keeping.awaited(other, naming)
         for known in naming:
-            if keeping.awaited(other, [known]):
+            if isinstance(known, NamingRun) and keeping.awaited(other, [known]):
                 fresh = await self._asked_for(known.run.key)
                 if fresh is not None and keeping.awaited(other, [fresh]):
                     return True
@@ -152,15 +152,15 @@ class Chains:
             if not naming:
                 self._naming.pop(name, None)
 
-    async def _asked_for(self, key: Key) -> NamingRun | None:
+    async def _asked_for(self, key: Key) -> NamingRun | UnreadRun | None:
         """The run as one that names others, as the API server has it."""
         with suppress(NotFound):
             return _naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name))
         return None
 
-    async def _listed(self, other: Run) -> list[NamingRun]:
+    async def _listed(self, other: Run) -> list[NamingRun | UnreadRun]:
         """Those that name `other`, as the API server has them."""
-        found: list[NamingRun | None] = []
+        found: list[NamingRun | UnreadRun | None] = []
         async for page in self._cluster.pages(TRAINING_RUN, other.namespace):
             found += [_naming(body) for body in page if other.name in _named(body)]
         return [naming for naming in found if naming is not None]
@@ -232,15 +232,16 @@ def _seen(body: Json) -> _Seen:
     )
 
 
-def _naming(body: Json) -> NamingRun | None:
-    if not body:
+def _naming(body: Json) -> NamingRun | UnreadRun | None:
+    metadata = body.get("metadata", {})
+    if not body or phase_of(body).terminal or "deletionTimestamp" in metadata:
         return None
     try:
         run = decode(body)
     except Undecodable:
-        return None
+        return UnreadRun(metadata["uid"])
     named = references(run.spec)
-    if not named or run.ended is not None or run.deleted:
+    if not named:
         return None
     return NamingRun(run, named, run.status.lineage or ())
 

@@ -45,30 +45,39 @@ class NamingRun:
         return {field: reference for field, reference in self.named.items() if field not in resolved}
 
 
-def followers(other: Run, naming: Sequence[NamingRun], state: CoordinatorState) -> list[Follower]:
+@dataclass(frozen=True)
+class UnreadRun:
+    """One that a later release wrote, or whose status this one cannot read: it may train on untouched."""
+
+    uid: str
+
+
+def followers(other: Run, naming: Sequence[NamingRun | UnreadRun], state: CoordinatorState) -> list[Follower]:
     """For whom `other` keeps checkpoints, and which; who was there first stays first.
 
     One that finds no room is listed without steps, or not at all, and so is everybody where the coordinator,
-    in this `state`, is one of an earlier release, whose ranks keep none for others: they wait.
+    in this `state`, is one of an earlier release, whose ranks keep none for others: they wait. One that
+    cannot be read stays as it is listed.
     """
     able = not state.heard or LATER["checkpoint.promoted"] in state.knows
     before = {follower.uid: follower for follower in other.status.followers or ()}
-    wanted = {known.run.uid: _steps(other, known) if able else set() for known in naming}
+    wanted = [found for known in naming if (found := _wanted(other, known, before)) is not None]
+    if not able:
+        wanted = [follower.model_copy(update={"steps": []}) for follower in wanted]
 
-    def order(follower: NamingRun) -> tuple[bool, bool, str]:
+    def order(follower: Follower) -> tuple[bool, bool, str]:
         """Those for whom steps are kept, those who want some, and at last those who want none."""
-        uid = follower.run.uid
-        stands = uid in before and bool(before[uid].steps) and bool(wanted[uid])
-        return not stands, not wanted[uid], follower.run.name
+        known = before.get(follower.uid)
+        stands = known is not None and bool(known.steps) and bool(follower.steps)
+        return not stands, not follower.steps, follower.name
 
     kept: set[int] = set()
     listed: list[Follower] = []
-    for follower in sorted(naming, key=order)[:MOST_FOLLOWERS]:
-        steps = wanted[follower.run.uid]
-        if len(kept | steps) > MOST_KEPT_FOR_OTHERS:
-            steps = set()
-        kept |= steps
-        listed.append(Follower(name=follower.run.name, uid=follower.run.uid, steps=sorted(steps)))
+    for follower in sorted(wanted, key=order)[:MOST_FOLLOWERS]:
+        if len(kept.union(follower.steps)) > MOST_KEPT_FOR_OTHERS:
+            follower = follower.model_copy(update={"steps": []})
+        kept.update(follower.steps)
+        listed.append(follower)
     return listed
 
 
@@ -97,15 +106,24 @@ def listed(
     return found
 
 
-def awaited(other: Run, naming: Sequence[NamingRun]) -> bool:
+def awaited(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> bool:
     """Whether `other`, which has ended, may still give somebody what it waits for."""
     answers = (
         resolve(follower.run, field, reference, other)
         for follower in naming
+        if isinstance(follower, NamingRun)
         for field, reference in follower.awaited.items()
         if reference.name == other.name
     )
     return any(not isinstance(answer, Problem) or answer.waiting for answer in answers)
+
+
+def _wanted(other: Run, follower: NamingRun | UnreadRun, before: Mapping[str, Follower]) -> Follower | None:
+    """What is to be kept for `follower`; None for one that cannot be read, and is not listed `before`."""
+    if isinstance(follower, UnreadRun):
+        return before.get(follower.uid)
+    steps = sorted(_steps(other, follower))
+    return Follower(name=follower.run.name, uid=follower.run.uid, steps=steps)
 
 
 def _steps(other: Run, follower: NamingRun) -> set[int]:
