@@ -35,6 +35,7 @@ from footplate_trainer.metrics.stopwatch import Stopwatch
 from footplate_trainer.parallel.world import RankEnvironment, World, open_world, read_environment
 from footplate_trainer.rewards.judges import judge_of, to_json
 from footplate_trainer.rewards.samples import Rewarded, RolloutSample, SampleKey, Unrewarded
+from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.gathering import Gatherer
 from footplate_trainer.rollout.groups import GroupPlan
 from footplate_trainer.rollout.identity import JournalKey
@@ -167,13 +168,13 @@ def gather(
 ) -> GatheredRollout | None:
     """As generation `number` does."""
     place = LocalFolder(str(folder))
-    journal = Journal(place, GenerationId(epoch=1, number=number), 0)
+    written = Journal(place, GenerationId(epoch=1, number=number), 0)
     gatherer = Gatherer(
         SETTINGS,
         prompts or Prompts(),
         drawer,
         judge,
-        journal,
+        written,
         place,
         world,
         Reporter(AgentClient(), world),
@@ -185,7 +186,7 @@ def gather(
     found = gatherer.gather(4, 10, JournalKey("key"))
     if found is not None and settles:
         gatherer.settle(found)
-    journal.close()
+    written.close()
     return found
 
 
@@ -202,6 +203,31 @@ def test_nothing_is_drawn_or_asked_twice_wherever_it_is_stopped(
     assert len(judge.answered) == len(set(judge.answered)) == 16
     assert found.sums[SampleKey(4, 12, 1)] == 1.5
     assert isinstance(found.sums[SampleKey(4, 11, 1)], Unrewarded), "what did not answer is settled too"
+
+
+class Late(Told):
+    """One more comes just behind the look with which a stop is heard, while ranks agree on that."""
+
+    looks = 0
+
+    def poll(self, seconds: float) -> list[Rewarded]:
+        self.looks += not seconds
+        return super().poll(seconds or self.looks - 1.0)
+
+
+class LateJudge(Judge):
+    """Asks as Judge does."""
+
+    def ask(self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Any]) -> Told:
+        return Late(super().ask(samples, known).outcomes, self.answered)
+
+
+def test_what_is_answered_while_ranks_agree_to_stop_is_kept(world: World, tmp_path: Path) -> None:
+    drawer, judge = Drawer(), LateJudge()
+    assert gather(tmp_path, world, drawer, judge, Stops(6), 1) is None
+    kept = journal.read(LocalFolder(str(tmp_path)), 4, JournalKey("key")).rewards
+    assert len(judge.answered) == 2, "one before the stop, and one behind it"
+    assert {(name, key) for key, told in kept.items() for name in told} == set(judge.answered)
 
 
 class Lazy(Drawer):

@@ -251,16 +251,21 @@ class Gatherer:
             while not asked.done and not stopped and time.monotonic() < meeting:
                 stopped = self._stops()
                 # What has been answered by then is kept: nobody is asked for it again.
-                for told in asked.poll(0.0 if stopped else _LOOK):
-                    self._done += 1
-                    mark, outcome = kept.samples[told.key].mark, told.outcome
-                    if isinstance(outcome, Unrewarded):
-                        yield RewardsRecord(told.key, mark, {told.reward: outcome.reason}, outcome.settled)
-                    else:
-                        yield RewardsRecord(told.key, mark, {told.reward: outcome})
+                yield from self._told(kept, asked.poll(0.0 if stopped else _LOOK))
             ranks = agree.gather((asked.done, stopped), self._world.everybody)
             if all(done for done, _ in ranks) or any(stops for _, stops in ranks):
+                yield from self._told(kept, asked.poll(0.0))  # what came while others were awaited
                 return
+
+    def _told(self, kept: KeptRollout, found: Sequence[Rewarded]) -> Iterator[RewardsRecord]:
+        """As a journal has it."""
+        for told in found:
+            self._done += 1
+            mark, outcome = kept.samples[told.key].mark, told.outcome
+            if isinstance(outcome, Unrewarded):
+                yield RewardsRecord(told.key, mark, {told.reward: outcome.reason}, outcome.settled)
+            else:
+                yield RewardsRecord(told.key, mark, {told.reward: outcome})
 
     def shown(self, sample: SampleRecord) -> RolloutSample:
         """As rewards see it: the text is without what ends it."""
