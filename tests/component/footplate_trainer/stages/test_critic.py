@@ -258,7 +258,7 @@ def test_an_answer_ends_where_the_template_of_its_prompt_ends_a_turn(folders: Fo
     record = prompts.sources[0].shards.manifest.samples
     assert record is not None and record.turn_end
     assert record.turn_end[0] not in model_ends(Companions(), tokenizer, SIZES.vocabulary)
-    assert record.turn_end[0] in answer_ends(prompts, Companions(), tokenizer, SIZES.vocabulary)
+    assert record.turn_end[0] in answer_ends(prompts, Companions(), tokenizer)
 
 
 def test_prompts_that_overlook_the_end_of_a_turn_are_refused(folders: Folders, tmp_path: Path) -> None:

@@ -148,6 +148,14 @@ def test_each_answer_has_the_score_of_the_text_that_is_written(root: Path, undis
     assert record.reward_configuration == digest([digest(network_of(judge)), None])
 
 
+def test_no_id_is_written_that_the_data_does_not_have(root: Path, tmp_path: Path) -> None:
+    """Nor is one read by the reward model: three of four rows of this policy are no token's."""
+    grown = f"model={{contextLength: 128, vocabularySize: {4 * EVEN.vocabulary}, growEmbeddings: true}}"
+    finished(config_of(root, tmp_path, grown, "training.steps=1", "training.schedule={name: constant}"))
+    known = TokenShards.open(str(tmp_path / "answers")).vocabulary_size
+    assert max(max(sample.tokens) for sample in written(tmp_path)) < known < EVEN.vocabulary
+
+
 def test_the_best_answer_to_a_prompt_is_the_one_of_the_highest_sum(
     root: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Final
@@ -22,9 +23,11 @@ from tests.support.reinforced import (
     Reinforced,
     finished,
     history,
+    kept_in,
     killed_and_resumed,
     reinforce,
 )
+from tests.support.rewards.plain_scores import EVEN
 from tests.support.rollout_layouts import LAYOUTS
 from tests.support.tiny import tiny_config
 from tests.support.training import FakeAgent
@@ -103,6 +106,17 @@ def test_a_run_that_is_killed_while_it_scores_goes_on_as_if_it_had_not_been(
     moment = Interrupting(phase=RankPhase.SCORING, after_step=2, looks=1)
     again = killed_and_resumed(config_of(root, tmp_path), tmp_path, undisturbed, moment, 1, 2)
     again.check_equal(undisturbed)
+
+
+def test_no_id_is_drawn_that_the_data_does_not_have(root: Path, tmp_path: Path) -> None:
+    """The reward model would have no row for it: three of four rows of this policy are no token's."""
+    grown = f"model={{contextLength: 128, vocabularySize: {4 * EVEN.vocabulary}, growEmbeddings: true}}"
+    end = finished(config_of(root, tmp_path, grown, "training.steps=1", "rollout.batchInvariant=true"))
+    values = end.agent.rows[0].values
+    assert (values["policy/ratio"], values["kl/sampler"]) == (1.0, 0.0), "both are of all rows"
+    drawn = [sample.tokens.max() for sample in kept_in(tmp_path, 0).samples.values()]
+    assert len(drawn) == 16
+    assert max(drawn) < json.loads((root / "shards" / "manifest.json").read_text())["vocabularySize"]
 
 
 def test_a_plan_counts_it(root: Path, tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def shares(rule: SamplingRule, logits: torch.Tensor = LOGITS, before: tuple[int,
         pytest.param(
             SamplingRule(top_k=3, top_p=0.5), [0, 0.4 / 0.65, 0, 0.25 / 0.65, 0], id="top-p-of-top-k"
         ),
+        pytest.param(SamplingRule(ids=3), [0.1 / 0.55, 0.4 / 0.55, 0.05 / 0.55, 0, 0], id="of-some-ids"),
+        pytest.param(SamplingRule(ids=1), [1, 0, 0, 0, 0], id="of-one-id"),
+        pytest.param(SamplingRule(ids=1, temperature=0), [1, 0, 0, 0, 0], id="most-likely-of-some-ids"),
+        pytest.param(SamplingRule(ids=3, top_k=2), [0.2, 0.8, 0, 0, 0], id="top-k-of-some-ids"),
+        pytest.param(SamplingRule(ids=1, min_p=0.5), [1, 0, 0, 0, 0], id="min-p-of-some-ids"),
     ],
 )
 def test_what_is_drawn_from(rule: SamplingRule, expected: list[float]) -> None:
@@ -92,6 +97,27 @@ def test_truncation_moves_one_log_probability_and_not_the_other() -> None:
     assert whole.full.item() == truncated.full.item() == pytest.approx(math.log(0.4), abs=1e-6)
     assert whole.sampled.item() == pytest.approx(math.log(0.4), abs=1e-6)
     assert truncated.sampled.item() == 0
+
+
+@pytest.mark.parametrize("rule", [SamplingRule(), SamplingRule(1, 0.7), SamplingRule(1.3, 0.7, 50, 0.9)])
+def test_ids_that_there_are_not_change_no_bit(rule: SamplingRule) -> None:
+    logits = torch.randn(40, 700, generator=torch.Generator().manual_seed(2))
+    chance = torch.rand(40, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    before = [[row] for row in range(40)]
+    expected = draw(logits, rule, before, chance)
+    for ids in (700, 704):
+        found = draw(logits, replace(rule, ids=ids), before, chance)
+        assert found.tokens.tolist() == expected.tokens.tolist()
+        assert found.sampled.tolist() == expected.sampled.tolist()
+        assert found.full.tolist() == expected.full.tolist()
+
+
+def test_rows_without_a_token_are_a_part_of_the_whole_distribution() -> None:
+    (chance, some) = torch.tensor([0.3], dtype=torch.float64), SamplingRule(ids=3)
+    drawn = draw(LOGITS, some, [()], chance)
+    assert drawn.tokens.item() == 1
+    assert drawn.full.item() == draw(LOGITS, SamplingRule(), [()], chance).full.item()
+    assert drawn.sampled.item() == pytest.approx(math.log(0.4 / 0.55), abs=1e-6)
 
 
 def test_a_number_next_to_1_draws_what_can_be_drawn() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.rollout.identity import DRAWN_BY, JournalKeys, drawing_key, functions_said
-from tests.support.tiny import tiny_config
+from tests.support.tiny import VOCABULARY, tiny_config
 
 BASE = (
     "stage=grpo",
@@ -21,10 +21,14 @@ WEIGHED = "[{name: short, weight: 2, length: {tokens: 4}}, {name: right, timeout
 
 
 def keys(
-    *more: str, data: str = "prompts", ends: frozenset[int] = frozenset({3}), behind: tuple[int, ...] = ()
+    *more: str,
+    data: str = "prompts",
+    ids: int = VOCABULARY,
+    ends: frozenset[int] = frozenset({3}),
+    behind: tuple[int, ...] = (),
 ) -> JournalKeys:
     config = completed(tiny_config(Path("shards"), Path("run"), (*BASE, *more)), None)
-    return JournalKeys(drawing_key(config, data, ends, behind), functions_said(config))
+    return JournalKeys(drawing_key(config, data, ids, ends, behind), functions_said(config))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,10 @@ def test_what_draws_and_rewards_nothing_may_change(change: str) -> None:
 )
 def test_other_answers_have_another_key(change: str) -> None:
     assert keys(change).drawn != keys().drawn
+
+
+def test_ids_that_are_never_drawn_are_in_the_key_of_answers() -> None:
+    assert len({keys(ids=ids).drawn for ids in (VOCABULARY - 2, VOCABULARY - 1, VOCABULARY)}) == 3
 
 
 def test_prompts_ends_and_weights_are_in_the_key_of_answers() -> None:

@@ -42,10 +42,11 @@ class SamplingRule:
     top_k: int = 0  # none less likely than the k-th; 0: all
     top_p: float = 1.0  # the fewest most likely tokens that have this share
     min_p: float = 0.0  # none less likely than this share of the most likely one's probability
+    ids: int | None = None  # none but those below it: a model may have more rows than there are tokens
 
     @property
     def whole(self) -> bool:
-        """Whether each token may be drawn, and only a temperature changes how likely it is."""
+        """Whether each of its `ids` may be drawn, and only a temperature changes how likely it is."""
         none_left_out = self.top_k == 0 and self.top_p == 1 and self.min_p == 0
         return none_left_out and self.repetition_penalty == 1 and self.temperature > 0
 
@@ -99,13 +100,13 @@ def draw(
     Raises NumericalDivergence where logits are NaN or without an upper bound.
     """
     logits = logits.float()
-    weights = _weights(_penalised(logits, rule.repetition_penalty, before), rule)
+    weights = _weights(_penalised(logits, rule.repetition_penalty, before)[:, : rule.ids], rule)
     upto = weights.cumsum(-1)
     total = upto[:, -1:]
     last = (upto < total).sum(-1)  # rounding must not lead behind it
     tokens = torch.searchsorted(upto, chance[:, None] * total, right=True).squeeze(1).minimum(last)
     full = sampled = _log_probabilities(logits, tokens, tiles, ranks)
-    if rule.whole:
+    if rule.whole and weights.shape == logits.shape:
         if rule.temperature != 1:
             sampled = _log_probabilities(logits / rule.temperature, tokens, tiles, ranks)
     else:

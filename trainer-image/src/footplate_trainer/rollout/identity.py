@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from footplate_contracts.model import digest
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reward import RewardFunction
+from footplate_planning.config import model_shape
 
 DRAWN_BY: Final = "policy"  # among the weights of a rollout: whoever draws it
 
@@ -69,11 +70,14 @@ class JournalKeys:
         return JournalKey(digest([self.drawn, weights[DRAWN_BY]]), {**self.said, **scores})
 
 
-def drawing_key(config: RunConfig, data: str, ends: Collection[int], behind: Sequence[JsonValue] = ()) -> str:
+def drawing_key(
+    config: RunConfig, data: str, ids: int, ends: Collection[int], behind: Sequence[JsonValue] = ()
+) -> str:
     """Names what decides answers but for weights.
 
-    `data` is the digest of the prompts, `ends` are the tokens that end an answer. What a reward model reads
-    `behind` one leaves answers that much less room: it is in no digest of the prompts.
+    `data` is the digest of the prompts, which have ids below `ids`; `ends` are the tokens that end an answer.
+    What a reward model reads `behind` one leaves answers that much less room: it is in no digest of the
+    prompts.
     """
     plain = config.to_json()
     judged = config.reward is not None and config.reward.uri is not None
@@ -85,6 +89,7 @@ def drawing_key(config: RunConfig, data: str, ends: Collection[int], behind: Seq
             "seeds": [config.training.seed, config.data.seed],
             "judged": [*behind] if judged else False,
             "data": data,
+            **({"ids": ids} if ids < model_shape(config).vocabulary else {}),
             "ends": sorted(ends),
         }
     )

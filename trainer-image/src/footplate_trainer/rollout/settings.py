@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reinforcement import (
@@ -110,6 +110,10 @@ class RolloutSettings:
             overlong_tokens=None,
             max_unrewarded=(reward and reward.max_unrewarded) or 0.0,
         )
+
+    def of_ids(self, ids: int) -> RolloutSettings:
+        """The same of ids below `ids` alone: whoever reads the answers knows those of the data."""
+        return replace(self, rule=replace(self.rule, ids=ids))
 
     @property
     def samples(self) -> int:

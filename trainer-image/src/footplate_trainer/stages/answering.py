@@ -21,7 +21,7 @@ from footplate_contracts.reports import GenerationId
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.samples import ShownSample
 from footplate_elastic.protocol.agent_client import AgentClient
-from footplate_planning.config import model_shape, total_steps
+from footplate_planning.config import total_steps
 from footplate_trainer.callbacks.metric_rows import ROLLOUT_TOKENS
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.layout import StepDirectory
@@ -186,13 +186,13 @@ def open_answering(
     stack: ExitStack,
 ) -> Answering:
     """What draws, rewards and writes; `stack` ends it. Collective."""
-    settings = RolloutSettings.answering(config)
     shards = open_shards(config, world, verify=True)
+    settings = RolloutSettings.answering(config).of_ids(shards.vocabulary_size)
     prompts = _prompts(config, shards, settings, limits)
     say(world, str(prompts.dataset))
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     companions = find_companions(config, store, shards, world)
-    ends = found_ends(companions, tokenizer, model_shape(config).vocabulary, shards.template)
+    ends = found_ends(companions, tokenizer, shards.vocabulary_size, shards.template)
     closing = Closing(ends.of_turn, shards.sources[0].shards.special.end)
     text_of = partial(_text, tokenizer)
     rollout = config.rollout
@@ -243,7 +243,8 @@ def _key(
     closing = None if judge is None or judge.closing is None else list(astuple(judge.closing))
     behind = [] if judge is None else [*shards.turn_ends, closing]
     said = {**functions_said(config), **({} if judge is None else judge.said)}
-    return JournalKeys(drawing_key(config, shards.digest, ends.ids, behind), said).of({DRAWN_BY: weights})
+    drawn = drawing_key(config, shards.digest, shards.vocabulary_size, ends.ids, behind)
+    return JournalKeys(drawn, said).of({DRAWN_BY: weights})
 
 
 def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:

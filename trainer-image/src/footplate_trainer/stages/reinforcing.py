@@ -19,7 +19,6 @@ from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.reinforcement import KlIn, RatioOf
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_elastic.protocol.agent_client import AgentClient
-from footplate_planning.config import model_shape
 from footplate_trainer.callbacks.checkpoints import DurableCheckpoints, FailedCheckpoints, MemoryCheckpoints
 from footplate_trainer.callbacks.diagnostics import Diagnostics
 from footplate_trainer.callbacks.lease import Lease
@@ -136,7 +135,7 @@ def _reinforce(
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     if judge is not None:
         check_turn_ends(shards, companions, tokenizer)
-    ends = answer_ends(shards, companions, tokenizer, model_shape(config).vocabulary)
+    ends = answer_ends(shards, companions, tokenizer)
     inputs = RolloutInputs(
         begun, shards, tokenizer, ends, stepper, value, reference, judge, world, reporter, agent
     )

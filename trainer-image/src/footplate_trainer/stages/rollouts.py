@@ -75,7 +75,7 @@ class RolloutInputs:
         """What steps are trained on; `stack` ends what draws and rewards. Collective."""
         begun, world, judge = self.begun, self.world, self.judge
         config, grid = begun.config, begun.model.grid
-        settings = RolloutSettings.of(config)
+        settings = RolloutSettings.of(config).of_ids(self.shards.vocabulary_size)
         prompts = self._prompts()
         say(world, str(prompts.dataset))
         journal = Journal(begun.store.folder, begun.generation, world.rank)
@@ -150,7 +150,9 @@ class RolloutInputs:
             **({} if reference.model is None else {scores_name(REFERENCE): reference.checksum}),
             scores_name(OLD_VALUE): places_said(after_end=after_end),
         }
-        return JournalKeys(drawing_key(config, self.shards.digest, self.ends, self.shards.turn_ends), said)
+        shards = self.shards
+        drawn = drawing_key(config, shards.digest, shards.vocabulary_size, self.ends, shards.turn_ends)
+        return JournalKeys(drawn, said)
 
     def _weights(self) -> dict[str, str]:
         """What is trained, as it is now. Collective, in the training loop alone."""
@@ -162,13 +164,13 @@ class RolloutInputs:
         }
 
 
-def answer_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer, rows: int) -> frozenset[int]:
-    """Tokens that end an answer of a model with `rows` of its embedding, also where it has no template.
+def answer_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer) -> frozenset[int]:
+    """Tokens of the data that end an answer of a model, also where it has no template.
 
     They are those of its texts, and those of a turn in the templates that prompts were rendered in.
     """
-    sources = (source.shards for source in shards.sources)
-    found = (found_ends(companions, tokenizer, rows, packed.template).ids for packed in sources)
+    sources, ids = (source.shards for source in shards.sources), shards.vocabulary_size
+    found = (found_ends(companions, tokenizer, ids, packed.template).ids for packed in sources)
     return frozenset[int]().union(*found)
 
 
