@@ -22,8 +22,9 @@ def refusal(kubectl: Kubectl, who: tuple[str, ...] = ADMINISTRATOR, **spec: Any)
 
 @pytest.fixture(scope="module")
 def entry(kubectl: Kubectl) -> Iterator[str]:
-    """One that stands, as nobody can delete it."""
-    kubectl("create", "-f", "-", *ADMINISTRATOR, stdin=json.dumps(price_manifest("standing")))
+    """One that stands: as nobody can delete it, it may be there from an earlier use of this fixture."""
+    body = json.dumps(price_manifest("standing"))
+    kubectl("apply", "--server-side", "-f", "-", *ADMINISTRATOR, stdin=body)
     yield "standing"
 
 
