@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState, Progress, RunState
+from footplate_contracts.names import Role
 from footplate_contracts.reports import CheckpointRecord, GenerationId, StandingCheckpoint
 from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import REVISION
-from footplate_operator.trainingrun.observed import Observed
+from footplate_operator.trainingrun.gang import retire
+from footplate_operator.trainingrun.observed import Observed, PodView
 from footplate_operator.trainingrun.run import Run, decode
 from footplate_operator.trainingrun.status.fields import last_seen
 from tests.support.fake_cluster import copied
@@ -188,3 +190,29 @@ def test_the_last_word_about_a_checkpoint_counts_though_its_step_was_known(
     before = run.status.progress
     assert shown.progress is not None and before is not None
     assert shown.progress.step == max(step, before.step)
+
+
+@pytest.mark.parametrize(
+    ("written", "goes"),
+    [pytest.param(90, False, id="not-written-yet"), pytest.param(100, True, id="written")],
+)
+def test_a_coordinator_goes_once_the_last_checkpoint_is_written_and_not_all_that_it_lists(
+    written: int, goes: bool
+) -> None:
+    """A status that would be too long is written without the others that stand."""
+    now, run = datetime(2026, 1, 31, 13, tzinfo=UTC), at_the_end("Succeeded", 100, written)
+    state = CoordinatorState(
+        version=2,
+        epoch=1,
+        state=RunState.FINISHED,
+        progress=Progress(step=100, total_steps=100, time=1.7e9),
+        checkpoint=record(standing(100), standing(90)),
+    )
+    pod = PodView(
+        name="c", uid="c", owner_uid="run", role=Role.COORDINATOR, created=now, phase="Running", started=True
+    )
+    observed = Observed(coordinator=state, pods=[pod])
+    seen = last_seen(run, observed, now)
+    assert seen.checkpoint is not None and seen.checkpoint != run.status.checkpoint
+    found = retire.of_ended(run, seen, observed, 0.0, now)
+    assert [removal.child for removal in found.removals] == [pod] * goes
