@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -10,9 +12,11 @@ from typing import Any
 import pytest
 
 from footplate_contracts.coordinator_state import CoordinatorState
+from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.cluster import PAGE
 from footplate_operator.runtime.decision import Problem
-from footplate_operator.runtime.kinds import Json
+from footplate_operator.runtime.kinds import Json, Kind
 from footplate_operator.trainingrun.chains import Chains
 from footplate_operator.trainingrun.policies import keeping
 from footplate_operator.trainingrun.run import TRAINING_RUN, decode
@@ -31,7 +35,7 @@ class Passing(Clock):
 
 async def test_a_run_that_is_about_to_go_is_asked_about_anew_whatever_watches_told() -> None:
     cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
-    chains = Chains(cluster)
+    chains = Chains(cluster, cluster.clock)
     ended = {"phase": "Failed", "completionTime": "2026-01-31T12:00:00Z"}
     cluster.put(run_manifest() | {"status": ended})
     other = decode(cluster.objects[TRAINING_RUN, NAME])
@@ -41,16 +45,65 @@ async def test_a_run_that_is_about_to_go_is_asked_about_anew_whatever_watches_to
         own = {"uri": f"/shared/{name}", "everySteps": 10}
         return cluster.put(run_manifest(name, checkpoint=own, initFrom={"run": named}))
 
-    assert not await chains.is_awaited(other, await chains.naming(other), due=True)
+    async def is_awaited() -> bool:
+        cluster.clock.advance(60)  # long after all was listed last
+        return await chains.is_awaited(other, await chains.naming(other), cluster.clock())
+
+    assert not await is_awaited()
     waiting("untold")
-    assert await chains.is_awaited(other, await chains.naming(other), due=True), "no watch has told of it yet"
+    assert await is_awaited(), "no watch has told of it yet"
     cluster.bury(TRAINING_RUN, "untold")
     chains.hear(waiting("gone"), gone=False)
-    assert await chains.is_awaited(other, await chains.naming(other), due=True)
+    assert await is_awaited()
     cluster.bury(TRAINING_RUN, "gone")
-    assert not await chains.is_awaited(other, await chains.naming(other), due=True), (
-        "no watch will tell of its end"
-    )
+    assert not await is_awaited(), "no watch will tell of its end"
+
+
+class Listing(FakeCluster):
+    """Counts lists of all runs of a namespace, and takes its time for each."""
+
+    lists = 0
+
+    async def pages(
+        self, kind: Kind, namespace: str, labels: str = "", fields: str = "", size: int = PAGE
+    ) -> AsyncIterator[list[Json]]:
+        self.lists += 1
+        await asyncio.sleep(0)
+        async for page in super().pages(kind, namespace, labels, fields, size):
+            yield page
+
+
+async def test_one_list_is_made_for_all_that_were_due_before_it_began() -> None:
+    cluster = Listing(Clock(), kinds=(TRAINING_RUN,))
+    chains = Chains(cluster, cluster.clock)
+    ended = {"phase": "Succeeded", "completionTime": "2026-01-31T12:00:00Z"}
+    others = [decode(cluster.put(run_manifest(f"base-{number}") | {"status": ended})) for number in range(20)]
+    cluster.put(run_manifest("next", initFrom={"run": {"name": "base-7", "checkpoint": "promoted"}}))
+    due = cluster.clock()
+    cluster.clock.advance(5)
+
+    async def awaited(since: datetime) -> list[str]:
+        found = await asyncio.gather(*(chains.is_awaited(other, [], since) for other in others))
+        return [other.name for other, waits in zip(others, found, strict=True) if waits]
+
+    assert (await awaited(due), cluster.lists) == (["base-7"], 1)
+    cluster.bury(TRAINING_RUN, "next")
+    assert (await awaited(due), cluster.lists) == ([], 1), "who was listed is asked for"
+    cluster.clock.advance(1)
+    assert (await awaited(cluster.clock()), cluster.lists) == ([], 2), "they came to be due since"
+    cluster.clock.advance(60)
+    assert (await awaited(due), cluster.lists) == ([], 3), "that was long ago"
+
+
+async def test_nobody_is_listed_for_a_run_whose_pods_have_not_ended() -> None:
+    world = await running(ttlSecondsAfterFinished=0)
+    world.coordinator().backlog = 1
+    world.cluster.refuse["find", TRAINING_RUN] = Forbidden("is forbidden", 403, "Forbidden")
+    await world.live(200, until=lambda: world.phase == "Succeeded")
+    await world.live(20)
+    assert world.condition("Reconciled")["status"] == "True"
+    world.coordinator().backlog, world.coordinator().version = 0, 1000
+    await world.live(20, until=lambda: world.condition("Reconciled")["status"] == "False")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +121,7 @@ async def test_who_cannot_be_read_stays_listed_with_its_steps(
     told: bool, now: dict[str, Any] | None, listed: bool
 ) -> None:
     cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
-    chains = Chains(cluster)
+    chains = Chains(cluster, cluster.clock)
     body = cluster.put(run_manifest("next", initFrom={"run": {"name": NAME, "checkpoint": "20"}}))
     follower = {"name": "next", "uid": body["metadata"]["uid"], "steps": [20]}
     status = {"phase": "Running", "followers": [follower]}
@@ -88,7 +141,7 @@ async def test_who_cannot_be_read_stays_listed_with_its_steps(
 
 async def test_a_cycle_of_many_runs_is_one() -> None:
     cluster = FakeCluster(Clock(), kinds=(TRAINING_RUN,))
-    chains = Chains(cluster)
+    chains = Chains(cluster, cluster.clock)
     names = [f"r{number}" for number in range(200)]
     for name, of in pairwise([*names, names[0]]):
         chains.hear(cluster.put(run_manifest(name, initFrom={"run": {"name": of}})), gone=False)
@@ -98,7 +151,7 @@ async def test_a_cycle_of_many_runs_is_one() -> None:
 
 async def test_many_ways_between_runs_are_no_work() -> None:
     """Each layer names both runs of the next one: there are 2^40 ways through them."""
-    chains = Chains(FakeCluster(Clock()))
+    chains = Chains(FakeCluster(Clock()), Clock())
     for layer in range(40):
         for side in "ab":
             named = {"initFrom": f"a{layer + 1}", "reward": f"b{layer + 1}"}

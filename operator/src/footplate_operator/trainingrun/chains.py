@@ -6,13 +6,15 @@ a watch told: so nobody who has just started takes a run for missing that it was
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from footplate_contracts.lineage import references
 from footplate_contracts.model import digest
@@ -26,6 +28,9 @@ from footplate_operator.runtime.objects import Key, Undecodable, key_of
 from footplate_operator.trainingrun.policies import chain, keeping
 from footplate_operator.trainingrun.policies.keeping import NamingRun, UnreadRun
 from footplate_operator.trainingrun.run import TRAINING_RUN, Run, decode, phase_of
+
+# Many runs may be due at once, as after an outage: what was listed answers for all of them.
+LISTED_FOR: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,32 @@ class _Seen:
         return _naming(self.body) if self.names else None
 
 
+@dataclass
+class _Listed:
+    """Who waited for whom in a namespace when its runs were listed last; one list is made at a time."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    began: datetime | None = None
+    waiting: Mapping[str, Sequence[NamingRun]] = field(default_factory=dict)  # by the name of the other run
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Whether it was listed a moment ago."""
+        return self.began is not None and now - self.began <= LISTED_FOR
+
+    def answers(self, due: datetime, now: datetime) -> bool:
+        """Whether that tells who waited for a run when it was `due` to be deleted, or later."""
+        return self.began is not None and due <= self.began and self.is_fresh(now)
+
+
 class Chains:
     """Of all runs that this operator looks after."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, now: Callable[[], datetime]) -> None:
         self._cluster = cluster
+        self._now = now
         self._seen: dict[Key, _Seen] = {}  # those that name others, or are named
         self._naming: dict[Key, set[Key]] = {}  # by whom they are named
+        self._listed: dict[str, _Listed] = {}  # by namespace
 
     def hear(self, body: Json, gone: bool) -> list[Key]:
         """A run came, changed or is gone: the runs that this concerns."""
@@ -106,21 +130,22 @@ class Chains:
             known.append(await self._asked_for(key))
         return [naming for naming in known if naming is not None]
 
-    async def is_awaited(self, other: Run, naming: Sequence[NamingRun | UnreadRun], due: bool) -> bool:
+    async def is_awaited(
+        self, other: Run, naming: Sequence[NamingRun | UnreadRun], due: datetime | None
+    ) -> bool:
         """Whether somebody waits for `other`, which has ended; raises ClusterError.
 
         A watch tells of a run a moment after it was created, and not at all of one that went while it was
-        closed. So where `other` is `due` to be deleted those of `naming` that wait are asked for, and,
-        where none does, all of the namespace are listed.
+        closed. So where `other` is to be deleted now those of `naming` that wait are asked for, and, where
+        none does, all of the namespace are listed, once for all that were due before that.
+
+        `due`: since when `other` is to be deleted; None: it is not.
         """
-        if other.ended is None or not due:
+        if other.ended is None or due is None:
             return other.ended is not None and keeping.awaited(other, naming)
-        for known in naming:
-            if isinstance(known, NamingRun) and keeping.awaited(other, [known]):
-                fresh = await self._asked_for(known.run.key)
-                if fresh is not None and keeping.awaited(other, [fresh]):
-                    return True
-        return keeping.awaited(other, await self._listed(other))
+        if await self._one_waits(other, naming):
+            return True
+        return await self._one_waits(other, await self._waiting_for(other, due))
 
     # -- particulars ---------------------------------------------------------------------
 
@@ -152,18 +177,39 @@ class Chains:
             if not naming:
                 self._naming.pop(name, None)
 
+    async def _one_waits(self, other: Run, naming: Sequence[NamingRun | UnreadRun]) -> bool:
+        """Whether one of `naming` waits for `other`, as the API server has it now."""
+        for known in naming:
+            if isinstance(known, NamingRun) and keeping.awaited(other, [known]):
+                fresh = await self._asked_for(known.run.key)
+                if fresh is not None and keeping.awaited(other, [fresh]):
+                    return True
+        return False
+
     async def _asked_for(self, key: Key) -> NamingRun | UnreadRun | None:
         """The run as one that names others, as the API server has it."""
         with suppress(NotFound):
             return _naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name))
         return None
 
-    async def _listed(self, other: Run) -> list[NamingRun | UnreadRun]:
-        """Those that name `other`, as the API server has them."""
-        found: list[NamingRun | UnreadRun | None] = []
-        async for page in self._cluster.pages(TRAINING_RUN, other.namespace):
-            found += [_naming(body) for body in page if other.name in _named(body)]
-        return [naming for naming in found if naming is not None]
+    async def _waiting_for(self, other: Run, due: datetime) -> Sequence[NamingRun]:
+        """Those that waited for `other` when it was `due`, or later, as all of its namespace were listed."""
+        now = self._now()
+        self._listed = {
+            namespace: listed
+            for namespace, listed in self._listed.items()
+            if listed.lock.locked() or listed.is_fresh(now)
+        }
+        listed = self._listed.setdefault(other.namespace, _Listed())
+        async with listed.lock:
+            if not listed.answers(due, self._now()):
+                began, waiting = self._now(), dict[str, list[NamingRun]]()
+                async for page in self._cluster.pages(TRAINING_RUN, other.namespace):
+                    for known in filter(None, map(_waiting, page)):
+                        for name in {reference.name for reference in known.awaited.values()}:
+                            waiting.setdefault(name, []).append(known)
+                listed.began, listed.waiting = began, waiting
+            return listed.waiting.get(other.name, ())
 
     async def _stands(self, cycle: Sequence[Key]) -> bool:
         """Whether each run of `cycle` waits for the next as the API server has it, and not a watch alone."""
@@ -246,12 +292,18 @@ def _naming(body: Json) -> NamingRun | UnreadRun | None:
     return NamingRun(run, named, run.status.lineage or ())
 
 
+def _waiting(body: Json) -> NamingRun | None:
+    """The run as one that waits for another; those that name none are not decoded."""
+    known = _naming(body) if _named(body) else None
+    return known if isinstance(known, NamingRun) and known.awaited else None
+
+
 def _named(body: Json) -> list[str]:
     """Other runs that the spec names, without its being decoded."""
     names: dict[str, None] = {}
-    for field in ReferenceField:
+    for place in ReferenceField:
         part: Any = body.get("spec")
-        for name in (*field.split("."), "run", "name"):
+        for name in (*place.split("."), "run", "name"):
             part = part.get(name) if isinstance(part, dict) else None
         if isinstance(part, str):
             names[part] = None

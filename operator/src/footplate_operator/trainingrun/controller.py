@@ -135,7 +135,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
-        self._chains = Chains(cluster)
+        self._chains = Chains(cluster, now)
         self._admission = Admission(self._profiles, self._chains, defaults, keys, release)
         self._metrics = metrics
         self._release = release
@@ -186,6 +186,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         credentials = self._admission.credentials(run, cache, admitted, pods)
         recorded = None if run.ended is None else self._histories.recorded(FinalStatus.of(run))
         naming = await self._chains.naming(run)
+        due = deletion.due_since(run, pods, recorded, now)
         edited: Sequence[tuple[Child, Json]] = ()
         insisted: Child | None = None
         if isinstance(admitted, Revision) and credentials is not None:
@@ -210,7 +211,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             api=Api(self._api.url, self._api.bundle()),
             recorded=recorded,
             followers=keeping.followers(run, naming, state),
-            awaited=await self._chains.is_awaited(run, naming, deletion.due(run, recorded, now)),
+            awaited=await self._chains.is_awaited(run, naming, due),
             usage=used,
             tariff=tariff,
         )

@@ -7,12 +7,13 @@ waits for the API, but not without end: it is no part of the cluster's life.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from footplate_contracts.v1alpha1.types import Seconds
-from footplate_operator.trainingrun.observed import Recorded
+from footplate_operator.trainingrun.observed import PodView, Recorded
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.run import Run
 
@@ -35,10 +36,16 @@ class Deletion:
         return self.left <= 0.0
 
 
-def due(run: Run, recorded: Recorded | None, now: datetime) -> bool:
-    """Whether `run` is deleted now, unless another one waits for it."""
+def due_since(run: Run, pods: Iterable[PodView], recorded: Recorded | None, now: datetime) -> datetime | None:
+    """Since when `run` is deleted unless another one waits for it; None while it is not.
+
+    It stays until its `pods` have ended.
+    """
     lifetime = run.spec.ttl_seconds_after_finished
-    return run.ended is not None and lifetime is not None and of_ended(run.ended, lifetime, recorded, now).due
+    if run.ended is None or lifetime is None or any(pod.live for pod in pods):
+        return None
+    due = of_ended(run.ended, lifetime, recorded, now).due
+    return run.ended + timedelta(seconds=lifetime) if due else None
 
 
 def of_ended(ended_at: datetime, lifetime: Seconds, recorded: Recorded | None, now: datetime) -> Deletion:
