@@ -28,8 +28,9 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def end_of(stage: str, function: str, prompts: Path, folder: Path, *more: str) -> Reinforced:
-    """A run whose rewards are those of that function."""
-    functions = f"reward.functions=[{{name: apart, function: {{name: 'wrong:{function}'}}}}]"
+    """A run whose rewards are those of that function; one without a weight finds no number in its column."""
+    mute = "{name: mute, weight: 0, number: {mark: '='}, column: prompt}"
+    functions = f"reward.functions=[{{name: apart, function: {{name: 'wrong:{function}'}}}}, {mute}]"
     config = grpo_config(prompts, folder, *STAGES[stage], functions, "training.steps=2", *more)
     end: Reinforced = run_ranks(reinforce, 1, FakeAgent(), config, environment={"PYTHONPATH": str(REWARDS)})[
         0
@@ -66,3 +67,6 @@ def test_a_loss_that_they_make_endless_names_the_largest(prompts: Path, tmp_path
         and "; the largest part of a sum of rewards in the rollout of step 0 is" in told
     )
     assert "1e+12, of apart for answer 0 to prompt " in told
+    mute = "0 of 8 answers count nowhere; there is no reward of mute for 8, as reward mute: answer 0"
+    assert end.stderr.count(f"rollout of step 0: {mute}") == 1, "both steps are of one rollout"
+    assert end.agent.rows[0].values["answers/unrewarded"] == 0

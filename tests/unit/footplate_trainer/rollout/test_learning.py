@@ -50,7 +50,6 @@ def test_a_row_says_what_the_rollout_was_like() -> None:
         "rewards/right": 0.75,
         "answers/tokens": 6.0,
         "answers/truncated": 0.25,
-        "answers/unrewarded": 0.0,
         "groups/degenerate": 0.5,
         "groups/asked": 1.5,
     }
@@ -61,7 +60,7 @@ def test_an_answer_without_reward_counts_nowhere() -> None:
     assert learning.counted.tolist() == [[True, False], [True, True]]
     assert learning.advantages.tolist() == [[0.0, 0.0], [-0.5, 0.5]]
     assert learning.values["reward/sum"] == pytest.approx(2 / 3)
-    assert (learning.values["answers/unrewarded"], learning.values["groups/degenerate"]) == (0.25, 0.5)
+    assert learning.values["groups/degenerate"] == 0.5
 
 
 def test_overlong_answers_lose_and_groups_are_not_judged_by_that() -> None:

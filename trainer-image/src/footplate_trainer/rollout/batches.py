@@ -25,7 +25,7 @@ from footplate_trainer.model.policy_judge import ADVANTAGE, COEFFICIENT, REFEREN
 from footplate_trainer.parallel.valued import OLD_VALUE, RETURN
 from footplate_trainer.parallel.world import World
 from footplate_trainer.rewards.samples import RolloutSample, SampleKey, Unrewarded
-from footplate_trainer.rewards.sums import UnrewardedShare, largest, reasons
+from footplate_trainer.rewards.sums import largest
 from footplate_trainer.rollout import journal
 from footplate_trainer.rollout.answers import TrainedAnswer
 from footplate_trainer.rollout.appraising import appraised
@@ -48,6 +48,7 @@ from footplate_trainer.rollout.rows import Rows
 from footplate_trainer.rollout.scores import Models, Scorer, is_scored
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.together import durable
+from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
 
 MakeAnswer = Callable[..., TrainedAnswer]
 """Of a rollout's answer, by its key, what a model learns."""
@@ -227,14 +228,14 @@ class RolloutBatches:
 
     def _rollout(self, gathered: GatheredRollout, begin: RolloutPosition) -> CurrentRollout | None:
         """What is known of a rollout once its answers are rewarded; None where it was stopped. Collective."""
-        settings = self._settings
+        settings, before = self._settings, gathered.sums
         gathered, scores = normalised(gathered, settings.group, self._normaliser, begin.scores)
         keys = gathered.keys(settings.group)
         sums = [[gathered.sums[key] for key in group] for group in keys]
-        unrewarded = {
-            key: told for group in keys for key in group if isinstance(told := gathered.sums[key], Unrewarded)
-        }
-        UnrewardedShare(settings.samples, len(unrewarded)).check(settings.max_unrewarded, reasons(unrewarded))
+        unrewarded = UnrewardedAnswers.of(gathered, {**before, **gathered.sums}, settings.group)
+        unrewarded.check(settings.max_unrewarded)
+        if self._world.rank == 0 and (warning := unrewarded.warning()):
+            _log.warning("%s", warning)
         self._gatherer.settle(gathered)
         found = learnt(
             settings,
@@ -243,6 +244,7 @@ class RolloutBatches:
             [outcomes_of(gathered.kept.rewards[key]) for group in keys for key in group],
             gathered.asked,
         )
+        found = replace(found, values={**found.values, **unrewarded.values})
         plain = self._loader(gathered, found, begin, self._answer, once=True)
         if not self._scorer.complete(gathered, self._models, plain):
             return None

@@ -101,7 +101,6 @@ def learnt(
         },
         "answers/tokens": _mean(lengths.double()),
         "answers/truncated": _mean(torch.tensor(truncated).double()),
-        "answers/unrewarded": 1 - _mean(counted.double()),
     }
     if settings.advantage is not None:
         values["groups/degenerate"] = _mean(degenerate(scores, counted).double())

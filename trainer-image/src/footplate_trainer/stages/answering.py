@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -43,8 +44,7 @@ from footplate_trainer.parallel import agree, device
 from footplate_trainer.parallel.apply import ParallelModel
 from footplate_trainer.parallel.checksum import weights_checksum
 from footplate_trainer.parallel.world import World
-from footplate_trainer.rewards.samples import SampleKey, Unrewarded
-from footplate_trainer.rewards.sums import UnrewardedShare, reasons
+from footplate_trainer.rewards.samples import SampleKey
 from footplate_trainer.rollout.batches import normalised
 from footplate_trainer.rollout.closing import Closing
 from footplate_trainer.rollout.epoch import most_rollouts, rollouts_of
@@ -61,12 +61,14 @@ from footplate_trainer.rollout.rows import Rows
 from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.rollout.shown import drawn_tokens, shown
+from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.critic import OpenedReward, check_turn_ends, open_reward
 from footplate_trainer.stages.inputs import open_shards
 from footplate_trainer.stages.learning import say
 from footplate_trainer.stages.rollouts import open_rewards, row_shape
 
+_log = logging.getLogger(__name__)
 _OF_LEARNING: Final = "groups/"  # numbers that only say what a group teaches
 
 
@@ -138,16 +140,19 @@ class Answering:
         """What is known of the answers; TooManyUnrewarded where too many have no reward. Collective."""
         groups = gathered.keys(self.settings.group)
         keys = [key for group in groups for key in group]
-        missing = {key: told for key in keys if isinstance(told := gathered.sums[key], Unrewarded)}
-        UnrewardedShare(len(keys), len(missing)).check(self.settings.max_unrewarded, reasons(missing))
+        unrewarded = UnrewardedAnswers.of(gathered, gathered.sums, self.settings.group)
+        unrewarded.check(self.settings.max_unrewarded)
+        if self.world.rank == 0 and (warning := unrewarded.warning()):
+            _log.warning("%s", warning)
         self.gatherer.settle(gathered)
-        return learnt(
+        found = learnt(
             self.settings,
             [[gathered.kept.samples[key] for key in group] for group in groups],
             [[gathered.sums[key] for key in group] for group in groups],
             [outcomes_of(gathered.kept.rewards.get(key, {})) for key in keys],
             gathered.asked,
         )
+        return replace(found, values={**found.values, **unrewarded.values})
 
     def _values(self, found: Learnt) -> dict[str, float]:
         unsaid = (_OF_LEARNING,) if self.output.weights else (_OF_LEARNING, "reward/")

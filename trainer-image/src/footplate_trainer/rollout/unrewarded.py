@@ -1,0 +1,67 @@
+"""Which answers of a rollout have no reward, and why: pure.
+
+All that were asked count. A group of which no answer is rewarded teaches nothing, so dynamic sampling asks
+others in its place: of the groups that are left alone nobody would see that a function fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
+from footplate_trainer.rewards.sums import UnrewardedShare, reasons
+from footplate_trainer.rollout.kept import GatheredRollout
+
+_SHOWN: Final = 3  # rewards in a warning
+_SUM: Final = "their sum"  # where each reward is a number, and what they add up to is none
+
+
+@dataclass(frozen=True)
+class UnrewardedAnswers:
+    """Those of one rollout."""
+
+    step: int  # after which it began
+    answers: int  # that were asked, in all
+    sums: Mapping[SampleKey, Unrewarded]  # of those that have none
+    silent: Mapping[str, list[str]]  # by reward, of whatever weight: why there is none, an answer each
+
+    @classmethod
+    def of(
+        cls, gathered: GatheredRollout, sums: Mapping[SampleKey, Outcome], group: int
+    ) -> UnrewardedAnswers:
+        """Of a rollout of groups of that size; `sums` are those of all its answers."""
+        places = range(gathered.first, gathered.first + gathered.asked)
+        keys = [SampleKey(gathered.step, place, sibling) for place in places for sibling in range(group)]
+        missing = {key: summed for key in keys if isinstance(summed := sums[key], Unrewarded)}
+        silent: dict[str, list[str]] = {}
+        for key in keys:
+            said = gathered.kept.rewards.get(key, {})
+            why = {name: reason for name, reason in said.items() if isinstance(reason, str)}
+            if key in missing and missing[key].reason not in why.values():
+                why[_SUM] = reasons({key: missing[key]})[0]
+            for name, reason in why.items():
+                silent.setdefault(name, []).append(reason)
+        return cls(gathered.step, len(keys), missing, silent)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What a row says of them."""
+        return {"answers/unrewarded": len(self.sums) / self.answers}
+
+    def check(self, most: float) -> None:
+        """Raises TooManyUnrewarded where the share of those without a sum is above `most`."""
+        UnrewardedShare(self.answers, len(self.sums)).check(most, reasons(self.sums))
+
+    def warning(self) -> str:
+        """How many answers each reward said nothing of, and why of the first; nothing where it did of all."""
+        if not self.silent:
+            return ""
+        ordered = sorted(self.silent.items(), key=lambda told: -len(told[1]))
+        told = [f"{name} for {len(why)}, as {why[0]}" for name, why in ordered[:_SHOWN]]
+        more = [f"and {len(ordered) - _SHOWN} more"] if len(ordered) > _SHOWN else []
+        return (
+            f"rollout of step {self.step}: {len(self.sums)} of {self.answers} answers count nowhere; "
+            f"there is no reward of {'; '.join([*told, *more])}"
+        )
