@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.names import ExitCode
+from footplate_contracts.names import Backend, ExitCode
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.data import Data
 from footplate_trainer.checkpoint.place import newest_whole
@@ -251,14 +251,26 @@ def test_prompts_that_are_packed_anew_with_another_end_are_told(folders: Folders
     assert said_by(key) != said_by({**key, "data.turnEnd": [record.turn_end[:1]]})
 
 
-def test_an_answer_ends_where_the_template_of_its_prompt_ends_a_turn(folders: Folders) -> None:
-    """Though a model that came with no template, and names no end, would talk on."""
-    prompts = RunShards.open(Data(uri=str(folders.prompts)))
+def ends_here(places: Sequence[Path]) -> frozenset[int]:
+    """As one rank, of prompts at a place of its own."""
+    with open_world(read_environment(os.environ), Backend.GLOO) as world:
+        prompts = RunShards.open(Data(uri=str(places[world.rank])))
+        return answer_ends(prompts, Companions(), Tokenizer.from_str(prompts.tokenizer.decode()), world)
+
+
+def test_an_answer_ends_where_the_template_of_its_prompt_ends_a_turn(
+    folders: Folders, tmp_path: Path
+) -> None:
+    """Though a model that came with no template, and names no end, would talk on; on all ranks alike."""
+    record = TokenShards.open(str(folders.prompts)).manifest.samples
+    assert record is not None and record.turn_end and record.template is not None
     tokenizer = Tokenizer.from_file(str(folders.policy / "tokenizer.json"))
-    record = prompts.sources[0].shards.manifest.samples
-    assert record is not None and record.turn_end
     assert record.turn_end[0] not in model_ends(Companions(), tokenizer, SIZES.vocabulary)
-    assert record.turn_end[0] in answer_ends(prompts, Companions(), tokenizer)
+    shutil.copytree(folders.prompts, tmp_path / "prompts")
+    nothing = "{{ 1 / 0 }}".ljust(record.template.bytes)  # is rendered of it
+    (tmp_path / "prompts" / record.template.file).write_text(nothing)
+    first, second = run_ranks(ends_here, 2, (folders.prompts, tmp_path / "prompts"))
+    assert first == second and record.turn_end[0] in first
 
 
 def test_prompts_that_overlook_the_end_of_a_turn_are_refused(folders: Folders, tmp_path: Path) -> None:

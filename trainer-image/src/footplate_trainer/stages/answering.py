@@ -33,6 +33,7 @@ from footplate_trainer.data.prompt_dataset import PromptOrder
 from footplate_trainer.data.sources import RunShards, dataset_of
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.requests import StopRule
+from footplate_trainer.huggingface.companions import Companions
 from footplate_trainer.huggingface.ends import ModelEnds, found_ends
 from footplate_trainer.huggingface.load import Loaded
 from footplate_trainer.loop.callbacks import Callbacks, StepColumns, TrainedStep
@@ -197,13 +198,13 @@ def open_answering(
     say(world, str(prompts.dataset))
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     companions = find_companions(config, store, shards, world)
-    ends = found_ends(companions, tokenizer, shards.vocabulary_size, shards.template)
+    ends = _ends(shards, companions, tokenizer, world)
     closing = Closing(ends.of_turn, shards.sources[0].shards.special.end)
     text_of = partial(_text, tokenizer)
     rollout = config.rollout
     assert rollout is not None and rollout.output is not None
     if (judge := open_reward(config, model, {}, shards, world)) is not None:
-        check_turn_ends(shards, companions, tokenizer)
+        agree.from_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
         # It reads an answer that a text stopped as it is written: with the end of its turn.
         judge = replace(judge, closing=closing if rollout.stop else None)
     record = _record(config, shards, model, loaded, judge, world)
@@ -239,6 +240,12 @@ def open_answering(
         None if judge is None else judge.normaliser,
     )
     return Answering(settings, prompts, gatherer, journal, output, limits, world, stopwatch, store)
+
+
+def _ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer, world: World) -> ModelEnds:
+    """With what an answer ends, on every rank what rank 0 finds: see `answer_ends`. Collective."""
+    find = partial(found_ends, companions, tokenizer, shards.vocabulary_size, shards.template)
+    return agree.from_rank_0(find, world.background)
 
 
 def _key(

@@ -134,8 +134,8 @@ def _reinforce(
     value = _value_stepper(begun, stepper, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     if judge is not None:
-        check_turn_ends(shards, companions, tokenizer)
-    ends = answer_ends(shards, companions, tokenizer)
+        agree.from_rank_0(partial(check_turn_ends, shards, companions, tokenizer), world.background)
+    ends = answer_ends(shards, companions, tokenizer, world)
     inputs = RolloutInputs(
         begun, shards, tokenizer, ends, stepper, value, reference, judge, world, reporter, agent
     )

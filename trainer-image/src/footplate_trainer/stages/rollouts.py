@@ -164,14 +164,22 @@ class RolloutInputs:
         }
 
 
-def answer_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer) -> frozenset[int]:
-    """Tokens of the data that end an answer of a model, also where it has no template.
+def answer_ends(
+    shards: RunShards, companions: Companions, tokenizer: Tokenizer, world: World
+) -> frozenset[int]:
+    """Tokens of the data that end an answer of a model, also where it has no template. Collective.
 
-    They are those of its texts, and those of a turn in the templates that prompts were rendered in.
+    They are those of its texts, and those of a turn in the templates that prompts were rendered in. Ranks
+    that share a network plan passes by them, and a template may be rendered on one and not on another, whose
+    node has no memory left.
     """
-    sources, ids = (source.shards for source in shards.sources), shards.vocabulary_size
-    found = (found_ends(companions, tokenizer, ids, packed.template).ids for packed in sources)
-    return frozenset[int]().union(*found)
+
+    def find() -> frozenset[int]:
+        sources, ids = (source.shards for source in shards.sources), shards.vocabulary_size
+        found = (found_ends(companions, tokenizer, ids, packed.template).ids for packed in sources)
+        return frozenset[int]().union(*found)
+
+    return agree.from_rank_0(find, world.background)
 
 
 def row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
