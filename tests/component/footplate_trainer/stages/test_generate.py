@@ -22,6 +22,7 @@ from footplate_trainer.data.samples import Samples
 from footplate_trainer.data.shards import TokenShards
 from footplate_trainer.data.writer import new_folder
 from footplate_trainer.errors import UserMistake
+from footplate_trainer.rollout.best import UNENDED
 from footplate_trainer.rollout.places import FOLDER, rollout_folder
 from tests.support.chat import chatml_model
 from tests.support.generated import GROUP, REWARDED, generate, generate_config
@@ -97,7 +98,7 @@ def test_its_answers_are_what_pack_could_have_written(
     assert manifest.samples is not None and asked.manifest.samples is not None
     assert manifest.samples.template == asked.manifest.samples.template
     assert manifest.samples.mask is Mask.COMPLETION
-    dropped = manifest.samples.dropped["cut off at rollout.maxTokens"]
+    dropped = manifest.samples.dropped[UNENDED]
     assert 0 < dropped < PROMPTS * GROUP == len(samples) + dropped
     tokenizer = Tokenizer.from_file(str(asked.tokenizer_path))
     behind = [tokenizer.token_to_id("<|im_end|>"), *tokenizer.encode("\n").ids]

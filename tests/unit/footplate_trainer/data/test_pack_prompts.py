@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from footplate_trainer.data.layout import ShardFormat
-from footplate_trainer.data.prompt_dataset import PromptDataset
+from footplate_trainer.data.prompt_dataset import PromptDataset, PromptOrder
 from footplate_trainer.data.shards import TokenShards
 from tests.support.chat import chatml_model, user
 from tests.support.stages import pack_conversations
@@ -37,6 +37,17 @@ def test_an_end_of_a_turn_that_no_file_calls_special_is_one(tmp_path: Path) -> N
     assert not tokens.get_added_tokens_decoder()[tokens.token_to_id("<|im_end|>")].special
     assert record is not None
     assert record.turn_end == [tokens.token_to_id("<|im_end|>"), *tokens.encode("\n").ids]
+
+
+def test_prompts_after_which_the_context_ends_answers_are_told(tmp_path: Path) -> None:
+    shards = packed(chatml_model(tmp_path / "model"), {"prompt": [user("a")]}, tmp_path / "out")
+    context = shards.tokens + 8
+    order = PromptOrder(PromptDataset(shards, context), seed=0)
+    assert order.shortage(8) == ""
+    assert order.shortage(9).startswith(
+        "1 of 1 prompts leave an answer less than rollout.maxTokens 9 of model.contextLength"
+        f" {context}, one of them 8; "
+    )
 
 
 def test_a_reward_model_needs_room_behind_an_answer_and_to_know_for_what(tmp_path: Path) -> None:

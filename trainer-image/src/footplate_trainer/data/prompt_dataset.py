@@ -98,6 +98,12 @@ class PromptDataset(Dataset):
         """The names of all columns that any of the prompts has; reads them all."""
         return self._samples.column_names
 
+    @property
+    def room(self) -> Int64s:
+        """Tokens that the context has left behind each prompt: int64 [n]."""
+        left: Int64s = self.context_length - self._samples.lengths
+        return left
+
     def check_room_behind(self, closing: int = 0) -> None:
         """ValueError where a prompt leaves no room for an answer and all that a template writes behind it.
 
@@ -142,6 +148,19 @@ class PromptOrder:
         """See PromptDataset."""
         for part in self._parts:
             part.check_room_behind(closing)
+
+    def shortage(self, most: int) -> str:
+        """What to tell where the context ends answers before they have `most` tokens; "" where none does."""
+        room = np.concatenate([part.room for part in self._parts])
+        short = int(np.count_nonzero(room < most))
+        if not short:
+            return ""
+        context = self._parts[0].context_length
+        return (
+            f"{short} of {len(room)} prompts leave an answer less than rollout.maxTokens {most} of "
+            f"model.contextLength {context}, one of them {int(room.min())}; raise that, lower maxTokens, "
+            "or leave these prompts out: an answer without an end there counts as cut off"
+        )
 
     @property
     def _parts(self) -> Sequence[PromptDataset]:

@@ -11,7 +11,7 @@ from footplate_trainer.generation.requests import EndReason
 from footplate_trainer.rewards.samples import Outcome, SampleKey, Unrewarded
 from footplate_trainer.rollout.records import SampleRecord
 
-UNENDED: Final = "cut off at rollout.maxTokens"
+UNENDED: Final = "cut off at rollout.maxTokens, or at the end of the context"
 UNCLOSED: Final = "no token, or no room, for the end of its turn"
 UNREWARDED: Final = "no reward"
 WORSE: Final = "not among the best"

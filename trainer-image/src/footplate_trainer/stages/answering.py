@@ -66,8 +66,7 @@ from footplate_trainer.rollout.unrewarded import UnrewardedAnswers
 from footplate_trainer.stages.companions import find_companions
 from footplate_trainer.stages.critic import OpenedReward, check_turn_ends, open_reward
 from footplate_trainer.stages.inputs import open_shards
-from footplate_trainer.stages.learning import say
-from footplate_trainer.stages.rollouts import open_rewards, row_shape
+from footplate_trainer.stages.rollouts import open_rewards, row_shape, say_of_prompts
 
 _log = logging.getLogger(__name__)
 _OF_LEARNING: Final = "groups/"  # numbers that only say what a group teaches
@@ -195,7 +194,7 @@ def open_answering(
     shards = open_shards(config, world, verify=True)
     settings = RolloutSettings.answering(config).of_ids(shards.vocabulary_size)
     prompts = _prompts(config, shards, settings, limits)
-    say(world, str(prompts.dataset))
+    say_of_prompts(prompts, settings, world)
     tokenizer = Tokenizer.from_str(shards.tokenizer.decode())
     companions = find_companions(config, store, shards, world)
     ends = _ends(shards, companions, tokenizer, world)

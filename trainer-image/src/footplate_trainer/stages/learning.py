@@ -231,6 +231,12 @@ def say(world: World, text: str) -> None:
         _log.info(text)
 
 
+def warn(world: World, text: str) -> None:
+    """As `say`, of what may not be meant."""
+    if world.rank == 0 and text:
+        _log.warning(text)
+
+
 def greeting(limits: RunLimits, world: World, start: int) -> str:
     """What is about to be trained."""
     config = limits.config

@@ -43,7 +43,7 @@ from footplate_trainer.rollout.sampling import EngineSampler
 from footplate_trainer.rollout.scores import POLICY, Models, Scorer, ValueModel
 from footplate_trainer.rollout.settings import RolloutSettings
 from footplate_trainer.stages.critic import OpenedReward
-from footplate_trainer.stages.learning import Beginning, say
+from footplate_trainer.stages.learning import Beginning, say, warn
 from footplate_trainer.stages.reference import StageReference
 
 MakeGatherer = Callable[..., Gatherer]
@@ -77,7 +77,7 @@ class RolloutInputs:
         config, grid = begun.config, begun.model.grid
         settings = RolloutSettings.of(config).of_ids(self.shards.vocabulary_size)
         prompts = self._prompts()
-        say(world, str(prompts.dataset))
+        say_of_prompts(prompts, settings, world)
         journal = Journal(begun.store.folder, begun.generation, world.rank)
         rows = Rows(settings, grid, row_shape(config, grid.topology, self.shards), config.data.seed)
         gatherer = make_gatherer(
@@ -180,6 +180,12 @@ def answer_ends(
         return frozenset[int]().union(*found)
 
     return agree.from_rank_0(find, world.background)
+
+
+def say_of_prompts(prompts: PromptOrder, settings: RolloutSettings, world: World) -> None:
+    """How many there are, and a warning where answers to some of them have less room than others."""
+    say(world, str(prompts.dataset))
+    warn(world, prompts.shortage(settings.max_tokens))
 
 
 def row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
