@@ -22,7 +22,7 @@ def told(*rows: dict[str, float], target: float | None = 0.1, watched: frozenset
         ),
         pytest.param(
             [{"policy/entropy": 4.0}, {"policy/entropy": 2.0}, {"policy/entropy": 1.9}],
-            [[], [], ["step 5: policy/entropy is 1.9, less than half of the 4 at first"]],
+            [[], [], ["step 5: policy/entropy is 1.9, less than half of the 4 after this start"]],
             id="entropy",
         ),
         pytest.param(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 FAR: Final = 2.0  # times the target of KL
-HALF: Final = 0.5  # of the entropy at first
+HALF: Final = 0.5  # of the entropy of the first rollout
 _LAST: Final = 8  # rollouts over which rewards are compared
 _DEVIATIONS: Final = 0.5  # by which one rises and the other falls, of what it varied by before
 
@@ -23,7 +23,7 @@ class RolloutWatch:
 
     target: float | None  # of the KL from the reference, per answer
     watched: frozenset[str]  # names of rewards of weight 0
-    _entropy: float | None = None  # of the first
+    _entropy: float | None = None  # of the first: no checkpoint keeps that of an earlier generation
     _told: set[str] = field(default_factory=set)
     _seen: list[Mapping[str, float]] = field(default_factory=list)
 
@@ -43,10 +43,8 @@ class RolloutWatch:
         if entropy is not None:
             self._entropy = entropy if self._entropy is None else self._entropy
             if entropy < HALF * self._entropy:
-                yield (
-                    "entropy",
-                    f"policy/entropy is {entropy:.4g}, less than half of the {self._entropy:.4g} at first",
-                )
+                first = f"the {self._entropy:.4g} after this start"
+                yield "entropy", f"policy/entropy is {entropy:.4g}, less than half of {first}"
         if values.get("groups/degenerate") == 1:
             yield (
                 "degenerate",
