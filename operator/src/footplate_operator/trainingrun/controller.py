@@ -186,7 +186,6 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         credentials = self._admission.credentials(run, cache, admitted, pods)
         recorded = None if run.ended is None else self._histories.recorded(FinalStatus.of(run))
         naming = await self._chains.naming(run)
-        due = deletion.due_since(run, pods, recorded, now)
         edited: Sequence[tuple[Child, Json]] = ()
         insisted: Child | None = None
         if isinstance(admitted, Revision) and credentials is not None:
@@ -211,7 +210,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             api=Api(self._api.url, self._api.bundle()),
             recorded=recorded,
             followers=keeping.followers(run, naming, state),
-            awaited=await self._chains.is_awaited(run, naming, due),
+            awaited=await self._chains.is_awaited(run, naming, deletion.due_since(run, pods, recorded, now)),
             usage=used,
             tariff=tariff,
         )
