@@ -82,6 +82,7 @@ class Drawer:
     copies: int = 1
     copy: int = 0
     leads: bool = True
+    ends: EndReason = EndReason.END
     drawn: list[tuple[int, int]] = field(default_factory=list)
     most: set[int] = field(default_factory=set)  # tokens that were asked for
 
@@ -92,7 +93,7 @@ class Drawer:
                 self.drawn.append((request.prompt, request.sibling))
                 self.most.add(request.most)
                 tokens = [request.prompt, request.sibling]
-                yield Answer(request, tokens, [-1.0, -1.0], [-2.0, -2.0], EndReason.END)
+                yield Answer(request, tokens, [-1.0, -1.0], [-2.0, -2.0], self.ends)
                 if between(2 * number + 2):
                     return
 
@@ -165,12 +166,13 @@ def gather(
     settles: bool = False,
     model: Any = None,
     prompts: Any = None,
+    stop: tuple[str, ...] = (),
 ) -> GatheredRollout | None:
     """As generation `number` does."""
     place = LocalFolder(str(folder))
     written = Journal(place, GenerationId(epoch=1, number=number), 0)
     gatherer = Gatherer(
-        SETTINGS,
+        replace(SETTINGS, stop=stop),
         prompts or Prompts(),
         drawer,
         judge,
@@ -305,6 +307,24 @@ def test_rewards_see_the_answer_without_its_end_and_the_columns_of_the_prompt(
     sample = next(sample for sample in seen if sample.key == SampleKey(4, 11, 0))
     assert (sample.prompt, sample.answer, list(sample.tokens)) == ("11 5", "11", [11, 0])
     assert (sample.end, sample.columns) == ("end", {"answer": "11"})
+
+
+@pytest.mark.parametrize(
+    ("ends", "stop", "answer"),
+    [
+        pytest.param(EndReason.STOP, ("1 0",), "1", id="the-stop-text"),
+        pytest.param(EndReason.STOP, ("0", "never", "1 0"), "1", id="the-first-of-them"),
+        pytest.param(EndReason.STOP, ("11",), "", id="all-of-it"),
+        pytest.param(EndReason.LENGTH, (), "11 0", id="nothing"),
+    ],
+)
+def test_rewards_see_the_answer_without_the_text_that_stopped_it(
+    ends: EndReason, stop: tuple[str, ...], answer: str, world: World, tmp_path: Path
+) -> None:
+    seen: list[RolloutSample] = []
+    gather(tmp_path, world, Drawer(ends=ends), Looking(seen), Stops(), 1, stop=stop)
+    sample = next(sample for sample in seen if sample.key == SampleKey(4, 11, 0))
+    assert (sample.answer, list(sample.tokens), sample.end) == (answer, [11, 0], ends)
 
 
 def notes_all(**columns: list[Any]) -> list[float]:

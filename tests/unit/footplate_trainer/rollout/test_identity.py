@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from footplate_contracts.model import digest
 from footplate_trainer.huggingface.initial import completed
 from footplate_trainer.rollout.identity import DRAWN_BY, JournalKeys, drawing_key, functions_said
 from tests.support.tiny import VOCABULARY, tiny_config
@@ -89,6 +90,15 @@ def test_a_function_that_is_defined_anew_is_another_reward() -> None:
     assert now.drawn == before.drawn, "the answers are what they were"
     assert now.said["rewards/short"] == before.said["rewards/short"]
     assert now.said["rewards/right"] != before.said["rewards/right"]
+
+
+def test_rewards_of_answers_with_their_stop_texts_in_them_are_others() -> None:
+    """Where nothing stops an answer, rewards of an earlier release stay what they are."""
+    before, now = keys(), keys("rollout.stop=['###']")
+    assert now.said["rewards/right"] != before.said["rewards/right"]
+    assert now.said["rewards/short"] == before.said["rewards/short"], "it counts tokens"
+    right = {"name": "right", "number": {"mark": "####"}, "column": "answer"}
+    assert before.said["rewards/right"] == digest([right, None])
 
 
 def test_values_are_of_the_weights_that_a_rollout_began_with() -> None:

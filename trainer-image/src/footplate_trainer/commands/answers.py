@@ -26,7 +26,7 @@ from footplate_trainer.data.chat.encoding import ChatEncoder
 from footplate_trainer.errors import UserMistake
 from footplate_trainer.generation.engine import Engine
 from footplate_trainer.generation.passes import EngineRoom
-from footplate_trainer.generation.requests import Answer, EndReason, Request, StopRule
+from footplate_trainer.generation.requests import Answer, EndReason, Request, StopRule, before_stop
 from footplate_trainer.generation.sampler import SamplingRule
 from footplate_trainer.model.transformer import Decoder
 from footplate_trainer.parallel.rollout import RolloutModel
@@ -213,7 +213,7 @@ def _row(tokenizer: Tokenizer, stop: StopRule, answer: Answer) -> dict[str, Any]
     shown = answer.tokens[:-1] if answer.reason is EndReason.END else answer.tokens
     text = _text(tokenizer, shown)
     if answer.reason is EndReason.STOP:
-        text = text[: min(place for place in map(text.find, stop.texts) if place >= 0)]
+        text = before_stop(text, stop.texts)
     return {
         "line": answer.request.prompt + 1,
         "answer": answer.request.sibling + 1,

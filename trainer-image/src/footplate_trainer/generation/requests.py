@@ -6,7 +6,7 @@ encoded again, as what a text encodes to need not be what was drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -41,6 +41,11 @@ class Answer:
     sampled: list[float]  # fp32: log-probability of each among those that could be drawn
     full: list[float]  # fp32: its log-probability as the model has it, at temperature 1 and of all tokens
     reason: EndReason
+
+
+def before_stop(text: str, stops: Iterable[str]) -> str:
+    """An answer's `text` in front of the first of the texts that stop one; all of it where it has none."""
+    return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint.folder import Folder
 from footplate_trainer.data.prompt_dataset import Prompt, PromptOrder
 from footplate_trainer.errors import TrainerError
-from footplate_trainer.generation.requests import Answer, Request
+from footplate_trainer.generation.requests import Answer, EndReason, Request, before_stop
 from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 from footplate_trainer.parallel import agree
 from footplate_trainer.parallel.world import World, long_waits
@@ -268,15 +268,17 @@ class Gatherer:
                 yield RewardsRecord(told.key, mark, {told.reward: outcome})
 
     def shown(self, sample: SampleRecord) -> RolloutSample:
-        """As rewards see it: the text is without what ends it."""
+        """As rewards see it: the text is without what ends it, be that a token or a text."""
         prompt = self._prompts.at(sample.key.prompt)
         tokens = sample.tokens.tolist()
-        said = tokens[:-1] if sample.reason == "end" else tokens
+        text = self._text_of(tokens[:-1] if sample.reason is EndReason.END else tokens)
+        if sample.reason is EndReason.STOP:
+            text = before_stop(text, self._settings.stop)
         return RolloutSample(
             sample.key,
             self._text_of(prompt.tokens.tolist()),
             prompt.tokens.tolist(),
-            self._text_of(said),
+            text,
             tokens,
             sample.reason,
             prompt.columns,

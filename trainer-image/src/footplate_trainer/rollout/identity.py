@@ -28,6 +28,7 @@ Weights = Mapping[str, str]
 that of each model beside it."""
 
 _OF_SAMPLING: Final = ("maxTokens", "stop", "sampling", "batchInvariant")
+_WITHOUT_STOP: Final = "without the text that stopped it"  # is how a function sees an answer
 _WITHOUT_EFFECT: Final = ("weight", "timeoutSeconds")  # of a function: on what it answers
 
 
@@ -99,14 +100,17 @@ def functions_said(config: RunConfig) -> dict[str, str]:
     """What each reward function of `config` is."""
     assert config.rollout is not None
     functions = (config.reward and config.reward.functions) or ()
-    longest = config.rollout.max_tokens
-    return {reward_name(function.name): _defined(function, longest) for function in functions}
+    longest, stops = config.rollout.max_tokens, bool(config.rollout.stop)
+    return {reward_name(function.name): _defined(function, longest, stops) for function in functions}
 
 
-def _defined(function: RewardFunction, longest: int) -> str:
+def _defined(function: RewardFunction, longest: int, stops: bool) -> str:
     plain = function.to_json()
     said = {name: value for name, value in plain.items() if name not in _WITHOUT_EFFECT}
-    return digest([said, longest if function.length is not None else None])
+    if function.length is not None:
+        return digest([said, longest])
+    # An earlier release gave rewards of answers with the texts that stopped them.
+    return digest([said, None, _WITHOUT_STOP] if stops else [said, None])
 
 
 def places_said(*, after_end: bool) -> str:

@@ -63,6 +63,7 @@ class RolloutSettings:
     target: float | None = None  # of that KL; None: the coefficient stays
     horizon: int = 10_000  # answers
     values: ValueSettings | None = None
+    stop: tuple[str, ...] = ()  # texts that end an answer
 
     @classmethod
     def of(cls, config: RunConfig) -> RolloutSettings:
@@ -90,6 +91,7 @@ class RolloutSettings:
             target=learning.kl.target,
             horizon=learning.kl.horizon or 10_000,
             values=ValueSettings.of(learning) if config.stage is Stage.PPO else None,
+            stop=tuple(rollout.stop),
         )
 
     @classmethod
@@ -109,6 +111,7 @@ class RolloutSettings:
             advantage=GroupAdvantage.MEAN,
             overlong_tokens=None,
             max_unrewarded=(reward and reward.max_unrewarded) or 0.0,
+            stop=tuple(rollout.stop),
         )
 
     def of_ids(self, ids: int) -> RolloutSettings:
