@@ -297,28 +297,29 @@ def stands_still(stand: Stand, look: Callable[[], Progress | None]) -> bool:
 
 
 def _checkpointing(stand: Stand) -> None:
-    stand.grip.let_go()
     _catch_writing(stand)
     stand.until_phase("Running")
 
 
 def _catch_writing(stand: Stand) -> None:
-    """Stop the keeper's rank while a checkpoint is being written that is not the last one."""
-    keeper, folder = stand.keeper, stand.ground.checkpoints(stand.name)
+    """Let the held ranks go on, and stop them while a checkpoint is being written that is not the last one.
+
+    They are those that were held: a look for them may take as long as a checkpoint.
+    """
+    ranks, folder = tuple(stand.grip.held), stand.ground.checkpoints(stand.name)
     last = time.monotonic() + BROUGHT
     while time.monotonic() < last:
-        wait_for(lambda: bool(writing(folder)), BROUGHT)
-        stand.grip.stop(*processes.ranks(keeper))
+        stand.grip.let_go()
+        wait_for(lambda: bool(writing(folder)), BROUGHT, look=0.001)
+        stand.grip.stop(*ranks)
         if writing(folder) and max(writing(folder)) < stand.course.steps:
             return
-        stand.grip.let_go()
     raise NotInPhase(f"{stand.name}: no checkpoint was caught: {told(stand.status)}")
 
 
 def _suspending(stand: Stand) -> None:
     stand.ground.patch(stand.name, {"suspend": True})
     stand.until_phase("Suspending")
-    stand.grip.let_go()
     _catch_writing(stand)
 
 
