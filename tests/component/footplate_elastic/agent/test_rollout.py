@@ -66,7 +66,7 @@ def test_a_rollout_that_gets_on_outlasts_its_bound_and_one_that_stands_still_is_
         assert (failure.failure.cause, failure.failure.rank) == (Cause.HANG, 1)
         assert "is still at rollout after step 0, with " in failure.failure.message
         assert f"resilience.hang.rolloutSeconds allows {bound:.0f} s" in failure.failure.message
-        assert "in stand_still" in gang.log("agent-0-0"), "the stacks"
+        eventually(lambda: "in stand_still" in gang.log("agent-0-0"))  # the stacks
 
         ended = gang.wait_for(lambda state: state.state is RunState.FINISHED)
         assert ended.generation != begun.generation and len(ended.failures) == 1
