@@ -100,6 +100,15 @@ class Server:
         self._process.send_signal(signal.SIGQUIT)  # "immediate shutdown": no checkpoint, connections drop
         self._process.wait(timeout=20)
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """It is stopped for the block, and is there for the next test whatever that raises."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     @property
     def socket(self) -> Path:
         """Where it listens."""

@@ -23,6 +23,7 @@ from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.footplate_api.builders import RUNS, batch, row
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.postgres import Server
 from tests.support.reviewer import within
 
@@ -193,13 +194,12 @@ async def test_without_a_database_nothing_is_asked_of_kubernetes(postgres: Serve
     async with running(with_driver(postgres.remembered()), FakeCluster()) as api:
         await api.cluster.put("research", "gpt")
         headers = api.reviewer.add("t", Caller("mallory"), within("elsewhere"))
-        postgres.stop()
-        answers = [
-            await api.client.post(RUNS, json=submission("other")),
-            await api.client.delete(f"{RUNS}/gpt"),
-            await api.client.delete(f"{RUNS}/gpt", headers=headers),
-        ]
-        postgres.start()
+        with postgres.away():
+            answers = [
+                await api.client.post(RUNS, json=submission("other")),
+                await api.client.delete(f"{RUNS}/gpt"),
+                await api.client.delete(f"{RUNS}/gpt", headers=headers),
+            ]
         for answer in answers:
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             assert answer.json()["type"] == "urn:footplate:problem:database-unavailable"
@@ -254,7 +254,7 @@ async def test_rows_are_never_changed_nor_deleted(database: Database) -> None:
 
 async def test_the_owner_of_the_database_shortens_it(postgres: Server) -> None:
     """As docs/api.md says."""
-    database = Database(with_driver(postgres.remembered()))
+    database = PatientDatabase(with_driver(postgres.remembered()))
     await stored(database, Right("create", name="gpt"))
     async with database.write() as session:
         for change in ("DISABLE", "ENABLE"):

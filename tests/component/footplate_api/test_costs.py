@@ -30,6 +30,7 @@ from footplate_ledger.usage import LAST_SEEN, TOLD, Evidence, Owner, Site
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import Api, running
 from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.threaded import served
 from tests.component.footplate_api.usages import enter, enter_all, price, store
 from tests.support.bills import sum_of
@@ -305,7 +306,7 @@ async def test_a_namespace_that_was_made_anew_has_no_costs_of_its_predecessor(cl
 
 @pytest.mark.parametrize("runs", [500, pytest.param(10_000, marks=pytest.mark.long)])
 async def test_a_month_of_many_runs_blocks_nobody(database_url: str, runs: int) -> None:
-    database = Database(database_url)
+    database = PatientDatabase(database_url)
     for start in range(0, runs, 500):
         numbers = range(start, min(start + 500, runs))
         await store(

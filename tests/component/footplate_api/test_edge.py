@@ -254,15 +254,14 @@ async def test_a_database_that_goes_away_is_a_503_until_it_is_back(postgres: Ser
         headers = await api.coordinator("uid")
         sent = await api.client.post(TELEMETRY, json=batch("uid", [row(1)]), headers=headers)
         assert sent.status_code == 200
-        postgres.stop()
-        for path in ("/readyz", RUNS):
-            answer = await api.client.get(path)
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), answer.text
-        refused = await api.client.post(TELEMETRY, json=batch("uid", [row(2)]), headers=headers)
-        assert refused.json()["type"] == "urn:footplate:problem:database-unavailable"
-        assert (await api.client.get("/healthz")).status_code == 200
-        assert 'status="503"} 1.0' in (await api.client.get("/metrics")).text
-        postgres.start()
+        with postgres.away():
+            for path in ("/readyz", RUNS):
+                answer = await api.client.get(path)
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), answer.text
+            refused = await api.client.post(TELEMETRY, json=batch("uid", [row(2)]), headers=headers)
+            assert refused.json()["type"] == "urn:footplate:problem:database-unavailable"
+            assert (await api.client.get("/healthz")).status_code == 200
+            assert 'status="503"} 1.0' in (await api.client.get("/metrics")).text
         assert (await api.client.get("/readyz")).status_code == 200
         again = await api.client.post(TELEMETRY, json=batch("uid", [row(2)]), headers=headers)
         assert again.status_code == 200

@@ -31,6 +31,7 @@ from footplate_contracts.reports import GivenUp
 from tests.component.footplate_api.builders import eventually
 from tests.component.footplate_api.conftest import running
 from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.postgres import Server
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -290,7 +291,7 @@ def shared_url(postgres: Server) -> str:
 
 @asynccontextmanager
 async def replicas(url: str, count: int) -> AsyncIterator[list[Database]]:
-    opened = [Database(url) for _ in range(count)]
+    opened: list[Database] = [PatientDatabase(url) for _ in range(count)]
     yield opened
     for database in opened:
         await database.close()
@@ -352,8 +353,5 @@ async def test_a_replica_that_ends_leaves_the_lease_to_the_next(shared_url: str)
 async def test_without_its_database_a_replica_shows_its_own_instruments(postgres: Server) -> None:
     async with replicas(with_driver(postgres.remembered()), 1) as (database,):
         assert await export(database)
-        postgres.stop()
-        try:
+        with postgres.away():
             assert (await scraped(database))["footplate_api_exports_runs"] == {"": 0}
-        finally:
-            postgres.start()

@@ -22,6 +22,7 @@ from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.pipelines.ingest import SMALL_ENTRIES, Ingest
 from tests.component.footplate_api.builders import RUNS, batch, coordinator, eventually, row
 from tests.component.footplate_api.fakes import FakeCluster
+from tests.component.footplate_api.patience import PatientDatabase
 from tests.component.footplate_api.threaded import served
 from tests.support.reviewer import BEARER, FakeReviewer
 
@@ -30,7 +31,7 @@ LARGE = 300  # rows, of which the body is a long one
 assert LARGE > SMALL_ENTRIES
 
 
-class Gated(Database):
+class Gated(PatientDatabase):
     """Writers commit while its gate is open."""
 
     def __init__(self, url: str) -> None:

@@ -70,9 +70,11 @@ async def test_so_many_histories_wait_for_their_turn_and_the_others_are_told_to_
 
 
 async def test_a_large_batch_is_stored_by_a_database_that_is_slow(postgres: Server) -> None:
-    async with running(with_driver(postgres.remembered()), FakeCluster(), database=Database) as api:
+    url, cluster = with_driver(postgres.remembered()), FakeCluster()
+    async with running(url, cluster) as api:
         uid = await created(api)
         await sent(api, batch(uid, [row(1)]))
+    async with running(url, cluster, database=Database) as api:
         async with api.context.database.write(60.0) as session:
             await session.execute(text("SELECT id FROM metric_segments FOR UPDATE"))
             sending = asyncio.create_task(sent(api, batch(uid, [row(step) for step in range(2, 4002)])))

@@ -271,16 +271,15 @@ async def test_the_mirror_tells_how_it_is(api: Api) -> None:
 async def test_trouble_with_the_database_is_none_of_kubernetes(postgres: Server) -> None:
     async with serving(with_driver(postgres.remembered()), FakeCluster()) as api:
         await eventually(lambda: readiness(api), lambda answer: answer["kubernetes"] == "ok")
-        postgres.stop()
         registry = api.context.metrics.registry
 
         async def failures() -> float | None:
             await api.cluster.put("research", "gpt")
             return registry.get_sample_value("footplate_api_mirror_failures_total")
 
-        await eventually(failures, bool)
-        assert api.context.mirror.failure is None
-        postgres.start()
+        with postgres.away():
+            await eventually(failures, bool)
+            assert api.context.mirror.failure is None
         await eventually(lambda: step_of(api.context.database, "gpt"), lambda step: step is not None)
 
 

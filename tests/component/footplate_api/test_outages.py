@@ -22,7 +22,7 @@ from tests.component.footplate_api.fakes import FakeCluster
 from tests.component.footplate_api.postgres import Server
 from tests.component.footplate_api.telemetry import GPT, created, history, sent
 
-SOON = 2.0  # seconds; whoever waited for the lock would wait until it is given back, which is after that
+SOON = 10.0  # seconds; whoever waited for the lock would wait until it is given back, which is after that
 
 
 async def test_readers_never_wait_for_writers(sqlite_url: str) -> None:

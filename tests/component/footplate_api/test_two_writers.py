@@ -22,6 +22,7 @@ from footplate_api.pipelines.ingest import Ingest
 from footplate_api.schemas import LARGEST
 from footplate_contracts.reports import CheckpointRecord, GivenUp
 from tests.component.footplate_api.builders import batch, row
+from tests.component.footplate_api.patience import PatientDatabase
 
 SENDER = Coordinator("pod", "uid", "research", "gpt", 1)
 _WHOLE = {"tokens": 7, "sample_digest": "d"}
@@ -43,7 +44,7 @@ def body(chance: random.Random, number: int) -> dict[str, Any]:
 
 async def test_two_replicas_store_what_both_are_sent(database_url: str) -> None:
     chance = random.Random(5)
-    replicas = [Database(database_url) for _ in range(2)]
+    replicas = [PatientDatabase(database_url) for _ in range(2)]
     writers = [Ingest(replica, Metrics()) for replica in replicas]
     tasks = [asyncio.create_task(writer.run()) for writer in writers]
     bodies = [body(chance, number) for number in range(40)]
