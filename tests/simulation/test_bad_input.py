@@ -30,6 +30,7 @@ async def test_a_run_whose_folder_holds_its_end_says_so(world: Simulation) -> No
     assert len(world.steps) == done and world.seconds() - began <= 10.0
     await world.until(lambda: "NothingToTrain" in {event["reason"] for event in world.objects.all(EVENT)}, 5)
     assert world.status["attempts"][-1]["reason"] == "NothingToTrain"
+    assert world.status["checkpoint"]["latestStep"] == 20, "whoever waits for it is given what it found"
 
 
 @simulated(nodes=4)

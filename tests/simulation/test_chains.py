@@ -102,6 +102,20 @@ async def test_a_run_that_is_created_anew_under_one_that_waits(world: Simulation
 
 
 @simulated(nodes=4)
+async def test_a_run_that_is_created_anew_at_its_end_gives_what_it_found_there(world: Simulation) -> None:
+    await training(world, 1, steps=20)
+    await world.until(lambda: world.phase == "Succeeded", 120)
+    trained = world.volume(world.run["metadata"]["uid"])
+    world.delete()
+    follow(world, "latest")
+    await world.until(lambda: has_phase(world, "next", "Queued"), 20)
+    world.apply(compute={"profile": "local-cpu", "nodes": 1}, training=LENGTH)
+    world.share(trained)
+    await world.until(lambda: has_phase(world, "next", "Succeeded"), 300)
+    assert (lineage(world), world.condition("Complete")["reason"]) == ([20], "NothingToTrain")
+
+
+@simulated(nodes=4)
 async def test_a_chain_runs_to_its_end_though_its_first_run_is_to_go_at_once(world: Simulation) -> None:
     follow(world, "latest", "last", of="next")
     follow(world, "latest")

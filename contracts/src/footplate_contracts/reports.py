@@ -101,7 +101,9 @@ class CheckpointRecord(Report):
     seconds_blocked: float = 0.0
     seconds_total: float = 0.0
     generation: GenerationId | None = Field(
-        default=None, description="that committed it; absent in a record of an earlier trainer"
+        default=None,
+        description="that committed it, or began with it where an earlier run had later generations; absent"
+        " in a record of an earlier trainer",
     )
     digest: Annotated[Digest | None, IF_READABLE] = None
     validation_loss: float | None = Field(default=None, description="of its weights, where it was taken")

@@ -207,7 +207,9 @@ def test_a_finished_run_trains_nothing_more(shards: Path, tmp_path: Path) -> Non
     ended: list[Ended] = run_ranks(train_under, 2, FakeAgent(), config)
 
     assert [end.code for end in ended] == [ExitCode.SUCCESS] * 2
-    assert (ended[0].agent.rows, ended[0].agent.checkpoints) == ([], [])
+    assert ended[0].agent.rows == []
+    assert [record.step for record in ended[0].agent.checkpoints] == [6], "whoever waits for it hears of it"
+    assert ended[1].agent.checkpoints == []
     assert ended[0].agent.reports[-1].step == 6
 
 

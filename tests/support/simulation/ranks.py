@@ -59,6 +59,9 @@ class Ranks:
         """The exit code; raises PeerLost, WriteFailed or NotFinite."""
         step, limits = await self._load()
         world, saving = self._agent.world, None
+        if self._leads and step >= limits.steps and (found := self._volume.newest):
+            self._agent.outbox.checkpoint(self._sealed.generation, found)
+            self._agent.tell()
         while step < limits.steps:
             while not self._leased():
                 await self._process.sleep(timing.LOOK)

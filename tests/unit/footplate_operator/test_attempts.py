@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from footplate_contracts.coordinator_state import CoordinatorState
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import (
@@ -27,7 +27,7 @@ from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.policies.failure import Failure, FailureAction, Source
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.failures import SeenFailures
-from footplate_operator.trainingrun.status.report import STATUS_LIMIT, bytes_of, fit
+from footplate_operator.trainingrun.status.report import STATUS_LIMIT, already_trained, bytes_of, fit
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NEW = History(
@@ -327,3 +327,27 @@ def test_a_closed_attempt_is_not_reopened_by_a_suspension() -> None:
         40,
     )
     assert attempts.end(history, Reason.FINISHED) == history
+
+
+@pytest.mark.parametrize(
+    ("began", "attempts_of", "told", "nothing"),
+    [
+        pytest.param(100, [(100, None)], True, True, id="found-it-and-told-of-it"),
+        pytest.param(100, [(0, 0), (100, None)], True, True, id="failed-before-it-loaded"),
+        pytest.param(100, [(100, None)], False, True, id="ranks-of-an-earlier-release-tell-of-none"),
+        pytest.param(100, [(0, 100), (100, None)], True, False, id="interrupted-after-its-last-checkpoint"),
+        pytest.param(90, [(90, None)], True, False, id="trained-the-rest"),
+        pytest.param(None, [(0, None)], True, False, id="unheard"),
+    ],
+)
+def test_whether_a_run_that_finished_had_anything_to_train(
+    began: int | None, attempts_of: list[tuple[int, int | None]], told: bool, nothing: bool
+) -> None:
+    time = "2026-01-31T12:00:00Z"
+    known = [
+        Attempt(number=number, start=time, start_step=start, end_step=end)
+        for number, (start, end) in enumerate(attempts_of, start=1)
+    ]
+    checkpoint = CheckpointStatus(latest_step=100, uri="/base/step-100.e3g1", time=time) if told else None
+    state = CoordinatorState(version=1, epoch=1, state=RunState.FINISHED, start_step=began)
+    assert already_trained(state, TrainingRunStatus(checkpoint=checkpoint), known, 100) is nothing

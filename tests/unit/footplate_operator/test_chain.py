@@ -161,7 +161,8 @@ SIZES = run_manifest()["spec"]["model"]
             next_run(),
             base("Succeeded"),
             Reason.CHECKPOINT_NOT_FOUND,
-            "the run has succeeded without a checkpoint of its own",
+            "the run has succeeded and told of no checkpoint; where one stands in /base/ all the same,"
+            " initFrom.uri /base/ takes the newest of them; create this run anew with another checkpoint",
             id="succeeded-with-nothing",
         ),
         pytest.param(

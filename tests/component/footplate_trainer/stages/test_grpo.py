@@ -162,6 +162,8 @@ def test_a_suspension_in_the_middle_of_a_rollout_keeps_what_is_finished(
     assert end.code == ExitCode.SUCCESS, end.stderr
     assert end.drawn[planned.after_step] == undisturbed.drawn[planned.after_step] - finished
     history(tmp_path, STEPS, suspended, end).check_equal(undisturbed)
+    anew = start(prompts, tmp_path, 1, FakeAgent())
+    assert (anew.agent.rows, [record.step for record in anew.agent.checkpoints]) == ([], [STEPS])
 
 
 @pytest.mark.parametrize(

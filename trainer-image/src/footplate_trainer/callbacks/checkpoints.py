@@ -14,7 +14,9 @@ from footplate_contracts.reports import RankPhase
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.callbacks.reporter import Reporter
 from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.durable import found
 from footplate_trainer.checkpoint.durable.saver import Saver
+from footplate_trainer.checkpoint.layout import Retention
 from footplate_trainer.checkpoint.memory.mirror import MemoryCopies
 from footplate_trainer.checkpoint.record import HeldOutScores, TrainingState
 from footplate_trainer.loop.callbacks import Callback, TrainedStep
@@ -68,6 +70,16 @@ class DurableCheckpoints(Callback):
                 self.saver.finish()
             elif not config.checkpoint.asynchronous:
                 self.saver.finish_try()
+
+    def tell_found(self, step: int) -> None:
+        """Tell the run which checkpoint it began with, where `step` is its last one, and so none follows."""
+        saver, settings = self.saver, self.limits.config.checkpoint
+        if step < self.limits.steps or saver.world.rank != 0:
+            return
+        retention = Retention(settings.keep_last, settings.keep_every_steps, self.limits.kept_steps)
+        record = found.record_of(saver.store, step, retention, saver.generation)
+        if record is not None:
+            saver.agent.checkpoint(record)
 
 
 def _scores_in(columns: Mapping[str, Any]) -> HeldOutScores | None:

@@ -135,6 +135,8 @@ def _learn(
     if last is None and not start.durable:
         # The run was shortened to a step that only the nodes' memory holds.
         durable.save(ends=True, told=None if validation is None else validation.told(start.step))
+    elif last is None:
+        durable.tell_found(start.step)
     batches.close()
     callbacks.close()
     reporter.enter(RankPhase.FINISHED)

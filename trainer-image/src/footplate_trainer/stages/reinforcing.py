@@ -162,8 +162,7 @@ def _reinforce(
         steps = stepper if value is None else PairStepper(stepper, value, batches.places)
         with batches.naming_rewards():
             last = train(steps, batches, limits, callbacks, start.step)
-        if not _is_durable(begun, durable, world, reporter.step):
-            durable.save(ends=True)  # suspended in the middle of a rollout
+        _end_durably(begun, durable, world, reporter.step)
         batches.close()
         callbacks.close()
     reporter.enter(RankPhase.FINISHED)
@@ -185,6 +184,14 @@ def _value_stepper(begun: Beginning, policy: Stepper, world: World) -> Stepper |
         training.seed,
         policy.stopwatch,
     )
+
+
+def _end_durably(begun: Beginning, durable: DurableCheckpoints, world: World, step: int) -> None:
+    """Save `step`, the last, where no other start would find it, or tell that this one did. Collective."""
+    if not _is_durable(begun, durable, world, step):
+        durable.save(ends=True)  # suspended in the middle of a rollout
+    elif step == begun.start.step:
+        durable.tell_found(step)
 
 
 def _is_durable(begun: Beginning, durable: DurableCheckpoints, world: World, step: int) -> bool:

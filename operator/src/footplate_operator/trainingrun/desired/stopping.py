@@ -36,7 +36,7 @@ def succeed(situation: Situation) -> Desired:
     if situation.run.spec.stage is Stage.GENERATE:
         # It has no checkpoints: a start at its last step is one that found its own answers.
         reason, message = Reason.FINISHED, answered(progress.step if progress else 0)
-    elif already_trained(situation.gang.state, situation.seen, total):
+    elif already_trained(situation.gang.state, situation.seen, situation.history.attempts, total):
         reason = Reason.NOTHING_TO_TRAIN
         message = nothing_to_train(situation.run.spec.checkpoint.uri, total)
     else:

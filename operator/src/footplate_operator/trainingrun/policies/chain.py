@@ -111,7 +111,11 @@ class _Search:
         if self._other.phase is not Phase.SUCCEEDED:
             return self._waiting(self._never_best())
         if self._known is None:
-            return self._missing("has succeeded without a checkpoint of its own")
+            folder = self._other.spec.checkpoint.uri
+            return self._missing(
+                f"has succeeded and told of no checkpoint; where one stands in {folder} all the same,"
+                f" {self._field}.uri {folder} takes the newest of them"
+            )
         if not _told_its_end(self._other):
             return self._missing(f"has succeeded, and {self._untold()}")
         step = self._known.latest_step if self._asked == "latest" else self._known.best_step

@@ -9,14 +9,14 @@ budgets count is never cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState, Progress
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
 from footplate_contracts.reports import RankPhase
-from footplate_contracts.v1alpha1.status import TimeStatus, TrainingRunStatus
+from footplate_contracts.v1alpha1.status import Attempt, TimeStatus, TrainingRunStatus
 from footplate_operator.runtime import conditions
 from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
@@ -190,10 +190,18 @@ def answered(rollouts: int) -> str:
     return f"the answers of {counted} are written"
 
 
-def already_trained(state: CoordinatorState, seen: TrainingRunStatus, total_steps: int) -> bool:
-    """Whether a run that has finished began at its last step: another one had trained in its folder."""
+def already_trained(
+    state: CoordinatorState, seen: TrainingRunStatus, attempts: Iterable[Attempt], total_steps: int
+) -> bool:
+    """Whether a run that has finished began at its last step: another one had trained in its folder.
+
+    One that trained itself, and was interrupted after its last checkpoint, has attempts that got on.
+    """
     began = state.start_step
-    return seen.checkpoint is None and began is not None and 0 < total_steps <= began
+    if began is None or not 0 < total_steps <= began:
+        return False
+    trained = any((attempt.end_step or 0) > attempt.start_step for attempt in attempts)
+    return seen.checkpoint is None or not trained
 
 
 def nothing_to_train(uri: str, total_steps: int) -> str:

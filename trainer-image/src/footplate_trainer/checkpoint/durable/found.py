@@ -1,0 +1,52 @@
+"""What a run is told of a checkpoint that it found, and that no generation of it may have announced.
+
+A run that begins at its last step writes no checkpoint: it was applied anew in the folder of one that had
+trained to its end, or the rank that committed it was lost before it could say so. Whoever waits for this run
+needs to hear of that checkpoint all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from footplate_contracts.reports import CheckpointRecord, GenerationId
+from footplate_trainer.checkpoint import layout
+from footplate_trainer.checkpoint.layout import Retention, directory_of
+from footplate_trainer.checkpoint.step import StepCheckpoint
+from footplate_trainer.checkpoint.store import CheckpointStore, storage_errors
+from footplate_trainer.errors import CheckpointError, StorageError
+
+_log = logging.getLogger(__name__)
+
+
+def record_of(
+    store: CheckpointStore, step: int, retention: Retention, finder: GenerationId
+) -> CheckpointRecord | None:
+    """The record of the checkpoint of `step`, which generation `finder` has begun with.
+
+    None where there is none, and where storage does not say: training does not depend on it. An earlier run
+    of this name may have had later generations than this one, and then `finder` vouches for it: nobody takes
+    from a coordinator what is of a later epoch than its own.
+    """
+    try:
+        with storage_errors(f"checkpoint folder {store.uri}"):
+            markers = store.markers()
+        marker = markers.get(step)
+        directory = directory_of(marker)
+        if marker is None or directory is None:
+            return None
+        files = StepCheckpoint(store, directory.name).manifest().files
+    except (StorageError, CheckpointError) as error:
+        _log.warning("nobody is told of the checkpoint of step %d, which was found: %s", step, error)
+        return None
+    written = directory.generation
+    return CheckpointRecord(
+        step=step,
+        uri=store.place(directory.name),
+        time=marker.time,
+        bytes=sum(file.bytes for file in files),
+        generation=finder if written.newer_than(finder) else written,
+        digest=marker.digest,
+        validation_loss=marker.validation_loss,
+        standing=layout.standing([known for known in markers.values() if known], retention) or None,
+    )
