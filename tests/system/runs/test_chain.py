@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from cluster.paths import layout
 from demo.kube import ROOT
@@ -63,11 +64,18 @@ def chain(runs: Runs) -> Iterator[Chain]:
     shared = layout().shared / f"{runs.namespace}-shared-{claim['metadata']['uid'][:8]}"
     text = (ROOT / EXAMPLE).read_text().replace("rlhf-", f"t{uuid.uuid4().hex[:8]}-")
     manifests = {str(body["metadata"]["name"])[10:]: body for body in parse_documents(text)}
+    manifests["ppo"] = _caught_easily(manifests["ppo"])
     found = Chain(manifests, shared)
-    runs.kube.kubectl("apply", "-n", runs.namespace, "--filename", "-", stdin=text)
+    applied = yaml.safe_dump_all(manifests.values())
+    runs.kube.kubectl("apply", "-n", runs.namespace, "--filename", "-", stdin=applied)
     yield found
     for stage in manifests:
         runs.delete(found.name(stage))
+
+
+def _caught_easily(ppo: Json) -> Json:
+    """`ppo` with rollouts that last longer, each of which begins when the checkpoint behind it is durable."""
+    return changed(changed(ppo, "rollout.maxTokens", 96), "checkpoint.asynchronous", False)
 
 
 def test_a_chain_ends_as_if_no_worker_of_it_had_been_lost(runs: Runs, chain: Chain, tmp_path: Path) -> None:
@@ -149,11 +157,13 @@ def _kill_a_worker_in_a_rollout(runs: Runs, chain: Chain) -> None:
     name = chain.name("ppo")
     checkpoints = Path(chain.here(chain.manifests["ppo"]["spec"]["checkpoint"]["uri"]))
     stays, goes = runs.wait_workers(name, 2, seconds=180)
-    grip = Grip()
+    rollouts = checkpoints / "rollouts"
+    wait_for(lambda: any(rollouts.glob("*/*.records")), 180)
+    held, grip = processes.ranks(goes), Grip()  # found in time: a look for them may last as long as a rollout
     for begun in range(UPDATES, LAST, UPDATES):
-        marker, journal = checkpoints / f"step-{begun}.committed", checkpoints / "rollouts" / f"{begun:010d}"
-        wait_for(lambda at=marker, of=journal: at.exists() and any(of.glob("*.records")), 180)
-        grip.stop(*processes.ranks(goes))
+        marker, journal = checkpoints / f"step-{begun}.committed", rollouts / f"{begun:010d}"
+        wait_for(lambda at=marker, of=journal: at.exists() and any(of.glob("*.records")), 180, look=0.001)
+        grip.stop(*held)
         if stands_in_rollout(runs, stays["metadata"]["name"]):
             processes.send(processes.main(goes), signal.SIGKILL)
             return
