@@ -78,7 +78,9 @@ async def test_one_list_is_made_for_all_that_were_due_before_it_began() -> None:
     chains = Chains(cluster, cluster.clock)
     ended = {"phase": "Succeeded", "completionTime": "2026-01-31T12:00:00Z"}
     others = [decode(cluster.put(run_manifest(f"base-{number}") | {"status": ended})) for number in range(20)]
-    cluster.put(run_manifest("next", initFrom={"run": {"name": "base-7", "checkpoint": "promoted"}}))
+    own = {"uri": "/shared/next", "everySteps": 10}
+    given = {"run": {"name": "base-7", "checkpoint": "promoted"}}
+    cluster.put(run_manifest("next", checkpoint=own, initFrom=given))
     due = cluster.clock()
     cluster.clock.advance(5)
 
