@@ -188,7 +188,7 @@ def machine(api: Api) -> Iterator[str]:
 @pytest.fixture
 def node(api: Api, tmp_path: Path) -> Iterator[Node]:
     """A node that runs the pods of the namespace."""
-    StandIn.saved = 0
+    StandIn.saved.clear()
     node = Node(api, tmp_path, loopback_network())
     stop = threading.Event()
     thread = threading.Thread(target=node.keep, args=(stop,), daemon=True)

@@ -18,10 +18,11 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from footplate_contracts.directives import Command
 from footplate_contracts.metrics import StepMetrics
@@ -222,7 +223,7 @@ class StandIn:
     `found` are the addresses of coordinators that run, which a cluster's DNS has for their Service.
     """
 
-    saved: int = 0  # the checkpoint that all share, as on a shared volume
+    saved: ClassVar[Counter[str]] = Counter()  # newest checkpoints by folder, as on a shared volume
 
     def __init__(self, variables: dict[str, str], found: Callable[[], Sequence[str]]) -> None:
         config = json.loads(Path(variables[Env.RUN_CONFIG]).read_text())
@@ -284,7 +285,7 @@ class StandIn:
                 self._post("/v1/heartbeat", Heartbeat(agent=self.identity).to_json())
 
     def _train(self, sealed: SealedGeneration) -> None:
-        step, saving = StandIn.saved, False
+        step, saving = self.saved[self._folder], False
         while not self.killed.is_set():
             done = step >= self._steps
             answer = self._beat(sealed, step, finished=done, suspended=saving)
@@ -318,12 +319,12 @@ class StandIn:
             time.sleep(STEP_SECONDS)
 
     def _save(self, step: int, generation: GenerationId) -> None:
-        if self.identity.index == 0 and step > StandIn.saved:
+        if self.identity.index == 0 and step > self.saved[self._folder]:
             uri = f"{self._folder}/step-{step}.e{generation.epoch}g{generation.number}"
             record = CheckpointRecord(step=step, uri=uri, time=time.time(), generation=generation)
             self._sequence += 1
             self._outbox.append(TelemetryItem(sequence=self._sequence, checkpoint=record))
-            StandIn.saved = step
+            self.saved[self._folder] = step
 
     def _tell(self, row: StepMetrics) -> None:
         if self.identity.index == 0:
@@ -331,13 +332,14 @@ class StandIn:
             self._outbox.append(TelemetryItem(sequence=self._sequence, metrics=row))
 
     def _beat(self, sealed: SealedGeneration, step: int, finished: bool, suspended: bool) -> HeartbeatAnswer:
+        saved = self.saved[self._folder]
         ranks = [
             RankReport(
                 rank=self.identity.index * self._local_world_size + local,
                 local_rank=local,
                 step=step,
                 phase=RankPhase.COMPUTE,
-                step_seconds=STEP_SECONDS if step > StandIn.saved or finished else None,
+                step_seconds=STEP_SECONDS if step > saved or finished else None,
             )
             for local in range(self._local_world_size)
         ]

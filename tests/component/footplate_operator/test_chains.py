@@ -37,7 +37,9 @@ def test_a_run_waits_for_another_and_is_given_its_last_checkpoint(
     followers = wait_for(lambda: api.status("base").get("followers"), "who waits for it", 20)
     assert [follower["name"] for follower in followers] == ["next"]
 
-    wait_for(lambda: api.status("next").get("phase") == "Succeeded", "the end of the chain")
+    for name in ("base", "next"):  # each of them starts, trains and ends
+        wait_for(lambda name=name: api.status(name).get("phase") == "Succeeded", f"the end of {name}", 120)
+    assert api.status("next")["progress"]["step"] == 20
     (entry,) = api.status("next")["lineage"]
     latest = api.status("base")["checkpoint"]
     directory = latest["uri"].rpartition("/")[2]

@@ -103,7 +103,7 @@ def granted(cluster: bool) -> set[Verb]:
 @contextmanager
 def working(node: Node) -> Iterator[None]:
     """The node of the block."""
-    StandIn.saved = 0
+    StandIn.saved.clear()
     stop = threading.Event()
     thread = threading.Thread(target=node.keep, args=(stop,), daemon=True)
     thread.start()
