@@ -45,15 +45,19 @@ def test_edits_of_children_are_set_back_and_told(operator: Process, api: Api, no
         "labels of pods are as they were",
         SAID_WITHIN_SECONDS,
     )
-    told = [event["note"] for event in api.find(EVENT) if event["reason"] == "ChildEdited"]
-    named = {note.split(" was changed by hand")[0] for note in told}
-    assert {"Pod tiny-w0-0", "Pod tiny-w1-0", "Service tiny-coordinator"} <= named
-    assert "PodDisruptionBudget tiny" in named
+    edited = {"Pod tiny-w0-0", "Pod tiny-w1-0", "Service tiny-coordinator", "PodDisruptionBudget tiny"}
+    wait_for(lambda: edited <= _edited(api), f"Events of {edited}", SAID_WITHIN_SECONDS)  # told afterwards
     step = api.status("tiny")["progress"]["step"]
     wait_for(lambda: api.status("tiny")["progress"]["step"] > step or None, "it trains on")
     status = api.status("tiny")
     assert (status["phase"], status["restarts"], len(status["attempts"])) == ("Running", 0, 1)
     assert set(api.names(POD)) == set(pods)
+
+
+def _edited(api: Api) -> set[str]:
+    """What Events name that was changed by hand."""
+    told = [event["note"] for event in api.find(EVENT) if event["reason"] == "ChildEdited"]
+    return {note.split(" was changed by hand")[0] for note in told}
 
 
 def test_foreign_objects_under_our_names_are_named(operator: Process, api: Api, node: Node) -> None:
