@@ -22,6 +22,10 @@ from tests.support.operator_fakes import KEY, run_manifest
 from tests.support.operator_world import World, running
 
 FOLDER = "/shared/checkpoints"
+NOW = datetime(2026, 1, 31, 13, tzinfo=UTC)
+COORDINATOR = PodView(
+    name="c", uid="c", owner_uid="run", role=Role.COORDINATOR, created=NOW, phase="Running", started=True
+)
 
 
 def standing(step: int, loss: float | None = None, number: int = 1) -> StandingCheckpoint:
@@ -185,11 +189,24 @@ def test_the_last_word_about_a_checkpoint_counts_though_its_step_was_known(
         progress=Progress(step=step, total_steps=100, time=1.7e9),
         checkpoint=record(standing(checkpoint)) if checkpoint is not None else None,
     )
-    shown = last_seen(run, Observed(coordinator=state), datetime(2026, 1, 31, 13, tzinfo=UTC))
+    shown = last_seen(run, Observed(coordinator=state), NOW)
     assert shown.checkpoint is not None and shown.checkpoint.latest_step == latest
     before = run.status.progress
     assert shown.progress is not None and before is not None
     assert shown.progress.step == max(step, before.step)
+
+
+def ended_with(pod: PodView, saved: int, told: RunState, backlog: int = 0) -> tuple[Run, Observed]:
+    """A run that has succeeded, of whose checkpoint `saved` is written, and what its coordinator says."""
+    state = CoordinatorState(
+        version=2,
+        epoch=1,
+        state=told,
+        progress=Progress(step=100, total_steps=100, time=1.7e9),
+        checkpoint=record(standing(100), standing(90)),
+        telemetry_backlog=backlog,
+    )
+    return at_the_end("Succeeded", 100, saved), Observed(coordinator=state, pods=[pod])
 
 
 @pytest.mark.parametrize(
@@ -200,19 +217,27 @@ def test_a_coordinator_goes_once_the_last_checkpoint_is_written_and_not_all_that
     written: int, goes: bool
 ) -> None:
     """A status that would be too long is written without the others that stand."""
-    now, run = datetime(2026, 1, 31, 13, tzinfo=UTC), at_the_end("Succeeded", 100, written)
-    state = CoordinatorState(
-        version=2,
-        epoch=1,
-        state=RunState.FINISHED,
-        progress=Progress(step=100, total_steps=100, time=1.7e9),
-        checkpoint=record(standing(100), standing(90)),
-    )
-    pod = PodView(
-        name="c", uid="c", owner_uid="run", role=Role.COORDINATOR, created=now, phase="Running", started=True
-    )
-    observed = Observed(coordinator=state, pods=[pod])
-    seen = last_seen(run, observed, now)
+    run, observed = ended_with(COORDINATOR, written, RunState.FINISHED)
+    seen = last_seen(run, observed, NOW)
     assert seen.checkpoint is not None and seen.checkpoint != run.status.checkpoint
-    found = retire.of_ended(run, seen, observed, 0.0, now)
-    assert [removal.child for removal in found.removals] == [pod] * goes
+    found = retire.of_ended(run, seen, observed, 0.0, NOW)
+    assert [removal.child for removal in found.removals] == [COORDINATOR] * goes
+
+
+@pytest.mark.parametrize(
+    ("told", "backlog", "waited", "goes"),
+    [
+        pytest.param(RunState.FINISHED, 0, 0.0, True, id="last-word"),
+        pytest.param(RunState.TRAINING, 0, 59.0, False, id="another-word-may-come"),
+        pytest.param(RunState.TRAINING, 0, 61.0, True, id="none-came"),
+        pytest.param(RunState.TRAINING, 5, 61.0, False, id="rows-are-on-their-way"),
+        pytest.param(RunState.FINISHED, 5, 599.0, False, id="rows-after-the-last-word"),
+        pytest.param(RunState.TRAINING, 5, 601.0, True, id="rows-that-nobody-takes"),
+    ],
+)
+def test_a_coordinator_stays_for_its_last_word_and_its_rows(
+    told: RunState, backlog: int, waited: float, goes: bool
+) -> None:
+    run, observed = ended_with(COORDINATOR, 100, told, backlog)
+    found = retire.of_ended(run, last_seen(run, observed, NOW), observed, waited, NOW)
+    assert [removal.child for removal in found.removals] == [COORDINATOR] * goes

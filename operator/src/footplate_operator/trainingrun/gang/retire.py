@@ -142,8 +142,11 @@ def _flushed(run: Run, state: CoordinatorState, waited: float) -> bool:
     Of a run that has succeeded as its pods say, what the coordinator said before is not its last word.
     `waited`: seconds since it is not needed.
     """
-    if not state.heard or (run.phase is Phase.SUCCEEDED and state.state is not RunState.FINISHED):
+    if not state.heard:
         return waited >= UNASKED_FLUSH_SECONDS
+    last_word = run.phase is not Phase.SUCCEEDED or state.state is RunState.FINISHED
+    if not last_word and waited < UNASKED_FLUSH_SECONDS:
+        return False
     return state.telemetry_backlog == 0 or waited >= LONGEST_FLUSH_SECONDS
 
 
