@@ -69,6 +69,8 @@ class Settings(InstallationSettings):
     coordinator_image_pull_policy: PullPolicy | None = Field(
         None, description=f"one of {', '.join(PullPolicy)}"
     )
+    # Of Secrets in the namespaces of runs, for their images.
+    image_pull_secrets: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = ()
     api_url: str = ""
     api_token_file: Path | None = None
     api_service: str = ""  # of the operator's own namespace; empty: its API proves itself with nothing
@@ -120,5 +122,10 @@ class Settings(InstallationSettings):
         policy = self.coordinator_image_pull_policy
         policy = None if policy is self.image_pull_policy else policy
         said = self.model_dump(include=set(Defaults.model_fields))
-        choices = {"log_format": log_format, "coordinator_image_pull_policy": policy}
+        secrets = list(self.image_pull_secrets) or None
+        choices = {
+            "log_format": log_format,
+            "coordinator_image_pull_policy": policy,
+            "image_pull_secrets": secrets,
+        }
         return Defaults(**said | choices | {"network_policy": self.network_policies or None})

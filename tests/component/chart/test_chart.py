@@ -162,6 +162,12 @@ def test_what_the_operator_is_told() -> None:
     }
 
 
+def test_the_operator_is_told_the_pull_secrets_of_runs() -> None:
+    values = ("--set", "runs.imagePullSecrets[0].name=site", "--set", "runs.imagePullSecrets[1].name=mirror")
+    told = environment(one(rendered(*values), "Deployment", "footplate-operator"))
+    assert told["FOOTPLATE_IMAGE_PULL_SECRETS"] == "site,mirror"
+
+
 SQLITE = "sqlite+aiosqlite:////var/lib/footplate/footplate.db"
 POSTGRES = "postgresql+asyncpg://u:p@db/footplate"
 

@@ -92,6 +92,12 @@ def test_the_coordinators_pull_policy_is_its_own(told: Tell, said: str, frozen: 
     assert read(Settings).defaults.coordinator_image_pull_policy is frozen
 
 
+@pytest.mark.parametrize(("said", "frozen"), [("site, mirror", ["site", "mirror"]), ("", None)])
+def test_pull_secrets_of_runs(told: Tell, said: str, frozen: list[str] | None) -> None:
+    told({**IMAGES, "FOOTPLATE_IMAGE_PULL_SECRETS": said})
+    assert read(Settings).defaults.image_pull_secrets == frozen
+
+
 def test_an_operator_in_a_pod_is_called_as_its_pod(told: Tell) -> None:
     told({**IMAGES, "KUBERNETES_SERVICE_HOST": "10.96.0.1", "FOOTPLATE_POD_NAME": "operator-x"})
     assert read(Settings).identity == "operator-x"

@@ -151,6 +151,25 @@ def test_the_coordinators_image_is_pulled_as_said(own: PullPolicy | None, expect
     assert made["spec"]["containers"][0]["imagePullPolicy"] == expected
 
 
+@pytest.mark.parametrize(
+    ("general", "own", "of_worker", "of_coordinator"),
+    [
+        pytest.param(None, ["team"], ["team"], ["team"], id="none-of-the-installation"),
+        pytest.param(["site"], [], ["site"], ["site"], id="none-of-the-run"),
+        pytest.param(["site", "team"], ["team"], ["team"], ["team", "site"], id="both"),
+    ],
+)
+def test_images_are_pulled_with_the_secrets_of_run_and_installation(
+    general: list[str] | None, own: list[str], of_worker: list[str], of_coordinator: list[str]
+) -> None:
+    subject = run(trainer={"imagePullSecrets": [{"name": name} for name in own]})
+    defaults = DEFAULTS.model_copy(update={"image_pull_secrets": general})
+    revision = admit(subject, decode_profile(profile_manifest()), defaults, [], RELEASE)
+    pods = worker_manifest.pod(subject, revision, WorkerId(0, 0), ""), coordinator.pod(subject, revision, 1)
+    named = [[secret["name"] for secret in pod["spec"]["imagePullSecrets"]] for pod in pods]
+    assert named == [of_worker, of_coordinator]
+
+
 def test_a_profile_becomes_devices_and_variables() -> None:
     pod = worker(run(compute={"profile": "h100", "nodes": 2}), **H100)
     container = pod["spec"]["containers"][0]

@@ -48,7 +48,7 @@ class Trainer(Part):
     )
     image_pull_policy: PullPolicy | None = None
     image_pull_secrets: Annotated[list[LocalReference], Field(max_length=16)] = Field(
-        [], description="as in a pod"
+        [], description="as in a pod; none: those of the installation"
     )
     command: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=64)] | None = Field(
         None, description="a program other than the trainer"

@@ -44,6 +44,7 @@ class Defaults(Contract):
     log_format: LogFormat | None = None  # None: the usual one
     network_policy: bool | None = None  # None: an earlier operator made none, or none is wanted
     run_key: str | None = None  # of which the credentials are; None: an earlier operator made them
+    image_pull_secrets: list[str] | None = None  # names; None: none
 
 
 class RevisionData(Contract):

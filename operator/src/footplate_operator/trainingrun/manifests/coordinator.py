@@ -58,9 +58,9 @@ def pod(
     body = metadata(run, name)
     body["labels"] |= coordinator_labels(epoch)
     body["annotations"] = keep_annotations()
-    profile = revision.frozen.profile
+    profile, defaults = revision.frozen.profile, revision.frozen.defaults
     keys = [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY, SECRET_PRIVATE_KEY_KEY]
-    spec = common_spec(run, name, GRACE_SECONDS)
+    spec = common_spec(run, defaults, name, GRACE_SECONDS, general_secrets=True)
     spec |= {
         "containers": [_container(run, revision, epoch, api)],
         "volumes": [*base_volumes(run, revision, keys), *_api_volumes(run, api)],

@@ -132,8 +132,14 @@ def tolerate_lost_node(seconds: int | None) -> list[Json]:
     ]
 
 
-def common_spec(run: Run, name: str, grace: int) -> Json:
-    """Pod fields that every pod of a run has."""
+def common_spec(run: Run, defaults: Defaults, name: str, grace: int, *, general_secrets: bool) -> Json:
+    """Pod fields that every pod of a run has.
+
+    `general_secrets`: its image is pulled with the installation's secrets, too, where the run names some.
+    """
+    secrets = [secret.name for secret in run.spec.trainer.image_pull_secrets]
+    if general_secrets or not secrets:
+        secrets += defaults.image_pull_secrets or []
     return {
         "hostname": name,
         "restartPolicy": "Never",
@@ -141,7 +147,7 @@ def common_spec(run: Run, name: str, grace: int) -> Json:
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
         "securityContext": pod_security(),
-        "imagePullSecrets": [{"name": secret.name} for secret in run.spec.trainer.image_pull_secrets],
+        "imagePullSecrets": [{"name": secret} for secret in dict.fromkeys(secrets)],
     }
 
 

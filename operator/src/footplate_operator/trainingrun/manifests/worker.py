@@ -96,7 +96,7 @@ def _pod(
     body["labels"] |= {**slot_labels(role, worker), PROFILE_LABEL: revision.frozen.profile_name}
     body["annotations"] = dict(trainer.pod_annotations) | keep_annotations()
     grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
-    spec = common_spec(run, name, grace)
+    spec = common_spec(run, revision.frozen.defaults, name, grace, general_secrets=False)
     spec |= _scheduling(run, revision.frozen.profile, avoided)
     spec["containers"] = [_container(run, revision, slot)]
     spec["volumes"] = _volumes(run, revision)
