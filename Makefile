@@ -11,6 +11,8 @@ export FOOTPLATE_CACHE := $(CACHE)
 unexport PYTHONDONTWRITEBYTECODE # compiled once, tests start twice as fast
 BIN := .venv/bin
 CLUSTER_TOOL := python3 dev/cluster
+LOCKED := $(CLUSTER_TOOL) locked # FILE COMMAND: two checkouts may create the same at once
+APT := /run/footplate/packages.lock
 PYTEST := $(BIN)/python -m pytest
 # In CI a test that failed is run once more, alone; on a desk it has failed.
 SUITE := $(if $(CI),$(BIN)/python -m tools.rerun,$(PYTEST))
@@ -112,18 +114,20 @@ gpu-check: .venv/ready ## layouts, MFU and memory on the GPUs of this machine, i
 
 .PHONY: postgresql
 postgresql:
-	@compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || { \
+	@compgen -G '/usr/lib/postgresql/*/bin/postgres' > /dev/null || $(LOCKED) $(APT) $(SHELL) $(.SHELLFLAGS) ' \
+		compgen -G "/usr/lib/postgresql/*/bin/postgres" > /dev/null && exit; \
 		echo "[apt] installing postgresql"; apt-get update -qq; \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql > /dev/null; }
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql > /dev/null'
 
 # Unpacked and not installed: the package would start a server of its own, and take its port.
 PROMETHEUS := $(CACHE)/prometheus-$(shell . /etc/os-release && echo $$ID-$$VERSION_ID)
 .PHONY: prometheus
 prometheus: $(PROMETHEUS)/usr/bin/promtool
 $(PROMETHEUS)/usr/bin/promtool:
-	@echo "[apt] unpacking prometheus"; apt-get update -qq; half=$$(mktemp -d); cd $$half; \
-	apt-get download -qq -o APT::Sandbox::User=root prometheus > /dev/null; dpkg-deb -x prometheus_*.deb tree; mkdir -p $(CACHE); \
-	rm -rf $(PROMETHEUS); mv tree $(PROMETHEUS); rm -rf $$half
+	@mkdir -p $(CACHE); $(LOCKED) $(APT) $(SHELL) $(.SHELLFLAGS) 'test ! -e $@ || exit 0; \
+		echo "[apt] unpacking prometheus"; apt-get update -qq; half=$$(mktemp -d -p $(CACHE)); cd $$half; \
+		apt-get download -qq -o APT::Sandbox::User=root prometheus > /dev/null; dpkg-deb -x prometheus_*.deb tree; \
+		rm -rf $(PROMETHEUS); mv tree $(PROMETHEUS); rm -rf $$half'
 
 # -- code ------------------------------------------------------------------------------
 
@@ -131,9 +135,9 @@ $(PROMETHEUS)/usr/bin/promtool:
 venv: .venv/ready ## the Python environment (.venv), from the cache where it can
 
 $(UV):
-	@echo "[venv] installing uv $(UV_VERSION)"
-	@python3 -m venv $(CACHE)/uv-$(UV_VERSION)
-	@$(CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(LOCKED) $(CACHE)/uv-$(UV_VERSION).lock $(SHELL) $(.SHELLFLAGS) 'test ! -e $@ || exit 0; \
+		echo "[venv] installing uv $(UV_VERSION)"; python3 -m venv $(CACHE)/uv-$(UV_VERSION); \
+		$(CACHE)/uv-$(UV_VERSION)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)'
 
 .venv/ready: constraints.txt pyproject.toml $(wildcard */pyproject.toml) | $(UV)
 	@echo "[venv] installing the pinned packages (torch alone is 5 GB the first time)"

@@ -1,6 +1,7 @@
 """Writes tests/golden/released/: what the previous release leaves in a cluster, played by its own code.
 
-`python -m tools.released [COMMIT]`, after a release, with the commit that is the previous one from then on.
+`PYTHONPATH=dev python -m tools.released [COMMIT]`, after a release, with the commit that is the previous one
+from then on.
 The tests need none of this: what it wrote is committed, and a checkout without history will do for them.
 """
 
@@ -15,6 +16,9 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
+from cluster.machine.locks import made_once
+from cluster.paths import cache_root
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 GOLDEN: Final = ROOT / "tests" / "golden" / "released"
 STORIES: Final = ROOT / "tests" / "support" / "released" / "stories.py"
@@ -26,17 +30,16 @@ def previous() -> str:
     return (GOLDEN / "COMMIT").read_text().strip()
 
 
-def checkout(commit: str) -> Path:
+def checkout(commit: str, cache: Path | None = None, repository: Path = ROOT) -> Path:
     """The tree of `commit`, in the cache; raises CalledProcessError where this clone has not got it."""
-    cache = Path(os.environ.get("FOOTPLATE_CACHE") or Path.home() / ".cache" / "footplate")
-    tree = cache / "releases" / commit
-    if not tree.exists():
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
-        half = tree.with_name(f"{commit}.{os.getpid()}")
+
+    def unpack(folder: Path) -> None:
+        command = ["git", "archive", commit]
+        archive = subprocess.run(command, cwd=repository, check=True, capture_output=True).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-            packed.extractall(half, filter="data")
-        half.rename(tree)
-    return tree
+            packed.extractall(folder, filter="data")
+
+    return made_once((cache or cache_root()) / "releases" / commit, unpack, f"unpacking {commit}")
 
 
 def path_of(tree: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ from bench.monitoring.lives import WORKERS, Exposition, Life, lives
 from bench.monitoring.programs import Node, Program, Target, api, labels, operator, stamped
 from tools.monitoring import questions
 
+from cluster.machine.locks import exclusive
 from footplate_api.system.spending import Pod
 from footplate_contracts.names import Role
 from tests.support import prometheus, seen
@@ -105,16 +107,17 @@ def day(folder: Path, size: Size, *, merged: bool) -> Day:
     scrapes = Scrapes(size, begin, Random(7))
     found = Day(begin, end, scrapes.lives)
     blocks = folder / "tsdb"
-    if blocks.exists():
-        return found
-    half = folder / "half"
-    half.mkdir(parents=True)
-    _import(half, range(begin, end + 1, size.scrape), scrapes.at)
-    with server(half) as running:
-        _record(running, half, found, size.scrape)
-        if merged:
-            _wait_merged(half / "tsdb")
-    (half / "tsdb").rename(blocks)
+    with exclusive(folder / ".lock", "making the day"):
+        if not blocks.exists():
+            half = folder / "half"
+            shutil.rmtree(half, ignore_errors=True)  # of a call that was killed
+            half.mkdir()
+            _import(half, range(begin, end + 1, size.scrape), scrapes.at)
+            with server(half) as running:
+                _record(running, half, found, size.scrape)
+                if merged:
+                    _wait_merged(half / "tsdb")
+            (half / "tsdb").rename(blocks)
     return found
 
 

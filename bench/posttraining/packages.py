@@ -25,13 +25,13 @@ def wheel(name: str, version: str) -> Path:
     return _downloaded(name, version, f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "--only-binary")
 
 
-def interpreter_with(name: str, version: str) -> Path:
-    """A Python in whose environment the package is, apart from the project's own."""
+def interpreter_with(name: str, version: str, *more: str) -> Path:
+    """A Python in whose environment the package is, and `more`, apart from the project's own."""
     with once(name):
         python = _environment(f"{name}-{version}")
         ready = python.parents[1] / "ready"
         if not ready.exists():
-            _run(str(python), *_PIP, "install", f"{name}=={version}")
+            _run(str(python), *_PIP, "install", f"{name}=={version}", *more)
             ready.touch()
     return python
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from cluster.images.builder import keyed_names
 from cluster.images.definitions import TAG, Sources
 from cluster.kubernetes import envtest, volumes
 from cluster.kubernetes.api_client import client_for
+from cluster.machine import locks
 from cluster.machine.progress import say
 from cluster.native import faults
 from cluster.native.network import Node
@@ -65,6 +67,9 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("down", help="stop it and leave nothing behind but caches and logs")
     verbs.add_parser("status", help="nodes, components, versions, caches; 1 when it is not running")
     verbs.add_parser("env", help='for eval "$(...)": KUBECONFIG, kubectl and helm')
+    locked = verbs.add_parser("locked", help="run a command while no other has the lock file")
+    locked.add_argument("file", type=Path)
+    locked.add_argument("command", nargs=argparse.REMAINDER)
     programs = verbs.add_parser("binaries", help="build the programs into the cache")
     programs.add_argument("name", nargs="*", help="these alone; without, all that the cluster consists of")
     for verb, text in (
@@ -107,6 +112,12 @@ def _up(backend: Backend, fake_gpus: int | None, load: bool) -> None:
     backend.load_images()
 
 
+def _locked(file: Path, command: Sequence[str]) -> int:
+    """Exit status of the command."""
+    with locks.exclusive(file, f"holding {file}"):
+        return subprocess.run(command, check=False).returncode
+
+
 def _image_keys() -> None:
     for name, keyed in keyed_names().items():
         print(name, keyed.rpartition(":")[2])
@@ -143,6 +154,8 @@ def _native(backend: Backend) -> Native:
 
 
 def _run(options: argparse.Namespace, layout: Layout) -> int:
+    if options.verb == "locked":
+        return _locked(options.file, options.command)
     backend = choose(layout)
     actions: dict[str, Callable[[], object]] = {
         "up": lambda: _up(backend, options.fake_gpus, options.load),

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -99,6 +100,7 @@ def once(folder: Path, make: Callable[[Path], object]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         whole = Path(f"{folder}.whole")
         if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a call that failed
             make(folder)
             whole.touch()
     return folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+from bench.posttraining.packages import interpreter_with
 
 from cluster.machine.ports import claim_ports
 
 VERSION: Final = "3.17.2"
-_PACKAGES: Final = (f"mlflow=={VERSION}", "psycopg[binary]==3.3.9")
-_HOME: Final = Path.home() / ".cache" / "footplate" / f"mlflow-{VERSION}"
 _START_SECONDS: Final = 180.0
 
 
@@ -41,13 +39,7 @@ class TrackingServer:
 
 def program() -> Path:
     """MLflow's own, installed where it is not yet."""
-    found = _HOME / "bin" / "mlflow"
-    if not found.exists():
-        print(f"installing MLflow {VERSION} into {_HOME}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", _HOME], check=True)
-        pip = [_HOME / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *_PACKAGES], check=True)
-    return found
+    return interpreter_with("mlflow", VERSION, "psycopg[binary]==3.3.9").with_name("mlflow")
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from cluster.kubernetes.api_client import ApiClient, ApiError
+from cluster.machine.records import link_whole
 from cluster.paths import Layout
 from cluster.programs import binaries
 
@@ -18,13 +18,10 @@ _TOOLS = {"kubectl": binaries.KUBERNETES, "helm": binaries.HELM}
 def tools_folder(layout: Layout) -> Path:
     """A folder with kubectl and helm and nothing else, for PATH."""
     folder = layout.cache / "tools"
-    folder.mkdir(parents=True, exist_ok=True)
     for name, program in _TOOLS.items():
         link, target = folder / name, binaries.build(program, layout) / name
         if not (link.is_symlink() and link.readlink() == target):
-            temporary = folder / f".{name}.{os.getpid()}"
-            temporary.symlink_to(target)
-            temporary.rename(link)
+            link_whole(link, target)
     return folder
 
 

@@ -6,7 +6,8 @@ A flock vanishes with its process, however that ends: nothing to clean up after 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,3 +38,19 @@ def if_free(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def made_once(path: Path, make: Callable[[Path], object], what: str) -> Path:
+    """Return `path`, a folder; where it is missing, one process makes it and the others wait.
+
+    `make` fills another folder beside it, which becomes `path` once it is whole: what a killed process left
+    is made anew.
+    """
+    if not path.exists():
+        with exclusive(path.with_name(f".{path.name}.lock"), what):
+            if not path.exists():
+                half = path.with_name(f".{path.name}.half")
+                shutil.rmtree(half, ignore_errors=True)
+                make(half)
+                half.rename(path)
+    return path

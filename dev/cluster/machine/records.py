@@ -7,6 +7,9 @@ pid by now would end a stranger.
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,12 +60,26 @@ def alive(record: Record) -> bool:
 
 
 def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a file that is there completely or not at all, whenever we are killed."""
+    """Writes a file that is there completely or not at all; several processes may do so at once."""
+    with _written_beside(path) as new:
+        new.write_text(text)
+        new.chmod(mode)
+
+
+def link_whole(path: Path, target: Path) -> None:
+    """Makes `path` a symbolic link to `target`; several processes may do so at once."""
+    with _written_beside(path) as new:
+        new.symlink_to(target)
+
+
+@contextmanager
+def _written_beside(path: Path) -> Iterator[Path]:
+    """A name that no other process has, for what becomes `path` at the end of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    temporary.chmod(mode)
-    temporary.rename(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        new = Path(folder) / path.name
+        yield new
+        new.rename(path)
 
 
 class Records:
