@@ -29,6 +29,7 @@ LOOK_SECONDS: Final = 300.0
 PAUSE_SECONDS: Final = 0.05  # between bites: others write, too
 _PAGE: Final = 5000  # segments
 _BITE: Final = 100  # segments that one transaction removes, and the most rows of each
+_UNSEEN: Final = ""  # namespace of runs that the mirror has not seen: they share one part of the room
 _NOTHING_LEFT: Final = 1 << 62  # no step is a multiple of it
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,7 @@ class Retention:
                 thinned += await self._thin(segment, every)
         if thinned:
             log.info("rows of %d runs were thinned", len(allowed))
-        ages = {stock.run_uid: stock.age for stock in known}
-        if of_runs := await samples.thin(self.database, ages, self.limits, self._room()):
+        if of_runs := await samples.thin(self.database, known, self.limits, self._room()):
             log.info("samples of %d runs were thinned", of_runs)
         return thinned
 
@@ -101,8 +101,13 @@ class Retention:
             ends = await runs.ends(session)
             unseen = [segment for run in found.keys() - ends.keys() for segment in found[run]]
             lasts = await stocks.last_times(session, unseen)
-        last, now = {**lasts, **ends}, self.now()
-        return [Stock(run, rows, _age(last.get(run), now)) for run, rows in held.items()]
+        unseen_ends = {run: (_UNSEEN, last) for run, last in lasts.items()}
+        known, now = {**unseen_ends, **ends}, self.now()
+        stored = []
+        for run, rows in held.items():
+            namespace, ended_at = known.get(run, (_UNSEEN, None))
+            stored.append(Stock(run, rows, _age(ended_at, now), namespace))
+        return stored
 
     async def _most(self, rows: int) -> int | None:
         """Rows that there is room for."""

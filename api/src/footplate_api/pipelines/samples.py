@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
@@ -20,15 +20,13 @@ _PAGE: Final = 1000  # runs
 _BITE: Final = 100  # steps that one transaction removes the samples of
 
 
-async def thin(
-    database: Database, ages: Mapping[str, timedelta | None], limits: Limits, room: int | None
-) -> int:
+async def thin(database: Database, with_rows: Sequence[Stock], limits: Limits, room: int | None) -> int:
     """Removes what is beyond the limits; of how many runs it removed something. `limits` are those of rows.
 
-    `ages` are the times since runs ended; one that is not among them is left alone.
+    A run that is not in `with_rows` is left alone.
     """
     known = await _known(database)
-    found = [Stock(run, steps, ages[run]) for run, (steps, _) in known.items() if run in ages]
+    found = [replace(run, rows=known[run.run_uid][0]) for run in with_rows if run.run_uid in known]
     together = [sum(of_run[place] for of_run in known.values()) for place in (0, 1)]
     most = retention.most(room, *together)
     allowed = await asyncio.to_thread(allowances, found, retention.limits(limits), most)

@@ -213,6 +213,7 @@ async def forget_versions(session: WriteSession, above: int) -> None:
     await session.execute(update(Run).where(of_what_may_come_back).values(resource_version=0))
 
 
-async def ends(session: ReadSession) -> dict[str, datetime | None]:
-    """Uid -> when the run ended; None while it has not."""
-    return {row[0]: row[1] for row in await session.execute(select(Run.uid, Run.ended_at))}
+async def ends(session: ReadSession) -> dict[str, tuple[str, datetime | None]]:
+    """Uid -> the run's namespace, and when it ended; None while it has not."""
+    rows = await session.execute(select(Run.uid, Run.namespace, Run.ended_at))
+    return {uid: (namespace, ended_at) for uid, namespace, ended_at in rows}
