@@ -75,7 +75,7 @@ async def test_a_run_that_trains_may_grow_and_is_thinned_up_to_where_it_is(api: 
     assert await look(api) == 0
 
 
-async def test_without_room_those_that_ended_are_thinned_first(api: Api) -> None:
+async def test_without_room_an_ended_run_keeps_a_tenth_of_what_a_live_one_does(api: Api) -> None:
     uid = await created(api)
     await rows(api, uid, range(1, 1001))
     await ended(api, uid, 1)
@@ -83,10 +83,14 @@ async def test_without_room_those_that_ended_are_thinned_first(api: Api) -> None
     lives = batch(other, [row(step) for step in range(1, 501)])
     headers = await api.coordinator(other, "other")
     await api.client.post("/v1/namespaces/research/runs/other/telemetry", json=lives, headers=headers)
-    await look(api, room=0)
-    assert (await history(api))["step"] == [1000]
+    of_rows = 550 * stocks.ROW_BYTES[api.context.database.engine.dialect.name] + 50
+    async with api.context.database.read() as session:
+        others = await stocks.other_bytes(session, 1500)
+    # Rows have what others leave of three quarters, and a quarter at least.
+    await look(api, room=min(4 * (others + of_rows) // 3, 4 * of_rows))
+    assert (await history(api))["step"] == [*range(20, 1001, 20)]
     other_steps = (await api.client.get("/v1/namespaces/research/runs/other/metrics")).json()["step"]
-    assert other_steps == list(range(10, 501, 10))
+    assert other_steps == list(range(1, 501))
 
 
 async def test_no_row_is_deleted_for_what_is_none(api: Api, caplog: pytest.LogCaptureFixture) -> None:
