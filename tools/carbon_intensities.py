@@ -2,8 +2,9 @@
 
 Countries and the regions of GCP come from the data of PyPI's `codecarbon`, the regions of AWS and Azure from
 the sources of npm's `@cloud-carbon-footprint` packages, wherever this machine's pip and npm get theirs.
-All are written as grams a kilowatt-hour, with source, year and licence. Of the npm packages the TypeScript
-is read: running it would need all that it depends on.
+All are written as grams a kilowatt-hour, with source and licence, countries with their years too, and each
+region of a cloud with its country (tools/cloud_regions.py), whose mean counts where the region has none. Of
+the npm packages the TypeScript is read: running it would need all that it depends on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import io
 import json
 import re
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
+
+from tools import cloud_regions
 
 TARGET: Final = (
     Path(__file__).resolve().parent.parent / "ledger/src/footplate_ledger/data/carbon_intensities.json"
@@ -38,7 +40,7 @@ _AZURE_REGION: Final = re.compile(r"(\w+): \{\s*name: '([\w-]+)'")
 def codecarbon(folder: Path) -> zipfile.ZipFile:
     """The wheel."""
     asked = [f"codecarbon=={CODECARBON}", "--no-deps", "--quiet", "--dest", str(folder)]
-    subprocess.run([sys.executable, "-m", "pip", "download", *asked], check=True)
+    subprocess.run(["pip", "download", *asked], check=True)
     [wheel] = folder.glob("codecarbon-*.whl")
     return zipfile.ZipFile(wheel)
 
@@ -86,6 +88,15 @@ def regions(constants: str, names: dict[str, str], nerc: dict[str, str]) -> Iter
             yield names[constant], f"{(Decimal(tons) * GRAMS_PER_TON).normalize():f}"
 
 
+def cloud(provider: str, source: str, grams: Iterator[tuple[str, str]]) -> dict[str, Any]:
+    """What is known of the regions of `provider`; ValueError where one of `grams` is none of them."""
+    return {
+        "source": source,
+        "zones": cloud_regions.checked(provider, dict(grams)),
+        "countries": cloud_regions.countries(provider),
+    }
+
+
 def gathered(folder: Path) -> dict[str, Any]:
     """All intensities with where they are from."""
     wheel = codecarbon(folder)
@@ -99,15 +110,17 @@ def gathered(folder: Path) -> dict[str, Any]:
     return {
         "world": {"grams": str(WORLD), "year": 2018, "source": f"IEA, by {ours}"},
         "countries": {"source": f"Our World in Data, by {ours}", "zones": dict(countries(wheel))},
-        "gcp": {"source": f"Google Cloud, region carbon data, by {ours}", "zones": dict(sorted(gcp(wheel)))},
-        "aws": {
-            "source": f"EPA, EEA and others, by @cloud-carbon-footprint/aws {FOOTPRINT['aws']} {theirs}",
-            "zones": dict(sorted(regions(aws_table, aws_names, nerc))),
-        },
-        "azure": {
-            "source": f"EPA, EEA and others, by @cloud-carbon-footprint/azure {FOOTPRINT['azure']} {theirs}",
-            "zones": dict(sorted(regions(azure_table, azure_names, nerc))),
-        },
+        "gcp": cloud("gcp", f"Google Cloud, region carbon data, by {ours}", gcp(wheel)),
+        "aws": cloud(
+            "aws",
+            f"EPA, EEA and others, by @cloud-carbon-footprint/aws {FOOTPRINT['aws']} {theirs}",
+            regions(aws_table, aws_names, nerc),
+        ),
+        "azure": cloud(
+            "azure",
+            f"EPA, EEA and others, by @cloud-carbon-footprint/azure {FOOTPRINT['azure']} {theirs}",
+            regions(azure_table, azure_names, nerc),
+        ),
     }
 
 

@@ -7,7 +7,7 @@ The best that is known counts:
 |---|---|
 | profile | what the profile states |
 | series | what administrators loaded for the zone, from a moment on; hourly if they have it |
-| zone | the yearly mean of the country (ISO 3166 alpha-3), or of the cloud's region |
+| zone | the yearly mean of the country (ISO 3166 alpha-3), of the cloud's region, or of its country |
 | world | 475, the world's mean of 2018 by the IEA |
 
 The table (`data/carbon_intensities.json`) is renewed by tools/carbon_intensities.py
@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import cache
@@ -155,25 +155,43 @@ def known(place: Place, series: Series, second: int) -> Known:
 
 
 def yearly(place: Place) -> Known:
-    """The yearly mean of the zone, else of the cloud's region, else the world's.
+    """The yearly mean of the zone, else of the cloud's region, else of its country, else the world's.
 
-    A zone of which nothing is known, such as a misspelt one, is named by the source of what counts instead.
+    A zone or region of which nothing is known, such as a misspelt one, is named by the source of what counts.
     """
-    whole = table()
-    country = whole["countries"]["zones"].get(zone_key(place.zone))
+    country = _mean_of_country(zone_key(place.zone))
     if country is not None:
-        source = f"{country['name']} {country['year']}: {whole['countries']['source']}"
-        return Known(Intensity(Fraction(country["grams"])), Rank.ZONE, source)
+        return country
     instead = f"; nothing is known of zone {place.zone!r}" if place.zone else ""
     if place.provider in CLOUDS:
-        cloud = whole[place.provider]
-        grams = cloud["zones"].get(place.region)
-        if grams is not None:
-            source = f"{place.provider} {place.region}: {cloud['source']}{instead}"
-            return Known(Intensity(Fraction(grams)), Rank.ZONE, source)
-    world = whole["world"]
+        of_region = _mean_of_region(place.provider, place.region)
+        if of_region is not None:
+            return replace(of_region, source=of_region.source + instead)
+        instead += f"; nothing is known of {place.provider} region {place.region!r}" if place.region else ""
+    world = table()["world"]
     source = f"world {world['year']}: {world['source']}{instead}"
     return Known(Intensity(Fraction(world["grams"])), Rank.WORLD, source)
+
+
+def _mean_of_country(code: str) -> Known | None:
+    countries = table()["countries"]
+    country = countries["zones"].get(code)
+    if country is None:
+        return None
+    source = f"{country['name']} {country['year']}: {countries['source']}"
+    return Known(Intensity(Fraction(country["grams"])), Rank.ZONE, source)
+
+
+def _mean_of_region(provider: str, region: str) -> Known | None:
+    """Of the region itself, else of its country; the table has regions in lower case, as Nodes should."""
+    cloud, key = table()[provider], region.lower()
+    if key in cloud["zones"]:
+        source = f"{provider} {region}: {cloud['source']}"
+        return Known(Intensity(Fraction(cloud["zones"][key])), Rank.ZONE, source)
+    country = _mean_of_country(cloud["countries"].get(key, ""))
+    if country is None:
+        return None
+    return replace(country, source=f"the country of {provider} {region}, {country.source}")
 
 
 def parts(place: Place, series: Series, span: Span) -> Iterator[tuple[Span, Known]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
+from tools import cloud_regions
 
 from footplate_elastic.agent.energy import LONGEST_GAP
 from footplate_ledger.carbon import CLOUDS, Place, Rank, Series, emitted, known, parts, table, yearly
@@ -16,6 +19,8 @@ from footplate_ledger.units import HOUR, Carbon, Energy, Intensity, Power, Secon
 from tests.support.device_energy import Sample, of_device
 from tests.support.properties import given
 
+ROOT = Path(__file__).resolve().parents[3]
+GOLDEN = ROOT / "tests" / "golden"
 WATTS = Power(Fraction(700))
 NOWHERE = Series()
 DAY = Span(0, 24 * HOUR)
@@ -196,6 +201,70 @@ def test_the_table_is_grams_and_not_kilograms() -> None:
     grams += [Fraction(value) for cloud in CLOUDS for value in whole[cloud]["zones"].values()]
     assert max(grams) < 1500 and sorted(grams)[len(grams) // 2] > 100
     assert all(1990 < country["year"] < 2100 for country in whole["countries"]["zones"].values())
+
+
+LABELS = [
+    (provider, region)
+    for provider, listed in json.loads((GOLDEN / "cloud_regions.json").read_text()).items()
+    for region in listed["regions"]
+]
+
+
+@pytest.mark.parametrize(("provider", "region"), LABELS)
+def test_every_region_that_a_node_is_labelled_with_is_found(provider: str, region: str) -> None:
+    found = yearly(Place(provider=provider, region=region))
+    assert found.rank is Rank.ZONE and f"{provider} {region}" in found.source
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_table_has_regions_alone_and_the_country_of_each(cloud: str) -> None:
+    whole = table()
+    regions, of_regions = whole[cloud]["zones"], whole[cloud]["countries"]
+    assert {region for provider, region in LABELS if provider == cloud} <= of_regions.keys()
+    assert regions.keys() <= of_regions.keys()
+    assert all(region == region.lower() for region in of_regions)
+    assert set(of_regions.values()) <= whole["countries"]["zones"].keys()
+
+
+@pytest.mark.parametrize(
+    ("provider", "region", "grams", "says"),
+    [
+        pytest.param("azure", "eastus", "365.1277965", "azure eastus: EPA", id="azure"),
+        pytest.param("azure", "EastUS", "365.1277965", "azure EastUS: EPA", id="capitals"),
+        pytest.param("gcp", "me-central1", "575", "gcp me-central1: Google", id="misspelt-by-its-source"),
+        pytest.param(
+            "aws",
+            "eu-central-2",
+            "34.843",
+            "the country of aws eu-central-2, Switzerland 2023",
+            id="mean-of-the-country",
+        ),
+        pytest.param(
+            "aws",
+            "eu-atlantis-1",
+            "475",
+            "nothing is known of aws region 'eu-atlantis-1'",
+            id="no-such-region",
+        ),
+    ],
+)
+def test_a_region_counts_else_its_country(provider: str, region: str, grams: str, says: str) -> None:
+    found = yearly(Place(provider=provider, region=region))
+    assert found.intensity == Intensity(Fraction(grams)) and says in found.source
+
+
+def test_the_page_says_how_many_regions_have_a_row() -> None:
+    page = (ROOT / "docs" / "energy-and-carbon.md").read_text()
+    counts = {cloud: (len(table()[cloud]["zones"]), len(table()[cloud]["countries"])) for cloud in CLOUDS}
+    for cloud, name in (("aws", "AWS"), ("azure", "Azure"), ("gcp", "Google")):
+        own, listed = counts[cloud]
+        assert f"{name} {own} of {listed}" in page
+
+
+def test_the_renewal_refuses_what_is_no_region() -> None:
+    assert cloud_regions.checked("azure", {"EastUS": "1", "asia": "2"}) == {"eastus": "1"}
+    with pytest.raises(ValueError, match="gcp: eastus is no region of its list"):
+        cloud_regions.checked("gcp", {"eastus": "1"})
 
 
 @given(st.lists(st.tuples(st.integers(-10, 120), st.integers(0, 1000)), max_size=6))
