@@ -7,11 +7,17 @@ mean stands here alone, so that trainer, agent, coordinator and operator never d
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final, NamedTuple, Protocol
 
 from pydantic import BeforeValidator, Field
 
+from footplate_contracts.hardware_errors import (
+    BROKEN_DEVICES,
+    BROKEN_LINKS,
+    MISCONFIGURED_NODES,
+    HardwareError,
+)
 from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.names import Cause, ExitCode, Reason
 
@@ -42,13 +48,9 @@ _OUT_OF_MEMORY: Final = Outcome(ExitCode.USER_ERROR, Cause.OUT_OF_MEMORY, Reason
 _PEER_LOST: Final = Outcome(ExitCode.USER_ERROR, Cause.COMMUNICATION, Reason.PEER_LOST)
 _KILLED: Final = Outcome(ExitCode.USER_ERROR, Cause.COMMUNICATION, Reason.RANK_KILLED)
 _GPU_LOST: Final = Outcome(ExitCode.USER_ERROR, Cause.NODE_LOST, Reason.GPU_ERROR)
+_MISCONFIGURED: Final = Outcome(ExitCode.USER_ERROR, Cause.IMAGE_OR_CONFIG, Reason.NODE_MISCONFIGURED)
 _STORAGE: Final = OUTCOMES[ExitCode.STORAGE]
 
-# What the driver says of a device that is broken, which no program can bring about.
-_BROKEN_GPU: Final = (
-    r"uncorrectable (ECC|NVLink) error|cudaErrorECCUncorrectable|GPU is lost|fallen off the bus"
-    r"|Unable to determine the device handle|NVRM: Xid .*: (48|74|79|95),"
-)
 # Of the device, of the host, and of /dev/shm, where the segments of NCCL and of data loaders lie.
 _MEMORY: Final = (
     r"out of memory|OutOfMemoryError|MemoryError|DefaultCPUAllocator|bad_alloc|Cannot allocate memory"
@@ -78,29 +80,51 @@ _COMMUNICATION: Final = (
     r"collective operation timeout|monitoredBarrier|Rendezvous(Connection|Timeout|Closed)Error|"
     r"client socket has |No route to host|Network is unreachable|connection abort|Connection timed out"
 )
-_TEXTS: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), outcome)
-    for pattern, outcome in (
-        (_BROKEN_GPU, _GPU_LOST),
-        (_MEMORY, _OUT_OF_MEMORY),
-        (_MISUSE, OUTCOMES[ExitCode.USER_ERROR]),
-        (_FULL, _STORAGE._replace(reason=Reason.STORAGE_FULL)),
-        (_BAD_STORAGE, _STORAGE),
-        (_COMMUNICATION, _PEER_LOST),
-        (r"SignalException: Process \d+ got signal: 15", _KILLED),  # torchrun, of itself
-    )
+
+
+class _Sign(NamedTuple):
+    """A text that says why a process failed."""
+
+    pattern: re.Pattern[str]
+    outcome: Outcome
+    remedy: str = ""
+
+
+def _signs(errors: Iterable[HardwareError], outcome: Outcome) -> list[_Sign]:
+    return [_sign(error.pattern, outcome, error.remedy) for error in errors]
+
+
+def _sign(pattern: str, outcome: Outcome, remedy: str = "") -> _Sign:
+    return _Sign(re.compile(pattern, re.IGNORECASE | re.MULTILINE), outcome, remedy)
+
+
+_SIGNS: Final = (
+    *_signs(BROKEN_DEVICES, _GPU_LOST),
+    *_signs(MISCONFIGURED_NODES, _MISCONFIGURED),  # before memory: libibverbs lacks locked memory
+    _sign(_MEMORY, _OUT_OF_MEMORY),
+    _sign(_MISUSE, OUTCOMES[ExitCode.USER_ERROR]),
+    _sign(_FULL, _STORAGE._replace(reason=Reason.STORAGE_FULL)),
+    _sign(_BAD_STORAGE, _STORAGE),
+    *_signs(BROKEN_LINKS, _PEER_LOST),
+    _sign(_COMMUNICATION, _PEER_LOST),
+    _sign(r"SignalException: Process \d+ got signal: 15", _KILLED),  # torchrun, of itself
 )
 """In this order: what is behind a lost connection says more than that."""
 
 
 def outcome_of_text(text: str) -> Outcome | None:
     """What an error (type and text) or the last lines of a process say; None where any program says it."""
-    return next((outcome for pattern, outcome in _TEXTS if pattern.search(text)), None)
+    sign = _find_sign(text)
+    return None if sign is None else sign.outcome
 
 
-def fit(message: str) -> str:
+def _find_sign(text: str) -> _Sign | None:
+    return next((sign for sign in _SIGNS if sign.pattern.search(text)), None)
+
+
+def fit(message: str, limit: int = MESSAGE_LIMIT) -> str:
     """The end of a message that is too long for a report: a traceback's last lines say most."""
-    return message if len(message) <= MESSAGE_LIMIT else "…" + message[-(MESSAGE_LIMIT - 1) :]
+    return message if len(message) <= limit else "…" + message[-(limit - 1) :]
 
 
 def is_peer_gone(text: str) -> bool:
@@ -128,6 +152,14 @@ class FailureReport(Report):
     exit_code: int | None = None
     step: int | None = None
     time: float = Field(description="seconds since the Unix epoch")
+
+
+def remedy_of(report: FailureReport) -> str:
+    """Return what mends the machine of `report`; empty where its message does not name the trouble."""
+    sign = _find_sign(report.message)
+    if sign is None or (sign.outcome.cause, sign.outcome.reason) != (report.cause, report.reason):
+        return ""
+    return sign.remedy
 
 
 class Explained(Protocol):

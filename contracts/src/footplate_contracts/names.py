@@ -156,6 +156,7 @@ class Env(StrEnum):
     REVISION = "FOOTPLATE_REVISION"  # of the code, where the image knows it
     LOG_FORMAT = "FOOTPLATE_LOG_FORMAT"  # a LogFormat; read by all programs
     GENERATION = "FOOTPLATE_GENERATION"  # "<epoch>.<number>", set for ranks
+    RDMA = "FOOTPLATE_RDMA"  # extended resource of the worker's RDMA devices; unset: it requests none
     DATA_CACHE = (
         "FOOTPLATE_DATA_CACHE"  # folder for copies of what lies elsewhere; set by whoever wants another
     )
@@ -284,6 +285,7 @@ class Reason(StrEnum):
     SAMPLES_UNREWARDED = "SamplesUnrewarded"  # too many of a rollout
     OUT_OF_MEMORY = "OutOfMemory"
     GPU_ERROR = "GpuError"  # the driver calls a device broken
+    NODE_MISCONFIGURED = "NodeMisconfigured"  # its driver, limits or network do not fit image and profile
     PEER_LOST = "PeerLost"
     NETWORK_PARTITION = "NetworkPartition"  # nodes that do not reach each other
     RANK_KILLED = "RankKilled"

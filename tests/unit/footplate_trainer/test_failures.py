@@ -129,6 +129,79 @@ def wrapped(error: Exception, cause: Exception) -> Exception:
     return error
 
 
+NCCL = "NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.hpp:268, {}, NCCL version 2.21.5\n{}"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "reason"),
+    [
+        pytest.param(
+            torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
+            Cause.NODE_LOST,
+            Reason.GPU_ERROR,
+            id="accelerator-error",
+        ),
+        pytest.param(
+            torch.AcceleratorError("CUDA error: device-side assert triggered"),
+            Cause.USER_ERROR,
+            Reason.PYTHON_ERROR,
+            id="accelerator-error-of-a-kernel",
+        ),
+        pytest.param(
+            torch.AcceleratorError("CUDA error: out of memory"),
+            Cause.OUT_OF_MEMORY,
+            Reason.OUT_OF_MEMORY,
+            id="accelerator-error-of-memory",
+        ),
+        pytest.param(
+            torch.distributed.DistBackendError(
+                NCCL.format("unhandled system error", "ncclSystemError: Call to ibv_reg_mr failed with error")
+                + " Cannot allocate memory"
+            ),
+            Cause.IMAGE_OR_CONFIG,
+            Reason.NODE_MISCONFIGURED,
+            id="system-error",
+        ),
+        pytest.param(
+            torch.distributed.DistBackendError(
+                NCCL.format("unhandled cuda error", "ncclUnhandledCudaError: Call to CUDA function failed.")
+                + "\nLast error:\nCuda failure 802 'system not yet initialized'"
+            ),
+            Cause.NODE_LOST,
+            Reason.GPU_ERROR,
+            id="unhandled-cuda-error",
+        ),
+        pytest.param(
+            torch.distributed.DistBackendError(
+                NCCL.format("unhandled cuda error", "ncclUnhandledCudaError: Cuda failure 2 'out of memory'")
+            ),
+            Cause.OUT_OF_MEMORY,
+            Reason.OUT_OF_MEMORY,
+            id="unhandled-cuda-error-of-memory",
+        ),
+        pytest.param(
+            torch.distributed.DistBackendError(
+                NCCL.format("internal error", "ncclInternalError: Internal check failed.")
+            ),
+            Cause.COMMUNICATION,
+            Reason.PEER_LOST,
+            id="internal-error",
+        ),
+        pytest.param(
+            torch.distributed.DistBackendError(
+                NCCL.format("remote process exited", "ncclRemoteError: A call failed")
+            ),
+            Cause.COMMUNICATION,
+            Reason.PEER_LOST,
+            id="remote-error",
+        ),
+    ],
+)
+def test_what_torch_raises_of_a_machine(error: Exception, cause: Cause, reason: Reason) -> None:
+    report = describe(error, rank=2, step=5, now=9.0)
+    assert (report.cause, report.reason) == (cause, reason)
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [

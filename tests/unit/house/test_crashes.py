@@ -11,18 +11,24 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from footplate_contracts.failures import OUTCOMES, outcome_of_text
+from footplate_contracts.failures import MESSAGE_LIMIT, OUTCOMES, FailureReport, fit, outcome_of_text
 from footplate_contracts.names import Cause, ExitCode, Reason
 from footplate_elastic.agent.failures import classify
 from footplate_elastic.agent.zygote_client import End
+from footplate_operator.trainingrun.history import History
 from footplate_operator.trainingrun.observed import LostWorker, view_pod
 from footplate_operator.trainingrun.policies.diagnosis import diagnose
+from footplate_operator.trainingrun.policies.failure import Failure
+from footplate_operator.trainingrun.status.attempts import interrupt
 from footplate_operator.trainingrun.status.failures import from_lost
 from tests.support.fake_cluster import Clock
 
 Row = dict[str, Any]
 FOLDER: Final = Path(__file__).parents[2] / "golden/crashes"
-KINDS: Final = ("ranks", "agents", "pods", "nodes")
+PAGE: Final = Path(__file__).parents[3] / "docs/operations/hardware-errors.md"
+HISTORY: Final = History(now=Clock()(), created=Clock()(), nodes=2)
+OF_RANKS: Final = ("ranks", "hardware")
+KINDS: Final = (*OF_RANKS, "agents", "pods", "nodes")
 
 # What is told for another thing than it was, and why it stays so.
 MISSES: Final = {
@@ -42,9 +48,8 @@ CRASHES: Final = [(kind, row) for kind in KINDS for row in rows(kind)]
 
 def told(kind: str, row: Row) -> tuple[object, object]:
     """Cause and reason as our classifiers tell them; of a pod that is held up reason and patience."""
-    if kind == "ranks":
-        report = classify(0, End(row["code"], 1.0), None, row.get("tail", ""), row.get("memory", False))
-        assert report is not None
+    if kind in OF_RANKS:
+        report = report_of(row)
         return report.cause.value, report.reason
     pod = view_pod(_pod(row))
     if "held" in row:
@@ -52,6 +57,13 @@ def told(kind: str, row: Row) -> tuple[object, object]:
         return (diagnosis.reason.value, diagnosis.patience) if diagnosis else (None, None)
     failure = from_lost(LostWorker(0, pod), None, Clock()())
     return failure.report.cause.value, failure.report.reason
+
+
+def report_of(row: Row) -> FailureReport:
+    """What the agent of a rank reports."""
+    report = classify(0, End(row["code"], 1.0), None, row.get("tail", ""), row.get("memory", False))
+    assert report is not None
+    return report
 
 
 def _pod(row: Row) -> Row:
@@ -92,7 +104,13 @@ def test_at_least_95_of_100_are_told_right() -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [pytest.param(row, id=row["name"]) for row in rows("ranks") if row["code"] == 1]
+    "row",
+    [
+        pytest.param(row, id=f"{kind}/{row['name']}")
+        for kind in OF_RANKS
+        for row in rows(kind)
+        if row["code"] == 1
+    ],
 )
 def test_an_error_says_the_same_as_last_lines(row: Row) -> None:
     """A script that leaves torch's error file, with a text alone."""
@@ -102,5 +120,27 @@ def test_an_error_says_the_same_as_last_lines(row: Row) -> None:
 
 def test_labels_are_words_that_there_are() -> None:
     assert {row["cause"] for _, row in CRASHES if "cause" in row} <= set(Cause)
-    ours = {row["reason"] for kind, row in CRASHES if kind == "ranks"}
+    ours = {row["reason"] for kind, row in CRASHES if kind in OF_RANKS}
     assert ours <= set(Reason)
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row["name"]) for row in rows("hardware")])
+def test_the_attempt_says_what_mends_the_machine(row: Row) -> None:
+    report = report_of(row)
+    report = report.model_copy(update={"message": fit(f"{'a line of the log' * 100}\n{report.message}")})
+    history, _ = interrupt(HISTORY, Failure(report), {})
+    message = history.attempts[0].message
+    assert row["remedy"] in message and len(message) <= MESSAGE_LIMIT
+    assert row["tail"].splitlines()[-1][-60:] in message
+
+
+def test_hardware_is_neither_the_users_error_nor_memory() -> None:
+    hardware = rows("hardware")
+    assert len({row["source"] for row in hardware}) >= 25 and all("source" in row for row in hardware)
+    assert not {row["cause"] for row in hardware} & {Cause.USER_ERROR, Cause.OUT_OF_MEMORY}
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row["name"]) for row in rows("hardware")])
+def test_the_page_lists_each_thread_under_its_cause(row: Row) -> None:
+    _, _, section = PAGE.read_text().partition(f"\n## {row['cause']}, {row['reason']}\n")
+    assert f"]({row['source']})" in section.partition("\n## ")[0]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from footplate_contracts.failures import FailureReport
+from footplate_contracts.failures import MESSAGE_LIMIT, FailureReport, fit, remedy_of
 from footplate_contracts.names import Cause, Reason
 from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.history import History
@@ -47,12 +47,12 @@ _BEYOND_RETRY: Final = frozenset({Reason.DATA_MISSING, Reason.DATA_CORRUPT, Reas
 
 _ELSEWHERE: Final = 10  # times that another node is tried which may have the image
 
-_OOM_HINT: Final = "; a smaller training.microBatchSize, recomputation or parallelism.sharding saves memory"
+_OOM_HINT: Final = "a smaller training.microBatchSize, recomputation or parallelism.sharding saves memory"
 _SHARED_MEMORY: Final = re.compile(
     r"shared memory|/dev/shm|</torch_|killed by signal: Bus error", re.IGNORECASE
 )
-_SHARED_MEMORY_HINT: Final = "; /dev/shm is as large as network.sharedMemoryGiB of the ComputeProfile"
-_EVICTED_HINT: Final = "; resources of the ComputeProfile may request and allow more of it"
+_SHARED_MEMORY_HINT: Final = "/dev/shm is as large as network.sharedMemoryGiB of the ComputeProfile"
+_EVICTED_HINT: Final = "resources of the ComputeProfile may request and allow more of it"
 
 
 class FailureAction(StrEnum):
@@ -100,10 +100,9 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
     """
     report = failure.report
     if _hopeless(history, report):
-        return _fail(report, report.reason, report.message)
+        return _fail(report, report.reason)
     if _identical(history, report):
-        message = f"the same error twice without a checkpoint in between: {report.message}"
-        return _fail(report, report.reason, message)
+        return _fail(report, report.reason, "the same error twice without a checkpoint in between: ")
     fruitless, allowed = fruitless_restarts(history, SPENDS_PROGRESS), _budget(budgets, Cause.NO_PROGRESS)
     if report.cause in SPENDS_PROGRESS and allowed is not None and fruitless >= FRUITLESS_RESTARTS * allowed:
         message = f"{fruitless} restarts without progress; last: {report.message}"
@@ -113,9 +112,10 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
         budget = _ELSEWHERE
     if budget is not None and spent(history, report.cause) >= budget:
         times = "once" if budget == 0 else f"{budget + 1} times"
-        message = f"{report.cause} {times}, {budget} allowed; last: {report.message}"
-        return _fail(report, Reason.BUDGET_EXHAUSTED if budget else report.reason, message)
-    return FailureDecision(FailureAction.RESTART, report.cause, report.reason, report.message)
+        reason = Reason.BUDGET_EXHAUSTED if budget else report.reason
+        return _fail(report, reason, f"{report.cause} {times}, {budget} allowed; last: ")
+    message = _with_hint(report, remedy_of(report))
+    return FailureDecision(FailureAction.RESTART, report.cause, report.reason, message)
 
 
 def overspent(
@@ -188,8 +188,15 @@ def _budget(budgets: Mapping[str, int], cause: Cause) -> int | None:
     return budgets.get(cause, DEFAULT_BUDGETS[cause])
 
 
-def _fail(report: FailureReport, reason: str, message: str) -> FailureDecision:
-    return FailureDecision(FailureAction.FAIL, report.cause, reason, message + _hint(report))
+def _fail(report: FailureReport, reason: str, before: str = "") -> FailureDecision:
+    message = _with_hint(report, _hint(report), before)
+    return FailureDecision(FailureAction.FAIL, report.cause, reason, message)
+
+
+def _with_hint(report: FailureReport, hint: str, before: str = "") -> str:
+    """The message of `report` between `before` and `hint`, which a long one does not push out."""
+    after = f"; {hint}" if hint else ""
+    return before + fit(report.message.rstrip(), MESSAGE_LIMIT - len(before) - len(after)) + after
 
 
 def _hint(report: FailureReport) -> str:
@@ -197,5 +204,5 @@ def _hint(report: FailureReport) -> str:
     if report.reason == "Evicted":
         return _EVICTED_HINT
     if report.cause is not Cause.OUT_OF_MEMORY:
-        return ""
+        return remedy_of(report)
     return _SHARED_MEMORY_HINT if _SHARED_MEMORY.search(report.message) else _OOM_HINT

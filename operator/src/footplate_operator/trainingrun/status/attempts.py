@@ -221,7 +221,7 @@ def _interrupted(history: History, failure: Failure, decision: FailureDecision) 
     history = begin(history)
     attempt = history.open
     assert attempt is not None
-    closed = _closed(history, attempt, report.reason, decision.message if failed else report.message)
+    closed = _closed(history, attempt, report.reason, decision.message)
     ended = closed.model_copy(
         update={
             **_blame(failure),
