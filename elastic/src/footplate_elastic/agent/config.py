@@ -34,6 +34,7 @@ class AgentConfig:
     outline: RunOutline
     log_format: LogFormat
     visible_devices: str = ""  # as the device plugin names them
+    rdma: str = ""  # extended resource of the RDMA devices; empty where the profile requests none
 
 
 def from_environment(environment: Mapping[str, str]) -> AgentConfig:
@@ -62,4 +63,5 @@ def from_environment(environment: Mapping[str, str]) -> AgentConfig:
         certificate=existing_file(environment, Env.TLS_CERTIFICATE_FILE),
     )
     visible = environment.get(VISIBLE_DEVICES, "")
-    return AgentConfig(identity, endpoint, outline, format_of(environment), visible)
+    requested = environment.get(Env.RDMA, "")
+    return AgentConfig(identity, endpoint, outline, format_of(environment), visible, requested)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import shutil
 import tempfile
 import threading
@@ -19,10 +20,10 @@ from footplate_contracts.directives import Command, NumberedLimits
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.logs import fields
 from footplate_contracts.metrics import StepMetrics
-from footplate_contracts.names import Backend, Cause, ExitCode
+from footplate_contracts.names import Backend, Cause, ExitCode, Reason
 from footplate_contracts.reports import CheckpointRecord, CheckpointRemoval, GenerationId, RankReport
 from footplate_contracts.samples import ShownSample
-from footplate_elastic.agent import timing, torch_libraries
+from footplate_elastic.agent import rdma, timing, torch_libraries
 from footplate_elastic.agent.config import AgentConfig
 from footplate_elastic.agent.devices import NvmlDevices
 from footplate_elastic.agent.energy_meter import EnergyMeter
@@ -137,7 +138,7 @@ class Launch:
         self.session.start(_ToRanks(self.server, self.ranks, self.wake))
         failure: FailureReport | None = None
         try:
-            failure = self._check(self.config.outline) if self._check else None
+            failure = self._find_refusal()
             if failure is None:
                 code = self._train()
             else:
@@ -146,8 +147,9 @@ class Launch:
         except RanksRefused as refused:
             failure = refused.failure
             _log.error("%s", failure.message)
-            # Where a device is broken the place is given up, so that a substitute may go elsewhere.
-            code = int(ExitCode.STALE if failure.cause is Cause.NODE_LOST else ExitCode.CONFIG)
+            # Where the node is to blame the place is given up, so that a substitute may go elsewhere.
+            of_node = failure.cause is Cause.NODE_LOST or failure.reason == Reason.NODE_MISCONFIGURED
+            code = int(ExitCode.STALE if of_node else ExitCode.CONFIG)
         except Terminated:
             _log.info("told to end")
             code = SIGTERM_EXIT
@@ -164,6 +166,15 @@ class Launch:
         if self.memory is not None:
             shutil.rmtree(self.memory, ignore_errors=True)
         return code
+
+    def _find_refusal(self) -> FailureReport | None:
+        """Why ranks cannot train here; None where they may."""
+        locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        capabilities = rdma.effective_capabilities(rdma.STATUS.read_text())
+        refusal = rdma.find_refusal(self.config.rdma, locked, capabilities, rdma.DEVICES, time.time())
+        if refusal is None and self._check is not None:
+            return self._check(self.config.outline)
+        return refusal
 
     def _train(self) -> int:
         self.session.meter.start()  # imports its library beside ours, and not before we have spoken

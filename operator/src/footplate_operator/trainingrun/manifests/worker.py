@@ -153,6 +153,8 @@ def _environment(run: Run, frozen: RevisionData, slot: Mapping[str, str]) -> dic
         "OPENBLAS_NUM_THREADS": "1",
     }
     network = frozen.profile.network
+    if network.rdma is not None:
+        variables[Env.RDMA] = network.rdma.resource
     if network.interfaces:
         variables["NCCL_SOCKET_IFNAME"] = network.interfaces
         variables["GLOO_SOCKET_IFNAME"] = network.interfaces
