@@ -21,6 +21,19 @@ GPU = {
     "peakTflops": {"bf16": 989.4, "fp32": 67},
     "tdpWatts": 700,
 }
+OTHER_CLAIM = {"name": "nics", "resourceClaimTemplateName": "four-nics"}
+
+
+def _template(**spec: object) -> dict[str, Any]:
+    """A profile whose podTemplate has this spec."""
+    return {"backend": "gloo", "podTemplate": {"spec": spec}}
+
+
+def _of_trainer(**fields: object) -> dict[str, Any]:
+    """A profile whose podTemplate says something of the trainer container."""
+    return _template(containers=[{"name": "trainer", **fields}])
+
+
 ROWS = {
     "nccl-without-gpu": (
         {"backend": "nccl"},
@@ -45,9 +58,98 @@ ROWS = {
         "spec.gpu.product: Invalid value: gpu.product any is not what scheduling.nodeSelector asks for,"
         " NVIDIA-L4; change one of them",
     ),
-    "pod-template": (
-        {"backend": "gloo", "podTemplate": {"spec": {}}},
-        "spec.podTemplate: Forbidden: podTemplate is not supported by this release; remove it",
+    "claim-without-a-name": (
+        {"gpu": {**GPU, "resourceClaim": "gpus"}, "processesPerNode": 8, "resourceClaims": [OTHER_CLAIM]},
+        "spec.gpu.resourceClaim: Invalid value: gpu.resourceClaim gpus is no name in resourceClaims; add that"
+        " claim there",
+    ),
+    "host-network-of-restricted": (
+        {"backend": "gloo", "network": {"hostNetwork": True}},
+        "spec.network.hostNetwork: Invalid value: network.hostNetwork true needs securityProfile privileged,"
+        " not restricted; change one of them",
+    ),
+    "capabilities-of-baseline": (
+        {"backend": "gloo", "capabilities": ["IPC_LOCK"], "securityProfile": "baseline"},
+        "spec.capabilities: Invalid value: capabilities need securityProfile privileged, not baseline; change"
+        " one of them",
+    ),
+    "host-ipc-of-restricted": (
+        {"backend": "gloo", "podTemplate": {"spec": {"hostIPC": True}}},
+        "spec.podTemplate: Invalid value: podTemplate.spec.hostIPC true needs securityProfile privileged, not"
+        " restricted; change one of them",
+    ),
+    "root-of-restricted": (
+        {"backend": "gloo", "securityContext": {"runAsUser": 0}},
+        "spec.securityContext.runAsUser: Invalid value: securityContext.runAsUser 0 is root, which"
+        " securityProfile restricted refuses; use another id, or securityProfile baseline",
+    ),
+    "our-label": (
+        {"backend": "gloo", "podLabels": {"footplate.dev/role": "spare"}},
+        "spec.podLabels: Forbidden: podLabels has labels by which Footplate finds its pods, of footplate.dev/"
+        " or app.kubernetes.io/managed-by; remove them",
+    ),
+    "template-takes-a-field": (
+        {"backend": "gloo", "podTemplate": {"spec": {"hostname": "a", "restartPolicy": "Always"}}},
+        "spec.podTemplate: Forbidden: podTemplate.spec.restartPolicy holds a run together, and Footplate sets"
+        " it; remove it",
+    ),
+    "template-states-a-field-of-the-profile": (
+        {"backend": "gloo", "podTemplate": {"spec": {"schedulerName": "volcano"}}},
+        "spec.podTemplate: Forbidden: podTemplate.spec.schedulerName has its own field in a profile; use"
+        " scheduling.schedulerName",
+    ),
+    "template-states-ids": (
+        {"backend": "gloo", "podTemplate": {"spec": {"securityContext": {"fsGroup": 1}}}},
+        "spec.podTemplate: Forbidden: podTemplate.spec.securityContext.fsGroup has its own field in a"
+        " profile; use securityContext",
+    ),
+    "template-takes-a-label": (
+        {
+            "backend": "gloo",
+            "podTemplate": {"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}},
+        },
+        "spec.podTemplate: Forbidden: podTemplate.metadata.labels has labels by which Footplate finds its"
+        " pods, of footplate.dev/ or app.kubernetes.io/managed-by; remove them",
+    ),
+    "template-takes-an-annotation": (
+        {
+            "backend": "gloo",
+            "podTemplate": {"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "false"}}},
+        },
+        "spec.podTemplate: Forbidden: podTemplate.metadata.annotations karpenter.sh/do-not-disrupt keeps"
+        " autoscalers from evicting a run's pods; remove it",
+    ),
+    "template-takes-a-volume": (
+        _template(volumes=[{"name": "footplate-run", "emptyDir": {}}]),
+        {
+            "backend": "gloo",
+            "podTemplate": {"spec": {"volumes": [{"name": "footplate-run", "emptyDir": {}}]}},
+        },
+        "spec.podTemplate: Forbidden: podTemplate.spec.volumes has a volume whose name begins with"
+        " footplate-, as Footplate's do; rename it",
+    ),
+    "template-takes-the-name-of-the-container": (
+        _template(initContainers=[{"name": "trainer", "image": "a"}]),
+        "spec.podTemplate: Forbidden: podTemplate.spec.initContainers has one of the name trainer, which is"
+        " that of the container that trains; rename it",
+    ),
+    "template-takes-the-container": (
+        _of_trainer(command=["sleep", "60"]),
+        "spec.podTemplate: Forbidden: podTemplate.spec.containers: trainer has one of image, imagePullPolicy,"
+        " command, args, workingDir, resources, lifecycle, livenessProbe, readinessProbe, startupProbe,"
+        " restartPolicy, terminationMessagePath, terminationMessagePolicy, which Footplate sets; remove it,"
+        " and use resources of the profile for resources",
+    ),
+    "template-takes-a-variable": (
+        _of_trainer(env=[{"name": "FOOTPLATE_RUN_CONFIG", "value": "/other"}]),
+        "spec.podTemplate: Forbidden: podTemplate.spec.containers: trainer has a variable whose name begins"
+        " with FOOTPLATE_: by those Footplate's programs find each other; remove it",
+    ),
+    "template-takes-a-mount": (
+        _of_trainer(volumeMounts=[{"name": "mine", "mountPath": "/etc/footplate/run/"}]),
+        "spec.podTemplate: Forbidden: podTemplate.spec.containers: trainer mounts something over a folder of"
+        " Footplate's (/etc/footplate/config, /etc/footplate/run, /etc/footplate/api, /tmp, /home/footplate,"
+        " /dev/shm); use another mountPath",
     ),
 }
 

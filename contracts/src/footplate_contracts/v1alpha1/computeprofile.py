@@ -8,7 +8,9 @@ from typing import Annotated, ClassVar, Final
 from pydantic import Field
 
 from footplate_contracts.names import Backend
-from footplate_contracts.rules import Refusal, Rule, refuse
+from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
+from footplate_contracts.v1alpha1.podtemplate import TEMPLATE_RULES, PodTemplate, our_labels
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, StringMap, Time
 
 Amount = Annotated[float, Field(ge=0.0, le=1e9)]
@@ -33,6 +35,9 @@ class Gpu(Part):
     )
     peak_tflops: PeakTflops
     tdp_watts: Amount = Field(description="thermal design power of one device, W")
+    resource_claim: Label | None = Field(
+        None, description="name in resourceClaims of the claim that brings the devices, in place of resource"
+    )
 
 
 class Rdma(Part):
@@ -52,6 +57,9 @@ class Network(Part):
     nccl: StringMap = Field(default_factory=dict, description="further NCCL_* variables")
     shared_memory_gib: Annotated[float, Field(ge=0.0, le=1e5, alias="sharedMemoryGiB")] = Field(
         1.0, description="size of /dev/shm, GiB"
+    )
+    host_network: bool | None = Field(
+        None, description="workers use the node's network; needs securityProfile privileged"
     )
 
 
@@ -137,6 +145,7 @@ class Scheduling(Part):
         "kubernetes.io/hostname", description="workers of one run are spread over this key"
     )
     priority_class_name: Name | None = Field(None, description="default of the run's priorityClassName")
+    scheduler_name: Name | None = Field(None, description="of workers, as in a pod")
     disruption_taints: Annotated[list[DisruptionTaint], Field(max_length=32)] = Field(
         default_factory=_usual_disruption_taints,
         description="taints that announce a node's end: runs save and leave it, unless tolerations name them."
@@ -144,6 +153,41 @@ class Scheduling(Part):
     )
 
 
+class ResourceClaim(Part):
+    """A claim of dynamic resource allocation that each worker pod has."""
+
+    list_key: ClassVar = "name"
+
+    name: Label = Field(description="its name in the pod")
+    resource_claim_template_name: Name = Field(
+        description="a ResourceClaimTemplate of the run's namespace, from which each pod gets a claim"
+    )
+
+
+class Overridable(StrEnum):
+    """Fields of a run, in `spec`, `spec.compute` or `spec.trainer`, that say other than a profile."""
+
+    PROCESSES_PER_NODE = "processesPerNode"
+    PRIORITY_CLASS_NAME = "priorityClassName"
+    ENV = "env"
+    RESOURCES = "resources"
+    VOLUMES = "volumes"
+    SERVICE_ACCOUNT_NAME = "serviceAccountName"
+    POD_LABELS = "podLabels"
+    POD_ANNOTATIONS = "podAnnotations"
+    SECURITY_CONTEXT = "securityContext"
+    TOLERATIONS = "tolerations"
+    NODE_SELECTOR = "nodeSelector"
+    RUNTIME_CLASS_NAME = "runtimeClassName"
+    SCHEDULER_NAME = "schedulerName"
+
+
+# Those that every run could state when profiles had no list.
+USUALLY_OVERRIDABLE: Final = tuple(Overridable)[:8]
+Capability = Annotated[str, Field(pattern=r"^[A-Z][A-Z_]*$", max_length=32)]
+
+_IS_PRIVILEGED: Final = "has(self.securityProfile) && self.securityProfile == 'privileged'"
+_SAID_PROFILE: Final = "has(self.securityProfile) ? self.securityProfile : 'restricted'"
 _PRODUCT: Final = "nvidia.com/gpu.product"  # label of nodes, as NVIDIA's feature discovery sets it
 _SELECTED: Final = "self.scheduling.nodeSelector"
 _PRODUCT_ASKED: Final = f"('{_PRODUCT}' in {_SELECTED} ? {_SELECTED}['{_PRODUCT}'] : self.gpu.product)"
@@ -164,7 +208,31 @@ class ComputeProfileSpec(Part):
     price: Price | None = None
     energy: Energy | None = None
     scheduling: Scheduling = Scheduling()
-    pod_template: Passthrough | None = Field(None, description="what else the pods of workers are given")
+    resource_claims: Annotated[list[ResourceClaim], Field(max_length=16)] | None = Field(
+        None, description="devices of dynamic resource allocation, which the trainer container uses"
+    )
+    security_context: SecurityContext | None = Field(
+        None, description="ids of all pods of a run; default: 1000 for all; {}: the platform's choice"
+    )
+    security_profile: SecurityProfile | None = Field(
+        None, description="Pod Security standard that workers keep to; default: restricted"
+    )
+    capabilities: Annotated[list[Capability], Field(max_length=16)] | None = Field(
+        None, description="added to the trainer container, such as IPC_LOCK; needs securityProfile privileged"
+    )
+    runtime_class_name: Name | None = Field(None, description="of workers, as in a pod")
+    pod_labels: StringMap | None = Field(None, description="further labels of workers")
+    pod_annotations: (
+        Annotated[dict[str, Annotated[str, Field(max_length=8192)]], Field(max_length=64)] | None
+    ) = Field(None, description="further annotations of workers, such as those of Multus")
+    overridable: Annotated[list[Overridable], Field(max_length=len(Overridable))] | None = Field(
+        None,
+        description="fields that a run of this profile may state; any other is refused. Default:"
+        f" {', '.join(USUALLY_OVERRIDABLE)}",
+    )
+    pod_template: PodTemplate | None = Field(
+        None, description="merged into worker pods last, by the keys in docs/operations/profiles.md"
+    )
 
     rules: ClassVar = (
         Rule(
@@ -191,5 +259,37 @@ class ComputeProfileSpec(Part):
             f" {{{_PRODUCT_ASKED}}}; change one of them",
             field="gpu.product",
         ),
-        refuse("podTemplate"),
+        Rule(
+            "!has(self.gpu) || !has(self.gpu.resourceClaim) || (has(self.resourceClaims)"
+            " && self.resourceClaims.exists(claim, claim.name == self.gpu.resourceClaim))",
+            "gpu.resourceClaim {self.gpu.resourceClaim} is no name in resourceClaims; add that claim there",
+            field="gpu.resourceClaim",
+        ),
+        Rule(
+            f"!has(self.network.hostNetwork) || !self.network.hostNetwork || ({_IS_PRIVILEGED})",
+            f"network.hostNetwork true needs securityProfile privileged, not {{{_SAID_PROFILE}}};"
+            " change one of them",
+            field="network.hostNetwork",
+        ),
+        Rule(
+            f"!has(self.capabilities) || self.capabilities.size() == 0 || ({_IS_PRIVILEGED})",
+            f"capabilities need securityProfile privileged, not {{{_SAID_PROFILE}}}; change one of them",
+            field="capabilities",
+        ),
+        Rule(
+            "!has(self.podTemplate) || !has(self.podTemplate.spec) || !has(self.podTemplate.spec.hostIPC)"
+            f" || !self.podTemplate.spec.hostIPC || ({_IS_PRIVILEGED})",
+            f"podTemplate.spec.hostIPC true needs securityProfile privileged, not {{{_SAID_PROFILE}}};"
+            " change one of them",
+            field="podTemplate",
+        ),
+        Rule(
+            "!has(self.securityContext) || !has(self.securityContext.runAsUser)"
+            f" || self.securityContext.runAsUser != 0 || ({_SAID_PROFILE}) != 'restricted'",
+            "securityContext.runAsUser 0 is root, which securityProfile restricted refuses; use another id,"
+            " or securityProfile baseline",
+            field="securityContext.runAsUser",
+        ),
+        our_labels("self.podLabels", "!has(self.podLabels)", "podLabels", "podLabels"),
+        *TEMPLATE_RULES,
     )

@@ -34,10 +34,27 @@ class EnvVar(Part):
 
 
 class SecurityProfile(StrEnum):
-    """`restricted` is the Pod Security standard of that name."""
+    """Pod Security standards."""
 
     RESTRICTED = "restricted"
     BASELINE = "baseline"
+    PRIVILEGED = "privileged"
+
+
+GroupId = Annotated[int, Field(ge=0, le=2_147_483_647)]
+
+
+class SecurityContext(Part):
+    """User and group ids of a run's pods; ids that are not stated are the platform's choice."""
+
+    run_as_user: Annotated[int, Field(ge=0, le=2_147_483_647)] | None = Field(
+        None, description="user id of all containers"
+    )
+    run_as_group: GroupId | None = Field(None, description="primary group id of all containers")
+    fs_group: GroupId | None = Field(None, description="group that owns the files of most volumes")
+    supplemental_groups: Annotated[list[GroupId], Field(max_length=32)] | None = Field(
+        None, description="further group ids, such as those of NFS"
+    )
 
 
 class Trainer(Part):
@@ -68,7 +85,16 @@ class Trainer(Part):
     )
     pod_labels: StringMap = Field({}, description="further labels")
     pod_annotations: StringMap = Field({}, description="further annotations")
-    security_profile: SecurityProfile = SecurityProfile.RESTRICTED
+    security_profile: SecurityProfile = Field(
+        SecurityProfile.RESTRICTED, description="of no effect: the profile's securityProfile holds"
+    )
+    security_context: SecurityContext | None = Field(None, description="in place of the profile's")
+    tolerations: Annotated[list[Passthrough], Field(max_length=32)] | None = Field(
+        None, description="beside the profile's"
+    )
+    node_selector: StringMap | None = Field(None, description="beside the profile's; wins over it")
+    runtime_class_name: Name | None = Field(None, description="in place of the profile's")
+    scheduler_name: Name | None = Field(None, description="in place of the profile's")
 
     rules: ClassVar = (
         refuse("command"),
