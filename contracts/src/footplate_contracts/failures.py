@@ -7,17 +7,12 @@ mean stands here alone, so that trainer, agent, coordinator and operator never d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Final, NamedTuple, Protocol
 
 from pydantic import BeforeValidator, Field
 
-from footplate_contracts.hardware_errors import (
-    BROKEN_DEVICES,
-    BROKEN_LINKS,
-    MISCONFIGURED_NODES,
-    HardwareError,
-)
+from footplate_contracts.hardware_errors import BROKEN_DEVICES, BROKEN_LINKS, MISCONFIGURED_NODES
 from footplate_contracts.model import Report, read_unknown_as
 from footplate_contracts.names import Cause, ExitCode, Reason
 
@@ -80,46 +75,27 @@ _COMMUNICATION: Final = (
     r"collective operation timeout|monitoredBarrier|Rendezvous(Connection|Timeout|Closed)Error|"
     r"client socket has |No route to host|Network is unreachable|connection abort|Connection timed out"
 )
-
-
-class _Sign(NamedTuple):
-    """A text that says why a process failed."""
-
-    pattern: re.Pattern[str]
-    outcome: Outcome
-    remedy: str = ""
-
-
-def _signs(errors: Iterable[HardwareError], outcome: Outcome) -> list[_Sign]:
-    return [_sign(error.pattern, outcome, error.remedy) for error in errors]
-
-
-def _sign(pattern: str, outcome: Outcome, remedy: str = "") -> _Sign:
-    return _Sign(re.compile(pattern, re.IGNORECASE | re.MULTILINE), outcome, remedy)
-
-
-_SIGNS: Final = (
-    *_signs(BROKEN_DEVICES, _GPU_LOST),
-    *_signs(MISCONFIGURED_NODES, _MISCONFIGURED),  # before memory: libibverbs lacks locked memory
-    _sign(_MEMORY, _OUT_OF_MEMORY),
-    _sign(_MISUSE, OUTCOMES[ExitCode.USER_ERROR]),
-    _sign(_FULL, _STORAGE._replace(reason=Reason.STORAGE_FULL)),
-    _sign(_BAD_STORAGE, _STORAGE),
-    *_signs(BROKEN_LINKS, _PEER_LOST),
-    _sign(_COMMUNICATION, _PEER_LOST),
-    _sign(r"SignalException: Process \d+ got signal: 15", _KILLED),  # torchrun, of itself
+_TEXTS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.MULTILINE), outcome, remedy)
+    for texts, outcome in (
+        (BROKEN_DEVICES, _GPU_LOST),
+        (MISCONFIGURED_NODES, _MISCONFIGURED),  # before memory: libibverbs lacks locked memory
+        ({_MEMORY: ""}, _OUT_OF_MEMORY),
+        ({_MISUSE: ""}, OUTCOMES[ExitCode.USER_ERROR]),
+        ({_FULL: ""}, _STORAGE._replace(reason=Reason.STORAGE_FULL)),
+        ({_BAD_STORAGE: ""}, _STORAGE),
+        (BROKEN_LINKS, _PEER_LOST),
+        ({_COMMUNICATION: ""}, _PEER_LOST),
+        ({r"SignalException: Process \d+ got signal: 15": ""}, _KILLED),  # torchrun, of itself
+    )
+    for pattern, remedy in texts.items()
 )
 """In this order: what is behind a lost connection says more than that."""
 
 
 def outcome_of_text(text: str) -> Outcome | None:
     """What an error (type and text) or the last lines of a process say; None where any program says it."""
-    sign = _find_sign(text)
-    return None if sign is None else sign.outcome
-
-
-def _find_sign(text: str) -> _Sign | None:
-    return next((sign for sign in _SIGNS if sign.pattern.search(text)), None)
+    return next((outcome for pattern, outcome, _ in _TEXTS if pattern.search(text)), None)
 
 
 def fit(message: str, limit: int = MESSAGE_LIMIT) -> str:
@@ -156,10 +132,10 @@ class FailureReport(Report):
 
 def remedy_of(report: FailureReport) -> str:
     """Return what mends the machine of `report`; empty where its message does not name the trouble."""
-    sign = _find_sign(report.message)
-    if sign is None or (sign.outcome.cause, sign.outcome.reason) != (report.cause, report.reason):
-        return ""
-    return sign.remedy
+    found = ((outcome, remedy) for pattern, outcome, remedy in _TEXTS if pattern.search(report.message))
+    outcome, remedy = next(found, (None, ""))
+    same = outcome is not None and (outcome.cause, outcome.reason) == (report.cause, report.reason)
+    return remedy if same else ""
 
 
 class Explained(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -206,6 +207,20 @@ def history(*attempts: Attempt, checkpoint: int | None = None, start: int = 0, s
             id="an-image-that-ten-nodes-lack",
         ),
         pytest.param(
+            seen(Cause.IMAGE_OR_CONFIG, Reason.NODE_MISCONFIGURED, "RLIMIT_MEMLOCK is 65536 bytes"),
+            replace(history(), stepped=False),
+            FailureAction.FAIL,
+            Reason.NODE_MISCONFIGURED,
+            id="a-node-without-locked-memory-before-the-first-step",
+        ),
+        pytest.param(
+            seen(Cause.IMAGE_OR_CONFIG, Reason.NODE_MISCONFIGURED, "RLIMIT_MEMLOCK is 65536 bytes"),
+            history(*(past(Cause.IMAGE_OR_CONFIG) for _ in range(9)), checkpoint=500),
+            FailureAction.RESTART,
+            Reason.NODE_MISCONFIGURED,
+            id="a-node-without-locked-memory-is-left-by-a-run-that-trained",
+        ),
+        pytest.param(
             seen(Cause.STORAGE, Reason.STORAGE_FULL, "No space left on device"),
             history(),
             FailureAction.FAIL,
@@ -260,6 +275,42 @@ def test_an_out_of_memory_end_says_what_would_help(reason: str, message: str, hi
     told = next_action({}, history(past(Cause.OUT_OF_MEMORY)), failure).message
     assert told.startswith(f"OutOfMemory 2 times, 1 allowed; last: {message}; ")
     assert hint in told
+
+
+IBVERBS = "NCCL WARN Call to ibv_reg_mr failed with error Cannot allocate memory"
+XID = "NVRM: Xid (PCI:0000:44:00): 79, GPU has fallen off the bus"
+
+
+@pytest.mark.parametrize(
+    ("failure", "trained", "said"),
+    [
+        pytest.param(
+            seen(Cause.IMAGE_OR_CONFIG, Reason.NODE_MISCONFIGURED, IBVERBS),
+            False,
+            f"ImageOrConfig once, 0 allowed; last: {IBVERBS}; set LimitMEMLOCK=infinity ",
+            id="that-ends-the-run",
+        ),
+        pytest.param(
+            seen(Cause.IMAGE_OR_CONFIG, Reason.NODE_MISCONFIGURED, IBVERBS),
+            True,
+            f"{IBVERBS}; set LimitMEMLOCK=infinity ",
+            id="that-is-left",
+        ),
+        pytest.param(
+            seen(Cause.NODE_LOST, Reason.GPU_ERROR, f"{XID}\n"), True, f"{XID}; drain the node", id="gpu"
+        ),
+        pytest.param(
+            seen(Cause.USER_ERROR, Reason.PYTHON_ERROR, f"ValueError: {XID}"),
+            True,
+            f"ValueError: {XID}",
+            id="a-users-own-words",
+        ),
+    ],
+)
+def test_a_failure_of_a_machine_says_what_would_help(failure: Failure, trained: bool, said: str) -> None:
+    message = next_action({}, replace(history(), stepped=trained), failure).message
+    assert message.startswith(said)
+    assert (message == said) == (failure.report.cause is Cause.USER_ERROR)
 
 
 # Whether restarts by a cause are the run's own doing, which end it where no progress comes of them.

@@ -1,7 +1,4 @@
-"""RDMA prerequisites of a node: locked memory, and the device files of libibverbs.
-
-NCCL finds neither out before its first connection, minutes later, and reports lack of memory.
-"""
+"""RDMA prerequisites of a node: locked memory, and the device files of libibverbs."""
 
 from __future__ import annotations
 
@@ -10,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from footplate_contracts.failures import FailureReport
+from footplate_contracts.hardware_errors import LOCKED_MEMORY
 from footplate_contracts.names import Cause, ExitCode, Reason
 
-LEAST_LOCKED: Final = 1 << 30  # bytes; NCCL pins some hundred MiB for each peer and channel
+LEAST_LOCKED: Final = 1 << 30  # bytes; NCCL pins buffers for each peer and channel
 DEVICES: Final = Path("/dev/infiniband")
 STATUS: Final = Path("/proc/self/status")
 _UNLIMITED: Final = -1  # resource.RLIM_INFINITY
@@ -34,28 +32,15 @@ def find_refusal(
     if not resource:
         return None
     if locked != _UNLIMITED and locked < LEAST_LOCKED and not capabilities & _IPC_LOCK:
-        return _refusal(
-            f"RLIMIT_MEMLOCK is {locked} bytes, and RDMA ({resource}) needs at least {LEAST_LOCKED}: set"
-            " LimitMEMLOCK=infinity in the systemd unit of the node's container runtime and restart it;"
-            " the capability IPC_LOCK does nothing for a user other than root",
-            now,
-        )
-    if not any(devices.glob("uverbs*")):
-        return _refusal(
+        needs = f"RLIMIT_MEMLOCK is {locked} bytes, and RDMA ({resource}) needs {LEAST_LOCKED}"
+        message = f"{needs}: {LOCKED_MEMORY}"
+    elif not any(devices.glob("uverbs*")):
+        message = (
             f"{devices}/uverbs*: no such device, though network.rdma.resource {resource} is requested: check"
-            " that resource's device plugin and the RDMA driver of the node, or name another resource",
-            now,
+            " that resource's device plugin and the RDMA driver of the node, or name another resource"
         )
-    return None
-
-
-def effective_capabilities(status: str) -> int:
-    """Return the bit mask CapEff of `status`, the text of /proc/self/status; 0 where it has none."""
-    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
-    return int(found[1], 16) if found else 0
-
-
-def _refusal(message: str, now: float) -> FailureReport:
+    else:
+        return None
     return FailureReport(
         cause=Cause.IMAGE_OR_CONFIG,
         reason=Reason.NODE_MISCONFIGURED,
@@ -63,3 +48,9 @@ def _refusal(message: str, now: float) -> FailureReport:
         exit_code=int(ExitCode.STALE),  # the place is given up, so that a substitute may go elsewhere
         time=now,
     )
+
+
+def effective_capabilities(status: str) -> int:
+    """Return the bit mask CapEff of `status`, the text of /proc/self/status; 0 where it has none."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return int(found[1], 16) if found else 0
