@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
@@ -74,6 +75,11 @@ class SealedGeneration(Report):
     limits: NumberedLimits | None = Field(
         default=None, description="that hold now; absent in one that an earlier coordinator sealed"
     )
+
+    @cached_property
+    def by_index(self) -> dict[int, Member]:
+        """The members by the worker index of their agents."""
+        return {member.agent.index: member for member in reversed(self.members)}
 
 
 class Heartbeat(Report):

@@ -27,6 +27,7 @@ class Round:
     peers: Mapping[str, Peer]
     asked: frozenset[str]
     unreached: dict[str, frozenset[str]] = field(default_factory=dict)  # by who has answered
+    awaited: int = 0  # answers, at least, before all who are here have given theirs
 
 
 @dataclass
@@ -63,12 +64,13 @@ class Connectivity:
         return self.round if waits else None
 
     def answered(self, pod: str, result: ProbeResult) -> bool:
-        """`pod` says whom it reaches; whether that was waited for."""
+        """`pod` says whom it reaches; whether that may have been the last answer that was waited for."""
         known = self.asked_of(pod)
         if known is None or known.number != result.number:
             return False
         known.unreached[pod] = frozenset(result.unreached)
-        return True
+        known.awaited -= 1
+        return known.awaited <= 0
 
     def conclude(self, here: Collection[str], now: float) -> bool:
         """Whether the round has just come to its end: all who are still `here` have answered, or had time."""
@@ -76,6 +78,7 @@ class Connectivity:
         if known is None:
             return False
         waits = known.asked & set(here) - known.unreached.keys()
+        known.awaited = len(waits)
         if waits and now - known.began < timing.ROUND:
             return False
         self._take(known, now)

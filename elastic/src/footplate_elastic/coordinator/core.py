@@ -160,6 +160,11 @@ class Coordinator:
 
     # -- answers ---------------------------------------------------------------------
 
+    @property
+    def announced(self) -> tuple[object, ...]:
+        """What answers say to all agents alike; agents that wait for an answer wake once it changes."""
+        return self.state.announced, self.diagnosis
+
     def sealed_for(self, request: JoinRequest) -> SealedGeneration | None:
         """The answer to this join, None while it waits."""
         if self.state.rendezvous is Rendezvous.SEALED and answered_by(

@@ -16,7 +16,7 @@ from footplate_contracts.rendezvous import SealedGeneration
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator import partition, takeover
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Adopted, Closed, Lost, Opened, Sealed
-from footplate_elastic.coordinator.size import chosen, count_of, patience
+from footplate_elastic.coordinator.size import chosen, count_of, patience, wanted
 from footplate_elastic.coordinator.slots import Ended, Slot, assign_ranks
 from footplate_elastic.coordinator.spares import promote
 from footplate_elastic.coordinator.state import Membership, Rendezvous
@@ -27,6 +27,7 @@ SAVED: Final = f"{TOLD_TO_END}, after all had saved"
 
 def advance(state: Membership, now: float) -> list[Action]:
     """The decision that is due."""
+    state.quiet = 0
     if state.rendezvous is Rendezvous.UNDECIDED:
         return _decide(state, now)
     if state.rendezvous is Rendezvous.OPEN:
@@ -39,13 +40,26 @@ def advance(state: Membership, now: float) -> list[Action]:
     return []
 
 
+def advance_if_due(state: Membership, now: float) -> list[Action]:
+    """The decision that is due after a word of an agent, if that word may have brought one about.
+
+    A look at all agents after each word of each would be quadratic in agents.
+    """
+    if state.quiet > 0:
+        state.quiet -= 1
+        return []
+    return advance(state, now)
+
+
 def _decide(state: Membership, now: float) -> list[Action]:
     waited_out = now - state.opened >= state.timing.adoption
     decision = takeover.judge(state.claims, state.slots, state.nodes, waited_out)
     last = takeover.newest(state.claims)
     if decision is takeover.Takeover.WAIT:
+        state.quiet = takeover.lacking(state.claims, state.slots, state.nodes) - 1
         return []
     state.claims.clear()
+    state.claimed.clear()
     if decision is takeover.Takeover.OPEN or last is None:
         state.sealed = last
         for member in last.members if last else ():
@@ -72,6 +86,7 @@ def _decide(state: Membership, now: float) -> list[Action]:
 def _seal(state: Membership, now: float) -> list[Action]:
     ready = sum(slot.ready and slot.agent.index < state.nodes for slot in state.slots.values())
     count = count_of(ready, state.nodes, state.legal)
+    state.quiet = _lacking(state, ready, now) - 1
     if ready < state.nodes and _may_be_replaced(state, now):
         return []
     if count == 0 or now - state.opened < max(hold_seconds(state.fruitless), patience(state, count)):
@@ -101,6 +116,17 @@ def _seal(state: Membership, now: float) -> list[Action]:
     return [Sealed(state.sealed)]
 
 
+def _lacking(state: Membership, ready: int, now: float) -> int:
+    """Words of agents, at least, before a generation can be sealed at `now`."""
+    passed, all_nodes = now - state.opened, state.nodes - ready
+    if passed >= state.timing.joining:
+        return min(all_nodes, state.legal[0] - ready)
+    if state.sealed is None:
+        return all_nodes
+    late = len(wanted(state)) - ready
+    return min(all_nodes, late if passed >= state.timing.substitute else max(late, state.goal - ready))
+
+
 def _alone(state: Membership) -> Slot | None:
     """The member of a generation of one that was told of, unless its place has gone to another."""
     members = state.sealed.members if state.sealed else []
@@ -127,6 +153,7 @@ def _may_train_still(state: Membership, training: Sequence[Slot], now: float) ->
 
 def open_generation(state: Membership, now: float, why: str, goal: int | None = None) -> list[Action]:
     """Break the running generation, if any, and let everybody join; `goal`: see Membership."""
+    state.quiet = 0
     state.goal = goal or (len(state.sealed.members) if state.sealed else state.nodes)
     if state.rendezvous is Rendezvous.SEALED:
         state.fruitless = 0 if state.step > state.step_at_seal else state.fruitless + 1
@@ -139,6 +166,7 @@ def open_generation(state: Membership, now: float, why: str, goal: int | None = 
         if slot.leaving:
             slot.lost = slot.lost or TOLD_TO_END
             slot.waiting = None
+    state.leaving.clear()
     for index, successor in state.successors.items():
         state.slots[index] = successor
     state.successors.clear()
@@ -148,7 +176,9 @@ def open_generation(state: Membership, now: float, why: str, goal: int | None = 
 def _finish(state: Membership, now: float) -> list[Action]:
     assert state.sealed is not None
     slots = [state.slots[member.agent.index] for member in state.sealed.members]
-    if any(slot.ended is None for slot in slots):
+    training = sum(slot.ended is None for slot in slots)
+    if training:
+        state.quiet = training - 1
         return []
     finished = all(slot.ended is Ended.FINISHED for slot in slots)
     more = more_to_do(state, slots) if finished else 0

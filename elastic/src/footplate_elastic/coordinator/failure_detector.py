@@ -30,6 +30,7 @@ def lose(
     known = slot.unreachable
     slot.lost, slot.silent, slot.unreachable = why, silent, False
     slot.waiting = None
+    state.leaving.pop(slot.agent.index, None)
     state.claims.pop(slot.agent.index, None)
     if known or member_of(state.sealed, slot.agent) is None or slot.ended is not None:
         return []
@@ -145,10 +146,11 @@ def too_silent(state: Membership, now: float) -> list[Slot]:
         state.deaf = now
         return [slot for slot in silent if slot.agent.worker in state.gone]
     silent = [slot for slot in silent if _counts(state, slot, now) or slot.agent.worker in state.gone]
+    known = frozenset(silent)
     silent += [
         slot
         for slot in living
-        if slot not in silent
+        if slot not in known
         and not _late(state, now)
         and is_suspect(state, slot)
         and now - max(slot.heard, state.opened) > state.timing.suspect

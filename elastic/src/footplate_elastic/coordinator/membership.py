@@ -21,7 +21,7 @@ from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import Reason, WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Heartbeat, JoinRequest, SealedGeneration
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Arrived, Evicted, Leaving
-from footplate_elastic.coordinator.decisions import advance, open_generation
+from footplate_elastic.coordinator.decisions import advance, advance_if_due, open_generation
 from footplate_elastic.coordinator.failure_detector import disconnected_too_long, excuse, lose, too_silent
 from footplate_elastic.coordinator.failures import may_be_partition
 from footplate_elastic.coordinator.size import better
@@ -57,6 +57,8 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
     if not slot.lost or slot.unreachable:
         return None, []
     slot.lost, slot.silent = "", False
+    if slot.leaving:
+        state.leaving[agent.index] = slot
     return None, [Arrived(agent)]
 
 
@@ -82,16 +84,22 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
     if state.rendezvous is Rendezvous.SEALED and member_of(state.sealed, request.agent) is not None:
         state.suspicion = True
         actions += open_generation(state, now, f"worker {request.agent.index} joined again")
-    return None, actions + advance(state, now)
+    if request.agent.spare:  # it may take a slot, whoever else joins
+        return None, actions + advance(state, now)
+    return None, actions + advance_if_due(state, now)
 
 
 def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None, list[Action]]:
-    """A heartbeat: word of life, of steps, and of the end of ranks."""
+    """A heartbeat: word of life, of steps, and of the end of ranks.
+
+    One that tells of nothing else leaves what time brings about to the next tick.
+    """
     if word.generation is not None and word.generation.epoch > state.epoch:
         state.superseded = True
     refusal, actions = heard(state, word.agent, now)
     if refusal is not None:
         return refusal, actions
+    due = bool(actions) or state.rendezvous is Rendezvous.UNDECIDED
     if state.rendezvous is Rendezvous.UNDECIDED:
         _claim(state, word)
     slot = state.slot_of(word.agent)
@@ -100,19 +108,22 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
     if current and member_of(state.sealed, word.agent) is not None:
         _progress(state, word)
         if word.finished or word.suspended:
+            due = due or slot.ended is None
             slot.ended = Ended.FINISHED if word.finished else Ended.SUSPENDED
             slot.last_step = word.total_steps
     if word.leaving and not slot.leaving:
         actions += _leaves(state, slot, now)
+        due = True
     if word.probed is not None and word.probed.epoch == state.epoch:
-        state.connectivity.answered(word.agent.pod_name, word.probed)
+        due = state.connectivity.answered(word.agent.pod_name, word.probed) or due
     if word.failure is not None:
+        due = True
         actions += state.failures.add(word.agent, word.generation, word.failure, now)
         ended(state, [word.agent.worker])
         if current:
             state.suspicion = True
             actions += open_generation(state, now, f"worker {word.agent.index} reported {word.failure.cause}")
-    return None, actions + advance(state, now)
+    return None, actions + (advance_if_due(state, now) if due else [])
 
 
 def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: float) -> list[Action]:
@@ -190,6 +201,7 @@ def saved(state: Membership, now: float) -> list[Action]:
 def tick(state: Membership, now: float) -> list[Action]:
     """Time passed. Call it several times a second."""
     late, state.ticked = now - state.ticked - state.timing.own_pause, now
+    state.evicted_before = state.evicted
     if late > 0:
         excuse(state, late, now)
     actions: list[Action] = []
@@ -223,11 +235,13 @@ def _leaves(state: Membership, slot: Slot, now: float) -> list[Action]:
     member = member_of(state.sealed, slot.agent) is not None
     if state.rendezvous is Rendezvous.SEALED and member and state.step > state.step_at_seal:
         slot.leaving = True
+        state.leaving[slot.agent.index] = slot
         return [Leaving(slot.agent)]
     return lose(state, slot, now, Reason.POD_DELETED, TOLD_TO_END)
 
 
 def _replace(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> list[Action]:
+    state.evicted += 1
     actions: list[Action] = [Evicted(old.agent)]
     actions += lose(state, old, now, Reason.AGENT_LOST, f"incarnation {agent.incarnation} took its place")
     state.claims.pop(agent.index, None)
@@ -238,10 +252,13 @@ def _replace(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> 
 def _claim(state: Membership, word: Heartbeat) -> None:
     if word.generation is None or not word.members:
         return
-    world_size = sum(member.agent.local_world_size for member in word.members)
-    state.claims[word.agent.index] = SealedGeneration(
-        generation=word.generation, members=word.members, world_size=world_size
-    )
+    known = state.claimed.get(word.generation)
+    if known is None:
+        world_size = sum(member.agent.local_world_size for member in word.members)
+        known = SealedGeneration(generation=word.generation, members=word.members, world_size=world_size)
+        state.claimed[word.generation] = known
+        state.quiet = 0
+    state.claims[word.agent.index] = known
 
 
 def _progress(state: Membership, word: Heartbeat) -> None:

@@ -64,10 +64,12 @@ class Service:
         self, coordinator: Coordinator, queued: Callable[[], None], clock: Callable[[], float]
     ) -> None:
         self.coordinator = coordinator
-        self._changes = ChangeNotifier()
+        self._changes = ChangeNotifier()  # for the operator
+        self._announcements = ChangeNotifier()  # for agents, whom each other's arrivals must not wake
         self._queued = queued
         self._clock = clock
         self._version = coordinator.version
+        self._announced = coordinator.announced
 
     @property
     def epoch(self) -> int:
@@ -93,7 +95,7 @@ class Service:
         def look() -> SealedGeneration | Refusal | None:
             return self.coordinator.sealed_for(request) or self.coordinator.turned_away(request.agent)
 
-        return await self._changes.wait_for(look, wire.JOIN_SECONDS)
+        return await self._announcements.wait_for(look, wire.JOIN_SECONDS)
 
     async def heartbeat(self, word: Heartbeat, known: str, wait: float) -> HeartbeatAnswer:
         """Waits `wait` seconds while the answer would say what `known` already says."""
@@ -106,7 +108,7 @@ class Service:
             return answer if wire.known(answer) != known else None
 
         seconds = min(wait, longest_wait(self.coordinator.state, word.agent))
-        found = await self._changes.wait_for(look, seconds) if seconds > 0 else None
+        found = await self._announcements.wait_for(look, seconds) if seconds > 0 else None
         return found or self.coordinator.answer(word.agent)
 
     def connect(self, agent: AgentIdentity) -> Refusal | None:
@@ -157,3 +159,7 @@ class Service:
         if self.coordinator.version != self._version:
             self._version = self.coordinator.version
             self._changes.tell()
+        announced = self.coordinator.announced
+        if announced != self._announced:
+            self._announced = announced
+            self._announcements.tell()

@@ -72,8 +72,9 @@ def better(state: Membership) -> int:
     training = [state.slots.get(member.agent.index) for member in state.sealed.members]
     if any(slot is None or slot.ended is not None for slot in training):
         return 0
-    staying = [slot for slot in wanted(state) if slot in training]
-    coming = [slot for slot in wanted(state) if slot.ready and slot not in training]
+    members = frozenset(training)
+    staying = [slot for slot in wanted(state) if slot in members]
+    coming = [slot for slot in wanted(state) if slot.ready and slot not in members]
     promoted = min(len(ready(state)), len(vacant(state)))
     count = count_of(len(staying) + len(coming) + promoted, state.nodes, state.legal)
     return 0 if count == len(training) == len(staying) else count

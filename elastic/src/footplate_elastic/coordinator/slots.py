@@ -15,7 +15,7 @@ class Ended(StrEnum):
     SUSPENDED = "suspended"
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
     """A worker index with its current incarnation. Times are seconds of one monotonic clock."""
 
@@ -44,8 +44,8 @@ class Slot:
 
 def member_of(sealed: SealedGeneration | None, agent: AgentIdentity) -> Member | None:
     """The member that is exactly this incarnation in `sealed`."""
-    members = sealed.members if sealed is not None else []
-    return next((member for member in members if member.agent.worker == agent.worker), None)
+    member = sealed.by_index.get(agent.index) if sealed is not None else None
+    return member if member is not None and member.agent.incarnation == agent.incarnation else None
 
 
 def answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:

@@ -53,4 +53,5 @@ def _take(state: Membership, spare: Slot, index: int) -> Promoted:
     del state.slots[before.index]
     state.slots[index] = spare
     state.aliases[before.worker] = after
+    state.evicted += 1
     return Promoted(before, after)

@@ -48,6 +48,13 @@ class Membership:
     sealed: SealedGeneration | None = None  # the newest sealed or adopted
     alone: Slot | None = None  # of a generation of one, as long as its ranks may run
     claims: dict[int, SealedGeneration] = field(default_factory=dict)  # what agents say that they run
+    leaving: dict[int, Slot] = field(default_factory=dict)  # told to end, and not lost since, by index
+    # Words of agents of which none can bring a decision about, see decisions.advance_if_due.
+    quiet: int = 0
+    # What is claimed, once each: as many copies as members would be quadratic in members.
+    claimed: dict[GenerationId, SealedGeneration] = field(default_factory=dict)
+    evicted: int = 0  # agents whose slots others have taken
+    evicted_before: int = 0  # the same at the last tick
     # Spares that have taken a slot, by (index, incarnation) that they still call themselves.
     aliases: dict[WorkerId, AgentIdentity] = field(default_factory=dict)
     suspicion: bool = False  # a member of the broken generation reported a failure
@@ -76,8 +83,14 @@ class Membership:
     @property
     def asked(self) -> Command:
         """What the ranks are asked to do: whoever has to leave asks for a checkpoint, too."""
-        leaves = any(self.saves_for(slot) for slot in self.slots.values())
+        leaves = any(self.saves_for(slot) for slot in self.leaving.values())
         return Command.CHECKPOINT_AND_EXIT if leaves else self.command
+
+    @property
+    def announced(self) -> tuple[object, ...]:
+        """What agents are told alike, and how many were evicted: to wake all for each would be quadratic."""
+        shared = (self.generation, self.rendezvous, self.asked, self.limits, self.superseded)
+        return (*shared, self.connectivity.round_number, self.evicted_before)
 
     @property
     def finished_step(self) -> int | None:
@@ -90,8 +103,8 @@ class Membership:
 
     def sealed_agent(self, index: int) -> AgentIdentity | None:
         """Who fills slot `index` in the newest generation."""
-        members = self.sealed.members if self.sealed else []
-        return next((member.agent for member in members if member.agent.index == index), None)
+        member = self.sealed.by_index.get(index) if self.sealed else None
+        return member.agent if member else None
 
     def slot_of(self, agent: AgentIdentity) -> Slot | None:
         """The slot that exactly this incarnation fills, or will; None for one that does not."""

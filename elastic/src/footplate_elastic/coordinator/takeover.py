@@ -30,6 +30,18 @@ def newest(claims: Mapping[int, SealedGeneration]) -> SealedGeneration | None:
     )
 
 
+def lacking(claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int) -> int:
+    """Words of agents, at least, before `judge` does anything but wait, unless the generation breaks."""
+    last = newest(claims)
+    joining = nodes - sum(slot.ready and slot.agent.index < nodes for slot in slots.values())
+    if last is None:
+        return joining
+    heard = sum(member.agent.index in slots for member in last.members)
+    running = sum(claim.generation == last.generation for claim in claims.values())
+    known = running if heard * 2 > len(last.members) else heard
+    return min(joining, len(last.members) // 2 + 1 - known)
+
+
 def judge(
     claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int, waited_out: bool
 ) -> Takeover:

@@ -1,0 +1,46 @@
+"""The growth of a cost with the size of what it is for, in CPU time, which other processes hardly change."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from types import TracebackType
+from typing import Final
+
+SIZES: Final = (256, 512, 1024, 2048)
+PER_DOUBLING: Final = 2.6  # a cost that grows with the size has 2, one that grows with its square has 4
+TRIES: Final = 5
+
+
+class Stopwatch:
+    """CPU seconds of this thread within its `with` blocks, without the collection of garbage."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        gc.collect()
+        gc.disable()
+        self._began = time.thread_time()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.seconds += time.thread_time() - self._began
+        gc.enable()
+
+
+def steepest_doubling(cost: Callable[[int], float]) -> float:
+    """The largest factor between the costs of two successive SIZES, each the best of at most five tries."""
+    best = dict.fromkeys(SIZES, float("inf"))
+    steepest = float("inf")
+    for _ in range(TRIES):
+        for size in SIZES:
+            best[size] = min(best[size], cost(size))
+        steepest = max(larger / smaller for smaller, larger in pairwise(best.values()))
+        if steepest <= PER_DOUBLING:
+            break
+    return steepest
