@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from footplate_contracts.coordinator_state import CoordinatorState, NumberedFailure, Progress, RunState
-from footplate_contracts.directives import LATER, Directives, HangBounds
+from footplate_contracts.directives import LATER_DIRECTIVES, Directives, HangBounds
 from footplate_contracts.failures import FailureReport
 from footplate_contracts.names import FIRST_SPARE, Cause, RunUid, WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Member
@@ -218,7 +218,7 @@ class FakeCoordinator:
             epoch=self.epoch,
             state=self.state,
             directives=self.directives,
-            knows=list(LATER.values()),
+            knows=list(LATER_DIRECTIVES),
             refusals=self.refusals,
             generation=self.generation,
             members=[

@@ -100,7 +100,9 @@ class CoordinatorState(Report):
         default=None, description="as it was told last; absent: an earlier one, which takes none"
     )
     knows: list[str] = Field(
-        default_factory=list, max_length=64, description="what of LATER it acts upon; an earlier one: nothing"
+        default_factory=list,
+        max_length=64,
+        description="what of LATER_DIRECTIVES it acts upon; an earlier one: nothing",
     )
     refusals: Refusals = Field(
         default_factory=dict, max_length=256, description="so that what was in force before stays in force"

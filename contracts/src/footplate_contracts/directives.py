@@ -119,6 +119,8 @@ LATER: Final[Mapping[str, str]] = {
     "resilience.hang.rolloutSeconds": "hang.rollout_seconds",
     "resilience.hang.scoringSeconds": "hang.scoring_seconds",
 }
+# All that directives came to say later: the above, and what no field of the spec says.
+LATER_DIRECTIVES: Final = (*LATER.values(), "domains")
 
 
 def promoted_steps(checkpoint: Checkpoint) -> list[int] | None:
@@ -157,4 +159,10 @@ class Directives(Report):
     command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
     gone: list[GoneWorker] | None = Field(
         default=None, max_length=MOST_PODS, description="of the agents that are missed; absent: none"
+    )
+    domains: dict[str, Annotated[str, Field(max_length=63)]] | None = Field(
+        default=None,
+        max_length=MOST_PODS,
+        description="topology domain by node, of the nodes of the gang's pods: ranks of one copy of the model"
+        " share a domain; absent: ranks follow slots",
     )

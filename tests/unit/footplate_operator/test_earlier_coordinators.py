@@ -45,6 +45,13 @@ def test_it_is_not_told_again_and_again(spec: dict[str, Any]) -> None:
     )
 
 
+def test_it_is_not_told_again_and_again_of_domains() -> None:
+    told = wanted().model_copy(update={"domains": {"node-1": "rack-a"}})
+    deaf = heard(told.model_copy(update={"domains": None}))
+    assert untold(told, deaf) is None
+    assert untold(told, deaf.model_copy(update={"knows": ["domains"]})) is not None
+
+
 def test_what_it_does_not_know_waits_for_a_resumption() -> None:
     told = wanted(**MARKED)
     earlier, own = heard(told), heard(told, knows=list(LATER.values()))

@@ -18,6 +18,7 @@ from footplate_contracts import environment, logs
 from footplate_contracts.names import Env, ExitCode
 from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted
 from footplate_elastic.coordinator.core import Coordinator
+from footplate_elastic.coordinator.rank_order import RankOrder
 from footplate_elastic.coordinator.server import Server
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.coordinator.shipping import Destination, Shipper
@@ -92,6 +93,7 @@ def new_coordinator(
         timing,
         config.outline.legal_sizes(world.min_nodes or world.nodes, world.nodes),
     )
+    membership.rank_order = RankOrder.of(config.outline.parallelism, world.processes_per_node)
     coordinator = Coordinator(
         membership,
         TelemetryBuffer(keep=bool(config.api_url)),

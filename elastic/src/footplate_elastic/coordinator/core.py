@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from footplate_contracts.coordinator_state import CoordinatorState, MissedAgent, RunState
 from footplate_contracts.diagnosis import Diagnosis, DiagnosisKind, DiagnosisRequest
-from footplate_contracts.directives import LATER, Directives
+from footplate_contracts.directives import LATER_DIRECTIVES, Directives
 from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import (
     AgentIdentity,
@@ -131,6 +131,7 @@ class Coordinator:
         gone = directives.gone or ()
         self.state.gone = frozenset(WorkerId(worker.index, worker.incarnation) for worker in gone)
         membership.ended(self.state, [WorkerId(it.index, it.incarnation) for it in gone if it.ended])
+        self.state.rank_order = replace(self.state.rank_order, domains=directives.domains or {})
         self._set_limits()  # before the command, which may end what was to go on
         self._apply(membership.commanded(self.state, directives.command, now), now)
         if (directives.nodes, directives.min_nodes) != (before.nodes, before.min_nodes):
@@ -218,7 +219,7 @@ class Coordinator:
             epoch=self.state.epoch,
             state=self._run_state(),
             directives=self.directives,
-            knows=list(LATER.values()),
+            knows=list(LATER_DIRECTIVES),
             refusals=dict(self.refusals),
             generation=self.state.generation,
             members=self.state.sealed.members if self.state.sealed else [],

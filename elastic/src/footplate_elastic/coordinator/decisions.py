@@ -17,7 +17,7 @@ from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator import partition, takeover
 from footplate_elastic.coordinator.actions import TOLD_TO_END, Action, Adopted, Closed, Lost, Opened, Sealed
 from footplate_elastic.coordinator.size import chosen, count_of, patience, wanted
-from footplate_elastic.coordinator.slots import Ended, Slot, assign_ranks
+from footplate_elastic.coordinator.slots import Ended, Slot
 from footplate_elastic.coordinator.spares import promote
 from footplate_elastic.coordinator.state import Membership, Rendezvous
 from footplate_elastic.coordinator.timing import hold_seconds
@@ -97,7 +97,7 @@ def _seal(state: Membership, now: float) -> list[Action]:
     if partition.holds(state, training, now) or _may_train_still(state, training, now):
         return []
     number = state.generation.number if state.generation and state.generation.epoch == state.epoch else 0
-    members = assign_ranks([slot.waiting for slot in training if slot.waiting is not None])
+    members = state.rank_order.members([slot.waiting for slot in training if slot.waiting is not None])
     state.sealed = SealedGeneration(
         generation=GenerationId(epoch=state.epoch, number=number + 1),
         members=members,

@@ -58,19 +58,3 @@ def answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:
     if sealed is None or member is None or member.store_port != request.store_port:
         return False
     return request.last_generation is None or sealed.generation.newer_than(request.last_generation)
-
-
-def assign_ranks(joins: list[JoinRequest]) -> list[Member]:
-    """Members in order of their index.
-
-    The index is the slot, which is stable, so survivors keep their ranks and a
-    substitute takes the ranks of the one it replaces.
-    """
-    members: list[Member] = []
-    first_rank = 0
-    for group_rank, join in enumerate(sorted(joins, key=lambda join: join.agent.index)):
-        members.append(
-            Member(agent=join.agent, group_rank=group_rank, first_rank=first_rank, store_port=join.store_port)
-        )
-        first_rank += join.agent.local_world_size
-    return members

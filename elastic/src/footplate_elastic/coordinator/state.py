@@ -13,6 +13,7 @@ from footplate_contracts.rendezvous import AgentIdentity, SealedGeneration
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.connectivity import Connectivity
 from footplate_elastic.coordinator.failures import FailureLog
+from footplate_elastic.coordinator.rank_order import RankOrder
 from footplate_elastic.coordinator.slots import Slot
 from footplate_elastic.coordinator.timing import Timing
 
@@ -66,6 +67,7 @@ class Membership:
     command: Command = Command.NONE
     gone: frozenset[WorkerId] = frozenset()  # pods that Kubernetes holds to be gone
     limits: NumberedLimits | None = None  # what ranks are told
+    rank_order: RankOrder = field(default_factory=RankOrder)
     outcome: RunState | None = None
     unheard: bool = False  # ranks may have trained further than anybody told before the run was closed
     superseded: bool = False

@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import (
     LATER,
+    LATER_DIRECTIVES,
     LIMIT_FIELDS,
     Command,
     Directives,
@@ -34,8 +35,18 @@ SPEC_FIELDS: Final[Mapping[str, frozenset[str]]] = {
 _KEPT_BY_THE_OPERATOR: Final = frozenset({"checkpoint.emergencyDeadlineSeconds"})
 
 
-def directives(run: Run, command: Command = Command.NONE, gone: Sequence[GoneWorker] = ()) -> Directives:
-    """How the gang of `run` should be now; `gone`: workers that Kubernetes misses."""
+def directives(
+    run: Run,
+    command: Command = Command.NONE,
+    gone: Sequence[GoneWorker] = (),
+    domains: Mapping[str, str] | None = None,
+) -> Directives:
+    """How the gang of `run` should be now.
+
+    Args:
+        gone: workers that Kubernetes misses.
+        domains: topology domain by node, of a gang that is packed.
+    """
     return Directives(
         nodes=run.spec.compute.nodes,
         min_nodes=run.spec.compute.min_nodes,
@@ -43,6 +54,7 @@ def directives(run: Run, command: Command = Command.NONE, gone: Sequence[GoneWor
         limits=limits(run),
         command=command,
         gone=list(gone) or None,
+        domains=dict(domains) if domains else None,
     )
 
 
@@ -82,11 +94,11 @@ def untold(wanted: Directives, state: CoordinatorState) -> Directives | None:
 def _as_heard(wanted: Directives, state: CoordinatorState) -> Directives:
     """`wanted` as this coordinator reads it: an earlier one passes over what it does not know."""
     update: dict[str, Any] = {}
-    for part in LATER.values():
+    for part in LATER_DIRECTIVES:
         section, _, name = part.partition(".")
         said = update.get(section, getattr(wanted, section))
         if part not in state.knows and said is not None:
-            update[section] = said.model_copy(update={name: None})
+            update[section] = said.model_copy(update={name: None}) if name else None
     return wanted.model_copy(update=update)
 
 
