@@ -270,6 +270,7 @@ class Reason(StrEnum):
     FINISHED = "Finished"
     NOTHING_TO_TRAIN = "NothingToTrain"  # checkpoint.uri holds the last step already
     UNSCHEDULABLE = "Unschedulable"
+    TOPOLOGY_UNKNOWN = "TopologyUnknown"  # no node has the label of the profile's placement
     IMAGE_PULL = "ImagePull"
     CONTAINER_CONFIG = "ContainerConfig"
     VOLUME = "Volume"

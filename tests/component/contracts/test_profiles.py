@@ -151,6 +151,24 @@ ROWS = {
         " Footplate's (/etc/footplate/config, /etc/footplate/run, /etc/footplate/api, /tmp, /home/footplate,"
         " /dev/shm); use another mountPath",
     ),
+    "pack-and-spread": (
+        {
+            "backend": "gloo",
+            "scheduling": {
+                "placement": {"pack": {"topologyKey": "example.com/rack"}, "spread": {"topologyKey": "zone"}}
+            },
+        },
+        "spec.scheduling.placement.spread: Forbidden: spread by zone contradicts pack into one"
+        " example.com/rack; remove one of them",
+    ),
+    "pack-and-topology-key": (
+        {
+            "backend": "gloo",
+            "scheduling": {"placement": {"pack": {"topologyKey": "example.com/rack"}}, "topologyKey": "zone"},
+        },
+        "spec.scheduling.topologyKey: Forbidden: topologyKey zone spreads workers, as placement.spread does;"
+        " remove it where placement is stated",
+    ),
 }
 
 

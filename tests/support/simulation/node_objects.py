@@ -36,7 +36,7 @@ class NodeObjects:
         body: Json = {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {**known["metadata"]},
+            "metadata": {**known["metadata"], "labels": dict(node.labels)},
             "spec": {"taints": taints, **({"unschedulable": True} if node.cordoned else {})},
             "status": {"conditions": [{"type": "Ready", "status": status}], "images": [{"names": ["large"]}]},
         }
@@ -57,6 +57,10 @@ class NodeObjects:
     def taint(self, name: str, key: str, effect: str = "NoSchedule") -> None:
         """`kubectl taint`, or whoever tells of a node's end."""
         self._set(name, taints={**self._nodes.by_name[name].taints, key: effect})
+
+    def label(self, name: str, **labels: str) -> None:
+        """`kubectl label node`."""
+        self._set(name, labels={**self._nodes.by_name[name].labels, **labels})
 
     def drain(self, name: str) -> None:
         """`kubectl drain`: a cordon, then an eviction of each pod until it is granted."""

@@ -12,6 +12,7 @@ from footplate_operator.runtime.kinds import POD, Json
 from tests.support.fake_cluster import copied
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.coordinator import CoordinatorProcess
+from tests.support.simulation.labels import matches, preferred, required
 from tests.support.simulation.node_objects import NodeObjects
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Node:
     ready: bool = True  # as the API server says
     cordoned: bool = False
     taints: dict[str, str] = field(default_factory=dict)  # key -> effect
+    labels: dict[str, str] = field(default_factory=dict)
     registered: bool = True  # there is a Node object
     clock: float = 0.0  # seconds by which its clock is ahead
     broken: str = ""  # why its containers cannot be made, as a kubelet says it
@@ -123,11 +125,17 @@ class Nodes:
             there = [other for other in self.on(node) if other["metadata"]["uid"] != pod["metadata"]["uid"]]
             return sum(weight * _selected(other, selector) for other in there for weight, selector in wanted)
 
-        least = min(map(crowd, nodes))
-        return self.world.chance.choice([node for node in nodes if crowd(node) == least])
+        def rank(node: Node) -> tuple[bool, int]:
+            return not matches(node.labels, preferred(pod)), crowd(node)
+
+        best = min(map(rank, nodes))
+        return self.world.chance.choice([node for node in nodes if rank(node) == best])
 
     def _fits(self, node: Node, pod: Json) -> bool:
         if not node.ready or not node.registered or node.name in _excluded(pod):
+            return False
+        selector = pod["spec"].get("nodeSelector", {})
+        if not matches(node.labels, required(pod)) or not selector.items() <= node.labels.items():
             return False
         repelling = {key for key, effect in node.taints.items() if effect in ("NoSchedule", "NoExecute")}
         if (repelling | ({UNSCHEDULABLE} if node.cordoned else set())) - _tolerates(pod):

@@ -62,7 +62,10 @@ def repository(tmp_path: Path) -> Path:
 def test_previous_release_is_unpacked_once(tmp_path: Path, repository: Path) -> None:
     commit, cache = git(repository, "rev-parse", "HEAD"), tmp_path / "cache"
 
-    assert at_once(released.checkout, commit, cache, repository) == [str(cache / "releases" / commit)] * PROCESSES
+    assert (
+        at_once(released.checkout, commit, cache, repository)
+        == [str(cache / "releases" / commit)] * PROCESSES
+    )
 
     assert len(list((cache / "releases" / commit).glob("*.txt"))) == 100
     assert [path.name for path in (cache / "releases").iterdir() if not path.name.startswith(".")] == [commit]

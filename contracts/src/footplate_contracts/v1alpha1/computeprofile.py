@@ -136,14 +136,57 @@ def _usual_disruption_taints() -> list[DisruptionTaint]:
     return [DisruptionTaint(key=key) for key in DISRUPTION_TAINTS]
 
 
+TopologyKey = Annotated[str, Field(min_length=1, max_length=316)]
+HOSTNAME: Final = "kubernetes.io/hostname"
+
+
+class Pack(Part):
+    """One domain of a Node label for the workers of a run."""
+
+    topology_key: TopologyKey = Field(
+        description="label of Nodes whose value names their domain, such as a rack or nvidia.com/gpu.clique"
+    )
+    required: bool = Field(
+        False,
+        description="true: workers, substitutes and spares use one domain only, and the run waits until it"
+        " has room for all; false: they prefer one",
+    )
+
+
+class Spread(Part):
+    """Domains of a Node label over which the workers of a run are spread as evenly as there is room."""
+
+    topology_key: TopologyKey = Field(description="label of Nodes whose value names their domain")
+
+
+class Placement(Part):
+    """Position of a run's workers relative to each other."""
+
+    pack: Pack | None = Field(
+        None, description="into one domain; ranks that share a tensor or a pipeline share a domain"
+    )
+    spread: Spread | None = Field(None, description="over domains")
+
+    rules: ClassVar = (
+        Rule(
+            "!(has(self.pack) && has(self.spread))",
+            "spread by {self.spread.topologyKey} contradicts pack into one {self.pack.topologyKey};"
+            " remove one of them",
+            field="spread",
+            refusal=Refusal.FORBIDDEN,
+        ),
+    )
+
+
 class Scheduling(Part):
     """Where such nodes are."""
 
     node_selector: StringMap = Field({}, description="labels of such nodes")
     tolerations: Annotated[list[Passthrough], Field(max_length=32)] = Field([], description="as in a pod")
     topology_key: Annotated[str, Field(max_length=316)] = Field(
-        "kubernetes.io/hostname", description="workers of one run are spread over this key"
+        HOSTNAME, description="workers of one run are spread over this key"
     )
+    placement: Placement | None = Field(None, description="instead of topologyKey: pack or spread")
     priority_class_name: Name | None = Field(None, description="default of the run's priorityClassName")
     scheduler_name: Name | None = Field(None, description="of workers, as in a pod")
     disruption_taints: Annotated[list[DisruptionTaint], Field(max_length=32)] = Field(
@@ -151,6 +194,32 @@ class Scheduling(Part):
         description="taints that announce a node's end: runs save and leave it, unless tolerations name them."
         " A cordon is node.kubernetes.io/unschedulable",
     )
+
+    rules: ClassVar = (
+        Rule(
+            f"!has(self.placement) || self.topologyKey == '{HOSTNAME}'",
+            "topologyKey {self.topologyKey} spreads workers, as placement.spread does; remove it where"
+            " placement is stated",
+            field="topologyKey",
+            refusal=Refusal.FORBIDDEN,
+        ),
+    )
+
+    @property
+    def pack(self) -> Pack | None:
+        """Domain label into which a run's workers are packed; None where they are not."""
+        return self.placement.pack if self.placement else None
+
+    @property
+    def spread_key(self) -> str:
+        """Node label over which a run's workers are spread."""
+        spread = self.placement.spread if self.placement else None
+        return spread.topology_key if spread else self.topology_key
+
+    @property
+    def placement_key(self) -> str:
+        """Topology key of the placement; empty where none is stated."""
+        return self.pack.topology_key if self.pack else self.spread_key if self.placement else ""
 
 
 class ResourceClaim(Part):

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from footplate_contracts.names import Reason
-from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec, Scheduling
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_operator.keys.keyring import Keys
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.trainingrun.chains import Chains
+from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies import reward_secrets, suspension
 from footplate_operator.trainingrun.policies.profile import changed, refusal
@@ -43,6 +44,7 @@ class Admission:
     """Of all runs; `release` is what this operator calls its build."""
 
     profiles: Profiles
+    nodes: Nodes
     chains: Chains
     defaults: Defaults
     keys: Keys
@@ -82,8 +84,21 @@ class Admission:
         wrong = refusal(admitted.frozen.config, run.spec.compute.profile, profile)
         if admits and (wrong := wrong or reward_secrets.refusal(run)):
             return Problem(Reason.CONFIG_REFUSED, wrong)
+        if admits and (unknown := self._unknown_topology(run, profile.scheduling)):
+            return Problem(Reason.TOPOLOGY_UNKNOWN, unknown)
         cache.revision = admitted
         return admitted
+
+    def _unknown_topology(self, run: Run, scheduling: Scheduling) -> str:
+        """Return why the placement means nothing on the known Nodes; empty where it does."""
+        key = scheduling.placement_key
+        if not key or self.nodes.has_label(key, scheduling):
+            return ""
+        field = f"scheduling.placement.{'pack' if scheduling.pack else 'spread'}.topologyKey"
+        return (
+            f"compute.profile {run.spec.compute.profile}: {field} {key}: no Node that scheduling.nodeSelector"
+            " selects has this label; label the Nodes, or name a label that they have"
+        )
 
     async def _lineage(
         self, run: Run, revisions: Sequence[AnyRevision], admits: bool

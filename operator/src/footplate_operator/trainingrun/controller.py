@@ -16,7 +16,7 @@ from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.logs import fields
-from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, RunUid
+from footplate_contracts.names import RUN_UID_LABEL, ConditionType, Phase, Role, RunUid
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.api_access import ApiAccess
@@ -63,6 +63,7 @@ from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Api, Observed, PodView, view_pod
+from footplate_operator.trainingrun.packing import Packing
 from footplate_operator.trainingrun.policies import deletion, keeping
 from footplate_operator.trainingrun.policies.budget import Spending
 from footplate_operator.trainingrun.profiles import Profiles
@@ -136,7 +137,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
         self._chains = Chains(cluster, now)
-        self._admission = Admission(self._profiles, self._chains, defaults, keys, release)
+        self._admission = Admission(self._profiles, self._nodes, self._chains, defaults, keys, release)
         self._metrics = metrics
         self._release = release
         self._now = now
@@ -189,8 +190,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         edited: Sequence[tuple[Child, Json]] = ()
         insisted: Child | None = None
         if isinstance(admitted, Revision) and credentials is not None:
-            wanted = children_of(run, admitted)
-            edited, insisted = cache.edited(others, wanted, now)
+            edited, insisted = cache.edited(others, children_of(run, admitted), now)
         observed = Observed(
             pods=tuple(cache.noticed(self._nodes.complete(pod, ending), now) for pod in pods),
             ending=self._nodes.usable(ending, scheduling),
@@ -199,6 +199,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             coordinator=state,
             refused=cache.refuses(pods, state, now),
             silence=self._coordinators.silence(run.uid),
+            packing=self._packing(run, cache, scheduling, pods, now),
             problem=admitted if isinstance(admitted, Problem) else None,
             edited=edited,
             insisted=insisted,
@@ -216,6 +217,18 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         )
         revision = None if isinstance(admitted, Problem) else admitted
         return RunView(observed, revision, cache.unobserved_of(run, now), spending)
+
+    def _packing(
+        self, run: Run, cache: RunCache, scheduling: Scheduling, pods: Sequence[PodView], now: datetime
+    ) -> Packing | None:
+        """Return the topology domains of the run's pods, and note that of its workers."""
+        nodes = run.spec.compute.nodes
+        packing = self._nodes.packing(scheduling, nodes, pods, cache.failed_domains(now))
+        if packing is not None:
+            workers = [pod for pod in pods if pod.role == Role.WORKER]
+            complete = sum(pod.live and bool(pod.node) for pod in workers) >= nodes
+            cache.note_domain(packing.find_domain(workers), complete, now)
+        return packing
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:
         observed = view.observed

@@ -6,6 +6,7 @@ more: a hundred times as much.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -36,6 +37,12 @@ class NodeView:
     version: int
     unheard: str  # why Kubernetes holds its kubelet to be gone or broken; empty while it does not
     taints: frozenset[Taint]
+    labels: tuple[str, ...] = ()  # key, value, key, value, …: a tenth of what a dict takes
+
+    def label(self, key: str) -> str:
+        """Return the value of a label; empty where the Node has none."""
+        keys = self.labels[::2]
+        return self.labels[2 * keys.index(key) + 1] if key in keys else ""
 
     def says_as(self, other: NodeView) -> bool:
         """Whether a decision would read the same in both."""
@@ -53,6 +60,7 @@ def view_node(body: Mapping[str, Any]) -> NodeView:
         version=int(metadata.get("resourceVersion") or 0),
         unheard="" if status == "True" else f"its condition Ready is {status}",
         taints=_taints(body.get("spec", {})),
+        labels=tuple(sys.intern(text) for label in metadata.get("labels", {}).items() for text in label),
     )
 
 

@@ -7,12 +7,13 @@ was cut off never tells what went meanwhile; so what others miss is asked about.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import Scheduling
 from footplate_operator.errors import ClusterError, Forbidden, NotFound
 from footplate_operator.runtime.cluster import Cluster
@@ -20,6 +21,7 @@ from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.node import NodeView, view_node
 from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.packing import Packing
 from footplate_operator.trainingrun.policies import notices
 
 ASK_AGAIN: Final = timedelta(seconds=5)
@@ -39,6 +41,8 @@ class Nodes:
         self._ask_from: dict[str, datetime] = {}  # by name: before that it was asked about just now
         # By uid of a run: where its pods are, by their uids.
         self._stands: dict[str, tuple[Key, dict[str, str]]] = {}
+        # By the key of a label that was asked for: its values by the names of the Nodes that have it.
+        self._labelled: dict[str, dict[str, str]] = {}
         self._first: dict[str, str] = {}  # uid of a pod -> uid of the Node that it was first seen on
 
     # -- what is known -------------------------------------------------------------------
@@ -51,7 +55,10 @@ class Nodes:
             return []
         self._absent.pop(fresh.name, None)
         self._learn(fresh.name, fresh)
-        return [] if known is not None and known.says_as(fresh) else self._runs_on(fresh.name)
+        same = known is not None and known.says_as(fresh)
+        if known is not None and same and all(known.label(key) == fresh.label(key) for key in self._labelled):
+            return []
+        return self._runs_on(fresh.name)
 
     def drop(self, body: Json) -> list[Key]:
         """The Node is gone; the runs that have pods there."""
@@ -106,6 +113,57 @@ class Nodes:
         notice = f"the Node {pod.node} is deleted" if deleted else ending.get(pod.node, "")
         return replace(pod, node_lost=lost, notice=notice) if lost or notice else pod
 
+    # -- topology ------------------------------------------------------------------------
+
+    def list_labelled(self, key: str) -> Mapping[str, str]:
+        """Return the values of a label by the names of the Nodes that have it."""
+        if key not in self._labelled:
+            values = {name: node.label(key) for name, node in self._known.items()}
+            self._labelled[key] = {name: value for name, value in values.items() if value}
+        return self._labelled[key]
+
+    def packing(
+        self, scheduling: Scheduling, nodes: int, pods: Iterable[PodView], failed: frozenset[str]
+    ) -> Packing | None:
+        """Return the topology domains of a run's `pods`; None where its profile packs nothing.
+
+        Args:
+            nodes: which its gang needs.
+            failed: domains in which it was incomplete of late.
+        """
+        pack = scheduling.pack
+        if pack is None:
+            return None
+        key, labelled = pack.topology_key, self.list_labelled(pack.topology_key)
+        found = {pod.node for pod in pods if pod.node in labelled and pod.role != Role.COORDINATOR}
+        return Packing(
+            pack,
+            {node: labelled[node] for node in sorted(found)},
+            lambda: failed | self.list_narrow_domains(key, scheduling, nodes),
+        )
+
+    def has_label(self, key: str, scheduling: Scheduling) -> bool:
+        """Return whether a Node for such a profile has the label, or none is known that might have it."""
+        there = self._selected(self._known, scheduling)
+        labelled = self.list_labelled(key)
+        return not there or any(name in labelled for name in there)
+
+    def list_narrow_domains(self, key: str, scheduling: Scheduling, nodes: int) -> frozenset[str]:
+        """Return the domains of a label that have less than `nodes` usable Nodes without a run's pod."""
+        labelled = self.list_labelled(key)
+        taken = {node for _, there in self._stands.values() for node in there.values()}
+        free = Counter(
+            labelled[name]
+            for name in self._selected(labelled.keys() - taken, scheduling)
+            if not self._known[name].unheard and notices.admits(self._known[name].taints, scheduling)
+        )
+        return frozenset(domain for domain in labelled.values() if free[domain] < nodes)
+
+    def _selected(self, names: Iterable[str], scheduling: Scheduling) -> list[str]:
+        """Those of `names` that the profile's nodeSelector selects."""
+        wanted = [(self.list_labelled(key), value) for key, value in scheduling.node_selector.items()]
+        return [name for name in names if all(values.get(name) == value for values, value in wanted)]
+
     # -- particulars ---------------------------------------------------------------------
 
     def _lost(self, pod: PodView) -> str:
@@ -137,6 +195,10 @@ class Nodes:
         before = self._known.pop(name, None)
         for taint in before.taints if before is not None else ():
             self._tainted[taint.key].discard(name)
+        for key, values in self._labelled.items():
+            values.pop(name, None)
+            if fresh is not None and (value := fresh.label(key)):
+                values[name] = value
         if fresh is not None:
             self._known[name] = fresh
             for taint in fresh.taints:

@@ -20,6 +20,7 @@ from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.objects import Child, controller_of
+from footplate_operator.trainingrun.packing import Packing
 from footplate_operator.trainingrun.slots import pod_slot
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.sighting import Sighting, sighted
@@ -191,6 +192,7 @@ class Observed:
     insisted: Child | None = None  # one that somebody changes again and again
     refused: frozenset[str] = frozenset()  # nodes where a pod of this run could not start of late
     ending: frozenset[str] = frozenset()  # nodes that are about to end, though the scheduler would use them
+    packing: Packing | None = None  # of a run whose workers share a topology domain
     problem: Problem | None = None
     hindered: bool = False  # something could not be made just now, of which nothing is said yet
     profiles: frozenset[str] = frozenset()  # names of those that there are

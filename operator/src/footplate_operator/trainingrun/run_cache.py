@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 SECRET_ANEW: Final = timedelta(minutes=1)  # between two times that a Secret is made for a pod that misses it
 INSISTED: Final = timedelta(minutes=10)  # in which a child is made anew a few times and no more
 REFUSED: Final = timedelta(minutes=10)  # for which a node where one did not is passed over
+INCOMPLETE: Final = timedelta(hours=1)  # for which a domain without room for the whole gang comes last
 _MOST_REFUSED: Final = 3  # or a mistake of the manifest itself would run out of nodes
 
 
@@ -57,6 +58,8 @@ class RunCache:
     read: tuple[Json, Run] | None = None  # the object as it was looked at last, and the run that it is
     credentials: tuple[str | None, Credentials] | None = None  # and of which key they are
     refused: dict[str, datetime] = field(default_factory=dict)  # nodes where a pod could not be -> since when
+    gathering_in: str = ""  # topology domain of a packed gang some of whose workers have no node
+    incomplete_in: dict[str, datetime] = field(default_factory=dict)  # domains that such gangs left -> when
     # Pod uid -> its node, where a peer did not reach it.
     displaced: dict[str, str] = field(default_factory=dict)
     mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
@@ -168,6 +171,16 @@ class RunCache:
         known = sorted((since, node) for node, since in self.refused.items() if now - since < REFUSED)
         self.refused = {node: since for since, node in known[-_MOST_REFUSED:]}
         return frozenset(self.refused)
+
+    def note_domain(self, domain: str, complete: bool, now: datetime) -> None:
+        """Note the topology domain of the run's gang; empty: it has none."""
+        if not domain and self.gathering_in:
+            self.incomplete_in[self.gathering_in] = now
+        self.gathering_in = "" if complete else domain
+
+    def failed_domains(self, now: datetime) -> frozenset[str]:
+        """Return the domains in which the run's gang was incomplete of late."""
+        return frozenset(name for name, since in self.incomplete_in.items() if now - since < INCOMPLETE)
 
     def edited(
         self, children: Iterable[Child], wanted: Iterable[Wanted], now: datetime

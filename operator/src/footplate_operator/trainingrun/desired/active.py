@@ -53,8 +53,10 @@ def active(situation: Situation) -> Desired:
     leaving = retire.of_training(run, gang, situation.now)
     made = [coordinator_pod(situation)] if gang.new_epoch else []
     if may_start and gang.observed.may_create:
-        made += [worker.pod(run, revision, slot, address, gang.avoided) for slot in gang.workers.missing]
-        made += [worker.spare(run, revision, slot, address, gang.avoided) for slot in gang.spares.missing]
+        missing, spares = gang.workers.missing, gang.spares.missing
+        target = gang.find_target() if missing or spares else None
+        made += [worker.pod(run, revision, slot, address, gang.avoided, target) for slot in missing]
+        made += [worker.spare(run, revision, slot, address, gang.avoided, target) for slot in spares]
     return Desired(
         status=status,
         # What pods need comes before them, and what makes room for them.
@@ -88,7 +90,8 @@ def _promotion(spare: PodView) -> Patch:
 def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, Phase]:
     run, gang, history = situation.run, situation.gang, situation.history
     may_create = gang.observed.may_create
-    if may_start and gang.workers.due is None and (may_create or gang.workers.complete):
+    waits = gang.workers.due is not None or gang.workers.held > 0
+    if may_start and not waits and (may_create or gang.workers.complete):
         history = attempts.begin(history)
     phase = active_phase(run.phase, gang.state, history.broken, history.generation, situation.interrupted)
     decided: dict[str, object] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from footplate_contracts.names import ConditionType, Phase, Reason, secret_name
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
@@ -23,6 +24,8 @@ from footplate_operator.trainingrun.revision import MissingRevision, UnreadableR
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.status.fields import last_seen
 from footplate_operator.trainingrun.status.report import compare, not_training, report
+
+LABELS_SECONDS: Final = 10.0  # between two looks for a Node label that was missing
 
 
 def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> Desired:
@@ -96,7 +99,10 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
         message = f"compute.profile {run.spec.compute.profile} names no ComputeProfile; there are: {there}"
         problem = Problem(Reason.PROFILE_NOT_FOUND, message)
     said = not_training(problem.reason, problem.message, None if problem.waiting else problem)
-    return Desired(status=report(run, last_seen(run, observed, now), Phase.QUEUED, said, now))
+    return Desired(
+        status=report(run, last_seen(run, observed, now), Phase.QUEUED, said, now),
+        requeue_after=LABELS_SECONDS if problem.reason is Reason.TOPOLOGY_UNKNOWN else None,
+    )
 
 
 def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:

@@ -83,7 +83,9 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         run=run,
         revision=revision,
         gang=gang,
-        wanted=directives(run, gone=gang.gone),
+        wanted=directives(
+            run, gone=gang.gone, domains=observed.packing.domains if observed.packing is not None else None
+        ),
         now=now,
         seen=told.model_copy(
             update={"failures_seen": failed.counted, "failures_seen_by_cause": dict(failed.counted_by_cause)}

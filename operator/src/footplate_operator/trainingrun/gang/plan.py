@@ -24,6 +24,7 @@ from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now
 from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView
+from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.backoff import not_before
 from footplate_operator.trainingrun.run import Run
@@ -44,11 +45,12 @@ class WorkerPlan:
     due: datetime | None = None  # the earliest substitute that has to wait
     covered: int = 0  # slots that a spare takes in a moment
     steady: bool = True  # all slots are filled, or their agents save before they end
+    held: int = 0  # slots that wait for the first worker's node, which decides their domain
 
     @property
     def complete(self) -> bool:
         """Whether every slot is filled."""
-        return not self.missing and not self.covered and self.due is None
+        return not self.missing and not self.covered and not self.held and self.due is None
 
     @property
     def succeeded(self) -> bool:
@@ -94,6 +96,11 @@ class GangPlan:
             and not self.state.missing
             and all(pod.ready for pod in self.workers.current)
         )
+
+    def find_target(self) -> TargetDomain | None:
+        """Return the topology domain of pods that are made now; None for a gang that is not packed."""
+        packing = self.observed.packing
+        return None if packing is None else packing.find_target(self.observed.workers)
 
     @property
     def due(self) -> list[datetime]:
@@ -143,9 +150,10 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         spare=max((pod.incarnation for pod in observed.spares), default=-1),
         spares=_ready(state, observed.spares),
         members=state.member_indices,
+        first_only=observed.packing is not None and observed.packing.awaits_first(observed.workers),
     )
     workers = plan_workers(slots, observed.workers, now)
-    spares = plan_spares(compute.spares, observed.spares, workers.counter, now)
+    spares = plan_spares(0 if slots.first_only else compute.spares, observed.spares, workers.counter, now)
     made = [spare.incarnation for spare in spares.missing] if observed.may_create else []
     trained = status.world.nodes if status.world else admitted
     return GangPlan(
@@ -200,6 +208,7 @@ class Slots:
     spare: int = -1  # the highest incarnation of a spare, which a crash may have hidden from the status
     spares: int = 0  # that wait, and take slots of `members` by themselves when those are lost
     members: frozenset[int] = field(default_factory=frozenset)  # slots of the newest generation
+    first_only: bool = False  # one worker is to be bound before the others are made
 
 
 def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
@@ -217,7 +226,8 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
     lost: list[LostWorker] = []
     current: list[PodView] = []
     waits: list[datetime] = []
-    covered, steady = 0, True
+    covered, held, steady = 0, 0, True
+    is_led = any(_fills(pod, slots) for pod in pods)
     for index in range(slots.nodes):
         filled = _without_taken_back(by_index.get(index, []), slots)
         newest = filled[-1] if filled else None
@@ -230,6 +240,9 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
         steady = steady and _saves(newest, slots)
         if index in slots.members and covered < slots.spares:
             covered += 1
+            continue
+        if slots.first_only and (is_led or missing or waits):
+            held += 1
             continue
         due = _due(filled, slots, now)
         if due > now:
@@ -251,6 +264,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
         due=min(waits, default=None),
         covered=covered,
         steady=steady,
+        held=held,
     )
 
 

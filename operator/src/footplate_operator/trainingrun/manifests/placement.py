@@ -6,14 +6,21 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from footplate_contracts.names import Role, RunUid
+from footplate_contracts.v1alpha1.computeprofile import HOSTNAME
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.metadata import match_role
+from footplate_operator.trainingrun.packing import TargetDomain
 
-HOSTNAME: Final = "kubernetes.io/hostname"
+_DURING_SCHEDULING: Final = "DuringSchedulingIgnoredDuringExecution"
 
 
-def affinity(uid: RunUid, apart: Mapping[Role, int], never: Iterable[str]) -> Json:
-    """Prefer nodes without pods of the roles `apart`, by weight up to 100; use none of the nodes `never`."""
+def affinity(
+    uid: RunUid, apart: Mapping[Role, int], never: Iterable[str], target: TargetDomain | None = None
+) -> Json:
+    """Prefer nodes without pods of the roles `apart`, by weight up to 100; use none of the nodes `never`.
+
+    A pod whose gang is packed goes to its `target`.
+    """
     preferred = [
         {
             "weight": weight,
@@ -24,13 +31,41 @@ def affinity(uid: RunUid, apart: Mapping[Role, int], never: Iterable[str]) -> Js
         }
         for role, weight in apart.items()
     ]
-    found: Json = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}}
+    found: Json = {"podAntiAffinity": {f"preferred{_DURING_SCHEDULING}": preferred}}
     fields = [
         {"key": "metadata.name", "operator": "NotIn", "values": [node]}  # takes one value only
         for node in dict.fromkeys(never)
     ]
-    if fields:
-        found["nodeAffinity"] = {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": fields}]}
-        }
+    wanted = _required(target)
+    term: Json = {"matchFields": fields} if fields else {}
+    term |= {"matchExpressions": wanted} if wanted else {}
+    nodes: Json = {f"required{_DURING_SCHEDULING}": {"nodeSelectorTerms": [term]}} if term else {}
+    if rather := _preferred(target):
+        preference = {"weight": 100, "preference": {"matchExpressions": rather}}
+        nodes[f"preferred{_DURING_SCHEDULING}"] = [preference]
+    if nodes:
+        found["nodeAffinity"] = nodes
     return found
+
+
+def select_domain(target: TargetDomain | None) -> dict[str, str]:
+    """Node labels that a pod needs to be in the domain of its gang."""
+    if target is None or not target.pack.required or not target.domain:
+        return {}
+    return {target.pack.topology_key: target.domain}
+
+
+def _required(target: TargetDomain | None) -> list[Json]:
+    """Of the first worker of a gang that must be in one domain: its node says which."""
+    if target is None or not target.pack.required or target.domain:
+        return []
+    return [{"key": target.pack.topology_key, "operator": "Exists"}]
+
+
+def _preferred(target: TargetDomain | None) -> list[Json]:
+    if target is None or (target.pack.required and target.domain):
+        return []
+    key = target.pack.topology_key
+    if target.domain:
+        return [{"key": key, "operator": "In", "values": [target.domain]}]
+    return [{"key": key, "operator": "NotIn", "values": sorted(target.avoided)}] if target.avoided else []

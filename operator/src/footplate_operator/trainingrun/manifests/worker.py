@@ -17,10 +17,10 @@ from footplate_contracts.names import (
     spare_pod_name,
     worker_pod_name,
 )
-from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.computeprofile import HOSTNAME, ComputeProfileSpec
 from footplate_contracts.v1alpha1.reward import secret_names
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.manifests.placement import HOSTNAME, affinity
+from footplate_operator.trainingrun.manifests.placement import affinity, select_domain
 from footplate_operator.trainingrun.manifests.pod import (
     HOME,
     SHM_VOLUME,
@@ -35,6 +35,7 @@ from footplate_operator.trainingrun.manifests.pod import (
     tolerate_lost_node,
 )
 from footplate_operator.trainingrun.metadata import match_role, metadata
+from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.revision import Revision, RevisionData
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.trainingrun.slots import slot_labels
@@ -48,13 +49,14 @@ def pod(
     worker: WorkerId,
     coordinator_address: str,
     avoided: frozenset[str] = frozenset(),
+    target: TargetDomain | None = None,
 ) -> Json:
-    """The manifest of one worker, to be put on none of the nodes `avoided`.
+    """The manifest of one worker, to be put on none of the nodes `avoided`, and into the domain of `target`.
 
     `coordinator_address` is a hint, empty where it is not known.
     """
     name = worker_pod_name(run.name, worker.index, worker.incarnation)
-    return _pod(run, revision, name, Role.WORKER, worker, _slot(worker, coordinator_address), avoided)
+    return _pod(run, revision, name, Role.WORKER, worker, _slot(worker, coordinator_address), avoided, target)
 
 
 def spare(
@@ -63,11 +65,12 @@ def spare(
     spare: WorkerId,
     coordinator_address: str,
     avoided: frozenset[str] = frozenset(),
+    target: TargetDomain | None = None,
 ) -> Json:
     """The manifest of a spare: a worker whose slot, beyond the gang's, is its number."""
     name = spare_pod_name(run.name, spare.index, spare.incarnation)
     slot = WorkerId(FIRST_SPARE + spare.index, spare.incarnation)
-    return _pod(run, revision, name, Role.SPARE, spare, _slot(slot, coordinator_address), avoided)
+    return _pod(run, revision, name, Role.SPARE, spare, _slot(slot, coordinator_address), avoided, target)
 
 
 def _slot(worker: WorkerId, coordinator_address: str) -> dict[str, str]:
@@ -89,6 +92,7 @@ def _pod(
     worker: WorkerId,
     slot: Mapping[str, str],
     avoided: frozenset[str],
+    target: TargetDomain | None,
 ) -> Json:
     trainer = run.spec.trainer
     body = metadata(run, name)
@@ -97,7 +101,7 @@ def _pod(
     body["annotations"] = dict(trainer.pod_annotations) | keep_annotations()
     grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
     spec = common_spec(run, revision.frozen.defaults, name, grace, general_secrets=False)
-    spec |= _scheduling(run, revision.frozen.profile, avoided)
+    spec |= _scheduling(run, revision.frozen.profile, avoided, target)
     spec["containers"] = [_container(run, revision, slot)]
     spec["volumes"] = _volumes(run, revision)
     if trainer.service_account_name:
@@ -189,7 +193,9 @@ def _mounts(run: Run) -> list[Json]:
     return [mount for mount in ours if mount["mountPath"] not in taken] + users
 
 
-def _scheduling(run: Run, profile: ComputeProfileSpec, avoided: frozenset[str]) -> Json:
+def _scheduling(
+    run: Run, profile: ComputeProfileSpec, avoided: frozenset[str], target: TargetDomain | None
+) -> Json:
     scheduling = profile.scheduling
     # Two workers of one lost node are substituted as fast as one; with their coordinator they wait for a
     # successor first.
@@ -197,19 +203,19 @@ def _scheduling(run: Run, profile: ComputeProfileSpec, avoided: frozenset[str]) 
     never = [*run.spec.resilience.exclude_nodes, *sorted(avoided)]
     spec: Json = {
         "tolerations": [*map(dict, scheduling.tolerations), *tolerate_lost_node(None)],
-        "affinity": affinity(run.uid, apart, never),
+        "affinity": affinity(run.uid, apart, never, target),
     }
-    if scheduling.topology_key != HOSTNAME:  # over nodes they are spread already
+    if scheduling.spread_key != HOSTNAME:  # over nodes they are spread already
         spec["topologySpreadConstraints"] = [
             {
                 "maxSkew": 1,
-                "topologyKey": scheduling.topology_key,
+                "topologyKey": scheduling.spread_key,
                 "whenUnsatisfiable": "ScheduleAnyway",
                 "labelSelector": {"matchLabels": match_role(run.uid, Role.WORKER)},
             }
         ]
-    if scheduling.node_selector:
-        spec["nodeSelector"] = dict(scheduling.node_selector)
+    if selector := scheduling.node_selector | select_domain(target):
+        spec["nodeSelector"] = dict(selector)
     priority = run.spec.priority_class_name or scheduling.priority_class_name
     if priority:
         spec["priorityClassName"] = priority
