@@ -80,78 +80,119 @@ _THERE: Final[Mapping[Phase, frozenset[Needs]]] = {
 class Fault:
     """One fault, and what is right wherever it comes.
 
-    `causes`: those of which a restart may be counted; empty: none may. `seconds`: until the run is
-    where it should be again, beside the usual time of its phase. `unsaved`: of what a run ends that has
-    nothing durable. `simulated`: in the simulation alone.
+    `cause`: of which a restart may be counted; None: of none. `also`: causes that are right as well, each
+    with the reason. `seconds`: until the run is where it should be again, beside the usual time of its
+    phase. `detected`: seconds until the status counts a restart, where it does. `unsaved`: of what a run
+    ends that has nothing durable. `simulated`: in the simulation alone.
     """
 
     name: str
     family: Family
     needs: frozenset[Needs]
-    causes: frozenset[Cause]
+    cause: Cause | None
     seconds: float
+    detected: float
+    also: tuple[tuple[Cause, str], ...] = ()
     unsaved: Cause | None = None
     simulated: bool = False
+
+    @property
+    def causes(self) -> frozenset[Cause]:
+        """All of which a restart may be counted."""
+        return frozenset({*([self.cause] if self.cause else []), *(cause for cause, _ in self.also)})
 
 
 def _fault(
     name: str,
     family: Family,
     needs: tuple[Needs, ...] = (),
-    causes: tuple[Cause, ...] = (),
+    cause: Cause | None = None,
     seconds: float = 20.0,
+    detected: float | None = None,
+    also: Mapping[Cause, str] | None = None,
     unsaved: Cause | None = None,
     simulated: bool = False,
 ) -> Fault:
-    return Fault(name, family, frozenset(needs), frozenset(causes), seconds, unsaved, simulated)
+    bound = seconds if detected is None else detected
+    others = tuple((also or {}).items())
+    return Fault(name, family, frozenset(needs), cause, seconds, bound, others, unsaved, simulated)
 
 
-_LOST: Final = (Cause.NODE_LOST, Cause.PREEMPTED, Cause.COMMUNICATION)
-# No suspension is held up to find out why its checkpoint came to nothing.
-_UNREACHED: Final = (*_LOST, Cause.HANG)
 _KUBERNETES: Final = 60.0  # what takes Kubernetes' own word for a node that is gone
+_AT_ONCE: Final = 10.0  # until what a process or a connection tells by its end is counted
+_SILENT: Final = 45.0  # until silence is
+_BEFORE_ITS_KUBELET: Final = {
+    Cause.NODE_LOST: "its connections end before its kubelet says why, and its pod may be gone by then",
+    Cause.COMMUNICATION: "other ranks tell of broken connections before its kubelet says why",
+}
+_UNREACHED: Final = {
+    Cause.HANG: "a collective that has begun waits for packets that never come",
+    Cause.NODE_LOST: "a suspension is not held up to find out why its checkpoint came to nothing",
+}
 FAULTS: Final[Mapping[str, Fault]] = {
     fault.name: fault
     for fault in (
-        _fault("worker deleted", Family.PODS, (Needs.PODS,), _LOST),
-        _fault("pod 0 deleted", Family.PODS, (Needs.PODS,), _LOST),
-        _fault("two workers deleted", Family.PODS, (Needs.PODS,), _LOST),
-        _fault("rank killed", Family.RANKS, (Needs.RANKS,), (Cause.COMMUNICATION,)),
-        _fault("rank stopped", Family.RANKS, (Needs.RANKS,), (Cause.HANG,), 60.0),
-        _fault("rank out of memory", Family.RANKS, (Needs.RANKS,), (Cause.OUT_OF_MEMORY,)),
+        _fault("worker deleted", Family.PODS, (Needs.PODS,), Cause.NODE_LOST),
+        _fault("pod 0 deleted", Family.PODS, (Needs.PODS,), Cause.NODE_LOST),
+        _fault("two workers deleted", Family.PODS, (Needs.PODS,), Cause.NODE_LOST),
+        _fault("rank killed", Family.RANKS, (Needs.RANKS,), Cause.COMMUNICATION, detected=_AT_ONCE),
+        _fault("rank stopped", Family.RANKS, (Needs.RANKS,), Cause.HANG, 60.0),
+        _fault("rank out of memory", Family.RANKS, (Needs.RANKS,), Cause.OUT_OF_MEMORY, detected=_AT_ONCE),
         _fault("slow rank", Family.RANKS, (Needs.STEPS,)),
-        _fault("agent killed", Family.AGENTS, (Needs.PODS,), _LOST),
-        _fault("agent stopped", Family.AGENTS, (Needs.PODS,), _LOST, 60.0),
-        # Its connections end before its kubelet says why, and a suspension deletes the pod in between.
-        _fault("agent out of memory", Family.AGENTS, (Needs.PODS,), (Cause.OUT_OF_MEMORY, *_LOST)),
+        _fault("agent killed", Family.AGENTS, (Needs.PODS,), Cause.NODE_LOST, detected=_AT_ONCE),
+        # Before it has joined, its silence is known by the deadline for gathering.
+        _fault("agent stopped", Family.AGENTS, (Needs.PODS,), Cause.NODE_LOST, 60.0, 65.0),
+        _fault(
+            "agent out of memory",
+            Family.AGENTS,
+            (Needs.PODS,),
+            Cause.OUT_OF_MEMORY,
+            detected=_AT_ONCE,
+            also=_BEFORE_ITS_KUBELET,
+        ),
         _fault("zygote killed at import", Family.AGENTS, (Needs.IMPORTS,)),
-        _fault("SIGTERM storm", Family.AGENTS, (Needs.PODS,), _LOST, 30.0),
-        _fault("node powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
-        _fault("two nodes powered off", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
-        _fault("node cut off", Family.NETWORK, (Needs.PODS,), _LOST, _KUBERNETES),
-        _fault("node cut off from one other", Family.NETWORK, (Needs.PODS,), _UNREACHED, _KUBERNETES),
-        _fault("kubelet stopped", Family.NODES, (Needs.PODS,), _LOST, _KUBERNETES),
-        _fault("node drained", Family.NODES, (Needs.PODS,), _LOST, 30.0),
+        _fault("SIGTERM storm", Family.AGENTS, (Needs.PODS,), Cause.NODE_LOST, 30.0),
+        _fault("node powered off", Family.NODES, (Needs.PODS,), Cause.NODE_LOST, _KUBERNETES, _SILENT),
+        _fault("two nodes powered off", Family.NODES, (Needs.PODS,), Cause.NODE_LOST, _KUBERNETES, _SILENT),
+        _fault("node cut off", Family.NETWORK, (Needs.PODS,), Cause.NODE_LOST, _KUBERNETES, _SILENT),
+        _fault(
+            "node cut off from one other",
+            Family.NETWORK,
+            (Needs.PODS,),
+            Cause.COMMUNICATION,
+            _KUBERNETES,
+            also=_UNREACHED,
+        ),
+        # Its pods train on.
+        _fault("kubelet stopped", Family.NODES, (Needs.PODS,), seconds=_KUBERNETES),
+        _fault("node drained", Family.NODES, (Needs.PODS,), Cause.PREEMPTED, 30.0),
         # On pods a drain begins with one.
-        _fault("node cordoned", Family.NODES, (Needs.PODS,), _LOST, 30.0, simulated=True),
-        _fault("node object deleted", Family.NODES, (Needs.PODS,), _LOST, 30.0),
-        _fault("node clock wrong", Family.NODES, (Needs.PODS,), _LOST, simulated=True),
+        _fault("node cordoned", Family.NODES, (Needs.PODS,), Cause.PREEMPTED, 30.0, simulated=True),
+        _fault(
+            "node object deleted",
+            Family.NODES,
+            (Needs.PODS,),
+            Cause.PREEMPTED,
+            30.0,
+            also={Cause.NODE_LOST: "its pods may be gone before anybody is told why"},
+        ),
+        _fault("node clock wrong", Family.NODES, (Needs.PODS,), Cause.NODE_LOST, simulated=True),
         _fault("coordinator killed", Family.COORDINATOR, (Needs.COORDINATOR,)),
-        _fault("coordinator stopped", Family.COORDINATOR, (Needs.COORDINATOR,), (), 40.0),
-        _fault("coordinator cut off", Family.COORDINATOR, (Needs.COORDINATOR,), (), 40.0),
-        _fault("operator killed", Family.CONTROL_PLANE, (), (), 40.0),
-        _fault("leader stopped", Family.CONTROL_PLANE, (), (), 60.0),
+        _fault("coordinator stopped", Family.COORDINATOR, (Needs.COORDINATOR,), seconds=40.0),
+        _fault("coordinator cut off", Family.COORDINATOR, (Needs.COORDINATOR,), seconds=40.0),
+        _fault("operator killed", Family.CONTROL_PLANE, seconds=40.0),
+        _fault("leader stopped", Family.CONTROL_PLANE, seconds=60.0),
         _fault("REST API killed", Family.CONTROL_PLANE),
         _fault("API server restarted", Family.CONTROL_PLANE),
-        _fault("etcd paused", Family.CONTROL_PLANE, (), (), 60.0),
-        _fault("watch torn", Family.CONTROL_PLANE, (), (), 30.0, simulated=True),
-        _fault("API server unwell", Family.CONTROL_PLANE, (), (), 90.0, simulated=True),
-        _fault("image gone for the substitute", Family.PODS, (Needs.PODS,), _LOST, 90.0),
-        _fault("volume hangs", Family.STORAGE, (Needs.WRITES,), (Cause.HANG,), 60.0),
+        _fault("etcd paused", Family.CONTROL_PLANE, seconds=60.0),
+        _fault("watch torn", Family.CONTROL_PLANE, seconds=30.0, simulated=True),
+        _fault("API server unwell", Family.CONTROL_PLANE, seconds=90.0, simulated=True),
+        _fault("image gone for the substitute", Family.PODS, (Needs.PODS,), Cause.NODE_LOST, 90.0),
+        _fault("volume hangs", Family.STORAGE, (Needs.WRITES,), Cause.HANG, 60.0),
         # A save that training waits for is tried again, for no longer than resilience.hang allows.
-        _fault("volume full", Family.STORAGE, (Needs.SAVED,), (Cause.HANG,), 40.0, unsaved=Cause.STORAGE),
-        _fault("newest checkpoint corrupt", Family.STORAGE, (Needs.SAVED,), (Cause.COMMUNICATION,)),
-        _fault("NaN loss", Family.NUMBERS, (Needs.STEPS,), (Cause.NUMERICAL_DIVERGENCE,)),
+        _fault("volume full", Family.STORAGE, (Needs.SAVED,), Cause.HANG, 40.0, unsaved=Cause.STORAGE),
+        _fault("newest checkpoint corrupt", Family.STORAGE, (Needs.SAVED,), Cause.COMMUNICATION),
+        _fault("NaN loss", Family.NUMBERS, (Needs.STEPS,), Cause.NUMERICAL_DIVERGENCE, detected=_AT_ONCE),
     )
 }
 
@@ -179,6 +220,13 @@ CELLS: Final = tuple(
 
 
 # -- on pods -------------------------------------------------------------------------------
+
+ON_PODS: Final = 15.0  # seconds beside a fault's own
+
+
+def bound_on_pods(fault: Fault) -> float:
+    """Seconds from the fault until the run is where it should be again."""
+    return fault.seconds + ON_PODS
 
 
 def on_pods(fault: Fault, phase: Phase) -> str:

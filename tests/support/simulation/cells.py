@@ -19,6 +19,7 @@ from tests.support.simulation.witness import Witness
 from tests.support.simulation.world import Simulation
 
 NODES: Final = 3  # of the run
+_LOOK: Final = 0.25  # seconds
 STEPS: Final = 40
 HANG: Final = {"factor": 3.0, "floorSeconds": 5} | {
     f"{phase}Seconds": 10
@@ -124,6 +125,7 @@ class Outcome:
 
     seconds: float  # from the fault until the run was where it should be
     causes: tuple[str, ...]  # counted since
+    detected: float | None  # from the fault until the status counted one
 
 
 async def play(world: Simulation, fault: Fault, phase: Phase) -> Outcome:
@@ -132,6 +134,7 @@ async def play(world: Simulation, fault: Fault, phase: Phase) -> Outcome:
     witness = Witness(world)
     before = dict(world.status.get("failures", {}))
     begun = asyncio.get_running_loop().time()
+    noting = asyncio.ensure_future(_counted(world, before))
     INJECT[fault.name](world)
     done = len(world.steps)
     world.save_seconds = 0.2
@@ -151,15 +154,27 @@ async def play(world: Simulation, fault: Fault, phase: Phase) -> Outcome:
     if seconds is None:
         seconds = asyncio.get_running_loop().time() - begun
     await world.until(lambda: world.phase == "Succeeded", 300)
+    noting.cancel()
     after = world.status.get("failures", {})
     counted = {cause for cause in after if after[cause] > before.get(cause, 0)}
     assert counted <= {cause.value for cause in fault.causes}, f"{counted} counted of {fault.name}"
+    detected = round(noting.result() - begun, 1) if counted else None
+    # What announces its end samples until all have saved.
+    in_time = fault.detected + LONGER.get(phase, 0.0)
+    assert (detected or 0.0) <= in_time, f"{fault.name} was detected after {detected} s"
     await world.until(lambda: len(world.stored) == STEPS, 60)  # the API may have been away
     world.check_history(STEPS)
     await world.until(lambda: not world.live_pods(), 300)
     witness.dismiss()
     assert not witness.late, next(iter(witness.late.values()))
-    return Outcome(round(seconds, 1), tuple(sorted(counted)))
+    return Outcome(round(seconds, 1), tuple(sorted(counted)), detected)
+
+
+async def _counted(world: Simulation, before: Mapping[str, int]) -> float:
+    """The moment at which the status counts more failures than `before`."""
+    while not any(count > before.get(cause, 0) for cause, count in world.status.get("failures", {}).items()):
+        await asyncio.sleep(_LOOK)
+    return asyncio.get_running_loop().time()
 
 
 def _sealed(world: Simulation) -> bool:

@@ -2,10 +2,12 @@
 
     python -m tests.system.faults [--family F] [--fault NAME] [--phase P]... [--where W] [--sample] [--again]
         [--page]
+    python -m tests.system.faults --only-page | --proven
 
-What has been played on this commit is not played again, unless it is red and `--again` asks for it. The
-page is written when nothing was chosen, and when `--page` asks for it: what was not played on this commit
-stays there as it is, with the commit of which it is.
+What has been played on these trees of the product is not played again, unless it is red and `--again` asks
+for it. The page is written when nothing was chosen, after the sample, and when `--page` asks for it: what was
+not played on these trees stays there, as stale. `--only-page` writes it and plays nothing; `--proven` fails
+unless the record has the sample, green and of these trees.
 """
 
 from __future__ import annotations
@@ -32,9 +34,10 @@ from tests.support.simulation import virtual_loop
 from tests.support.simulation.cells import play as play_simulated
 from tests.support.simulation.world import Simulation
 from tests.system.faults import page
+from tests.system.faults.evidence import product_trees, unproven
 from tests.system.faults.ground import Ground, cluster, ground_in
 from tests.system.faults.over_cluster import CLUSTER
-from tests.system.faults.play import USUAL, play, undisturbed
+from tests.system.faults.play import play, undisturbed
 from tests.system.faults.results import (
     HISTORIES,
     PAGE,
@@ -42,11 +45,11 @@ from tests.system.faults.results import (
     RANDOM,
     SIMULATED,
     Kept,
+    Key,
     Result,
     missing,
     record,
     recorded,
-    tree_key,
 )
 from tests.system.faults.scenes import Cell, scenes
 from tests.system.faults.training import stage_of
@@ -57,7 +60,12 @@ NAMESPACE: Final = "footplate-faults"
 def main() -> int:
     """The exit status: 1 where a cell or a history is red."""
     arguments = _parser().parse_args()
-    kept = Kept(tree_key())
+    kept = Kept(product_trees())
+    if arguments.proven:
+        return _proven(kept.trees)
+    if arguments.only_page:
+        _write_page(kept)
+        return 0
     print(f"results are kept in {kept.folder}", flush=True)
     chosen = [cell for cell in CELLS if _chosen(cell, arguments)]
     on_pods = [cell for cell in POD_CELLS if cell in chosen]
@@ -70,8 +78,8 @@ def main() -> int:
     if arguments.where != SIMULATED:
         _on_pods(_to_play(on_pods, PODS, kept, arguments.again), kept)
     results = kept.read()
-    if arguments.page or not _partial(arguments):
-        _write_page(results)
+    if arguments.page or arguments.sample or not _partial(arguments):
+        _write_page(kept)
     played = [result for result in results.values() if _mine(result, chosen, on_pods)]
     if not _partial(arguments):
         played.append(results[RANDOM])
@@ -80,15 +88,25 @@ def main() -> int:
     return 1 if red else 0
 
 
-def _write_page(results: Mapping[tuple[str, str, str], Result]) -> None:
+def _proven(trees: Mapping[str, str]) -> int:
+    """The exit status: 1 where a cell of the sample is not green on `trees`."""
+    found = unproven(SAMPLE, recorded(), trees)
+    for line in found:
+        print(line)
+    if found:
+        print(f"{len(found)} of {len(SAMPLE)} cells prove nothing of this product: run `make faults-sample`")
+    return 1 if found else 0
+
+
+def _write_page(kept: Kept) -> None:
     """The page and what it is made of: these results, and what was recorded of other cells."""
-    known = {**recorded(), **results}
+    known: dict[Key, Result] = {**recorded(), **kept.read()}
     keys = [RANDOM]
     for where, cells in ((SIMULATED, CELLS), (PODS, POD_CELLS)):
         keys += [(fault.name, phase.value, where) for fault, phase in cells]
     there = {key: known[key] for key in keys if key in known}
     record(there.values())
-    made = page.Made(datetime.now(UTC), _machine(), USUAL)
+    made = page.Made(datetime.now(UTC), _machine(), kept.trees)
     (ROOT / PAGE).write_text(page.page(there, made))
 
 
@@ -102,6 +120,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", action="store_true", help="a fixed choice, on pods only")
     parser.add_argument("--again", action="store_true", help="what is red, too")
     parser.add_argument("--page", action="store_true", help="write the page, whatever was chosen")
+    parser.add_argument("--only-page", action="store_true", help="write the page, and play nothing")
+    parser.add_argument(
+        "--proven", action="store_true", help="check that the recorded sample is fresh and green"
+    )
     return parser
 
 
@@ -154,6 +176,7 @@ def _simulate(cell: tuple[str, str]) -> Result:
     async def whole() -> None:
         outcome = await play_simulated(Simulation(0, nodes=7), FAULTS[name], Phase(phase))
         result.seconds, result.causes = outcome.seconds, list(outcome.causes)
+        result.detected = outcome.detected
 
     try:
         virtual_loop.run(whole())

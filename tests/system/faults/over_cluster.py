@@ -15,7 +15,7 @@ from tests.support.placement import node_of
 from tests.support.runs import Json
 from tests.system.faults.ground import Ground, cluster
 from tests.system.faults.mending import OUTAGE, PAUSE, RESTART, Mending
-from tests.system.faults.stand import BROUGHT, Stand
+from tests.system.faults.stand import BROUGHT, Stand, begin
 
 DRAINED: Final = 120.0  # seconds: the deadline of a checkpoint in an emergency, by default, and a minute
 TRAINER: Final = "localhost/footplate/trainer:dev"
@@ -102,6 +102,7 @@ def _leader_stopped(ground: Ground, stands: Sequence[Stand], mending: Mending) -
     ground.kube.kubectl("scale", *deployment, "--replicas=2")
     ground.kube.kubectl("rollout", "status", *deployment, "--timeout=90s")
     found = [process for pod in leaders for process in processes.main(pod)]
+    begin(stands)
     processes.send(found, signal.SIGSTOP)
     mending.later(PAUSE, lambda: processes.send(found, signal.SIGCONT))
     mending.at_end(lambda: ground.kube.kubectl("scale", *deployment, "--replicas=1"))
@@ -124,6 +125,7 @@ def _image_gone(ground: Ground, stands: Sequence[Stand], mending: Mending) -> No
     mending.at_end(partial(cluster, "show-image", ground.left, TRAINER))
     ground.room.only(ground.left)
     names = [pod["metadata"]["name"] for pod in victims.values()]
+    begin(stands)
     ground.kube.kubectl("delete", "pod", *names, "-n", ground.namespace, "--wait=false")
 
     def substitutes(stand: Stand) -> list[Json]:

@@ -18,7 +18,7 @@ from threading import Lock
 from typing import Final
 
 from footplate_contracts.v1alpha1.training import Stage
-from tests.support.matrix import Family, Fault, Phase
+from tests.support.matrix import Family, Fault, Phase, bound_on_pods
 from tests.support.processes import wait_for
 from tests.support.runs import Json, check_same_history
 from tests.system.faults.disk import Disk
@@ -30,10 +30,9 @@ from tests.system.faults.over_runs import ON_A_DISK
 from tests.system.faults.results import Result
 from tests.system.faults.stand import APPROACH, BROUGHT, ENTER, Stand
 from tests.system.faults.training import COURSES
+from tests.system.faults.watch import Seen
 
 AT_ONCE: Final = 2  # runs that start side by side: imports of more keep two cores from answering in time
-USUAL: Final = 60.0  # seconds to the first step after a phase, where eight runs start at once
-SAID_WITHIN: Final = 5.0  # seconds from the first evidence of a failure to the status that counts it
 ENDED: Final = 300.0  # seconds for all the steps
 LATE: Final = 180.0  # seconds for rows to reach an API that was away
 GONE: Final = 90.0  # seconds for pods to end after their run
@@ -167,7 +166,7 @@ def _tried(act: Callable[[], object]) -> str:
 
 def _follow(stand: Stand, result: Result, expected: list[Json]) -> None:
     ground, fault = stand.ground, stand.fault
-    bound = fault.seconds + USUAL
+    bound = bound_on_pods(fault)
     if stand.phase is Phase.QUEUED:
         insist(lambda: apply_profile(ground.kube, stand.name))
     if stand.phase is Phase.SUSPENDING:
@@ -182,7 +181,7 @@ def _follow(stand: Stand, result: Result, expected: list[Json]) -> None:
         result.seconds = _recovered(stand, rows)
     after = stand.status.get("failures", {})
     result.causes = sorted(cause for cause in after if after[cause] > stand.failures.get(cause, 0))
-    result.said = _said(stand)
+    result.detected = detected(stand.ground.watch.history(stand.name), stand.at, stand.failures)
     check_same_history(rows, expected)
     drained = [it for it in stand.status.get("attempts", []) if it.get("reason") in DRAINED]
     assert drained or (fault.name, stand.phase) != ("node drained", Phase.STEPPING), "nothing was drained"
@@ -190,8 +189,8 @@ def _follow(stand: Stand, result: Result, expected: list[Json]) -> None:
     allowed = {cause.value for cause in fault.causes}
     assert set(result.causes) <= allowed, f"{result.causes} counted, where {sorted(allowed)} may be"
     assert result.seconds <= bound, f"back in work after {result.seconds} s, where {bound} is right"
-    if fault.family is not Family.CONTROL_PLANE:
-        assert (result.said or 0.0) <= SAID_WITHIN, f"a failure was said after {result.said} s"
+    late = f"detected after {result.detected} s, where {fault.detected} is right"
+    assert (result.detected or 0.0) <= fault.detected, late
 
 
 def _check_acknowledged(status: Json) -> None:
@@ -219,20 +218,23 @@ def _recovered(stand: Stand, rows: list[Json]) -> float:
     return round(min(seen) - stand.at, 1)
 
 
-def _said(stand: Stand) -> float | None:
-    """The longest from the end of an attempt that failed since the fault to the status that said so."""
-    lags = [seen - ended for ended, seen in _ends(stand).items()]
-    return round(max(lags), 1) if lags else None
+def detected(history: Sequence[Seen], at: float, before: Mapping[str, int]) -> float | None:
+    """Seconds from the fault, which came `at`, to the first status that counts more than `before`."""
+    for seen in history:
+        counted = seen.status.get("failures", {})
+        if seen.time > at and any(count > before.get(cause, 0) for cause, count in counted.items()):
+            return round(seen.time - at, 1)
+    return None
 
 
-def _ends(stand: Stand) -> dict[float, float]:
-    """When attempts failed since the fault, and when the status said so first (Unix times)."""
-    found: dict[float, float] = {}
-    for seen in stand.ground.watch.history(stand.name):
-        for attempt in seen.status.get("attempts", []):
-            if attempt.get("end") and attempt.get("cause"):
-                found.setdefault(datetime.fromisoformat(attempt["end"]).timestamp(), seen.time)
-    return {ended: seen for ended, seen in found.items() if ended > stand.at}
+def _ends(stand: Stand) -> list[float]:
+    """When attempts ended since the fault that failed (Unix times)."""
+    ends = [
+        datetime.fromisoformat(attempt["end"]).timestamp()
+        for attempt in stand.status.get("attempts", [])
+        if attempt.get("end") and attempt.get("cause")
+    ]
+    return [end for end in ends if end > stand.at]
 
 
 def _alive(stand: Stand) -> list[Json]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -118,6 +118,12 @@ class Stand:
         if self.phase in _WRITING and not writing(self.ground.checkpoints(self.name)):
             raise NotInPhase(f"{self.name} does not write: {seen}")
         self.proof, self.failures = seen, dict(self.status.get("failures", {}))
+
+
+def begin(stands: Sequence[Stand]) -> None:
+    """Note that the fault comes now; again by a fault that has prepared something until then."""
+    for stand in stands:
+        stand.at = time.time()
 
 
 def limits(stage: Stage) -> Json:

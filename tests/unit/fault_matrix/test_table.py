@@ -16,17 +16,20 @@ from tests.support.matrix import (
     CELLS,
     FAULTS,
     FEW,
+    ON_PODS,
     POD_CELLS,
     SAMPLE,
     Family,
+    Fault,
     Phase,
     applicable,
+    bound_on_pods,
     on_pods,
 )
 from tests.support.runs import changed
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.over_runs import RUNS
-from tests.system.faults.play import USUAL, name_of
+from tests.system.faults.play import name_of
 from tests.system.faults.scenes import AT_MOST, scenes
 from tests.system.faults.stand import limits
 from tests.system.faults.training import COURSES, stage_of, trained
@@ -77,8 +80,22 @@ def test_a_run_takes_the_bounds_by_which_its_hang_is_noticed_in_time(phase: Phas
     stage, file = stage_of(phase), tmp_path / "run.json"
     file.write_text(json.dumps(changed(trained(stage, "cell", "here"), "resilience.hang", limits(stage))))
     read_run(file, ())
-    allowed = min(FAULTS[name].seconds for name in _SHORTENED) + USUAL
+    allowed = min(bound_on_pods(FAULTS[name]) for name in _SHORTENED)
     assert max(limits(stage).values()) + STACKS < allowed
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in FAULTS.values()])
+def test_a_fault_has_one_cause_and_a_reason_for_each_other(fault: Fault) -> None:
+    others = dict(fault.also)
+    assert fault.cause is not None or not others
+    assert fault.cause not in others and all(len(reason) > 20 for reason in others.values())
+    assert fault.causes == ({fault.cause} if fault.cause else set()) | others.keys()
+
+
+def test_bounds_are_not_wider_than_they_were() -> None:
+    assert ON_PODS == 15.0
+    assert all(bound_on_pods(fault) == fault.seconds + 15.0 for fault in FAULTS.values())
+    assert all(0 < fault.detected <= bound_on_pods(fault) for fault in FAULTS.values())
 
 
 def test_make_test_plays_eight() -> None:
