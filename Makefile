@@ -67,21 +67,30 @@ endef
 system: install ## whole runs on the cluster, faults included; takes the cluster down at the end
 	$(SYSTEM_TESTS)
 
-.PHONY: test-long
+# Run by hand, and recorded in docs/seen/proofs.jsonl by what they are wrapped in.
+MANUAL := test-long faults faults-sample chaos upgrade-day air-gap
+PROOF := $(BIN)/python -m tools.proof
+
+.PHONY: test-long long-tests
 test-long: .venv/ready ## what takes minutes: layout matrices, many kills, hangs and lack of room on the cluster
+	@$(PROOF) test-long $(MAKE) --no-print-directory long-tests
+long-tests:
 	@$(PYTEST) tests/simulation -q -m long --numprocesses 2 --dist worksteal
 	@$(PYTEST) tests/component -q -m long --numprocesses 2
 	@$(MAKE) --no-print-directory install
 	@$(PYTEST) tests/system -q -m 'system and long'
 	@$(CLUSTER_TOOL) down
 
-.PHONY: faults faults-sample chaos
+.PHONY: faults faults-sample fault-matrix chaos
 WHICH := $(if $(FAMILY),--family '$(FAMILY)') $(if $(FAULT),--fault '$(FAULT)') $(addprefix --phase ,$(PHASE))
 faults: install ## every fault in every phase, simulated and on pods; goes on where it was ([FAMILY=] [FAULT=] [PHASE=] [AGAIN=1] [PAGE=1])
-	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults $(WHICH) $(if $(AGAIN),--again) $(if $(PAGE),--page)
+	@PYTHONPATH=dev $(PROOF) faults $(BIN)/python -m tests.system.faults $(WHICH) $(if $(AGAIN),--again) $(if $(PAGE),--page)
 
-faults-sample: install ## some of them on pods: every family of faults, every phase
-	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)
+faults-sample: install ## some of them on pods: every family of faults, every phase; a release needs it green and fresh
+	@PYTHONPATH=dev $(PROOF) faults-sample $(BIN)/python -m tests.system.faults --sample $(if $(AGAIN),--again)
+
+fault-matrix: .venv/ready ## write docs/fault-matrix.md anew from its record: what is stale by now
+	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults --only-page
 
 .PHONY: seen
 seen: install ## what Prometheus saw of a run, as table and pictures in docs/seen
@@ -90,18 +99,18 @@ seen: install ## what Prometheus saw of a run, as table and pictures in docs/see
 .PHONY: upgrade-day
 upgrade-day: .venv/ready ## upgrade, roll back, uninstall, install again: the previous release and this one under live runs
 	@$(CLUSTER_TOOL) down
-	@PYTHONPATH=dev $(BIN)/python -m tests.system.upgrade
+	@PYTHONPATH=dev $(PROOF) upgrade-day $(BIN)/python -m tests.system.upgrade
 
 .PHONY: air-gap
 air-gap: .venv/ready ## make air-gap RELEASE=dist/x.y.z: that folder is installed where no route leads out, and trains
 	@$(CLUSTER_TOOL) down
 	@$(CLUSTER_TOOL) binaries
 	@$(CLUSTER_TOOL) binaries registry
-	@PYTHONPATH=dev unshare --net $(BIN)/python -m tests.system.air_gap '$(RELEASE)'
+	@PYTHONPATH=dev $(PROOF) air-gap unshare --net $(BIN)/python -m tests.system.air_gap '$(RELEASE)'
 
 SEED := 0
 chaos: install ## make chaos SEED=n: one run under 50 random faults, beside a calm one
-	@PYTHONPATH=dev $(BIN)/python -m tests.system.faults.chaos --seed $(SEED)
+	@PYTHONPATH=dev $(PROOF) chaos $(BIN)/python -m tests.system.faults.chaos --seed $(SEED)
 
 .PHONY: stress
 TIMES := 30
