@@ -81,8 +81,8 @@ def images(tree: Path, target: Path, version: Version) -> Mapping[str, Path]:
 
 
 def tools() -> Tools:
-    """Helm and the build backend are real."""
-    return Tools(images, helm_program(), write_versions)
+    """Helm and the build backend are real; no cluster has tested anything."""
+    return Tools(images, helm_program(), write_versions, prove=lambda root: None)
 
 
 def write_versions(tree: Path) -> None:

@@ -53,13 +53,20 @@ def generate(tree: Path) -> None:
     command("env", f"PYTHONPATH={path_of(tree)}", sys.executable, "tools/gen.py", folder=tree)
 
 
+def prove(root: Path) -> None:
+    """Refuse a product on which `make faults-sample` was not played since it changed, or is red."""
+    faults = ("-m", "tests.system.faults", "--proven")
+    command("env", "PYTHONPATH=dev", sys.executable, *faults, folder=root)
+
+
 def release(root: Path, version: Version, tools: Tools) -> Path:
     """The folder of the release, made if need be, and its tag.
 
     A release that has its tag already, such as that of an earlier day, is made again from the tag's commit.
 
     Raises:
-        ReleaseError: the version may not follow, the checkout has changes, or a part cannot be made.
+        ReleaseError: the version may not follow, the checkout has changes, its faults-sample is stale or red,
+            or a part cannot be made.
     """
     checkout, final = Checkout(root), root / "dist" / str(version)
     final.parent.mkdir(exist_ok=True)
@@ -75,6 +82,7 @@ def _make(checkout: Checkout, final: Path, version: Version, tools: Tools) -> No
     commit = checkout.tagged(version)
     if commit is None:
         checkout.refuse_changes()
+        tools.prove(checkout.root)
     shutil.rmtree(half, ignore_errors=True)  # of a call that was killed
     try:
         with checkout.worktree(commit or "HEAD", half / "tree") as tree:
@@ -95,7 +103,7 @@ def main(words: Sequence[str]) -> int:
     try:
         version = Version.parse(options.version)
         helm = binaries.build(binaries.HELM, paths.layout()) / "helm"
-        made = release(ROOT, version, Tools(built_images, helm, generate))
+        made = release(ROOT, version, Tools(built_images, helm, generate, prove))
     except (ReleaseError, ClusterError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -72,6 +72,7 @@ class Tools:
     images: Images
     helm: Path
     generate: Callable[[Path], object]  # writes all of a tree that follows from other files, as `make gen`
+    prove: Callable[[Path], object]  # raises ReleaseError where a tree's tests on a cluster are stale or red
 
 
 def fill(folder: Path, source: Source, tools: Tools) -> None:

@@ -34,6 +34,18 @@ def made(checkout: Checkout) -> Path:
     return command.release(checkout.root, VERSION, tiny_release.tools())
 
 
+def test_a_product_that_is_not_proven_is_refused(tmp_path: Path) -> None:
+    def refuse(root: Path) -> None:
+        raise ReleaseError("33 of 33 cells prove nothing of this product: run `make faults-sample`")
+
+    checkout = tiny_release.repository(tmp_path)
+    before = state(checkout)
+    tools = dataclasses.replace(tiny_release.tools(), prove=refuse)
+    with pytest.raises(ReleaseError, match="make faults-sample"):
+        command.release(checkout.root, VERSION, tools)
+    assert state(checkout) == before
+
+
 def state(checkout: Checkout) -> tuple[str, ...]:
     """All that a release must leave as it is."""
     words = (["rev-parse", "HEAD"], ["status", "--porcelain"], ["worktree", "list"], ["branch", "--list"])
