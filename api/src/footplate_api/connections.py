@@ -8,7 +8,8 @@ idle connection and does not look at it, as many do, would hold up the end of th
 server offers no way to say less, so the loop says it.
 
 Neither the server nor its parser bounds what stands before a body, which is all in memory before anybody is
-asked who sends it: the protocol counts it.
+asked who sends it: the protocol counts it, and tells the limits of connections in which state it is. These
+count a connection from its acceptance on, so the loop makes its TLS itself.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from typing import Any, Final
 
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvloop.loop import SSLProtocol  # type: ignore[attr-defined]  # not in its stubs
+
+from footplate_api.connection_limits import LIMITS, Connection, ConnectionLimits, State
 
 HANDSHAKE_SECONDS: Final = 15.0
 GOODBYE_SECONDS: Final = 1.0
@@ -31,6 +36,9 @@ HEADER_BYTES: Final = 64 * 1024  # of all headers of a request; a token has up t
 _HEADER_ITSELF: Final = 32  # that one header takes beside its text, as HTTP/2 counts it
 _URL_TOO_LONG: Final = f"The URL must have at most {URL_BYTES} bytes."
 _HEADERS_TOO_LONG: Final = f"The headers must have at most {HEADER_BYTES} bytes."
+_HEAD_TOO_SLOW: Final = (
+    f"The request line and headers must come within {LIMITS[State.HALF_SENT].seconds:g} seconds."
+)
 
 
 class TooLong(Exception):
@@ -40,6 +48,8 @@ class TooLong(Exception):
 class Protocol(HttpToolsProtocol):
     """HTTP over a connection that holds so little."""
 
+    connection: Connection | None = None  # as TLS counts it already
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of uvloop
         """Bound the buffers of TLS; without it there are none beside the server's own."""
         if transport.get_extra_info("sslcontext") is not None:
@@ -48,7 +58,23 @@ class Protocol(HttpToolsProtocol):
         self._headers_bytes = 0  # of the request that is read
         self._silent_bytes = 0  # of which the parser has made nothing yet, as of half a header
         self._excess = ""
+        self._is_head_open = False  # of the request that is read
+        assert isinstance(self.loop, Loop)
+        self._limits = self.loop.connection_limits
+        if self.connection is None:
+            self.connection = Connection(transport)
+            self._limits.enter(self.connection, State.NEW)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it no more."""
+        self._limits.leave(self._counted)
+        super().connection_lost(exc)
+
+    @property
+    def _counted(self) -> Connection:
+        assert self.connection is not None
+        return self.connection
 
     def data_received(self, data: bytes) -> None:
         """Count what the parser keeps to itself; what it passes on is counted below."""
@@ -57,9 +83,22 @@ class Protocol(HttpToolsProtocol):
         if self._silent_bytes > HEADER_BYTES and not self.transport.is_closing():
             self._excess = _HEADERS_TOO_LONG
             self.send_400_response(_HEADERS_TOO_LONG)
+        if (self._is_head_open or self.cycle is None) and not self.transport.is_closing():
+            self._limits.add_to_head(self._counted, len(data), self._end_slow_head)
+
+    def _end_slow_head(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(b"408 Request Timeout", _HEAD_TOO_SLOW)
+
+    def on_headers_complete(self) -> None:
+        """Count no head any more."""
+        self._is_head_open = False
+        self._limits.leave(self._counted)
+        super().on_headers_complete()
 
     def on_message_begin(self) -> None:
         """Count anew."""
+        self._is_head_open = True
         self._headers_bytes = self._silent_bytes = 0
         super().on_message_begin()
 
@@ -88,6 +127,8 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on, and keep nothing of a request that is over until the next one comes: that may be long."""
         super().on_response_complete()
+        if not (self._is_head_open or self.pipeline or self.transport.is_closing()):
+            self._limits.enter(self._counted, State.IDLE)
         over = self.cycle  # or a later one, which is still read
         if over is None or over.more_body or not over.response_complete:
             return
@@ -100,23 +141,62 @@ class Protocol(HttpToolsProtocol):
         if self._excess != _HEADERS_TOO_LONG:
             super().send_400_response(self._excess or msg)
             return
-        text = _HEADERS_TOO_LONG.encode()
+        self._refuse(b"431 Request Header Fields Too Large", _HEADERS_TOO_LONG)
+
+    def _refuse(self, status: bytes, message: str) -> None:
+        text = message.encode()
         self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(text), text)
+            b"HTTP/1.1 %s\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (status, len(text), text)
         )
         self.transport.close()
+
+
+class _Encryption(SSLProtocol):  # type: ignore[misc]  # has no types
+    """TLS of a connection, which the limits count from its acceptance on."""
+
+    def __init__(self, loop: Loop, context: ssl.SSLContext, protocol: Protocol) -> None:
+        super().__init__(
+            *(loop, protocol, context, None),  # nobody waits for the handshake
+            server_side=True,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=GOODBYE_SECONDS,
+        )
+        self._limits = loop.connection_limits
+        self._protocol: Protocol | None = protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Count the connection, and begin the handshake."""
+        assert self._protocol is not None
+        self._counted = self._protocol.connection = Connection(transport)
+        self._limits.enter(self._counted, State.NEW)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it no more, and leave no cycle: that would hold its memory until the next collection."""
+        self._limits.leave(self._counted)
+        super().connection_lost(exc)
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None and protocol.transport is None:  # which hears nothing of a failed handshake
+            protocol.parser = None  # as after any other connection
 
 
 class Loop(uvloop.Loop):
     """A loop whose servers hold as little of connections, and wait for peers as long, as stands above."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.connection_limits = ConnectionLimits(self)
+
     async def create_server(self, *arguments: Any, **named: Any) -> Any:
         """As uvloop's, with those bounds where there is TLS."""
-        if named.get("ssl") is None:
+        context = named.pop("ssl", None)
+        if context is None:
             return await super().create_server(*arguments, **named)
-        patience = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": GOODBYE_SECONDS}
-        server: Any = await super().create_server(*arguments, **(patience | named))
+        make_protocol, *others = arguments
+        server: Any = await super().create_server(
+            lambda: _Encryption(self, context, make_protocol()), *others, **named
+        )
         for listening in server.sockets:
             with socket.socket(fileno=os.dup(listening.fileno())) as own:
                 own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, KERNEL_BYTES)  # of what it accepts

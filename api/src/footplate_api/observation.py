@@ -70,6 +70,18 @@ class Metrics:
             "Requests that are being answered, streams and slow bodies included.",
             registry=self.registry,
         )
+        self.http_connections = Gauge(
+            "footplate_api_connections",
+            "Connections without a request in progress: new, with half a request's head, or idle.",
+            ("state",),
+            registry=self.registry,
+        )
+        self.closed_connections = Counter(
+            "footplate_api_closed_connections",
+            "Connections closed as no request came in time (slow), or others needed their room (crowded).",
+            ("reason",),
+            registry=self.registry,
+        )
         self.loop_lag = Gauge(
             "footplate_api_loop_lag_seconds",
             "The longest time in the last minute or two in which the API did nothing at all.",
