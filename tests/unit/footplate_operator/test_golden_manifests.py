@@ -70,6 +70,54 @@ REWARDED: Final[dict[str, Any]] = {
     },
 }
 
+# Whatever a profile may say about pods, and what a run may then override.
+SITE: Final[dict[str, Any]] = {
+    "gpu": {**H100["gpu"], "resourceClaim": "gpus"},
+    "processesPerNode": 8,
+    "backend": "nccl",
+    "network": {"hostNetwork": True, "sharedMemoryGiB": 64},
+    "resources": {
+        "requests": {"cpu": "64", "memory": "512Gi"},
+        "limits": {"cpu": "64", "memory": "512Gi", "hugepages-2Mi": "1Gi", "vpc.amazonaws.com/efa": "32"},
+    },
+    "resourceClaims": [
+        {"name": "gpus", "resourceClaimTemplateName": "eight-gpus"},
+        {"name": "imex", "resourceClaimTemplateName": "compute-domain"},
+    ],
+    "scheduling": {"schedulerName": "volcano", "nodeSelector": {"gpu": "gb200"}},
+    "runtimeClassName": "nvidia",
+    "securityContext": {"runAsUser": 0, "supplementalGroups": [70000]},
+    "securityProfile": "privileged",
+    "capabilities": ["IPC_LOCK"],
+    "podLabels": {"site": "a"},
+    "podAnnotations": {"k8s.v1.cni.cncf.io/networks": "rdma-0,rdma-1"},
+    "overridable": ["securityContext", "tolerations", "nodeSelector", "runtimeClassName", "schedulerName"],
+    "podTemplate": {
+        "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
+        "spec": {
+            "containers": [
+                {
+                    "name": "trainer",
+                    "env": [{"name": "OMP_NUM_THREADS", "value": "8"}],
+                    "volumeMounts": [{"name": "hugepages", "mountPath": "/dev/hugepages"}],
+                },
+                {"name": "metrics", "image": "metrics:1"},
+            ],
+            "initContainers": [{"name": "check", "image": "check:1", "restartPolicy": "Always"}],
+            "volumes": [{"name": "hugepages", "emptyDir": {"medium": "HugePages-2Mi"}}],
+        },
+    },
+}
+SITED: Final[dict[str, Any]] = {
+    "trainer": {
+        "securityContext": {"runAsUser": 4711, "runAsGroup": 4711},
+        "tolerations": [{"key": "team", "operator": "Exists"}],
+        "nodeSelector": {"zone": "b"},
+        "runtimeClassName": "kata",
+        "schedulerName": "kai",
+    },
+}
+
 PLAIN, PLAIN_REVISION = run(), frozen(run())
 LARGE, LARGE_REVISION = run(**OWN), frozen(run(**OWN), **H100)
 
@@ -108,6 +156,9 @@ MANIFESTS: Final[dict[str, Callable[[], Json | None]]] = {
     "api-ca": lambda: children.api_ca(PLAIN, BUNDLE),
     "worker": lambda: worker.pod(PLAIN, PLAIN_REVISION, WorkerId(0, 0), ""),
     "worker-own": lambda: worker.pod(LARGE, LARGE_REVISION, WorkerId(1, 4), ADDRESS),
+    "worker-site": lambda: worker.pod(PLAIN, frozen(PLAIN, **SITE), WorkerId(0, 0), ""),
+    "worker-sited": lambda: worker.pod(run(**SITED), frozen(run(**SITED), **SITE), WorkerId(0, 0), ""),
+    "coordinator-site": lambda: coordinator.pod(PLAIN, frozen(PLAIN, **SITE), 1, API),
     "worker-rewarded": lambda: worker.pod(run(**REWARDED), frozen(run(**REWARDED)), WorkerId(0, 0), ""),
     "spare": lambda: worker.spare(LARGE, LARGE_REVISION, WorkerId(0, 5), ADDRESS),
     "event-phase": phase_event,

@@ -20,6 +20,7 @@ from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import POD, Json, Kind
 from footplate_operator.runtime.objects import Child, controller_of
+from footplate_operator.trainingrun.containers import Containers
 from footplate_operator.trainingrun.packing import Packing
 from footplate_operator.trainingrun.slots import pod_slot
 from footplate_operator.usage.known import OwnUsage
@@ -27,7 +28,6 @@ from footplate_operator.usage.sighting import Sighting, sighted
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
-MESSAGE_TAIL: Final = 512  # characters: the end of a log says more than its beginning
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,8 @@ class PodView(Child):
     phase: str = "Pending"
     node: str = ""
     address: str = ""
-    started: bool = False  # a container has run
+    started: bool = False  # its main container has run
+    lingers: bool = False  # sidecars run on though that has ended
     waiting_reason: str = ""
     waiting_message: str = ""
     exit_code: int | None = None
@@ -66,6 +67,8 @@ class PodView(Child):
     message: str = ""  # status.message, else the last lines of the container that ended
     deadline: bool = False  # activeDeadlineSeconds is set: it was told to stop
     mount_error: str = ""  # from an Event; the pod itself does not say it
+    has_claims: bool = False  # of dynamic resource allocation
+    claim_error: str = ""  # from an Event, too
     held_since: datetime | None = None  # since when it waits for what it waits for; not in the pod either
     node_lost: str = ""  # why Kubernetes holds its node to be gone; the Node object says so
     notice: str = ""  # why it should leave its node, which is about to end; empty: it should not
@@ -79,7 +82,7 @@ class PodView(Child):
 
     @property
     def ended(self) -> bool:
-        """Whether all its containers have ended for good."""
+        """Whether its main container has ended for good."""
         return self.phase in ("Succeeded", "Failed")
 
     @property
@@ -259,9 +262,8 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     slot = pod_slot(pod)
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}
-    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    waiting = _state(containers, "waiting")
-    ended = _failed(containers) or _state(containers, "terminated")
+    containers = Containers(spec, status)
+    waiting, ended = containers.waiting, containers.end
     ready, scheduled = conditions.get("Ready", {}), conditions.get("PodScheduled", {})
     return PodView(
         name=metadata["name"],
@@ -274,70 +276,31 @@ def view_pod(pod: Mapping[str, Any]) -> PodView:
         index=slot.index,
         incarnation=slot.incarnation,
         epoch=slot.epoch,
-        api_url=_variable(spec, Env.API_URL) if slot.role == Role.COORDINATOR else "",
+        api_url=containers.variable(Env.API_URL) if slot.role == Role.COORDINATOR else "",
         edited_labels=slot.edited,
-        phase=status.get("phase", "Pending"),
+        phase=containers.phase,
         terminating="deletionTimestamp" in metadata,
         node=spec.get("nodeName", ""),
         address=status.get("podIP", ""),
-        started=any("running" in shown.get("state", {}) or _has_ended(shown) for shown in containers),
+        started=containers.started,
+        lingers=containers.lingers,
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", "")[:1024],
         exit_code=ended.get("exitCode"),
         terminated_reason=ended.get("reason", ""),
         finished=parse_time(ended["finishedAt"]) if ended.get("finishedAt") else None,
-        lived=_lived(ended),
-        ready=ready.get("status") == "True",
-        accepted="startTime" in status or bool(containers),
+        lived=containers.lived,
+        ready=containers.is_ready(ready),
+        accepted="startTime" in status or containers.any_shown,
         avoids=_avoided(spec),
         unschedulable=scheduled.get("message", "")[:1024] if scheduled.get("status") == "False" else "",
         disruption=_true_reason(conditions.get("DisruptionTarget", {})),
-        reason=status.get("reason", ""),
-        message=_said(status.get("message"), ended.get("message")),
+        reason=containers.reason,
+        message=containers.message,
         deadline="activeDeadlineSeconds" in spec,
+        has_claims=bool(spec.get("resourceClaims")),
         sighting=sighted(pod, slot.role, metadata.get("labels", {}).get(PROFILE_LABEL, "")),
     )
-
-
-def _state(statuses: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
-    """The first container state called `name`: running, waiting or terminated."""
-    for status in statuses:
-        state = status.get("state", {})
-        if name in state:
-            found: Mapping[str, Any] = state[name] or {}
-            return found
-    return {}
-
-
-def _failed(statuses: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The end of the first container that failed: others may have ended well before it."""
-    ends = (status.get("state", {}).get("terminated") or {} for status in statuses)
-    return next((end for end in ends if end.get("exitCode")), {})
-
-
-def _said(of_pod: str | None, of_container: str | None) -> str:
-    """What Kubernetes says of a pod says most at its beginning, the last lines of a program at their end."""
-    return of_pod.strip()[:1024] if of_pod else (of_container or "").strip()[-MESSAGE_TAIL:]
-
-
-def _has_ended(status: Mapping[str, Any]) -> bool:
-    ended = status.get("state", {}).get("terminated") or {}
-    return bool(ended.get("startedAt"))
-
-
-def _lived(ended: Mapping[str, Any]) -> float | None:
-    if not ended.get("startedAt") or not ended.get("finishedAt"):
-        return None
-    return max(0.0, (parse_time(ended["finishedAt"]) - parse_time(ended["startedAt"])).total_seconds())
-
-
-def _variable(spec: Mapping[str, Any], name: str) -> str:
-    """What the first container is told by a variable of its environment."""
-    for container in spec.get("containers", [])[:1]:
-        for variable in container.get("env", []):
-            if variable["name"] == name:
-                return str(variable.get("value", ""))
-    return ""
 
 
 def _avoided(spec: Mapping[str, Any]) -> frozenset[str]:

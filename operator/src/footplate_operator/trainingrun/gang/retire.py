@@ -69,6 +69,7 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     found += [Delete(pod, grace=STALE_GRACE if pod in spares else None) for pod in moving.pods]
     # Spares hold nothing that would have to be saved.
     found += [Delete(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= compute.spares]
+    found += _without_sidecars(observed.pods)
     filled = {pod.uid for pod in gang.workers.current}
     found += _expired((pod for pod in observed.pods if pod.uid not in filled), retention, now)
     failed = [pod for pod in observed.pods if pod.phase == "Failed"]
@@ -120,7 +121,7 @@ def _at_rest(
     noted = _furthest(seen) == _furthest(run.status)
     told = not working and noted and _flushed(run, observed.coordinator, waited)
     closing = [Delete(pod) for pod in coordinators] if told else []
-    found = [*leaving, *closing, *_expired(observed.pods, retention, now)]
+    found = [*leaving, *closing, *_expired(observed.pods, retention, now), *_without_sidecars(observed.pods)]
     marks = [mark - waited for mark in (EXIT_SECONDS, STOP_SECONDS) if working and mark > waited]
     waits = (*marks, *_until_expiry(observed.pods, retention, now))
     return Retirement(_unique(found), waits, busy=bool(working or coordinators))
@@ -251,7 +252,14 @@ def stop(pods: Iterable[PodView], overdue: bool) -> list[Removal]:
         if overdue or not pod.started:
             found.append(Delete(pod, grace=1))
         elif not pod.deadline:
-            found.append(
-                Patch(pod, {"spec": {"activeDeadlineSeconds": 1}}, verb="stopping", otherwise=Delete(pod))
-            )
+            found.append(_deadline(pod, "stopping"))
     return found
+
+
+def _without_sidecars(pods: Iterable[PodView]) -> list[Removal]:
+    """What ends the sidecars of pods that have ended otherwise, and keeps the logs."""
+    return [_deadline(pod, "ending the sidecars of") for pod in pods if pod.lingers and not pod.terminating]
+
+
+def _deadline(pod: PodView, verb: str) -> Patch:
+    return Patch(pod, {"spec": {"activeDeadlineSeconds": 1}}, verb=verb, otherwise=Delete(pod))

@@ -19,7 +19,9 @@ from footplate_contracts.names import (
     api_ca_name,
     coordinator_pod_name,
 )
+from footplate_contracts.v1alpha1.pods import SecurityProfile
 from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.containers import COORDINATOR_CONTAINER
 from footplate_operator.trainingrun.directives import directives_to_begin_with
 from footplate_operator.trainingrun.manifests.placement import affinity
 from footplate_operator.trainingrun.manifests.pod import (
@@ -29,6 +31,8 @@ from footplate_operator.trainingrun.manifests.pod import (
     common_spec,
     container_security,
     keep_annotations,
+    pod_security,
+    security_context,
     shared_environment,
     tolerate_lost_node,
 )
@@ -60,11 +64,20 @@ def pod(
     body["annotations"] = keep_annotations()
     profile, defaults = revision.frozen.profile, revision.frozen.defaults
     keys = [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY, SECRET_PRIVATE_KEY_KEY]
-    spec = common_spec(run, defaults, name, GRACE_SECONDS, general_secrets=True)
+    ids = security_context(run, profile)
+    standard = SecurityProfile.RESTRICTED
+    if ids.run_as_user == 0:  # as which it must not start otherwise
+        standard = profile.security_profile or standard
+    security = pod_security(ids, standard)
+    spec = common_spec(run, defaults, name, GRACE_SECONDS, security, general_secrets=True)
     spec |= {
-        "containers": [_container(run, revision, epoch, api)],
-        "volumes": [*base_volumes(run, revision, keys), *_api_volumes(run, api)],
-        "tolerations": [*profile.scheduling.tolerations, *tolerate_lost_node(LOST_NODE_SECONDS)],
+        "containers": [_container(run, revision, epoch, api, standard)],
+        "volumes": [*base_volumes(run, revision, keys, ids), *_api_volumes(run, api)],
+        "tolerations": [
+            *profile.scheduling.tolerations,
+            *(run.spec.trainer.tolerations or ()),
+            *tolerate_lost_node(LOST_NODE_SECONDS),
+        ],
         "affinity": affinity(run.uid, {Role.WORKER: 100}, sorted(avoided)),
         # The first process of a namespace never hears a signal that it does not handle yet: told to end in
         # the moment of its start, it would stay for all of its grace.
@@ -78,7 +91,7 @@ def pod(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
 
 
-def _container(run: Run, revision: Revision, epoch: int, api: Api) -> Json:
+def _container(run: Run, revision: Revision, epoch: int, api: Api, standard: SecurityProfile) -> Json:
     defaults = revision.frozen.defaults
     policy = defaults.coordinator_image_pull_policy or defaults.image_pull_policy
     variables = shared_environment(run, defaults) | {
@@ -92,13 +105,13 @@ def _container(run: Run, revision: Revision, epoch: int, api: Api) -> Json:
     if api.vouched:
         variables[Env.API_CA_FILE] = f"{API_TOKEN_MOUNT}/{API_CA_FILE}"
     return {
-        "name": "coordinator",
+        "name": COORDINATOR_CONTAINER,
         "image": defaults.coordinator_image,
         "imagePullPolicy": policy.value,
         "env": as_env(variables),
         "ports": [{"name": "https", "containerPort": COORDINATOR_PORT}],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
-        "securityContext": container_security(),
+        "securityContext": container_security(standard),
         "volumeMounts": [*base_mounts(), *(_mount_of(volume) for volume in _api_volumes(run, api))],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }

@@ -20,13 +20,16 @@ from footplate_contracts.names import (
     Env,
     secret_name,
 )
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
+from footplate_contracts.v1alpha1.podtemplate import EVICTION_ANNOTATIONS, HOME
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.revision import Defaults, Revision
 from footplate_operator.trainingrun.run import Run
 
 USER_ID: Final = 1000
-HOME: Final = "/home/footplate"
+_USUAL: Final = SecurityContext(run_as_user=USER_ID, run_as_group=USER_ID, fs_group=USER_ID)
 CONFIG_VOLUME: Final = "footplate-config"
 SECRET_VOLUME: Final = "footplate-run"
 TMP_VOLUME: Final = "footplate-tmp"
@@ -41,27 +44,45 @@ _FIELDS: Final[Mapping[Env, str]] = {
 }
 
 
-def pod_security() -> Json:
-    """Pod-level half of restricted Pod Security."""
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": USER_ID,
-        "runAsGroup": USER_ID,
-        "fsGroup": USER_ID,
-        "fsGroupChangePolicy": "OnRootMismatch",  # a volume with a million shards is not walked each time
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+def security_context(run: Run, profile: ComputeProfileSpec) -> SecurityContext:
+    """The ids of the run's pods: its own, else its profile's, else the usual ones."""
+    for stated in (run.spec.trainer.security_context, profile.security_context):
+        if stated is not None:
+            return stated
+    return _USUAL
 
 
-def container_security() -> Json:
-    """Container-level half of restricted Pod Security."""
-    return {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+def pod_security(ids: SecurityContext, standard: SecurityProfile) -> Json:
+    """Pod-level half of a Pod Security standard."""
+    found: Json = {"runAsNonRoot": True} if standard is SecurityProfile.RESTRICTED else {}
+    found |= ids.to_json()
+    if ids.fs_group is not None:
+        found["fsGroupChangePolicy"] = (
+            "OnRootMismatch"  # a volume with a million shards is not walked each time
+        )
+    found["seccompProfile"] = {"type": "RuntimeDefault"}
+    return found
+
+
+def container_security(standard: SecurityProfile, capabilities: Sequence[str] = ()) -> Json:
+    """Container-level half of a Pod Security standard."""
+    if standard is SecurityProfile.RESTRICTED:
+        return {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    found: Json = {"readOnlyRootFilesystem": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if capabilities:
+        found["capabilities"] = {"add": list(capabilities)}
+    return found
+
+
+def secret_mode(ids: SecurityContext) -> int:
+    """The mode of the run's Secret, whose files are root's: of `fsGroup` only where there is one."""
+    return 0o444 if ids.fs_group is None else 0o440
 
 
 def shared_environment(run: Run, defaults: Defaults) -> dict[str, str]:
@@ -96,7 +117,9 @@ def merged_env(ours: Sequence[Json], users: Sequence[Json]) -> list[Json]:
     return [variable for variable in ours if variable["name"] not in stated] + wanted
 
 
-def base_volumes(run: Run, revision: Revision, secret_keys: Sequence[str]) -> list[Json]:
+def base_volumes(
+    run: Run, revision: Revision, secret_keys: Sequence[str], ids: SecurityContext
+) -> list[Json]:
     """RunConfig, the named keys of the run's Secret, and scratch space."""
     return [
         {"name": CONFIG_VOLUME, "configMap": {"name": revision.config_map(run.name)}},
@@ -104,7 +127,7 @@ def base_volumes(run: Run, revision: Revision, secret_keys: Sequence[str]) -> li
             "name": SECRET_VOLUME,
             "secret": {
                 "secretName": secret_name(run.name),
-                "defaultMode": 0o440,
+                "defaultMode": secret_mode(ids),
                 "items": [{"key": key, "path": key} for key in secret_keys],
             },
         },
@@ -132,7 +155,9 @@ def tolerate_lost_node(seconds: int | None) -> list[Json]:
     ]
 
 
-def common_spec(run: Run, defaults: Defaults, name: str, grace: int, *, general_secrets: bool) -> Json:
+def common_spec(
+    run: Run, defaults: Defaults, name: str, grace: int, security: Json, *, general_secrets: bool
+) -> Json:
     """Pod fields that every pod of a run has.
 
     `general_secrets`: its image is pulled with the installation's secrets, too, where the run names some.
@@ -146,14 +171,11 @@ def common_spec(run: Run, defaults: Defaults, name: str, grace: int, *, general_
         "terminationGracePeriodSeconds": grace,
         "enableServiceLinks": False,
         "automountServiceAccountToken": False,
-        "securityContext": pod_security(),
+        "securityContext": security,
         "imagePullSecrets": [{"name": secret} for secret in dict.fromkeys(secrets)],
     }
 
 
 def keep_annotations() -> dict[str, str]:
     """Ask autoscalers to leave the pod where it is."""
-    return {
-        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
-        "karpenter.sh/do-not-disrupt": "true",
-    }
+    return dict(zip(EVICTION_ANNOTATIONS, ("false", "true"), strict=True))

@@ -18,11 +18,12 @@ from footplate_contracts.names import (
     worker_pod_name,
 )
 from footplate_contracts.v1alpha1.computeprofile import HOSTNAME, ComputeProfileSpec
+from footplate_contracts.v1alpha1.pods import SecurityProfile
+from footplate_contracts.v1alpha1.podtemplate import HOME, TRAINER_CONTAINER
 from footplate_contracts.v1alpha1.reward import secret_names
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests.placement import affinity, select_domain
 from footplate_operator.trainingrun.manifests.pod import (
-    HOME,
     SHM_VOLUME,
     as_env,
     base_mounts,
@@ -31,9 +32,12 @@ from footplate_operator.trainingrun.manifests.pod import (
     container_security,
     keep_annotations,
     merged_env,
+    pod_security,
+    security_context,
     shared_environment,
     tolerate_lost_node,
 )
+from footplate_operator.trainingrun.manifests.template import merged
 from footplate_operator.trainingrun.metadata import match_role, metadata
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.revision import Revision, RevisionData
@@ -94,32 +98,52 @@ def _pod(
     avoided: frozenset[str],
     target: TargetDomain | None,
 ) -> Json:
-    trainer = run.spec.trainer
+    trainer, profile = run.spec.trainer, revision.frozen.profile
+    standard = profile.security_profile or SecurityProfile.RESTRICTED
     body = metadata(run, name)
-    body["labels"] = dict(trainer.pod_labels) | body["labels"]
+    body["labels"] = {**(profile.pod_labels or {}), **trainer.pod_labels, **body["labels"]}
     body["labels"] |= {**slot_labels(role, worker), PROFILE_LABEL: revision.frozen.profile_name}
-    body["annotations"] = dict(trainer.pod_annotations) | keep_annotations()
+    body["annotations"] = {**(profile.pod_annotations or {}), **trainer.pod_annotations, **keep_annotations()}
     grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
-    spec = common_spec(run, revision.frozen.defaults, name, grace, general_secrets=False)
-    spec |= _scheduling(run, revision.frozen.profile, avoided, target)
-    spec["containers"] = [_container(run, revision, slot)]
+    security = pod_security(security_context(run, profile), standard)
+    spec = common_spec(run, revision.frozen.defaults, name, grace, security, general_secrets=False)
+    spec |= _scheduling(run, profile, avoided, target)
+    spec["containers"] = [_container(run, revision, slot, standard)]
     spec["volumes"] = _volumes(run, revision)
     if trainer.service_account_name:
         spec["serviceAccountName"] = trainer.service_account_name
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec | _site(run, profile)}
+    if profile.pod_template is None:
+        return pod
+    return merged(pod, profile.pod_template, lambda: container_security(standard))
 
 
-def _container(run: Run, revision: Revision, slot: Mapping[str, str]) -> Json:
+def _site(run: Run, profile: ComputeProfileSpec) -> Json:
+    """Fields of a pod that are passed through, where they are stated."""
+    trainer = run.spec.trainer
+    found: Json = {}
+    if runtime := trainer.runtime_class_name or profile.runtime_class_name:
+        found["runtimeClassName"] = runtime
+    if scheduler := trainer.scheduler_name or profile.scheduling.scheduler_name:
+        found["schedulerName"] = scheduler
+    if profile.network.host_network:
+        found |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    if profile.resource_claims:
+        found["resourceClaims"] = [claim.to_json() for claim in profile.resource_claims]
+    return found
+
+
+def _container(run: Run, revision: Revision, slot: Mapping[str, str], standard: SecurityProfile) -> Json:
     trainer, frozen = run.spec.trainer, revision.frozen
     policy = trainer.image_pull_policy or frozen.defaults.image_pull_policy
     ours = as_env(_environment(run, frozen, slot))
     container: Json = {
-        "name": "trainer",
+        "name": TRAINER_CONTAINER,
         "image": trainer.image or frozen.defaults.trainer_image,
         "imagePullPolicy": policy.value,
         "env": merged_env(ours, _variables(run)),
         "resources": _resources(run, frozen.profile),
-        "securityContext": container_security(),
+        "securityContext": container_security(standard, frozen.profile.capabilities or ()),
         "volumeMounts": _mounts(run),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
@@ -169,18 +193,21 @@ def _resources(run: Run, profile: ComputeProfileSpec) -> Json:
     """Profile first, then the run's own; devices are requested as limits, as they cannot be overcommitted."""
     own = run.spec.trainer.resources or {}
     devices: dict[str, str] = {}
-    if profile.gpu is not None:
+    if profile.gpu is not None and profile.gpu.resource_claim is None:
         devices[profile.gpu.resource] = str(profile.gpu.count)
     if profile.network.rdma is not None:
         devices[profile.network.rdma.resource] = str(profile.network.rdma.count)
     requests = dict(profile.resources.get("requests", {})) | dict(own.get("requests", {})) | devices
     limits = dict(profile.resources.get("limits", {})) | dict(own.get("limits", {})) | devices
-    return {name: value for name, value in (("requests", requests), ("limits", limits)) if value}
+    claims = [{"name": claim.name} for claim in profile.resource_claims or ()]
+    stated = (("requests", requests), ("limits", limits), ("claims", claims))
+    return {name: value for name, value in stated if value}
 
 
 def _volumes(run: Run, revision: Revision) -> list[Json]:
     gibibytes = revision.frozen.profile.network.shared_memory_gib
-    volumes = base_volumes(run, revision, [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY])
+    ids = security_context(run, revision.frozen.profile)
+    volumes = base_volumes(run, revision, [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY], ids)
     size = f"{int(gibibytes * 1024)}Mi"
     volumes.append({"name": SHM_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": size}})
     return volumes + [dict(volume) for volume in run.spec.trainer.volumes]
@@ -202,7 +229,10 @@ def _scheduling(
     apart = {Role.COORDINATOR: 100, Role.WORKER: 20}
     never = [*run.spec.resilience.exclude_nodes, *sorted(avoided)]
     spec: Json = {
-        "tolerations": [*map(dict, scheduling.tolerations), *tolerate_lost_node(None)],
+        "tolerations": [
+            *map(dict, [*scheduling.tolerations, *(run.spec.trainer.tolerations or ())]),
+            *tolerate_lost_node(None),
+        ],
         "affinity": affinity(run.uid, apart, never, target),
     }
     if scheduling.spread_key != HOSTNAME:  # over nodes they are spread already
@@ -214,8 +244,9 @@ def _scheduling(
                 "labelSelector": {"matchLabels": match_role(run.uid, Role.WORKER)},
             }
         ]
-    if selector := scheduling.node_selector | select_domain(target):
-        spec["nodeSelector"] = dict(selector)
+    stated = scheduling.node_selector | (run.spec.trainer.node_selector or {})
+    if selector := stated | select_domain(target):
+        spec["nodeSelector"] = selector
     priority = run.spec.priority_class_name or scheduling.priority_class_name
     if priority:
         spec["priorityClassName"] = priority

@@ -1,0 +1,166 @@
+"""The podTemplate of a profile is merged last, by documented keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from footplate_contracts.names import WorkerId
+from footplate_operator.runtime.kinds import Json
+from footplate_operator.trainingrun.manifests import coordinator, worker
+from tests.support.operator_runs import frozen, run
+
+OURS: Json = worker.pod(run(), frozen(run()), WorkerId(1, 4), "", frozenset({"lost"}))
+
+
+def worker_of(trainer: Json | None = None, **profile: Any) -> Json:
+    subject = run(trainer=trainer or {})
+    return worker.pod(subject, frozen(subject, **profile), WorkerId(1, 4), "", frozenset({"lost"}))
+
+
+def spec_with(**spec: Any) -> Json:
+    found: Json = worker_of(podTemplate={"spec": spec})["spec"]
+    return found
+
+
+def trainer_with(**fields: Any) -> Json:
+    found: Json = spec_with(containers=[{"name": "trainer", **fields}])["containers"][0]
+    return found
+
+
+def test_an_empty_template_changes_nothing() -> None:
+    assert worker_of(podTemplate={}) == OURS
+
+
+def test_variables_are_replaced_by_name() -> None:
+    variable = {"name": "OMP_NUM_THREADS", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    ours = OURS["spec"]["containers"][0]["env"]
+    further = {"name": "SITE", "value": "b"}
+    assert trainer_with(env=[variable, further])["env"] == [
+        variable if item["name"] == "OMP_NUM_THREADS" else item for item in ours
+    ] + [further]
+
+
+def test_mounts_volumes_and_init_containers_are_added() -> None:
+    mount = {"name": "huge", "mountPath": "/dev/hugepages"}
+    volume = {"name": "huge", "emptyDir": {"medium": "HugePages-2Mi"}}
+    download = {"name": "download", "image": "a", "securityContext": {"readOnlyRootFilesystem": False}}
+    spec = spec_with(
+        containers=[{"name": "trainer", "volumeMounts": [mount]}],
+        volumes=[volume],
+        initContainers=[download],
+    )
+    ours = OURS["spec"]
+    assert spec["volumes"] == [*ours["volumes"], volume]
+    assert spec["containers"][0]["volumeMounts"] == [*ours["containers"][0]["volumeMounts"], mount]
+    security = {**ours["containers"][0]["securityContext"], "readOnlyRootFilesystem": False}
+    assert spec["initContainers"] == [{**download, "securityContext": security}]
+
+
+def test_a_sidecar_keeps_to_the_standard_of_the_profile() -> None:
+    sidecar = {"name": "metrics", "image": "metrics:1"}
+    trainer, metrics = spec_with(containers=[sidecar])["containers"]
+    assert trainer == OURS["spec"]["containers"][0]
+    assert metrics == {**sidecar, "securityContext": trainer["securityContext"]}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param("dnsConfig", {"options": [{"name": "ndots", "value": "1"}]}, id="map"),
+        pytest.param("dnsPolicy", "None", id="scalar"),
+        pytest.param("preemptionPolicy", "Never", id="unknown-scalar"),
+    ],
+)
+def test_what_is_not_there_is_added(field: str, value: object) -> None:
+    assert spec_with(**{field: value}) == {**OURS["spec"], field: value}
+
+
+def test_maps_are_merged_and_lists_within_replaced() -> None:
+    security = trainer_with(securityContext={"capabilities": {"drop": ["NET_RAW"]}, "privileged": False})
+    assert security["securityContext"] == {
+        **OURS["spec"]["containers"][0]["securityContext"],
+        "capabilities": {"drop": ["NET_RAW"]},
+        "privileged": False,
+    }
+
+
+def test_tolerations_are_added_once() -> None:
+    ours = OURS["spec"]["tolerations"]
+    further = {"key": "dedicated", "operator": "Exists"}
+    assert spec_with(tolerations=[ours[0], further])["tolerations"] == [*ours, further]
+
+
+def test_node_affinity_is_asked_for_beside_the_nodes_that_are_avoided() -> None:
+    zone = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]}
+    pool = {"key": "pool", "operator": "Exists"}
+    terms = [{"matchExpressions": [zone]}, {"matchExpressions": [pool]}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    affinity = spec_with(affinity={"nodeAffinity": required})["affinity"]
+    (avoided,) = OURS["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+        "nodeSelectorTerms"
+    ]
+    assert affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] == {
+        "nodeSelectorTerms": [avoided | term for term in terms]
+    }
+    assert affinity["podAntiAffinity"] == OURS["spec"]["affinity"]["podAntiAffinity"]
+
+
+def test_our_labels_and_annotations_win() -> None:
+    template = {
+        "metadata": {"labels": {"footplate.dev/role": "spare", "team": "a"}, "annotations": {"note": "b"}}
+    }
+    metadata = worker_of(podTemplate=template)["metadata"]
+    assert metadata["labels"] == OURS["metadata"]["labels"] | {"team": "a"}
+    assert metadata["annotations"] == OURS["metadata"]["annotations"] | {"note": "b"}
+
+
+def test_the_coordinator_has_no_part_in_it() -> None:
+    template = {"spec": {"containers": [{"name": "metrics", "image": "a"}]}}
+    assert coordinator.pod(run(), frozen(run(), podTemplate=template), 1) == coordinator.pod(
+        run(), frozen(run()), 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "trainer", "ids", "mode"),
+    [
+        pytest.param({}, {}, (1000, 1000, 1000), 0o440, id="usual"),
+        pytest.param({"securityContext": {}}, {}, (None, None, None), 0o444, id="the-platforms"),
+        pytest.param(
+            {"securityContext": {"runAsUser": 5000, "fsGroup": 70}}, {}, (5000, None, 70), 0o440, id="profile"
+        ),
+        pytest.param(
+            {"securityContext": {}},
+            {"securityContext": {"runAsUser": 5001, "runAsGroup": 5002}},
+            (5001, 5002, None),
+            0o444,
+            id="run",
+        ),
+    ],
+)
+def test_ids_of_workers_and_coordinator(
+    profile: Json, trainer: Json, ids: tuple[int | None, ...], mode: int
+) -> None:
+    subject = run(trainer=trainer)
+    revision = frozen(subject, **profile)
+    for pod in (worker.pod(subject, revision, WorkerId(0, 0), ""), coordinator.pod(subject, revision, 1)):
+        security = pod["spec"]["securityContext"]
+        assert tuple(security.get(name) for name in ("runAsUser", "runAsGroup", "fsGroup")) == ids
+        assert security["runAsNonRoot"] is True
+        assert ("fsGroupChangePolicy" in security) is (ids[2] is not None)
+        (secret,) = [volume["secret"] for volume in pod["spec"]["volumes"] if "secret" in volume]
+        assert secret["defaultMode"] == mode
+
+
+@pytest.mark.parametrize("standard", ["baseline", "privileged"])
+def test_a_coordinator_is_restricted_unless_it_is_root(standard: str) -> None:
+    subject = run()
+    plain = coordinator.pod(subject, frozen(subject, securityProfile=standard), 1)
+    assert plain == coordinator.pod(subject, frozen(subject), 1)
+    root = coordinator.pod(
+        subject, frozen(subject, securityProfile=standard, securityContext={"runAsUser": 0}), 1
+    )
+    assert "runAsNonRoot" not in root["spec"]["securityContext"]
+    assert "runAsNonRoot" not in root["spec"]["containers"][0]["securityContext"]
