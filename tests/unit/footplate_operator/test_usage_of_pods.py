@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Role
-from footplate_contracts.v1alpha1.computeprofile import Capacity
+from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
 from footplate_contracts.v1alpha1.status import Attempt
 from footplate_ledger.records import written
 from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, Owner
@@ -171,3 +171,40 @@ def test_a_pod_belongs_to_the_attempt_that_had_not_ended_when_it_began(
 
 def test_before_the_first_attempt_is_the_first() -> None:
     assert attempt_at([], 5) == 1
+
+
+def test_sidecars_and_init_containers_count_as_the_scheduler_has_it() -> None:
+    def asks(cpu: str, **more: str) -> Json:
+        return {"resources": {"requests": {"cpu": cpu}}, **more}
+
+    body = pod(containers=2)
+    body["spec"]["initContainers"] = [
+        asks("1", restartPolicy="Always"),
+        asks("1500m"),
+        asks("2", restartPolicy="Always"),
+    ]
+    assert sighted(body, "worker", "h100").requests == {GPU: 8, "cpu": 6}
+    body["spec"]["initContainers"].append(asks("8"))
+    assert sighted(body, "worker", "h100").requests == {GPU: 8, "cpu": 11}, "beside both sidecars"
+
+
+def test_a_pod_whose_sidecar_still_runs_is_not_over() -> None:
+    ended = {"containerStatuses": [terminated(30)], "initContainerStatuses": [RUNS]}
+    assert not sighted(pod(**ended), "worker", "h100").over
+    ended = {"containerStatuses": [terminated(30), RUNS]}
+    assert not sighted(pod(containers=2, **ended), "worker", "h100").over
+
+
+def test_devices_of_a_claim_are_those_of_the_profile() -> None:
+    claims = ComputeProfileSpec.from_json(
+        {
+            **H100.to_json(),
+            "gpu": {**H100.to_json()["gpu"], "resourceClaim": "gpus"},
+            "resourceClaims": [{"name": "gpus", "resourceClaimTemplateName": "eight"}],
+        }
+    )
+    body = pod()
+    body["spec"]["containers"] = [{"resources": {"claims": [{"name": "gpus"}]}}]
+    terms = Terms("h100", claims)
+    assert used(sighted(body, "worker", "h100"), RUN, terms, 1, None, 50).devices == 8
+    assert used(sighted(body, "coordinator", "h100"), RUN, terms, 1, None, 50).devices == 0

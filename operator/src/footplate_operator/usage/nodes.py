@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
-from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec
+from footplate_contracts.v1alpha1.computeprofile import Capacity, ComputeProfileSpec, Gpu
 from footplate_ledger.records import holdable, moment
 from footplate_ledger.usage import RUNNING, Evidence, Goods, NodeUsage
 from footplate_operator.usage.sighting import CPU, quantity_of
@@ -121,9 +121,14 @@ def fits(node: NodeSight, profile: ComputeProfileSpec) -> bool:
     ]
     return (
         scheduling.node_selector.items() <= node.labels.items()
-        and (gpu is None or bool(node.allocatable.get(gpu.resource)))
+        and (gpu is None or devices_of(gpu, node.allocatable) > 0)
         and all(any(_tolerates(known, taint) for known in scheduling.tolerations) for taint in lasting)
     )
+
+
+def devices_of(gpu: Gpu, resources: Mapping[str, Fraction]) -> int:
+    """Devices among what a node has or a pod asks for; those of a claim are not there, but in the profile."""
+    return gpu.count if gpu.resource_claim is not None else int(resources.get(gpu.resource, 0))
 
 
 def goods_of(node: NodeSight | None, name: str, profile: ComputeProfileSpec | None) -> Goods:
@@ -143,7 +148,7 @@ def usage_of(node: NodeSight, name: str, profile: ComputeProfileSpec | None, now
         goods_of(node, name, profile),
         node.created,
         Evidence(RUNNING, now),
-        devices=0 if gpu is None else int(node.allocatable.get(gpu.resource, 0)),
+        devices=0 if gpu is None else devices_of(gpu, node.allocatable),
         cpu=node.allocatable.get(CPU, Fraction(0)),
     )
     return holdable(usage)

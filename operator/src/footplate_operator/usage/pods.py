@@ -14,7 +14,7 @@ from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_ledger.records import site_of
 from footplate_ledger.usage import LAST_SEEN, RUNNING, TOLD, Evidence, Owner, PodUsage, Site, merged
-from footplate_operator.usage.nodes import NodeSight, goods_of
+from footplate_operator.usage.nodes import NodeSight, devices_of, goods_of
 from footplate_operator.usage.sighting import CPU, Sighting
 
 
@@ -42,7 +42,7 @@ def used(
         goods=goods_of(node, "" if apart else terms.name, None if apart else profile),
         start=pod.bound,
         end=end_of(pod, now),
-        devices=0 if gpu is None else int(pod.requests.get(gpu.resource, 0)),
+        devices=0 if apart or gpu is None else devices_of(gpu, pod.requests),
         cpu=pod.requests.get(CPU, Fraction(0)),
         site=Site(provider=provider, region=region)
         if apart or profile is None

@@ -73,6 +73,8 @@ def _ends(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[str] | Non
         return None
     if not all(_finished(shown) for shown in main):
         return None
+    if any("running" in shown.get("state", {}) for shown in status.get("initContainerStatuses") or ()):
+        return None  # a sidecar, which ends after the others
     others = [*(status.get("initContainerStatuses") or []), *(status.get("ephemeralContainerStatuses") or [])]
     return [told for shown in (*main, *others) if (told := _finished(shown))]
 
@@ -103,15 +105,38 @@ def _last(times: Iterable[str]) -> int:
 
 
 def _requests(spec: Mapping[str, Any]) -> dict[str, Fraction]:
-    """CPU and extended resources; a limit without a request is one, as the API server has it."""
+    """CPU and extended resources of a pod, as the scheduler counts them.
+
+    Containers and sidecars run together; an init container runs beside the sidecars that began before it.
+    """
+    total = _sum(map(_asked, spec.get("containers", ())))
+    before: dict[str, Fraction] = {}  # of sidecars that have begun
+    most: dict[str, Fraction] = {}  # while the pod is prepared
+    for container in spec.get("initContainers") or ():
+        asked = _asked(container)
+        if container.get("restartPolicy") == "Always":
+            total, before = _sum((total, asked)), _sum((before, asked))
+            asked = {}
+        for name, amount_of in _sum((before, asked)).items():
+            most[name] = max(most.get(name, amount_of), amount_of)
+    return {
+        name: max(total.get(name, Fraction(0)), most.get(name, Fraction(0))) for name in {**total, **most}
+    }
+
+
+def _sum(parts: Iterable[Mapping[str, Fraction]]) -> dict[str, Fraction]:
     found: dict[str, Fraction] = {}
-    for container in spec.get("containers", ()):
-        resources = container.get("resources") or {}
-        asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
-        for name, quantity in asked.items():
-            if name == CPU or "/" in name:
-                found[name] = found.get(name, Fraction(0)) + quantity_of(quantity)
+    for part in parts:
+        for name, quantity in part.items():
+            found[name] = found.get(name, Fraction(0)) + quantity
     return found
+
+
+def _asked(container: Mapping[str, Any]) -> dict[str, Fraction]:
+    """A limit without a request is one, as the API server has it."""
+    resources = container.get("resources") or {}
+    asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
+    return {name: quantity_of(quantity) for name, quantity in asked.items() if name == CPU or "/" in name}
 
 
 def quantity_of(quantity: object) -> Fraction:
