@@ -101,6 +101,11 @@ class FakeCluster:
     async def create(self, kind: Kind, body: Json) -> Json:
         return self._change("create", kind, lambda: self._create(kind, body["metadata"]["name"], body))
 
+    async def would_create(self, kind: Kind, body: Json, *, strict: bool = True) -> None:
+        self._reachable()
+        if ("would create", kind) in self.refuse:
+            raise self.refuse["would create", kind]
+
     async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
         return self._change("apply", kind, lambda: self._apply(kind, body, subresource))
 

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import Cause, Reason
+from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.observed import LostWorker, PodView, view_pod
 from footplate_operator.trainingrun.policies import startup
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, worst
 from footplate_operator.trainingrun.policies.failure import Source
 from footplate_operator.trainingrun.status.failures import from_lost
+from tests.support.operator_fakes import profile_manifest
+from tests.support.operator_world import World
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NEVER = float("inf")
@@ -237,3 +240,30 @@ def test_what_a_pod_says_fits_into_a_status() -> None:
     status = ended(1, reason="Evicted" + "x" * 100, message="y" * 5000)
     report = from_lost(LostWorker(1, pod(status)), "1.1", NOW).report
     assert len(report.message) <= 1024 and len(report.reason) <= 64
+
+
+async def test_a_claim_template_that_is_not_there_is_named_within_ten_seconds() -> None:
+    world = World()
+    claim = {"name": "gpus", "resourceClaimTemplateName": "eight-gpus"}
+    world.cluster.put(profile_manifest(resourceClaims=[claim]))
+    world.submit()
+    await world.live(10, until=lambda: bool(world.workers()))
+    world.kubelet_works = False
+    told = 'PodResourceClaim gpus: resource claim template "eight-gpus": not found'
+    for body in world.cluster.all(POD):
+        world.cluster.put(
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"name": f"{body['metadata']['name']}.1"},
+                "involvedObject": {"uid": body["metadata"]["uid"]},
+                "reason": "FailedResourceClaimCreation",
+                "message": told,
+                "lastTimestamp": "2026-01-31T12:00:01Z",
+            }
+        )
+    await world.live(10)
+    said = world.condition("Progressing")
+    assert said["reason"] == "Unschedulable"
+    assert f"{told}; create that ResourceClaimTemplate in namespace default" in said["message"]
+    assert "resourceClaims[].resourceClaimTemplateName of the run's ComputeProfile" in said["message"]

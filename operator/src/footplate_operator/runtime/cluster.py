@@ -52,6 +52,12 @@ class Cluster(Protocol):
     async def create(self, kind: Kind, body: Json) -> Json:
         """The object as it stands now; raises AlreadyExists, Invalid."""
 
+    async def would_create(self, kind: Kind, body: Json, *, strict: bool = True) -> None:
+        """Ask for `create` with all its checks, and no trace; raises as that does.
+
+        `strict`: and for unknown fields, too.
+        """
+
     async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
         """Server-side apply, ours by force; the object as it stands now."""
 
@@ -120,9 +126,10 @@ class KubernetesCluster:
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request("POST", kind.path(namespace), query, body, exists=True)
 
-    async def would_create(self, kind: Kind, body: Json) -> None:
-        """Ask for `create` with all its checks, and no trace; raises as that does, for unknown fields too."""
-        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
+    async def would_create(self, kind: Kind, body: Json, *, strict: bool = True) -> None:
+        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
+        if strict:
+            query["fieldValidation"] = "Strict"
         path = kind.path(body["metadata"].get("namespace", ""))
         await self._request("POST", path, query, body, exists=True)
 

@@ -36,6 +36,9 @@ class Fenced(Cluster):
         self.check()
         return await self.cluster.create(kind, body)
 
+    async def would_create(self, kind: Kind, body: Json, *, strict: bool = True) -> None:
+        await self.cluster.would_create(kind, body, strict=strict)
+
     async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
         self.check()
         return await self.cluster.apply(kind, body, subresource)

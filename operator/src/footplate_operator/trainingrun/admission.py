@@ -9,15 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from footplate_contracts.names import Reason
+from footplate_contracts.names import Reason, WorkerId
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec, Scheduling
 from footplate_contracts.v1alpha1.references import LineageEntry
+from footplate_operator.errors import AlreadyExists, ClusterError
 from footplate_operator.keys.keyring import Keys
+from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.chains import Chains
+from footplate_operator.trainingrun.manifests import worker
+from footplate_operator.trainingrun.manifests.pod import security_context
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Credentials, PodView
-from footplate_operator.trainingrun.policies import reward_secrets, suspension
+from footplate_operator.trainingrun.policies import overrides, pod_refusals, reward_secrets, suspension
 from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
@@ -43,6 +48,7 @@ _GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed bef
 class Admission:
     """Of all runs; `release` is what this operator calls its build."""
 
+    cluster: Cluster
     profiles: Profiles
     nodes: Nodes
     chains: Chains
@@ -82,10 +88,13 @@ class Admission:
         except ValueError as error:
             return Problem(Reason.CONFIG_REFUSED, str(error)[:1024], final=True)
         wrong = refusal(admitted.frozen.config, run.spec.compute.profile, profile)
-        if admits and (wrong := wrong or reward_secrets.refusal(run)):
-            return Problem(Reason.CONFIG_REFUSED, wrong)
+        wrong = wrong or overrides.refusal(run, profile) or reward_secrets.refusal(run)
+        if admits and wrong:
+            return Problem(Reason.CONFIG_REFUSED, wrong[:1024])
         if admits and (unknown := self._unknown_topology(run, profile.scheduling)):
             return Problem(Reason.TOPOLOGY_UNKNOWN, unknown)
+        if admits and (refused := await self._pod_refusal(run, admitted, cache)):
+            return Problem(Reason.CONFIG_REFUSED, refused[:1024])
         cache.revision = admitted
         return admitted
 
@@ -99,6 +108,22 @@ class Admission:
             f"compute.profile {run.spec.compute.profile}: {field} {key}: no Node that scheduling.nodeSelector"
             " selects has this label; label the Nodes, or name a label that they have"
         )
+
+    async def _pod_refusal(self, run: Run, admitted: Revision, cache: RunCache) -> str:
+        """Why the run's namespace admits no such worker; asked once for each revision that it does admit."""
+        frozen = admitted.frozen
+        if cache.tried == frozen:
+            return ""
+        pod, strict = worker.pod(run, admitted, WorkerId(0, 0), ""), frozen.profile.pod_template is not None
+        try:
+            await self.cluster.would_create(POD, pod, strict=strict)
+        except AlreadyExists:
+            pass  # which is found out last
+        except ClusterError as error:
+            ids = security_context(run, frozen.profile)
+            return pod_refusals.refusal(error, run, frozen.profile, ids)
+        cache.tried = frozen
+        return ""
 
     async def _lineage(
         self, run: Run, revisions: Sequence[AnyRevision], admits: bool

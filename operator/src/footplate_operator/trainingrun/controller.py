@@ -137,7 +137,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
         self._chains = Chains(cluster, now)
-        self._admission = Admission(self._profiles, self._nodes, self._chains, defaults, keys, release)
+        self._admission = Admission(
+            cluster, self._profiles, self._nodes, self._chains, defaults, keys, release
+        )
         self._metrics = metrics
         self._release = release
         self._now = now

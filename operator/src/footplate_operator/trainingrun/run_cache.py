@@ -26,7 +26,7 @@ from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
 from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_secret
 from footplate_operator.trainingrun.recovery import Recovery
-from footplate_operator.trainingrun.revision import Revision
+from footplate_operator.trainingrun.revision import Revision, RevisionData
 from footplate_operator.trainingrun.run import Run
 from footplate_operator.usage.known import OwnUsage
 
@@ -62,11 +62,13 @@ class RunCache:
     incomplete_in: dict[str, datetime] = field(default_factory=dict)  # domains that such gangs left -> when
     # Pod uid -> its node, where a peer did not reach it.
     displaced: dict[str, str] = field(default_factory=dict)
-    mounts: dict[str, tuple[datetime, str]] = field(default_factory=dict)  # pod uid -> asked, told
+    # Pod uid, reason of an Event -> asked, told.
+    mounts: dict[tuple[str, str], tuple[datetime, str]] = field(default_factory=dict)
     recovery: Recovery | None = None
     found: Found | None = None
     # As its pods were made, whatever becomes of its ControllerRevision.
     revision: Revision | None = None
+    tried: RevisionData | None = None  # of which the API server would create a worker
     as_made: dict[tuple[Kind, str], tuple[str, int]] = field(default_factory=dict)  # child -> uid, version
     anew: dict[tuple[Kind, str], dict[str, datetime]] = field(default_factory=dict)  # child -> uids edited
     noted: dict[tuple[str, str], tuple[datetime, str]] = field(
@@ -138,8 +140,7 @@ class RunCache:
 
         Times that a kubelet writes are of its own clock; these are of ours.
         """
-        told = await self._mount_error(pod, cluster, now)
-        seen = replace(pod, mount_error=told) if told else pod
+        seen = await self._told(pod, cluster, now)
         found = diagnose(seen)
         return replace(
             seen,
@@ -210,19 +211,27 @@ class RunCache:
         """Forget all pods but these."""
         uids = {pod.uid for pod in pods}
         self.displaced = {uid: node for uid, node in self.displaced.items() if uid in uids}
-        self.mounts = {uid: asked for uid, asked in self.mounts.items() if uid in uids}
+        self.mounts = {key: asked for key, asked in self.mounts.items() if key[0] in uids}
         self.noted = {key: seen for key, seen in self.noted.items() if key[0] in uids}
 
-    async def _mount_error(self, pod: PodView, cluster: Cluster, now: datetime) -> str:
-        """That stands in Events only."""
-        on_its_way = pod.live and bool(pod.node) and not pod.started
-        since = self._since(pod, "on its way", "yes" if on_its_way else "", now)
+    async def _told(self, pod: PodView, cluster: Cluster, now: datetime) -> PodView:
+        """`pod` with what stands in Events only: why it cannot mount, or gets no claim of its devices."""
+        if pod.live and pod.node and not pod.started:
+            return replace(pod, mount_error=await self._event(pod, "FailedMount", cluster, now))
+        if pod.live and not pod.node and pod.has_claims:
+            told = await self._event(pod, "FailedResourceClaimCreation", cluster, now)
+            return replace(pod, claim_error=told)
+        return pod
+
+    async def _event(self, pod: PodView, reason: str, cluster: Cluster, now: datetime) -> str:
+        """The message of its newest Event of this reason, once it has waited for some seconds."""
+        since = self._since(pod, "on its way", reason, now)
         if since is None or now - since < timedelta(seconds=MOUNT_SECONDS):
             return ""
-        asked = self.mounts.get(pod.uid)
+        asked = self.mounts.get((pod.uid, reason))
         if asked is not None and now - asked[0] < timedelta(seconds=MOUNT_SECONDS):
             return asked[1]
-        selector = f"involvedObject.uid={pod.uid},reason=FailedMount"
+        selector = f"involvedObject.uid={pod.uid},reason={reason}"
         try:
             found = await cluster.find(CORE_EVENT, pod.namespace, fields=selector)
         except ClusterError as error:
@@ -231,7 +240,7 @@ class RunCache:
             found = []
         newest = max(found, key=lambda event: str(event.get("lastTimestamp") or ""), default=None)
         told = str(newest.get("message", ""))[:900] if newest else ""
-        self.mounts[pod.uid] = (now, told)
+        self.mounts[pod.uid, reason] = (now, told)
         return told
 
     def misses_secret(self, run: Run, pods: Iterable[PodView], now: datetime) -> bool:

@@ -60,6 +60,12 @@ def diagnose(pod: PodView) -> Diagnosis | None:
     if pod.mount_error:
         patience = SECRET_SECONDS if "not found" in pod.mount_error else _NEVER
         return _said(pod, Reason.VOLUME, pod.mount_error, patience)
+    if pod.claim_error:
+        remedy = (
+            f"; create that ResourceClaimTemplate in namespace {pod.namespace}, or correct"
+            " resourceClaims[].resourceClaimTemplateName of the run's ComputeProfile"
+        )
+        return _said(pod, Reason.UNSCHEDULABLE, f"{pod.claim_error}{remedy}", _NEVER)
     if pod.unschedulable:
         return _unschedulable(pod)
     return None

@@ -1,0 +1,66 @@
+"""Names the field of profile or run for which a namespace admits no pod, before any child is made.
+
+The API server's answer to a dry run tells. A quota, a webhook that is away and a service account that is
+not there yet pass by themselves, and are left to the creation of the pods.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
+from footplate_operator.errors import ClusterError, Forbidden, Invalid
+from footplate_operator.trainingrun.run import Run
+
+_STANDARD: Final = re.compile(r"violates PodSecurity")
+_POLICY: Final = re.compile(r"security context constraint|ValidatingAdmissionPolicy|admission webhook")
+_IDS: Final = ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups")
+# What Pod Security says first -> the field that says it here.
+_FIELDS: Final = (
+    (re.compile(r"hostNetwork|host namespaces"), "network.hostNetwork"),
+    (re.compile(r"non-default capabilities"), "capabilities"),
+    (re.compile(r"runAsUser=0"), "securityContext.runAsUser"),
+    (re.compile(r"volume"), "volumes"),
+)
+_NO_DRY_RUN: Final = "does not support dry run"
+
+
+def refusal(error: ClusterError, run: Run, profile: ComputeProfileSpec, ids: SecurityContext) -> str:
+    """By field, with the remedy; empty for an error that says nothing of the profile or the run's ids.
+
+    Args:
+        error: the API server's answer to a dry run of a worker.
+        ids: those of the run's pods.
+    """
+    if not isinstance(error, Forbidden | Invalid) or _NO_DRY_RUN in str(error):
+        return ""
+    name, said = run.spec.compute.profile, str(error)
+    if _STANDARD.search(said):
+        field = next((field for pattern, field in _FIELDS if pattern.search(said)), "securityProfile")
+        standard = profile.security_profile or SecurityProfile.RESTRICTED
+        return (
+            f"compute.profile {name}: {field}: namespace {run.namespace} admits no such pod ({said}); label"
+            f" the namespace pod-security.kubernetes.io/enforce={standard}, or use a profile that needs less"
+        )
+    if _POLICY.search(said):
+        return _of_ids(said, run, ids)
+    if profile.pod_template is not None and isinstance(error, Invalid):
+        return (
+            f"compute.profile {name}: podTemplate: the API server takes no such pod ({said}); correct the"
+            " podTemplate of the profile, or spec.trainer of the run"
+        )
+    return ""
+
+
+def _of_ids(said: str, run: Run, ids: SecurityContext) -> str:
+    field = next((field for field in _IDS if field in said), "")
+    if not field:
+        return ""
+    value = ids.to_json().get(field, "(none)")
+    return (
+        f"compute.profile {run.spec.compute.profile}: securityContext.{field} {value}: namespace"
+        f" {run.namespace} refuses it ({said}); state securityContext: {{}}, which leaves ids to the"
+        " platform, or ids that the namespace allows"
+    )
