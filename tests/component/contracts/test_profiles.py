@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.computeprofile import USUALLY_OVERRIDABLE, ComputeProfileSpec
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
 from tests.component.contracts.manifests import profile_manifest, run_manifest
 from tests.support.contracts import every_rule
@@ -121,10 +121,6 @@ ROWS = {
     ),
     "template-takes-a-volume": (
         _template(volumes=[{"name": "footplate-run", "emptyDir": {}}]),
-        {
-            "backend": "gloo",
-            "podTemplate": {"spec": {"volumes": [{"name": "footplate-run", "emptyDir": {}}]}},
-        },
         "spec.podTemplate: Forbidden: podTemplate.spec.volumes has a volume whose name begins with"
         " footplate-, as Footplate's do; rename it",
     ),
@@ -259,3 +255,117 @@ def _await_refusal(kubectl: Kubectl, manifest: dict[str, Any]) -> None:
     while not kubectl.refusal(manifest):
         assert time.monotonic() < deadline, "the change of the profile is not seen"
         time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def strict(kubectl: Kubectl) -> Iterator[str]:
+    """A profile that lets runs state their tolerations only, and says something of the trainer itself."""
+    template = {
+        "metadata": {"labels": {"site": "a"}, "annotations": {"note": "b"}},
+        "spec": {
+            "volumes": [{"name": "huge", "emptyDir": {}}],
+            "containers": [
+                {
+                    "name": "trainer",
+                    "env": [{"name": "SITE", "value": "a"}],
+                    "volumeMounts": [{"name": "huge", "mountPath": "/huge"}],
+                }
+            ],
+        },
+    }
+    few = {"backend": "gloo", "overridable": ["tolerations", "securityContext"]}
+    said = {"backend": "gloo", "podTemplate": template, "overridable": [*USUALLY_OVERRIDABLE]}
+    for name, spec in (("strict", few), ("templated", said)):
+        kubectl("apply", "-f", "-", stdin=json.dumps(profile_manifest(spec, name=name)))
+    _await_refusal(kubectl, run_manifest({"compute.profile": "strict", "priorityClassName": "urgent"}))
+    replaced = {"trainer.podLabels": {"site": "b"}}
+    _await_refusal(kubectl, run_manifest({"compute.profile": "templated", **replaced}))
+    yield "strict"
+    kubectl("delete", "cprof/strict", "cprof/templated")
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        pytest.param({"compute.processesPerNode": 2}, "spec.compute.processesPerNode", id="processes"),
+        pytest.param({"priorityClassName": "urgent"}, "spec.priorityClassName", id="priority"),
+        pytest.param({"trainer.env": [{"name": "A", "value": "1"}]}, "spec.trainer.env", id="env"),
+        pytest.param({"trainer.envFrom": [{"secretRef": {"name": "a"}}]}, "spec.trainer.env", id="env-from"),
+        pytest.param(
+            {"trainer.resources": {"limits": {"cpu": "1"}}}, "spec.trainer.resources", id="resources"
+        ),
+        pytest.param(
+            {"trainer.volumes": [{"name": "a", "emptyDir": {}}]}, "spec.trainer.volumes", id="volumes"
+        ),
+        pytest.param({"trainer.serviceAccountName": "a"}, "spec.trainer.serviceAccountName", id="account"),
+        pytest.param({"trainer.podLabels": {"a": "b"}}, "spec.trainer.podLabels", id="labels"),
+        pytest.param({"trainer.podAnnotations": {"a": "b"}}, "spec.trainer.podAnnotations", id="annotations"),
+        pytest.param({"trainer.nodeSelector": {"a": "b"}}, "spec.trainer.nodeSelector", id="selector"),
+        pytest.param({"trainer.runtimeClassName": "kata"}, "spec.trainer.runtimeClassName", id="runtime"),
+        pytest.param({"trainer.schedulerName": "volcano"}, "spec.trainer.schedulerName", id="scheduler"),
+    ],
+)
+def test_a_run_states_what_its_profile_lists_only(
+    kubectl: Kubectl, strict: str, changes: dict[str, object], where: str
+) -> None:
+    (said,) = kubectl.refusal(run_manifest({"compute.profile": strict, **changes}))
+    assert said.partition("denied request: ")[2] == (
+        f"{where}: profile strict lets a run state tolerations, securityContext only; remove it, or use"
+        " another profile"
+    )
+
+
+@pytest.mark.parametrize("field", ["securityContext", "tolerations", "nodeSelector", "runtimeClassName"])
+def test_a_new_field_is_no_runs_to_state_by_default(kubectl: Kubectl, field: str) -> None:
+    value: object = "a" if field == "runtimeClassName" else [] if field == "tolerations" else {}
+    (said,) = kubectl.refusal(run_manifest({f"trainer.{field}": value}))
+    assert said.partition("denied request: ")[2] == (
+        f"spec.trainer.{field}: profile local-cpu lets a run state {', '.join(USUALLY_OVERRIDABLE)} only;"
+        " remove it, or use another profile"
+    )
+
+
+def test_what_is_listed_is_admitted(kubectl: Kubectl, strict: str) -> None:
+    changes = {
+        "compute.profile": strict,
+        "compute.processesPerNode": 1,
+        "trainer.tolerations": [{"operator": "Exists"}],
+        "trainer.securityContext": {"runAsUser": 4711, "supplementalGroups": [70000]},
+    }
+    assert kubectl.refusal(run_manifest(changes)) == []
+
+
+def test_root_of_a_run_is_refused_where_the_profile_is_restricted(kubectl: Kubectl, strict: str) -> None:
+    changes = {"compute.profile": strict, "trainer.securityContext": {"runAsUser": 0}}
+    (said,) = kubectl.refusal(run_manifest(changes))
+    assert said.partition("denied request: ")[2] == (
+        "spec.trainer.securityContext.runAsUser: 0 is root, which securityProfile restricted of profile"
+        " strict refuses; use another id, or another profile"
+    )
+
+
+@pytest.mark.parametrize(
+    ("trainer", "what"),
+    [
+        pytest.param({"env": [{"name": "SITE", "value": "b"}]}, "env SITE", id="env"),
+        pytest.param({"volumes": [{"name": "huge", "emptyDir": {}}]}, "volumes huge", id="volume"),
+        pytest.param(
+            {"volumeMounts": [{"name": "a", "mountPath": "/huge"}]}, "volumeMounts /huge", id="mount"
+        ),
+        pytest.param({"podLabels": {"site": "b"}}, "podLabels site", id="label"),
+        pytest.param({"podAnnotations": {"note": "c"}}, "podAnnotations note", id="annotation"),
+        pytest.param({"podAnnotations": {"other": "c"}}, "", id="another"),
+    ],
+)
+def test_what_the_template_says_no_run_says(
+    kubectl: Kubectl, strict: str, trainer: dict[str, object], what: str
+) -> None:
+    said = kubectl.refusal(run_manifest({"compute.profile": "templated", "trainer": trainer}))
+    assert [complaint.partition("denied request: ")[2] for complaint in said] == (
+        [
+            f"spec.trainer.{what}: the podTemplate of profile templated says it, too; remove it, or use"
+            " another name"
+        ]
+        if what
+        else []
+    )

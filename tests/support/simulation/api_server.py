@@ -56,6 +56,9 @@ class Client(Cluster):
     async def create(self, kind: Kind, body: Json) -> Json:
         return await self._change(lambda: self._objects.create(kind, body))
 
+    async def would_create(self, kind: Kind, body: Json, *, strict: bool = True) -> None:
+        await self._change(lambda: self._objects.would_create(kind, body, strict=strict))
+
     async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
         return await self._change(lambda: self._objects.apply(kind, body, subresource))
 

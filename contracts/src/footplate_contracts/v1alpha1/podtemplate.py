@@ -199,8 +199,8 @@ def our_labels(labels: str, absent: str, field: str, path: str) -> Rule:
     )
 
 
-def _rules() -> Iterable[Rule]:
-    """Rules of a ComputeProfile's spec about its podTemplate."""
+def _rules_of_pod() -> Iterable[Rule]:
+    """Rules about the template's metadata and pod-level fields."""
     holds = "podTemplate.spec.{} holds a run together, and Footplate sets it; remove it"
     yield _refused(_NO_SPEC, [(f"has({_SPEC}.{name})", name) for name in _TAKEN_OF_POD], holds)
     yield _refused(
@@ -230,6 +230,10 @@ def _rules() -> Iterable[Rule]:
         [(f"'{name}' in {annotations}", name) for name in EVICTION_ANNOTATIONS],
         "podTemplate.metadata.annotations {} keeps autoscalers from evicting a run's pods; remove it",
     )
+
+
+def _rules_of_lists() -> Iterable[Rule]:
+    """Rules about the template's volumes and containers."""
     yield _each(
         "volumes",
         f"!item.name.startsWith('{VOLUME_PREFIX}')",
@@ -266,4 +270,4 @@ def _rules() -> Iterable[Rule]:
     )
 
 
-TEMPLATE_RULES: Final = tuple(_rules())
+TEMPLATE_RULES: Final = (*_rules_of_pod(), *_rules_of_lists())

@@ -78,7 +78,7 @@ def _merged(ours: Any, theirs: Any, path: str) -> Any:
         if path in APPENDED:
             return ours + [item for item in theirs if item not in ours]
         if path == _NODE_TERMS:
-            return [_merged_terms(one, other) for one in ours for other in theirs]
+            return [_merged_terms(term, added) for term in ours for added in theirs]
     return theirs
 
 
@@ -94,7 +94,7 @@ def _by_key(ours: list[Any], theirs: list[Any], path: str, key: str) -> list[Any
     return found + [item for item in theirs if item[key] not in known]
 
 
-def _merged_terms(one: Mapping[str, Any], other: Mapping[str, Any]) -> Json:
+def _merged_terms(term: Mapping[str, Any], added: Mapping[str, Any]) -> Json:
     """A term of node affinity that asks for what both do: of several terms Kubernetes takes any."""
-    names = dict.fromkeys((*one, *other))
-    return {name: [*one.get(name, ()), *other.get(name, ())] for name in names}
+    names = dict.fromkeys((*term, *added))
+    return {name: [*term.get(name, ()), *added.get(name, ())] for name in names}
