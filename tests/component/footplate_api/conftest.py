@@ -24,7 +24,7 @@ from footplate_api.identity.access import Access
 from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.served import Served
 from footplate_api.settings import with_driver
-from footplate_api.turns import Turns
+from footplate_api.turns import SharedTurns
 from tests.component.footplate_api import kube
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
@@ -125,8 +125,8 @@ class Api:
     cluster: FakeCluster
     context: Context
     reviewer: FakeReviewer
-    turns: Turns  # of costs
-    histories: Turns
+    turns: SharedTurns  # of costs
+    histories: SharedTurns
 
     async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:
         """Headers of the requests of a run's coordinator."""

@@ -109,7 +109,7 @@ async def test_counting_begins_when_its_turn_has_come(database: Database) -> Non
     await export(database)
     world = World(database)
     turns = world.finder.costs.turns
-    async with turns.turn(), turns.turn():
+    async with turns.turn("ann"), turns.turn("ben"):
         looking = asyncio.create_task(world.finder.look())
         await eventually(lambda: asyncio.sleep(0, turns.waiting), bool)
         world.now += 10
@@ -127,7 +127,7 @@ async def test_a_month_that_takes_long_is_counted_seldom(database: Database, ref
     world, asked = World(database), 0
 
     async def rows(
-        question: Question, among: Collection[str] | None, begun: Callable[[], None]
+        question: Question, among: Collection[str] | None, caller: str, begun: Callable[[], None]
     ) -> list[CostLine]:
         nonlocal asked
         asked += 1

@@ -51,13 +51,14 @@ async def read_run_cost(
     query: Annotated[RunCostQuery, Query()],
     context: Contextual,
     costs: Costing,
+    caller: Calling,
 ) -> Response:
     """Dollars, energy and carbon of a run, by attempt and, with `pods=true`, by pod.
 
     The numbers are those of the run's `status.cost`, reckoned from what is stored here: also of a run that
     is gone from Kubernetes, and of one that came and went while this API was away.
     """
-    body = await costs.of_run(namespace, name, query, second(context.now()))
+    body = await costs.of_run(namespace, name, query, second(context.now()), caller.username)
     return Response(body, media_type="application/json")
 
 
@@ -83,7 +84,7 @@ async def list_costs(
     """
     asked = service.question(query, context.now())
     among = await service.visible(authorization, caller, context.database)
-    found = await costs.rows(asked, among)
+    found = await costs.rows(asked, among, caller.username)
     if csv.wanted(accept):
         table = await asyncio.to_thread(service.as_csv, asked, found)
         return Response(table, media_type=csv.MEDIA_TYPE, headers={"Vary": "Accept"})

@@ -27,7 +27,7 @@ from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.runs import service as runs
 from footplate_api.tariff.service import Tariffs
-from footplate_api.turns import Turns
+from footplate_api.turns import SharedTurns
 from footplate_api.usage import repository
 from footplate_api.usage.record import ToldPod
 from footplate_api.usage.repository import FIRST
@@ -63,16 +63,20 @@ class Costs:
 
     database: Database
     tariffs: Tariffs
-    turns: Turns = field(default_factory=of_costs)
+    turns: SharedTurns = field(default_factory=of_costs)
 
     async def rows(
-        self, asked: Question, among: Collection[str] | None, begun: Callable[[], None] = lambda: None
+        self,
+        asked: Question,
+        among: Collection[str] | None,
+        caller: str,
+        begun: Callable[[], None] = lambda: None,
     ) -> list[CostLine]:
-        """The rows of the answer, from the namespaces `among`, or from all; raises CostsBusy.
+        """Return the rows of the namespaces `among`, or of all; raises CostsBusy, TooManyRequests.
 
         `begun` is called once its turn has come.
         """
-        async with self.turns.turn():
+        async with self.turns.turn(caller):
             begun()
             tariff = await self.tariffs.now()
             async with self.database.read(PATIENCE_SECONDS) as session:
@@ -87,9 +91,9 @@ class Costs:
                 asked.share_idle,
             )
 
-    async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int) -> bytes:
-        """What a run has cost, as JSON; raises RunNotFound, CostsBusy, and Invalid for too many pods."""
-        async with self.turns.turn():
+    async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int, caller: str) -> bytes:
+        """What a run has cost, as JSON; raises RunNotFound, and Invalid for too many pods, beside `rows`."""
+        async with self.turns.turn(caller):
             tariff = await self.tariffs.now()
             async with self.database.read(PATIENCE_SECONDS) as session:
                 made = await _made(session, namespace, name, query)

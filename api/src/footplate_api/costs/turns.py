@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_api.errors import CostsBusy
-from footplate_api.turns import Turns
+from footplate_api.turns import SharedTurns
 
 AT_ONCE: Final = 2
 WAITING: Final = 16
+OF_ONE_CALLER: Final = 2  # of these
 SECONDS: Final = 20.0  # that one waits for its turn
 
 
-def of_costs() -> Turns:
-    """Turns of the process; who gets none hears CostsBusy."""
-    return Turns(AT_ONCE, WAITING, SECONDS, _refusal)
+def of_costs() -> SharedTurns:
+    """Turns of the process's callers; who gets none hears CostsBusy."""
+    return SharedTurns(AT_ONCE, WAITING, OF_ONE_CALLER, SECONDS, _refusal)
 
 
 def _refusal(waiting: int | None) -> CostsBusy:

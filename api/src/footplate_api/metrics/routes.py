@@ -17,7 +17,7 @@ from footplate_api.errors import (
     RunNotFound,
     TooBusy,
 )
-from footplate_api.identity.rights import may
+from footplate_api.identity.rights import Calling, may
 from footplate_api.identity.senders import OF_ITS_COORDINATOR, Sender
 from footplate_api.metrics.schemas import MetricHistory, MetricQuery
 from footplate_api.metrics.service import Histories
@@ -69,6 +69,7 @@ async def read_metrics(
     name: RunName,
     query: Annotated[MetricQuery, Query()],
     histories: Annotated[Histories, Depends(_histories)],
+    caller: Calling,
 ) -> Response:
     """The rows of the weights that exist, as columns of equal length.
 
@@ -76,5 +77,5 @@ async def read_metrics(
     Long histories are thinned to `limit` rows unless `every` is given. Where these have more than 1,500,000
     cells in all columns together, the last of them are left to the next page (`nextStep`).
     """
-    found = await histories.read(namespace, name, query)
+    found = await histories.read(namespace, name, query, caller.username)
     return Response(found, media_type="application/json")

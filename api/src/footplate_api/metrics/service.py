@@ -23,7 +23,7 @@ from footplate_api.metrics.schemas import (
 from footplate_api.metrics.turns import of_histories
 from footplate_api.models.run import Run
 from footplate_api.runs import service as runs
-from footplate_api.turns import Turns
+from footplate_api.turns import SharedTurns
 from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.names import Phase
 
@@ -39,9 +39,9 @@ class Histories:
     """One for the process."""
 
     database: Database
-    turns: Turns = field(default_factory=of_histories)
+    turns: SharedTurns = field(default_factory=of_histories)
 
-    async def read(self, namespace: str, name: str, query: MetricQuery) -> bytes:
+    async def read(self, namespace: str, name: str, query: MetricQuery, caller: str) -> bytes:
         """The asked part of a run's history, a `MetricHistory` as JSON; raises RunNotFound, HistoriesBusy.
 
         It is put together off the event loop, and once the database is done with: the longest answer has
@@ -51,7 +51,7 @@ class Histories:
         # Of a database that is silent all are told at once, and not one after the other.
         async with self.database.read() as session:
             run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
-        async with self.turns.turn():
+        async with self.turns.turn(caller):
             async with self.database.read(seconds) as session:
                 part, table = await _found(session, run, query)
             return await asyncio.to_thread(_json, part, table)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_api.errors import HistoriesBusy
-from footplate_api.turns import Turns
+from footplate_api.turns import SharedTurns
 
 AT_ONCE: Final = 2  # the longest takes 80 MB
 WAITING: Final = 128  # a page of a dashboard asks for dozens, of milliseconds each
+OF_ONE_CALLER: Final = 48  # of these
 SECONDS: Final = 20.0  # that one waits for its turn
 
 
-def of_histories() -> Turns:
-    """Turns of the process; who gets none hears HistoriesBusy."""
-    return Turns(AT_ONCE, WAITING, SECONDS, _refusal)
+def of_histories() -> SharedTurns:
+    """Turns of the process's callers; who gets none hears HistoriesBusy."""
+    return SharedTurns(AT_ONCE, WAITING, OF_ONE_CALLER, SECONDS, _refusal)
 
 
 def _refusal(waiting: int | None) -> HistoriesBusy:

@@ -32,6 +32,7 @@ _RESTS: Final = 20  # times as long as it took: counting takes a twentieth of a 
 _JOULES: Final = 3_600_000  # of a kilowatt-hour
 _GRAMS: Final = 1000
 _BY: Final = grouping.parse(f"{Dimension.NAMESPACE},{Dimension.PROFILE}")
+_CALLER: Final = ""  # no user has this name
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class SpendingFinder:
             former_namespaces=True,
             now=second(now),
         )
-        return month_of(window, await self.costs.rows(asked, None, self._begin))
+        return month_of(window, await self.costs.rows(asked, None, _CALLER, self._begin))
 
 
 def month_of(window: Span, lines: Iterable[CostLine]) -> Month:
