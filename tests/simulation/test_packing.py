@@ -81,3 +81,16 @@ async def test_a_label_that_no_node_has_is_said_before_a_pod_is_made(world: Simu
     world.nodes.objects.label("node-2", **{RACK: "a"})
     await world.until(lambda: len(world.steps) >= 2, 60)
     assert racks(world) == ["a", "a"]
+
+
+@simulated(nodes=4)
+async def test_a_gang_that_cannot_be_whole_in_its_rack_moves_to_another(world: Simulation) -> None:
+    pack(world, "aabb")
+    world.nodes.wishes = {"tiny-w0-0": "node-0", "tiny-c": "node-2"}
+    world.apply(resilience={"gatherDeadlineSeconds": 60})
+    await trains(world, nodes=2)
+    assert racks(world) == ["a", "a"]
+    world.power_off("node-1")
+    await world.until_steps(1, 600)
+    assert racks(world) == ["b", "b"]
+    world.check_invariants()

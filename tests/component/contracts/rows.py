@@ -322,6 +322,12 @@ CREATION: tuple[Row, ...] = (
         " the smaller number comes first",
     ),
     Row(
+        "pack-and-spread",
+        {"compute.placement": {"pack": {"topologyKey": "rack"}, "spread": {"topologyKey": "zone"}}},
+        "spec.compute.placement.spread: Forbidden: spread by zone contradicts pack into one rack;"
+        " remove one of them",
+    ),
+    Row(
         "ranks-not-divisible",
         {"compute.nodes": 3, "compute.processesPerNode": 2, "parallelism.tensor": 4},
         "spec.compute.nodes: Invalid value: nodes x processesPerNode = 6 ranks cannot be divided into slices"

@@ -21,6 +21,16 @@ STATED: dict[Overridable, tuple[str, Json]] = {
         {"compute": {"profile": "local-cpu", "nodes": 2, "processesPerNode": 1}},
     ),
     Overridable.PRIORITY_CLASS_NAME: ("spec", {"priorityClassName": "urgent"}),
+    Overridable.PLACEMENT: (
+        "spec.compute",
+        {
+            "compute": {
+                "profile": "local-cpu",
+                "nodes": 2,
+                "placement": {"spread": {"topologyKey": "topology.kubernetes.io/zone"}},
+            }
+        },
+    ),
     **{
         field: ("spec.trainer", {"trainer": said})
         for field, said in (

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from footplate_contracts.names import WorkerId
-from footplate_contracts.v1alpha1.computeprofile import Pack, Scheduling
+from footplate_contracts.v1alpha1.computeprofile import Scheduling
+from footplate_contracts.v1alpha1.placement import Pack
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
@@ -90,6 +91,14 @@ def test_where_it_is_not_required_others_prefer_the_domain() -> None:
     assert preferred[0]["preference"]["matchExpressions"] == [
         {"key": RACK, "operator": "In", "values": ["a"]}
     ]
+
+
+def test_a_run_states_its_own_placement() -> None:
+    own = {"placement": {"spread": {"topologyKey": "zone"}}}
+    subject = run(compute={"profile": "local-cpu", "nodes": 2, **own})
+    revision = frozen(subject, scheduling={"topologyKey": RACK})
+    (spread,) = worker.pod(subject, revision, WorkerId(0, 0), "")["spec"]["topologySpreadConstraints"]
+    assert spread["topologyKey"] == "zone"
 
 
 def test_spread_is_what_topology_key_was() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.placement import Placement
 from footplate_contracts.v1alpha1.types import MOST_PROMOTED, Count, Label, Name, Part, Uri, Whole, own_files
 
 Nodes = Annotated[int, Field(ge=1, le=4096)]
@@ -32,6 +33,7 @@ class Compute(Part):
     spares: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="idle worker pods that take the places of lost ones at once"
     )
+    placement: Placement | None = Field(None, description="in place of the profile's, which has to allow it")
 
     rules: ClassVar = (
         Rule(

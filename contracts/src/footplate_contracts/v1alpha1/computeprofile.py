@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field
 
 from footplate_contracts.names import Backend
 from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.placement import HOSTNAME, Pack, Placement
 from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
 from footplate_contracts.v1alpha1.podtemplate import TEMPLATE_RULES, PodTemplate, our_labels
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, StringMap, Time
@@ -136,48 +137,6 @@ def _usual_disruption_taints() -> list[DisruptionTaint]:
     return [DisruptionTaint(key=key) for key in DISRUPTION_TAINTS]
 
 
-TopologyKey = Annotated[str, Field(min_length=1, max_length=316)]
-HOSTNAME: Final = "kubernetes.io/hostname"
-
-
-class Pack(Part):
-    """One domain of a Node label for the workers of a run."""
-
-    topology_key: TopologyKey = Field(
-        description="label of Nodes whose value names their domain, such as a rack or nvidia.com/gpu.clique"
-    )
-    required: bool = Field(
-        False,
-        description="true: workers, substitutes and spares use one domain only, and the run waits until it"
-        " has room for all; false: they prefer one",
-    )
-
-
-class Spread(Part):
-    """Domains of a Node label over which the workers of a run are spread as evenly as there is room."""
-
-    topology_key: TopologyKey = Field(description="label of Nodes whose value names their domain")
-
-
-class Placement(Part):
-    """Position of a run's workers relative to each other."""
-
-    pack: Pack | None = Field(
-        None, description="into one domain; ranks that share a tensor or a pipeline share a domain"
-    )
-    spread: Spread | None = Field(None, description="over domains")
-
-    rules: ClassVar = (
-        Rule(
-            "!(has(self.pack) && has(self.spread))",
-            "spread by {self.spread.topologyKey} contradicts pack into one {self.pack.topologyKey};"
-            " remove one of them",
-            field="spread",
-            refusal=Refusal.FORBIDDEN,
-        ),
-    )
-
-
 class Scheduling(Part):
     """Where such nodes are."""
 
@@ -204,6 +163,12 @@ class Scheduling(Part):
             refusal=Refusal.FORBIDDEN,
         ),
     )
+
+    def placed(self, placement: Placement | None) -> Self:
+        """Return the same with a run's own placement, if it states one."""
+        if placement is None:
+            return self
+        return self.model_copy(update={"placement": placement, "topology_key": HOSTNAME})
 
     @property
     def pack(self) -> Pack | None:
@@ -249,6 +214,7 @@ class Overridable(StrEnum):
     NODE_SELECTOR = "nodeSelector"
     RUNTIME_CLASS_NAME = "runtimeClassName"
     SCHEDULER_NAME = "schedulerName"
+    PLACEMENT = "placement"
 
 
 # Those that every run could state when profiles had no list.

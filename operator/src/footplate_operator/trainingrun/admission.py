@@ -98,15 +98,18 @@ class Admission:
         cache.revision = admitted
         return admitted
 
-    def _unknown_topology(self, run: Run, scheduling: Scheduling) -> str:
+    def _unknown_topology(self, run: Run, profile: Scheduling) -> str:
         """Return why the placement means nothing on the known Nodes; empty where it does."""
+        compute = run.spec.compute
+        scheduling = profile.placed(compute.placement)
         key = scheduling.placement_key
         if not key or self.nodes.has_label(key, scheduling):
             return ""
-        field = f"scheduling.placement.{'pack' if scheduling.pack else 'spread'}.topologyKey"
+        stated = "compute" if compute.placement else f"compute.profile {compute.profile}: scheduling"
+        kind = "pack" if scheduling.pack else "spread"
         return (
-            f"compute.profile {run.spec.compute.profile}: {field} {key}: no Node that scheduling.nodeSelector"
-            " selects has this label; label the Nodes, or name a label that they have"
+            f"{stated}.placement.{kind}.topologyKey {key}: no Node that the profile's nodeSelector selects"
+            " has this label; label the Nodes, or name a label that they have"
         )
 
     async def _pod_refusal(self, run: Run, admitted: Revision, cache: RunCache) -> str:

@@ -225,7 +225,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     ) -> Packing | None:
         """Return the topology domains of the run's pods, and note that of its workers."""
         nodes = run.spec.compute.nodes
-        packing = self._nodes.packing(scheduling, nodes, pods, cache.failed_domains(now))
+        placed = scheduling.placed(run.spec.compute.placement)
+        packing = self._nodes.packing(placed, nodes, pods, cache.failed_domains(now))
         if packing is not None:
             workers = [pod for pod in pods if pod.role == Role.WORKER]
             complete = sum(pod.live and bool(pod.node) for pod in workers) >= nodes

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from footplate_contracts.v1alpha1.computeprofile import Pack
+from footplate_contracts.v1alpha1.placement import Pack
 
 
 class Worker(Protocol):

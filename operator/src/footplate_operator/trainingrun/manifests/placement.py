@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from footplate_contracts.names import Role, RunUid
-from footplate_contracts.v1alpha1.computeprofile import HOSTNAME
+from footplate_contracts.v1alpha1.placement import HOSTNAME
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.metadata import match_role
 from footplate_operator.trainingrun.packing import TargetDomain

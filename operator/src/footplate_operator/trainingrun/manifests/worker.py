@@ -17,7 +17,8 @@ from footplate_contracts.names import (
     spare_pod_name,
     worker_pod_name,
 )
-from footplate_contracts.v1alpha1.computeprofile import HOSTNAME, ComputeProfileSpec
+from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
+from footplate_contracts.v1alpha1.placement import HOSTNAME
 from footplate_contracts.v1alpha1.pods import SecurityProfile
 from footplate_contracts.v1alpha1.podtemplate import HOME, TRAINER_CONTAINER
 from footplate_contracts.v1alpha1.reward import secret_names
@@ -223,7 +224,7 @@ def _mounts(run: Run) -> list[Json]:
 def _scheduling(
     run: Run, profile: ComputeProfileSpec, avoided: frozenset[str], target: TargetDomain | None
 ) -> Json:
-    scheduling = profile.scheduling
+    scheduling = profile.scheduling.placed(run.spec.compute.placement)
     # Two workers of one lost node are substituted as fast as one; with their coordinator they wait for a
     # successor first.
     apart = {Role.COORDINATOR: 100, Role.WORKER: 20}

@@ -19,6 +19,7 @@ from footplate_operator.trainingrun.run import Run
 
 _SECTIONS: Final = {
     Overridable.PROCESSES_PER_NODE: "spec.compute",
+    Overridable.PLACEMENT: "spec.compute",
     Overridable.PRIORITY_CLASS_NAME: "spec",
 }
 
@@ -66,6 +67,7 @@ def _stated(run: Run, profile: ComputeProfileSpec) -> list[Overridable]:
         Overridable.NODE_SELECTOR: trainer.node_selector is not None,
         Overridable.RUNTIME_CLASS_NAME: trainer.runtime_class_name is not None,
         Overridable.SCHEDULER_NAME: trainer.scheduler_name is not None,
+        Overridable.PLACEMENT: spec.compute.placement is not None,
     }
     return [field for field, is_stated in stated.items() if is_stated]
 

@@ -1,0 +1,51 @@
+"""Position of a run's workers relative to each other, as a ComputeProfile or a run states it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final
+
+from pydantic import Field
+
+from footplate_contracts.rules import Refusal, Rule
+from footplate_contracts.v1alpha1.types import Part
+
+TopologyKey = Annotated[str, Field(min_length=1, max_length=316)]
+HOSTNAME: Final = "kubernetes.io/hostname"
+
+
+class Pack(Part):
+    """One domain of a Node label for the workers of a run."""
+
+    topology_key: TopologyKey = Field(
+        description="label of Nodes whose value names their domain, such as a rack or nvidia.com/gpu.clique"
+    )
+    required: bool = Field(
+        False,
+        description="true: workers, substitutes and spares use one domain only, and the run waits until it"
+        " has room for all; false: they prefer one",
+    )
+
+
+class Spread(Part):
+    """Domains of a Node label over which the workers of a run are spread as evenly as there is room."""
+
+    topology_key: TopologyKey = Field(description="label of Nodes whose value names their domain")
+
+
+class Placement(Part):
+    """Position of a run's workers relative to each other."""
+
+    pack: Pack | None = Field(
+        None, description="into one domain; ranks that share a tensor or a pipeline share a domain"
+    )
+    spread: Spread | None = Field(None, description="over domains")
+
+    rules: ClassVar = (
+        Rule(
+            "!(has(self.pack) && has(self.spread))",
+            "spread by {self.spread.topologyKey} contradicts pack into one {self.pack.topologyKey};"
+            " remove one of them",
+            field="spread",
+            refusal=Refusal.FORBIDDEN,
+        ),
+    )
