@@ -23,9 +23,9 @@ class Watches:
 
     async def deliver(self, handlers: Mapping[Kind, Handler]) -> None:
         """Tell as kopf does what there is to tell now."""
+        by_kind = {(kind.api_version, kind.name): handler for kind, handler in handlers.items()}
         while due := [told for told in self.pending if told[1]["metadata"]["name"] not in self.late]:
-            self.pending.remove(due[0])
-            event, body = due[0]
-            for kind, handler in handlers.items():
-                if (kind.api_version, kind.name) == (body["apiVersion"], body["kind"]):
+            self.pending = [told for told in self.pending if told[1]["metadata"]["name"] in self.late]
+            for event, body in due:
+                if handler := by_kind.get((body["apiVersion"], body["kind"])):
                     await handler({"type": event, "object": body})

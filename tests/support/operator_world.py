@@ -181,7 +181,7 @@ class World:
     def start_pod(self, name: str, address: str) -> None:
         """The kubelet has started it."""
         pod = copied(self.cluster.objects[POD, name])
-        pod["spec"]["nodeName"] = f"node-{len(name) % 3}"
+        pod["spec"]["nodeName"] = self.node_of(name)
         pod["status"] = {
             "phase": "Running",
             "podIP": address,
@@ -189,6 +189,10 @@ class World:
             "containerStatuses": [{"state": {"running": {"startedAt": self._now()}}}],
         }
         self.cluster.put(pod)
+
+    def node_of(self, pod: str) -> str:
+        """Return the node that the pod of this name is bound to."""
+        return f"node-{len(pod) % 3}"
 
     def end_pod(
         self, name: str, code: int, reason: str = "", terminated: str = "", message: str = ""

@@ -15,7 +15,7 @@ from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.gang.coordinator import plan_coordinator
 from footplate_operator.trainingrun.gang.plan import (
     Slots,
-    interrupts,
+    interrupting,
     plan_workers,
 )
 from footplate_operator.trainingrun.observed import LostWorker, PodView
@@ -321,7 +321,8 @@ def _generation(of: RunState, *incarnations: int) -> CoordinatorState:
 def test_a_pod_that_nobody_trains_with_is_no_loss(
     index: int, left: PodView | None, told: CoordinatorState, counted: bool
 ) -> None:
-    assert interrupts(LostWorker(index, left), told, trained=2) is counted
+    lost = LostWorker(index, left)
+    assert interrupting([lost], told, trained=2) == ((lost,) if counted else ())
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,10 @@ class Nodes:
         self._tainted: dict[str, set[str]] = {}  # key of a taint -> names of Nodes that have it
         self._absent: OrderedDict[str, str] = OrderedDict()  # name of a Node that is gone -> its uid
         self._ask_from: dict[str, datetime] = {}  # by name: before that it was asked about just now
-        # By uid of a run: where its pods are, by their uids.
-        self._stands: dict[str, tuple[Key, dict[str, str]]] = {}
         # By the key of a label that was asked for: its values by the names of the Nodes that have it.
         self._labelled: dict[str, dict[str, str]] = {}
+        self._stands: dict[str, dict[str, str]] = {}  # uid of a run -> where its pods are, by their uids
+        self._runs: dict[str, dict[str, Key]] = {}  # name of a Node -> runs that have pods there, by uid
         self._first: dict[str, str] = {}  # uid of a pod -> uid of the Node that it was first seen on
 
     # -- what is known -------------------------------------------------------------------
@@ -81,16 +81,17 @@ class Nodes:
     def stand(self, key: Key, uid: str, pods: Iterable[PodView]) -> None:
         """Note where the pods of a run are, to know whom a change of a Node concerns."""
         there = {pod.uid: pod.node for pod in pods if pod.node and not pod.ended}
-        self._forget(self._stands.get(uid, (key, {}))[1].keys() - there.keys())
-        self._stands[uid] = (key, there)
+        self._leave(uid, self._stands.get(uid, {}), there)
+        self._stands[uid] = there
+        for name in there.values():
+            self._runs.setdefault(name, {})[uid] = key
         for pod, name in there.items():
             if (known := self._known.get(name)) is not None:
                 self._first.setdefault(pod, known.uid)
 
     def forget(self, uid: str) -> None:
         """The run is gone, or has ended long ago."""
-        _, there = self._stands.pop(uid, (None, {}))
-        self._forget(there)
+        self._leave(uid, self._stands.pop(uid, {}), {})
 
     def ending(self, scheduling: Scheduling) -> dict[str, str]:
         """Nodes that are about to end for pods of such a profile, and why, in words."""
@@ -151,10 +152,9 @@ class Nodes:
     def list_narrow_domains(self, key: str, scheduling: Scheduling, nodes: int) -> frozenset[str]:
         """Return the domains of a label that have less than `nodes` usable Nodes without a run's pod."""
         labelled = self.list_labelled(key)
-        taken = {node for _, there in self._stands.values() for node in there.values()}
         free = Counter(
             labelled[name]
-            for name in self._selected(labelled.keys() - taken, scheduling)
+            for name in self._selected(labelled.keys() - self._runs.keys(), scheduling)
             if not self._known[name].unheard and notices.admits(self._known[name].taints, scheduling)
         )
         return frozenset(domain for domain in labelled.values() if free[domain] < nodes)
@@ -188,7 +188,7 @@ class Nodes:
             return  # nothing new is known
 
     def _runs_on(self, name: str) -> list[Key]:
-        return [key for key, there in self._stands.values() if name in there.values()]
+        return list(self._runs.get(name, {}).values())
 
     def _learn(self, name: str, fresh: NodeView | None) -> None:
         """The Node is so; None: it is not known."""
@@ -210,6 +210,11 @@ class Nodes:
         while len(self._absent) > _MOST_ABSENT:
             self._absent.popitem(last=False)
 
-    def _forget(self, pods: Iterable[str]) -> None:
-        for pod in pods:
+    def _leave(self, uid: str, before: Mapping[str, str], there: Mapping[str, str]) -> None:
+        """Forget the pods of a run, and the Nodes, that were there `before` and are not any more."""
+        for pod in before.keys() - there.keys():
             self._first.pop(pod, None)
+        for name in set(before.values()).difference(there.values()):
+            self._runs[name].pop(uid, None)
+            if not self._runs[name]:
+                del self._runs[name]

@@ -257,6 +257,14 @@ class Observed:
         return any(child.kind == kind and child.name == name for child in self.children)
 
 
+def by_index(pods: Iterable[PodView]) -> dict[int, list[PodView]]:
+    """Group the pods of one role by slot, the oldest pod of each slot first."""
+    found: dict[int, list[PodView]] = {}
+    for pod in sorted(pods, key=lambda pod: pod.incarnation):
+        found.setdefault(pod.index, []).append(pod)
+    return found
+
+
 def view_pod(pod: Mapping[str, Any]) -> PodView:
     """The view of a pod as the API server gave it."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})

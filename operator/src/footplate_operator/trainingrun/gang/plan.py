@@ -12,7 +12,7 @@ Where pods of a deleted run of the same name are still there, numbers begin afte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,7 +23,7 @@ from footplate_contracts.names import ExitCode, Phase, Role, WorkerId
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now
-from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView
+from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView, by_index
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.backoff import not_before
@@ -165,7 +165,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         workers=workers,
         spares=spares,
         counter=max([workers.counter, *made]),
-        interrupting=tuple(lost for lost in workers.lost if interrupts(lost, state, trained)),
+        interrupting=interrupting(workers.lost, state, trained),
         gone=tuple(losses.gone(state, observed.workers, now)),
         avoided=losses.to_avoid(state, observed.gang, now) | observed.refused | observed.ending,
     )
@@ -218,9 +218,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
     is newer than the status knows was made just before a crash, and its loss is
     counted now.
     """
-    by_index: dict[int, list[PodView]] = {}
-    for pod in sorted(pods, key=lambda pod: pod.incarnation):
-        by_index.setdefault(pod.index, []).append(pod)
+    pods_of = by_index(pods)
     highest = max([slots.counter, slots.taken, slots.spare, *(pod.incarnation for pod in pods)])
     missing: list[WorkerId] = []
     lost: list[LostWorker] = []
@@ -229,7 +227,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
     covered, held, steady = 0, 0, True
     is_led = any(_fills(pod, slots) for pod in pods)
     for index in range(slots.nodes):
-        filled = _without_taken_back(by_index.get(index, []), slots)
+        filled = _without_taken_back(pods_of.get(index, []), slots)
         newest = filled[-1] if filled else None
         if newest is not None and _fills(newest, slots):
             current.append(newest)
@@ -254,7 +252,7 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
             lost.append(LostWorker(index, newest))
     made = [worker.incarnation for worker in missing] if slots.may_create else []
     counter = max([highest, *made])
-    newest_ones = [filled[-1] for filled in by_index.values()]
+    newest_ones = [filled[-1] for filled in pods_of.values()]
     return WorkerPlan(
         missing=tuple(missing),
         lost=tuple(lost),
@@ -296,19 +294,21 @@ def _due(filled: Sequence[PodView], slots: Slots, now: datetime) -> datetime:
     return due
 
 
-def interrupts(worker: LostWorker, state: CoordinatorState, trained: int) -> bool:
-    """Whether the loss of `worker` may have ended a generation.
+def interrupting(lost: Iterable[LostWorker], state: CoordinatorState, trained: int) -> tuple[LostWorker, ...]:
+    """Return those of `lost` that may have ended a generation.
 
     A pod beside the generation that trains, and a slot that never had one,
     are missed by nobody. `trained`: the nodes that the run trained with last, or
     was admitted with.
     """
     members = {member.agent.worker for member in state.members}
-    if worker.pod is None:
-        return worker.index in state.member_indices if members else worker.index < trained
-    if not members or state.state is RunState.GATHERING:
-        return True
-    return worker.pod.worker in members
+    slots = state.member_indices if members else range(trained)
+    gathers = not members or state.state is RunState.GATHERING
+    return tuple(
+        worker
+        for worker in lost
+        if (worker.index in slots if worker.pod is None else gathers or worker.pod.worker in members)
+    )
 
 
 # -- spares ------------------------------------------------------------------------------
@@ -319,8 +319,9 @@ def plan_spares(wanted: int, pods: Sequence[PodView], counter: int, now: datetim
     newest = max([counter, *(pod.incarnation for pod in pods)])
     missing: list[WorkerId] = []
     waits: list[datetime] = []
+    pods_of = by_index(pods)
     for number in range(wanted):
-        earlier = [pod for pod in pods if pod.index == number]
+        earlier = pods_of.get(number, [])
         if any(pod.live for pod in earlier):
             continue
         due = not_before(earlier, now)

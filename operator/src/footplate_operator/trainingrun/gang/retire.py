@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
-from footplate_contracts.names import Phase
+from footplate_contracts.names import Phase, Role
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.decision import Delete, Patch
 from footplate_operator.trainingrun.gang import losses, moves
 from footplate_operator.trainingrun.gang.plan import GangPlan
-from footplate_operator.trainingrun.observed import Observed, PodView
+from footplate_operator.trainingrun.observed import Observed, PodView, by_index
 from footplate_operator.trainingrun.policies import ttl
 from footplate_operator.trainingrun.policies.backoff import WAITS
 from footplate_operator.trainingrun.run import Run
@@ -58,15 +58,15 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     if gang.coordinator.current is not None:
         found += [Delete(pod) for pod in gang.coordinator.left if pod.live]
     found += crowded(coordinators)
-    for index in {pod.index for pod in workers}:
-        found += crowded([pod for pod in workers if pod.index == index and pod.phase == "Failed"])
+    for siblings in by_index(pod for pod in workers if pod.phase == "Failed").values():
+        found += crowded(siblings)
     found += crowded([pod for pod in spares if pod.phase == "Failed"])
     alone = run.phase in (Phase.RUNNING, Phase.RESTARTING) and not gang.state.heard
     # One that has just begun does not have them all yet: who leaves then is lost to it, and nobody saves.
     alone = alone or (run.phase is Phase.RUNNING and gang.state.state is RunState.GATHERING)
     patience = moves.UNHEARD_SECONDS if alone else moves.SETTLE_SECONDS
     moving = moves.due([*workers, *spares], now, patience)
-    found += [Delete(pod, grace=STALE_GRACE if pod in spares else None) for pod in moving.pods]
+    found += [Delete(pod, grace=STALE_GRACE if pod.role == Role.SPARE else None) for pod in moving.pods]
     # Spares hold nothing that would have to be saved.
     found += [Delete(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= compute.spares]
     found += _without_sidecars(observed.pods)
@@ -192,11 +192,8 @@ def superseded_workers(
     beyond `nodes` are given up once they do not train: a run that is made smaller saves first.
     """
     heard, training, unreachable = losses.heard(state), state.member_indices, losses.unreachable(state)
-    by_index: dict[int, list[PodView]] = {}
-    for pod in sorted(pods, key=lambda pod: pod.incarnation):
-        by_index.setdefault(pod.index, []).append(pod)
     found: list[Removal] = []
-    for index, siblings in by_index.items():
+    for index, siblings in by_index(pods).items():
         *older, newest = siblings
         live = [pod for pod in siblings if pod.live]
         if index >= nodes:
