@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from footplate_contracts import environment, logs
 from footplate_contracts.logs import fields
 from footplate_contracts.loop_lag import LoopLag
+from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.certificates.keeper import Keeper
 from footplate_operator.errors import ClusterError, Forbidden, NotFound, OperatorError
@@ -79,6 +80,7 @@ def main(kinds: Sequence[NewController] = KINDS) -> int:
         print(f"footplate-operator: {error}", file=sys.stderr)
         return 78
     logs.configure("footplate_operator", level=own.log_level, log_format=own.log_format)
+    limit_tls_buffers()
     try:
         asyncio.run(operate(own, kinds))
     except OperatorError as error:

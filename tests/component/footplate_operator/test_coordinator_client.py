@@ -66,6 +66,7 @@ class Served:
     status: int = 200
     body: str | bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)  # of an answer
+    tokens: list[str] = field(default_factory=list)  # that were sent to it
     accepted: set[str] = field(default_factory=set)  # encodings that were asked for
     said: list[tuple[str, object]] = field(default_factory=list)  # path and body
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -93,6 +94,7 @@ class Served:
         self.news.set()
 
     async def state(self, request: web.Request) -> web.Response:
+        self.tokens.append(request.headers["Authorization"])
         if request.headers["Authorization"] != f"Bearer {self.credentials.token}":
             return web.json_response({"reason": "who are you"}, status=401)
         if int(request.query["after"]) >= self.version:
@@ -184,13 +186,10 @@ async def test_energy_that_cannot_be_hides_nothing_else_and_is_said_once(
     ("changes", "says"),
     [
         pytest.param({"token": "guessed"}, "HTTP 401", id="wrong-token"),
-        pytest.param(
-            {"host": "other-coordinator.default.svc"}, "ClientConnectorCertificate", id="wrong-name"
-        ),
-        pytest.param({"certificate": None}, "ClientConnectorCertificate", id="another-authority"),
+        pytest.param({"certificate": None}, "ServerFingerprintMismatch", id="certificate-of-another-run"),
     ],
 )
-async def test_only_the_coordinator_of_the_run_is_believed(
+async def test_only_the_coordinator_of_the_run_is_believed_and_no_other_learns_the_token(
     session: aiohttp.ClientSession, tmp_path: Path, changes: dict[str, object], says: str
 ) -> None:
     served = new_served()
@@ -199,6 +198,21 @@ async def test_only_the_coordinator_of_the_run_is_believed(
     async with serving(served, tmp_path):
         with pytest.raises(CoordinatorUnreachable, match=says):
             await CoordinatorClient(session, served.endpoint(**changes)).state(-1, 1)
+    assert served.tokens == ([f"Bearer {changes['token']}"] if "token" in changes else [])
+
+
+async def test_a_connection_to_one_run_is_none_to_another(
+    session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Not even where a pod has the address that one of another run had."""
+    served = new_served()
+    other = new_served().credentials
+    async with serving(served, tmp_path):
+        await CoordinatorClient(session, served.endpoint()).state(-1, 1)
+        with pytest.raises(CoordinatorUnreachable, match="ServerFingerprintMismatch"):
+            endpoint = served.endpoint(certificate=other.certificate.decode(), token=other.token)
+            await CoordinatorClient(session, endpoint).state(-1, 1)
+    assert served.tokens == [f"Bearer {served.credentials.token}"]
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,19 @@ from tests.support.operator_costs import (
 
 
 @pytest.fixture(autouse=True)
-def _without_old_objects_and_log() -> Iterator[None]:
-    """The collector looks at no gang that stays, and pytest keeps no line of each pod."""
+def _without_log() -> Iterator[None]:
+    """The operator logs each pod; pytest would keep the lines."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _without_old_objects() -> Iterator[None]:
+    """The collector would look again and again at gangs that stay."""
+    gc.disable()
+    yield
+    gc.enable()
     gc.unfreeze()
 
 

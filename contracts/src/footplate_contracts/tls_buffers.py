@@ -1,0 +1,16 @@
+"""Size of the buffers of TLS connections."""
+
+from __future__ import annotations
+
+from asyncio.sslproto import SSLProtocol
+from typing import Final
+
+BUFFER_BYTES: Final = 4096  # a read; a larger TLS record takes several
+
+
+def limit_tls_buffers() -> None:
+    """Give each TLS connection that this process opens or accepts from now on a buffer of BUFFER_BYTES.
+
+    asyncio writes zeros into 256 KiB for each of them, most of which wait for news of some hundred bytes.
+    """
+    SSLProtocol.max_size = BUFFER_BYTES
