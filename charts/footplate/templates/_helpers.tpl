@@ -70,12 +70,19 @@ priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
+{{- /* "true" where OpenShift is, which gives each namespace a range of ids and refuses others. */ -}}
+{{- define "footplate.onOpenShift" -}}
+{{- .Capabilities.APIVersions.Has "security.openshift.io/v1" | ternary "true" "" -}}
+{{- end -}}
+
 {{- /* The restricted Pod Security standard, pod level. */ -}}
 {{- define "footplate.podSecurityContext" -}}
 runAsNonRoot: true
+{{- if not (include "footplate.onOpenShift" .) }}
 runAsUser: 1000
 runAsGroup: 1000
 fsGroup: 1000
+{{- end }}
 seccompProfile: {type: RuntimeDefault}
 {{- end -}}
 
