@@ -34,6 +34,7 @@ CHANGES: dict[str, tuple[Any, Callable[[Coordinator], object]]] = {
     "limits": (Limits(steps=200, every_steps=5, keep_last=1), lambda run: run.state.limits),
     "command": (Command.CHECKPOINT_AND_EXIT, lambda run: run.state.command),
     "gone": ([GoneWorker(index=1, incarnation=0)], lambda run: run.state.gone),
+    "domains": ({"node-1": "rack-a"}, lambda run: run.state.rank_order.domains),
 }
 # For each directive an edit of the spec that changes it; the command is what a phase asks for.
 EDITS: dict[str, dict[str, Any]] = {
@@ -62,7 +63,7 @@ PARTS: dict[tuple[str, str], dict[str, Any]] = {
 }
 EVERY = pytest.mark.parametrize("directive", Directives.model_fields)
 # What Kubernetes says is no field of a spec.
-SAID = pytest.mark.parametrize("directive", sorted(Directives.model_fields.keys() - {"gone"}))
+SAID = pytest.mark.parametrize("directive", sorted(Directives.model_fields.keys() - {"gone", "domains"}))
 
 
 def told(**spec: Any) -> Directives:
