@@ -10,7 +10,9 @@ import signal
 import ssl
 import sys
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from aiohttp import web
 
@@ -27,6 +29,8 @@ from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.timing import FLUSH, Timing
 
 _log = logging.getLogger(__name__)
+# Each TLS connection has a buffer of this size, 256 KiB by default, and an agent has four while it joins.
+_TLS_BUFFER: Final = 16 * 1024
 _BACKLOG = 4096  # three connections of each agent, which all come at once behind a new coordinator
 
 
@@ -122,6 +126,7 @@ def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(config.certificate, config.key)
+    SSLProtocol.max_size = _TLS_BUFFER
     return context
 
 

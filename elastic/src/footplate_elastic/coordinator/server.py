@@ -14,13 +14,23 @@ from pydantic import ValidationError
 from footplate_contracts.diagnosis import DiagnosisRequest
 from footplate_contracts.directives import Directives
 from footplate_contracts.model import Report
-from footplate_contracts.rendezvous import AgentIdentity, Farewell, GrantRequest, Heartbeat, JoinRequest
+from footplate_contracts.rendezvous import (
+    AgentIdentity,
+    Farewell,
+    GrantRequest,
+    Heartbeat,
+    JoinRequest,
+    SealedGeneration,
+)
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.protocol import wire
 from footplate_elastic.protocol.wire import Refusal
 
 # Of 4096 members with the longest names and a thousand of the largest rows there are some 10 MB.
 BODY_LIMIT: Final = 16 * 1024 * 1024
+# Of a sealed generation, of which each member waits for 276 kB where there are 1,024: more is written only
+# once that is sent.
+PART: Final = 16 * 1024
 
 Message = TypeVar("Message", bound=Report)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -33,6 +43,7 @@ class Server:
         self.service = service
         self._token = token
         self._ending = asyncio.Event()
+        self._encoded: tuple[SealedGeneration, bytes] | None = None  # the newest that was sent
 
     def application(self) -> web.Application:
         """The routes with authentication and error translation around them."""
@@ -63,7 +74,7 @@ class Server:
         found = await self.service.join(await _read(request, JoinRequest))
         if isinstance(found, Refusal):
             return _refused(found)
-        return _json(found) if found is not None else web.Response(status=202)
+        return await self._send(request, found) if found is not None else web.Response(status=202)
 
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
         """HeartbeatAnswer; waits `wait` seconds while it would say what `known` already says."""
@@ -119,6 +130,21 @@ class Server:
 
     # -- particulars -------------------------------------------------------------------
 
+    async def _send(self, request: web.Request, sealed: SealedGeneration) -> web.StreamResponse:
+        """Answer with `sealed`, which is encoded once for all members, in parts."""
+        if self._encoded is None or self._encoded[0] is not sealed:
+            self._encoded = sealed, _encoded(sealed).encode()
+        body = memoryview(self._encoded[1])
+        response = web.StreamResponse(headers=self._headers())
+        response.content_type, response.content_length = "application/json", len(body)
+        if request.transport is not None:
+            request.transport.set_write_buffer_limits(high=PART)
+        await response.prepare(request)
+        for start in range(0, len(body), PART):
+            await response.write(body[start : start + PART])
+        await response.write_eof()
+        return response
+
     @web.middleware
     async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path != wire.HEALTH and not self._allowed(request):
@@ -153,8 +179,11 @@ def _seconds(request: web.Request, name: str) -> float:
 
 
 def _json(message: Report) -> web.Response:
-    body = message.model_dump_json(by_alias=True, exclude_none=True)
-    return web.Response(text=body, content_type="application/json")
+    return web.Response(text=_encoded(message), content_type="application/json")
+
+
+def _encoded(message: Report) -> str:
+    return message.model_dump_json(by_alias=True, exclude_none=True)
 
 
 def _refused(refusal: Refusal) -> web.Response:

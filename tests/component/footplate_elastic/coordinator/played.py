@@ -1,7 +1,9 @@
 """Many agents played by one process: what each says, over connections of its own, with an agent's patience.
 
-`python -m …played PORT AGENTS TOKEN` joins, beats and tells of steps until its stdin ends, and prints what
-it met. It speaks as little HTTP as a coordinator needs, so that all of them cost less than the coordinator.
+`python -m …played PORT AGENTS TOKEN [CERTIFICATE]` joins, beats and tells of steps until its stdin ends, and
+prints what it met. It speaks as little HTTP as a coordinator needs, so that all of them cost less than the
+coordinator. With a CERTIFICATE, which is to name localhost, it speaks TLS, and waits longer for a connection:
+one process shakes hands for all agents.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import contextlib
 import functools
 import json
 import os
+import ssl
 import sys
+from asyncio import sslproto
 from typing import Final
 from urllib.parse import quote
 
@@ -36,16 +40,18 @@ _BROKEN: Final = (OSError, asyncio.IncompleteReadError)  # a TimeoutError is an 
 class Connection:
     """One persistent connection; raises OSError or IncompleteReadError, after which it connects anew."""
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(self, port: int, token: str, trust: ssl.SSLContext | None = None) -> None:
         self._port = port
         self._token = token
+        self._trust = trust
+        self._patience = timing.CONNECT if trust is None else 60.0
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, path: str, message: Report, seconds: float) -> tuple[int, bytes]:
         """Status and body of the answer, which has to come within `seconds`."""
         body = message.model_dump_json(by_alias=True, exclude_none=True).encode()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds if self._trust is None else seconds + self._patience):
                 reader, status, length = await self._ask("POST", path, body)
                 return status, await reader.readexactly(length)
         except BaseException:
@@ -55,7 +61,7 @@ class Connection:
     async def stay(self, path: str) -> None:
         """GET `path`, and read until the other side ends."""
         try:
-            async with asyncio.timeout(timing.CONNECT):
+            async with asyncio.timeout(self._patience):
                 reader, _, _ = await self._ask("GET", path, b"")
             await reader.read()
         finally:
@@ -69,8 +75,11 @@ class Connection:
 
     async def _ask(self, method: str, path: str, body: bytes) -> tuple[asyncio.StreamReader, int, int]:
         if self._streams is None:
-            async with asyncio.timeout(timing.CONNECT):
-                self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+            name = "localhost" if self._trust is not None else None
+            async with asyncio.timeout(self._patience):
+                self._streams = await asyncio.open_connection(
+                    "127.0.0.1", self._port, ssl=self._trust, server_hostname=name
+                )
         reader, writer = self._streams
         head = f"{method} {path} HTTP/1.1\r\nHost: coordinator\r\nAuthorization: Bearer {self._token}\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
@@ -82,7 +91,7 @@ class Connection:
 class Agent:
     """One of them: its three threads are tasks."""
 
-    def __init__(self, index: int, port: int, token: str) -> None:
+    def __init__(self, index: int, port: int, token: str, trust: ssl.SSLContext | None = None) -> None:
         self.identity = AgentIdentity(
             index=index,
             incarnation=0,
@@ -98,6 +107,7 @@ class Agent:
         self.unanswered = 0
         self._port = port
         self._token = token
+        self._trust = trust
 
     async def live(self) -> None:
         """Until it is cancelled."""
@@ -176,7 +186,7 @@ class Agent:
         await asyncio.sleep(backoff(failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
 
     def _connection(self) -> Connection:
-        return Connection(self._port, self._token)
+        return Connection(self._port, self._token, self._trust)
 
 
 @functools.cache
@@ -185,11 +195,13 @@ def _sealed(body: bytes) -> SealedGeneration:
     return SealedGeneration.model_validate_json(body)
 
 
-async def main(port: int, count: int, token: str) -> None:
+async def main(port: int, count: int, token: str, certificate: str | None = None) -> None:
     """Play `count` agents until stdin ends."""
+    trust = ssl.create_default_context(cafile=certificate) if certificate else None
+    sslproto.SSLProtocol.max_size = 16 * 1024  # by default each connection has a buffer of 256 KiB
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)  # they have machines of their own
-    agents = [Agent(index, port, token) for index in range(count)]
+    agents = [Agent(index, port, token, trust) for index in range(count)]
     playing = asyncio.gather(*(agent.live() for agent in agents))
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await asyncio.wait({playing, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -207,4 +219,4 @@ async def main(port: int, count: int, token: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

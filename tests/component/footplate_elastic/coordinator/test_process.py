@@ -29,6 +29,7 @@ from tests.component.footplate_elastic.agent.gang import TOKEN, Gang
 from tests.unit.footplate_elastic.coordinator.story import agent, failure
 
 RESIDENT_MEGABYTES = 60
+CONNECTION_KILOBYTES = 120  # of 4,096, which a thousand agents have while they join: 512 MiB hold them
 CPU_SECONDS = 1.0  # what a start costs; the wall clock of a shared machine says little
 
 
@@ -84,13 +85,31 @@ def ask(where: Endpoint) -> int:
 def test_it_starts_quickly_and_stays_small_without_torch(gang: Gang) -> None:
     process = gang.start_coordinator()
     gang.wait_for(lambda state: True)
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-    assert resident < RESIDENT_MEGABYTES * 1024
+    assert resident(process.pid) < RESIDENT_MEGABYTES * 1024
     fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
     assert (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") < CPU_SECONDS
     maps = Path(f"/proc/{process.pid}/maps").read_text()
     assert "torch" not in maps and "numpy" not in maps
+
+
+def resident(pid: int) -> int:
+    """VmRSS of the process, kB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def test_a_thousand_agents_connections_fit_into_its_memory(gang: Gang, tmp_path: Path) -> None:
+    own = certificate(tmp_path, "localhost")
+    gang.extra[str(Env.TLS_CERTIFICATE_FILE)] = str(own)
+    gang.extra[str(Env.TLS_KEY_FILE)] = str(own.with_suffix(".key"))
+    process = gang.start_coordinator()
+    assert ask(endpoint(gang, trusted=own)) == 200
+    directory = Directory(endpoint(gang, trusted=own))
+    connections = [Connection(directory) for _ in range(100)]
+    before = resident(process.pid)
+    for connection in connections:
+        assert connection.request("GET", wire.HEALTH, None, 30.0).status == 200
+    assert (resident(process.pid) - before) / len(connections) < CONNECTION_KILOBYTES
 
 
 def test_it_ends_when_told(gang: Gang) -> None:

@@ -20,7 +20,7 @@ from footplate_contracts.names import FIRST_SPARE, Cause
 from footplate_contracts.rendezvous import HeartbeatAnswer, JoinRequest
 from footplate_contracts.reports import GenerationId
 from footplate_elastic.coordinator.core import Coordinator
-from footplate_elastic.coordinator.server import BODY_LIMIT, Server
+from footplate_elastic.coordinator.server import BODY_LIMIT, PART, Server
 from footplate_elastic.coordinator.service import Service
 from footplate_elastic.coordinator.state import new_membership
 from footplate_elastic.coordinator.telemetry import TelemetryBuffer
@@ -78,9 +78,9 @@ class Client:
                     return state
 
 
-async def serve(epoch: int) -> AsyncIterator[Client]:
-    membership = new_membership(epoch, 2, 2, time.monotonic(), Timing())
-    size = Directives(nodes=2)
+async def serve(epoch: int, nodes: int = 2) -> AsyncIterator[Client]:
+    membership = new_membership(epoch, nodes, 2, time.monotonic(), Timing())
+    size = Directives(nodes=nodes)
     coordinator = Coordinator(membership, TelemetryBuffer(keep=False), time.time, any_size, size)
     service = Service(coordinator, lambda: None, time.monotonic)
     server = Server(service, TOKEN)
@@ -98,6 +98,13 @@ async def serve(epoch: int) -> AsyncIterator[Client]:
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
     async for made in serve(1):
+        yield made
+
+
+@pytest.fixture
+async def large() -> AsyncIterator[Client]:
+    """A coordinator of 300 agents."""
+    async for made in serve(1, nodes=300):
         yield made
 
 
@@ -328,3 +335,15 @@ async def test_the_operator_says_what_is_a_hang(client: Client) -> None:
     assert (status, state["directives"]["hang"]) == (200, hang)
     assert state["version"] > before["version"]
     assert client.server.service.coordinator.watchdog.bounds.to_json() == hang
+
+
+async def test_all_members_read_the_same_large_generation(large: Client) -> None:
+    connector = aiohttp.TCPConnector(limit=0)
+    headers = dict(large.session.headers)
+    async with aiohttp.ClientSession(large.url, headers=headers, connector=connector) as session:
+        several = Client(session, large.server, large.url)
+        answers = await asyncio.gather(*(several.join(index) for index in range(300)))
+    statuses, bodies = {status for status, _ in answers}, [body for _, body in answers]
+    assert statuses == {200} and all(body == bodies[0] for body in bodies)
+    assert len(json.dumps(bodies[0])) > 2 * PART
+    assert [member["agent"]["index"] for member in bodies[0]["members"]] == list(range(300))
