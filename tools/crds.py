@@ -102,6 +102,7 @@ def training_run() -> Schema:
         columns=[
             _column("Stage", ".spec.stage"),
             _column("Phase", ".status.phase"),
+            _column("Reason", ".status.conditions[?(@.type=='Progressing')].reason"),
             _column("Step", ".status.progress.step", "integer"),
             _column("Progress", ".status.progress.percentage", "number", "percent of totalSteps"),
             _column("Nodes", ".status.world.nodes", "integer"),
@@ -110,7 +111,7 @@ def training_run() -> Schema:
             _column("Cost", ".status.cost.dollars", "number", "dollars"),
             age,
             _column("Loss", ".status.progress.loss", "number", priority=1),
-            _column("Reason", ".status.conditions[?(@.type=='Progressing')].reason", priority=1),
+            _column("Message", ".status.conditions[?(@.type=='Progressing')].message", priority=1),
         ],
         subresources={
             "status": {},

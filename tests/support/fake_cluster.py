@@ -70,6 +70,7 @@ class FakeCluster:
     crash_at: int | None = None  # number of the call, from 1
     crash_after: bool = True  # after its effect, else before
     refuse: dict[tuple[str, Kind], Exception] = field(default_factory=dict)  # (verb, kind) -> error
+    admit: Callable[[Json], Exception | None] | None = None  # of what is created: the error of a plugin
     down: bool = False
     watches: list[Watch] = field(default_factory=list)
     forced: list[str] = field(default_factory=list)  # pods that were deleted by force while they ran
@@ -99,6 +100,8 @@ class FakeCluster:
             yield [copied(body) for body in found if body is not None]
 
     async def create(self, kind: Kind, body: Json) -> Json:
+        if self.admit is not None and (refused := self.admit(body)) is not None:
+            raise refused
         return self._change("create", kind, lambda: self._create(kind, body["metadata"]["name"], body))
 
     async def would_create(self, kind: Kind, body: Json, *, strict: bool = True) -> None:

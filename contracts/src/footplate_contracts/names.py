@@ -258,6 +258,9 @@ class Reason(StrEnum):
     OPERATOR_ERROR = "OperatorError"  # a mistake of its own
     WAITING_FOR_COORDINATOR = "WaitingForCoordinator"
     WAITING_FOR_WORKERS = "WaitingForWorkers"
+    WAITING_FOR_TURN = "WaitingForTurn"  # another gang gathers, or takes precedence
+    QUOTA_EXCEEDED = "QuotaExceeded"  # a ResourceQuota refused a pod
+    ADMISSION_REFUSED = "AdmissionRefused"  # a LimitRange, policy or webhook refused an object
     TRAINING = "Training"
     SAVING = "Saving"  # and training waits for it
     DISTURBED = "Disturbed"  # ranks train, and one of them is missed or leaves

@@ -46,6 +46,7 @@ class ClusterError(OperatorError):
         self.status = status
         self.reason = reason
         self.retry_after = retry_after
+        self.kind = ""  # of the object that was not created
 
 
 class NotFound(ClusterError):

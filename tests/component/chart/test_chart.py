@@ -58,6 +58,7 @@ def test_rights_of_the_operator() -> None:
         ("footplate.dev", "priceentries"): reading | {"create"},
         ("footplate.dev", "carbonintensities"): {"list", "watch"},
         ("footplate.dev", "usagerecords"): {"get", "list", "create", "patch", "delete"},
+        ("scheduling.k8s.io", "priorityclasses"): {"list", "watch"},
         ("", "nodes"): reading,
     }
     without = one(rendered("--set", "operator.watchNodes=false"), "ClusterRole", "footplate-operator-cluster")

@@ -76,6 +76,8 @@ class Nodes:
             self.reschedule()
         elif node is None and "deletionTimestamp" not in body["metadata"]:
             self._later(SCHEDULE, self._schedule, name, uid)
+        elif node is not None and body["status"].get("phase") in ("Succeeded", "Failed"):
+            self.reschedule()
         elif node is not None and "deletionTimestamp" in body["metadata"]:
             self._later(NOTICE, self._stop, node, name, uid)
         elif node is not None and body["spec"].get("activeDeadlineSeconds"):

@@ -13,6 +13,7 @@ import pytest
 
 from footplate_contracts.names import Env, Phase, WorkerId
 from footplate_contracts.v1alpha1.pods import PullPolicy
+from footplate_contracts.v1alpha1.status import GatheringStatus
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.credentials import KEY_BYTES, derived, key_id
 from footplate_operator.trainingrun.manifests import children, coordinator
@@ -313,4 +314,12 @@ def test_a_revision_survives_the_api_server() -> None:
     ],
 )
 def test_admission(phase: Phase | None, suspend: bool, needed: bool) -> None:
-    assert needs_admission(phase, suspend) is needed
+    known = run()
+    subject = replace(known, status=known.status.model_copy(update={"phase": phase}))
+    assert needs_admission(subject, suspend) is needed
+
+
+def test_a_run_whose_pods_wait_for_nodes_is_not_admitted_anew() -> None:
+    known, waits = run(), GatheringStatus(since="2026-01-31T12:00:00Z", turn_time="2026-01-31T12:00:00Z")
+    queued = known.status.model_copy(update={"phase": Phase.QUEUED, "gathering": waits})
+    assert not needs_admission(replace(known, status=queued), False)

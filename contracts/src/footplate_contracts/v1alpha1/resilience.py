@@ -73,12 +73,12 @@ class Resilience(Part):
         default_factory=dict, description="failures allowed by cause, beside the defaults (docs/failures.md)"
     )
     startup_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
-        1200, description="from the first pod to the first step"
+        1200, description="from the moment all workers are bound to nodes to the first step"
     )
     gather_deadline_seconds: Annotated[int, Field(ge=1, le=604_800)] = Field(
         1800,
-        description="for a run that has trained, from the loss of a worker, or its resumption, until all run"
-        " again; then it gives its nodes back, and comes again later",
+        description="for which a gang holds nodes while some of its workers have none; then it releases them"
+        " and tries again when there is room. At most 60 s before the first step and after a lost turn",
     )
     hang: Hang | None = Field(
         None, description="when ranks that stand still are restarted; default: as below"

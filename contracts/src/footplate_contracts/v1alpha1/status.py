@@ -181,6 +181,15 @@ class CoordinatorStatus(Part):
     epoch: Whole = Field(0, description="grows with every new pod")
 
 
+class GatheringStatus(Part):
+    """Wait of a run for nodes; absent once every worker is bound to one."""
+
+    since: Time = Field(description="since when the run has waited")
+    turn_time: Time | None = Field(None, description="when its pods were created; absent while it has none")
+    released_time: Time | None = Field(None, description="when it deleted such pods last")
+    lost_turns: Whole = Field(0, description="turns that ended before all its workers were bound")
+
+
 class NodeStatus(Part):
     """A node with strikes or a bad verdict."""
 
@@ -284,6 +293,7 @@ class TrainingRunStatus(Part):
         None, description="runs that wait for checkpoints of this one, or stand on them"
     )
     coordinator: CoordinatorStatus | None = None
+    gathering: GatheringStatus | None = None
     nodes: Annotated[list[NodeStatus], Field(max_length=NODE_LIMIT)] = Field(
         [], description="nodes with strikes or a bad verdict; not written yet"
     )

@@ -29,8 +29,7 @@ from footplate_operator.runtime.objects import controller_of
 from footplate_operator.settings import InstallationSettings
 from footplate_operator.trainingrun.manifests.children import read_secret
 from footplate_operator.trainingrun.observed import Credentials
-from footplate_operator.trainingrun.revision import WITHOUT_PODS
-from footplate_operator.trainingrun.run import TRAINING_RUN, phase_of
+from footplate_operator.trainingrun.run import TRAINING_RUN, has_gang, phase_of
 
 DEPLOYMENT: Final = Kind("apps/v1", "Deployment", "deployments")
 PAUSE_SECONDS: Final = 1.0
@@ -57,8 +56,7 @@ async def _live(cluster: Cluster, namespaces: Sequence[str]) -> AsyncIterator[Js
     for namespace in namespaces or [""]:
         async for page in cluster.pages(TRAINING_RUN, namespace):
             for run in page:
-                phase = phase_of(run)
-                if not phase.terminal and phase not in WITHOUT_PODS:
+                if has_gang(run) and not phase_of(run).terminal:
                     yield run
 
 

@@ -126,6 +126,9 @@ class Actor:
                 await self._put(owner, kind, manifest)
                 return
             made = await self._claim(owner, kind, manifest)
+        except Forbidden as error:
+            error.kind = kind.name
+            raise
         if not self.controller.unread(kind):
             self.cache.put_child(kind, made)
 

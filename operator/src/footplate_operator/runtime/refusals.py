@@ -16,10 +16,14 @@ from typing import Final
 from footplate_contracts.names import Reason
 from footplate_operator.errors import ClusterError, Invalid, NameTaken
 from footplate_operator.runtime.decision import Problem
+from footplate_operator.runtime.kinds import POD
 
 BUSY: Final = timedelta(seconds=30)  # an API server that is busy no longer than this is not worth a word
 FINAL: Final = timedelta(seconds=60)  # what was not accepted for so long never will be
 _MESSAGE_LIMIT: Final = 1024
+# As the API server's authorizer and its quota plugin say it.
+_NO_RIGHT: Final = "cannot create resource"
+_QUOTA: Final = "exceeded quota"
 
 
 class Sort(StrEnum):
@@ -60,11 +64,19 @@ def problem_of(refused: Sequence[ClusterError], since: Standing, now: datetime) 
 
 
 def _problem(error: ClusterError, stood: timedelta) -> Problem:
-    found, message = sort(error), str(error)[:_MESSAGE_LIMIT]
+    found = sort(error)
     return Problem(
-        Reason.CHILD_CONFLICT if error.reason == Reason.CHILD_CONFLICT else Reason.API_ERROR,
-        message,
+        _reason(error),
+        str(error)[:_MESSAGE_LIMIT],
         final=found is Sort.NOT_ACCEPTED and stood >= FINAL,
         # Where nobody answers, nobody could be told either.
         passing=found is Sort.UNANSWERED or (found is Sort.BUSY and stood < BUSY),
     )
+
+
+def _reason(error: ClusterError) -> Reason:
+    if error.reason == Reason.CHILD_CONFLICT:
+        return Reason.CHILD_CONFLICT
+    if error.kind != POD.name or _NO_RIGHT in str(error):
+        return Reason.API_ERROR
+    return Reason.QUOTA_EXCEEDED if _QUOTA in str(error) else Reason.ADMISSION_REFUSED

@@ -26,7 +26,6 @@ from footplate_operator.trainingrun.policies import overrides, pod_refusals, rew
 from footplate_operator.trainingrun.policies.profile import changed, refusal
 from footplate_operator.trainingrun.profiles import Profiles
 from footplate_operator.trainingrun.revision import (
-    WITHOUT_PODS,
     AnyRevision,
     Defaults,
     MissingRevision,
@@ -64,7 +63,7 @@ class Admission:
         None where its profile is missing, or where a suspended run still has to wait for others. Raises
         ClusterError.
         """
-        admits = needs_admission(run.phase, suspension.asked(run) is not None)
+        admits = needs_admission(run, suspension.asked(run) is not None)
         if not admits:
             known = cache.revision
             if known is not None and known.name(run.name) == run.status.revision:
@@ -72,7 +71,7 @@ class Admission:
             if (found := in_force(run, revisions)) is not None:
                 cache.revision = found if isinstance(found, Revision) else None
                 return found
-            if run.phase not in WITHOUT_PODS:
+            if run.has_gang:
                 return MissingRevision(run.status.revision or "")
         if admits:
             await self.profiles.look_for(run.spec.compute.profile)
@@ -140,7 +139,7 @@ class Admission:
     ) -> Problem | list[str]:
         """What became of the profile of an admitted run: why it is of no use now, or what changed."""
         name = run.spec.compute.profile
-        if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run.phase, False):
+        if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run, False):
             return []
         if await self.profiles.is_gone(name):
             message = f"compute.profile {name} names no ComputeProfile any more; {_GOES_ON}"

@@ -33,6 +33,7 @@ from footplate_operator.runtime.kinds import (
     NETWORK_POLICY,
     NODE,
     POD,
+    PRIORITY_CLASS,
     REVISION,
     SECRET,
     SERVICE,
@@ -60,7 +61,7 @@ from footplate_operator.trainingrun.history_client import FinalStatus, Histories
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
-from footplate_operator.trainingrun.node import lean_node
+from footplate_operator.trainingrun.node import gives_room, lean_node
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import Api, Observed, PodView, view_pod
 from footplate_operator.trainingrun.packing import Packing
@@ -74,6 +75,7 @@ from footplate_operator.trainingrun.run_cache import RunCache
 from footplate_operator.trainingrun.run_usage import RunUsage
 from footplate_operator.trainingrun.status.cost import cost, growth
 from footplate_operator.trainingrun.status.report import AT_REST, compare, fit
+from footplate_operator.trainingrun.turns import Turns
 from footplate_operator.trainingrun.views import RevisionView, view_of
 from footplate_operator.usage.keeper import UsageKeeper
 from footplate_operator.usage.node_keeper import NodeKeeper
@@ -111,7 +113,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         Owned(REVISION, watched=True),
     )
     parameters = (PROFILE,)
-    hints = (NODE, *TARIFF_KINDS)
+    hints = (NODE, PRIORITY_CLASS, *TARIFF_KINDS)
     patient = TARIFF_KINDS
 
     def __init__(
@@ -148,6 +150,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self.usage = UsageKeeper(cluster, now, nodes, {self.kind.name: self.kind})
         self._used = RunUsage(self.usage, self.tariffs)
         self._sweeper = Sweeper(cluster, self.usage, usage_kept_for, scope)
+        self._turns = Turns()
         self._caches: dict[str, RunCache] = {}  # by uid of the run
 
     def decode(self, body: Json) -> Run:
@@ -164,14 +167,13 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
     ) -> RunView:
         tariff = await self.tariffs.known()
         cache = self._caches.setdefault(run.uid, RunCache())
-        pods, others, revisions = [], [], []
-        for child in children:
-            if isinstance(child, PodView):
-                pods.append(await cache.complete(child, self._cluster, now))
-                continue
-            others.append(child)
-            if isinstance(child, RevisionView):
-                revisions.append(child.revision)
+        pods = [
+            await cache.complete(child, self._cluster, now)
+            for child in children
+            if isinstance(child, PodView)
+        ]
+        others = [child for child in children if not isinstance(child, PodView)]
+        revisions = [child.revision for child in others if isinstance(child, RevisionView)]
         cache.keep(pods)
         cache.recovery, recovered = follow(cache.recovery, run.status, self._said(run, cache), now)
         if recovered is not None:
@@ -189,10 +191,9 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         credentials = self._admission.credentials(run, cache, admitted, pods)
         recorded = None if run.ended is None else self._histories.recorded(FinalStatus.of(run))
         naming = await self._chains.naming(run)
-        edited: Sequence[tuple[Child, Json]] = ()
-        insisted: Child | None = None
-        if isinstance(admitted, Revision) and credentials is not None:
-            edited, insisted = cache.edited(others, children_of(run, admitted), now)
+        may_train = isinstance(admitted, Revision) and credentials is not None
+        wanted = children_of(run, admitted) if isinstance(admitted, Revision) and may_train else ()
+        edited, insisted = cache.edited(others, wanted, now)
         observed = Observed(
             pods=tuple(cache.noticed(self._nodes.complete(pod, ending), now) for pod in pods),
             ending=self._nodes.usable(ending, scheduling),
@@ -216,6 +217,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             awaited=await self._chains.is_awaited(run, naming, deletion.due_since(run, pods, recorded, now)),
             usage=used,
             tariff=tariff,
+            turn=self._turns.find(run, None if credentials is None else admitted, pods, now),
+            scaled_up=await cache.scale_ups.find(run.namespace, pods, self._cluster, now),
         )
         revision = None if isinstance(admitted, Problem) else admitted
         return RunView(observed, revision, cache.unobserved_of(run, now), spending)
@@ -248,6 +251,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         status = desired.status.model_copy(update=said)
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
             status = self.complete(run, status)
+        self._turns.decided(run, status)
         return replace(desired, status=status)
 
     # -- what an undecoded object says ---------------------------------------------------
@@ -307,7 +311,14 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         name = body["metadata"]["name"]
         if kind == NODE:
             (self.usage.nodes.drop if gone else self.usage.nodes.put)(body)
-            return (self._nodes.drop if gone else self._nodes.put)(body)
+            if gone:
+                return self._nodes.drop(body)
+            before, concerned = self._nodes.get(name), self._nodes.put(body)
+            waiting = self._turns.grow(self._now()) if gives_room(before, self._nodes.get(name)) else ()
+            return [*concerned, *waiting]
+        if kind == PRIORITY_CLASS:
+            self._turns.put_priority(body, gone)
+            return ()
         if kind in TARIFF_KINDS:
             since = (self.tariffs.drop if gone else self.tariffs.put)(kind, body)
             return () if since is None else self._used.recount(since, where({}))
@@ -326,7 +337,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             self.usage.tell_owner(usage.owner_of(body), gone)
 
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
-        return self._chains.hear(body, gone)
+        return [*self._chains.hear(body, gone), *self._turns.hear(body, gone, self._now())]
 
     async def keep(self) -> None:
         prices = [self.prices.run()] if self._scope.cluster else []

@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
+from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.status import Attempt, RecentFailures, TrainingRunStatus
 from footplate_operator.runtime.clock import format_time, parse_time
 from footplate_operator.trainingrun import refill
 from footplate_operator.trainingrun.run import Run
+
+# Ends of attempts in which nothing ran: not all workers had nodes.
+WAITS: Final = frozenset(
+    {Reason.GANG_INCOMPLETE, Reason.WAITING_FOR_TURN, Reason.QUOTA_EXCEEDED, Reason.ADMISSION_REFUSED}
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,8 @@ class History:
 
     @property
     def disturbed(self) -> bool:
-        """Whether something has come between its first pods and now."""
-        return bool(self.closed or self.failures)
+        """Whether something has come between its first pods and now, beside turns without enough nodes."""
+        return bool(self.failures) or any(attempt.reason not in WAITS for attempt in self.closed)
 
     @property
     def start_step(self) -> int:

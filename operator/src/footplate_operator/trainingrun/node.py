@@ -70,6 +70,13 @@ def _taints(spec: Mapping[str, Any]) -> frozenset[Taint]:
     return frozenset(Taint(*taint) for taint in (*told, *cordon))
 
 
+def gives_room(before: NodeView | None, after: NodeView | None) -> bool:
+    """Return whether pods may find room on a Node that found none before: it is new, ready or untainted."""
+    if after is None or after.unheard:
+        return False
+    return before is None or bool(before.unheard) or bool(before.taints - after.taints)
+
+
 def lean_node(body: Json) -> Json:
     """A Node without what neither `view_node` nor `usage.nodes.sighted_node` reads."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})

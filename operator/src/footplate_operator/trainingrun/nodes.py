@@ -69,6 +69,10 @@ class Nodes:
         self._bury(name, uid)
         return self._runs_on(name)
 
+    def get(self, name: str) -> NodeView | None:
+        """Return the Node of this name, as far as it is known."""
+        return self._known.get(name)
+
     async def ask(self, names: Iterable[str], now: datetime) -> None:
         """Look at Nodes that something is to be concluded from; what may not be seen is not known."""
         self._ask_from = {name: due for name, due in self._ask_from.items() if due > now}

@@ -23,11 +23,13 @@ from footplate_operator.runtime.objects import Child, controller_of
 from footplate_operator.trainingrun.containers import Containers
 from footplate_operator.trainingrun.packing import Packing
 from footplate_operator.trainingrun.slots import pod_slot
+from footplate_operator.trainingrun.turn import Turn
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.sighting import Sighting, sighted
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
+_ALONE: Final = Turn()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,11 @@ class PodView(Child):
     def live(self) -> bool:
         """Whether it runs or may still come to run."""
         return not self.ended and not self.terminating
+
+    @property
+    def unbound(self) -> bool:
+        """Whether it waits for a node."""
+        return self.live and not self.node and not self.accepted
 
     def unready_for(self, now: datetime) -> float:
         """Seconds for which it was seen to be not ready, though it ran; 0 while it is."""
@@ -210,6 +217,9 @@ class Observed:
     followers: Sequence[Follower] = ()  # runs that wait for its checkpoints, or stand on them
     awaited: bool = False  # it has ended, and one of them may still be given one
     usage: OwnUsage | None = None  # of its pods, those that are gone included; None: it is not known yet
+    turn: Turn = _ALONE  # among the gangs that wait for nodes of its profile
+    # When an autoscaler said that it adds nodes for one of its pods.
+    scaled_up: datetime | None = None
     tariff: Tariff | None = None  # prices and intensities; None: they are not known yet
 
     @property

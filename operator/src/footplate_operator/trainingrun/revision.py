@@ -29,7 +29,6 @@ from footplate_operator.runtime.objects import unreadable
 from footplate_operator.trainingrun.directives import in_force_at_once
 from footplate_operator.trainingrun.run import Run
 
-WITHOUT_PODS: Final = frozenset({None, Phase.QUEUED, Phase.SUSPENDED})  # what comes next admits them anew
 _IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunConfig calls otherwise
 
 
@@ -166,11 +165,11 @@ def _as_written(read: Any, written: Any) -> Any:
     return read if read == written else written
 
 
-def needs_admission(phase: Phase | None, suspend: bool) -> bool:
-    """Whether a run in `phase` takes the profile as it is now, rather than the frozen one."""
-    if phase is Phase.SUSPENDED:
+def needs_admission(run: Run, suspend: bool) -> bool:
+    """Return whether `run` takes the profile as it is now, rather than the frozen one."""
+    if run.phase is Phase.SUSPENDED:
         return not suspend
-    return phase in WITHOUT_PODS
+    return not run.has_gang
 
 
 def in_force(run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | None:

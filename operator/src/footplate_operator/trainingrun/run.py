@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from footplate_contracts.names import API_VERSION, Phase, RunUid
+from footplate_contracts.names import API_VERSION, Phase, Reason, RunUid
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
-from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_contracts.v1alpha1.status import GatheringStatus, TrainingRunStatus
 from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.kinds import Kind
 from footplate_operator.runtime.objects import Child, Object, read
 
 TRAINING_RUN: Final = Kind(API_VERSION, "TrainingRun", "trainingruns")
+WITHOUT_PODS: Final = frozenset({None, Phase.QUEUED, Phase.SUSPENDED})  # unless the run gathers
 PROFILE: Final = Kind(API_VERSION, "ComputeProfile", "computeprofiles", namespaced=False)
 
 
@@ -33,6 +34,18 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
     def phase(self) -> Phase | None:
         """The phase that was written last."""
         return self.status.phase
+
+    @property
+    def gathers(self) -> bool:
+        """Whether it has its turn, and some of its workers have no node yet."""
+        waits = self.status.gathering
+        starts = self.phase in (Phase.QUEUED, Phase.STARTING)
+        return starts and waits is not None and waits.turn_time is not None
+
+    @property
+    def has_gang(self) -> bool:
+        """Whether it may have pods, so that it is not admitted anew."""
+        return self.phase not in WITHOUT_PODS or self.gathers
 
     @property
     def phase_since(self) -> datetime:
@@ -66,12 +79,33 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
         return parse_time(time) if time else self._phase_time
 
 
+def waits_in(status: TrainingRunStatus) -> GatheringStatus | None:
+    """Return the wait for nodes that `status` tells of; an earlier release told it by an attempt alone."""
+    last = status.attempts[-1] if status.attempts else None
+    if status.gathering is not None or status.phase is not Phase.QUEUED or last is None:
+        return status.gathering
+    if last.reason != Reason.GANG_INCOMPLETE:
+        return None
+    return GatheringStatus(since=last.start, released_time=last.end, lost_turns=1)
+
+
 def phase_of(body: Mapping[str, Any]) -> Phase:
     """The phase that an object has, decoded or not; one that no release here knows counts as Queued."""
     try:
         return Phase(body.get("status", {}).get("phase") or Phase.QUEUED)
     except ValueError:
         return Phase.QUEUED
+
+
+def gathers(body: Mapping[str, Any]) -> bool:
+    """Return whether the run in `body` has its turn; see `Run.gathers`."""
+    waits = body.get("status", {}).get("gathering") or {}
+    return phase_of(body) in (Phase.QUEUED, Phase.STARTING) and bool(waits.get("turnTime"))
+
+
+def has_gang(body: Mapping[str, Any]) -> bool:
+    """Return whether the run in `body` may have pods; see `Run.has_gang`."""
+    return phase_of(body) not in WITHOUT_PODS or gathers(body)
 
 
 def decode(body: Mapping[str, Any], before: tuple[Mapping[str, Any], Run] | None = None) -> Run:

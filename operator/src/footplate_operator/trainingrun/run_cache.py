@@ -28,6 +28,7 @@ from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_s
 from footplate_operator.trainingrun.recovery import Recovery
 from footplate_operator.trainingrun.revision import Revision, RevisionData
 from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.scale_ups import ScaleUps
 from footplate_operator.usage.known import OwnUsage
 
 MOUNT_SECONDS: Final = 4.0  # a pod that waits longer than this is asked about
@@ -74,6 +75,8 @@ class RunCache:
     noted: dict[tuple[str, str], tuple[datetime, str]] = field(
         default_factory=dict
     )  # pod uid, what -> since, value
+
+    scale_ups: ScaleUps = field(default_factory=ScaleUps)
 
     # What its coordinator said last, and what of it counts.
     said: tuple[CoordinatorState, CoordinatorState] | None = None

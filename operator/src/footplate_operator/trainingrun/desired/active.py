@@ -11,8 +11,8 @@ from footplate_contracts.names import (
     api_ca_name,
     coordinator_service_name,
 )
-from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_operator.runtime.clock import format_time
+from footplate_contracts.v1alpha1.status import GatheringStatus, TrainingRunStatus
+from footplate_operator.runtime.clock import format_time, parse_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete, Patch, Problem
 from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, NETWORK_POLICY, SERVICE
@@ -29,12 +29,15 @@ from footplate_operator.trainingrun.policies.failure import (
     INFRASTRUCTURE,
     fruitless_restarts,
 )
-from footplate_operator.trainingrun.revision import WITHOUT_PODS, not_in_force
+from footplate_operator.trainingrun.policies.startup import waits_for_nodes
+from footplate_operator.trainingrun.revision import not_in_force
+from footplate_operator.trainingrun.run import waits_in
 from footplate_operator.trainingrun.slots import slot_labels
 from footplate_operator.trainingrun.status import attempts
 from footplate_operator.trainingrun.status.disturbance import disturbance
 from footplate_operator.trainingrun.status.phase import TRAINING, active_phase
 from footplate_operator.trainingrun.status.report import at_samples, reconciled, waiting_for, who_trains
+from footplate_operator.trainingrun.status.waiting import without_node
 
 
 def active(situation: Situation) -> Desired:
@@ -94,7 +97,11 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
     if may_start and not waits and (may_create or gang.workers.complete):
         history = attempts.begin(history)
     phase = active_phase(run.phase, gang.state, history.broken, history.generation, situation.interrupted)
+    gathering = _gathering(situation) if phase is Phase.STARTING else None
+    if gathering is not None and waits_for_nodes(gang.observed.pods, situation.now):
+        phase = Phase.QUEUED
     decided: dict[str, object] = {
+        "gathering": gathering,
         "start_time": run.status.start_time or format_time(situation.now),
         "revision": situation.revision.name(run.name),
         "lineage": situation.revision.frozen.config.lineage,
@@ -105,6 +112,15 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
         decided["coordinator"] = next_coordinator(situation)
     said = _conditions(situation, phase, may_start)
     return situation.report(phase, said, history, **decided), phase
+
+
+def _gathering(situation: Situation) -> GatheringStatus | None:
+    """Return the run's wait for nodes, in a turn of its own; None once each of its workers has had one."""
+    run, before, now = situation.run, waits_in(situation.run.status), format_time(situation.now)
+    if situation.gang.workers.bound or (run.phase is Phase.STARTING and before is None):
+        return None
+    waits = before or GatheringStatus(since=now)
+    return waits if waits.turn_time else waits.model_copy(update={"turn_time": now})
 
 
 def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[NewCondition]:
@@ -157,7 +173,9 @@ def _held_up(situation: Situation) -> NewCondition | None:
         held = f"{said}; {diagnosis.message}" if diagnosis is not None else said
         return NewCondition(ConditionType.PROGRESSING, False, Reason.NETWORK_PARTITION, held[:1024])
     if diagnosis is not None:
-        return NewCondition(ConditionType.PROGRESSING, False, diagnosis.reason, diagnosis.message)
+        said = _without_node(situation) if diagnosis.reason is Reason.UNSCHEDULABLE else ""
+        message = f"{said}: {diagnosis.message}"[:1024] if said else diagnosis.message
+        return NewCondition(ConditionType.PROGRESSING, False, diagnosis.reason, message)
     if situation.coordinator_error:
         message = situation.coordinator_error
         return NewCondition(ConditionType.PROGRESSING, False, Reason.POD_FAILED, message)
@@ -171,6 +189,16 @@ def _held_up(situation: Situation) -> NewCondition | None:
         why = f"{message}; last: {closed[-1].message}"[:1024]
         return NewCondition(ConditionType.PROGRESSING, False, Cause.NO_PROGRESS, why)
     return None
+
+
+def _without_node(situation: Situation) -> str:
+    """Return how many workers have no node, and since when; empty where all have one."""
+    run, current = situation.run, situation.gang.workers.current
+    nodes = run.spec.compute.nodes
+    unbound = nodes - sum(not pod.unbound for pod in current)
+    waits = run.status.gathering
+    since = parse_time(waits.since) if waits is not None else run.phase_since
+    return without_node(unbound, nodes, since) if unbound > 0 else ""
 
 
 def _reconciled(situation: Situation) -> NewCondition:
@@ -218,6 +246,6 @@ def _secret(situation: Situation) -> list[Create]:
     """
     run, observed, credentials = situation.run, situation.gang.observed, situation.gang.observed.credentials
     assert credentials is not None, "this run may train"
-    made = run.phase not in WITHOUT_PODS and observed.has(SERVICE, coordinator_service_name(run.name))
+    made = run.has_gang and observed.has(SERVICE, coordinator_service_name(run.name))
     makes = observed.secret_missed or not made
     return [Create(children.secret(run, credentials))] if makes else []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from footplate_contracts.names import ConditionType, Phase, Reason, secret_name
-from footplate_contracts.v1alpha1.status import TrainingRunStatus
-from footplate_operator.runtime.clock import seconds_between
+from footplate_contracts.v1alpha1.status import GatheringStatus, TrainingRunStatus
+from footplate_operator.runtime.clock import format_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition, find
 from footplate_operator.runtime.decision import Delete, Problem
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, NETWORK_POLICY, SECRET, SERVICE
@@ -18,12 +19,13 @@ from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desire
 from footplate_operator.trainingrun.events import unrecorded_event
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.observed import Observed
-from footplate_operator.trainingrun.policies import deletion, gathering
+from footplate_operator.trainingrun.policies import deletion
 from footplate_operator.trainingrun.policies.suspension import Suspension
 from footplate_operator.trainingrun.revision import MissingRevision, UnreadableRevision
-from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.run import Run, waits_in
 from footplate_operator.trainingrun.status.fields import last_seen
 from footplate_operator.trainingrun.status.report import compare, not_training, report
+from footplate_operator.trainingrun.status.waiting import waiting_for_turn
 
 LABELS_SECONDS: Final = 10.0  # between two looks for a Node label that was missing
 
@@ -99,10 +101,9 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
         message = f"compute.profile {run.spec.compute.profile} names no ComputeProfile; there are: {there}"
         problem = Problem(Reason.PROFILE_NOT_FOUND, message)
     said = not_training(problem.reason, problem.message, None if problem.waiting else problem)
-    return Desired(
-        status=report(run, last_seen(run, observed, now), Phase.QUEUED, said, now),
-        requeue_after=LABELS_SECONDS if problem.reason is Reason.TOPOLOGY_UNKNOWN else None,
-    )
+    desired = _without_gang(run, observed, Phase.QUEUED, said, now)
+    again = LABELS_SECONDS if problem.reason is Reason.TOPOLOGY_UNKNOWN else None
+    return replace(desired, requeue_after=soonest(desired.requeue_after, again))
 
 
 def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:
@@ -114,24 +115,36 @@ def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:
     return Desired(status=report(run, last_seen(run, observed, now), run.phase or Phase.QUEUED, said, now))
 
 
-def until_next_try(run: Run, now: datetime) -> float:
-    """Seconds for which a run that gave its gang back stays without one; 0 for any other."""
-    times = gathering.given_back(run.status.attempts) if run.phase is Phase.QUEUED else 0
-    return max(0.0, gathering.pause(times) - seconds_between(run.phase_since, now)) if times else 0.0
+def waiting(run: Run, observed: Observed, now: datetime) -> Desired:
+    """Return the decision about a run that waits for its turn, without a pod."""
+    turn, before = observed.turn, waits_in(run.status)
+    retry = turn.retry
+    waits = before or GatheringStatus(since=format_time(now))
+    gathering = waits.model_copy(update={"turn_time": None})
+    said = not_training(*waiting_for_turn(run, gathering, turn), observed.problem)
+    desired = _without_gang(run, observed, Phase.QUEUED, said, now, gathering)
+    # No watch tells when a running gang has all its pods again.
+    left = None if retry is None else seconds_between(now, retry)
+    poll = POLL_SECONDS if turn.yields and turn.place == 1 else None
+    return replace(desired, requeue_after=soonest(desired.requeue_after, left, poll))
 
 
-def waiting(run: Run, observed: Observed, left: float, now: datetime) -> Desired:
-    """It gave its gang back, and comes again in `left` seconds."""
-    seen = last_seen(run, observed, now)
+def _without_gang(
+    run: Run,
+    observed: Observed,
+    phase: Phase,
+    said: Sequence[NewCondition],
+    now: datetime,
+    gathering: GatheringStatus | None = None,
+) -> Desired:
+    """Return the decision about a run that has no gang, and lets go what is left of an earlier one."""
+    seen = last_seen(run, observed, now).model_copy(update={"gathering": gathering})
     pods = retire.of_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
-    known = find(run.status.conditions, ConditionType.PROGRESSING)
-    message = known.message if known is not None else "the gang was given back"
-    said = not_training(Reason.GANG_INCOMPLETE, message, observed.problem)
     return Desired(
-        status=report(run, seen, Phase.QUEUED, said, now),
+        status=report(run, seen, phase, said, now),
         changes=(pods.removals,),
         coordinator=observed.reachable,
-        requeue_after=soonest(left, *pods.waits, POLL_SECONDS if pods.busy else None),
+        requeue_after=soonest(*pods.waits, POLL_SECONDS if pods.busy else None),
     )
 
 

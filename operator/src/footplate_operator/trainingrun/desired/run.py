@@ -17,7 +17,6 @@ from footplate_operator.trainingrun.desired.resting import (
     queued,
     suspended,
     unheard,
-    until_next_try,
     untouched,
     unwritten,
     waiting,
@@ -26,7 +25,7 @@ from footplate_operator.trainingrun.desired.situation import assess
 from footplate_operator.trainingrun.desired.stopping import fail, give_back, succeed, suspend
 from footplate_operator.trainingrun.observed import Observed
 from footplate_operator.trainingrun.policies import suspension
-from footplate_operator.trainingrun.revision import WITHOUT_PODS, AnyRevision, MissingRevision, Revision
+from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, Revision
 from footplate_operator.trainingrun.run import Run
 
 
@@ -42,16 +41,16 @@ def desire(
     """
     if run.ended is not None:
         return ended(run, run.ended, observed, now)
-    if (asked := suspension.asked(run)) is not None and run.phase in WITHOUT_PODS:
+    if (asked := suspension.asked(run)) is not None and not run.has_gang:
         return suspended(run, asked, observed, now)
-    if (left := until_next_try(run, now)) > 0:
-        return waiting(run, observed, left, now)
     if revision is None:
         return queued(run, observed, now)
     if not isinstance(revision, Revision):
         return untouched(run, revision, observed, now)
     if observed.credentials is None:
         return unheard(run, observed, now)
+    if not run.has_gang and not observed.turn.granted:
+        return waiting(run, observed, now)
     situation = assess(run, revision, observed, now)
     if situation.finished:
         return succeed(situation)
@@ -59,10 +58,6 @@ def desire(
         return fail(situation, situation.failure)
     if run.phase is Phase.SUSPENDING or asked is not None or situation.closed:
         return suspend(situation, asked or suspension.BY_HAND)
-    if (
-        run.phase in WITHOUT_PODS
-        and observed.hindered
-        and not observed.has(REVISION, revision.name(run.name))
-    ):
+    if not run.has_gang and observed.hindered and not observed.has(REVISION, revision.name(run.name)):
         return unwritten(run, observed, now)
-    return give_back(situation) if situation.overdue else active(situation)
+    return active(situation) if situation.release is None else give_back(situation, situation.release)

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from footplate_contracts.coordinator_state import CoordinatorState, RunState
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Directives
 from footplate_contracts.names import ConditionType, Phase, Reason, Role
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.trainingrun import refill
+from footplate_operator.trainingrun.desired.release import Release, find_release
 from footplate_operator.trainingrun.directives import directives
 from footplate_operator.trainingrun.gang.plan import GangPlan, plan
 from footplate_operator.trainingrun.history import History, history_of
 from footplate_operator.trainingrun.observed import Observed, PodView
-from footplate_operator.trainingrun.policies import diagnosis, gathering, startup
+from footplate_operator.trainingrun.policies import diagnosis, startup
 from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import FailureDecision
 from footplate_operator.trainingrun.revision import Revision
@@ -46,7 +47,7 @@ class Situation:
     closed: bool  # its ranks were told to save and end, and did, or had nothing to save
     failure: FailureDecision | None  # one that ends the run
     diagnosis: Diagnosis | None  # what holds a pod up
-    overdue: bool  # its gang is incomplete for so long that it gives back what it holds
+    release: Release | None  # why its gang deletes its pods now
     coordinator_error: str  # what the newest coordinator ended with, while none serves
 
     def report(
@@ -96,7 +97,7 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
         closed=gang.closed,
         failure=failure
         or startup.failed(run, before.stepped, pods, held_up, _general(gang, history, now), error, now),
-        overdue=_overdue(run, gang, history, now),
+        release=find_release(run, gang, history, held_up, now),
         diagnosis=held_up,
         coordinator_error=error,
     )
@@ -120,20 +121,6 @@ def _general(gang: GangPlan, history: History, now: datetime) -> Diagnosis | Non
 
 def _on_its_way(pod: PodView, now: datetime) -> bool:
     return pod.live and diagnosis.diagnose(pod) is None and pod.seen_for(now) < ON_ITS_WAY_SECONDS
-
-
-def _overdue(run: Run, gang: GangPlan, history: History, now: datetime) -> bool:
-    complete = gang.workers.complete and all(pod.started for pod in gang.workers.current)
-    complete = complete and not gang.state.unreachable and not _unheard(gang.state)
-    waited = seconds_between(run.phase_since, now)
-    deadline = float(run.spec.resilience.gather_deadline_seconds)
-    times = gathering.given_back(history.closed)
-    return not complete and gathering.overdue(run.phase, history.stepped, waited, deadline, times)
-
-
-def _unheard(state: CoordinatorState) -> bool:
-    """Whether the coordinator waits for workers that it does not hear."""
-    return state.state is RunState.GATHERING and bool(state.missing)
 
 
 def _finished(gang: GangPlan, now: datetime) -> bool:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.directives import Command
 from footplate_contracts.names import ConditionType, Phase, Reason
+from footplate_contracts.v1alpha1.status import GatheringStatus
 from footplate_contracts.v1alpha1.training import Stage
 from footplate_operator.runtime.clock import format_time, seconds_between
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete
 from footplate_operator.runtime.kinds import DISRUPTION_BUDGET
 from footplate_operator.trainingrun.desired.decision import POLL_SECONDS, Desired
+from footplate_operator.trainingrun.desired.release import Release
 from footplate_operator.trainingrun.desired.situation import Situation
 from footplate_operator.trainingrun.desired.successor import coordinator_pod, next_coordinator
 from footplate_operator.trainingrun.directives import directives, limits, untold
 from footplate_operator.trainingrun.gang import retire
 from footplate_operator.trainingrun.history import History
-from footplate_operator.trainingrun.policies import gathering, startup, suspension
+from footplate_operator.trainingrun.policies import startup, suspension
 from footplate_operator.trainingrun.policies.failure import FailureDecision
 from footplate_operator.trainingrun.policies.suspension import Suspension
 from footplate_operator.trainingrun.status import attempts
@@ -84,22 +86,20 @@ def suspend(situation: Situation, asked: Suspension) -> Desired:
     return _release(situation, asked, _durable(situation) if acknowledged else "there was nothing to save")
 
 
-def give_back(situation: Situation) -> Desired:
-    """The gang cannot be completed: let others have its nodes, and come again."""
-    run, gang = situation.run, situation.gang
-    times = gathering.given_back(situation.history.closed) + 1
-    held_up = situation.diagnosis.message if situation.diagnosis else "not all of its pods run"
-    deadline = gathering.patience(run.spec.resilience.gather_deadline_seconds, times - 1)
-    # From the second time on it is a moment, to see whether there is room.
-    within = f"{deadline:g} s" if times > 1 else f"{deadline:g} s (resilience.gatherDeadlineSeconds)"
-    message = (
-        f"the gang could not be completed within {within}: {held_up};"
-        f" its nodes are given back, and it comes again in {gathering.pause(times):.0f} s"
+def give_back(situation: Situation, release: Release) -> Desired:
+    """Return the decision to delete all pods and to wait for the next turn."""
+    gang, before = situation.gang, situation.run.status.gathering
+    ended = attempts.end(attempts.begin(situation.history), release.reason, release.message)
+    said = not_training(release.reason, release.message, gang.observed.problem)
+    now = format_time(situation.now)
+    gathering = GatheringStatus(
+        since=before.since if before else now,
+        # A gang that only yields comes next again as soon as the other one has its pod.
+        released_time=now if release.lost_turn else None,
+        lost_turns=(before.lost_turns if before else 0) + release.lost_turn,
     )
-    history = attempts.end(attempts.begin(situation.history), Reason.GANG_INCOMPLETE, message)
-    said = not_training(Reason.GANG_INCOMPLETE, message, gang.observed.problem)
     return Desired(
-        status=situation.report(Phase.QUEUED, said, history),
+        status=situation.report(Phase.QUEUED, said, attempts.without_repetition(ended), gathering=gathering),
         changes=(tuple(retire.release(gang.observed)),),
         coordinator=gang.coordinator.current,
         requeue_after=POLL_SECONDS,

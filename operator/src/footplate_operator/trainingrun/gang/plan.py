@@ -53,6 +53,11 @@ class WorkerPlan:
         return not self.missing and not self.covered and not self.held and self.due is None
 
     @property
+    def bound(self) -> bool:
+        """Whether every slot is filled by a pod that has a node."""
+        return self.complete and not any(pod.unbound for pod in self.current)
+
+    @property
     def succeeded(self) -> bool:
         """Whether every worker ended with success, which they do only when the run is over."""
         return self.complete and bool(self.current) and all(pod.phase == "Succeeded" for pod in self.current)
@@ -113,7 +118,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     """What the gang of `run` should be, after what was `seen`; `admitted`: nodes of its revision."""
     status, compute = run.status, run.spec.compute
     known_epoch = status.coordinator.epoch if status.coordinator else 0
-    begun = run.phase not in (None, Phase.QUEUED, Phase.SUSPENDED)
+    begun = run.has_gang
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
     held = (
         run.phase is not Phase.RUNNING or suspension.asked(run) is not None or any(map(_leaves, seen.workers))

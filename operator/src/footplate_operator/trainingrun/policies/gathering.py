@@ -1,56 +1,63 @@
-"""How long a gang that cannot be completed holds what it has.
+"""Deadlines of a gang that holds nodes, or its turn, while some of its workers have none.
 
-A pod that fits nowhere, or starts nowhere, holds its mates' GPUs for nothing. A run that never trained
-fails after its startup deadline, which tells its user that something is wrong. One that has trained may
-go on as soon as there is room, so it gives back what it holds and tries again: now and then, and then for a
-short time only.
+A pod that fits nowhere holds its mates' GPUs for nothing. A gang that holds none keeps its pods pending, as
+autoscalers act on nothing else. A gang for which one of them adds nodes is given the time that those take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from footplate_contracts.backoff import backoff
-from footplate_contracts.names import Phase, Reason
-from footplate_contracts.v1alpha1.status import Attempt
+from footplate_contracts.names import Phase
+from footplate_operator.runtime.clock import seconds_between
 
-FIRST_PAUSE_SECONDS: Final = 60.0
-LONGEST_PAUSE_SECONDS: Final = 600.0
-RETRY_SECONDS: Final = 60.0  # for a gang that was given back before: where there is room it is there at once
+SHORT_SECONDS: Final = 60.0  # where there is room the scheduler binds all of a gang well within this
+PROVISION_SECONDS: Final = 900.0  # cluster-autoscaler's default of --max-node-provision-time
 
 
-def given_back(attempts: Iterable[Attempt]) -> int:
-    """How many times in a row the gang was given back without having trained in between."""
-    count = 0
-    for attempt in reversed([known for known in attempts if known.end is not None]):
-        if attempt.reason != Reason.GANG_INCOMPLETE:
-            break
-        count += 1
-        if attempt.generation:  # it trained before it lost what could not be replaced
-            break
-    return count
+@dataclass(frozen=True)
+class Hold:
+    """Nodes that an incomplete gang holds."""
+
+    since: datetime | None  # when it has held one of them while a worker had none; None: it holds none
+    scaled_up: datetime | None = None  # when an autoscaler said that it adds nodes for one of its pods
 
 
-def pause(times: int) -> float:
-    """Seconds before the next try of a gang that was given back so many `times` in a row."""
-    return backoff(times, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
-
-
-def patience(deadline: float, times: int) -> float:
-    """Seconds that a gang has to be complete in, which was given back so many `times` in a row before."""
-    return min(deadline, RETRY_SECONDS) if times else deadline
-
-
-def overdue(phase: Phase | None, trained: bool, waited: float, deadline: float, times: int) -> bool:
-    """Whether a gang of which some pods do not run should be given back.
+def get_patience(deadline: float, stepped: bool, lost_turns: int) -> float:
+    """Return the seconds for which a gang may hold nodes while some of its workers have none.
 
     Args:
-        phase: which has lasted for `waited` seconds.
-        trained: the run has finished a step, ever.
         deadline: `resilience.gatherDeadlineSeconds`.
-        times: how many times in a row it was given back before.
+        stepped: the run has finished a step, ever.
+        lost_turns: in a row, before this one.
     """
-    if not trained or phase not in (Phase.STARTING, Phase.RESTARTING):
+    return deadline if stepped and not lost_turns else min(deadline, SHORT_SECONDS)
+
+
+def is_turn_over(hold: Hold, turn_time: datetime, contested: bool, patience: float, now: datetime) -> bool:
+    """Return whether a gang that gathers, and is incomplete, should delete its pods.
+
+    Args:
+        contested: another gang of the profile could gather now.
+        patience: see `get_patience`.
+    """
+    if _awaits_nodes(hold, now):
         return False
-    return waited >= patience(deadline, times)
+    if hold.since is not None and seconds_between(hold.since, now) >= patience:
+        return True
+    return contested and seconds_between(turn_time, now) >= patience
+
+
+def is_overdue(
+    phase: Phase | None, stepped: bool, since: datetime, hold: Hold, deadline: float, now: datetime
+) -> bool:
+    """Return whether a gang that has trained, and is incomplete since `since`, should release its nodes."""
+    if not stepped or phase not in (Phase.STARTING, Phase.RESTARTING) or _awaits_nodes(hold, now):
+        return False
+    return seconds_between(since, now) >= deadline
+
+
+def _awaits_nodes(hold: Hold, now: datetime) -> bool:
+    return hold.scaled_up is not None and seconds_between(hold.scaled_up, now) < PROVISION_SECONDS

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import LATER
-from footplate_contracts.names import Phase
 from footplate_contracts.v1alpha1.references import (
     MOST_FOLLOWERS,
     Follower,
@@ -92,7 +91,7 @@ def listed(
     workers have ended (not `has_workers`), none can remove anything, and its next coordinator is told all.
     Until then one whose suspension did not wait for its checkpoint may save once more.
     """
-    at_rest = run.phase in (None, Phase.QUEUED, Phase.SUSPENDED) and not has_workers
+    at_rest = not run.has_gang and not has_workers
     if run.ended is not None or at_rest:
         return list(wanted)
     limits = state.directives.limits if state.directives is not None else None

@@ -1,9 +1,8 @@
-"""How long a run may try to start, and what it need not wait for.
+"""Deadline of a run that has never trained, and what it need not wait for.
 
-A pod that never fits or an image that never comes holds its neighbours' GPUs
-for nothing; after the deadline the run fails and says what it waited for. What
-waiting cannot mend fails it at once, unless it has trained before: another node
-may do better.
+An image that never comes holds GPUs for nothing; after the deadline the run fails and says what it waited
+for. A wait for nodes does not count. What waiting cannot mend fails the run at once, unless it has trained
+before: another node may do better.
 """
 
 from __future__ import annotations
@@ -21,12 +20,19 @@ from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
 from footplate_operator.trainingrun.policies.failure import FailureAction, FailureDecision
 from footplate_operator.trainingrun.run import Run
 
+SCHEDULER_SECONDS: Final = 5.0  # for the scheduler to bind a pod or to say why it does not
 _STARTING: Final = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING, Phase.SUSPENDED})
 
 
 def untrained(phase: Phase | None) -> bool:
     """Whether nothing has been trained since the run was admitted: there is nothing to save or wait for."""
     return phase in _STARTING
+
+
+def waits_for_nodes(pods: Iterable[PodView], now: datetime) -> bool:
+    """Return whether the scheduler finds no node for one of `pods`."""
+    unbound = [pod for pod in pods if pod.unbound]
+    return any(pod.unschedulable or pod.seen_for(now) >= SCHEDULER_SECONDS for pod in unbound)
 
 
 def remaining(phase: Phase | None, since: datetime, deadline: float, now: datetime) -> float | None:
@@ -66,7 +72,7 @@ def failed(
         return end
     deadline = run.spec.resilience.startup_deadline_seconds
     left = remaining(run.phase, run.phase_since, deadline, now)
-    if left is None or left > 0:
+    if left is None or left > 0 or waits_for_nodes(observed.pods, now):
         return None
     reason = held_up.message if held_up else coordinator_error or _refusal(run) or "not all workers joined"
     message = f"not started within {deadline} s (resilience.startupDeadlineSeconds): {reason}"

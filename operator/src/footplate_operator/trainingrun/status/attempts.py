@@ -17,7 +17,7 @@ from footplate_contracts.names import Cause, Reason
 from footplate_contracts.v1alpha1.status import ATTEMPT_LIMIT, Attempt
 from footplate_operator.runtime.clock import from_epoch, parse_time
 from footplate_operator.trainingrun import refill
-from footplate_operator.trainingrun.history import History
+from footplate_operator.trainingrun.history import WAITS, History
 from footplate_operator.trainingrun.policies.failure import (
     Failure,
     FailureAction,
@@ -104,6 +104,19 @@ def end(history: History, reason: str, message: str = "", cause: Cause | None = 
         return history
     closed = _closed(history, attempt, reason, message)
     return _with_last(history, closed.model_copy(update={"cause": cause}))
+
+
+def without_repetition(history: History) -> History:
+    """Return `history` with one attempt for all consecutive turns in which nothing ran."""
+    *earlier, last = history.attempts
+    if not earlier or not (_waited(earlier[-1]) and _waited(last)):
+        return history
+    one = last.model_copy(update={"number": earlier[-1].number, "start": earlier[-1].start})
+    return replace(history, attempts=(*earlier[:-1], one))
+
+
+def _waited(attempt: Attempt) -> bool:
+    return attempt.reason in WAITS and not attempt.generation and attempt.cause is None
 
 
 def renewed(history: History, generation: str, nodes: int) -> History:

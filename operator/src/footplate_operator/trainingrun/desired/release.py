@@ -1,0 +1,132 @@
+"""Reasons for which a gang deletes its pods and waits for its next turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
+from footplate_contracts.names import Cause, Phase, Reason
+from footplate_operator.runtime.clock import parse_time
+from footplate_operator.trainingrun.gang.plan import GangPlan
+from footplate_operator.trainingrun.history import WAITS, History
+from footplate_operator.trainingrun.policies import gathering
+from footplate_operator.trainingrun.policies.diagnosis import Diagnosis
+from footplate_operator.trainingrun.policies.failure import FRUITLESS_RESTARTS, fruitless_restarts
+from footplate_operator.trainingrun.policies.gathering import Hold
+from footplate_operator.trainingrun.run import Run
+
+FRUITLESS: Final = timedelta(hours=2)  # of restarts without a new durable step
+_HOUR: Final = timedelta(hours=1)
+_REFUSALS: Final = frozenset({Reason.QUOTA_EXCEEDED, Reason.ADMISSION_REFUSED})
+
+
+@dataclass(frozen=True)
+class Release:
+    """One reason, in one word and for a person."""
+
+    reason: str
+    message: str
+    lost_turn: bool = True
+
+
+def find_release(
+    run: Run,
+    gang: GangPlan,
+    history: History,
+    held_up: Diagnosis | None,
+    now: datetime,
+) -> Release | None:
+    """Return why `run` deletes its pods now; None where it keeps them.
+
+    Args:
+        held_up: what holds up one of its pods, if anything does.
+    """
+    waits = run.status.gathering
+    gathers = run.gathers or not run.has_gang
+    starting = gathers or (run.phase is Phase.STARTING and not history.stepped)
+    if starting and not gang.workers.bound and (refused := _refusal(gang)) is not None:
+        return refused
+    if run.gathers and not gang.observed.turn.granted:
+        what = (
+            "a running gang is short of a pod" if gang.observed.turn.yields else "another gang has the turn"
+        )
+        return Release(Reason.WAITING_FOR_TURN, f"{what}; the gang's pods are deleted", lost_turn=False)
+    deadline = run.spec.resilience.gather_deadline_seconds
+    patience = gathering.get_patience(deadline, history.stepped, waits.lost_turns if waits else 0)
+    if gathers or starting:
+        turn_time = parse_time(waits.turn_time) if waits and waits.turn_time else now
+        contested = gathers and gang.observed.turn.contested
+        hold = get_hold(gang, turn_time if gathers else run.phase_since)
+        if not gang.workers.bound and gathering.is_turn_over(hold, turn_time, contested, patience, now):
+            return _incomplete(patience, deadline, held_up)
+        return None
+    if _is_incomplete(gang):
+        hold = Hold(None, gang.observed.scaled_up)
+        if gathering.is_overdue(run.phase, history.stepped, run.phase_since, hold, patience, now):
+            return _incomplete(patience, deadline, held_up)
+    return _fruitless(run, history, now)
+
+
+def get_hold(gang: GangPlan, begun: datetime) -> Hold:
+    """Return which nodes the incomplete `gang` holds; it has been so since `begun` at the earliest."""
+    live = [pod for pod in gang.observed.workers if pod.live]
+    bound = [pod.bound_since or pod.created for pod in live if not pod.unbound]
+    unbound = [pod.seen_since or pod.created for pod in live if pod.unbound]
+    since = max(min(bound), min(unbound, default=begun)) if bound else None
+    return Hold(since, gang.observed.scaled_up)
+
+
+def _is_incomplete(gang: GangPlan) -> bool:
+    complete = gang.workers.complete and all(pod.started for pod in gang.workers.current)
+    return not complete or bool(gang.state.unreachable) or _misses(gang.state)
+
+
+def _misses(state: CoordinatorState) -> bool:
+    """Return whether the coordinator waits for workers that it does not hear."""
+    return state.state is RunState.GATHERING and bool(state.missing)
+
+
+def _incomplete(patience: float, deadline: float, held_up: Diagnosis | None) -> Release:
+    why = held_up.message if held_up is not None else "not all of its pods run"
+    within = f"{patience:g} s" + (" (resilience.gatherDeadlineSeconds)" if patience == deadline else "")
+    return Release(
+        Reason.GANG_INCOMPLETE, f"the gang was not complete within {within}: {why}; its nodes are released"
+    )
+
+
+def _refusal(gang: GangPlan) -> Release | None:
+    problem = gang.observed.problem
+    if problem is None or problem.passing or problem.reason not in _REFUSALS:
+        return None
+    return Release(problem.reason, f"{problem.message}; no pod of the gang is kept"[:1024])
+
+
+def _fruitless(run: Run, history: History, now: datetime) -> Release | None:
+    restarts = fruitless_restarts(history, frozenset(Cause))
+    if run.phase is not Phase.RESTARTING or restarts < FRUITLESS_RESTARTS:
+        return None
+    if _restarting_for(history, now) < FRUITLESS:
+        return None
+    hours = FRUITLESS.total_seconds() / 3600
+    last = history.closed[-1].message
+    message = f"restarts for {hours:g} h without a new durable step; its nodes are released; last: {last}"
+    return Release(Cause.NO_PROGRESS, message[:1024])
+
+
+def _restarting_for(history: History, now: datetime) -> timedelta:
+    """Return how long restarts have followed each other since the newest checkpoint, or the last release.
+
+    Of restarts that are no longer listed only the hour is known: then it is that long at least.
+    """
+    step = history.checkpoint_step or 0
+    ends = [parse_time(attempt.end) for attempt in history.closed if attempt.end and attempt.end_step != step]
+    firsts = [parse_time(part.hour) + _HOUR for part in history.recent if part.checkpoint_step == step]
+    released = [
+        parse_time(attempt.end)
+        for attempt in history.closed
+        if attempt.end and attempt.reason in (*WAITS, Cause.NO_PROGRESS)
+    ]
+    began = max([min([*ends, *firsts], default=now), *released])
+    return max(ends, default=now) - began

@@ -1,0 +1,34 @@
+"""Words for a run that waits for nodes: its place, what is missing, and since when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from footplate_contracts.names import Reason
+from footplate_contracts.v1alpha1.status import GatheringStatus
+from footplate_operator.runtime.clock import format_time, parse_time
+from footplate_operator.trainingrun.run import Run
+from footplate_operator.trainingrun.turn import Turn
+
+
+def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: Turn) -> tuple[str, str]:
+    """Return reason and message for a run that has no pods, as it waits for its turn or its next try."""
+    since = _second(parse_time(gathering.since))
+    missing = f"{run.spec.compute.nodes} workers wait for nodes since {since}"
+    place = f"place {turn.place} of {turn.waiting} in profile {run.spec.compute.profile}"
+    if turn.retry is not None:
+        last = run.status.attempts[-1] if run.status.attempts else None
+        reason, why = (last.reason, f"; last: {last.message}") if last else (Reason.GANG_INCOMPLETE.value, "")
+        retry = f"tries again when a Node comes or a run ends, at {_second(turn.retry)} at the latest"
+        return reason, f"{missing}; {place}; {retry}{why}"[:1024]
+    behind = "a running gang is short of a pod" if turn.yields else "another gang gathers"
+    return Reason.WAITING_FOR_TURN, f"{missing}; {place}; {behind}"
+
+
+def without_node(unbound: int, nodes: int, since: datetime) -> str:
+    """Return what is missing of a gang that has pods without a node."""
+    return f"{unbound} of {nodes} workers have no node, waiting since {_second(since)}"
+
+
+def _second(moment: datetime) -> str:
+    return format_time(moment, "seconds")
