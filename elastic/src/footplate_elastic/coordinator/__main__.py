@@ -10,14 +10,13 @@ import signal
 import ssl
 import sys
 import time
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from aiohttp import web
 
 from footplate_contracts import environment, logs
 from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_elastic.coordinator.config import CoordinatorConfig, as_admitted
 from footplate_elastic.coordinator.core import Coordinator
 from footplate_elastic.coordinator.rank_order import RankOrder
@@ -29,8 +28,6 @@ from footplate_elastic.coordinator.telemetry import TelemetryBuffer
 from footplate_elastic.coordinator.timing import FLUSH, Timing
 
 _log = logging.getLogger(__name__)
-# Each TLS connection has a buffer of this size, 256 KiB by default, and an agent has four while it joins.
-_TLS_BUFFER: Final = 16 * 1024
 _BACKLOG = 4096  # three connections of each agent, which all come at once behind a new coordinator
 
 
@@ -43,6 +40,7 @@ def main(timing: Timing | None = None) -> int:
         print(f"coordinator: {error}", file=sys.stderr)
         return ExitCode.CONFIG
     logs.configure("footplate_elastic", log_format=config.log_format)
+    limit_tls_buffers()
     run = config.outline.run
     logs.describe_process(run=f"{run.namespace}/{run.name}", uid=run.uid, epoch=config.epoch)
     asyncio.run(serve(config, bind, timing or Timing()))
@@ -126,7 +124,6 @@ def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(config.certificate, config.key)
-    SSLProtocol.max_size = _TLS_BUFFER
     return context
 
 

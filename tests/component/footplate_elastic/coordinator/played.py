@@ -15,7 +15,6 @@ import json
 import os
 import ssl
 import sys
-from asyncio import sslproto
 from typing import Final
 from urllib.parse import quote
 
@@ -29,6 +28,7 @@ from footplate_contracts.rendezvous import (
     SealedGeneration,
 )
 from footplate_contracts.reports import RankPhase, RankReport
+from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_elastic.agent import timing
 from footplate_elastic.agent.coordinator_view import CoordinatorView
 from footplate_elastic.protocol import wire
@@ -198,7 +198,7 @@ def _sealed(body: bytes) -> SealedGeneration:
 async def main(port: int, count: int, token: str, certificate: str | None = None) -> None:
     """Play `count` agents until stdin ends."""
     trust = ssl.create_default_context(cafile=certificate) if certificate else None
-    sslproto.SSLProtocol.max_size = 16 * 1024  # by default each connection has a buffer of 256 KiB
+    limit_tls_buffers()
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, -10)  # they have machines of their own
     agents = [Agent(index, port, token, trust) for index in range(count)]
