@@ -53,8 +53,8 @@ class Containers:
     def _own(self) -> Shown:
         if not self.has_sidecars and len(self._shown) == 1:
             return self._shown[0]
-        name = self.main.get("name")
-        return next((shown for shown in self._shown if shown.get("name") == name), {})
+        names = {self.main["name"]} if "name" in self.main else set(_MAIN)
+        return next((shown for shown in self._shown if shown.get("name") in names), {})
 
     @property
     def any_shown(self) -> bool:
