@@ -42,6 +42,7 @@ from footplate_api.pipelines.retention import Retention
 from footplate_api.pipelines.spending import SpendingFinder
 from footplate_api.runs import described
 from footplate_api.runs import routes as runs
+from footplate_api.runs.lists import Lists
 from footplate_api.samples import routes as samples
 from footplate_api.staleness import Staleness
 from footplate_api.startup import StartupGate
@@ -140,13 +141,15 @@ def create_app(context: Context) -> FastAPI:
     app.state.scrapes = Scrapes(context.database, context.metrics.registry, context.served, context.replica)
     app.state.costs = Costs(context.database, app.state.tariffs)
     edge.install(app)
+    requests = Buckets(context.access.rates.requests, context.clock)
+    app.state.lists = Lists(context.database, requests, context.clock)
     app.state.refusals = Buckets(context.access.rates.noted_refusals, context.clock)
     app.state.authorization = Authorization(context.reviewer, context.clock)
     authentication = Authentication(
         context.reviewer, context.access.audiences, context.issuers, context.clock
     )
     app.add_middleware(AdmissionGate, patience=context.patience)
-    app.add_middleware(RateGate, rates=context.access.rates, clock=context.clock)
+    app.add_middleware(RateGate, rates=context.access.rates, clock=context.clock, requests=requests)
     app.add_middleware(IdentityGate, authentication=authentication, public=context.access.public)
     app.add_middleware(Staleness, mirror=context.mirror, served=context.served, now=context.now)
     app.add_middleware(StartupGate, startup=context.startup)

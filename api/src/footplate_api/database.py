@@ -45,12 +45,12 @@ class Database:
 
     def __init__(self, url: str) -> None:
         """Opens nothing yet; raises ValueError for a file that cannot be."""
-        self.engine, self._writer = self.engines(url)
+        self.engine, self._quick, self._writer = self.engines(url)
         self._turn = asyncio.Lock()  # of writers of SQLite
         self._full: str | None = None
 
-    def engines(self, url: str) -> tuple[AsyncEngine, AsyncEngine]:
-        """For readers and for writers; raises ValueError for a file that cannot be."""
+    def engines(self, url: str) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
+        """For readers, quick readers and writers; raises ValueError for a file that cannot be."""
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             return sqlite.engines(parsed)
@@ -62,12 +62,14 @@ class Database:
         return self._full
 
     @asynccontextmanager
-    async def read(self, seconds: float = ANSWER_SECONDS) -> AsyncIterator[ReadSession]:
+    async def read(self, seconds: float = ANSWER_SECONDS, quick: bool = False) -> AsyncIterator[ReadSession]:
         """A session that sees one state of the database and leaves nothing behind.
 
-        `seconds` are PostgreSQL's: a file answers, or it takes its time.
+        `seconds` are PostgreSQL's by the clock, and a file's of computing. A `quick` one takes milliseconds,
+        and waits for nothing that takes longer.
         """
-        async with _translated(), self.patience(seconds), AsyncSession(self.engine) as session:
+        engine = (self._quick if quick else self.engine).execution_options(**{sqlite.SECONDS: seconds})
+        async with _translated(), self.patience(seconds), AsyncSession(engine) as session:
             yield ReadSession(session)
 
     def patience(self, seconds: float | None) -> asyncio.Timeout:
@@ -117,18 +119,19 @@ class Database:
     @property
     def connections(self) -> tuple[int, int]:
         """How many somebody has, and how many are idle."""
-        pools = [engine.pool for engine in (self.engine, self._writer)]
+        pools = {engine.pool for engine in (self.engine, self._quick, self._writer)}
         counted = [pool for pool in pools if isinstance(pool, QueuePool)]
         return sum(pool.checkedout() for pool in counted), sum(pool.checkedin() for pool in counted)
 
     async def ping(self) -> None:
         """Raises DatabaseUnavailable if the database does not answer."""
-        async with self.read() as session:
+        async with self.read(quick=True) as session:
             await session.execute(text("SELECT 1"))
 
     async def close(self) -> None:
         """Closes all connections."""
         await self.engine.dispose()
+        await self._quick.dispose()
         await self._writer.dispose()
 
 

@@ -38,9 +38,10 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # has no types
         await super().close(timeout=_CLOSE_SECONDS)
 
 
-def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
-    """For readers and for writers."""
-    return _engine(url, pool_size=5, max_overflow=5), _engine(url, pool_size=3, max_overflow=2)
+def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
+    """For readers, quick readers, which are the same, and writers."""
+    readers = _engine(url, pool_size=5, max_overflow=5)
+    return readers, readers, _engine(url, pool_size=3, max_overflow=2)
 
 
 def _engine(url: URL, pool_size: int, max_overflow: int) -> AsyncEngine:

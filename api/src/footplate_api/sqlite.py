@@ -15,6 +15,9 @@ from sqlalchemy.util import await_only
 
 BUSY_SECONDS: Final = 15  # a writer waits so long for one of another process
 READERS: Final = 4
+QUICK_READERS: Final = 2  # for what takes milliseconds, and should not wait for what takes seconds
+SECONDS: Final = "footplate_seconds"  # an execution option: how long statements of a transaction may compute
+_STEPS: Final = 500_000  # of SQLite's virtual machine between two looks at the clock: some 20 ms
 FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # names of errors: the volume has no room
 _ASK_AGAIN_SECONDS: Final = 0.02
 
@@ -28,24 +31,44 @@ class _Compiler(SQLiteCompiler):
 
 
 class _Connection(sqlite3.Connection):
-    """One that gives its locks back when it is closed.
+    """One that ends statements that compute for too long, and gives its locks back when it is closed.
 
     SQLite ends a transaction only once the last of its statements is gone, too. Of a task that was cancelled
     a traceback may hold one until cycles are collected, and every other writer would wait for that.
     """
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._allowed: float | None = None
+        self._began: float | None = None  # CPU time of its thread, which a busy host does not spend
+        self.set_progress_handler(self._is_over, _STEPS)
+
+    def allow(self, seconds: float | None) -> None:
+        """Interrupt what comes from here on once it has computed for so long; None: never."""
+        self._allowed, self._began = seconds, None
+
+    def _is_over(self) -> bool:
+        if self._allowed is None:
+            return False
+        spent = time.thread_time()
+        if self._began is None:
+            self._began = spent
+        return spent - self._began > self._allowed
+
     def close(self) -> None:
         """End the transaction that is open, and close."""
+        self.set_progress_handler(None, 0)  # which refers to this object
         self.rollback()
         super().close()
 
 
-def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
-    """For readers and for writers; raises ValueError for a file that cannot be."""
+def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
+    """For readers, quick readers and writers; raises ValueError for a file that cannot be."""
     if not url.database:
         raise ValueError("FOOTPLATE_DATABASE_URL names no file; sqlite:////data/footplate.db is such a URL")
     _make(Path(url.database).parent)
-    return _engine(url, READERS, "BEGIN"), _engine(url, 1, "BEGIN IMMEDIATE")
+    readers, quick = _engine(url, READERS, "BEGIN"), _engine(url, QUICK_READERS, "BEGIN")
+    return readers, quick, _engine(url, 1, "BEGIN IMMEDIATE")
 
 
 def _engine(url: URL, connections: int, begin: str) -> AsyncEngine:
@@ -84,6 +107,8 @@ def _tame(engine: Engine, begin: str) -> None:
 
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
+        opened: Any = connection.connection.driver_connection
+        opened._conn.allow(connection.get_execution_options().get(SECONDS))
         connection.exec_driver_sql(begin)
 
 

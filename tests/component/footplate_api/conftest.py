@@ -22,6 +22,7 @@ from footplate_api.database import Database
 from footplate_api.edge import Context
 from footplate_api.identity.access import Access
 from footplate_api.observation import Metrics, MirrorHealth
+from footplate_api.runs.lists import Lists
 from footplate_api.served import Served
 from footplate_api.settings import with_driver
 from footplate_api.turns import SharedTurns
@@ -127,6 +128,7 @@ class Api:
     reviewer: FakeReviewer
     turns: SharedTurns  # of costs
     histories: SharedTurns
+    lists: Lists
 
     async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:
         """Headers of the requests of a run's coordinator."""
@@ -185,7 +187,9 @@ async def starting(
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=BEARER) as client:
-            yield Api(client, cluster, context, reviewer, app.state.costs.turns, app.state.histories.turns)
+            state = app.state
+            turns = state.costs.turns, state.histories.turns
+            yield Api(client, cluster, context, reviewer, *turns, state.lists)
 
 
 @pytest_asyncio.fixture

@@ -18,20 +18,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from footplate_api.database import Database
 
 TIMES = 15.0
-_IDLE: Final[dict[str, list[tuple[AsyncEngine, AsyncEngine]]]] = defaultdict(list)  # by their URL
+_IDLE: Final[dict[str, list[tuple[AsyncEngine, AsyncEngine, AsyncEngine]]]] = defaultdict(
+    list
+)  # by their URL
 
 
 class PatientDatabase(Database):
     """Has `TIMES` as many seconds to answer as the API gives it."""
 
-    def engines(self, url: str) -> tuple[AsyncEngine, AsyncEngine]:
+    def engines(self, url: str) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
         """Those of an earlier test, where all databases that were opened at this URL are closed."""
         self._url = url
         return _IDLE[url].pop() if _IDLE[url] else super().engines(url)
 
     async def close(self) -> None:
         await super().close()
-        if (engines := (self.engine, self._writer)) not in _IDLE[self._url]:  # it may be closed twice
+        if (engines := (self.engine, self._quick, self._writer)) not in _IDLE[
+            self._url
+        ]:  # it may be closed twice
             _IDLE[self._url].append(engines)
 
     def patience(self, seconds: float | None) -> asyncio.Timeout:

@@ -39,6 +39,14 @@ def test_who_goes_on_in_spite_of_a_refusal_waits_no_longer() -> None:
     assert buckets.take("a") == 0.0
 
 
+@pytest.mark.parametrize(("amount", "seconds"), [(1.0, 0.0), (3.0, 0.1), (4.0, 0.1), (1000.0, 0.1)], ids=str)
+def test_what_one_takes_beyond_a_request_is_owed(amount: float, seconds: float) -> None:
+    buckets = Buckets(Rate(10.0, 3), Clock())
+    assert buckets.take("a", amount) == 0.0
+    assert buckets.take("a") == pytest.approx(seconds), "no more than a burst is"
+    assert buckets.take("b") == 0.0
+
+
 def test_the_callers_of_long_ago_are_forgotten() -> None:
     clock = Clock()
     buckets = Buckets(Rate(1.0, 1), clock, most=100)

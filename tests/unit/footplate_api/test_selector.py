@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from footplate_api.labels.selector import MOST, Operator, Requirement, parse
+from footplate_api.runs.lists import looks
 
 IN, NOT_IN, EXISTS, ABSENT = Operator.IN, Operator.NOT_IN, Operator.EXISTS, Operator.DOES_NOT_EXIST
 
@@ -72,3 +73,19 @@ def test_a_selector_has_an_end() -> None:
     parse(",".join(["a"] * MOST))
     with pytest.raises(ValueError, match=f"at most {MOST}"):
         parse(",".join(["a"] * (MOST + 1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("a=b", 0),
+        ("a in (b,c)", 0),
+        ("a", 1),
+        ("a!=b", 1),
+        ("!a,b=c", 1),
+        ("a,b=c", 2),
+        ("a!=b,c notin (d)", 2),
+    ],
+)
+def test_a_list_looks_at_the_labels_that_no_index_finds(text: str, labels: int) -> None:
+    assert looks(parse(text)) == labels

@@ -56,8 +56,10 @@ class Buckets:
         self._most = most
         self._full: OrderedDict[str, float] = OrderedDict()  # when each would be
 
-    def take(self, key: str) -> float:
+    def take(self, key: str, amount: float = 1.0) -> float:
         """Takes one, or says in how many seconds there is one to take; 0.0 where it was taken.
+
+        An `amount` beyond it, of a burst at most, is owed: it delays what is taken next.
 
         >>> bucket = Buckets(Rate(per_second=2.0, burst=1), lambda: 0.0)
         >>> bucket.take("alice"), bucket.take("alice"), bucket.take("bob")
@@ -68,7 +70,7 @@ class Buckets:
         wait = full - now - self._room
         if wait > _ROUNDING:
             return wait
-        self._full[key] = full + self._interval
+        self._full[key] = full + min(amount * self._interval, self._room + self._interval)
         self._full.move_to_end(key)
         if len(self._full) > self._most:
             self._full.popitem(last=False)
@@ -81,10 +83,17 @@ class Buckets:
 class RateGate:
     """The layer behind that which tells callers: refuses one who calls too often, before a body is read."""
 
-    def __init__(self, app: ASGIApp, rates: Rates, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        rates: Rates,
+        clock: Callable[[], float] = time.monotonic,
+        requests: Buckets | None = None,
+    ) -> None:
+        """`requests` are those of callers, where others take from them, too."""
         self._app = app
         self._rates = rates
-        self._requests = Buckets(rates.requests, clock)
+        self._requests = Buckets(rates.requests, clock) if requests is None else requests
         self._telemetry = Buckets(rates.telemetry, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response, status
+from fastapi import APIRouter, Depends, Query, Request, Response, status
 
 from footplate_api import bodies, conditional
 from footplate_api.asking import Creating, idempotency_key
@@ -23,6 +23,7 @@ from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Wr
 from footplate_api.openapi import ROUTER, Responses, leads_to, raises
 from footplate_api.runs import idempotency, service
 from footplate_api.runs.listing import Within
+from footplate_api.runs.lists import Lists
 from footplate_api.runs.schemas import (
     RunChoice,
     RunDetail,
@@ -47,6 +48,13 @@ async def _visible(authorization: Authorizing, caller: Calling, context: Context
     return await service.visible(authorization, caller, context.database)
 
 
+def _lists(request: Request) -> Lists:
+    found = request.app.state.lists
+    assert isinstance(found, Lists)
+    return found
+
+
+Listing = Annotated[Lists, Depends(_lists)]
 Submitted = Annotated[dict[str, Any], Depends(_manifest)]
 Visible = Annotated[Within, Depends(_visible)]
 IdempotencyKey = Annotated[
@@ -128,11 +136,12 @@ async def create_run(answer: Annotated[Response, Depends(_create)]) -> Response:
 async def list_runs(
     namespace: Namespace,
     query: Annotated[RunQuery, Query()],
-    session: Reading,
+    lists: Listing,
+    caller: Calling,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A page of the runs of a namespace, newest first by default; follow `nextCursor` for the next one."""
-    return conditional.tagged(await service.list_runs(session, Within(namespace), query), if_none_match)
+    return conditional.tagged(await lists.page(caller.username, Within(namespace), query), if_none_match)
 
 
 @router.get(
@@ -145,10 +154,14 @@ async def list_runs(
     ),
 )
 async def list_all_runs(
-    visible: Visible, query: Annotated[RunQuery, Query()], session: Reading, if_none_match: IfNoneMatch = None
+    visible: Visible,
+    query: Annotated[RunQuery, Query()],
+    lists: Listing,
+    caller: Calling,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A page of the runs of those namespaces whose runs the caller may list, newest first by default."""
-    return conditional.tagged(await service.list_runs(session, visible, query), if_none_match)
+    return conditional.tagged(await lists.page(caller.username, visible, query), if_none_match)
 
 
 @router.get(

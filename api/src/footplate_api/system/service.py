@@ -113,7 +113,7 @@ class Scrapes:
         """
         read: Found | None = None
         with suppress(DatabaseUnavailable):
-            async with self._database.read() as session:
+            async with self._database.read(quick=True) as session:
                 if await repository.exports(session, self._replica):
                     read = await found(session, self._served, now, self.kept)
         return await asyncio.to_thread(self._text, read)
