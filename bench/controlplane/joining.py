@@ -32,6 +32,7 @@ from tests.support.certificates import any_credentials
 BAR_MIB: Final = 512  # the limit of the pod
 LONGEST: Final = 600.0  # seconds until all train
 _PLAYED: Final = "tests.component.footplate_elastic.coordinator.played"
+_PIPE: Final = subprocess.PIPE
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -64,7 +65,7 @@ def measure(agents: int, directory: Path) -> Seen:
             idle, began = _sockets(), time.monotonic()
             cpu = _cpu_seconds(ours.pid)
             theirs = [*played, environment[Env.TLS_CERTIFICATE_FILE]]
-            with subprocess.Popen(theirs, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as clients:
+            with subprocess.Popen(theirs, stdin=_PIPE, stdout=_PIPE, stderr=log) as clients:
                 sockets = _wait_for_training(port, token, trust, ours.pid, started=True)
                 seconds = time.monotonic() - began
                 seen = _peak(ours.pid), sockets - idle, _cpu_seconds(ours.pid) - cpu

@@ -1,4 +1,4 @@
-"""Every benchmark of the API and of monitoring runs, small, and those of stages beside TRL or a cluster."""
+"""Every benchmark of API, control plane and monitoring runs, small, and those of stages beside TRL or a cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BENCHES = sorted(
     f"{folder}.{path.stem}"
-    for folder in ("api", "monitoring")
+    for folder in ("api", "controlplane", "monitoring")
     for path in (ROOT / "bench" / folder).glob("*.py")
     if "def main(" in path.read_text()
 )
