@@ -1,4 +1,4 @@
-"""Every benchmark of API, control plane and monitoring runs, small, and those of stages beside TRL or a cluster."""
+"""Benchmarks of API, control plane and monitoring run, small, and those of stages beside TRL or a cluster."""
 
 from __future__ import annotations
 
