@@ -139,6 +139,15 @@ async def test_a_uid_that_the_namespace_refuses_is_told_before_a_pod_is_made() -
     await world.live(30, until=lambda: world.phase == "Running")
 
 
+async def test_a_namespace_that_admits_the_pods_by_now_is_asked_again() -> None:
+    world = World()
+    world.cluster.refuse["would create", POD] = HOST_NETWORK
+    world.submit()
+    await world.live(5, until=lambda: world.phase == "Queued")
+    del world.cluster.refuse["would create", POD]  # somebody labelled it: nobody tells
+    await world.live(15, until=lambda: world.phase == "Running")
+
+
 async def test_a_run_starts_though_a_dry_run_says_nothing() -> None:
     world = World()
     world.cluster.refuse["would create", POD] = ClusterError("try again", 503)

@@ -39,7 +39,7 @@ class Containers:
     @cached_property
     def has_sidecars(self) -> bool:
         """Whether containers run beside the main one whose end is not the pod's."""
-        return len(self.spec.get("containers", ())) > 1
+        return max(len(self.spec.get("containers", ())), len(self._shown)) > 1
 
     @cached_property
     def _prepared(self) -> list[Shown]:

@@ -27,7 +27,8 @@ from footplate_operator.trainingrun.status.fields import last_seen
 from footplate_operator.trainingrun.status.report import compare, not_training, report
 from footplate_operator.trainingrun.status.waiting import waiting_for_turn
 
-LABELS_SECONDS: Final = 10.0  # between two looks for a Node label that was missing
+LABELS_SECONDS: Final = 10.0  # between two looks for labels of Nodes and namespaces
+_UNWATCHED: Final = (Reason.TOPOLOGY_UNKNOWN, Reason.CONFIG_REFUSED)  # which labels may have mended
 
 
 def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> Desired:
@@ -102,7 +103,7 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
         problem = Problem(Reason.PROFILE_NOT_FOUND, message)
     said = not_training(problem.reason, problem.message, None if problem.waiting else problem)
     desired = _without_gang(run, observed, Phase.QUEUED, said, now)
-    again = LABELS_SECONDS if problem.reason is Reason.TOPOLOGY_UNKNOWN else None
+    again = LABELS_SECONDS if problem.reason in _UNWATCHED else None
     return replace(desired, requeue_after=soonest(desired.requeue_after, again))
 
 
