@@ -43,8 +43,8 @@ def pod_environment() -> dict[str, str]:
     subject = run()
     pod: Json = worker.pod(subject, frozen(subject, securityContext={}), WorkerId(0, 0), "")
     ours = {str(name) for name in Env}
-    variables = pod["spec"]["containers"][0]["env"]
-    return {each["name"]: each["value"] for each in variables if each["name"] not in ours}
+    env = pod["spec"]["containers"][0]["env"]
+    return {variable["name"]: variable["value"] for variable in env if variable["name"] not in ours}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
@@ -68,4 +68,4 @@ def test_a_gloo_run_of_a_user_without_a_name(tmp_path: Path, shards: Path) -> No
             gang.close()
         written = [path.stat() for path in checkpoints.rglob("*")]
     assert len(written) > 4
-    assert {(each.st_uid, each.st_gid) for each in written} == {(USER, GROUP)}
+    assert {(stat.st_uid, stat.st_gid) for stat in written} == {(USER, GROUP)}
