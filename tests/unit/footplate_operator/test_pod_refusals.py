@@ -148,6 +148,20 @@ async def test_a_namespace_that_admits_the_pods_by_now_is_asked_again() -> None:
     await world.live(15, until=lambda: world.phase == "Running")
 
 
+async def test_ids_that_a_suspended_run_states_anew_are_tried_before_it_is_resumed() -> None:
+    world = World()
+    world.cluster.put(profile_manifest(overridable=["securityContext"]))
+    world.submit()
+    await world.live(30, until=lambda: world.phase == "Running")
+    world.change(suspend=True)
+    await world.live(60, until=lambda: world.phase == "Suspended")
+    world.cluster.refuse["would create", POD] = POLICY
+    world.change(suspend=False, trainer={"securityContext": {"runAsUser": 4711}})
+    await world.live(20, until=lambda: world.phase == "Queued")
+    assert "securityContext.runAsUser 4711: namespace" in world.condition("Reconciled")["message"]
+    assert world.workers() == []
+
+
 async def test_a_run_starts_though_a_dry_run_says_nothing() -> None:
     world = World()
     world.cluster.refuse["would create", POD] = ClusterError("try again", 503)

@@ -113,8 +113,8 @@ class Admission:
 
     async def _pod_refusal(self, run: Run, admitted: Revision, cache: RunCache) -> str:
         """Why the run's namespace admits no such worker; asked once for each revision that it does admit."""
-        frozen = admitted.frozen
-        if cache.tried == frozen:
+        frozen, trainer = admitted.frozen, run.spec.trainer
+        if cache.tried == (frozen, trainer):
             return ""
         pod, strict = worker.pod(run, admitted, WorkerId(0, 0), ""), frozen.profile.pod_template is not None
         try:
@@ -124,7 +124,7 @@ class Admission:
         except ClusterError as error:
             ids = security_context(run, frozen.profile)
             return pod_refusals.refusal(error, run, frozen.profile, ids)
-        cache.tried = frozen
+        cache.tried = (frozen, trainer)
         return ""
 
     async def _lineage(

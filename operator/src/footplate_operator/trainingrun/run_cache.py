@@ -11,6 +11,7 @@ from typing import Final
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.logs import fields
 from footplate_contracts.names import Role
+from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_ledger.repeated import Accounts
 from footplate_operator.errors import ClusterError
@@ -69,7 +70,7 @@ class RunCache:
     found: Found | None = None
     # As its pods were made, whatever becomes of its ControllerRevision.
     revision: Revision | None = None
-    tried: RevisionData | None = None  # of which the API server would create a worker
+    tried: tuple[RevisionData, Trainer] | None = None  # of which the API server would create a worker
     as_made: dict[tuple[Kind, str], tuple[str, int]] = field(default_factory=dict)  # child -> uid, version
     anew: dict[tuple[Kind, str], dict[str, datetime]] = field(default_factory=dict)  # child -> uids edited
     noted: dict[tuple[str, str], tuple[datetime, str]] = field(
