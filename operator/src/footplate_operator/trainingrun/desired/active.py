@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from footplate_contracts.names import (
     Cause,
     ConditionType,
@@ -38,6 +40,8 @@ from footplate_operator.trainingrun.status.disturbance import disturbance
 from footplate_operator.trainingrun.status.phase import TRAINING, active_phase
 from footplate_operator.trainingrun.status.report import at_samples, reconciled, waiting_for, who_trains
 from footplate_operator.trainingrun.status.waiting import without_node
+
+PENDING_SECONDS: Final = 15.0  # between two looks at a gang that holds no node: watches tell of the next one
 
 
 def active(situation: Situation) -> Desired:
@@ -79,9 +83,17 @@ def active(situation: Situation) -> Desired:
         requeue_after=soonest(
             *leaving.waits,
             *((due - situation.now).total_seconds() for due in gang.due if due > situation.now),
-            POLL_SECONDS if phase not in TRAINING or gang.workers.succeeded or not gang.quiet else None,
+            _poll_seconds(situation, phase),
         ),
     )
+
+
+def _poll_seconds(situation: Situation, phase: Phase) -> float | None:
+    """Return after how long something may have changed that no watch tells; None where it does."""
+    gang = situation.gang
+    if phase is Phase.QUEUED and not any(pod.node for pod in gang.workers.current):
+        return POLL_SECONDS if gang.observed.turn.contested else PENDING_SECONDS
+    return POLL_SECONDS if phase not in TRAINING or gang.workers.succeeded or not gang.quiet else None
 
 
 def _promotion(spare: PodView) -> Patch:
