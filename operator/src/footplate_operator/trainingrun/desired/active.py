@@ -14,7 +14,7 @@ from footplate_contracts.names import (
     coordinator_service_name,
 )
 from footplate_contracts.v1alpha1.status import GatheringStatus, TrainingRunStatus
-from footplate_operator.runtime.clock import format_time, parse_time
+from footplate_operator.runtime.clock import format_time
 from footplate_operator.runtime.conditions import NewCondition
 from footplate_operator.runtime.decision import Create, Delete, Patch, Problem
 from footplate_operator.runtime.kinds import CONFIG_MAP, DISRUPTION_BUDGET, NETWORK_POLICY, SERVICE
@@ -205,12 +205,9 @@ def _held_up(situation: Situation) -> NewCondition | None:
 
 def _without_node(situation: Situation) -> str:
     """Return how many workers have no node, and since when; empty where all have one."""
-    run, current = situation.run, situation.gang.workers.current
-    nodes = run.spec.compute.nodes
-    unbound = nodes - sum(not pod.unbound for pod in current)
-    waits = run.status.gathering
-    since = parse_time(waits.since) if waits is not None else run.phase_since
-    return without_node(unbound, nodes, since) if unbound > 0 else ""
+    run, gang = situation.run, situation.gang
+    unbound = run.spec.compute.nodes - sum(not pod.unbound for pod in gang.workers.current)
+    return without_node(run, unbound, gang.observed.turn) if unbound > 0 else ""
 
 
 def _reconciled(situation: Situation) -> NewCondition:

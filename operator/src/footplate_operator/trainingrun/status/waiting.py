@@ -15,7 +15,7 @@ def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: Turn) -> tuple[
     """Return reason and message for a run that has no pods, as it waits for its turn or its next try."""
     since = _second(parse_time(gathering.since))
     missing = f"{run.spec.compute.nodes} workers wait for nodes since {since}"
-    place = f"place {turn.place} of {turn.waiting} in profile {run.spec.compute.profile}"
+    place = _place(run, turn)
     if turn.retry is not None:
         last = run.status.attempts[-1] if run.status.attempts else None
         reason, why = (last.reason, f"; last: {last.message}") if last else (Reason.GANG_INCOMPLETE.value, "")
@@ -25,9 +25,16 @@ def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: Turn) -> tuple[
     return Reason.WAITING_FOR_TURN, f"{missing}; {place}; {behind}"
 
 
-def without_node(unbound: int, nodes: int, since: datetime) -> str:
+def without_node(run: Run, unbound: int, turn: Turn) -> str:
     """Return what is missing of a gang that has pods without a node."""
-    return f"{unbound} of {nodes} workers have no node, waiting since {_second(since)}"
+    waits = run.status.gathering
+    since = parse_time(waits.since) if waits is not None else run.phase_since
+    said = f"{unbound} of {run.spec.compute.nodes} workers have no node, waiting since {_second(since)}"
+    return f"{said}; {_place(run, turn)}" if turn.waiting > 1 else said
+
+
+def _place(run: Run, turn: Turn) -> str:
+    return f"place {turn.place} of {turn.waiting} in profile {run.spec.compute.profile}"
 
 
 def _second(moment: datetime) -> str:
