@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from tests.support.simulation import virtual_loop
-from tests.support.simulation.faults import INJECT
+from tests.support.simulation.faults import INJECT, LASTING
 from tests.support.simulation.histories import CRASHES, EDITS, Disturbed
 from tests.support.simulation.virtual_loop import VirtualLoop
 
@@ -61,7 +61,7 @@ class History(RuleBasedStateMachine):
         self.runner.run(self.disturbed.wait(seconds))
 
     @precondition(lambda self: len(self.disturbed.faults) < 4)
-    @rule(name=strategies.sampled_from(sorted(INJECT)))
+    @rule(name=strategies.sampled_from(sorted(INJECT.keys() - LASTING)))
     def fault(self, name: str) -> None:
         """A fault comes."""
 

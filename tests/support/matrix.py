@@ -176,6 +176,10 @@ FAULTS: Final[Mapping[str, Fault]] = {
             30.0,
             also={Cause.NODE_LOST: "its pods may be gone before anybody is told why"},
         ),
+        # For 90 s there is no room, and 15 s later ranks step.
+        _fault("no room", Family.NODES, (Needs.PODS,), Cause.NODE_LOST, 105.0, _SILENT),
+        # A quota tells nobody that it has room again: a gang without a pod tries after ten minutes at most.
+        _fault("quota refuses half", Family.PODS, cause=Cause.NODE_LOST, seconds=630.0, detected=20.0),
         _fault("node clock wrong", Family.NODES, (Needs.PODS,), Cause.NODE_LOST, simulated=True),
         _fault("coordinator killed", Family.COORDINATOR, (Needs.COORDINATOR,)),
         _fault("coordinator stopped", Family.COORDINATOR, (Needs.COORDINATOR,), seconds=40.0),

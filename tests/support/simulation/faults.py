@@ -6,14 +6,19 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from footplate_operator.runtime.kinds import POD
+from footplate_contracts.names import ROLE_LABEL, Role
+from footplate_operator.errors import Forbidden
+from footplate_operator.runtime.kinds import POD, Json
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.coordinator import CoordinatorProcess
 from tests.support.simulation.world import Simulation
 
 PAUSE: Final = 30.0  # seconds that a process stands still
 OUTAGE: Final = 20.0  # seconds without an API server
+_GANG: Final = (Role.WORKER, Role.SPARE)
 HOUR: Final = 3600.0
+NO_ROOM: Final = 90.0  # seconds without a free node: longer than a gang that has not trained holds others
+NO_QUOTA: Final = 30.0  # seconds in which a quota is exhausted
 BACK: Final = 200.0  # seconds after which a node that was lost is there again
 
 
@@ -153,6 +158,45 @@ def _node_cordoned(world: Simulation) -> None:
     _later(BACK, lambda: world.nodes.objects.uncordon(place))
 
 
+def _no_room(world: Simulation) -> None:
+    """The nodes of two pods lose their power, and no other one has room until all are there again."""
+    pods = world.live_pods()
+    gang = sorted({pod["spec"].get("nodeName", "") for pod in pods if role_of(pod) in _GANG} - {""})
+    others = {pod["spec"].get("nodeName") for pod in pods} - set(gang)
+    for place in gang[:2]:
+        world.power_off(place)
+        _later(NO_ROOM, lambda place=place: world.power_on(place))
+    empty = [node for node in world.nodes.by_name.values() if node.name not in gang]
+    for node in empty:
+        if node.name in others:  # the coordinator stays where it is
+            slots, node.slots = node.slots, 0
+            _later(NO_ROOM, lambda node=node, slots=slots: setattr(node, "slots", slots))
+        else:
+            world.nodes.objects.delete(node.name)
+            _later(NO_ROOM, lambda node=node: world.nodes.objects.register(node.name))
+
+
+def _quota_refuses_half(world: Simulation) -> None:
+    """Two pods go, and no more than two of a gang are admitted."""
+
+    def admit(body: Json) -> Exception | None:
+        full = role_of(body) in _GANG and sum(role_of(pod) in _GANG for pod in world.live_pods()) >= 2
+        refusal = 'pods "tiny" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=8'
+        return Forbidden(refusal, 403) if full else None
+
+    def raised() -> None:
+        world.objects.admit = None
+
+    world.objects.admit = admit
+    _two_deleted(world)
+    _later(NO_QUOTA, raised)
+
+
+def role_of(body: Json) -> str:
+    """The role of a pod in its run; empty for all else."""
+    return str(body["metadata"].get("labels", {}).get(ROLE_LABEL, "")) if body["kind"] == POD.name else ""
+
+
 def _node_object_deleted(world: Simulation) -> None:
     place = _a_place(world)
     world.nodes.objects.delete(place)
@@ -278,6 +322,8 @@ def _image_gone(world: Simulation) -> None:
         _later(BACK, there_again)
 
 
+# They last for minutes, in which no random history ends.
+LASTING: Final = frozenset({"no room", "quota refuses half"})
 INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
     "worker deleted": _worker_deleted,
     "pod 0 deleted": _first_deleted,
@@ -299,6 +345,8 @@ INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
     "node drained": _node_drained,
     "node cordoned": _node_cordoned,
     "node object deleted": _node_object_deleted,
+    "no room": _no_room,
+    "quota refuses half": _quota_refuses_half,
     "node clock wrong": _node_clock_wrong,
     "coordinator killed": _coordinator_killed,
     "coordinator stopped": _coordinator_stopped,

@@ -52,8 +52,10 @@ NODES: Final = (
     Family.NODES,
     Family.NETWORK,
 )  # families of which one fault comes at a time: there are two nodes
-# It waits for its substitutes, while others come: the cells play it.
-LEFT_OUT: Final = frozenset({"image gone for the substitute", "zygote killed at import"})
+# They wait, for substitutes or room, while others come: the cells play them.
+LEFT_OUT: Final = frozenset(
+    {"image gone for the substitute", "no room", "quota refuses half", "zygote killed at import"}
+)
 
 
 @dataclass(frozen=True)

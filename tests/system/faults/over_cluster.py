@@ -18,6 +18,9 @@ from tests.system.faults.mending import OUTAGE, PAUSE, RESTART, Mending
 from tests.system.faults.stand import BROUGHT, Stand, begin
 
 DRAINED: Final = 120.0  # seconds: the deadline of a checkpoint in an emergency, by default, and a minute
+NO_ROOM: Final = 90.0  # seconds without a free node
+NO_QUOTA: Final = 30.0  # seconds in which a quota is exhausted
+QUOTA: Final = "footplate-faults"
 TRAINER: Final = "localhost/footplate/trainer:dev"
 
 
@@ -140,6 +143,28 @@ def _image_gone(ground: Ground, stands: Sequence[Stand], mending: Mending) -> No
     ground.room.everywhere()
 
 
+def _no_room(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    """A node loses its power, and no other one has room until it is there again."""
+    ground.room.only(ground.left)
+    begin(stands)
+    cluster("kill-node", ground.left)
+    mending.later(NO_ROOM, partial(cluster, "power-on", ground.left))
+
+
+def _quota_refuses_half(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    """A worker of each run goes, and a quota refuses its substitute, or the second worker of a new gang."""
+    victims = [stand.victim["metadata"]["name"] for stand in stands if stand.phase is not Phase.QUEUED]
+    listed = (ground.kube.get("pods", "-n", ground.namespace) or {"items": []})["items"]
+    there = sum(pod["status"]["phase"] in ("Pending", "Running") for pod in listed)
+    new = 2 * (len(stands) - len(victims))  # a coordinator and one worker of each gang that begins
+    quota = ("quota", QUOTA, "-n", ground.namespace)
+    ground.kube.kubectl("create", *quota, f"--hard=pods={there - len(victims) + new}")
+    mending.later(NO_QUOTA, partial(ground.kube.kubectl, "delete", *quota))
+    begin(stands)
+    if victims:
+        ground.kube.kubectl("delete", "pod", *victims, "-n", ground.namespace, "--wait=false")
+
+
 CLUSTER: Final[
     Mapping[str, Callable[[Ground, Sequence[Stand], Mending], None]]
 ] = {  # come once, over all that is there
@@ -156,4 +181,6 @@ CLUSTER: Final[
     "API server restarted": _api_server_restarted,
     "etcd paused": _etcd_paused,
     "image gone for the substitute": _image_gone,
+    "no room": _no_room,
+    "quota refuses half": _quota_refuses_half,
 }
