@@ -44,9 +44,9 @@ TEMPLATE: Final[dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def namespaces(kubectl: Kubectl) -> Iterator[None]:
-    """One of each Pod Security level, and `openshift`, where a policy imitates restricted-v2."""
+    """One of each Pod Security level, `pods-…`, and `openshift`, where a policy imitates restricted-v2."""
     levels = ("restricted", "baseline", "privileged")
-    bodies = [_namespace(level, {"pod-security.kubernetes.io/enforce": level}) for level in levels]
+    bodies = [_namespace(f"pods-{level}", {"pod-security.kubernetes.io/enforce": level}) for level in levels]
     bodies.append(_namespace("openshift", {"imitates": "openshift"}))
     bodies += yaml.safe_load_all(RESTRICTED_V2.read_text())
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": bodies}))
@@ -56,7 +56,7 @@ def namespaces(kubectl: Kubectl) -> Iterator[None]:
         time.sleep(0.1)
     yield
     kubectl("delete", "-f", str(RESTRICTED_V2))
-    kubectl("delete", "namespace", *levels, "openshift", "--wait=false")
+    kubectl("delete", "namespace", *(f"pods-{level}" for level in levels), "openshift", "--wait=false")
 
 
 def _namespace(name: str, labels: dict[str, str]) -> Json:
@@ -96,14 +96,14 @@ def _said(kubectl: Kubectl, namespace: str, **profile: Any) -> str:
 @pytest.mark.parametrize(
     ("namespace", "profile"),
     [
-        pytest.param("restricted", {}, id="usual"),
-        pytest.param("restricted", {"securityContext": {}}, id="the-platforms-ids"),
-        pytest.param("restricted", TEMPLATE, id="sidecars"),
-        pytest.param("baseline", {"securityProfile": "baseline", **TEMPLATE}, id="baseline"),
+        pytest.param("pods-restricted", {}, id="usual"),
+        pytest.param("pods-restricted", {"securityContext": {}}, id="the-platforms-ids"),
+        pytest.param("pods-restricted", TEMPLATE, id="sidecars"),
+        pytest.param("pods-baseline", {"securityProfile": "baseline", **TEMPLATE}, id="baseline"),
         pytest.param(
-            "baseline", {"securityProfile": "baseline", "securityContext": {"runAsUser": 0}}, id="root"
+            "pods-baseline", {"securityProfile": "baseline", "securityContext": {"runAsUser": 0}}, id="root"
         ),
-        pytest.param("privileged", PRIVILEGED, id="privileged"),
+        pytest.param("pods-privileged", PRIVILEGED, id="privileged"),
         pytest.param("openshift", {"securityContext": {}, **TEMPLATE}, id="openshift"),
     ],
 )
@@ -118,21 +118,21 @@ def test_a_namespace_admits_pods_of_the_standard_that_they_keep_to(
     ("namespace", "profile", "field", "remedy"),
     [
         pytest.param(
-            "baseline",
+            "pods-baseline",
             PRIVILEGED,
             "network.hostNetwork",
             "pod-security.kubernetes.io/enforce=privileged",
             id="host",
         ),
         pytest.param(
-            "baseline",
+            "pods-baseline",
             {"securityProfile": "privileged", "capabilities": ["IPC_LOCK"]},
             "capabilities",
             "pod-security.kubernetes.io/enforce=privileged",
             id="capabilities",
         ),
         pytest.param(
-            "restricted",
+            "pods-restricted",
             {"securityProfile": "baseline"},
             "securityProfile",
             "pod-security.kubernetes.io/enforce=baseline",
