@@ -95,6 +95,7 @@ async def test_a_gang_without_enough_nodes_releases_them_after_a_minute(world: S
         held += bool(_bound(world, "tiny"))
     assert held <= 5 * 70, "a try every ten minutes at the latest, a minute each"
     assert world.phase == "Queued" and len(world.status["attempts"]) == 1
+    assert not world.status.get("failures") and not world.status.get("restarts")
 
 
 @pytest.mark.parametrize(
