@@ -58,7 +58,7 @@ def find_release(
     if gathers or starting:
         turn_time = parse_time(waits.turn_time) if waits and waits.turn_time else now
         contested = gathers and gang.observed.turn.contested
-        hold = get_hold(gang, turn_time if gathers else run.phase_since)
+        hold = get_hold(gang)
         if not gang.workers.bound and gathering.is_turn_over(hold, turn_time, contested, patience, now):
             return _incomplete(patience, deadline, held_up)
         return None
@@ -69,12 +69,12 @@ def find_release(
     return _fruitless(run, history, now)
 
 
-def get_hold(gang: GangPlan, begun: datetime) -> Hold:
-    """Return which nodes the incomplete `gang` holds; it has been so since `begun` at the earliest."""
+def get_hold(gang: GangPlan) -> Hold:
+    """Return since when the incomplete `gang` has held nodes while one of its pods waits for one."""
     live = [pod for pod in gang.observed.workers if pod.live]
     bound = [pod.bound_since or pod.created for pod in live if not pod.unbound]
     unbound = [pod.seen_since or pod.created for pod in live if pod.unbound]
-    since = max(min(bound), min(unbound, default=begun)) if bound else None
+    since = max(min(bound), min(unbound)) if bound and unbound else None
     return Hold(since, gang.observed.scaled_up)
 
 
