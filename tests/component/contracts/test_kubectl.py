@@ -20,12 +20,20 @@ def test_columns(kubectl: Kubectl) -> None:
         "world": {"nodes": 2},
         "goodput": 0.97,
         "cost": {"dollars": 12.5},
+        "conditions": [
+            {
+                "type": "Progressing",
+                "status": "True",
+                "reason": "Training",
+                "lastTransitionTime": "2026-01-31T12:00:00Z",
+            }
+        ],
     }
     assert kubectl.write_status("columns", status, AS_OPERATOR).returncode == 0
     header, row = kubectl("get", "trun", "columns").splitlines()
     kubectl("delete", "trun", "columns")
-    assert " ".join(header.split()) == "NAME STAGE PHASE STEP PROGRESS NODES RESTARTS GOODPUT COST AGE"
-    assert row.split()[:-1] == ["columns", "pretrain", "Running", "12", "60", "2", "1", "0.97", "12.5"]
+    assert " ".join(header.split()) == "NAME STAGE PHASE REASON STEP PROGRESS NODES RESTARTS GOODPUT COST AGE"
+    assert row.split()[:-1] == ["columns", "pretrain", "Running", "Training", "12", "60", "2", "1", "0.97", "12.5"]
 
 
 @pytest.mark.parametrize(
