@@ -1,15 +1,19 @@
-"""Nodes whose end is announced, by a cordon or a taint: runs save, leave them, and go on elsewhere."""
+"""Nodes whose end is announced, which runs leave at once, and cordoned ones, which they leave for others."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 
 from footplate_operator.runtime.kinds import POD
+from footplate_operator.trainingrun.gang.moves import TOGETHER_SECONDS
 from tests.support.operator_fakes import profile_manifest
 from tests.support.simulation.stories import repeated, training
 from tests.support.simulation.world import Simulation, simulated
 
-MOVED = 10.0  # seconds from the cordon to the next step elsewhere, 2 of which others have to join in
+MOVED = 10.0  # seconds from the notice to the next step elsewhere, 2 of which others have to join in
+RELIEVED = 15.0  # the same from a cordon, in which a spare starts first
 SPOT = "aws-node-termination-handler/spot-itn"
 
 
@@ -23,9 +27,15 @@ def generation(world: Simulation) -> str:
     return str(world.steps[-1][1])
 
 
-async def moved(world: Simulation, *left: str, to: str = "1.2") -> None:
+def longest_pause(world: Simulation, since: int) -> float:
+    """Seconds between two steps, of those after the first `since`."""
+    moments = [moment for moment, _, _ in world.steps[since:]]
+    return max(later - earlier for earlier, later in itertools.pairwise(moments))
+
+
+async def moved(world: Simulation, *left: str, to: str = "1.2", within: float = MOVED) -> None:
     """A newer generation trains, no step was lost, and none of its workers is on a node that was `left`."""
-    await world.until(lambda: generation(world) == to, MOVED)
+    await world.until(lambda: generation(world) == to, within)
     assert repeated(world) == 0
     await world.until(lambda: world.status["restarts"] == 1 and not places(world) & set(left), 10)
     first = world.status["attempts"][0]
@@ -40,7 +50,7 @@ async def test_a_cordon_under_one_worker(world: Simulation, save: float) -> None
     place = (await training(world, 2, steps=40))[1]
     world.save_seconds = save
     world.nodes.objects.cordon(place)
-    await moved(world, place)
+    await moved(world, place, within=RELIEVED)
     message = world.status["attempts"][0]["message"]
     assert message == f"pod tiny-w1-0 on node {place} is being deleted: its node is cordoned"
 
@@ -65,19 +75,95 @@ async def test_a_node_cordoned_while_all_save_is_left_with_the_same_save(world: 
 
 
 @simulated(nodes=3)
-async def test_without_room_elsewhere_a_run_waits_and_gives_its_nodes_back(world: Simulation) -> None:
+async def test_without_room_elsewhere_a_run_trains_on_and_moves_once_a_slot_is_free(
+    world: Simulation,
+) -> None:
     world.nodes.by_name["node-0"].slots = 0
-    world.apply(resilience={"gatherDeadlineSeconds": 120})
-    place = (await training(world, 2, steps=40))[1]
+    place = (await training(world, 2, steps=400))[1]
+    world.pace = 10.0
+    began = len(world.steps)
     world.nodes.objects.cordon(place)
-    await world.until(lambda: world.condition("Progressing").get("reason") == "Unschedulable", 20)
-    assert world.phase == "Restarting" and world.saved == world.step
-    await world.until(lambda: world.phase == "Queued", 150)
-    assert "0/3 nodes are available" in world.condition("Progressing")["message"]
-    await world.until(lambda: not world.live_workers(), 20)
+    await world.until_seconds(2400)
+    assert longest_pause(world, began) < 1.5 * world.pace
+    assert world.status["restarts"] == 0 and world.phase == "Running"
+    said = f"worker 1 on node {place} waits for a substitute: its node is cordoned"
+    assert said in world.condition("Ready")["message"]
+    world.nodes.by_name["node-0"].slots = 1
+    world.nodes.reschedule()
+    await world.until(lambda: generation(world) == "1.2", 40)
+    assert repeated(world) == 0 and places(world) == {"node-0", "node-1"}
+    assert world.status["restarts"] == 1
+    await world.until_steps(2)
+    assert not world.pods("spare"), "nobody asked for one"
+
+
+@simulated(nodes=3)
+async def test_a_substitute_without_room_goes_with_the_cordon(world: Simulation) -> None:
+    world.nodes.by_name["node-0"].slots = 0
+    place = (await training(world, 2, steps=120))[1]
+    world.nodes.objects.cordon(place)
+    await world.until(lambda: len(world.pods("spare")) == 1, 10)
+    await world.until_seconds(30)
     world.nodes.objects.uncordon(place)
+    await world.until(lambda: not world.pods("spare"), 10)
+    await world.until(lambda: world.phase == "Succeeded", 200)
+    assert world.status["restarts"] == 0 and world.status["failures"] == {}
+
+
+@simulated(nodes=4)
+async def test_of_two_cordoned_nodes_one_is_left_where_there_is_room_for_one(world: Simulation) -> None:
+    world.nodes.by_name["node-0"].slots = 0
+    places_before = (await training(world, 2, steps=150))[:2]
+    world.nodes.objects.cordon(*places_before)
+    await world.until(lambda: generation(world) == "1.2", TOGETHER_SECONDS + MOVED)
+    assert len(places(world) & set(places_before)) == 1
+    await world.until_seconds(60)
+    assert world.status["restarts"] == 1 and world.phase == "Running"
+    world.nodes.objects.uncordon(*places_before)
     await world.until(lambda: world.phase == "Succeeded", 300)
+    assert world.status["restarts"] == 1 and repeated(world) == 0
+
+
+@simulated(nodes=4)
+async def test_a_worker_that_is_lost_while_its_substitute_waits_counts_once(world: Simulation) -> None:
+    for name in ("node-0", "node-3"):
+        world.nodes.by_name[name].slots = 0
+    place = (await training(world, 2, steps=100))[1]
+    world.nodes.objects.cordon(place)
+    await world.until(lambda: len(world.pods("spare")) == 1, 10)
+    world.nodes.end_container("tiny-w1-0", 137)
+    await world.until(lambda: world.phase == "Restarting", 20)
+    world.nodes.by_name["node-3"].slots = 1
+    world.nodes.reschedule()
+    await world.until(lambda: world.phase == "Succeeded", 300)
+    assert world.status["restarts"] == 1 and world.status["failures"] == {"NodeLost": 1}
+    assert not world.live_pods() or not world.pods("spare")
+
+
+@simulated(nodes=3)
+async def test_an_end_that_is_announced_of_a_cordoned_node_acts_at_once(world: Simulation) -> None:
+    world.nodes.by_name["node-0"].slots = 0
+    place = (await training(world, 2, steps=100))[1]
+    world.nodes.objects.cordon(place)
+    await world.until_seconds(20)
+    assert world.phase == "Running"
+    world.nodes.objects.taint(place, SPOT)
+    await world.until(lambda: world.phase == "Restarting" and world.saved == world.step, 10)
     assert repeated(world) == 0
+
+
+@simulated(nodes=4)
+async def test_an_operator_that_starts_while_a_substitute_waits_keeps_it(world: Simulation) -> None:
+    for name in ("node-0", "node-3"):
+        world.nodes.by_name[name].slots = 0
+    place = (await training(world, 2, steps=100))[1]
+    world.nodes.objects.cordon(place)
+    await world.until(lambda: len(world.pods("spare")) == 1, 10)
+    known = [pod["metadata"]["uid"] for pod in world.pods("spare")]
+    world.restart_operator()
+    await world.until_seconds(40)
+    assert [pod["metadata"]["uid"] for pod in world.pods("spare")] == known
+    assert world.status["restarts"] == 0
 
 
 @simulated(nodes=3)
@@ -88,20 +174,6 @@ async def test_a_cordon_that_is_withdrawn_in_time_moves_nothing(world: Simulatio
     world.nodes.objects.uncordon(place)
     await world.until(lambda: world.phase == "Succeeded", 120)
     assert world.status["restarts"] == 0 and (POD, "tiny-w1-1") not in world.objects.objects
-
-
-@simulated(nodes=3)
-async def test_a_cordon_that_is_withdrawn_while_all_save_lets_the_substitute_return(
-    world: Simulation,
-) -> None:
-    world.nodes.by_name["node-0"].slots = 0
-    place = (await training(world, 2, steps=40))[1]
-    world.save_seconds = 4.0
-    world.nodes.objects.cordon(place)
-    await world.until(lambda: world.writing > 0, 10)
-    world.nodes.objects.uncordon(place)
-    await world.until(lambda: generation(world) == "1.2", MOVED)
-    assert repeated(world) == 0 and place in places(world)
 
 
 @pytest.mark.parametrize("effect", ["NoSchedule", "PreferNoSchedule", "NoExecute"])
@@ -194,13 +266,13 @@ async def test_a_coordinator_serves_on_while_its_successor_has_no_room(world: Si
 
 @simulated(nodes=6)
 async def test_worker_and_coordinator_on_the_same_cordoned_node(world: Simulation) -> None:
-    """The coordinator stays until the worker has saved."""
+    """The coordinator is replaced while all train; the worker leaves once its substitute waits."""
     world.nodes.wishes |= {"tiny-w1-0": "node-0"}
     await training(world, 2, steps=60)
     assert world.node_of("tiny-w1-0") == world.node_of("tiny-c1") == "node-0"
     world.save_seconds = 3.0
     world.nodes.objects.cordon("node-0")
-    await world.until(lambda: generation(world) == "1.2", MOVED)
+    await world.until(lambda: generation(world) == "2.1", RELIEVED)
     await world.until(lambda: (POD, "tiny-c1") not in world.objects.objects, 20)
     await world.until(lambda: world.phase == "Succeeded", 120)
     assert repeated(world) == 0 and world.status["restarts"] == 1

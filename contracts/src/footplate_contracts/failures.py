@@ -35,6 +35,7 @@ OUTCOMES: Final[Mapping[int, Outcome]] = {
         Outcome(ExitCode.STORAGE, Cause.STORAGE, Reason.STORAGE_ERROR),
         Outcome(ExitCode.CONFIG, Cause.IMAGE_OR_CONFIG, Reason.CONFIG_REFUSED),
         Outcome(ExitCode.STALE, Cause.COMMUNICATION, Reason.PEER_LOST),
+        Outcome(ExitCode.GPU_ERROR, Cause.NODE_LOST, Reason.GPU_ERROR),
     )
 }
 """What each exit code of a failure says, where nothing else is known of it."""

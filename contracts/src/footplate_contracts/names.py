@@ -180,6 +180,7 @@ class ExitCode(IntEnum):
     CONFIG = 78  # EX_CONFIG: nothing a restart could mend
     SUSPENDED = 79  # the checkpoint that was asked for is durable
     STALE = 80  # a newer incarnation or generation took this place
+    GPU_ERROR = 81  # the driver calls a device of this node broken
 
 
 class Cause(StrEnum):
@@ -297,6 +298,7 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     POD_FAILED = "PodFailed"
     AGENT_LOST = "AgentLost"
+    NODE_NOT_AVOIDED = "NodeNotAvoided"  # a run avoids so many that one more finds no room in its list
     NODE_DRAINING = "NodeDraining"  # it is cordoned, its end was announced, or its object is gone
     CONFIG_REFUSED = "ConfigRefused"
     CHECKPOINT_COMMITTED = "CheckpointCommitted"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from footplate_contracts.backoff import backoff
 from footplate_contracts.directives import Command
 from footplate_contracts.failures import FailureReport
-from footplate_contracts.names import Env, ExitCode
+from footplate_contracts.names import Cause, Env, ExitCode
 from footplate_contracts.probes import Probe, ProbeResult
 from footplate_contracts.rendezvous import (
     AgentIdentity,
@@ -36,7 +36,7 @@ from footplate_elastic.protocol.unstored_rows import UnstoredRows
 from footplate_elastic.protocol.wire import Refusal
 from footplate_operator.runtime.kinds import Json
 from tests.support.simulation import probe
-from tests.support.simulation.conversation import Conversation, Directory, environment
+from tests.support.simulation.conversation import Conversation, Directory, environment, explain
 from tests.support.simulation.memory import NodeMemory
 from tests.support.simulation.network import Process, Unreached
 from tests.support.simulation.ranks import Ranks
@@ -255,6 +255,9 @@ class Agent(Process):
                 await self.going()
             if task.done() and not told:
                 failure = self._failure_of(task)
+                if failure is not None and failure.cause is Cause.NODE_LOST:
+                    await explain(self, self._word(news=True), failure)
+                    await self._end(int(ExitCode.GPU_ERROR))
                 if failure is not None:
                     self._failure = failure
                     break

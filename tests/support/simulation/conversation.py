@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from footplate_contracts.failures import FailureReport
+from footplate_contracts.rendezvous import Heartbeat
 from footplate_elastic.agent import timing
 from footplate_elastic.coordinator.service import Service
 from footplate_operator.runtime.kinds import Json
@@ -61,3 +64,10 @@ class Conversation:
             agent.directory.epoch, agent.directory.good, self._open = service.epoch, address, address
             return answer
         raise failed
+
+
+async def explain(agent: Agent, word: Heartbeat, failure: FailureReport) -> None:
+    """Say why `agent` gives its place up: another node may have devices that work."""
+    said = word.model_copy(update={"failure": failure})
+    with suppress(Unreached):
+        await Conversation(agent).ask(lambda service: service.heartbeat(said, "", 0.0), timing.ANSWER)

@@ -43,6 +43,7 @@ class Node:
     clock: float = 0.0  # seconds by which its clock is ahead
     broken: str = ""  # why its containers cannot be made, as a kubelet says it
     fails: str = "ErrImagePull"  # in which word; FailedMount is one of an Event
+    breaks_after: float | None = None  # seconds of training after which the driver calls a GPU broken
     broken_for: dict[str, str] = field(default_factory=dict)  # the same, by the role of the pod
     processes: dict[str, Agent | CoordinatorProcess] = field(default_factory=dict)  # by uid of the pod
     silent_since: float | None = None

@@ -20,7 +20,7 @@ from footplate_trainer.checkpoint.layout import Begun
 from tests.support.simulation.conversation import Conversation
 from tests.support.simulation.memory import State, newest
 from tests.support.simulation.network import Process, Unreached, connected
-from tests.support.simulation.training import Group, NotFinite, PeerLost, WriteFailed
+from tests.support.simulation.training import GpuBroken, Group, NotFinite, PeerLost, WriteFailed
 
 if TYPE_CHECKING:
     from tests.support.simulation.agent import Agent
@@ -53,6 +53,7 @@ class Ranks:
         self._leads = self._index == sealed.members[0].agent.index
         self._volume = agent.world.volume(agent.run_uid)
         self._past: tuple[GenerationId, ...] = ()  # who trained each step of the weights
+        self._began = asyncio.get_running_loop().time()
         self._due = 0  # the step that is to be saved instead of the one that is being tried
 
     async def train(self) -> int:
@@ -67,6 +68,8 @@ class Ranks:
                 await self._process.sleep(timing.LOOK)
             await self._sample(step)
             await self._process.sleep(world.step_seconds() * self._agent.slowness)
+            if self._gpu_breaks():
+                raise GpuBroken("CUDA error: uncorrectable ECC error encountered")
             if self._agent.diverges:
                 self._agent.diverges = False
                 raise NotFinite(f"the loss of step {step + 1} is nan")
@@ -117,6 +120,11 @@ class Ranks:
                 self._report(phase, step, None, finished)
             self._report(RankPhase.COLLECTIVE, step, None)
             await self._group.meet(self._index, (phase, step))
+
+    def _gpu_breaks(self) -> bool:
+        """Whether a device of this node has worked for as long as it ever does."""
+        after = self._agent.world.nodes.by_name[self._agent.place].breaks_after
+        return after is not None and asyncio.get_running_loop().time() - self._began >= after
 
     def _leased(self) -> bool:
         """Whether no other generation can have begun in place of this one."""

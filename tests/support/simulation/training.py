@@ -36,9 +36,14 @@ class NotFinite(Exception):
     """The loss is no number."""
 
 
+class GpuBroken(Exception):
+    """The driver calls a device broken."""
+
+
 SAID: Final[Mapping[type[BaseException], tuple[Cause, Reason]]] = {
     PeerLost: (Cause.COMMUNICATION, Reason.PEER_LOST),
     WriteFailed: (Cause.STORAGE, Reason.STORAGE_FULL),
+    GpuBroken: (Cause.NODE_LOST, Reason.GPU_ERROR),
     NotFinite: (Cause.NUMERICAL_DIVERGENCE, Reason.NOT_FINITE),
 }
 """What an agent says of ranks that end with it."""

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_operator.trainingrun.gang import moves
 from footplate_operator.trainingrun.gang.coordinator import plan_coordinator
-from footplate_operator.trainingrun.gang.moves import SETTLE_SECONDS
+from footplate_operator.trainingrun.gang.moves import SETTLE_SECONDS, TOGETHER_SECONDS
 from footplate_operator.trainingrun.observed import PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
@@ -41,6 +42,74 @@ def test_all_that_should_leave_do_once_one_should_for_a_moment() -> None:
     assert moves.due([late, early, stays], NOW) == moves.Moves((late, early))
     assert moves.due([late, stays], NOW) == moves.Moves(wait=SETTLE_SECONDS - 0.5)
     assert moves.due([stays], NOW) == moves.Moves()
+
+
+def cordoned(index: int, seconds: float = 60.0, **fields: object) -> PodView:
+    """A worker on a node that has been cordoned for so many seconds."""
+    return pod(index, noticed=seconds, cordoned=True, **fields)
+
+
+def spare(seconds: float = 60.0, **fields: object) -> PodView:
+    """One that has run for so many seconds."""
+    return pod(7, role="spare", name="s", ran_since=NOW - timedelta(seconds=seconds), **fields)
+
+
+@pytest.mark.parametrize(
+    ("workers", "ready", "expected"),
+    [
+        pytest.param([], [spare()], moves.Moves(), id="no-cordon"),
+        pytest.param([cordoned(0)], [], moves.Moves(), id="no-spare"),
+        pytest.param([cordoned(0, 0.5)], [spare()], moves.Moves(wait=SETTLE_SECONDS - 0.5), id="just-now"),
+        pytest.param([cordoned(0)], [spare(1.0)], moves.Moves((cordoned(0),)), id="a-spare-waits"),
+        pytest.param(
+            [cordoned(0), cordoned(1)],
+            [spare(4.0)],
+            moves.Moves(wait=TOGETHER_SECONDS - 4.0),
+            id="another-spare-may-be-on-its-way",
+        ),
+        pytest.param(
+            [cordoned(0, 20.0), cordoned(1, 30.0)],
+            [spare(TOGETHER_SECONDS)],
+            moves.Moves((cordoned(1, 30.0),)),
+            id="room-for-one",
+        ),
+        pytest.param(
+            [cordoned(0, 4.0), cordoned(1, 4.0)],
+            [spare(3600.0)],
+            moves.Moves(wait=TOGETHER_SECONDS - 4.0),
+            id="a-spare-that-was-there-before",
+        ),
+    ],
+)
+def test_workers_leave_cordoned_nodes_once_spares_wait(
+    workers: list[PodView], ready: list[PodView], expected: moves.Moves
+) -> None:
+    assert moves.relieved(moves.Relief(tuple(workers), tuple(ready)), NOW) == expected
+
+
+@pytest.mark.parametrize(
+    ("workers", "covered", "asked", "wanted", "kept"),
+    [
+        pytest.param([pod(0)], 0, 1, 1, 1, id="as-the-spec-asks"),
+        pytest.param([cordoned(0)], 0, 0, 1, 1, id="one-for-the-worker"),
+        pytest.param([cordoned(0, 0.0)], 0, 0, 0, 1, id="none-is-made-yet-and-none-withdrawn"),
+        pytest.param([cordoned(0)], 0, 2, 2, 2, id="those-of-the-spec-do"),
+        pytest.param([cordoned(0), cordoned(1)], 1, 1, 3, 3, id="one-has-a-slot-already"),
+        pytest.param([cordoned(0, terminating=True)], 1, 0, 1, 1, id="it-leaves-and-its-spare-stays"),
+    ],
+)
+def test_spares_are_made_for_workers_on_cordoned_nodes(
+    workers: list[PodView], covered: int, asked: int, wanted: int, kept: int
+) -> None:
+    state = CoordinatorState.silent().model_copy(update={"state": RunState.TRAINING})
+    found = moves.relief(workers, [], state, covered, asked, NOW)
+    assert (found.wanted, found.kept) == (wanted, kept)
+
+
+def test_an_eviction_says_that_its_node_is_drained() -> None:
+    evicted = pod(0, terminating=True, disruption="EvictionByEvictionAPI", node="a")
+    there, elsewhere = cordoned(1, node="a"), cordoned(2, node="b")
+    assert moves.drained([evicted, there, elsewhere], [evicted, there, elsewhere]) == [there]
 
 
 @pytest.mark.parametrize("gone", [{"terminating": True}, {"phase": "Succeeded"}], ids=["leaving", "ended"])

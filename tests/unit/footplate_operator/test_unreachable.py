@@ -16,10 +16,11 @@ from footplate_contracts.coordinator_state import (
 )
 from footplate_contracts.names import WorkerId
 from footplate_contracts.rendezvous import AgentIdentity, Member
+from footplate_contracts.v1alpha1.status import TrainingRunStatus
+from footplate_operator.trainingrun.avoidance import REFUSED, Avoidance
 from footplate_operator.trainingrun.gang import losses, retire
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
 from footplate_operator.trainingrun.observed import PodView
-from footplate_operator.trainingrun.run_cache import REFUSED, RunCache
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)
@@ -100,16 +101,20 @@ def test_it_stays_until_its_substitute_has_joined(
 
 
 def test_its_node_is_refused_for_a_while() -> None:
-    cache, pods = RunCache(), [pod(index) for index in range(3)]
-    assert cache.refuses(pods, told(), NOW) == {"node-1-0"}
-    assert cache.refuses([pod(0)], CoordinatorState.silent(), NOW + REFUSED / 2) == {"node-1-0"}
-    assert not cache.refuses([pod(0)], CoordinatorState.silent(), NOW + REFUSED)
+    avoidance, pods = Avoidance(), [pod(index) for index in range(3)]
+    avoidance.look(TrainingRunStatus(), pods, told(), NOW)
+    assert avoidance.view.refused == {"node-1-0"}
+    avoidance.look(TrainingRunStatus(), [pod(0)], CoordinatorState.silent(), NOW + REFUSED / 2)
+    assert avoidance.view.refused == {"node-1-0"}
+    avoidance.look(TrainingRunStatus(), [pod(0)], CoordinatorState.silent(), NOW + REFUSED)
+    assert not avoidance.view.refused
 
 
 def test_its_node_is_refused_no_more_once_it_trains_again() -> None:
-    cache, pods = RunCache(), [pod(index) for index in range(3)]
-    cache.refuses(pods, told(), NOW)
-    assert not cache.refuses(pods, told(gave_way=False), NOW)
+    avoidance, pods = Avoidance(), [pod(index) for index in range(3)]
+    avoidance.look(TrainingRunStatus(), pods, told(), NOW)
+    avoidance.look(TrainingRunStatus(), pods, told(gave_way=False), NOW)
+    assert not avoidance.view.refused
 
 
 @pytest.mark.parametrize(

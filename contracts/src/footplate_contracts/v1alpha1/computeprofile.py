@@ -151,7 +151,7 @@ class Scheduling(Part):
     disruption_taints: Annotated[list[DisruptionTaint], Field(max_length=32)] = Field(
         default_factory=_usual_disruption_taints,
         description="taints that announce a node's end: runs save and leave it, unless tolerations name them."
-        " A cordon is node.kubernetes.io/unschedulable",
+        " A cordon is node.kubernetes.io/unschedulable: workers leave once a substitute waits",
     )
 
     rules: ClassVar = (

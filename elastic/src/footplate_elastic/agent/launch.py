@@ -147,9 +147,7 @@ class Launch:
         except RanksRefused as refused:
             failure = refused.failure
             _log.error("%s", failure.message)
-            # Where the node is to blame the place is given up, so that a substitute may go elsewhere.
-            of_node = failure.cause is Cause.NODE_LOST or failure.reason == Reason.NODE_MISCONFIGURED
-            code = int(ExitCode.STALE if of_node else ExitCode.CONFIG)
+            code = _code_of(failure)
         except Terminated:
             _log.info("told to end")
             code = SIGTERM_EXIT
@@ -234,6 +232,14 @@ class Launch:
     def _generation(self) -> GenerationId | None:
         running = self.session.running
         return running.generation if running else None
+
+
+def _code_of(refused: FailureReport) -> int:
+    """Exit code after ranks were refused. Where the node is to blame, a substitute may go elsewhere."""
+    if refused.reason == Reason.GPU_ERROR:
+        return int(ExitCode.GPU_ERROR)
+    of_node = refused.cause is Cause.NODE_LOST or refused.reason == Reason.NODE_MISCONFIGURED
+    return int(ExitCode.STALE if of_node else ExitCode.CONFIG)
 
 
 def _meter(config: AgentConfig) -> EnergyMeter:

@@ -56,7 +56,7 @@ from footplate_operator.trainingrun.coordinator_client import (
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.desired.spending import judge, judged, spent, with_budget
-from footplate_operator.trainingrun.events import budget_event, held_up_event, phase_event
+from footplate_operator.trainingrun.events import budget_event, held_up_event, not_avoided_events, phase_event
 from footplate_operator.trainingrun.history_client import FinalStatus, Histories
 from footplate_operator.trainingrun.manifests.children import wanted as children_of
 from footplate_operator.trainingrun.metadata import coordinator_host
@@ -185,22 +185,22 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         admitted = await self._admission.admitted(run, cache, revisions)
         state = self._said(run, cache)
         self._nodes.stand(run.key, run.uid, pods)
-        scheduling = admitted.frozen.profile.scheduling if isinstance(admitted, Revision) else Scheduling()
+        frozen = admitted if isinstance(admitted, Revision) else None
+        scheduling = frozen.frozen.profile.scheduling if frozen else Scheduling()
         await self._nodes.ask(_doubtful(pods, state, self._nodes.ending(scheduling)), now)
         ending = self._nodes.ending(scheduling)
         credentials = self._admission.credentials(run, cache, admitted, pods)
         recorded = None if run.ended is None else self._histories.recorded(FinalStatus.of(run))
         naming = await self._chains.naming(run)
-        may_train = isinstance(admitted, Revision) and credentials is not None
-        wanted = children_of(run, admitted) if isinstance(admitted, Revision) and may_train else ()
+        wanted = children_of(run, frozen) if frozen and credentials else ()
         edited, insisted = cache.edited(others, wanted, now)
         observed = Observed(
+            avoided=cache.avoidance.look(run.status, pods, state, now),
             pods=tuple(cache.noticed(self._nodes.complete(pod, ending), now) for pod in pods),
             ending=self._nodes.usable(ending, scheduling),
             children=tuple(others),
             predecessors=tuple(pod for pod in predecessors if isinstance(pod, PodView)),
             coordinator=state,
-            refused=cache.refuses(pods, state, now),
             silence=self._coordinators.silence(run.uid),
             packing=self._packing(run, cache, scheduling, pods, now),
             problem=admitted if isinstance(admitted, Problem) else None,
@@ -252,7 +252,8 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if status.phase in AT_REST:  # nothing else would be a reason to write the last of it
             status = self.complete(run, status)
         self._turns.decided(run, status)
-        return replace(desired, status=status)
+        events = (*desired.told, *not_avoided_events(observed.avoided.dropped))
+        return replace(desired, status=status, told=events)
 
     # -- what an undecoded object says ---------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from footplate_contracts.names import ConditionType, Phase, Reason
@@ -52,6 +53,14 @@ def budget_event(run: Run, after: TrainingRunStatus) -> Event | None:
         return None
     budget = run.spec.budget.model_dump_json() if run.spec.budget is not None else ""
     return Event(now.reason, f"{now.message}{_so_far(after)}", warning=True, once=f"{now.reason}{budget}")
+
+
+def not_avoided_events(nodes: Sequence[str]) -> list[Event]:
+    """Return the Event for nodes that a run should avoid, and has no room for in its list; none for none."""
+    if not nodes:
+        return []
+    note = f"the run avoids so many nodes already that it does not avoid {', '.join(nodes)}"
+    return [Event(Reason.NODE_NOT_AVOIDED, note, warning=True, once=f"{Reason.NODE_NOT_AVOIDED}{nodes}")]
 
 
 def _so_far(status: TrainingRunStatus) -> str:

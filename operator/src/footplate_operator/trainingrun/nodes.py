@@ -116,7 +116,9 @@ class Nodes:
         # Its pods are collected within a minute.
         deleted = pod.node not in self._known and pod.node in self._absent
         notice = f"the Node {pod.node} is deleted" if deleted else ending.get(pod.node, "")
-        return replace(pod, node_lost=lost, notice=notice) if lost or notice else pod
+        if not lost and not notice:
+            return pod
+        return replace(pod, node_lost=lost, notice=notice, cordoned=notice == notices.CORDONED)
 
     # -- topology ------------------------------------------------------------------------
 

@@ -75,6 +75,7 @@ class PodView(Child):
     node_lost: str = ""  # why Kubernetes holds its node to be gone; the Node object says so
     notice: str = ""  # why it should leave its node, which is about to end; empty: it should not
     noticed_since: datetime | None = None  # not in the pod either
+    cordoned: bool = False  # `notice` is of a cordon alone: a worker stays until a substitute waits
     sighting: Sighting = field(default_factory=Sighting)  # of its usage
 
     @property
@@ -189,6 +190,15 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class AvoidedNodes:
+    """Nodes that a run keeps away from, by what its own pods met there."""
+
+    refused: frozenset[str] = frozenset()  # where a pod could not start of late, or was not reached
+    broken: frozenset[str] = frozenset()  # whose GPUs are broken, which does no coordinator harm
+    dropped: tuple[str, ...] = ()  # that should be avoided, too, and found no room in the list just now
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that a decision about one run may look at."""
 
@@ -200,7 +210,7 @@ class Observed:
     silence: float = 0.0  # seconds for which the coordinator that is listened to has not answered
     edited: Sequence[tuple[Child, Json]] = ()  # children that somebody changed, and as they should be
     insisted: Child | None = None  # one that somebody changes again and again
-    refused: frozenset[str] = frozenset()  # nodes where a pod of this run could not start of late
+    avoided: AvoidedNodes = AvoidedNodes()
     ending: frozenset[str] = frozenset()  # nodes that are about to end, though the scheduler would use them
     packing: Packing | None = None  # of a run whose workers share a topology domain
     problem: Problem | None = None

@@ -10,7 +10,6 @@ from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.logs import fields
-from footplate_contracts.names import Role
 from footplate_contracts.v1alpha1.pods import Trainer
 from footplate_contracts.v1alpha1.status import TimeStatus
 from footplate_ledger.repeated import Accounts
@@ -19,11 +18,10 @@ from footplate_operator.runtime.cluster import Cluster
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import CORE_EVENT, Json, Kind
 from footplate_operator.runtime.objects import Child
+from footplate_operator.trainingrun.avoidance import Avoidance
 from footplate_operator.trainingrun.credible import credible
 from footplate_operator.trainingrun.desired.spending import Judgement
 from footplate_operator.trainingrun.edits import OFTEN, Wanted, essence
-from footplate_operator.trainingrun.gang import losses
-from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
 from footplate_operator.trainingrun.observed import Credentials, PodView
 from footplate_operator.trainingrun.policies.diagnosis import diagnose, misses_secret
 from footplate_operator.trainingrun.recovery import Recovery
@@ -38,9 +36,7 @@ _log = logging.getLogger(__name__)
 
 SECRET_ANEW: Final = timedelta(minutes=1)  # between two times that a Secret is made for a pod that misses it
 INSISTED: Final = timedelta(minutes=10)  # in which a child is made anew a few times and no more
-REFUSED: Final = timedelta(minutes=10)  # for which a node where one did not is passed over
 INCOMPLETE: Final = timedelta(hours=1)  # for which a domain without room for the whole gang comes last
-_MOST_REFUSED: Final = 3  # or a mistake of the manifest itself would run out of nodes
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,9 @@ class RunCache:
 
     read: tuple[Json, Run] | None = None  # the object as it was looked at last, and the run that it is
     credentials: tuple[str | None, Credentials] | None = None  # and of which key they are
-    refused: dict[str, datetime] = field(default_factory=dict)  # nodes where a pod could not be -> since when
+    avoidance: Avoidance = field(default_factory=Avoidance)
     gathering_in: str = ""  # topology domain of a packed gang some of whose workers have no node
     incomplete_in: dict[str, datetime] = field(default_factory=dict)  # domains that such gangs left -> when
-    # Pod uid -> its node, where a peer did not reach it.
-    displaced: dict[str, str] = field(default_factory=dict)
     # Pod uid, reason of an Event -> asked, told.
     mounts: dict[tuple[str, str], tuple[datetime, str]] = field(default_factory=dict)
     recovery: Recovery | None = None
@@ -157,25 +151,10 @@ class RunCache:
         )
 
     def noticed(self, pod: PodView, now: datetime) -> PodView:
-        """`pod`, whose node was looked at, with since when it should leave that."""
+        """`pod`, whose node was looked at, with since when it should leave that, and which it avoids."""
+        pod = self.avoidance.explained(pod)
         since = self._since(pod, "notice", "yes" if pod.notice else "", now)
         return replace(pod, noticed_since=since) if since else pod
-
-    def refuses(self, pods: Iterable[PodView], state: CoordinatorState, now: datetime) -> frozenset[str]:
-        """Nodes where pods of this run could not start of late, or gave their place up, as `state` says."""
-        for pod in pods:
-            if pod.node and (pod.rejected or pod.stuck_for(now) >= STUCK_SECONDS):
-                self.refused.setdefault(pod.node, now)
-        unreachable = losses.unreachable(state)
-        for pod in pods:
-            if pod.node and pod.role == Role.WORKER and pod.worker in unreachable:
-                self.refused[pod.node] = now
-                self.displaced[pod.uid] = pod.node
-        for taken_back in self.displaced.keys() & {member.agent.pod_uid for member in state.members}:
-            self.refused.pop(self.displaced.pop(taken_back), None)
-        known = sorted((since, node) for node, since in self.refused.items() if now - since < REFUSED)
-        self.refused = {node: since for since, node in known[-_MOST_REFUSED:]}
-        return frozenset(self.refused)
 
     def note_domain(self, domain: str, complete: bool, now: datetime) -> None:
         """Note the topology domain of the run's gang; empty: it has none."""
@@ -214,7 +193,6 @@ class RunCache:
     def keep(self, pods: Iterable[PodView]) -> None:
         """Forget all pods but these."""
         uids = {pod.uid for pod in pods}
-        self.displaced = {uid: node for uid, node in self.displaced.items() if uid in uids}
         self.mounts = {key: asked for key, asked in self.mounts.items() if key[0] in uids}
         self.noted = {key: seen for key, seen in self.noted.items() if key[0] in uids}
 

@@ -158,6 +158,8 @@ def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reas
             message = f"training waits for a checkpoint in {run.spec.checkpoint.uri}"
         elif said := at_samples(state.progress):
             message = f"{message}; {said}"
+        if said := situation.gang.relief.message:
+            message = f"{message}; {said}"
         trouble = "; ".join(filter(None, (losses.partition(state), _disturbance(situation))))
         return (Reason.DISTURBED, f"{message}; {trouble}"[:1024]) if trouble else (reason, message)
     if not may_start:

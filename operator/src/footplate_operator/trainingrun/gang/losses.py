@@ -28,7 +28,7 @@ ALL_MUTE_SECONDS: Final = 110.0
 # By then Kubernetes has noticed by itself what is true, and keeps pods away from such a node.
 AVOIDED_SECONDS: Final = 90.0
 _MOST_SHOWN: Final = 4  # pairs of nodes, in a condition
-_MOST_AVOIDED: Final = 64  # nodes; a larger loss is the network's, and a list of it helps nobody
+_MOST_AVOIDED: Final = 128  # nodes, a rack of 72 and more; a larger loss is rather the network's
 
 
 def lost(
@@ -65,7 +65,16 @@ def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> lis
 
 
 def to_avoid(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[str]:
-    """Nodes that may be gone without Kubernetes knowing it yet."""
+    """Nodes that may be gone without Kubernetes knowing it yet: so many as the list holds."""
+    return frozenset(_suspects(state, pods, now)[:_MOST_AVOIDED])
+
+
+def not_avoided(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[str]:
+    """Return such nodes beyond those that the list holds."""
+    return _suspects(state, pods, now)[_MOST_AVOIDED:]
+
+
+def _suspects(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[str]:
     known = list(pods)
     # Once such a pod has ended or is gone, its kubelet has answered.
     there = {pod.uid for pod in known if not pod.ended}
@@ -77,7 +86,7 @@ def to_avoid(state: CoordinatorState, pods: Iterable[PodView], now: datetime) ->
         and missed.seconds < AVOIDED_SECONDS
     }
     deaf = {pod.node for pod in known if not pod.ended and pod.unaccepted_for(now) >= UNACCEPTED_SECONDS}
-    return frozenset(sorted(silent | deaf)[:_MOST_AVOIDED])
+    return sorted(silent | deaf)
 
 
 def hears_nobody(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> bool:

@@ -1,8 +1,11 @@
 """Pods that leave their nodes, because those are about to end: together, and before they have to.
 
-Each of them saves with all the others before it ends, and a save is what a move costs. So nodes that are
-cordoned one after the other, in a second or two, are left at once. Which pod goes where is the scheduler's;
-where there is no room the run waits as one does that has lost a node.
+Each of them saves with all the others before it ends, and a save is what a move costs. Where an end was
+announced they leave at once, and the substitute goes where the scheduler finds room.
+
+A cordon announces no end by itself, and where no other node is free a run that left would stop. So a worker
+on a cordoned node trains on until a spare waits for its slot. One is made beside those that the spec asks
+for, and goes when the cordon does. An eviction on the same node says that the node is drained.
 """
 
 from __future__ import annotations
@@ -12,12 +15,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_operator.trainingrun.observed import PodView
 
 # Longer than `kubectl cordon` takes for a dozen nodes; a spot notice is told half a minute before.
 SETTLE_SECONDS: Final = 2.0
 # Without a coordinator nobody saves. Its successor may be on its way, and half a minute is all there is.
 UNHEARD_SECONDS: Final = 15.0
+# For the spares of several workers to be there, so that these leave with one save.
+TOGETHER_SECONDS: Final = 10.0
+_MOST_SHOWN: Final = 4
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,51 @@ class Moves:
     wait: float | None = None
 
 
+@dataclass(frozen=True)
+class Relief:
+    """Workers on cordoned nodes, and the spares that take their slots."""
+
+    workers: tuple[PodView, ...] = ()
+    ready: tuple[PodView, ...] = ()  # spares that wait, and are needed for no slot that is free already
+    wanted: int = 0  # spares that should exist, those that the spec asks for included
+    kept: int = 0  # spares beyond these are too many
+
+    @property
+    def message(self) -> str:
+        """Workers that stay on cordoned nodes; empty for none."""
+        words = [f"worker {pod.index} on node {pod.node}" for pod in self.workers[:_MOST_SHOWN]]
+        more = f" and {len(self.workers) - _MOST_SHOWN} more" if len(self.workers) > _MOST_SHOWN else ""
+        return f"{', '.join(words)}{more} waits for a substitute: its node is cordoned" if words else ""
+
+
+def relief(
+    workers: Iterable[PodView],
+    spares: Iterable[PodView],
+    state: CoordinatorState,
+    covered: int,
+    asked: int,
+    now: datetime,
+) -> Relief:
+    """Return the workers that are to leave cordoned nodes, and their spares.
+
+    Args:
+        workers: the pod of each slot.
+        covered: slots that are free, and that spares take in a moment.
+        asked: `compute.spares`.
+    """
+    leaving = tuple(pod for pod in workers if pod.cordoned and pod.live)
+    trains = state.state is RunState.TRAINING
+    settled = leaving if trains and any(pod.noticed_for(now) >= SETTLE_SECONDS for pod in leaving) else ()
+    waiting = {agent.pod_name for agent in state.waiting if agent.spare}
+    ready = [pod for pod in spares if pod.name in waiting and pod.live and not pod.notice]
+    return Relief(
+        workers=leaving,
+        ready=tuple(ready[covered:]) if trains else (),
+        wanted=max(asked, len(settled) + covered),
+        kept=max(asked, len(leaving) + covered),
+    )
+
+
 def due(pods: Iterable[PodView], now: datetime, patience: float = SETTLE_SECONDS) -> Moves:
     """Those of `pods` that leave: all that should, once one of them should for so many seconds."""
     told = tuple(pod for pod in pods if pod.live and pod.notice)
@@ -35,3 +87,21 @@ def due(pods: Iterable[PodView], now: datetime, patience: float = SETTLE_SECONDS
         return Moves()
     left = patience - max(pod.noticed_for(now) for pod in told)
     return Moves(wait=left) if left > 0 else Moves(told)
+
+
+def relieved(relief: Relief, now: datetime) -> Moves:
+    """Return the workers on cordoned nodes that leave now: all at once where that is possible soon."""
+    workers = sorted(relief.workers, key=lambda pod: (-pod.noticed_for(now), pod.index))
+    if not workers:
+        return Moves()
+    waited = workers[0].noticed_for(now)
+    left = SETTLE_SECONDS - waited
+    if left <= 0 and 0 < len(relief.ready) < len(workers):
+        left = TOGETHER_SECONDS - min(waited, max(pod.running_for(now) for pod in relief.ready))
+    return Moves(wait=left) if left > 0 else Moves(tuple(workers[: len(relief.ready)]))
+
+
+def drained(workers: Iterable[PodView], pods: Iterable[PodView]) -> list[PodView]:
+    """Return those of `workers` on cordoned nodes from which one of the run's `pods` is being evicted."""
+    places = {pod.node for pod in pods if pod.terminating and pod.disruption}
+    return [pod for pod in workers if pod.live and pod.cordoned and pod.node in places]

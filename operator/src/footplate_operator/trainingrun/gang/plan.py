@@ -15,14 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count, islice
 from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.directives import GoneWorker
 from footplate_contracts.names import ExitCode, Phase, Role, WorkerId
 from footplate_operator.runtime.clock import seconds_between
-from footplate_operator.trainingrun.gang import losses
+from footplate_operator.trainingrun.gang import losses, moves
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now
+from footplate_operator.trainingrun.gang.moves import Relief
 from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView, by_index
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.policies import suspension
@@ -86,6 +88,7 @@ class GangPlan:
     interrupting: tuple[LostWorker, ...]  # those of `workers.lost` that may have ended a generation
     gone: tuple[GoneWorker, ...]  # what the coordinator is told to believe of those that it suspects
     avoided: frozenset[str]  # nodes where no pod is put now
+    relief: Relief  # of workers on cordoned nodes
 
     @property
     def closed(self) -> bool:
@@ -120,14 +123,11 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     known_epoch = status.coordinator.epoch if status.coordinator else 0
     begun = run.has_gang
     taken_epoch = max((pod.epoch for pod in seen.predecessors), default=0)
-    held = (
-        run.phase is not Phase.RUNNING or suspension.asked(run) is not None or any(map(_leaves, seen.workers))
-    )
     waited = _waited(run, now)
     in_time = losses.MUTE_SECONDS <= waited < losses.ALL_MUTE_SECONDS
     deaf = in_time and losses.hears_nobody(seen.coordinator, seen.workers, now)
     # Of one that was never heard nothing is known but what Kubernetes says.
-    unusable = losses.to_avoid(CoordinatorState.silent(), seen.gang, now) | seen.refused | seen.ending
+    unusable = losses.to_avoid(CoordinatorState.silent(), seen.gang, now) | seen.avoided.refused | seen.ending
     serving = plan_coordinator(
         seen.coordinators,
         known_epoch,
@@ -135,7 +135,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         seen.silence,
         now,
         taken_epoch,
-        held,
+        _holds_coordinator(run, seen),
         deaf=seen.coordinator.epoch if deaf else 0,
         unusable=unusable,
     )
@@ -158,8 +158,10 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         first_only=observed.packing is not None and observed.packing.awaits_first(observed.workers),
     )
     workers = plan_workers(slots, observed.workers, now)
-    spares = plan_spares(0 if slots.first_only else compute.spares, observed.spares, workers.counter, now)
+    relief = moves.relief(workers.current, observed.spares, state, workers.covered, compute.spares, now)
+    spares = plan_spares(0 if slots.first_only else relief.wanted, observed.spares, workers.counter, now)
     made = [spare.incarnation for spare in spares.missing] if observed.may_create else []
+    unfit = seen.avoided.refused | seen.avoided.broken
     trained = status.world.nodes if status.world else admitted
     return GangPlan(
         state=state,
@@ -172,7 +174,8 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         counter=max([workers.counter, *made]),
         interrupting=interrupting(workers.lost, state, trained),
         gone=tuple(losses.gone(state, observed.workers, now)),
-        avoided=losses.to_avoid(state, observed.gang, now) | observed.refused | observed.ending,
+        avoided=losses.to_avoid(state, observed.gang, now) | unfit | seen.ending,
+        relief=relief,
     )
 
 
@@ -189,9 +192,15 @@ def _waited(run: Run, now: datetime) -> float:
     return seconds_between(run.phase_since, now) - benefit
 
 
+def _holds_coordinator(run: Run, seen: Observed) -> bool:
+    """Return whether the coordinator stays where it is, though its node is about to end."""
+    not_training = run.phase is not Phase.RUNNING or suspension.asked(run) is not None
+    return not_training or any(map(_leaves, seen.workers))
+
+
 def _leaves(pod: PodView) -> bool:
     """Whether a worker saves before it ends, or is about to: its coordinator should stay until it has."""
-    return not pod.ended and (pod.terminating or bool(pod.notice))
+    return not pod.ended and (pod.terminating or (bool(pod.notice) and not pod.cordoned))
 
 
 # -- workers -----------------------------------------------------------------------------
@@ -325,11 +334,10 @@ def plan_spares(wanted: int, pods: Sequence[PodView], counter: int, now: datetim
     missing: list[WorkerId] = []
     waits: list[datetime] = []
     pods_of = by_index(pods)
-    for number in range(wanted):
-        earlier = pods_of.get(number, [])
-        if any(pod.live for pod in earlier):
-            continue
-        due = not_before(earlier, now)
+    live = {pod.index for pod in pods if pod.live}
+    free = (number for number in count() if number not in live)
+    for number in islice(free, max(0, wanted - len(live))):
+        due = not_before(pods_of.get(number, []), now)
         if due > now:
             waits.append(due)
         else:

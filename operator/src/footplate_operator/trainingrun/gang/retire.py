@@ -32,6 +32,7 @@ STOP_SECONDS: Final = 8.0  # after which pods that do not stop are deleted, thou
 LONGEST_FLUSH_SECONDS: Final = 600.0  # the API may be away for ten minutes
 # Of a coordinator that cannot be asked: time for many long-polls, so that some that went wrong cost no row.
 UNASKED_FLUSH_SECONDS: Final = 60.0
+SURPLUS_SECONDS: Final = 2.0
 STALE_GRACE: Final = 5
 WORKER_GRACE: Final = 10  # seconds for a pod whose checkpoint is durable
 _SOON: Final = 1.0
@@ -64,16 +65,21 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
     alone = run.phase in (Phase.RUNNING, Phase.RESTARTING) and not gang.state.heard
     # One that has just begun does not have them all yet: who leaves then is lost to it, and nobody saves.
     alone = alone or (run.phase is Phase.RUNNING and gang.state.state is RunState.GATHERING)
-    patience = moves.UNHEARD_SECONDS if alone else moves.SETTLE_SECONDS
-    moving = moves.due([*workers, *spares], now, patience)
-    found += [Delete(pod, grace=STALE_GRACE if pod.role == Role.SPARE else None) for pod in moving.pods]
+    drained = moves.drained(workers, observed.pods)
+    patience = moves.UNHEARD_SECONDS if alone else 0.0 if drained else moves.SETTLE_SECONDS
+    ends = [pod for pod in workers if not pod.cordoned]
+    moving = moves.due([*ends, *drained, *spares], now, patience)
+    relieved = moves.relieved(gang.relief, now)
     # Spares hold nothing that would have to be saved.
-    found += [Delete(pod, grace=STALE_GRACE) for pod in spares if pod.live and pod.index >= compute.spares]
+    found += [Delete(pod, grace=STALE_GRACE if pod.role == Role.SPARE else None) for pod in moving.pods]
+    found += [Delete(pod) for pod in relieved.pods]
+    found += surplus_spares(spares, gang.relief.kept, now)
     found += _without_sidecars(observed.pods)
     filled = {pod.uid for pod in gang.workers.current}
     found += _expired((pod for pod in observed.pods if pod.uid not in filled), retention, now)
     failed = [pod for pod in observed.pods if pod.phase == "Failed"]
-    settling = [wait for wait in (moving.wait, moves.due(coordinators, now).wait) if wait is not None]
+    waits = (moving.wait, relieved.wait, moves.due(coordinators, now).wait)
+    settling = [wait for wait in waits if wait is not None]
     return Retirement(_unique(found), [*settling, *_until_expiry(failed, retention, now)])
 
 
@@ -179,6 +185,15 @@ def crowded(pods: Sequence[PodView]) -> list[Removal]:
     """Ended pods of one slot beyond the newest few."""
     ended = sorted(_kept(pods), key=lambda pod: pod.order)
     return [Delete(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
+
+
+def surplus_spares(spares: Sequence[PodView], kept: int, now: datetime) -> list[Removal]:
+    """Live spares beyond the number `kept`, those that have not started first.
+
+    Nodes are known a moment after a run, so a spare whose worker's node is not known yet is not withdrawn.
+    """
+    live = sorted((pod for pod in spares if pod.live), key=lambda pod: (not pod.ready, pod.index))
+    return [Delete(pod, grace=STALE_GRACE) for pod in live[kept:] if pod.seen_for(now) >= SURPLUS_SECONDS]
 
 
 def superseded_workers(

@@ -1,19 +1,20 @@
-"""Which taints announce the end of a node.
+"""The taints that announce the end of a node.
 
-A profile names them. A cordon is one of them: Kubernetes has no other word for a node that is about to be
-drained, and an eviction that a budget refuses leaves no trace. Whoever tolerates such a taint by its name
-says that its pods may stay; a toleration of whatever there is says nothing of the kind, but then the
-scheduler would use the node on, and has to be kept from it.
+A profile names them. A cordon is one of them, though it says less: nothing new comes to the node, and what
+runs there may go on until it is evicted. Whoever tolerates such a taint by its name says that its pods may
+stay; a toleration of whatever there is says nothing of the kind, but then the scheduler would use the node,
+and has to be kept from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from footplate_contracts.v1alpha1.computeprofile import DisruptionTaint, Scheduling
 from footplate_operator.trainingrun.node import UNSCHEDULABLE, Taint
 
+CORDONED: Final = "its node is cordoned"
 _REPELLING = frozenset({"NoSchedule", "NoExecute"})
 
 
@@ -29,7 +30,7 @@ def ending(taints: Iterable[Taint], scheduling: Scheduling) -> str:
     if not told:
         return ""
     first = min(told, key=lambda taint: (taint.key == UNSCHEDULABLE, taint.key))
-    return "its node is cordoned" if first.key == UNSCHEDULABLE else f"its node has the taint {first.key}"
+    return CORDONED if first.key == UNSCHEDULABLE else f"its node has the taint {first.key}"
 
 
 def admits(taints: Iterable[Taint], scheduling: Scheduling) -> bool:
