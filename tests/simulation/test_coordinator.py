@@ -119,6 +119,63 @@ async def test_an_operator_that_hears_none_of_several_replaces_none(world: Simul
     assert not {(POD, "tiny-c2"), (POD, "other-c2")} & set(world.objects.objects)
 
 
+async def both_on_one_node(world: Simulation) -> None:
+    """Two runs train, and both coordinators are on node-0."""
+    world.nodes.wishes["other-c"] = "node-0"
+    await training(world, 2, steps=300)
+    world.apply(name="other", compute={"profile": "local-cpu", "nodes": 1})
+    await world.until(lambda: world.phase_of("other") == "Running", 30)
+    assert world.node_of("tiny-c1") == world.node_of("other-c1") == "node-0"
+
+
+def both_replaced(world: Simulation) -> bool:
+    """Whether each of the two runs has a second coordinator."""
+    return {(POD, "tiny-c2"), (POD, "other-c2")} <= set(world.objects.objects)
+
+
+@simulated(nodes=6)
+async def test_all_that_stood_on_one_node_are_replaced_before_kubernetes_misses_it(world: Simulation) -> None:
+    await both_on_one_node(world)
+    world.power_off("node-0")
+    passed = await world.until(lambda: both_replaced(world), GRACE)
+    assert passed < 5 + 2 * 10 + 2 + 5, "two renewals of its Lease from the first silence on"
+    assert world.nodes.by_name["node-0"].ready
+    await world.until_steps(20)
+    assert world.status["restarts"] == 0
+
+
+@simulated(nodes=6)
+async def test_all_whose_ports_are_closed_are_replaced(world: Simulation) -> None:
+    """Kubelets are stopped, so nobody tells that the containers have ended."""
+    await both_on_one_node(world)
+    world.nodes.by_name["node-0"].kubelet = False
+    for name in ("tiny-c1", "other-c1"):
+        world.process_of(name).kill()
+    assert await world.until(lambda: both_replaced(world), GRACE) < SUCCEEDED
+
+
+@simulated(nodes=6)
+async def test_none_is_replaced_on_a_node_that_renews_its_lease(world: Simulation) -> None:
+    await both_on_one_node(world)
+    for name in ("tiny-c1", "other-c1"):
+        world.process_of(name).freeze()
+    await world.until_seconds(120)
+    assert not {(POD, "tiny-c2"), (POD, "other-c2")} & set(world.objects.objects)
+
+
+@simulated(nodes=6)
+async def test_an_api_server_that_was_away_makes_no_lease_late(world: Simulation) -> None:
+    await both_on_one_node(world)
+    for place in world.nodes.by_name:
+        world.network.cut(world.operators[0].place, place)
+    await world.until_seconds(8)
+    world.api.process.freeze()
+    await world.until_seconds(14)  # kubelets renew nothing meanwhile
+    world.api.process.thaw()
+    await world.until_seconds(60)
+    assert not {(POD, "tiny-c2"), (POD, "other-c2")} & set(world.objects.objects)
+
+
 @simulated(nodes=4, slots=2)
 async def test_it_shares_no_node_with_a_worker_where_another_has_room(world: Simulation) -> None:
     world.apply()

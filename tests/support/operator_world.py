@@ -135,6 +135,9 @@ class World:
     def silence(self, uid: RunUid) -> float:
         return 0.0
 
+    def unanswered(self, uid: RunUid) -> tuple[str, float]:
+        return "", 0.0
+
     def tell(self, uid: RunUid, directives: Directives | None) -> None:
         coordinator = self._followed(uid)
         if coordinator is None or directives is None:

@@ -23,7 +23,14 @@ class Blind(OperatorError):
 
 
 class CoordinatorUnreachable(OperatorError):
-    """No answer from a run's coordinator; says nothing about the run."""
+    """No answer from a run's coordinator; says nothing about the run.
+
+    `refused`: its address answered that nobody listens at the port.
+    """
+
+    def __init__(self, said: str, refused: bool = False) -> None:
+        super().__init__(said)
+        self.refused = refused
 
 
 class ApiUnreachable(OperatorError):

@@ -63,6 +63,9 @@ def test_rights_of_the_operator() -> None:
     }
     without = one(rendered("--set", "operator.watchNodes=false"), "ClusterRole", "footplate-operator-cluster")
     assert ("", "nodes") not in rights(without)
+    of_nodes = one(objects, "Role", "footplate-operator-node-leases")
+    assert of_nodes["metadata"]["namespace"] == "kube-node-lease"
+    assert rights(of_nodes) == {("coordination.k8s.io", "leases"): {"get"}}
     lease = one(objects, "Role", "footplate-operator-lease")
     assert lease["metadata"]["namespace"] == "footplate-system"
     assert rights(lease) == {("coordination.k8s.io", "leases"): {"get", "create", "update"}}

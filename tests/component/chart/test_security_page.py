@@ -57,7 +57,9 @@ def granted() -> dict[Row, set[str]]:
     for binding, account in bindings(objects):
         kind, name = binding["roleRef"]["kind"], binding["roleRef"]["name"]
         wide = "runs" if name in of_runs else "cluster"
-        where = "own" if binding["kind"] == "RoleBinding" else wide
+        place = binding["metadata"].get("namespace")
+        own = "own" if place == "footplate-system" else str(place)
+        where = own if binding["kind"] == "RoleBinding" else wide
         for rule in one(objects, kind, name)["rules"]:
             names = {re.sub(r"-\d+$", "-N", only) for only in rule.get("resourceNames", [])}
             for group, resource in itertools.product(rule["apiGroups"], rule["resources"]):

@@ -140,5 +140,5 @@ class SimulatedClient(Client):
             await call(self._operator, process, connected, COMMAND_SECONDS)
             answer = await call(self._operator, process, lambda: work(service), seconds)
         except Unreached as error:
-            raise CoordinatorUnreachable(str(error)) from None
+            raise CoordinatorUnreachable(str(error), error.refused) from None
         return CoordinatorState.model_validate_json(answer.model_dump_json(by_alias=True))

@@ -21,6 +21,10 @@ _LATENCY: Final = (0.0003, 0.002)  # seconds, one way
 class Unreached(Exception):
     """No answer: refused, broken, or not in time."""
 
+    def __init__(self, said: str, refused: bool = False) -> None:
+        super().__init__(said)
+        self.refused = refused
+
 
 async def connected() -> None:
     """A connection, and no question yet."""
@@ -191,7 +195,7 @@ class Network:
             change = self._change
             if self.reaches(start, end):
                 if not callee.alive:
-                    raise Unreached("connection refused")
+                    raise Unreached("connection refused", refused=True)
                 if not callee.frozen:
                     return
             await change.wait()

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, NODE, POD, Json
+from footplate_operator.runtime.kinds import DISRUPTION_BUDGET, LEASE, NODE, POD, Json
 from tests.support.fake_cluster import copied
 
 if TYPE_CHECKING:
     from tests.support.simulation.nodes import Node, Nodes
 
+LEASE_SECONDS: Final = 40
 ORPHANED: Final = 50.0  # seconds until the garbage collector takes pods whose Node is gone: 40 to 60
 EVICT_AGAIN: Final = 5.0  # kubectl's pause after an eviction that a budget refuses
 KUBECTL: Final = 0.05  # from the cordon to the first eviction
@@ -25,6 +26,7 @@ class NodeObjects:
         self._objects = nodes.world.objects
         for node in nodes.by_name.values():
             self.tell(node)
+            self._later(0.0, self._renew, node)
 
     def tell(self, node: Node) -> None:
         """Write what is so now."""
@@ -93,6 +95,18 @@ class NodeObjects:
         self._set(name, registered=True)
 
     # -- particulars ---------------------------------------------------------------------
+
+    def _renew(self, node: Node) -> None:
+        """A kubelet that works renews its Lease, by its own clock."""
+        if node.registered and self._nodes.answers(node.name):
+            spec = {
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "renewTime": self._nodes.world.seconds(node.name),
+            }
+            metadata = {"name": node.name, "namespace": "kube-node-lease"}
+            body = {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": metadata, "spec": spec}
+            self._objects.put(body)
+        self._later(LEASE_SECONDS / 4, self._renew, node)
 
     def _set(self, name: str, **fields: Any) -> None:
         node = self._nodes.by_name[name]

@@ -49,10 +49,8 @@ from footplate_operator.tariff.tariffs import Tariffs
 from footplate_operator.trainingrun import usage
 from footplate_operator.trainingrun.admission import Admission
 from footplate_operator.trainingrun.chains import Chains
-from footplate_operator.trainingrun.coordinator_client import (
-    Coordinators,
-    Endpoint,
-)
+from footplate_operator.trainingrun.coordinator_client import Coordinators, Endpoint
+from footplate_operator.trainingrun.coordinator_silence import CoordinatorSilence
 from footplate_operator.trainingrun.desired.decision import Desired
 from footplate_operator.trainingrun.desired.run import desire
 from footplate_operator.trainingrun.desired.spending import judge, judged, spent, with_budget
@@ -138,6 +136,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         self._profiles = Profiles(cluster)
         self._nodes = Nodes(cluster)
         self._coordinators = coordinators
+        self._silence = CoordinatorSilence(cluster, coordinators)
         self._chains = Chains(cluster, now)
         self._admission = Admission(
             cluster, self._profiles, self._nodes, self._chains, defaults, keys, release
@@ -201,7 +200,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             children=tuple(others),
             predecessors=tuple(pod for pod in predecessors if isinstance(pod, PodView)),
             coordinator=state,
-            silence=self._coordinators.silence(run.uid),
+            silence=await self._silence.find(run.uid, pods, now),
             packing=self._packing(run, cache, scheduling, pods, now),
             problem=admitted if isinstance(admitted, Problem) else None,
             edited=edited,

@@ -11,6 +11,7 @@ word only and until it is there. Reconciliations wait for no coordinator.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import ssl
@@ -55,6 +56,9 @@ LEAST_INTERVAL_SECONDS: Final = 0.1
 # Whether others are heard, which have no news either, shows only after a poll of theirs.
 LOOKED_AT_SECONDS: Final = SILENT_SECONDS + POLL_SECONDS
 EACH_SECONDS: Final = 1.0
+# From then on less often, for Leases of nodes, until Kubernetes has called a lost node so.
+LEASES_SECONDS: Final = 60.0
+LATER_SECONDS: Final = 3.0
 
 _log = logging.getLogger(__name__)
 
@@ -145,7 +149,8 @@ class CoordinatorClient(Client):
                 self._say(passed_over)
                 return state
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise CoordinatorUnreachable(f"{type(error).__name__}: {error}") from error
+            refused = isinstance(error, OSError) and error.errno == errno.ECONNREFUSED
+            raise CoordinatorUnreachable(f"{type(error).__name__}: {error}", refused) from error
         except ValidationError as error:
             raise CoordinatorUnreachable(f"an answer that cannot be read: {first_error(error)}") from error
 
@@ -192,6 +197,9 @@ class Coordinators(Protocol):
         to them that is broken.
         """
 
+    def unanswered(self, uid: RunUid) -> tuple[str, float]:
+        """UID of the coordinator's pod that is listened to, and such seconds whatever others do."""
+
     def tell(self, uid: RunUid, directives: Directives | None) -> None:
         """Have the coordinator that is listened to told `directives`, and nothing older; None: nothing."""
 
@@ -203,7 +211,9 @@ class _Watch:
     followed: float  # since when, by the loop's clock
     heard: float  # by the same clock: the last answer, or when this watch began
     unanswered: int  # so many before this one never answered, in a row
+    is_vague: Callable[[], bool]  # its silence says nothing of it, as no other coordinator is heard
     answered: bool = False
+    refused: bool = False  # the last poll was, at its port
     wanted: Directives | None = None  # what is still to be told
     listening: asyncio.Task[None] | None = None
     telling: asyncio.Task[None] | None = None  # while there is something to be told
@@ -231,8 +241,9 @@ class _Watch:
 
     def _silent(self, look: Callable[[Key], None]) -> None:
         look(self.key)
-        if self.silence < LOOKED_AT_SECONDS:
-            self.timer = asyncio.get_running_loop().call_later(EACH_SECONDS, self._silent, look)
+        if self.silence < (LEASES_SECONDS if self.is_vague() else LOOKED_AT_SECONDS):
+            pause = EACH_SECONDS if self.silence < LOOKED_AT_SECONDS else LATER_SECONDS
+            self.timer = asyncio.get_running_loop().call_later(pause, self._silent, look)
 
     def cancel(self) -> None:
         for task in self.tasks():
@@ -262,7 +273,7 @@ class Watchers:
             known.cancel()
         unanswered = 0 if known is None or known.answered else known.unanswered + 1
         now = asyncio.get_running_loop().time()
-        watch = _Watch(key, self.connect(endpoint), now, now, unanswered)
+        watch = _Watch(key, self.connect(endpoint), now, now, unanswered, lambda: not self.silence(uid))
         watch.expects(self.requeue)
         watch.listening = asyncio.create_task(self._listen(uid, watch), name=f"coordinator of {key}")
         self._watches[uid] = watch
@@ -285,14 +296,20 @@ class Watchers:
             watch.telling = asyncio.create_task(self._tell(uid, watch), name=f"directives of {watch.key}")
 
     def silence(self, uid: RunUid) -> float:
-        """Where none of several was heard since, it is we who cannot hear."""
+        """Where none of several was heard since, it is we who cannot hear, unless its port is closed."""
         watch = self._watches.get(uid)
         if watch is None:
             return 0.0
         others = [other.heard for other in self._watches.values() if other is not watch]
-        if others and max(others) - watch.heard <= POLL_SECONDS + 0.5:
+        if others and max(others) - watch.heard <= POLL_SECONDS + 0.5 and not watch.refused:
             return 0.0
-        return watch.silence / 2.0 ** min(watch.unanswered, MOST_UNANSWERED)
+        return self.unanswered(uid)[1]
+
+    def unanswered(self, uid: RunUid) -> tuple[str, float]:
+        watch = self._watches.get(uid)
+        if watch is None:
+            return "", 0.0
+        return watch.client.endpoint.pod_uid, watch.silence / 2.0 ** min(watch.unanswered, MOST_UNANSWERED)
 
     async def close(self) -> None:
         """Stop listening to all."""
@@ -338,7 +355,7 @@ class Watchers:
                     about = self._about(uid, watch, epoch=watch.client.endpoint.epoch, error=error)
                     _log.info("coordinator unreachable", extra=about)
                 failures += 1
-                version = -1
+                version, watch.refused = -1, error.refused
                 if self.silence(uid) >= SILENT_SECONDS:
                     self.requeue(watch.key)
                 await self._pause(watch, failures)
@@ -346,7 +363,7 @@ class Watchers:
             if failures or version < 0:
                 about = self._about(uid, watch, epoch=state.epoch, state=state.state.value)
                 _log.info("coordinator answers", extra=about)
-            failures = 0
+            failures, watch.refused = 0, False
             watch.answers(self.requeue)
             known, self._states[uid] = self._states.get(uid), state
             if state.version != version or not _says_as(known, state):
