@@ -152,6 +152,9 @@ class Agent(Process):
         await self.sleep(REGISTER)
         for talk in (self._beat(), self._tell(), self._stay_connected()):
             self.spawn(talk)
+        if refusal := self.world.nodes.by_name[self.place].find_refusal(self.world.seconds(self.place)):
+            await explain(self, self._word(news=True), refusal)
+            await self._end(int(ExitCode.STALE))
         await self._unless_terminated(self._import())
         while True:
             sealed = await self._unless_terminated(self._join())

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from footplate_contracts.failures import FailureReport
+from footplate_elastic.agent import rdma
 from footplate_operator.runtime.kinds import POD, Json
 from tests.support.fake_cluster import copied
 from tests.support.simulation.agent import Agent
@@ -44,9 +47,15 @@ class Node:
     broken: str = ""  # why its containers cannot be made, as a kubelet says it
     fails: str = "ErrImagePull"  # in which word; FailedMount is one of an Event
     breaks_after: float | None = None  # seconds of training after which the driver calls a GPU broken
+    locked_memory: int = -1  # bytes that a container may lock; -1: any number
     broken_for: dict[str, str] = field(default_factory=dict)  # the same, by the role of the pod
     processes: dict[str, Agent | CoordinatorProcess] = field(default_factory=dict)  # by uid of the pod
     silent_since: float | None = None
+
+    def find_refusal(self, now: float) -> FailureReport | None:
+        """What an agent says of it before ranks start; None where they may."""
+        requested = "rdma/ib" if self.locked_memory >= 0 else ""
+        return rdma.find_refusal(requested, self.locked_memory, 0, Path("/"), now)
 
 
 class Nodes:

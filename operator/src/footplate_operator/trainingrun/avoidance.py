@@ -32,6 +32,7 @@ _REJECTED: Final = "rejected a pod"
 _STUCK: Final = "could not start a pod"
 _UNREACHED: Final = "was not reached by a peer"
 _GPU: Final = Reason.GPU_ERROR.value
+_LASTING: Final = frozenset({_GPU, Reason.NODE_MISCONFIGURED.value})  # until somebody mends the node
 
 
 class Grounds(NamedTuple):
@@ -39,6 +40,11 @@ class Grounds(NamedTuple):
 
     since: datetime
     why: str
+
+    @property
+    def lasts(self) -> bool:
+        """Whether only a repair of the node ends it."""
+        return self.why in _LASTING
 
 
 @dataclass
@@ -81,7 +87,7 @@ class Avoidance:
 
     @property
     def _broken(self) -> frozenset[str]:
-        return frozenset(node for node, grounds in self._known.items() if grounds.why == _GPU)
+        return frozenset(node for node, grounds in self._known.items() if grounds.lasts)
 
     @property
     def message(self) -> str:
@@ -112,19 +118,19 @@ class Avoidance:
         self, status: TrainingRunStatus, state: CoordinatorState, now: datetime
     ) -> Iterator[tuple[str, Grounds]]:
         for attempt in status.attempts:
-            if attempt.reason == _GPU and attempt.node and attempt.end:
-                yield attempt.node, Grounds(parse_time(attempt.end), _GPU)
-        broken = [failure for failure in state.failures if failure.failure.reason == _GPU]
+            if attempt.reason in _LASTING and attempt.node and attempt.end:
+                yield attempt.node, Grounds(parse_time(attempt.end), attempt.reason)
+        broken = [failure for failure in state.failures if failure.failure.reason in _LASTING]
         numbers = [(state.epoch, failure.number) for failure in broken]
         self._told = {number: self._told.get(number, now) for number in numbers}
         for number, failure in zip(numbers, broken, strict=True):
-            yield failure.agent.node_name, Grounds(self._told[number], _GPU)
+            yield failure.agent.node_name, Grounds(self._told[number], failure.failure.reason)
 
     def _note(self, node: str, grounds: Grounds) -> None:
         known, forgiven = self._known.get(node), self._forgiven.get(node)
-        if forgiven is not None and grounds.why == _GPU and grounds.since <= forgiven:
+        if forgiven is not None and grounds.lasts and grounds.since <= forgiven:
             return
-        if known is None or (grounds.why == _GPU, grounds.since) > (known.why == _GPU, known.since):
+        if known is None or (grounds.lasts, grounds.since) > (known.lasts, known.since):
             self._known[node] = grounds
 
     def _forget(self, lost: Iterable[str], now: datetime) -> None:
@@ -133,7 +139,7 @@ class Avoidance:
         fresh = {
             node: grounds
             for node, grounds in newest
-            if now - grounds.since < (BROKEN if grounds.why == _GPU else REFUSED)
+            if now - grounds.since < (BROKEN if grounds.lasts else REFUSED)
         }
         stuck = [node for node, grounds in fresh.items() if grounds.why == _STUCK]
         kept = [node for node in fresh if node not in stuck[MOST_STUCK:]]
