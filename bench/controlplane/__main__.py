@@ -18,10 +18,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.controlplane.coordinator_rows import ROWS
+from bench.controlplane import coordinator_rows, operator_rows
 from bench.controlplane.rows import SIZES, Row
 
 from tests.support.growth import TRIES
+
+ROWS = (*operator_rows.ROWS, *coordinator_rows.ROWS)
 
 
 def measured(row: Row, sizes: tuple[int, ...], tries: int) -> list[float]:

@@ -9,10 +9,13 @@ may change while ranks train reaches them through the coordinator instead.
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
@@ -46,6 +49,10 @@ class Defaults(Contract):
     image_pull_secrets: list[str] | None = None  # names; None: none
 
 
+# By their text, as long as a revision has them.
+_PROFILES: Final = WeakValueDictionary[str, ComputeProfileSpec]()
+
+
 class RevisionData(Contract):
     """The `data` of a ControllerRevision of ours."""
 
@@ -62,13 +69,19 @@ class Revision:
     number: int
     frozen: RevisionData
     written_by: str = ""  # version of the operator
-    written: Json = field(default_factory=dict, compare=False)  # the `data` that it was read from
+    packed: bytes = field(default=b"", compare=False)  # the `data` that it was read from; empty: it is new
 
     def name(self, run: str) -> str:
         """Name of its ControllerRevision."""
         return revision_name(run, self.number)
 
-    @cached_property
+    @property
+    def written(self) -> Json:
+        """The `data` that it was read from; empty where it is new. Few read it, and each live run has it."""
+        unpacked: Json = json.loads(zlib.decompress(self.packed)) if self.packed else {}
+        return unpacked
+
+    @property
     def config(self) -> Json:
         """The RunConfig as ranks are given it: a substitute gets what its peers got, whoever froze it.
 
@@ -76,7 +89,7 @@ class Revision:
         this is in the name of the ConfigMap that pods mount.
         """
         read = self.frozen.config.to_json()
-        config: Json = _as_written(read, self.written["config"]) if self.written else read
+        config: Json = _as_written(read, self.written["config"]) if self.packed else read
         return config
 
     def config_map(self, run: str) -> str:
@@ -139,7 +152,11 @@ def view_revision(body: Json) -> AnyRevision:
     try:
         if body.get("revision") != number:
             raise Misnumbered(f"revision: should be {number}, not {body.get('revision', 'nothing')!r}")
-        return Revision(number, RevisionData.from_any_release(data), written_by, data)
+        frozen = RevisionData.from_any_release(data)
+        # Most runs have one profile.
+        profile = _PROFILES.setdefault(json.dumps(data["profile"], sort_keys=True), frozen.profile)
+        packed = zlib.compress(json.dumps(data).encode())
+        return Revision(number, frozen.model_copy(update={"profile": profile}), written_by, packed)
     except (ValidationError, Misnumbered) as error:
         said = first_error(error) if isinstance(error, ValidationError) else str(error)
         return UnreadableRevision(number, written_by, said, _run_key(data))
