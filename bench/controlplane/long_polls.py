@@ -1,12 +1,13 @@
-"""Prints by how many megabytes the operator's process grows with each live run's long-poll.
+"""Megabytes by which the operator's process grows with each live run's long-poll.
 
-    python -m bench.controlplane.long_polls 300
+    python -m bench.controlplane.long_polls
 
 The coordinators are one server in another process, with the certificate of each run.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import re
@@ -24,12 +25,13 @@ from aiohttp import web
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
 from footplate_contracts.names import RunUid
+from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_operator.runtime.objects import Key
-from footplate_operator.runtime.tls_buffers import limit_tls_buffers
 from footplate_operator.trainingrun.coordinator_client import CoordinatorClient, Endpoint, Watchers
 from footplate_operator.trainingrun.credentials import KEY_BYTES, derived
 from footplate_operator.trainingrun.observed import Credentials
 
+BAR_MEGABYTES: Final = 0.12
 BEFORE: Final = 20  # runs that are there before anything is measured
 SETTLED_SECONDS: Final = 8.0
 _CREATED: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -83,7 +85,7 @@ def _context(of: Credentials) -> ssl.SSLContext:
 
 async def follow(runs: int) -> float:
     """Megabytes a run, beyond the first few."""
-    arguments = ("-m", "bench.controlplane.long_polls", str(runs + BEFORE), "--serve")
+    arguments = ("-m", "bench.controlplane.long_polls", "--serve", "--runs", str(runs + BEFORE))
     server = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE)
     assert server.stdout is not None
     port = int(await server.stdout.readline())
@@ -129,9 +131,20 @@ def _resident() -> float:
     return int(found[1]) * 1024 / 1e6
 
 
+def main() -> int:
+    """Print the figure; 1 where it is above its bar."""
+    parser = argparse.ArgumentParser(prog="bench.controlplane.long_polls", description=__doc__)
+    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--smoke", action="store_true", help="five runs, without a bar")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        asyncio.run(serve(arguments.runs))
+    limit_tls_buffers()
+    seen = asyncio.run(follow(5 if arguments.smoke else arguments.runs))
+    print(f"{seen:.3f} MB of resident memory a long-poll (bar {BAR_MEGABYTES})")
+    return int(seen > BAR_MEGABYTES and not arguments.smoke)
+
+
 if __name__ == "__main__":
-    if "--serve" in sys.argv:
-        asyncio.run(serve(int(sys.argv[1])))
-    else:
-        limit_tls_buffers()
-        print(asyncio.run(follow(int(sys.argv[1]))))
+    sys.exit(main())

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from footplate_contracts import environment, logs
 from footplate_contracts.logs import fields
 from footplate_contracts.loop_lag import LoopLag
+from footplate_contracts.tls_buffers import limit_tls_buffers
 from footplate_operator.api_access import ApiAccess
 from footplate_operator.certificates.keeper import Keeper
 from footplate_operator.errors import ClusterError, Forbidden, NotFound, OperatorError
@@ -40,7 +41,6 @@ from footplate_operator.runtime.objects import Key
 from footplate_operator.runtime.reconcile import Reconciler
 from footplate_operator.runtime.sight import Sight, paths
 from footplate_operator.runtime.status_writer import StatusWriter
-from footplate_operator.runtime.tls_buffers import limit_tls_buffers
 from footplate_operator.runtime.workqueue import WorkQueue
 from footplate_operator.scope import Scope
 from footplate_operator.settings import Settings

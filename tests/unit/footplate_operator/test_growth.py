@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
 
 import pytest
 
@@ -20,6 +21,9 @@ from tests.support.operator_costs import (
     gang,
 )
 
+# What grows with the square fails each time; other programs on a busy machine may make one attempt fail.
+ATTEMPTS: Final = 3
+
 
 @pytest.fixture(autouse=True)
 def _without_log() -> Iterator[None]:
@@ -32,9 +36,7 @@ def _without_log() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _without_old_objects() -> Iterator[None]:
     """The collector would look again and again at gangs that stay."""
-    gc.disable()
     yield
-    gc.enable()
     gc.unfreeze()
 
 
@@ -46,8 +48,13 @@ def test_the_time_of_a_decision_is_not_quadratic_in_workers() -> None:
             async def once(size: int) -> float:
                 return await cost(worlds[size])
 
+            gc.collect()  # what is left of the steps before would lie between what is measured
             gc.freeze()
-            steepest[what] = steepest_doubling(lambda size: runner.run(once(size)))
+            for _ in range(ATTEMPTS):
+                found = steepest_doubling(lambda size: runner.run(once(size)))
+                steepest[what] = min(found, steepest.get(what, found))
+                if found <= PER_DOUBLING:
+                    break
 
         worlds = {size: runner.run(gang(size)) for size in SIZES}
         measure("at rest", cost_of_reconciliation)

@@ -36,6 +36,7 @@ TMP_VOLUME: Final = "footplate-tmp"
 HOME_VOLUME: Final = "footplate-home"
 SHM_VOLUME: Final = "footplate-shm"
 
+_RESERVED: Final = frozenset(map(str, Env))
 _FIELDS: Final[Mapping[Env, str]] = {
     Env.POD_NAME: "metadata.name",
     Env.POD_UID: "metadata.uid",
@@ -111,8 +112,7 @@ def as_env(variables: Mapping[str, str]) -> list[Json]:
 
 def merged_env(ours: Sequence[Json], users: Sequence[Json]) -> list[Json]:
     """The user's variables win, except over those by which our programs find each other."""
-    reserved = {str(name) for name in Env}
-    wanted = [variable for variable in users if variable["name"] not in reserved]
+    wanted = [variable for variable in users if variable["name"] not in _RESERVED]
     stated = {variable["name"] for variable in wanted}
     return [variable for variable in ours if variable["name"] not in stated] + wanted
 
