@@ -43,6 +43,7 @@ class Gauge(StrEnum):
     API_LOOP_LAG = "footplate_api_loop_lag_seconds"
     API_INGEST_WAITING = "footplate_api_ingest_waiting_deliveries"
     API_CONNECTIONS = "footplate_api_database_connections"
+    API_HTTP_CONNECTIONS = "footplate_api_connections"
     API_BACKUP = "footplate_api_backup_last_success_timestamp_seconds"
     API_BACKUP_SIZE = "footplate_api_backup_bytes"
     API_BACKUP_FREE = "footplate_api_backup_free_bytes"
@@ -62,6 +63,7 @@ class Gauge(StrEnum):
 class Counter(StrEnum):
     """What only grows until it begins again: of interest is how fast."""
 
+    API_CLOSED_CONNECTIONS = "footplate_api_closed_connections_total"
     RUN_CHECKPOINT_SECONDS = "footplate_run_checkpoint_seconds_total"
     RUN_RESTARTS = "footplate_run_restarts_total"
     RUN_GIVEN_UP = "footplate_run_telemetry_given_up_total"

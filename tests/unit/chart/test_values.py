@@ -51,7 +51,9 @@ def test_every_value_has_a_schema(file: str) -> None:
 
 
 def test_a_misspelt_value_is_an_error_everywhere() -> None:
-    assert list(open_objects(SCHEMA, "")) == [".properties.global"], "where values of other charts come along"
+    template = ".definitions.computeProfileSpec.properties.podTemplate"  # Kubernetes' own fields pass through
+    found = [path for path in open_objects(SCHEMA, "") if not path.startswith(template)]
+    assert found == [".properties.global"], "where values of other charts come along"
 
 
 def test_every_schema_has_a_value() -> None:

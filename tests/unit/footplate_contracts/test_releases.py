@@ -42,6 +42,7 @@ STATUS: dict[str, Any] = {
     "recentFailures": [{"hour": NOON, "checkpointStep": 20, "failures": {"Hang": 1}}],
     "restarts": 1,
     "coordinator": {"podName": "tiny-c1", "podUID": "uid-of-c1", "address": "10.0.0.1", "epoch": 1},
+    "gathering": {"since": NOON, "turnTime": NOON, "releasedTime": None, "lostTurns": 1},
     "nodes": [{"name": "node-1", "strikes": 1, "message": ""}],
     "time": {"queued": 1.0, "productive": 60.0},
     "goodput": 0.9,
