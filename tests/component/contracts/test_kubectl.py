@@ -33,7 +33,18 @@ def test_columns(kubectl: Kubectl) -> None:
     header, row = kubectl("get", "trun", "columns").splitlines()
     kubectl("delete", "trun", "columns")
     assert " ".join(header.split()) == "NAME STAGE PHASE REASON STEP PROGRESS NODES RESTARTS GOODPUT COST AGE"
-    assert row.split()[:-1] == ["columns", "pretrain", "Running", "Training", "12", "60", "2", "1", "0.97", "12.5"]
+    assert row.split()[:-1] == [
+        "columns",
+        "pretrain",
+        "Running",
+        "Training",
+        "12",
+        "60",
+        "2",
+        "1",
+        "0.97",
+        "12.5",
+    ]
 
 
 @pytest.mark.parametrize(
