@@ -9,7 +9,7 @@ from tests.component.footplate_operator.kubelet import Node
 from tests.support.operator_fakes import run_manifest
 
 
-def test_a_cordon_moves_the_worker_that_is_there(
+def test_an_announced_end_moves_the_worker_that_is_there(
     operator: Process, api: Api, node: Node, machine: str
 ) -> None:
     body = run_manifest()
@@ -18,7 +18,7 @@ def test_a_cordon_moves_the_worker_that_is_there(
     api.apply(body)
     wait_for(lambda: api.status("tiny").get("phase") == "Running", "it trains")
     api.bind("tiny-w1-0", machine)
-    api("cordon", machine)
+    api("taint", "node", machine, "aws-node-termination-handler/spot-itn=true:NoSchedule")
     wait_for(lambda: "tiny-w1-1" in api.names(POD), "a substitute is made")
     wait_for(lambda: "tiny-w1-0" not in api.names(POD), "the first one has left")
     wait_for(lambda: api.status("tiny")["restarts"] == 1, "it goes on elsewhere")

@@ -270,7 +270,7 @@ def test_an_agent_whose_device_is_broken_gives_its_place_up(gang: Gang) -> None:
     agents = gang.start()
     gang.wait_for(training_in(FIRST, 7))
     (gang.directory / "crash-gpu").touch()
-    assert agents[0].wait(60) == ExitCode.STALE
+    assert agents[0].wait(60) == ExitCode.GPU_ERROR
     state = gang.wait_for(lambda state: state.missing == [0])
     [failure] = state.failures
     assert (failure.failure.cause, failure.failure.reason) == (Cause.NODE_LOST, "GpuError")
