@@ -62,7 +62,14 @@ def grant(server: ApiServer, chart: Path = CHART) -> None:
     home = Api(server.kubectl, server.kubeconfig, NAMESPACE)
     home.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
     wanted = [body for body in rendered(chart=chart) if body["kind"] in RIGHTS or _of_rights(body)]
-    home.apply(*wanted)
+    leases = [body for body in wanted if body["metadata"].get("namespace", NAMESPACE) != NAMESPACE]
+    home.apply(*(body for body in wanted if body not in leases))
+    for body in leases:  # of Nodes, in a namespace of Kubernetes' own
+        there = str(body["metadata"]["namespace"])
+        Api(server.kubectl, server.kubeconfig).apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": there}}
+        )
+        Api(server.kubectl, server.kubeconfig, there).apply(body)
     own = kubeconfig_of(server, "operator", home("create", "token", "footplate-operator").strip())
     if any(_of_rights(body) for body in wanted):
         # A policy is in force a moment after it is written.
