@@ -187,6 +187,61 @@ async def test_an_answer_that_does_not_come_holds_nothing_up() -> None:
     assert await books.note() is None
 
 
+class Held(FakeCluster):
+    """One that answers nothing about Nodes while it is not `released`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.released = asyncio.Event()
+        self.released.set()
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Any:
+        if kind == NODE or name.startswith("node-"):
+            await self.released.wait()
+        return await super().get(kind, namespace, name)
+
+
+def released(books: Bookkeeping) -> asyncio.Event:
+    """Whether its cluster answers about Nodes."""
+    assert isinstance(books.cluster, Held)
+    return books.cluster.released
+
+
+async def answered(books: Bookkeeping) -> None:
+    """Let it answer, and what was asked be over."""
+    released(books).set()
+    await asyncio.gather(*books.keeper.kept[books.owner.uid].searches)
+
+
+async def test_no_decision_waits_for_what_is_known_of_nodes() -> None:
+    books = Bookkeeping(Held)
+    released(books).clear()
+    books.keeper.answer_seconds = 600.0
+    books.cluster.put(node("a", NOON))
+    books.bind("w0")
+    usage = await books.note()
+    assert usage is not None and not usage.pods
+    books.clock.advance(50)
+    books.end("w0")
+    books.hear(books.cluster.objects[POD, "w0"])
+    await answered(books)
+    await books.keeper.tend()
+    entry = books.pods()["w0"]
+    assert (entry.start, entry.end, entry.estimated) == (NOON, "2026-01-31T12:00:50Z", False)
+    assert entry.node == books.cluster.objects[NODE, "a"]["metadata"]["uid"]
+
+
+async def test_nothing_is_known_before_the_nodes_of_what_was_recorded_were_read() -> None:
+    books = await begun(Held)
+    books.begin()
+    released(books).clear()
+    books.keeper.answer_seconds = 600.0
+    assert await books.note() is None
+    await answered(books)
+    usage = await books.note()
+    assert usage is not None and len(usage.pods) == len(usage.nodes) == 1
+
+
 async def test_nothing_is_known_before_the_records_were_read() -> None:
     books = await begun()
     books.begin()

@@ -156,7 +156,7 @@ class UsageKeeper:
             try:
                 async with asyncio.timeout(self.answer_seconds), kept.lock:
                     await self._load(kept)
-                    await self._meet(kept, pods)
+                    await self._places.search(kept, pods)
                     self._take(kept, pods, measured)
                     await self._ask(kept, {pod.uid for pod in pods})
                     await self._write(kept)
@@ -167,7 +167,7 @@ class UsageKeeper:
                 raise
             except Exception as error:  # noqa: BLE001 - nothing waits for a note, whatever is wrong with it
                 kept.failed(self._seconds(), error, foreseen=False)
-        if not kept.loaded:
+        if not kept.loaded or not kept.placed:
             return None
         self._take(kept, pods, measured)
         return self._places.usage(kept)
@@ -188,7 +188,7 @@ class UsageKeeper:
             if kept.followed:
                 kept.alive = self.second()
             everything = now - kept.wrote >= period * jitter(uid)
-            if now >= kept.retry and (everything or not kept.followed or kept.failures):
+            if now >= kept.retry and (everything or not kept.followed or kept.failures or kept.places):
                 due.append(look(kept, everything))
         await asyncio.gather(*due)
         await self.nodes.tend()
@@ -226,7 +226,6 @@ class UsageKeeper:
                 if missing > _GAP:
                     kept.has_read_all()
             number += 1
-        await self._places.load(kept)
 
     def _read(self, kept: Kept, number: int, body: Json) -> None:
         try:
@@ -236,12 +235,6 @@ class UsageKeeper:
         except ValueError as error:
             _log.warning("a record cannot be read", extra=fields(name=body["metadata"]["name"], error=error))
         self._places.take(kept.records.pods.values())
-
-    async def _meet(self, kept: Kept, pods: Iterable[Sighting]) -> None:
-        """Find the Nodes of pods that are new."""
-        for pod in [*kept.heard.values(), *pods]:
-            if pod.node and pod.role in _ROLES and pod.uid not in kept.records.pods:
-                await self._places.begin(kept, pod)
 
     def _take(self, kept: Kept, pods: Iterable[Sighting], measured: Mapping[str, Measured]) -> None:
         kept.take(pods, self.second())
@@ -267,7 +260,9 @@ class UsageKeeper:
         try:
             async with kept.lock:
                 await self._load(kept)
-                await self._meet(kept, ())
+                await self._places.read(kept, self._places.unread(kept, ()))
+                self._places.begin(kept)
+                kept.placed = True
                 kept.take_heard(self.second())
                 if not kept.followed:
                     await self._look_after(kept)
@@ -345,4 +340,6 @@ class UsageKeeper:
     def _drop(self, kept: Kept) -> None:
         if self.kept.get(kept.owner.uid) is kept:
             del self.kept[kept.owner.uid]
+        for task in kept.searches:
+            task.cancel()
         self._places.drop(kept.records.pods.values())

@@ -12,6 +12,7 @@ from footplate_contracts.backoff import backoff
 from footplate_contracts.logs import fields
 from footplate_ledger.records import holdable
 from footplate_ledger.usage import RUNNING, TOLD, Evidence, Measured, Owner, PodUsage
+from footplate_operator.usage.nodes import NodeSight
 from footplate_operator.usage.pods import Terms, seen_again
 from footplate_operator.usage.records import PodRecords
 from footplate_operator.usage.sighting import Sighting
@@ -34,6 +35,9 @@ class Kept:
     heard: dict[str, Sighting] = field(default_factory=dict)  # pods, as they were told of last
     taken: dict[str, Sighting] = field(default_factory=dict)  # what of that was noted already
     missing: dict[str, int] = field(default_factory=dict)  # pods that went, or lost their label -> since when
+    places: dict[str, tuple[Sighting, NodeSight | None]] = field(default_factory=dict)  # of new pods, by uid
+    placed: bool = False  # Nodes of all pods that were recorded have been read
+    searches: list[asyncio.Task[None]] = field(default_factory=list)  # for Nodes
     asked: dict[str, int] = field(default_factory=dict)
     shown: frozenset[str] = frozenset()  # pods that were there when somebody looked last
     alive: int = 0  # until when those were

@@ -168,11 +168,15 @@ class NodeKeeper:
         named = self._named.get(kept.usage.name)
         return named if named is not None and named.uid != uid and named.created <= bound else None
 
+    def is_unread(self, uid: str) -> bool:
+        """Return whether nobody has read yet what was written of the Node."""
+        kept = self._kept.get(uid)
+        return uid not in self._unknown if kept is None else not kept.loaded
+
     async def load(self, uids: Iterable[str]) -> None:
         """Read what was written of these Nodes; raises ClusterError."""
         for uid in uids:
-            kept = self._kept.get(uid)
-            if uid not in self._unknown if kept is None else not kept.loaded:
+            if self.is_unread(uid):
                 await self._load(uid)
 
     def of(self, uids: Iterable[str]) -> list[NodeUsage]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import asyncio
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from footplate_contracts.names import Role
 from footplate_ledger.usage import PodUsage
@@ -12,8 +14,12 @@ from footplate_operator.errors import ClusterError
 from footplate_operator.usage.kept import Kept
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.node_keeper import NodeKeeper
+from footplate_operator.usage.nodes import NodeSight
 from footplate_operator.usage.pods import Terms, moved, used
 from footplate_operator.usage.sighting import Sighting
+
+_AT_ONCE: Final = 8
+_ROLES: Final = frozenset(Role)
 
 
 @dataclass(eq=False)
@@ -38,11 +44,51 @@ class Places:
         ]
         return OwnUsage(pods, others, self.nodes.of(there))
 
-    async def begin(self, kept: Kept, pod: Sighting) -> None:
-        """Find the Node of a pod that is new; raises ClusterError."""
-        terms = kept.terms
-        if not terms.name or (pod.profile and pod.profile != terms.name):
-            terms = Terms(pod.profile, self.nodes.profiles().get(pod.profile))
+    def unread(self, kept: Kept, pods: Iterable[Sighting]) -> deque[Sighting | str]:
+        """Return new pods whose Nodes are to be found, and UIDs of Nodes whose records are to be read."""
+        known = kept.records.pods.keys() | kept.places.keys()
+        shown = {pod.uid: pod for pod in (*kept.heard.values(), *pods)}
+        new = [pod for pod in shown.values() if pod.node and pod.role in _ROLES and pod.uid not in known]
+        recorded = {pod.node for pod in kept.records.pods.values()}
+        return deque([*new, *(uid for uid in sorted(recorded) if self.nodes.is_unread(uid))])
+
+    async def read(self, kept: Kept, wanted: deque[Sighting | str]) -> None:
+        """Find and read all that is `wanted`, until nothing is left of it; raises ClusterError."""
+        while wanted:
+            sought = wanted.popleft()
+            if isinstance(sought, str):
+                await self.nodes.load([sought])
+            else:
+                kept.places[sought.uid] = sought, await self._node_of(sought)
+
+    async def search(self, kept: Kept, pods: Iterable[Sighting]) -> None:
+        """Look for the Nodes of new pods in the background, and note the pods whose Nodes were found.
+
+        What needs no answer of the API server is found after one round of the loop. Raises ClusterError where
+        the last search did.
+        """
+        if not kept.searches and (wanted := self.unread(kept, pods)):
+            kept.placed = kept.placed or not any(isinstance(sought, str) for sought in wanted)
+            tasks = (self.read(kept, wanted) for _ in range(min(_AT_ONCE, len(wanted))))
+            kept.searches = [asyncio.create_task(task) for task in tasks]
+            await asyncio.sleep(0)
+        if all(task.done() for task in kept.searches):
+            failed = [error for task in kept.searches if (error := task.exception()) is not None]
+            kept.searches = []
+            if failed:
+                raise failed[0]
+            kept.placed = True
+        self.begin(kept)
+
+    def begin(self, kept: Kept) -> None:
+        """Note the pods whose Nodes were found."""
+        for uid in list(kept.places):
+            pod, node = kept.places.pop(uid)
+            if uid not in kept.records.pods:
+                self._begin(kept, pod, node)
+        self._move(kept)
+
+    async def _node_of(self, pod: Sighting) -> NodeSight | None:
         try:
             node = await self.nodes.find(pod.node, pod.bound)
             if node is not None:
@@ -50,7 +96,13 @@ class Places:
         except ClusterError:
             if not pod.over:
                 raise
-            node = None  # it is about to go, and so is what is known of it
+            return None  # it is about to go, and so is what is known of it
+        return node
+
+    def _begin(self, kept: Kept, pod: Sighting, node: NodeSight | None) -> None:
+        terms = kept.terms
+        if not terms.name or (pod.profile and pod.profile != terms.name):
+            terms = Terms(pod.profile, self.nodes.profiles().get(pod.profile))
         usage = used(pod, kept.owner, terms, kept.attempt_of(pod.bound), node, self.second())
         kept.put(usage, pod.name)
         self.take([usage])
@@ -68,14 +120,13 @@ class Places:
             if not self._on[pod.node]:
                 del self._on[pod.node]
 
-    async def load(self, kept: Kept) -> None:
-        """Read what was written of the Nodes of an owner's pods; raises ClusterError.
+    def _move(self, kept: Kept) -> None:
+        """Bring pods to the Nodes that they are on.
 
         A pod that was heard of before its Node, where that was made anew with its name, was put down for the
         one before it.
         """
         pods = kept.records.pods
-        await self.nodes.load({pod.node for pod in pods.values()})
         found = [(pod, self.nodes.successor(pod.node, pod.start)) for pod in pods.values()]
         for pod, node in found:
             if node is not None:
