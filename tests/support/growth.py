@@ -33,7 +33,10 @@ class Stopwatch:
 
 
 def steepest_doubling(cost: Callable[[int], float]) -> float:
-    """The largest factor between the costs of two successive SIZES, each the best of as few tries as show it within PER_DOUBLING."""
+    """The largest factor between the costs of two successive SIZES, each the best of the tries.
+
+    Tries end as soon as it is within PER_DOUBLING.
+    """
     best = dict.fromkeys(SIZES, float("inf"))
     steepest = float("inf")
     for _ in range(TRIES):

@@ -10,12 +10,13 @@ from ruamel.yaml import YAML
 from footplate_contracts.names import WorkerId
 from footplate_contracts.v1alpha1.placement import Pack
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.manifests import coordinator, worker
+from footplate_operator.trainingrun.manifests import coordinator
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.revision import admit
 from footplate_operator.trainingrun.run import decode_profile
 from tests.support.operator_fakes import DEFAULTS, RELEASE
 from tests.support.operator_runs import run
+from tests.support.pod_manifests import spare_pod, worker_pod
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "examples" / "profiles"
 PROFILES: Final = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
@@ -33,8 +34,8 @@ def pods(name: str) -> list[Json]:
     revision = admit(subject, decode_profile(profile(name)), DEFAULTS, [], RELEASE)
     target = _target(revision.frozen.profile.scheduling.pack)
     return [
-        worker.pod(subject, revision, WorkerId(1, 0), "10.0.0.9", target=target),
-        worker.spare(subject, revision, WorkerId(0, 1), "10.0.0.9", target=target),
+        worker_pod(subject, revision, WorkerId(1, 0), "10.0.0.9", target=target),
+        spare_pod(subject, revision, WorkerId(0, 1), "10.0.0.9", target=target),
         coordinator.pod(subject, revision, 1),
     ]
 

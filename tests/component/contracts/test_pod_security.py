@@ -16,7 +16,7 @@ from footplate_contracts.names import WorkerId
 from footplate_operator.errors import ClusterError, Forbidden, Invalid
 from footplate_operator.runtime.kinds import POD, Json
 from footplate_operator.runtime.objects import Key
-from footplate_operator.trainingrun.manifests import coordinator, worker
+from footplate_operator.trainingrun.manifests import coordinator
 from footplate_operator.trainingrun.manifests.pod import security_context
 from footplate_operator.trainingrun.observed import Api
 from footplate_operator.trainingrun.policies.pod_refusals import refusal
@@ -25,6 +25,7 @@ from tests.component.contracts.kube import Kubectl
 from tests.support.connection import ask, refused
 from tests.support.operator_fakes import profile_manifest
 from tests.support.operator_runs import frozen, run
+from tests.support.pod_manifests import spare_pod, worker_pod
 
 RESTRICTED_V2: Final = Path(__file__).with_name("restricted_v2.yaml")
 PRIVILEGED: Final[dict[str, Any]] = {
@@ -67,8 +68,8 @@ def _pods(namespace: str, **profile: Any) -> list[Json]:
     subject = replace(run(), key=Key(namespace, "tiny"))
     revision = frozen(subject, **profile)
     return [
-        worker.pod(subject, revision, WorkerId(0, 0), ""),
-        worker.spare(subject, revision, WorkerId(0, 0), ""),
+        worker_pod(subject, revision, WorkerId(0, 0), ""),
+        spare_pod(subject, revision, WorkerId(0, 0), ""),
         coordinator.pod(subject, revision, 1, Api("https://api", "who vouches")),
     ]
 

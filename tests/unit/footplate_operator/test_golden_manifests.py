@@ -13,11 +13,12 @@ from footplate_operator.runtime.conditions import NewCondition, condition
 from footplate_operator.runtime.events import Event, manifest
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun import events
-from footplate_operator.trainingrun.manifests import children, coordinator, worker
+from footplate_operator.trainingrun.manifests import children, coordinator
 from footplate_operator.trainingrun.observed import Api, Credentials
 from footplate_operator.trainingrun.run import TRAINING_RUN
 from tests.support.golden import ROOT, as_yaml, assert_golden
 from tests.support.operator_runs import H100, frozen, run
+from tests.support.pod_manifests import spare_pod, worker_pod
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ADDRESS = "10.0.0.9"
@@ -154,13 +155,13 @@ MANIFESTS: Final[dict[str, Callable[[], Json | None]]] = {
     "coordinator": lambda: coordinator.pod(PLAIN, PLAIN_REVISION, 1, API),
     "coordinator-own": lambda: coordinator.pod(LARGE, LARGE_REVISION, 3, API),
     "api-ca": lambda: children.api_ca(PLAIN, BUNDLE),
-    "worker": lambda: worker.pod(PLAIN, PLAIN_REVISION, WorkerId(0, 0), ""),
-    "worker-own": lambda: worker.pod(LARGE, LARGE_REVISION, WorkerId(1, 4), ADDRESS),
-    "worker-site": lambda: worker.pod(PLAIN, frozen(PLAIN, **SITE), WorkerId(0, 0), ""),
-    "worker-sited": lambda: worker.pod(run(**SITED), frozen(run(**SITED), **SITE), WorkerId(0, 0), ""),
+    "worker": lambda: worker_pod(PLAIN, PLAIN_REVISION, WorkerId(0, 0), ""),
+    "worker-own": lambda: worker_pod(LARGE, LARGE_REVISION, WorkerId(1, 4), ADDRESS),
+    "worker-site": lambda: worker_pod(PLAIN, frozen(PLAIN, **SITE), WorkerId(0, 0), ""),
+    "worker-sited": lambda: worker_pod(run(**SITED), frozen(run(**SITED), **SITE), WorkerId(0, 0), ""),
     "coordinator-site": lambda: coordinator.pod(PLAIN, frozen(PLAIN, **SITE), 1, API),
-    "worker-rewarded": lambda: worker.pod(run(**REWARDED), frozen(run(**REWARDED)), WorkerId(0, 0), ""),
-    "spare": lambda: worker.spare(LARGE, LARGE_REVISION, WorkerId(0, 5), ADDRESS),
+    "worker-rewarded": lambda: worker_pod(run(**REWARDED), frozen(run(**REWARDED)), WorkerId(0, 0), ""),
+    "spare": lambda: spare_pod(LARGE, LARGE_REVISION, WorkerId(0, 5), ADDRESS),
     "event-phase": phase_event,
     "event-held-up": held_up_event,
 }

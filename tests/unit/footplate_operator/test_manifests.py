@@ -17,7 +17,6 @@ from footplate_contracts.v1alpha1.status import GatheringStatus
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.credentials import KEY_BYTES, derived, key_id
 from footplate_operator.trainingrun.manifests import children, coordinator
-from footplate_operator.trainingrun.manifests import worker as worker_manifest
 from footplate_operator.trainingrun.metadata import certificate_names
 from footplate_operator.trainingrun.observed import Api, Credentials
 from footplate_operator.trainingrun.revision import (
@@ -30,13 +29,14 @@ from footplate_operator.trainingrun.revision import (
 from footplate_operator.trainingrun.run import Run, decode_profile
 from tests.support.operator_fakes import DEFAULTS, RELEASE, profile_manifest
 from tests.support.operator_runs import H100, frozen, run
+from tests.support.pod_manifests import worker_pod
 
 KEY = bytes(range(KEY_BYTES))
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def worker(subject: Run, *, address: str = "10.0.0.9", **profile: Any) -> Json:
-    return worker_manifest.pod(subject, frozen(subject, **profile), WorkerId(1, 4), address)
+    return worker_pod(subject, frozen(subject, **profile), WorkerId(1, 4), address)
 
 
 def leader(subject: Run, **profile: Any) -> Json:
@@ -166,7 +166,7 @@ def test_images_are_pulled_with_the_secrets_of_run_and_installation(
     subject = run(trainer={"imagePullSecrets": [{"name": name} for name in own]})
     defaults = DEFAULTS.model_copy(update={"image_pull_secrets": general})
     revision = admit(subject, decode_profile(profile_manifest()), defaults, [], RELEASE)
-    pods = worker_manifest.pod(subject, revision, WorkerId(0, 0), ""), coordinator.pod(subject, revision, 1)
+    pods = worker_pod(subject, revision, WorkerId(0, 0), ""), coordinator.pod(subject, revision, 1)
     named = [[secret["name"] for secret in pod["spec"]["imagePullSecrets"]] for pod in pods]
     assert named == [of_worker, of_coordinator]
 

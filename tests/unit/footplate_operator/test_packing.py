@@ -13,7 +13,6 @@ from footplate_contracts.v1alpha1.placement import Pack
 from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
-from footplate_operator.trainingrun.manifests import worker
 from footplate_operator.trainingrun.nodes import Nodes
 from footplate_operator.trainingrun.observed import PodView
 from footplate_operator.trainingrun.packing import Packing, TargetDomain
@@ -21,6 +20,7 @@ from footplate_operator.trainingrun.run_cache import INCOMPLETE, RunCache
 from tests.support.clock import Clock
 from tests.support.fake_cluster import FakeCluster
 from tests.support.operator_runs import frozen, run
+from tests.support.pod_manifests import spare_pod, worker_pod
 
 RACK = "example.com/rack"
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -43,7 +43,7 @@ def packing(pack: Pack, **domains: str) -> Packing:
 def spec(place: TargetDomain | None, spare: bool = False, **scheduling: Any) -> Json:
     subject = run()
     revision = frozen(subject, scheduling={"nodeSelector": {"pool": "a"}, **scheduling})
-    make = worker.spare if spare else worker.pod
+    make = spare_pod if spare else worker_pod
     body: Json = make(subject, revision, WorkerId(1, 0), "", frozenset({"bad"}), place)["spec"]
     return body
 
@@ -97,7 +97,7 @@ def test_a_run_states_its_own_placement() -> None:
     own = {"placement": {"spread": {"topologyKey": "zone"}}}
     subject = run(compute={"profile": "local-cpu", "nodes": 2, **own})
     revision = frozen(subject, scheduling={"topologyKey": RACK})
-    (spread,) = worker.pod(subject, revision, WorkerId(0, 0), "")["spec"]["topologySpreadConstraints"]
+    (spread,) = worker_pod(subject, revision, WorkerId(0, 0), "")["spec"]["topologySpreadConstraints"]
     assert spread["topologyKey"] == "zone"
 
 

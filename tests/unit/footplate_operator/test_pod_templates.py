@@ -6,17 +6,18 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.names import WorkerId
+from footplate_contracts.names import Role, WorkerId
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests import coordinator, worker
 from tests.support.operator_runs import frozen, run
+from tests.support.pod_manifests import worker_pod
 
-OURS: Json = worker.pod(run(), frozen(run()), WorkerId(1, 4), "", frozenset({"lost"}))
+OURS: Json = worker_pod(run(), frozen(run()), WorkerId(1, 4), "", frozenset({"lost"}))
 
 
 def worker_of(trainer: Json | None = None, **profile: Any) -> Json:
     subject = run(trainer=trainer or {})
-    return worker.pod(subject, frozen(subject, **profile), WorkerId(1, 4), "", frozenset({"lost"}))
+    return worker_pod(subject, frozen(subject, **profile), WorkerId(1, 4), "", frozenset({"lost"}))
 
 
 def spec_with(**spec: Any) -> Json:
@@ -145,7 +146,7 @@ def test_ids_of_workers_and_coordinator(
 ) -> None:
     subject = run(trainer=trainer)
     revision = frozen(subject, **profile)
-    for pod in (worker.pod(subject, revision, WorkerId(0, 0), ""), coordinator.pod(subject, revision, 1)):
+    for pod in (worker_pod(subject, revision, WorkerId(0, 0), ""), coordinator.pod(subject, revision, 1)):
         security = pod["spec"]["securityContext"]
         assert tuple(security.get(name) for name in ("runAsUser", "runAsGroup", "fsGroup")) == ids
         assert security["runAsNonRoot"] is True
@@ -164,3 +165,16 @@ def test_a_coordinator_is_restricted_unless_it_is_root(standard: str) -> None:
     )
     assert "runAsNonRoot" not in root["spec"]["securityContext"]
     assert "runAsNonRoot" not in root["spec"]["containers"][0]["securityContext"]
+
+
+@pytest.mark.parametrize("role", [Role.WORKER, Role.SPARE])
+def test_pods_that_are_built_together_are_those_that_are_built_alone(role: Role) -> None:
+    sidecar = {"name": "probe", "env": [{"name": "FOOTPLATE_WORKER_INDEX", "value": "its own"}]}
+    subject = run(trainer={"env": [{"name": "USER", "value": "a"}]})
+    revision = frozen(subject, podTemplate={"spec": {"containers": [sidecar]}})
+    slots = [WorkerId(0, 3), WorkerId(1, 4), WorkerId(7, 12)]
+    avoided = frozenset({"lost"})
+    together = worker.pods(subject, revision, role, slots, "10.0.0.9", avoided)
+    alone = [worker.pods(subject, revision, role, [slot], "10.0.0.9", avoided) for slot in slots]
+    assert [[pod] for pod in together] == alone
+    assert worker.pods(subject, revision, role, [], "") == []

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from footplate_contracts.names import Reason, WorkerId
+from footplate_contracts.names import Reason, Role, WorkerId
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec, Scheduling
 from footplate_contracts.v1alpha1.references import LineageEntry
 from footplate_operator.errors import AlreadyExists, ClusterError
@@ -116,7 +116,8 @@ class Admission:
         frozen, trainer = admitted.frozen, run.spec.trainer
         if cache.tried == (frozen, trainer):
             return ""
-        pod, strict = worker.pod(run, admitted, WorkerId(0, 0), ""), frozen.profile.pod_template is not None
+        [pod] = worker.pods(run, admitted, Role.WORKER, [WorkerId(0, 0)], "")
+        strict = frozen.profile.pod_template is not None
         try:
             await self.cluster.would_create(POD, pod, strict=strict)
         except AlreadyExists:

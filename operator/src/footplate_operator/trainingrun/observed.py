@@ -83,14 +83,14 @@ class PodView(Child):
         """Its slot and which pod of that slot it is; of workers."""
         return WorkerId(self.index, self.incarnation)
 
-    @property
+    @cached_property
     def ended(self) -> bool:
-        """Whether its main container has ended for good."""
+        """True once its main container has ended for good."""
         return self.phase in ("Succeeded", "Failed")
 
-    @property
+    @cached_property
     def live(self) -> bool:
-        """Whether it runs or may still come to run."""
+        """True while it runs or may still come to run."""
         return not self.ended and not self.terminating
 
     @property

@@ -12,9 +12,9 @@ import pytest
 from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import Env, WorkerId
 from footplate_operator.runtime.kinds import Json
-from footplate_operator.trainingrun.manifests import worker
 from tests.component.footplate_elastic.agent.gang import Gang
 from tests.support.operator_runs import frozen, run
+from tests.support.pod_manifests import worker_pod
 from tests.support.tiny import tiny_config
 
 USER, GROUP = 1000680000, 0
@@ -41,7 +41,7 @@ class Strangers(Gang):
 def pod_environment() -> dict[str, str]:
     """The variables of a worker whose profile leaves ids to the platform, which are not Footplate's own."""
     subject = run()
-    pod: Json = worker.pod(subject, frozen(subject, securityContext={}), WorkerId(0, 0), "")
+    pod: Json = worker_pod(subject, frozen(subject, securityContext={}), WorkerId(0, 0), "")
     ours = {str(name) for name in Env}
     env = pod["spec"]["containers"][0]["env"]
     return {variable["name"]: variable["value"] for variable in env if variable["name"] not in ours}

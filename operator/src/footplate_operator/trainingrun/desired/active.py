@@ -62,8 +62,8 @@ def active(situation: Situation) -> Desired:
     if may_start and gang.observed.may_create:
         missing, spares = gang.workers.missing, gang.spares.missing
         target = gang.find_target() if missing or spares else None
-        made += [worker.pod(run, revision, slot, address, gang.avoided, target) for slot in missing]
-        made += [worker.spare(run, revision, slot, address, gang.avoided, target) for slot in spares]
+        for role, slots in ((Role.WORKER, missing), (Role.SPARE, spares)):
+            made += worker.pods(run, revision, role, slots, address, gang.avoided, target)
     return Desired(
         status=status,
         # What pods need comes before them, and what makes room for them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from footplate_contracts.names import (
@@ -48,59 +48,75 @@ from footplate_operator.trainingrun.slots import slot_labels
 GRACE_BEYOND_CHECKPOINT: Final = 30  # seconds that a pod has after its emergency checkpoint
 
 
-def pod(
+def pods(
     run: Run,
     revision: Revision,
-    worker: WorkerId,
+    role: Role,
+    workers: Sequence[WorkerId],
     coordinator_address: str,
     avoided: frozenset[str] = frozenset(),
     target: TargetDomain | None = None,
-) -> Json:
-    """The manifest of one worker, to be put on none of the nodes `avoided`, and into the domain of `target`.
+) -> list[Json]:
+    """Build the manifests of `workers`, which differ in their slots alone.
 
-    `coordinator_address` is a hint, empty where it is not known.
+    Args:
+        role: WORKER, or SPARE: workers whose slots, beyond the gang's, are their numbers.
+        coordinator_address: a hint; empty where it is not known.
+        avoided: nodes that none of them is put on.
+        target: the domain that all are put into.
     """
-    name = worker_pod_name(run.name, worker.index, worker.incarnation)
-    return _pod(run, revision, name, Role.WORKER, worker, _slot(worker, coordinator_address), avoided, target)
+    if not workers:
+        return []
+    first = _pod(run, revision, role, workers[0], coordinator_address, avoided, target)
+    return [first, *(_like(first, run, role, worker) for worker in workers[1:])]
 
 
-def spare(
-    run: Run,
-    revision: Revision,
-    spare: WorkerId,
-    coordinator_address: str,
-    avoided: frozenset[str] = frozenset(),
-    target: TargetDomain | None = None,
-) -> Json:
-    """The manifest of a spare: a worker whose slot, beyond the gang's, is its number."""
-    name = spare_pod_name(run.name, spare.index, spare.incarnation)
-    slot = WorkerId(FIRST_SPARE + spare.index, spare.incarnation)
-    return _pod(run, revision, name, Role.SPARE, spare, _slot(slot, coordinator_address), avoided, target)
-
-
-def _slot(worker: WorkerId, coordinator_address: str) -> dict[str, str]:
-    """Variables that tell an agent which slot it has, and where to ask for work."""
-    variables: dict[str, str] = {
-        Env.WORKER_INDEX: str(worker.index),
-        Env.WORKER_INCARNATION: str(worker.incarnation),
+def _like(first: Json, run: Run, role: Role, worker: WorkerId) -> Json:
+    """Return `first`, the manifest of a pod of this role, for another slot."""
+    name, slot = _name(run, role, worker), _slot(role, worker)
+    containers = [
+        {**container, "env": [_told(variable, slot) for variable in container["env"]]}
+        if container["name"] == TRAINER_CONTAINER
+        else container
+        for container in first["spec"]["containers"]
+    ]
+    labels = first["metadata"]["labels"] | slot_labels(role, worker)
+    return {
+        **first,
+        "metadata": {**first["metadata"], "name": name, "labels": labels},
+        "spec": {**first["spec"], "hostname": name, "containers": containers},
     }
-    if coordinator_address:
-        variables[Env.COORDINATOR_ADDRESS] = coordinator_address
-    return variables
+
+
+def _told(variable: Json, slot: Mapping[str, str]) -> Json:
+    return {**variable, "value": slot[variable["name"]]} if variable["name"] in slot else variable
+
+
+def _name(run: Run, role: Role, worker: WorkerId) -> str:
+    name = spare_pod_name if role is Role.SPARE else worker_pod_name
+    return name(run.name, worker.index, worker.incarnation)
+
+
+def _slot(role: Role, worker: WorkerId) -> dict[str, str]:
+    """Return the variables that tell an agent which slot it has."""
+    index = worker.index + (FIRST_SPARE if role is Role.SPARE else 0)
+    return {Env.WORKER_INDEX: str(index), Env.WORKER_INCARNATION: str(worker.incarnation)}
 
 
 def _pod(
     run: Run,
     revision: Revision,
-    name: str,
     role: Role,
     worker: WorkerId,
-    slot: Mapping[str, str],
+    coordinator_address: str,
     avoided: frozenset[str],
     target: TargetDomain | None,
 ) -> Json:
     trainer, profile = run.spec.trainer, revision.frozen.profile
     standard = profile.security_profile or SecurityProfile.RESTRICTED
+    name, slot = _name(run, role, worker), _slot(role, worker)
+    if coordinator_address:
+        slot[Env.COORDINATOR_ADDRESS] = coordinator_address
     body = metadata(run, name)
     body["labels"] = {**(profile.pod_labels or {}), **trainer.pod_labels, **body["labels"]}
     body["labels"] |= {**slot_labels(role, worker), PROFILE_LABEL: revision.frozen.profile_name}
