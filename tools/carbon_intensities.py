@@ -89,7 +89,7 @@ def regions(constants: str, names: dict[str, str], nerc: dict[str, str]) -> Iter
 
 
 def cloud(provider: str, source: str, grams: Iterator[tuple[str, str]]) -> dict[str, Any]:
-    """What is known of the regions of `provider`; ValueError where one of `grams` is none of them."""
+    """Return what is known of regions of `provider`; raises ValueError for `grams` of any other region."""
     return {
         "source": source,
         "zones": cloud_regions.checked(provider, dict(grams)),

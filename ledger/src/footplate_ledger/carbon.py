@@ -183,7 +183,7 @@ def _mean_of_country(code: str) -> Known | None:
 
 
 def _mean_of_region(provider: str, region: str) -> Known | None:
-    """Of the region itself, else of its country; the table has regions in lower case, as Nodes should."""
+    """Return the intensity of the region, else of its country; the table has regions in lower case."""
     cloud, key = table()[provider], region.lower()
     if key in cloud["zones"]:
         source = f"{provider} {region}: {cloud['source']}"

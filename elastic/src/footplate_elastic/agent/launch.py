@@ -166,7 +166,7 @@ class Launch:
         return code
 
     def _find_refusal(self) -> FailureReport | None:
-        """Why ranks cannot train here; None where they may."""
+        """The reason for which ranks cannot train here; None where they may."""
         locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
         capabilities = rdma.effective_capabilities(rdma.STATUS.read_text())
         refusal = rdma.find_refusal(self.config.rdma, locked, capabilities, rdma.DEVICES, time.time())

@@ -163,7 +163,7 @@ class Coordinator:
 
     @property
     def announced(self) -> tuple[object, ...]:
-        """What answers say to all agents alike; agents that wait for an answer wake once it changes."""
+        """The part of an answer that is the same for all agents; its change wakes those that wait."""
         return self.state.announced, self.diagnosis
 
     def sealed_for(self, request: JoinRequest) -> SealedGeneration | None:

@@ -90,7 +90,7 @@ class Membership:
 
     @property
     def announced(self) -> tuple[object, ...]:
-        """What agents are told alike, and how many were evicted: to wake all for each would be quadratic."""
+        """The part of an answer that is the same for all agents, but for evictions: each would wake all."""
         shared = (self.generation, self.rendezvous, self.asked, self.limits, self.superseded)
         return (*shared, self.connectivity.round_number, self.evicted_before)
 

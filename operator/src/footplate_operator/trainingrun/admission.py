@@ -112,7 +112,7 @@ class Admission:
         )
 
     async def _pod_refusal(self, run: Run, admitted: Revision, cache: RunCache) -> str:
-        """Why the run's namespace admits no such worker; asked once for each revision that it does admit."""
+        """Return why the run's namespace admits no such worker; ask once for each revision that it admits."""
         frozen, trainer = admitted.frozen, run.spec.trainer
         if cache.tried == (frozen, trainer):
             return ""

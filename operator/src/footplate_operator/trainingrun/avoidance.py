@@ -36,14 +36,14 @@ _LASTING: Final = frozenset({_GPU, Reason.NODE_MISCONFIGURED.value})  # until so
 
 
 class Grounds(NamedTuple):
-    """Why a node is avoided."""
+    """Evidence against a node."""
 
     since: datetime
     why: str
 
     @property
     def lasts(self) -> bool:
-        """Whether only a repair of the node ends it."""
+        """True where only a repair of the node ends it."""
         return self.why in _LASTING
 
 

@@ -296,7 +296,7 @@ class Watchers:
             watch.telling = asyncio.create_task(self._tell(uid, watch), name=f"directives of {watch.key}")
 
     def silence(self, uid: RunUid) -> float:
-        """Where none of several was heard since, it is we who cannot hear, unless its port is closed."""
+        """Return seconds of silence; 0 where no other is heard either and its port is not closed."""
         watch = self._watches.get(uid)
         if watch is None:
             return 0.0

@@ -41,7 +41,7 @@ def directives(
     gone: Sequence[GoneWorker] = (),
     domains: Mapping[str, str] | None = None,
 ) -> Directives:
-    """How the gang of `run` should be now.
+    """Return the gang that `run` should have now.
 
     Args:
         gone: workers that Kubernetes misses.

@@ -60,7 +60,7 @@ class History:
 
     @property
     def disturbed(self) -> bool:
-        """Whether something has come between its first pods and now, beside turns without enough nodes."""
+        """True once anything but turns without enough nodes has come between its first pods and now."""
         return bool(self.failures) or any(attempt.reason not in WAITS for attempt in self.closed)
 
     @property

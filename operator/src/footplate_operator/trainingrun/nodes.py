@@ -166,7 +166,7 @@ class Nodes:
         return frozenset(domain for domain in labelled.values() if free[domain] < nodes)
 
     def _selected(self, names: Iterable[str], scheduling: Scheduling) -> list[str]:
-        """Those of `names` that the profile's nodeSelector selects."""
+        """Return those of `names` that the profile's nodeSelector selects."""
         wanted = [(self.list_labelled(key), value) for key, value in scheduling.node_selector.items()]
         return [name for name in names if all(values.get(name) == value for values, value in wanted)]
 

@@ -95,7 +95,7 @@ class PodView(Child):
 
     @property
     def unbound(self) -> bool:
-        """Whether it waits for a node."""
+        """True while it waits for a node."""
         return self.live and not self.node and not self.accepted
 
     def unready_for(self, now: datetime) -> float:

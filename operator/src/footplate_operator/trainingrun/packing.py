@@ -28,7 +28,7 @@ class Worker(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether it runs or may still come to run."""
+        """True while it runs or may still come to run."""
 
 
 @dataclass(frozen=True)

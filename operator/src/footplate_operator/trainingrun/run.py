@@ -37,14 +37,14 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
 
     @property
     def gathers(self) -> bool:
-        """Whether it has its turn, and some of its workers have no node yet."""
+        """True while it has its turn and some of its workers have no node."""
         waits = self.status.gathering
         starts = self.phase in (Phase.QUEUED, Phase.STARTING)
         return starts and waits is not None and waits.turn_time is not None
 
     @property
     def has_gang(self) -> bool:
-        """Whether it may have pods, so that it is not admitted anew."""
+        """True where it may have pods, so that it is not admitted anew."""
         return self.phase not in WITHOUT_PODS or self.gathers
 
     @property

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class ScaleUps:
-    """Those about pods of one run."""
+    """Scale-up Events about the pods of one run."""
 
     asked: datetime | None = None
     marks: frozenset[str] = frozenset()  # Events seen, by uid and time

@@ -51,7 +51,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What of a run concerns those that wait."""
+    """Facts of a run that concern those that wait."""
 
     phase: Phase
     gathers: bool

@@ -56,7 +56,7 @@ class WorkerPlan:
 
     @property
     def bound(self) -> bool:
-        """Whether every slot is filled by a pod that has a node."""
+        """True where every slot is filled by a pod that has a node."""
         return self.complete and not any(pod.unbound for pod in self.current)
 
     @property

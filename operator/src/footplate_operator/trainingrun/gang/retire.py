@@ -269,7 +269,7 @@ def stop(pods: Iterable[PodView], overdue: bool) -> list[Removal]:
 
 
 def _without_sidecars(pods: Iterable[PodView]) -> list[Removal]:
-    """What ends the sidecars of pods that have ended otherwise, and keeps the logs."""
+    """End the sidecars of pods that have ended otherwise, and keep the logs."""
     return [_deadline(pod, "ending the sidecars of") for pod in pods if pod.lingers and not pod.terminating]
 
 

@@ -56,7 +56,7 @@ def select_domain(target: TargetDomain | None) -> dict[str, str]:
 
 
 def _required(target: TargetDomain | None) -> list[Json]:
-    """Of the first worker of a gang that must be in one domain: its node says which."""
+    """Choose a domain by the first worker of a gang that must be in one: its node says which."""
     if target is None or not target.pack.required or target.domain:
         return []
     return [{"key": target.pack.topology_key, "operator": "Exists"}]

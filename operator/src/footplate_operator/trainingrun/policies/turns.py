@@ -68,7 +68,7 @@ def get_turn(
 
 
 def _unblocked(line: Sequence[Candidate]) -> Iterable[Candidate]:
-    """Those before which no aged gang of the same priority waits."""
+    """Return those before which no aged gang of the same priority waits."""
     aged: int | None = None  # the priority of the newest aged gang met so far
     for known in line:
         if known.priority == aged:
