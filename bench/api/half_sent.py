@@ -1,6 +1,7 @@
 """Memory and latency of the API while peers without a token send half of their requests' heads.
 
     python -m bench.api.half_sent [--connections 4000] [--addresses 100] [--size 60000] [--seconds 60]
+    python -m bench.api.half_sent --smoke
 
 An API with TLS and a SQLite file runs as a process of its own. Another process keeps so many connections
 open to it, from as many addresses of the loopback, each with a head of `size` bytes that never ends; what is
@@ -78,7 +79,10 @@ def main() -> int:
     parser.add_argument("--addresses", type=int, default=100)
     parser.add_argument("--size", type=int, default=60_000, help="bytes of each head")
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--smoke", action="store_true", help="40 connections for a second")
     arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.connections, arguments.addresses, arguments.seconds = 40, 4, 1.0
     with tempfile.TemporaryDirectory() as folder:
         seen = asyncio.run(measure(arguments, Path(folder)))
     p50, p99 = statistics.median(seen.latencies), percentile(seen.latencies)

@@ -65,7 +65,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.disable()
     seen = asyncio.run(grown(2 if arguments.smoke else arguments.runs))
-    print(f"{seen:.3f} MB of Python objects a run")
+    print(f"{seen:.3f} MB of Python objects a run (bar, with bench.controlplane.long_polls: 0.12)")
     return 0
 
 

@@ -31,11 +31,12 @@ class Request:
     namespace: str
     name: str
     code: int
+    dry_run: bool
 
     @property
     def writes(self) -> bool:
         """Whether something may be another after it."""
-        return self.verb not in ("get", "list", "watch")
+        return self.verb not in ("get", "list", "watch") and not self.dry_run
 
 
 def flags(folder: Path) -> Mapping[str, str]:
@@ -78,4 +79,5 @@ def _request(note: dict[str, object]) -> Request | None:
         namespace=str(target.get("namespace", "")),
         name=str(target.get("name", "")),
         code=int(status.get("code", 0)) if isinstance(status, dict) else 0,
+        dry_run="dryRun=All" in str(note.get("requestURI", "")),
     )
