@@ -83,7 +83,8 @@ class Fault:
     `cause`: of which a restart may be counted; None: of none. `also`: causes that are right as well, each
     with the reason. `seconds`: until the run is where it should be again, beside the usual time of its
     phase. `detected`: seconds until the status counts a restart, where it does. `unsaved`: of what a run
-    ends that has nothing durable. `simulated`: in the simulation alone.
+    ends that has nothing durable. `simulated`: in the simulation alone. `restarts`: the most that may be
+    counted; None: any number.
     """
 
     name: str
@@ -95,11 +96,22 @@ class Fault:
     also: tuple[tuple[Cause, str], ...] = ()
     unsaved: Cause | None = None
     simulated: bool = False
+    restarts: int | None = None
 
     @property
     def causes(self) -> frozenset[Cause]:
         """All of which a restart may be counted."""
         return frozenset({*([self.cause] if self.cause else []), *(cause for cause, _ in self.also)})
+
+    def find_excess(self, before: Mapping[str, int], after: Mapping[str, int]) -> str:
+        """Return what is wrong with failures by cause, counted `after` the fault; empty for nothing."""
+        new = Counter(after) - Counter(before)
+        allowed = sorted(cause.value for cause in self.causes)
+        if not new.keys() <= set(allowed):
+            return f"{sorted(new)} counted, where {allowed} may be"
+        if self.restarts is not None and new.total() > self.restarts:
+            return f"{new.total()} failures counted, where {self.restarts} may be"
+        return ""
 
 
 def _fault(
@@ -112,10 +124,11 @@ def _fault(
     also: Mapping[Cause, str] | None = None,
     unsaved: Cause | None = None,
     simulated: bool = False,
+    restarts: int | None = None,
 ) -> Fault:
     bound = seconds if detected is None else detected
     others = tuple((also or {}).items())
-    return Fault(name, family, frozenset(needs), cause, seconds, bound, others, unsaved, simulated)
+    return Fault(name, family, frozenset(needs), cause, seconds, bound, others, unsaved, simulated, restarts)
 
 
 _KUBERNETES: Final = 60.0  # what takes Kubernetes' own word for a node that is gone
@@ -177,7 +190,11 @@ FAULTS: Final[Mapping[str, Fault]] = {
             also={Cause.NODE_LOST: "its pods may be gone before anybody is told why"},
         ),
         # For 90 s there is no room, and 15 s later ranks step.
-        _fault("no room", Family.NODES, (Needs.PODS,), Cause.NODE_LOST, 105.0, _SILENT),
+        _fault("no room", Family.NODES, cause=Cause.NODE_LOST, seconds=105.0, detected=_SILENT),
+        # Who is suspended meanwhile waits for its end, 60 s, and all others train on.
+        _fault("cordon without room elsewhere", Family.NODES, (Needs.PODS,), seconds=60.0),
+        # A GPU that works again after each restart, and breaks again: a node that is avoided costs one.
+        _fault("GPU broken again", Family.NODES, (Needs.RANKS,), Cause.NODE_LOST, restarts=1),
         # A quota tells nobody that it has room again: a gang without a pod tries after ten minutes at most.
         _fault("quota refuses half", Family.PODS, cause=Cause.NODE_LOST, seconds=630.0, detected=20.0),
         _fault("node clock wrong", Family.NODES, (Needs.PODS,), Cause.NODE_LOST, simulated=True),

@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from footplate_contracts.names import ROLE_LABEL, Role
 from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.kinds import POD, Json
 from tests.support.simulation.agent import Agent
 from tests.support.simulation.coordinator import CoordinatorProcess
+from tests.support.simulation.nodes import Node
+from tests.support.simulation.room import GANG, cordon_without_room, leave_no_room, role_of
 from tests.support.simulation.world import Simulation
 
 PAUSE: Final = 30.0  # seconds that a process stands still
 OUTAGE: Final = 20.0  # seconds without an API server
-_GANG: Final = (Role.WORKER, Role.SPARE)
 HOUR: Final = 3600.0
-NO_ROOM: Final = 90.0  # seconds without a free node: longer than a gang that has not trained holds others
 NO_QUOTA: Final = 30.0  # seconds in which a quota is exhausted
+BREAKS: Final = 3.0  # seconds of training after which a broken GPU breaks again
 BACK: Final = 200.0  # seconds after which a node that was lost is there again
 
 
@@ -158,29 +158,26 @@ def _node_cordoned(world: Simulation) -> None:
     _later(BACK, lambda: world.nodes.objects.uncordon(place))
 
 
-def _no_room(world: Simulation) -> None:
-    """The nodes of two pods lose their power, and no other one has room until all are there again."""
-    pods = world.live_pods()
-    gang = sorted({pod["spec"].get("nodeName", "") for pod in pods if role_of(pod) in _GANG} - {""})
-    others = {pod["spec"].get("nodeName") for pod in pods} - set(gang)
-    for place in gang[:2]:
-        world.power_off(place)
-        _later(NO_ROOM, lambda place=place: world.power_on(place))
-    empty = [node for node in world.nodes.by_name.values() if node.name not in gang]
-    for node in empty:
-        if node.name in others:  # the coordinator stays where it is
-            slots, node.slots = node.slots, 0
-            _later(NO_ROOM, lambda node=node, slots=slots: setattr(node, "slots", slots))
-        else:
-            world.nodes.objects.delete(node.name)
-            _later(NO_ROOM, lambda node=node: world.nodes.objects.register(node.name))
+def _gpu_broken_again(world: Simulation) -> None:
+    """A GPU breaks a while after each start, no spare waits, and substitutes go there wherever they may."""
+    for agent in _training(world)[:1]:
+        node = world.nodes.by_name[agent.place]
+        node.breaks_after = BREAKS
+        world.nodes.wishes[f"tiny-w{agent.identity.index}"] = node.name
+        _delete(world, *(other.name for other in agents(world) if other.identity.spare))
+
+        def mended(node: Node = node) -> None:
+            node.breaks_after = None
+            world.nodes.wishes.clear()
+
+        _later(BACK, mended)
 
 
 def _quota_refuses_half(world: Simulation) -> None:
     """Two pods go, and no more than two of a gang are admitted."""
 
     def admit(body: Json) -> Exception | None:
-        full = role_of(body) in _GANG and sum(role_of(pod) in _GANG for pod in world.live_pods()) >= 2
+        full = role_of(body) in GANG and sum(role_of(pod) in GANG for pod in world.live_pods()) >= 2
         refusal = 'pods "tiny" is forbidden: exceeded quota: gpus, requested: requests.nvidia.com/gpu=8'
         return Forbidden(refusal, 403) if full else None
 
@@ -190,11 +187,6 @@ def _quota_refuses_half(world: Simulation) -> None:
     world.objects.admit = admit
     _two_deleted(world)
     _later(NO_QUOTA, raised)
-
-
-def role_of(body: Json) -> str:
-    """The role of a pod in its run; empty for all else."""
-    return str(body["metadata"].get("labels", {}).get(ROLE_LABEL, "")) if body["kind"] == POD.name else ""
 
 
 def _node_object_deleted(world: Simulation) -> None:
@@ -323,7 +315,9 @@ def _image_gone(world: Simulation) -> None:
 
 
 # They last for minutes, in which no random history ends.
-LASTING: Final = frozenset({"no room", "quota refuses half"})
+LASTING: Final = frozenset(
+    {"no room", "quota refuses half", "cordon without room elsewhere", "GPU broken again"}
+)
 INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
     "worker deleted": _worker_deleted,
     "pod 0 deleted": _first_deleted,
@@ -345,7 +339,9 @@ INJECT: Final[Mapping[str, Callable[[Simulation], None]]] = {
     "node drained": _node_drained,
     "node cordoned": _node_cordoned,
     "node object deleted": _node_object_deleted,
-    "no room": _no_room,
+    "no room": leave_no_room,
+    "cordon without room elsewhere": cordon_without_room,
+    "GPU broken again": _gpu_broken_again,
     "quota refuses half": _quota_refuses_half,
     "node clock wrong": _node_clock_wrong,
     "coordinator killed": _coordinator_killed,

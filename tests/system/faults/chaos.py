@@ -54,7 +54,14 @@ NODES: Final = (
 )  # families of which one fault comes at a time: there are two nodes
 # They wait, for substitutes or room, while others come: the cells play them.
 LEFT_OUT: Final = frozenset(
-    {"image gone for the substitute", "no room", "quota refuses half", "zygote killed at import"}
+    {
+        "GPU broken again",
+        "cordon without room elsewhere",
+        "image gone for the substitute",
+        "no room",
+        "quota refuses half",
+        "zygote killed at import",
+    }
 )
 
 

@@ -20,6 +20,7 @@ from tests.system.faults.stand import BROUGHT, Stand, begin
 DRAINED: Final = 120.0  # seconds: the deadline of a checkpoint in an emergency, by default, and a minute
 NO_ROOM: Final = 90.0  # seconds without a free node
 NO_QUOTA: Final = 30.0  # seconds in which a quota is exhausted
+CORDONED: Final = 60.0  # seconds for which a node is cordoned where no other one has room
 QUOTA: Final = "footplate-faults"
 TRAINER: Final = "localhost/footplate/trainer:dev"
 
@@ -151,6 +152,26 @@ def _no_room(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
     mending.later(NO_ROOM, partial(cluster, "power-on", ground.left))
 
 
+def _cordoned_without_room(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
+    """A node is cordoned, and no other one has room for what would take the place of its workers."""
+    ground.room.only()
+    begin(stands)
+    ground.kube.kubectl("cordon", ground.left)
+    mending.later(CORDONED, partial(_room_again, ground))
+    training = [stand for stand in stands if stand.run_phase in ("Running", "Checkpointing")]
+    processes.wait_for(lambda: all(_awaits_room(stand) for stand in training), BROUGHT, 0.2)
+
+
+def _awaits_room(stand: Stand) -> bool:
+    """Return whether the run has a spare without a node, which its cordoned worker waits for."""
+    return any(not node_of(pod) for pod in stand.ground.runs.pods(stand.name, "spare"))
+
+
+def _room_again(ground: Ground) -> None:
+    ground.kube.kubectl("uncordon", ground.left)
+    ground.room.only(ground.left, ground.right)
+
+
 def _quota_refuses_half(ground: Ground, stands: Sequence[Stand], mending: Mending) -> None:
     """A worker of each run goes, and a quota refuses its substitute, or the second worker of a new gang."""
     victims = [stand.victim["metadata"]["name"] for stand in stands if stand.phase is not Phase.QUEUED]
@@ -182,5 +203,6 @@ CLUSTER: Final[
     "etcd paused": _etcd_paused,
     "image gone for the substitute": _image_gone,
     "no room": _no_room,
+    "cordon without room elsewhere": _cordoned_without_room,
     "quota refuses half": _quota_refuses_half,
 }

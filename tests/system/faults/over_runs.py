@@ -18,6 +18,9 @@ from tests.system.faults.ground import cluster
 from tests.system.faults.mending import OUTAGE, PAUSE, Mending
 from tests.system.faults.stand import Stand
 
+BROKEN: Final = 60.0  # seconds for which a GPU breaks again after each start
+UNCORRECTABLE: Final = "CUDA error: uncorrectable ECC error encountered"
+
 
 def _delete(stand: Stand, *pods: Json) -> None:
     names = [pod["metadata"]["name"] for pod in pods]
@@ -113,6 +116,26 @@ def _rank_slow(stand: Stand, mending: Mending) -> None:
     mending.later(0.0, slow)
 
 
+def _gpu_broken_again(stand: Stand, mending: Mending) -> None:
+    """A node's rank ends with the driver's words for a broken GPU, and so does each that follows it there."""
+    place = node_of(stand.victim)
+    hit = processes.ranks(stand.victim)
+    last = time.monotonic() + BROKEN
+    for rank in hit:
+        processes.abort(rank, UNCORRECTABLE)
+
+    def again() -> None:
+        while time.monotonic() < last:
+            there = [pod for pod in stand.ground.pods(stand.name) if node_of(pod) == place]
+            new = [rank for pod in there for rank in processes.ranks(pod) if rank not in hit]
+            hit.extend(new)
+            for rank in new:
+                processes.abort(rank, UNCORRECTABLE)
+            time.sleep(0.5)
+
+    mending.later(0.0, again)
+
+
 def _loss_not_a_number(stand: Stand, mending: Mending) -> None:
     memory.spoil_rotary_tables(processes.ranks(stand.keeper)[0])
 
@@ -172,6 +195,7 @@ RUNS: Final[Mapping[str, Callable[[Stand, Mending], None]]] = {  # come over eac
     "rank out of memory": _rank_out_of_memory,
     "agent out of memory": _agent_out_of_memory,
     "slow rank": _rank_slow,
+    "GPU broken again": _gpu_broken_again,
     "NaN loss": _loss_not_a_number,
     "newest checkpoint corrupt": _checkpoint_corrupt,
     "volume hangs": _volume_hangs,

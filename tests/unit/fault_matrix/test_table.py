@@ -92,7 +92,31 @@ def test_a_fault_has_one_cause_and_a_reason_for_each_other(fault: Fault) -> None
     assert fault.causes == ({fault.cause} if fault.cause else set()) | others.keys()
 
 
+_SECONDS: Final[dict[float, set[str]]] = {  # of all others 20
+    30.0: {"SIGTERM storm", "node cordoned", "node drained", "node object deleted", "watch torn"},
+    40.0: {"coordinator cut off", "coordinator stopped", "operator killed", "volume full"},
+    60.0: {
+        "agent stopped",
+        "cordon without room elsewhere",
+        "etcd paused",
+        "kubelet stopped",
+        "leader stopped",
+        "node cut off",
+        "node cut off from one other",
+        "node powered off",
+        "rank stopped",
+        "two nodes powered off",
+        "volume hangs",
+    },
+    90.0: {"API server unwell", "image gone for the substitute"},
+    105.0: {"no room"},
+    630.0: {"quota refuses half"},
+}
+
+
 def test_bounds_are_not_wider_than_they_were() -> None:
+    known = {name: seconds for seconds, names in _SECONDS.items() for name in names}
+    assert {name: fault.seconds for name, fault in FAULTS.items()} == dict.fromkeys(FAULTS, 20.0) | known
     assert ON_PODS == 15.0
     assert all(bound_on_pods(fault) == fault.seconds + 15.0 for fault in FAULTS.values())
     assert all(0 < fault.detected <= bound_on_pods(fault) for fault in FAULTS.values())
