@@ -36,6 +36,8 @@ _KEPT = (
     "default",
     "description",
     "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
 )
 
 

@@ -55,6 +55,7 @@ LETS: Final = {
     "footplate-usage": {"runner", "teller"},
     "footplate-prices": {"runner", "teller"},
     "footplate-compute": set(),
+    "footplate-pod-templates": set(),
 }
 
 

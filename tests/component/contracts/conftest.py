@@ -11,7 +11,12 @@ import pytest
 from cluster.kubernetes.envtest import api_server
 from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 from tests.component.contracts.kube import AS_OPERATOR, Kubectl
-from tests.component.contracts.manifests import price_manifest, run_manifest, usage_manifest
+from tests.component.contracts.manifests import (
+    price_manifest,
+    profile_manifest,
+    run_manifest,
+    usage_manifest,
+)
 from tests.support.chart import NAMESPACE, rendered
 
 WITHIN_SECONDS = 60.0  # for each: kinds of parameters are looked for every 30 s
@@ -49,6 +54,9 @@ def _await_policies(kubectl: Kubectl) -> None:
     signed = run_manifest(name="signed")
     signed["metadata"]["annotations"] = {REQUESTED_BY_ANNOTATION: "somebody"}
     _await("nobody but the API says who asked", lambda: "requested-by" in str(kubectl.refusal(signed)))
+
+    taken = profile_manifest({"backend": "gloo", "podLabels": {"footplate.dev/role": "spare"}})
+    _await("no profile takes our labels", lambda: "finds its pods" in str(kubectl.refusal(taken)))
 
     def itself_superseded() -> bool:
         entry = price_manifest("circle", supersedes="circle")

@@ -24,16 +24,6 @@ GPU = {
 OTHER_CLAIM = {"name": "nics", "resourceClaimTemplateName": "four-nics"}
 
 
-def _template(**spec: object) -> dict[str, Any]:
-    """A profile whose podTemplate has this spec."""
-    return {"backend": "gloo", "podTemplate": {"spec": spec}}
-
-
-def _of_trainer(**fields: object) -> dict[str, Any]:
-    """A profile whose podTemplate says something of the trainer container."""
-    return _template(containers=[{"name": "trainer", **fields}])
-
-
 ROWS = {
     "nccl-without-gpu": (
         {"backend": "nccl"},
@@ -73,79 +63,10 @@ ROWS = {
         "spec.capabilities: Invalid value: capabilities need securityProfile privileged, not baseline; change"
         " one of them",
     ),
-    "host-ipc-of-restricted": (
-        {"backend": "gloo", "podTemplate": {"spec": {"hostIPC": True}}},
-        "spec.podTemplate: Invalid value: podTemplate.spec.hostIPC true needs securityProfile privileged, not"
-        " restricted; change one of them",
-    ),
     "root-of-restricted": (
         {"backend": "gloo", "securityContext": {"runAsUser": 0}},
         "spec.securityContext.runAsUser: Invalid value: securityContext.runAsUser 0 is root, which"
         " securityProfile restricted refuses; use another id, or securityProfile baseline",
-    ),
-    "our-label": (
-        {"backend": "gloo", "podLabels": {"footplate.dev/role": "spare"}},
-        "spec.podLabels: Forbidden: podLabels has labels by which Footplate finds its pods, of footplate.dev/"
-        " or app.kubernetes.io/managed-by; remove them",
-    ),
-    "template-takes-a-field": (
-        {"backend": "gloo", "podTemplate": {"spec": {"hostname": "a", "restartPolicy": "Always"}}},
-        "spec.podTemplate: Forbidden: podTemplate.spec.restartPolicy holds a run together, and Footplate sets"
-        " it; remove it",
-    ),
-    "template-states-a-field-of-the-profile": (
-        {"backend": "gloo", "podTemplate": {"spec": {"schedulerName": "volcano"}}},
-        "spec.podTemplate: Forbidden: podTemplate.spec.schedulerName has its own field in a profile; use"
-        " scheduling.schedulerName",
-    ),
-    "template-states-ids": (
-        {"backend": "gloo", "podTemplate": {"spec": {"securityContext": {"fsGroup": 1}}}},
-        "spec.podTemplate: Forbidden: podTemplate.spec.securityContext.fsGroup has its own field in a"
-        " profile; use securityContext",
-    ),
-    "template-takes-a-label": (
-        {
-            "backend": "gloo",
-            "podTemplate": {"metadata": {"labels": {"app.kubernetes.io/managed-by": "me"}}},
-        },
-        "spec.podTemplate: Forbidden: podTemplate.metadata.labels has labels by which Footplate finds its"
-        " pods, of footplate.dev/ or app.kubernetes.io/managed-by; remove them",
-    ),
-    "template-takes-an-annotation": (
-        {
-            "backend": "gloo",
-            "podTemplate": {"metadata": {"annotations": {"karpenter.sh/do-not-disrupt": "false"}}},
-        },
-        "spec.podTemplate: Forbidden: podTemplate.metadata.annotations karpenter.sh/do-not-disrupt keeps"
-        " autoscalers from evicting a run's pods; remove it",
-    ),
-    "template-takes-a-volume": (
-        _template(volumes=[{"name": "footplate-run", "emptyDir": {}}]),
-        "spec.podTemplate: Forbidden: podTemplate.spec.volumes has a volume whose name begins with"
-        " footplate-, as Footplate's do; rename it",
-    ),
-    "template-takes-the-name-of-the-container": (
-        _template(initContainers=[{"name": "trainer", "image": "a"}]),
-        "spec.podTemplate: Forbidden: podTemplate.spec.initContainers has one of the name trainer, which is"
-        " that of the container that trains; rename it",
-    ),
-    "template-takes-the-container": (
-        _of_trainer(command=["sleep", "60"]),
-        "spec.podTemplate: Forbidden: podTemplate.spec.containers: trainer has one of image, imagePullPolicy,"
-        " command, args, workingDir, resources, lifecycle, livenessProbe, readinessProbe, startupProbe,"
-        " restartPolicy, terminationMessagePath, terminationMessagePolicy, which Footplate sets; remove it,"
-        " and use resources of the profile for resources",
-    ),
-    "template-takes-a-variable": (
-        _of_trainer(env=[{"name": "FOOTPLATE_RUN_CONFIG", "value": "/other"}]),
-        "spec.podTemplate: Forbidden: podTemplate.spec.containers: trainer has a variable whose name begins"
-        " with FOOTPLATE_: by those Footplate's programs find each other; remove it",
-    ),
-    "template-takes-a-mount": (
-        _of_trainer(volumeMounts=[{"name": "mine", "mountPath": "/etc/footplate/run/"}]),
-        "spec.podTemplate: Forbidden: podTemplate.spec.containers: trainer mounts something over a folder of"
-        " Footplate's (/etc/footplate/config, /etc/footplate/run, /etc/footplate/api, /tmp, /home/footplate,"
-        " /dev/shm); use another mountPath",
     ),
     "pack-and-spread": (
         {
@@ -259,29 +180,12 @@ def _await_refusal(kubectl: Kubectl, manifest: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def strict(kubectl: Kubectl) -> Iterator[str]:
-    """A profile that lets runs state their tolerations only, and says something of the trainer itself."""
-    template = {
-        "metadata": {"labels": {"site": "a"}, "annotations": {"note": "b"}},
-        "spec": {
-            "volumes": [{"name": "huge", "emptyDir": {}}],
-            "containers": [
-                {
-                    "name": "trainer",
-                    "env": [{"name": "SITE", "value": "a"}],
-                    "volumeMounts": [{"name": "huge", "mountPath": "/huge"}],
-                }
-            ],
-        },
-    }
+    """A profile that lets runs state their tolerations and ids only."""
     few = {"backend": "gloo", "overridable": ["tolerations", "securityContext"]}
-    said = {"backend": "gloo", "podTemplate": template, "overridable": [*USUALLY_OVERRIDABLE]}
-    for name, spec in (("strict", few), ("templated", said)):
-        kubectl("apply", "-f", "-", stdin=json.dumps(profile_manifest(spec, name=name)))
+    kubectl("apply", "-f", "-", stdin=json.dumps(profile_manifest(few, name="strict")))
     _await_refusal(kubectl, run_manifest({"compute.profile": "strict", "priorityClassName": "urgent"}))
-    replaced = {"trainer.podLabels": {"site": "b"}}
-    _await_refusal(kubectl, run_manifest({"compute.profile": "templated", **replaced}))
     yield "strict"
-    kubectl("delete", "cprof/strict", "cprof/templated")
+    kubectl("delete", "cprof/strict")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +200,14 @@ def strict(kubectl: Kubectl) -> Iterator[str]:
         ),
         pytest.param(
             {"trainer.volumes": [{"name": "a", "emptyDir": {}}]}, "spec.trainer.volumes", id="volumes"
+        ),
+        pytest.param(
+            {"trainer.volumeMounts": [{"name": "a", "mountPath": "/a"}]}, "spec.trainer.volumes", id="mounts"
+        ),
+        pytest.param(
+            {"compute.placement": {"spread": {"topologyKey": "zone"}}},
+            "spec.compute.placement",
+            id="placement",
         ),
         pytest.param({"trainer.serviceAccountName": "a"}, "spec.trainer.serviceAccountName", id="account"),
         pytest.param({"trainer.podLabels": {"a": "b"}}, "spec.trainer.podLabels", id="labels"),
@@ -341,31 +253,4 @@ def test_root_of_a_run_is_refused_where_the_profile_is_restricted(kubectl: Kubec
     assert said.partition("denied request: ")[2] == (
         "spec.trainer.securityContext.runAsUser: 0 is root, which securityProfile restricted of profile"
         " strict refuses; use another id, or another profile"
-    )
-
-
-@pytest.mark.parametrize(
-    ("trainer", "what"),
-    [
-        pytest.param({"env": [{"name": "SITE", "value": "b"}]}, "env SITE", id="env"),
-        pytest.param({"volumes": [{"name": "huge", "emptyDir": {}}]}, "volumes huge", id="volume"),
-        pytest.param(
-            {"volumeMounts": [{"name": "a", "mountPath": "/huge"}]}, "volumeMounts /huge", id="mount"
-        ),
-        pytest.param({"podLabels": {"site": "b"}}, "podLabels site", id="label"),
-        pytest.param({"podAnnotations": {"note": "c"}}, "podAnnotations note", id="annotation"),
-        pytest.param({"podAnnotations": {"other": "c"}}, "", id="another"),
-    ],
-)
-def test_what_the_template_says_no_run_says(
-    kubectl: Kubectl, strict: str, trainer: dict[str, object], what: str
-) -> None:
-    said = kubectl.refusal(run_manifest({"compute.profile": "templated", "trainer": trainer}))
-    assert [complaint.partition("denied request: ")[2] for complaint in said] == (
-        [
-            f"spec.trainer.{what}: the podTemplate of profile templated says it, too; remove it, or use"
-            " another name"
-        ]
-        if what
-        else []
     )

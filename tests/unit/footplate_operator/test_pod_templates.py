@@ -36,11 +36,9 @@ def test_an_empty_template_changes_nothing() -> None:
 
 def test_variables_are_replaced_by_name() -> None:
     variable = {"name": "OMP_NUM_THREADS", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    ours = OURS["spec"]["containers"][0]["env"]
+    ours = [item for item in OURS["spec"]["containers"][0]["env"] if item["name"] != "OMP_NUM_THREADS"]
     further = {"name": "SITE", "value": "b"}
-    assert trainer_with(env=[variable, further])["env"] == [
-        variable if item["name"] == "OMP_NUM_THREADS" else item for item in ours
-    ] + [further]
+    assert trainer_with(env=[variable, further])["env"] == [*ours, variable, further]
 
 
 def test_mounts_volumes_and_init_containers_are_added() -> None:
@@ -115,6 +113,74 @@ def test_our_labels_and_annotations_win() -> None:
     metadata = worker_of(podTemplate=template)["metadata"]
     assert metadata["labels"] == OURS["metadata"]["labels"] | {"team": "a"}
     assert metadata["annotations"] == OURS["metadata"]["annotations"] | {"note": "b"}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "field", "wanted"),
+    [
+        pytest.param(
+            {"env": [{"name": "SITE", "value": "b"}]}, "env", {"name": "SITE", "value": "b"}, id="env"
+        ),
+        pytest.param(
+            {"volumeMounts": [{"name": "mine", "mountPath": "/huge"}]},
+            "volumeMounts",
+            {"name": "mine", "mountPath": "/huge"},
+            id="mount",
+        ),
+        pytest.param(
+            {"envFrom": [{"secretRef": {"name": "mine"}}]},
+            "envFrom",
+            {"secretRef": {"name": "mine"}},
+            id="env-from-wins-last",
+        ),
+    ],
+)
+def test_what_a_run_states_wins(trainer: Json, field: str, wanted: Json) -> None:
+    said = {
+        "name": "trainer",
+        "env": [{"name": "SITE", "value": "a"}],
+        "envFrom": [{"configMapRef": {"name": "sites"}}],
+        "volumeMounts": [{"name": "huge", "mountPath": "/huge"}],
+    }
+    template = {"spec": {"containers": [said]}}
+    plain, own = (
+        worker_of(stated, podTemplate=template)["spec"]["containers"][0][field] for stated in ({}, trainer)
+    )
+    replaced = said[field][0] if field != "envFrom" else None
+    assert own == [item for item in plain if item != replaced] + [wanted]
+
+
+def test_labels_and_annotations_of_a_run_win() -> None:
+    template = {"metadata": {"labels": {"site": "a"}, "annotations": {"note": "a", "other": "a"}}}
+    own = {"podLabels": {"site": "b"}, "podAnnotations": {"note": "b"}}
+    metadata = worker_of(own, podTemplate=template)["metadata"]
+    assert metadata["labels"]["site"] == "b"
+    assert (metadata["annotations"]["note"], metadata["annotations"]["other"]) == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        {"restartPolicy": "Always", "hostname": "a", "terminationGracePeriodSeconds": 0},
+        {"enableServiceLinks": True, "automountServiceAccountToken": True},
+        {"containers": [{"name": "trainer", "image": "mine", "terminationMessagePolicy": "File"}]},
+        {"containers": [{"name": "trainer", "env": [{"name": "FOOTPLATE_RUN_CONFIG", "value": "/a"}]}]},
+        {"volumes": OURS["spec"]["volumes"], "tolerations": OURS["spec"]["tolerations"]},
+    ],
+)
+def test_what_the_pod_states_already_stays_where_no_policy_refused_it(taken: Json) -> None:
+    assert spec_with(**taken) == OURS["spec"]
+
+
+@pytest.mark.parametrize("malformed", [{"affinity": []}, {"tolerations": {}}, {"securityContext": "a"}])
+def test_a_value_of_another_type_is_left_to_the_api_server(malformed: Json) -> None:
+    assert spec_with(**malformed) == OURS["spec"] | malformed
+
+
+@pytest.mark.parametrize("name", ["trainer", "metrics"])
+def test_a_malformed_security_context_is_left_to_the_api_server(name: str) -> None:
+    containers = spec_with(containers=[{"name": name, "securityContext": ["a"]}])["containers"]
+    assert containers[-1]["securityContext"] == ["a"]
 
 
 def test_the_coordinator_has_no_part_in_it() -> None:

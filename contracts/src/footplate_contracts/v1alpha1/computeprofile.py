@@ -11,7 +11,7 @@ from footplate_contracts.names import Backend
 from footplate_contracts.rules import Refusal, Rule
 from footplate_contracts.v1alpha1.placement import HOSTNAME, Pack, Placement
 from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
-from footplate_contracts.v1alpha1.podtemplate import TEMPLATE_RULES, PodTemplate, our_labels
+from footplate_contracts.v1alpha1.podtemplate import PodTemplate
 from footplate_contracts.v1alpha1.types import Label, Name, Part, Passthrough, StringMap, Time
 
 Amount = Annotated[float, Field(ge=0.0, le=1e9)]
@@ -312,19 +312,10 @@ class ComputeProfileSpec(Part):
             field="capabilities",
         ),
         Rule(
-            "!has(self.podTemplate) || !has(self.podTemplate.spec) || !has(self.podTemplate.spec.hostIPC)"
-            f" || !self.podTemplate.spec.hostIPC || ({_IS_PRIVILEGED})",
-            f"podTemplate.spec.hostIPC true needs securityProfile privileged, not {{{_SAID_PROFILE}}};"
-            " change one of them",
-            field="podTemplate",
-        ),
-        Rule(
             "!has(self.securityContext) || !has(self.securityContext.runAsUser)"
             f" || self.securityContext.runAsUser != 0 || ({_SAID_PROFILE}) != 'restricted'",
             "securityContext.runAsUser 0 is root, which securityProfile restricted refuses; use another id,"
             " or securityProfile baseline",
             field="securityContext.runAsUser",
         ),
-        our_labels("self.podLabels", "!has(self.podLabels)", "podLabels", "podLabels"),
-        *TEMPLATE_RULES,
     )

@@ -32,13 +32,13 @@ class Containers:
 
     @cached_property
     def main(self) -> Shown:
-        """Its main container, as the spec has it."""
+        """The main one, as the spec has it."""
         known: list[Shown] = list(self.spec.get("containers", ()))
         return next((item for item in known if item.get("name") in _MAIN), known[0] if known else {})
 
-    @cached_property
+    @property
     def has_sidecars(self) -> bool:
-        """Whether containers run beside the main one whose end is not the pod's."""
+        """Containers run beside the main one whose end is not the pod's."""
         return max(len(self.spec.get("containers", ())), len(self._shown)) > 1
 
     @cached_property
@@ -51,42 +51,36 @@ class Containers:
 
     @cached_property
     def _own(self) -> Shown:
-        if not self.has_sidecars and len(self._shown) == 1:
-            return self._shown[0]
-        names = {self.main["name"]} if "name" in self.main else set(_MAIN)
-        return next((shown for shown in self._shown if shown.get("name") in names), {})
+        names = (self.main["name"],) if "name" in self.main else _MAIN
+        return next((shown for shown in self._shown if shown.get("name", names[0]) in names), {})
 
     @property
     def any_shown(self) -> bool:
-        """Whether a kubelet says anything of them."""
+        """A kubelet says something of them."""
         return bool(self._prepared or self._shown)
 
     @property
     def started(self) -> bool:
-        """Whether the main one has run."""
+        """The main one has run."""
         return "running" in self._own.get("state", {}) or bool(_end(self._own).get("startedAt"))
 
     @property
     def waiting(self) -> Shown:
-        """What the main one waits for: itself, or an init container or sidecar before it."""
-        state = self._own.get("state", {})
-        if "running" in state or "terminated" in state:
+        """Wait of the main one: its own, or that of an init container or sidecar before it."""
+        if self._own.get("state", {}).keys() & {"running", "terminated"}:
             return {}
-        waits = [shown.get("state", {}).get("waiting") or {} for shown in (self._own, *self._prepared)]
-        waits += [shown.get("state", {}).get("waiting") or {} for shown in self._shown]
+        shown = (self._own, *self._prepared, *self._shown)
+        waits: list[Shown] = [item.get("state", {}).get("waiting") or {} for item in shown]
         return next((wait for wait in waits if wait.get("reason", "") not in _ON_ITS_WAY), waits[0])
 
     @property
     def end(self) -> Shown:
-        """How the main one ended, or the init container for whose failure it never began."""
-        if own := _end(self._own):
+        """End of the main one, or of the init container for whose failure it never began."""
+        failed = next((shown for shown in self._prepared if _end(shown).get("exitCode")), {})
+        if (own := _end(self._own)) or not failed:
             return own
-        failed = ((shown, _end(shown)) for shown in self._prepared)
-        for shown, end in failed:
-            if end.get("exitCode"):
-                said = f"init container {shown.get('name', '')}: {end.get('message', '')}"
-                return {**end, "message": said}
-        return {}
+        end = _end(failed)
+        return {**end, "message": f"init container {failed.get('name', '')}: {end.get('message', '')}"}
 
     @property
     def lived(self) -> float | None:
@@ -99,23 +93,19 @@ class Containers:
     @property
     def phase(self) -> str:
         """The phase of a pod that would have the main one alone."""
-        said = str(self.status.get("phase", "Pending"))
-        own = _end(self._own)
-        if not self.has_sidecars or not own or self.status.get("reason", "") not in ("", DEADLINE):
-            return said
-        return "Failed" if own.get("exitCode") else "Succeeded"
+        if not self._outlived or self.reason:
+            return str(self.status.get("phase", "Pending"))
+        return "Failed" if _end(self._own).get("exitCode") else "Succeeded"
 
     @property
     def reason(self) -> str:
-        """Why the pod as a whole ended; not that sidecars were ended after the main one."""
-        said = str(self.status.get("reason", ""))
-        return "" if self._outlived and said == DEADLINE else said
+        """Cause of the pod's end as a whole; not that sidecars were ended after the main one."""
+        return "" if self._overran else str(self.status.get("reason", ""))
 
     @property
     def message(self) -> str:
-        """What Kubernetes says of the pod, which says most at its beginning, else a program's last lines."""
-        told = self.status.get("message")
-        if told and not (self._outlived and self.status.get("reason") == DEADLINE):
+        """Kubernetes' words on the pod, which say most at their beginning, else a program's last lines."""
+        if (told := self.status.get("message")) and not self._overran:
             return str(told).strip()[:1024]
         return str(self.end.get("message") or "").strip()[-MESSAGE_TAIL:]
 
@@ -124,25 +114,27 @@ class Containers:
         return self.has_sidecars and bool(_end(self._own))
 
     @property
+    def _overran(self) -> bool:
+        return self._outlived and self.status.get("reason") == DEADLINE
+
+    @property
     def lingers(self) -> bool:
-        """Whether sidecars run on though the main one has ended, and nobody ends them."""
+        """Sidecars run on though the main one has ended, and nobody ends them."""
         if not self._outlived or "activeDeadlineSeconds" in self.spec:
             return False
         return any("running" in shown.get("state", {}) for shown in self._shown)
 
     def is_ready(self, condition: Shown) -> bool:
-        """Whether the main one is ready, by the pod's condition Ready; a sidecar that ended spoils that."""
+        """Return whether the main one is ready: an ended sidecar makes the pod's condition Ready false."""
         if condition.get("status") == "True":
             return True
         spoiled = self.has_sidecars and condition.get("reason") == "ContainersNotReady"
         return spoiled and bool(self._own.get("ready"))
 
     def variable(self, name: str) -> str:
-        """What the main one is told by a variable of its environment."""
-        for variable in self.main.get("env", ()):
-            if variable["name"] == name:
-                return str(variable.get("value", ""))
-        return ""
+        """Return a variable of the main one's environment; empty where it has none of that name."""
+        env = self.main.get("env", ())
+        return next((str(item.get("value", "")) for item in env if item["name"] == name), "")
 
 
 def _end(shown: Shown) -> Shown:

@@ -22,13 +22,13 @@ from footplate_contracts.names import (
 )
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.pods import SecurityContext, SecurityProfile
-from footplate_contracts.v1alpha1.podtemplate import EVICTION_ANNOTATIONS, HOME
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.revision import Defaults, Revision
 from footplate_operator.trainingrun.run import Run
 
 USER_ID: Final = 1000
+HOME: Final = "/home/footplate"
 _USUAL: Final = SecurityContext(run_as_user=USER_ID, run_as_group=USER_ID, fs_group=USER_ID)
 CONFIG_VOLUME: Final = "footplate-config"
 SECRET_VOLUME: Final = "footplate-run"
@@ -178,4 +178,7 @@ def common_spec(
 
 def keep_annotations() -> dict[str, str]:
     """Ask autoscalers to leave the pod where it is."""
-    return dict(zip(EVICTION_ANNOTATIONS, ("false", "true"), strict=True))
+    return {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "karpenter.sh/do-not-disrupt": "true",
+    }

@@ -20,11 +20,12 @@ from footplate_contracts.names import (
 from footplate_contracts.v1alpha1.computeprofile import ComputeProfileSpec
 from footplate_contracts.v1alpha1.placement import HOSTNAME
 from footplate_contracts.v1alpha1.pods import SecurityProfile
-from footplate_contracts.v1alpha1.podtemplate import HOME, TRAINER_CONTAINER
+from footplate_contracts.v1alpha1.podtemplate import TRAINER_CONTAINER
 from footplate_contracts.v1alpha1.reward import secret_names
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.trainingrun.manifests.placement import affinity, select_domain
 from footplate_operator.trainingrun.manifests.pod import (
+    HOME,
     SHM_VOLUME,
     as_env,
     base_mounts,
@@ -118,21 +119,23 @@ def _pod(
     if coordinator_address:
         slot[Env.COORDINATOR_ADDRESS] = coordinator_address
     body = metadata(run, name)
-    body["labels"] = {**(profile.pod_labels or {}), **trainer.pod_labels, **body["labels"]}
-    body["labels"] |= {**slot_labels(role, worker), PROFILE_LABEL: revision.frozen.profile_name}
-    body["annotations"] = {**(profile.pod_annotations or {}), **trainer.pod_annotations, **keep_annotations()}
+    template = profile.pod_template or {}
+    further = template.get("metadata") or {}
+    labels = (profile.pod_labels or {}) | further.get("labels", {}) | trainer.pod_labels | body["labels"]
+    body["labels"] = {**labels, **slot_labels(role, worker), PROFILE_LABEL: revision.frozen.profile_name}
+    annotations = (profile.pod_annotations or {}) | further.get("annotations", {}) | trainer.pod_annotations
+    body["annotations"] = annotations | keep_annotations()
     grace = run.spec.checkpoint.emergency_deadline_seconds + GRACE_BEYOND_CHECKPOINT
     security = pod_security(security_context(run, profile), standard)
     spec = common_spec(run, revision.frozen.defaults, name, grace, security, general_secrets=False)
     spec |= _scheduling(run, profile, avoided, target)
     spec["containers"] = [_container(run, revision, slot, standard)]
     spec["volumes"] = _volumes(run, revision)
+    spec |= _site(run, profile)
     if trainer.service_account_name:
         spec["serviceAccountName"] = trainer.service_account_name
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec | _site(run, profile)}
-    if profile.pod_template is None:
-        return pod
-    return merged(pod, profile.pod_template, lambda: container_security(standard))
+    spec = _overridden(merged(spec, template, standard), run)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": body, "spec": spec}
 
 
 def _site(run: Run, profile: ComputeProfileSpec) -> Json:
@@ -153,20 +156,31 @@ def _site(run: Run, profile: ComputeProfileSpec) -> Json:
 def _container(run: Run, revision: Revision, slot: Mapping[str, str], standard: SecurityProfile) -> Json:
     trainer, frozen = run.spec.trainer, revision.frozen
     policy = trainer.image_pull_policy or frozen.defaults.image_pull_policy
-    ours = as_env(_environment(run, frozen, slot))
-    container: Json = {
+    return {
         "name": TRAINER_CONTAINER,
         "image": trainer.image or frozen.defaults.trainer_image,
         "imagePullPolicy": policy.value,
-        "env": merged_env(ours, _variables(run)),
+        "env": as_env(_environment(run, frozen, slot)),
         "resources": _resources(run, frozen.profile),
         "securityContext": container_security(standard, frozen.profile.capabilities or ()),
-        "volumeMounts": _mounts(run),
+        "volumeMounts": [*base_mounts(), {"name": SHM_VOLUME, "mountPath": "/dev/shm"}],
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    if trainer.env_from:
-        container["envFrom"] = [dict(source) for source in trainer.env_from]
-    return container
+
+
+def _overridden(spec: Json, run: Run) -> Json:
+    """Return `spec`, whose first container trains, with the run's variables, mounts and volumes."""
+    trainer = run.spec.trainer
+    container, *sidecars = spec["containers"]
+    mounts, sources = map(dict, trainer.volume_mounts), map(dict, trainer.env_from)
+    taken = {str(mount.get("mountPath", "")).rstrip("/") for mount in trainer.volume_mounts}
+    kept = [mount for mount in container["volumeMounts"] if mount["mountPath"] not in taken]
+    env = merged_env(container["env"], _variables(run))
+    container = {**container, "env": env, "volumeMounts": [*kept, *mounts]}
+    if found := [*container.get("envFrom", ()), *sources]:
+        container["envFrom"] = found
+    volumes = [*spec["volumes"], *map(dict, trainer.volumes)]
+    return {**spec, "containers": [container, *sidecars], "volumes": volumes}
 
 
 def _variables(run: Run) -> list[Json]:
@@ -227,14 +241,7 @@ def _volumes(run: Run, revision: Revision) -> list[Json]:
     volumes = base_volumes(run, revision, [SECRET_TOKEN_KEY, SECRET_CERTIFICATE_KEY], ids)
     size = f"{int(gibibytes * 1024)}Mi"
     volumes.append({"name": SHM_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": size}})
-    return volumes + [dict(volume) for volume in run.spec.trainer.volumes]
-
-
-def _mounts(run: Run) -> list[Json]:
-    users = [dict(mount) for mount in run.spec.trainer.volume_mounts]
-    taken = {str(mount.get("mountPath", "")).rstrip("/") for mount in users}
-    ours = [*base_mounts(), {"name": SHM_VOLUME, "mountPath": "/dev/shm"}]
-    return [mount for mount in ours if mount["mountPath"] not in taken] + users
+    return volumes
 
 
 def _scheduling(
