@@ -25,7 +25,7 @@ from footplate_api.observation import Metrics, MirrorHealth
 from footplate_api.runs.lists import Lists
 from footplate_api.served import Served
 from footplate_api.settings import with_driver
-from footplate_api.turns import SharedTurns
+from footplate_api.turns import Turns
 from tests.component.footplate_api import kube
 from tests.component.footplate_api.builders import coordinator, eventually
 from tests.component.footplate_api.fakes import FakeCluster
@@ -126,8 +126,8 @@ class Api:
     cluster: FakeCluster
     context: Context
     reviewer: FakeReviewer
-    turns: SharedTurns  # of costs
-    histories: SharedTurns
+    turns: Turns  # of costs
+    histories: Turns
     lists: Lists
 
     async def coordinator(self, uid: str, name: str = "gpt", **more: Any) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from footplate_api.errors import ApiError, CostsBusy, TooManyRequests
-from footplate_api.turns import SharedTurns
+from footplate_api.turns import Turns
 
 
 def _refusal(waiting: int | None) -> ApiError:
@@ -20,7 +20,7 @@ class Work:
     """Requests that end when they are told to."""
 
     def __init__(self, at_once: int = 2, most: int = 16, of_one: int = 2, seconds: float = 60.0) -> None:
-        self.turns = SharedTurns(at_once, most, of_one, seconds, _refusal)
+        self.turns = Turns(at_once, most, seconds, _refusal, of_one)
         self.begun: list[str] = []
         self._ends: list[tuple[str, asyncio.Event]] = []
 
@@ -32,9 +32,13 @@ class Work:
             await _settle()
         return tasks
 
+    def end_soon(self, caller: str) -> None:
+        """Have the request of a caller whose turn it is end."""
+        self._ends.pop(next(at for at, (name, _) in enumerate(self._ends) if name == caller))[1].set()
+
     async def end(self, caller: str) -> None:
         """End the request of a caller whose turn it is."""
-        self._ends.pop(next(at for at, (name, _) in enumerate(self._ends) if name == caller))[1].set()
+        self.end_soon(caller)
         await _settle()
 
     async def _request(self, caller: str) -> None:
@@ -90,11 +94,12 @@ async def test_whoever_goes_away_keeps_no_turn(served: bool) -> None:
     [gone] = await work.ask("ben")
     await work.ask("carl")
     if served:
-        work.turns._end("ann")  # ben is served, and has not heard of it
+        work.end_soon("ann")
+        await asyncio.sleep(0)  # ben is served, and has not heard of it
     gone.cancel()
-    await _settle()
     if not served:
-        await work.end("ann")
+        work.end_soon("ann")  # before ben's task hears that it is cancelled
+    await _settle()
     assert work.begun == ["ann", "carl"] and work.turns.waiting == 0
 
 

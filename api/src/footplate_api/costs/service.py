@@ -1,4 +1,4 @@
-"""What was used, added up for whoever may see it."""
+"""Sums of usage for callers who may see it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from footplate_api.identity.caller import LIST_EVERYWHERE, Caller
 from footplate_api.namespaces import repository as namespaces
 from footplate_api.runs import service as runs
 from footplate_api.tariff.service import Tariffs
-from footplate_api.turns import SharedTurns
+from footplate_api.turns import Turns
 from footplate_api.usage import repository
 from footplate_api.usage.record import ToldPod
 from footplate_api.usage.repository import FIRST
@@ -46,7 +46,7 @@ _PODS_AT_ONCE: Final = 500
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked for."""
+    """Question about costs."""
 
     window: Span
     steps: list[Span]
@@ -63,13 +63,13 @@ class Costs:
 
     database: Database
     tariffs: Tariffs
-    turns: SharedTurns = field(default_factory=of_costs)
+    turns: Turns = field(default_factory=of_costs)
 
     async def rows(
         self,
         asked: Question,
         among: Collection[str] | None,
-        caller: str,
+        caller: str | None,
         begun: Callable[[], None] = lambda: None,
     ) -> list[CostLine]:
         """Return the rows of the namespaces `among`, or of all; raises CostsBusy, TooManyRequests.
@@ -92,7 +92,7 @@ class Costs:
             )
 
     async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int, caller: str) -> bytes:
-        """What a run has cost, as JSON; raises RunNotFound, and Invalid for too many pods, beside `rows`."""
+        """Return a run's costs as JSON; raises RunNotFound, and Invalid for too many pods, beside `rows`."""
         async with self.turns.turn(caller):
             tariff = await self.tariffs.now()
             async with self.database.read(PATIENCE_SECONDS) as session:
@@ -133,7 +133,7 @@ class Costs:
 
 
 async def _kept(session: ReadSession, key: str, window: Span) -> Mapping[str, str]:
-    """What runs have under a key, by their uids."""
+    """Return the runs' values of a key, by their uids."""
     found: dict[str, str] = {}
     after = ""
     while part := await repository.kept(session, key, window, after, _KEPT_AT_ONCE):
@@ -150,7 +150,7 @@ async def _begins(session: ReadSession, among: Collection[str] | None) -> Mappin
 
 
 def question(query: CostQuery, now: datetime) -> Question:
-    """What `query` asks for; raises Invalid with the parameter that cannot be."""
+    """Return the question of `query`; raises Invalid with the parameter that cannot be."""
     until = now if query.until is None else query.until
     since = steps.month_of(until - timedelta(seconds=1)) if query.since is None else query.since
     window = Span(second(since), second(until) + (until.microsecond > 0))
@@ -221,7 +221,7 @@ async def _added(
     edges: Sequence[int],
     key: Callable[[PodUsage], Key],
 ) -> Found:
-    """What the pods of a run used between `edges`, by `key`."""
+    """Return what the pods of a run used between `edges`, by `key`."""
     if not used.spans:
         return {}
     tallies = Tallies(tariff, used.now, edges)

@@ -1,11 +1,11 @@
-"""How many costs are reckoned at once: each answer takes a connection, memory and a thread for seconds."""
+"""Turns of requests about costs: each answer takes a connection, memory and a thread for seconds."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from footplate_api.errors import CostsBusy
-from footplate_api.turns import SharedTurns
+from footplate_api.turns import Turns
 
 AT_ONCE: Final = 2
 WAITING: Final = 16
@@ -13,9 +13,9 @@ OF_ONE_CALLER: Final = 2  # of these
 SECONDS: Final = 20.0  # that one waits for its turn
 
 
-def of_costs() -> SharedTurns:
+def of_costs() -> Turns:
     """Turns of the process's callers; who gets none hears CostsBusy."""
-    return SharedTurns(AT_ONCE, WAITING, OF_ONE_CALLER, SECONDS, _refusal)
+    return Turns(AT_ONCE, WAITING, SECONDS, _refusal, OF_ONE_CALLER)
 
 
 def _refusal(waiting: int | None) -> CostsBusy:

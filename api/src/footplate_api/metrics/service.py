@@ -23,7 +23,7 @@ from footplate_api.metrics.schemas import (
 from footplate_api.metrics.turns import of_histories
 from footplate_api.models.run import Run
 from footplate_api.runs import service as runs
-from footplate_api.turns import SharedTurns
+from footplate_api.turns import Turns
 from footplate_contracts.metrics import COLUMNS
 from footplate_contracts.names import Phase
 
@@ -39,7 +39,7 @@ class Histories:
     """One for the process."""
 
     database: Database
-    turns: SharedTurns = field(default_factory=of_histories)
+    turns: Turns = field(default_factory=of_histories)
 
     async def read(self, namespace: str, name: str, query: MetricQuery, caller: str) -> bytes:
         """The asked part of a run's history, a `MetricHistory` as JSON; raises RunNotFound, HistoriesBusy.
@@ -58,7 +58,7 @@ class Histories:
 
 
 async def _found(session: ReadSession, run: Run, query: MetricQuery) -> tuple[HistoryPart, Table]:
-    """What makes the answer: the columns, and what is beside them."""
+    """Return the parts of the answer: its columns, and all beside them."""
     segments = (await repository.segments(session, [run.uid])).get(run.uid, [])
     chosen = lineage.superseded(segments) if query.superseded else lineage.standing(segments)
     part = history.clipped(chosen, query.from_step, query.to_step)
@@ -112,7 +112,7 @@ async def _gather(
 def _bites(
     part: Sequence[Stretch], extents: Extents, every: int, limit: int
 ) -> tuple[list[Bite], int | None]:
-    """What reads the rows to show, in order, and the step that follows upon them."""
+    """Return a statement for the rows to show, in order, and the step that follows them."""
     if every > 1:
         spans, following = history.buckets(part, every, limit)
         some = (spans[start : start + _BITE] for start in range(0, len(spans), _BITE))

@@ -1,11 +1,11 @@
-"""How many histories are put together at once: a long one takes memory and a thread meanwhile."""
+"""Turns of requests for histories: a long one takes memory and a thread meanwhile."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from footplate_api.errors import HistoriesBusy
-from footplate_api.turns import SharedTurns
+from footplate_api.turns import Turns
 
 AT_ONCE: Final = 2  # the longest takes 80 MB
 WAITING: Final = 128  # a page of a dashboard asks for dozens, of milliseconds each
@@ -13,9 +13,9 @@ OF_ONE_CALLER: Final = 48  # of these
 SECONDS: Final = 20.0  # that one waits for its turn
 
 
-def of_histories() -> SharedTurns:
+def of_histories() -> Turns:
     """Turns of the process's callers; who gets none hears HistoriesBusy."""
-    return SharedTurns(AT_ONCE, WAITING, OF_ONE_CALLER, SECONDS, _refusal)
+    return Turns(AT_ONCE, WAITING, SECONDS, _refusal, OF_ONE_CALLER)
 
 
 def _refusal(waiting: int | None) -> HistoriesBusy:

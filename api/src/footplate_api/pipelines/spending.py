@@ -32,7 +32,6 @@ _RESTS: Final = 20  # times as long as it took: counting takes a twentieth of a 
 _JOULES: Final = 3_600_000  # of a kilowatt-hour
 _GRAMS: Final = 1000
 _BY: Final = grouping.parse(f"{Dimension.NAMESPACE},{Dimension.PROFILE}")
-_CALLER: Final = ""  # no user has this name
 
 log = logging.getLogger(__name__)
 
@@ -99,11 +98,11 @@ class SpendingFinder:
             former_namespaces=True,
             now=second(now),
         )
-        return month_of(window, await self.costs.rows(asked, None, _CALLER, self._begin))
+        return month_of(window, await self.costs.rows(asked, None, None, self._begin))
 
 
 def month_of(window: Span, lines: Iterable[CostLine]) -> Month:
-    """What the ledger says of `window`, grouped by namespace and profile, in base units."""
+    """Return the ledger's month of `window`, grouped by namespace and profile, in base units."""
     held: dict[Group, Totals] = {}
     idle: dict[str, Totals] = {}
     for line in lines:
