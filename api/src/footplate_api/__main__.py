@@ -19,6 +19,7 @@ from footplate_api import cluster, settings
 from footplate_api.app import create_app
 from footplate_api.backups.restoring import withdraw
 from footplate_api.certificate import Certificate
+from footplate_api.connection_limits import ConnectionLimits
 from footplate_api.connections import Loop, Protocol
 from footplate_api.database import Database
 from footplate_api.edge import Context
@@ -69,12 +70,8 @@ def _collect_less_often() -> None:
 
 
 def _return_buffers() -> None:
-    """Have glibc return buffers of TLS to the system once their connections are closed.
-
-    Left to itself it takes later ones of 256 KiB from the heap, which grows by their fragments.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    """Have glibc return buffers of closed connections to the system: it would take them from the heap."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, 128 * 1024)
 
 
@@ -157,7 +154,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
         )
         loop = asyncio.get_running_loop()
         assert isinstance(loop, Loop)
-        loop.connection_limits.expose(context.metrics)
+        loop.connection_limits = ConnectionLimits(loop, context.metrics)
         config = uvicorn.Config(
             create_app(context),
             http=Protocol,

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 from footplate_api.observation import Metrics
 
@@ -32,156 +32,99 @@ class State(StrEnum):
     IDLE = "idle"  # the last request is answered
 
 
-class Reason(StrEnum):
-    """Reason for which a connection was closed."""
-
-    SLOW = "slow"  # no whole head in time
-    CROWDED = "crowded"  # others had more room to take than there was
-
-
 @dataclass(frozen=True)
 class Limit:
-    """Limit of the connections in one state; beyond it the oldest of them are closed."""
+    """Limit of the connections in one state; beyond it the oldest of the address with the most is closed."""
 
     connections: int
-    of_one_address: int
+    of_one_address: int | None = None
     seconds: float | None = None  # None: the server has a timer of its own
     size: int = 0  # bytes of all heads together
 
 
 LIMITS: Final = {
-    State.NEW: Limit(800, 800, seconds=15.0),
+    State.NEW: Limit(600, seconds=15.0),
     # Behind a proxy or a translated address all peers are one.
     State.HALF_SENT: Limit(128, 64, seconds=10.0, size=2 * 1024 * 1024),
-    State.IDLE: Limit(2500, 2500),
+    State.IDLE: Limit(2500),
 }
 
 
 class Connection:
     """A peer's connection, as the limits count it."""
 
-    __slots__ = ("abort", "address", "deadline", "size", "state", "timer")
+    limits: ConnectionLimits
+    state: State | None = None  # None while a request is in progress, and at the end
+    deadline = float("inf")
+    size = 0  # bytes of a head that is not whole
+    timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def accept(self, limits: ConnectionLimits, transport: asyncio.Transport) -> None:
+        """Count the connection, whose `transport` is TCP."""
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self.abort = transport.abort
-        self.state: State | None = None  # None while a request is in progress, and at the end
-        self.deadline = float("inf")
-        self.size = 0  # bytes of a head that is not whole
-        self.timer: asyncio.TimerHandle | None = None
+        self.limits, self.abort = limits, transport.abort
+        limits.move(self, State.NEW)
 
-
-class _Pool:
-    """Connections in one state, by address; of each address the oldest first."""
-
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
-        self.count = self.size = 0
-        self._by_address: dict[str, dict[Connection, None]] = {}
-
-    def add(self, connection: Connection) -> None:
-        self._by_address.setdefault(connection.address, {})[connection] = None
-        self.count += 1
-
-    def remove(self, connection: Connection) -> None:
-        of_address = self._by_address[connection.address]
-        del of_address[connection]
-        if not of_address:
-            del self._by_address[connection.address]
-        self.count -= 1
-        self.size -= connection.size
-
-    def find_surplus(self, address: str) -> Connection | None:
-        """Return the connection to close after one of `address` was added; None where all may stay.
-
-        An address with few connections loses none to those with many.
-        """
-        of_address = self._by_address.get(address, {})
-        if len(of_address) > self.limit.of_one_address:
-            return next(iter(of_address))
-        if self.count > self.limit.connections or self.size > self.limit.size:
-            crowded = max(self._by_address, key=lambda known: len(self._by_address[known]))
-            return next(iter(self._by_address[crowded]))
-        return None
+    def expire(self) -> None:
+        """End the connection, whose time in its state is over."""
+        self.abort()
 
 
 class ConnectionLimits:
-    """Counts of a server's connections by state, which closes those beyond their limits."""
+    """Connections of a server by state, of which those beyond their limits are closed."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Mapping[State, Limit] = LIMITS) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, metrics: Metrics, limits: Mapping[State, Limit] = LIMITS
+    ) -> None:
         self._loop = loop
-        self._pools = {state: _Pool(limit) for state, limit in limits.items()}
-        self._unreported: Counter[Reason] = Counter()
+        self._limits = limits
+        self.connections: dict[State, dict[Connection, None]] = {state: {} for state in State}  # oldest first
+        self._closed = {reason: metrics.closed_connections.labels(reason) for reason in ("slow", "crowded")}
         self._reported_at = float("-inf")
-        self._closed: Callable[[Reason], None] = lambda reason: None
+        for state, known in self.connections.items():
+            metrics.http_connections.labels(state).set_function(partial(len, known))
 
-    def expose(self, metrics: Metrics) -> None:
-        """Show the numbers of connections by state, and count closures by reason."""
-        for state in State:
-            metrics.http_connections.labels(state).set_function(partial(self.count, state))
-        counters = {reason: metrics.closed_connections.labels(reason) for reason in Reason}
-        self._closed = lambda reason: counters[reason].inc()
+    def move(self, connection: Connection, state: State | None, size: int = 0) -> None:
+        """Count the connection in `state`, with `size` bytes more of a head; None: not any more."""
+        if state is not connection.state:
+            self._change(connection, state)
+        connection.size += size
+        while state is not None and (surplus := self._find_surplus(state)) is not None:
+            self._close(surplus, "crowded")
 
-    def count(self, state: State) -> int:
-        """Return how many connections are in `state`."""
-        return self._pools[state].count
-
-    def enter(self, connection: Connection, state: State, expire: Callable[[], None] | None = None) -> None:
-        """Move the connection into `state`; `expire` ends it where that has a time, by default at once."""
-        began = connection.state is State.NEW
-        self.leave(connection)
-        connection.state = state
-        pool = self._pools[state]
-        pool.add(connection)
-        if pool.limit.seconds is not None:
-            deadline = self._loop.time() + pool.limit.seconds
-            connection.deadline = min(deadline, connection.deadline) if began else deadline
-            connection.timer = self._loop.call_at(
-                connection.deadline, self._expire, connection, expire or connection.abort
-            )
-        self._make_room(pool, connection.address)
-
-    def add_to_head(self, connection: Connection, size: int, expire: Callable[[], None]) -> None:
-        """Count `size` bytes more of a head that is not whole; `expire` ends the connection in time."""
-        if connection.state is not State.HALF_SENT:
-            self.enter(connection, State.HALF_SENT, expire)
-        if connection.state is State.HALF_SENT:
-            connection.size += size
-            pool = self._pools[State.HALF_SENT]
-            pool.size += size
-            self._make_room(pool, connection.address)
-
-    def leave(self, connection: Connection) -> None:
-        """Stop counting the connection: it has a request in progress, or is lost."""
-        if connection.state is None:
-            return
-        self._pools[connection.state].remove(connection)
-        connection.state, connection.size = None, 0
+    def _change(self, connection: Connection, state: State | None) -> None:
+        before = connection.state
+        if before is not None:
+            del self.connections[before][connection]
         if connection.timer is not None:
             connection.timer.cancel()
-            connection.timer = None
-
-    def _make_room(self, pool: _Pool, address: str) -> None:
-        while (surplus := pool.find_surplus(address)) is not None:
-            self.leave(surplus)
-            surplus.abort()
-            self._report(Reason.CROWDED)
-
-    def _expire(self, connection: Connection, expire: Callable[[], None]) -> None:
-        self.leave(connection)
-        expire()
-        self._report(Reason.SLOW)
-
-    def _report(self, reason: Reason) -> None:
-        self._closed(reason)
-        self._unreported[reason] += 1
-        if self._loop.time() - self._reported_at < REPORT_SECONDS:
+        connection.state, connection.size, connection.timer = state, 0, None
+        if state is None:
             return
-        log.warning(
-            "closed %d connections whose requests did not come in time, and %d beyond the limits",
-            self._unreported[Reason.SLOW],
-            self._unreported[Reason.CROWDED],
-        )
-        self._unreported.clear()
-        self._reported_at = self._loop.time()
+        self.connections[state][connection] = None
+        seconds = self._limits[state].seconds
+        if seconds is not None:
+            deadline = self._loop.time() + seconds
+            connection.deadline = min(deadline, connection.deadline) if before is State.NEW else deadline
+            connection.timer = self._loop.call_at(connection.deadline, self._close, connection, "slow")
+
+    def _find_surplus(self, state: State) -> Connection | None:
+        known, limit = self.connections[state], self._limits[state]
+        few = len(known) <= limit.connections
+        if not known or (few and limit.of_one_address is None):
+            return None  # as nearly always, without counting addresses
+        [(crowded, most)] = Counter(connection.address for connection in known).most_common(1)
+        size = sum(connection.size for connection in known)
+        if few and most <= (limit.of_one_address or most) and size <= limit.size:
+            return None
+        return next(connection for connection in known if connection.address == crowded)
+
+    def _close(self, connection: Connection, reason: Literal["slow", "crowded"]) -> None:
+        end = connection.expire if reason == "slow" else connection.abort
+        end()
+        self._change(connection, None)
+        self._closed[reason].inc()
+        if self._loop.time() - self._reported_at >= REPORT_SECONDS:
+            self._reported_at = self._loop.time()
+            log.warning("closed a connection (%s); a metric counts those that follow", reason)

@@ -1,4 +1,4 @@
-"""What one connection may hold: of memory while its request waits, and of time at both its ends.
+"""Bounds of a connection: on its memory while its request waits, and on time at both its ends.
 
 uvloop reads ahead of whoever decrypts, by a quarter of a megabyte a connection, and half a megabyte more of
 what nobody takes. A thousand coordinators that come back at once would be 700 MB before the first of their
@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvloop.loop import SSLProtocol  # type: ignore[attr-defined]  # not in its stubs
 
 from footplate_api.connection_limits import LIMITS, Connection, ConnectionLimits, State
+from footplate_api.observation import Metrics
 
 HANDSHAKE_SECONDS: Final = 15.0
 GOODBYE_SECONDS: Final = 1.0
@@ -42,13 +43,11 @@ _HEAD_TOO_SLOW: Final = (
 
 
 class TooLong(Exception):
-    """What stands before the body has too many bytes; the parser makes it an error of its own."""
+    """Too many bytes before the body; the parser makes it an error of its own."""
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(Connection, HttpToolsProtocol):
     """HTTP over a connection that holds so little."""
-
-    connection: Connection | None = None  # as TLS counts it already
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of uvloop
         """Bound the buffers of TLS; without it there are none beside the server's own."""
@@ -60,21 +59,14 @@ class Protocol(HttpToolsProtocol):
         self._excess = ""
         self._is_head_open = False  # of the request that is read
         assert isinstance(self.loop, Loop)
-        self._limits = self.loop.connection_limits
-        if self.connection is None:
-            self.connection = Connection(transport)
-            self._limits.enter(self.connection, State.NEW)
+        if self.state is None:  # without TLS, which has counted it already
+            self.accept(self.loop.connection_limits, transport)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count it no more."""
-        self._limits.leave(self._counted)
+        self.limits.move(self, None)
         super().connection_lost(exc)
-
-    @property
-    def _counted(self) -> Connection:
-        assert self.connection is not None
-        return self.connection
 
     def data_received(self, data: bytes) -> None:
         """Count what the parser keeps to itself; what it passes on is counted below."""
@@ -84,16 +76,19 @@ class Protocol(HttpToolsProtocol):
             self._excess = _HEADERS_TOO_LONG
             self.send_400_response(_HEADERS_TOO_LONG)
         if (self._is_head_open or self.cycle is None) and not self.transport.is_closing():
-            self._limits.add_to_head(self._counted, len(data), self._end_slow_head)
+            self.limits.move(self, State.HALF_SENT, len(data))
 
-    def _end_slow_head(self) -> None:
-        if not self.transport.is_closing():
+    def expire(self) -> None:
+        """Refuse a head that is too slow, and end a connection on which none has begun."""
+        if self.state is not State.HALF_SENT:
+            self.abort()
+        elif not self.transport.is_closing():
             self._refuse(b"408 Request Timeout", _HEAD_TOO_SLOW)
 
     def on_headers_complete(self) -> None:
         """Count no head any more."""
         self._is_head_open = False
-        self._limits.leave(self._counted)
+        self.limits.move(self, None)
         super().on_headers_complete()
 
     def on_message_begin(self) -> None:
@@ -128,7 +123,7 @@ class Protocol(HttpToolsProtocol):
         """Go on, and keep nothing of a request that is over until the next one comes: that may be long."""
         super().on_response_complete()
         if not (self._is_head_open or self.pipeline or self.transport.is_closing()):
-            self._limits.enter(self._counted, State.IDLE)
+            self.limits.move(self, State.IDLE)
         over = self.cycle  # or a later one, which is still read
         if over is None or over.more_body or not over.response_complete:
             return
@@ -162,23 +157,19 @@ class _Encryption(SSLProtocol):  # type: ignore[misc]  # has no types
             ssl_handshake_timeout=HANDSHAKE_SECONDS,
             ssl_shutdown_timeout=GOODBYE_SECONDS,
         )
-        self._limits = loop.connection_limits
-        self._protocol: Protocol | None = protocol
+        self._limits, self._protocol = loop.connection_limits, protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         """Count the connection, and begin the handshake."""
-        assert self._protocol is not None
-        self._counted = self._protocol.connection = Connection(transport)
-        self._limits.enter(self._counted, State.NEW)
+        self._protocol.accept(self._limits, transport)
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count it no more, and leave no cycle: that would hold its memory until the next collection."""
-        self._limits.leave(self._counted)
+        """Report the end of a failed handshake, too, and leave no cycle that holds memory until collected."""
         super().connection_lost(exc)
-        protocol, self._protocol = self._protocol, None
-        if protocol is not None and protocol.transport is None:  # which hears nothing of a failed handshake
-            protocol.parser = None  # as after any other connection
+        if self._protocol.transport is None:
+            self._protocol.connection_lost(exc or ConnectionAbortedError())
+        del self._protocol
 
 
 class Loop(uvloop.Loop):
@@ -186,10 +177,10 @@ class Loop(uvloop.Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self.connection_limits = ConnectionLimits(self)
+        self.connection_limits = ConnectionLimits(self, Metrics())
 
     async def create_server(self, *arguments: Any, **named: Any) -> Any:
-        """As uvloop's, with those bounds where there is TLS."""
+        """Create uvloop's server, with those bounds where there is TLS."""
         context = named.pop("ssl", None)
         if context is None:
             return await super().create_server(*arguments, **named)
