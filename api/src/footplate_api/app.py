@@ -142,7 +142,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.costs = Costs(context.database, app.state.tariffs)
     edge.install(app)
     requests = Buckets(context.access.rates.requests, context.clock)
-    app.state.lists = Lists(context.database, requests, context.clock)
+    app.state.lists = Lists(context.database, requests)
     app.state.refusals = Buckets(context.access.rates.noted_refusals, context.clock)
     app.state.authorization = Authorization(context.reviewer, context.clock)
     authentication = Authentication(
@@ -162,7 +162,7 @@ def _connections(database: Database, place: int) -> float:
 
 
 async def _work(context: Context, ingest: Ingest, spending: SpendingFinder) -> None:
-    """What is done beside requests: the database is migrated, and once it is, all that writes it begins."""
+    """Tasks beside requests: migrate the database, and start everything that writes to it afterwards."""
     if not await migration.bring_up(context.database, context.migrations, context.startup):
         return
     following = kubernetes.follow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ class _Compiler(SQLiteCompiler):
     """Writes hints for a table behind its name, where `INDEXED BY` stands; SQLAlchemy's own knows of none."""
 
     def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
-        """As it was given."""
+        """Return it as it was given."""
         return text
 
 
@@ -39,21 +40,17 @@ class _Connection(sqlite3.Connection):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._allowed: float | None = None
-        self._began: float | None = None  # CPU time of its thread, which a busy host does not spend
+        self.allow(math.inf)
         self.set_progress_handler(self._is_over, _STEPS)
 
-    def allow(self, seconds: float | None) -> None:
-        """Interrupt what comes from here on once it has computed for so long; None: never."""
-        self._allowed, self._began = seconds, None
+    def allow(self, seconds: float) -> None:
+        """Interrupt what comes from here on once it has computed for so long."""
+        self._allowed, self._end = seconds, math.inf
 
     def _is_over(self) -> bool:
-        if self._allowed is None:
-            return False
-        spent = time.thread_time()
-        if self._began is None:
-            self._began = spent
-        return spent - self._began > self._allowed
+        spent = time.thread_time()  # which a busy host does not spend
+        self._end = min(self._end, spent + self._allowed)
+        return spent > self._end
 
     def close(self) -> None:
         """End the transaction that is open, and close."""
@@ -108,7 +105,7 @@ def _tame(engine: Engine, begin: str) -> None:
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
         opened: Any = connection.connection.driver_connection
-        opened._conn.allow(connection.get_execution_options().get(SECONDS))
+        opened._conn.allow(connection.get_execution_options().get(SECONDS, math.inf))
         connection.exec_driver_sql(begin)
 
 

@@ -66,6 +66,11 @@ class Behind:
         self.passed += 1
 
 
+def gate_of(app: Behind, rates: Rates) -> RateGate:
+    clock = Clock()
+    return RateGate(app, rates, clock, Buckets(rates.requests, clock))
+
+
 async def sent(gate: RateGate, path: str, caller: Caller | None, times: int) -> float | None:
     """How long the last of so many requests has to wait; None: it passed."""
     scope: Scope = {
@@ -95,7 +100,7 @@ PODS = [Caller("system:serviceaccount:a:default", extra=((POD, (uid,)),)) for ui
 
 async def test_each_caller_has_a_limit_and_telemetry_one_of_its_own() -> None:
     behind = Behind()
-    gate = RateGate(behind, RATES, Clock())
+    gate = gate_of(behind, RATES)
     assert await sent(gate, RUNS, ALICE, 4) == 1
     assert await sent(gate, RUNS, BOB, 3) is None
     for pod in PODS:
@@ -107,11 +112,11 @@ async def test_each_caller_has_a_limit_and_telemetry_one_of_its_own() -> None:
 
 
 async def test_scrapes_and_what_is_open_have_none() -> None:
-    gate = RateGate(Behind(), RATES, Clock())
+    gate = gate_of(Behind(), RATES)
     assert await sent(gate, "/metrics", ALICE, 50) is None
     assert await sent(gate, "/healthz", None, 50) is None
 
 
 async def test_one_is_told_how_long_to_wait() -> None:
-    gate = RateGate(Behind(), Rates(Rate(0.1, 1)), Clock())
+    gate = gate_of(Behind(), Rates(Rate(0.1, 1)))
     assert await sent(gate, RUNS, ALICE, 2) == 10

@@ -1,4 +1,4 @@
-"""How often one caller may call: a token bucket for each, by its own name.
+"""Rate limits of callers: a token bucket for each, by its own name.
 
 The package `limits` counts in windows, which has no burst, keeps the time of each request, and brings four
 distributions; a bucket is one number. That is when it would be full again, the generic cell rate algorithm
@@ -8,7 +8,6 @@ of ATM: one that is full already is as good as none, so what is forgotten first 
 from __future__ import annotations
 
 import re
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Rates:
-    """Of a person or a program by name, and of a coordinator that sends telemetry.
+    """Rates of a person or a program by name, and of a coordinator that sends telemetry.
 
     `noted_refusals` refuses nobody: writes that somebody may not do are in the audit for good, and whoever
     has a token could fill its database with them.
@@ -83,17 +82,10 @@ class Buckets:
 class RateGate:
     """The layer behind that which tells callers: refuses one who calls too often, before a body is read."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        rates: Rates,
-        clock: Callable[[], float] = time.monotonic,
-        requests: Buckets | None = None,
-    ) -> None:
-        """`requests` are those of callers, where others take from them, too."""
+    def __init__(self, app: ASGIApp, rates: Rates, clock: Callable[[], float], requests: Buckets) -> None:
         self._app = app
         self._rates = rates
-        self._requests = Buckets(rates.requests, clock) if requests is None else requests
+        self._requests = requests
         self._telemetry = Buckets(rates.telemetry, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,5 +108,5 @@ class RateGate:
 
 
 def sends_telemetry(method: str, path: str) -> bool:
-    """Whether it is a batch of a run; that a run has this name is something else."""
+    """Return whether it is a batch of a run, whether or not a run has this name."""
     return method == "POST" and _TELEMETRY.fullmatch(path) is not None

@@ -101,13 +101,8 @@ class Retention:
             ends = await runs.ends(session)
             unseen = [segment for run in found.keys() - ends.keys() for segment in found[run]]
             lasts = await stocks.last_times(session, unseen)
-        unseen_ends = {run: (_UNSEEN, last) for run, last in lasts.items()}
-        known, now = {**unseen_ends, **ends}, self.now()
-        stored = []
-        for run, rows in held.items():
-            namespace, ended_at = known.get(run, (_UNSEEN, None))
-            stored.append(Stock(run, rows, _age(ended_at, now), namespace))
-        return stored
+        known, now = {run: (_UNSEEN, lasts.get(run)) for run in held} | ends, self.now()
+        return [Stock(run, rows, _age(known[run][1], now), known[run][0]) for run, rows in held.items()]
 
     async def _most(self, rows: int) -> int | None:
         """Rows that there is room for."""

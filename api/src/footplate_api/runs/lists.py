@@ -6,7 +6,7 @@ requirement. Such a list costs its caller as many requests as it keeps a reader 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,6 @@ from footplate_api.runs.listing import Within
 from footplate_api.runs.schemas import RunList, RunQuery
 
 LOOKS_A_REQUEST: Final = 10_000  # into labels: 5 ms of a core
-COUNT_SECONDS: Final = 60.0
 
 
 def looks(requirements: Sequence[Requirement]) -> int:
@@ -40,35 +39,24 @@ class Lists:
 
     database: Database
     requests: Buckets
-    clock: Callable[[], float]
     looks_a_request: float = LOOKS_A_REQUEST
-    _runs: int = 0
-    _counted_at: float = float("-inf")
 
     async def page(self, username: str, within: Within, query: RunQuery) -> RunList:
         """Return a page of the runs within these bounds; raises TooManyRequests."""
         requirements = [*listing.requirements(query)]
-        if requirements:
-            await self._charge(username, looks(requirements))
+        if labels := looks(requirements):
+            await self._charge(username, labels)
         async with self.database.read(quick=not requirements) as session:
             return await service.list_runs(session, within, query)
 
     async def _charge(self, username: str, labels: int) -> None:
-        requests = labels * await self._count() / self.looks_a_request
-        if requests < 1.0:
-            return
-        wait = self.requests.take(username, requests)
+        async with self.database.read(quick=True) as session:
+            runs = (await session.execute(select(func.count()).select_from(Run))).scalar_one()
+        requests = labels * runs / self.looks_a_request
+        wait = self.requests.take(username, requests) if requests >= 1.0 else 0.0
         if wait > 0.0:
             raise TooManyRequests.wait(
-                f"labelSelector: looks at {labels} labels of {self._runs} runs, which counts as"
-                f" {requests:.0f} requests of {username}, who has sent too many: require one label by = or in"
-                " alone, or wait.",
+                f"labelSelector: looks at {labels} labels of {runs} runs, as {requests:.0f} requests would:"
+                f" {username} has sent too many; require one label by = or in alone, or wait.",
                 wait,
             )
-
-    async def _count(self) -> int:
-        if self.clock() - self._counted_at >= COUNT_SECONDS:
-            async with self.database.read(quick=True) as session:
-                self._runs = (await session.execute(select(func.count()).select_from(Run))).scalar_one()
-            self._counted_at = self.clock()
-        return self._runs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
@@ -23,7 +25,6 @@ from footplate_api.identity.rights import LISTS_FORMER, Authorizing, Calling, Wr
 from footplate_api.openapi import ROUTER, Responses, leads_to, raises
 from footplate_api.runs import idempotency, service
 from footplate_api.runs.listing import Within
-from footplate_api.runs.lists import Lists
 from footplate_api.runs.schemas import (
     RunChoice,
     RunDetail,
@@ -48,13 +49,11 @@ async def _visible(authorization: Authorizing, caller: Calling, context: Context
     return await service.visible(authorization, caller, context.database)
 
 
-def _lists(request: Request) -> Lists:
-    found = request.app.state.lists
-    assert isinstance(found, Lists)
-    return found
+def _pages(request: Request, caller: Calling) -> Callable[[Within, RunQuery], Awaitable[RunList]]:
+    return partial(request.app.state.lists.page, caller.username)
 
 
-Listing = Annotated[Lists, Depends(_lists)]
+Pages = Annotated[Callable[[Within, RunQuery], Awaitable[RunList]], Depends(_pages)]
 Submitted = Annotated[dict[str, Any], Depends(_manifest)]
 Visible = Annotated[Within, Depends(_visible)]
 IdempotencyKey = Annotated[
@@ -136,12 +135,11 @@ async def create_run(answer: Annotated[Response, Depends(_create)]) -> Response:
 async def list_runs(
     namespace: Namespace,
     query: Annotated[RunQuery, Query()],
-    lists: Listing,
-    caller: Calling,
+    page: Pages,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A page of the runs of a namespace, newest first by default; follow `nextCursor` for the next one."""
-    return conditional.tagged(await lists.page(caller.username, Within(namespace), query), if_none_match)
+    return conditional.tagged(await page(Within(namespace), query), if_none_match)
 
 
 @router.get(
@@ -154,14 +152,10 @@ async def list_runs(
     ),
 )
 async def list_all_runs(
-    visible: Visible,
-    query: Annotated[RunQuery, Query()],
-    lists: Listing,
-    caller: Calling,
-    if_none_match: IfNoneMatch = None,
+    visible: Visible, query: Annotated[RunQuery, Query()], page: Pages, if_none_match: IfNoneMatch = None
 ) -> Response:
     """A page of the runs of those namespaces whose runs the caller may list, newest first by default."""
-    return conditional.tagged(await lists.page(caller.username, visible, query), if_none_match)
+    return conditional.tagged(await page(visible, query), if_none_match)
 
 
 @router.get(
