@@ -30,7 +30,7 @@ from footplate_api.errors import DatabaseFull, DatabaseUnavailable
 
 ReadSession = NewType("ReadSession", AsyncSession)
 WriteSession = NewType("WriteSession", ReadSession)
-"""What may write may read, not the other way round."""
+"""A session that may write may read, not the other way round."""
 
 # Of PostgreSQL, for all that one request asks. To give the connection up takes a second more, and callers
 # are told within five.
@@ -58,7 +58,7 @@ class Database:
 
     @property
     def full(self) -> str | None:
-        """What the database said when a write last found no room; None since one has stored something."""
+        """Error of the last write, if it found no room; None since one has stored something."""
         return self._full
 
     @asynccontextmanager
@@ -101,7 +101,7 @@ class Database:
             self._full = None
 
     async def _changes(self, session: AsyncSession) -> object:
-        """What is another once `session` has changed something; asked for only while there is no room."""
+        """Return a value that a change in `session` changes; read only while there is no room."""
         if self._full is None:
             return None
         file = self.engine.dialect.name == "sqlite"
@@ -118,7 +118,7 @@ class Database:
 
     @property
     def connections(self) -> tuple[int, int]:
-        """How many somebody has, and how many are idle."""
+        """Numbers of connections in use and idle."""
         pools = {engine.pool for engine in (self.engine, self._quick, self._writer)}
         counted = [pool for pool in pools if isinstance(pool, QueuePool)]
         return sum(pool.checkedout() for pool in counted), sum(pool.checkedin() for pool in counted)
@@ -148,7 +148,7 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def full(error: Exception) -> bool:
-    """Whether `error` says that the volume of the database is full."""
+    """Return whether `error` says that the volume of the database is full."""
     original = getattr(error, "orig", None)
     if getattr(original, "sqlite_errorname", None) in sqlite.FULL:
         return True
@@ -156,7 +156,7 @@ def full(error: Exception) -> bool:
 
 
 def unavailable(error: Exception) -> bool:
-    """Whether `error` is about the database being there, not about what was asked of it."""
+    """Return whether `error` is about reaching the database, not about a statement."""
     if not isinstance(error, DBAPIError):
         return True  # no connection from the pool, or none to the server, or no answer in time
     if error.connection_invalidated:

@@ -1,4 +1,4 @@
-"""What this process says about itself to Prometheus, and when the mirror last heard something.
+"""Metrics of this process for Prometheus, and the time of the mirror's last news.
 
 Labels are bounded: routes are templates, never paths.
 """
@@ -186,7 +186,7 @@ NO_LIST: Final = "no list of runs has been read yet"
 
 
 def titled(kind: str, place: str) -> str:
-    """What trouble with a kind goes by, where each place is followed by itself.
+    """Return the name of trouble with a kind, where each place is followed by itself.
 
     >>> titled("TrainingRuns", ""), titled("TrainingRuns", "team-a")
     ('TrainingRuns', 'TrainingRuns in team-a')
@@ -196,7 +196,7 @@ def titled(kind: str, place: str) -> str:
 
 @dataclass
 class MirrorHealth:
-    """Whether the mirror follows Kubernetes; written by the mirror, read by /readyz.
+    """State of the mirror: written by it, read by /readyz.
 
     Runs are followed in `places`, each by itself: namespaces, or all of them under the empty name. What is
     said of runs is what is true of the place that is worst off.
@@ -212,7 +212,7 @@ class MirrorHealth:
 
     @classmethod
     def of(cls, places: tuple[str, ...]) -> MirrorHealth:
-        """As it is when the process begins."""
+        """Set it as it is when the process begins."""
         return cls(places, {titled(RUNS, place): NO_LIST for place in places})
 
     def trouble_with_runs(self, sentence: str) -> None:

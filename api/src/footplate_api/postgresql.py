@@ -23,7 +23,7 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # has no types
     """
 
     async def executemany(self, command: str, args: Iterable[Any], *, timeout: float | None = None) -> None:
-        """As the driver's; cancelled, the connection is closed."""
+        """Do as the driver does; cancelled, close the connection."""
         sending = asyncio.ensure_future(super().executemany(command, args, timeout=timeout))
         try:
             await asyncio.shield(sending)
@@ -34,7 +34,7 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # has no types
             raise
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """As the driver's, which of a server that is silent takes longer, or waits for good."""
+        """Close as the driver does, which waits longer, or for good, for a silent server."""
         await super().close(timeout=_CLOSE_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""What consumed energy emitted, by the place where it was consumed; pure but for its table.
+"""Emissions of consumed energy, by the place where it was consumed; pure but for its table.
 
 Location-based, as the Greenhouse Gas Protocol has it: kilowatt-hours times what a kilowatt-hour emits there.
 The best that is known counts:
@@ -43,7 +43,7 @@ def zone_key(zone: str) -> str:
 
 
 class Rank(StrEnum):
-    """Where an intensity is from, best first."""
+    """Sources of an intensity, best first."""
 
     PROFILE = "profile"
     SERIES = "series"
@@ -62,7 +62,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a node is: what its profile says of it."""
+    """Place of a node, by its profile."""
 
     grams: Fraction | None = None  # a kilowatt-hour, as stated
     zone: str = ""
@@ -88,7 +88,7 @@ class _Zone:
         return cls([second for second, _ in ordered], [grams for _, grams in ordered], list(sums))
 
     def place(self, second: int) -> int:
-        """Of the newest point that is not later; -1 before the first."""
+        """Index of the newest point that is not later; -1 before the first."""
         return bisect_right(self.seconds, second) - 1
 
     def until(self, second: int) -> Fraction:
@@ -99,7 +99,7 @@ class _Zone:
 
 @dataclass(frozen=True)
 class Series:
-    """What a kilowatt-hour emits in a zone from a second on; each zone and second once, in any order.
+    """Emissions of a kilowatt-hour in a zone from a second on; each zone and second once, in any order.
 
     Zones are compared as zone_key() has it.
     """
@@ -201,7 +201,7 @@ def parts(place: Place, series: Series, span: Span) -> Iterator[tuple[Span, Know
 
 
 def emitted(energy: Energy, place: Place, series: Series, span: Span) -> Mapping[Rank, Carbon]:
-    """What `energy`, consumed evenly over `span`, emitted; by where the intensity is from.
+    """Return what `energy`, consumed evenly over `span`, emitted, by where the intensity is from.
 
     That of a series is its mean: a run of a month has some hundred hours of it for each of its pods.
     """

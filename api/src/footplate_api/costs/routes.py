@@ -77,7 +77,7 @@ async def list_costs(
     authorization: Authorizing,
     accept: Accept = None,
 ) -> Response:
-    """What the runs cost that the caller may list, in any namespace.
+    """Costs of the runs that the caller may list, in any namespace.
 
     With `idle=true&formerNamespaces=true` all rows together are what the nodes cost, to the nano-dollar
     before they are rounded.

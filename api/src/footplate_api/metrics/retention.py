@@ -1,4 +1,4 @@
-"""How many rows of which run stay: thinned before anything is deleted; pure.
+"""Numbers of rows that runs keep: thinned before anything is deleted; pure.
 
 A history is looked at whole while its run trains, and as a curve afterwards. So a run may have so many rows;
 one that ended long ago fewer. Where all together are too many for the volume, namespaces share the room
@@ -27,7 +27,7 @@ _ENDED_PART: Final = 10  # an ended run has a tenth of the rows of one that trai
 
 @dataclass(frozen=True)
 class Limits:
-    """What is kept; the defaults are those of the chart."""
+    """Limits of what is kept; the defaults are those of the chart."""
 
     rows_per_run: int = 1_000_000
     full: timedelta = timedelta(days=30)  # after its end a run is thinned
@@ -37,7 +37,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Stock:
-    """What a run has stored; `age` is the time since it ended, None while it has not."""
+    """Rows that a run has stored; `age` is the time since it ended, None while it has not."""
 
     run_uid: str
     rows: int
@@ -54,7 +54,7 @@ class Room:
 
     @property
     def crowded(self) -> bool:
-        """Whether no deletion of rows would make enough room."""
+        """True where no deletion of rows would make enough room."""
         return self.others > self.whole * USABLE
 
     @property
@@ -121,7 +121,7 @@ def _levelled(claims: Sequence[_Claim], room: int) -> list[int]:
 
 
 def every(rows: int, keep: int) -> int | None:
-    """Which multiples of steps are kept of `rows` steps so that at most `keep` are left; None: none of them.
+    """Return which multiples of `rows` steps to keep so that at most `keep` are left; None: none of them.
 
     >>> every(1000, 1000), every(1000, 300), every(1000, 0)
     (1, 10, None)

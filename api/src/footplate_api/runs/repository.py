@@ -66,7 +66,7 @@ async def ends_estimated(session: ReadSession, uids: Iterable[str]) -> frozenset
 
 @dataclass(frozen=True)
 class Known:
-    """How a run stands in the table, as far as it matters to whether a list says anything new."""
+    """State of a run in the table, as far as it decides whether a list has anything new."""
 
     resource_version: int
     deleted: bool
@@ -134,7 +134,7 @@ async def _store_specs(
 
 
 async def spec_of(session: ReadSession, uid: str) -> RunSpec | None:
-    """What a run was asked to be; None where only an earlier release has written it."""
+    """Return what a run was asked to be; None where only an earlier release has written it."""
     return await session.get(RunSpec, uid)
 
 
@@ -146,7 +146,7 @@ async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Seq
 
 
 class LivePlace(NamedTuple):
-    """Where a run stands in the order in which live ones are read."""
+    """Return a run's position in the order in which live ones are read."""
 
     namespace: str
     created_at: datetime

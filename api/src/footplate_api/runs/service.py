@@ -1,4 +1,4 @@
-"""What can be done with runs. Kubernetes holds the truth, the database the history."""
+"""Operations on runs. Kubernetes holds the truth, the database the history."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def submit(writer: Writer, database: Database, manifest: Manifest, now: Ca
 async def submit_once(
     writer: Writer, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
 ) -> str:
-    """As submit(); whoever asks for the same again gets what was answered the first time.
+    """Submit once; whoever sends the same again gets the first answer.
 
     Raises Invalid where something else was asked for under this key.
     """
@@ -170,7 +170,7 @@ async def preview(
 
 
 async def visible(authorization: Authorization, caller: Caller, database: Database) -> Within:
-    """What `caller` may list of all namespaces that have runs."""
+    """Return what `caller` may list of all namespaces that have runs."""
     if await authorization.allowed(caller, LIST_EVERYWHERE):
         return Within()
     async with database.read(quick=True) as session:

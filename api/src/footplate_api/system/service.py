@@ -47,7 +47,7 @@ def versions(revision: str | None) -> Version:
 
 @dataclass(frozen=True)
 class Found:
-    """What a scrape found in the database."""
+    """Findings of a scrape in the database."""
 
     runs: Mapping[str, Gauged | Written]  # by uid, in their order; Written where nothing has changed
     phases: Mapping[str | None, int]
