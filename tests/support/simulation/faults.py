@@ -163,11 +163,13 @@ def _gpu_broken_again(world: Simulation) -> None:
     for agent in _training(world)[:1]:
         node = world.nodes.by_name[agent.place]
         node.breaks_after = BREAKS
+        node.slots += 1  # its substitute fits there before the pod has ended
         world.nodes.wishes[f"tiny-w{agent.identity.index}"] = node.name
         _delete(world, *(other.name for other in agents(world) if other.identity.spare))
 
         def mended(node: Node = node) -> None:
             node.breaks_after = None
+            node.slots -= 1
             world.nodes.wishes.clear()
 
         _later(BACK, mended)
