@@ -49,7 +49,7 @@ class Rdma(Part):
 
 
 class Network(Part):
-    """How ranks of different nodes reach each other."""
+    """Network between ranks of different nodes."""
 
     rdma: Rdma | None = None
     interfaces: Annotated[str, Field(max_length=256)] = Field(
@@ -65,7 +65,7 @@ class Network(Part):
 
 
 class Capacity(StrEnum):
-    """What the price is for."""
+    """Terms of the price."""
 
     ON_DEMAND = "onDemand"
     SPOT = "spot"
@@ -83,7 +83,7 @@ class Price(Part):
 
 
 class Energy(Part):
-    """What turns watts into carbon."""
+    """Conversion of watts into carbon."""
 
     power_usage_effectiveness: Annotated[float, Field(ge=1.0, le=10.0)] = Field(
         1.2, description="the data centre's total power over the computers' power"
@@ -102,7 +102,7 @@ class Energy(Part):
 
 
 class TaintEffect(StrEnum):
-    """As in a Node."""
+    """Effect of a taint, as in a Node."""
 
     NO_SCHEDULE = "NoSchedule"
     PREFER_NO_SCHEDULE = "PreferNoSchedule"
@@ -138,7 +138,7 @@ def _usual_disruption_taints() -> list[DisruptionTaint]:
 
 
 class Scheduling(Part):
-    """Where such nodes are."""
+    """Selection of such nodes."""
 
     node_selector: StringMap = Field({}, description="labels of such nodes")
     tolerations: Annotated[list[Passthrough], Field(max_length=32)] = Field([], description="as in a pod")

@@ -18,13 +18,14 @@ _OPEN: Final[Schema] = {"type": "object", "x-kubernetes-preserve-unknown-fields"
 _TEXTS: Final[Schema] = {
     "type": "object",
     "description": "merged by key",
-    "additionalProperties": {"type": "string"},
+    "maxProperties": 64,
+    "additionalProperties": {"type": "string", "maxLength": 8192},
 }
 
 
 def _named(description: str, most: int, **fields: Schema) -> Schema:
     """Return the schema of a list whose items have names, and `fields` beside others of a pod."""
-    name = {"type": "string", "description": "as in a pod"}
+    name = {"type": "string", "maxLength": 256, "description": "as in a pod"}
     item = {**_OPEN, "description": "as in a pod", "properties": {"name": name, **fields}}
     return {
         "type": "array",

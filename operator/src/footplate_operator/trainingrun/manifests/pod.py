@@ -1,4 +1,4 @@
-"""What worker and coordinator pods have in common: security, scratch space, names.
+"""Common parts of worker and coordinator pods: security, scratch space, names.
 
 Restricted Pod Security with a read-only root breaks whatever writes beside its
 code; torch, Triton and the Hugging Face libraries all do. So every place they
@@ -137,7 +137,7 @@ def base_volumes(
 
 
 def base_mounts() -> list[Json]:
-    """Where `base_volumes` go."""
+    """Mounts of `base_volumes`."""
     return [
         {"name": CONFIG_VOLUME, "mountPath": RUN_CONFIG_MOUNT, "readOnly": True},
         {"name": SECRET_VOLUME, "mountPath": RUN_SECRET_MOUNT, "readOnly": True},

@@ -184,7 +184,7 @@ def _overridden(spec: Json, run: Run) -> Json:
 
 
 def _variables(run: Run) -> list[Json]:
-    """Those of `trainer.env`. What a reward function wants of a Secret has a name that no rank looks for.
+    """Return `trainer.env`. What a reward function wants of a Secret has a name that no rank looks for.
 
     One that is no Secret's is refused at admission (`policies/reward_secrets.py`), and left out of the pods
     of whatever was admitted before there was that refusal.
