@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +15,13 @@ from tests.component.footplate_operator.api import Api, wait_for
 from tests.component.footplate_operator.conftest import operator_process
 from tests.component.footplate_operator.kubelet import Node
 from tests.support.connection import Json
-from tests.support.operator_fakes import run_manifest
+from tests.support.operator_fakes import profile_manifest, run_manifest
 
 CHANGES = ("message=created", "message=deleting", "message=promoting", "message=phase")
 
 
-def _run(api: Api, name: str) -> Json:
-    body = run_manifest()
+def _run(api: Api, name: str, **spec: Any) -> Json:
+    body = run_manifest(**spec)
     body["metadata"] = {"name": name, "namespace": api.namespace}
     body["spec"]["training"]["steps"] = 2000
     return body
@@ -37,9 +38,12 @@ def test_a_replica_takes_over_within_seconds(server: ApiServer, api: Api, tmp_pa
             assert "footplate_operator_runs{" in first.ask("/metrics")[1]
             status, text = second.ask("/metrics")
             assert status == 200 and "footplate_operator_runs{" not in text, "a sum would count them twice"
+            other = profile_manifest(f"of-{api.namespace}")  # whose gangs wait for no turn of the first run
+            api.apply(other)
             first.process.terminate()
             last = time.monotonic()  # whatever the first does after this only shortens what is measured
-            api.apply(_run(api, "after"))
+            compute = {"profile": other["metadata"]["name"], "nodes": 2}
+            api.apply(_run(api, "after", compute=compute))
             assert first.process.wait(timeout=10) == 0
             wait_for(lambda: api.status("after").get("phase"), "the second acts", 10, pause=0.05)
             print(
