@@ -6,7 +6,6 @@ It needs the native cluster, whose pods are processes of this machine. Nothing i
 
 from __future__ import annotations
 
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -81,11 +80,10 @@ def wait_for(condition: Callable[[], bool], seconds: float, look: float = LOOK) 
 
 
 def abort(process: Process, words: str) -> None:
-    """Write last words to a process's stderr and end it by SIGABRT, without a core."""
-    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
-        with Path(f"/proc/{process.pid}/fd/2").open("wb", buffering=0) as stderr:
-            stderr.write(f"{words}\n".encode())
-        resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
+    """Write last words to a process's stderr and end it by SIGABRT."""
+    told = Path(f"/proc/{process.pid}/fd/2")
+    with suppress(FileNotFoundError, ProcessLookupError), told.open("wb", buffering=0) as stderr:
+        stderr.write(f"{words}\n".encode())  # else it has ended
     process.signal(signal.SIGABRT)
 
 
