@@ -11,7 +11,7 @@ from typing import Final
 
 SIZES: Final = (256, 512, 1024, 2048)
 PER_DOUBLING: Final = 2.6  # a cost that grows with the size has 2, one that grows with its square has 4
-PATIENCE: Final = 60.0  # CPU seconds of tries: five tries are enough at rest, neighbours of a machine take seconds
+PATIENCE: Final = 60.0  # CPU seconds of tries: neighbours of a machine disturb it for seconds
 
 
 class Stopwatch:

@@ -14,7 +14,7 @@ from footplate_operator.runtime.kinds import NODE, Json
 from footplate_operator.runtime.objects import Key
 from footplate_operator.trainingrun.gang.plan import Slots, plan_workers
 from footplate_operator.trainingrun.nodes import Nodes
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observed import PodView, live_nodes
 from footplate_operator.trainingrun.packing import Packing, TargetDomain
 from footplate_operator.trainingrun.run_cache import INCOMPLETE, RunCache
 from tests.support.clock import Clock
@@ -119,18 +119,18 @@ def test_spread_is_what_topology_key_was() -> None:
     ],
 )
 def test_the_domain_is_where_most_live_workers_are(pods: list[PodView], domain: str) -> None:
-    assert packing(MUST, x="a", z="a", y="b").find_domain(pods) == domain
+    assert packing(MUST, x="a", z="a", y="b").find_domain(live_nodes(pods)) == domain
 
 
 def test_only_the_first_may_avoid_domains() -> None:
     assert packing(MUST, x="a").find_target([]).avoided == {"full"}
-    assert packing(MUST, x="a").find_target([pod(0, "x")]) == TargetDomain(MUST, "a")
+    assert packing(MUST, x="a").find_target(["x"]) == TargetDomain(MUST, "a")
 
 
 def test_a_node_without_the_label_holds_nobody_up_who_merely_prefers_a_domain() -> None:
-    assert packing(MUST).awaits_first([pod(0, "x")])
-    assert not packing(RATHER).awaits_first([pod(0, "x")])
-    assert packing(RATHER).awaits_first([pod(0)])
+    assert packing(MUST).awaits_first(["x"])
+    assert not packing(RATHER).awaits_first(["x"])
+    assert packing(RATHER).awaits_first([""])
 
 
 def plan(*pods: PodView, **slots: Any) -> tuple[list[int], int]:

@@ -61,7 +61,7 @@ from footplate_operator.trainingrun.metadata import coordinator_host
 from footplate_operator.trainingrun.metrics import RunMetrics
 from footplate_operator.trainingrun.node import gives_room, lean_node
 from footplate_operator.trainingrun.nodes import Nodes
-from footplate_operator.trainingrun.observed import Api, Observed, PodView, view_pod
+from footplate_operator.trainingrun.observed import Api, Observed, PodView, live_nodes, view_pod
 from footplate_operator.trainingrun.packing import Packing
 from footplate_operator.trainingrun.policies import deletion, keeping
 from footplate_operator.trainingrun.policies.budget import Spending
@@ -232,7 +232,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         if packing is not None:
             workers = [pod for pod in pods if pod.role == Role.WORKER]
             complete = sum(pod.live and bool(pod.node) for pod in workers) >= nodes
-            cache.note_domain(packing.find_domain(workers), complete, now)
+            cache.note_domain(packing.find_domain(live_nodes(workers)), complete, now)
         return packing
 
     def desire(self, run: Run, view: RunView, problem: Problem | None, now: datetime) -> Desired:

@@ -23,13 +23,11 @@ from footplate_operator.runtime.objects import Child, controller_of
 from footplate_operator.trainingrun.containers import Containers
 from footplate_operator.trainingrun.packing import Packing
 from footplate_operator.trainingrun.slots import pod_slot
-from footplate_operator.trainingrun.turn import Turn
 from footplate_operator.usage.known import OwnUsage
 from footplate_operator.usage.sighting import Sighting, sighted
 
 # What a kubelet says of a pod that it does not admit; those for a resource begin alike (OutOfcpu).
 _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
-_ALONE: Final = Turn()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +197,18 @@ class AvoidedNodes:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """Place of a gang in the line of its profile, and whether it may create its pods."""
+
+    granted: bool = True
+    place: int = 1
+    waiting: int = 1  # gangs in the line, itself included
+    contested: bool = False  # another gang could gather now
+    yields: bool = False  # a running gang is short of a pod
+    retry: datetime | None = None  # when it may gather at the latest, though nothing changes before
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that a decision about one run may look at."""
 
@@ -227,7 +237,7 @@ class Observed:
     followers: Sequence[Follower] = ()  # runs that wait for its checkpoints, or stand on them
     awaited: bool = False  # it has ended, and one of them may still be given one
     usage: OwnUsage | None = None  # of its pods, those that are gone included; None: it is not known yet
-    turn: Turn = _ALONE  # among the gangs that wait for nodes of its profile
+    turn: Turn = field(default_factory=Turn)  # among the gangs that wait for nodes of its profile
     # When an autoscaler said that it adds nodes for one of its pods.
     scaled_up: datetime | None = None
     tariff: Tariff | None = None  # prices and intensities; None: they are not known yet
@@ -275,6 +285,11 @@ class Observed:
     def has(self, kind: Kind, name: str) -> bool:
         """Whether the child exists."""
         return any(child.kind == kind and child.name == name for child in self.children)
+
+
+def live_nodes(pods: Iterable[PodView]) -> list[str]:
+    """Return the nodes of those of `pods` that live, by slot."""
+    return [pod.node for pod in sorted(pods, key=lambda pod: pod.index) if pod.live]
 
 
 def by_index(pods: Iterable[PodView]) -> dict[int, list[PodView]]:

@@ -8,27 +8,10 @@ worker prefers to avoid; it is not forbidden them, as programs of others come an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from footplate_contracts.v1alpha1.placement import Pack
-
-
-class Worker(Protocol):
-    """Fields of a worker pod that decide where the others go."""
-
-    @property
-    def index(self) -> int:
-        """Its slot."""
-
-    @property
-    def node(self) -> str:
-        """Its node; empty before it has one."""
-
-    @property
-    def live(self) -> bool:
-        """True while it runs or may still come to run."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +25,27 @@ class TargetDomain:
 
 @dataclass(frozen=True)
 class Packing:
-    """Domains of a run's nodes by the label of its pack."""
+    """Domains of a run's nodes by the label of its pack.
+
+    `nodes` below are those of live workers, by slot, each empty before the worker has one.
+    """
 
     pack: Pack
     domains: Mapping[str, str]  # by node, of those that its pods are on
     find_avoided: Callable[[], frozenset[str]]  # costs a look at every Node
 
-    def find_domain(self, workers: Iterable[Worker]) -> str:
-        """Return the domain of most live workers, of equal ones that of the lowest slot; empty for none."""
-        live = sorted((pod for pod in workers if pod.live), key=lambda pod: pod.index)
-        found = Counter(domain for pod in live if (domain := self.domains.get(pod.node, "")))
+    def find_domain(self, nodes: Iterable[str]) -> str:
+        """Return the domain of most workers, of equal ones that of the lowest slot; empty for none."""
+        found = Counter(domain for node in nodes if (domain := self.domains.get(node, "")))
         return found.most_common(1)[0][0] if found else ""
 
-    def awaits_first(self, workers: Iterable[Worker]) -> bool:
+    def awaits_first(self, nodes: Sequence[str]) -> bool:
         """Return whether no second worker may be made yet."""
-        live = [pod for pod in workers if pod.live]
-        if not self.pack.required and any(pod.node for pod in live):
+        if not self.pack.required and any(nodes):
             return False  # a node without the label holds nobody up
-        return not self.find_domain(live)
+        return not self.find_domain(nodes)
 
-    def find_target(self, workers: Iterable[Worker]) -> TargetDomain:
+    def find_target(self, nodes: Iterable[str]) -> TargetDomain:
         """Return the place of the next pod."""
-        domain = self.find_domain(workers)
+        domain = self.find_domain(nodes)
         return TargetDomain(self.pack, domain, frozenset() if domain else self.find_avoided())

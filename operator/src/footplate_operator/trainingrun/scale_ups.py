@@ -35,9 +35,7 @@ class ScaleUps:
     ) -> datetime | None:
         """Return when an autoscaler was last seen to add nodes for one of `pods`; None where none did."""
         waiting = {pod.uid for pod in pods if pod.unbound and pod.unschedulable}
-        if not waiting:
-            return self.newest
-        if self.asked is not None and now - self.asked < ASK_AGAIN:
+        if not waiting or (self.asked is not None and now - self.asked < ASK_AGAIN):
             return self.newest
         self.asked = now
         try:

@@ -18,12 +18,11 @@ from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.decision import Problem
 from footplate_operator.runtime.kinds import Json
 from footplate_operator.runtime.objects import Key, key_of
-from footplate_operator.trainingrun.observed import PodView
+from footplate_operator.trainingrun.observed import PodView, Turn
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.turns import Candidate, build_line, get_turn
 from footplate_operator.trainingrun.revision import AnyRevision, MissingRevision, Revision
 from footplate_operator.trainingrun.run import Run, gathers, phase_of, waits_in
-from footplate_operator.trainingrun.turn import Turn
 
 _HOLDS_NODES: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.CHECKPOINTING, Phase.RESTARTING})
 

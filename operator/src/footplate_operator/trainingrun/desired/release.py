@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from footplate_contracts.coordinator_state import CoordinatorState, RunState
+from footplate_contracts.coordinator_state import RunState
 from footplate_contracts.names import Cause, Phase, Reason
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.trainingrun.gang.plan import GangPlan
@@ -80,12 +80,8 @@ def get_hold(gang: GangPlan) -> Hold:
 
 def _is_incomplete(gang: GangPlan) -> bool:
     complete = gang.workers.complete and all(pod.started for pod in gang.workers.current)
-    return not complete or bool(gang.state.unreachable) or _misses(gang.state)
-
-
-def _misses(state: CoordinatorState) -> bool:
-    """Return whether the coordinator waits for workers that it does not hear."""
-    return state.state is RunState.GATHERING and bool(state.missing)
+    unheard = gang.state.state is RunState.GATHERING and bool(gang.state.missing)
+    return not complete or bool(gang.state.unreachable) or unheard
 
 
 def _incomplete(patience: float, deadline: float, held_up: Diagnosis | None) -> Release:
@@ -105,9 +101,8 @@ def _refusal(gang: GangPlan) -> Release | None:
 
 def _fruitless(run: Run, history: History, now: datetime) -> Release | None:
     restarts = fruitless_restarts(history, frozenset(Cause))
-    if run.phase is not Phase.RESTARTING or restarts < FRUITLESS_RESTARTS:
-        return None
-    if _restarting_for(history, now) < FRUITLESS:
+    lasts = run.phase is Phase.RESTARTING and restarts >= FRUITLESS_RESTARTS
+    if not lasts or _restarting_for(history, now) < FRUITLESS:
         return None
     hours = FRUITLESS.total_seconds() / 3600
     last = history.closed[-1].message

@@ -25,7 +25,7 @@ from footplate_operator.runtime.clock import seconds_between
 from footplate_operator.trainingrun.gang import losses, moves
 from footplate_operator.trainingrun.gang.coordinator import CoordinatorPlan, plan_coordinator, said_now
 from footplate_operator.trainingrun.gang.moves import Relief
-from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView, by_index
+from footplate_operator.trainingrun.observed import LostWorker, Observed, PodView, by_index, live_nodes
 from footplate_operator.trainingrun.packing import TargetDomain
 from footplate_operator.trainingrun.policies import suspension
 from footplate_operator.trainingrun.policies.backoff import not_before
@@ -108,7 +108,7 @@ class GangPlan:
     def find_target(self) -> TargetDomain | None:
         """Return the topology domain of pods that are made now; None for a gang that is not packed."""
         packing = self.observed.packing
-        return None if packing is None else packing.find_target(self.observed.workers)
+        return None if packing is None else packing.find_target(live_nodes(self.observed.workers))
 
     @property
     def due(self) -> list[datetime]:
@@ -141,7 +141,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
     )
     state = said_now(seen.coordinator, serving, run.phase)
     taken = promoted(seen.spares, state)
-    observed = seen.with_pods(taken)
+    observed, packing = seen.with_pods(taken), seen.packing
     slots = Slots(
         nodes=compute.nodes,
         counter=status.incarnation,
@@ -155,7 +155,7 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
         spare=max((pod.incarnation for pod in observed.spares), default=-1),
         spares=_ready(state, observed.spares),
         members=state.member_indices,
-        first_only=observed.packing is not None and observed.packing.awaits_first(observed.workers),
+        first_only=packing is not None and packing.awaits_first(live_nodes(observed.workers)),
     )
     workers = plan_workers(slots, observed.workers, now)
     relief = moves.relief(workers.current, observed.spares, state, workers.covered, compute.spares, now)

@@ -7,8 +7,8 @@ from datetime import datetime
 from footplate_contracts.names import Reason
 from footplate_contracts.v1alpha1.status import GatheringStatus
 from footplate_operator.runtime.clock import format_time, parse_time
+from footplate_operator.trainingrun.observed import Turn
 from footplate_operator.trainingrun.run import Run
-from footplate_operator.trainingrun.turn import Turn
 
 
 def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: Turn) -> tuple[str, str]:
