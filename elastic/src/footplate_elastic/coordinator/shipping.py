@@ -68,11 +68,16 @@ class Destination:
     def trust(self) -> ssl.SSLContext | bool:
         """With which the API of the next request is verified; one that cannot prove who it is gets none.
 
-        Raises OSError, or ValueError, while the file is not there or holds no certificates.
+        Raises OSError, or ValueError, while the file was never there or holds no certificates.
         """
         if not self._verified:
             return True
-        bundle = self.authorities.read_bytes() if self.authorities is not None else b""
+        try:
+            bundle = self.authorities.read_bytes() if self.authorities is not None else b""
+        except FileNotFoundError:
+            if not self._trust:
+                raise
+            [bundle] = self._trust  # its ConfigMap is deleted with the run, and the last rows are still here
         if self.authorities is not None and not bundle.strip():
             raise ValueError(f"{self.authorities} is empty, which should hold who vouches for the API")
         if bundle not in self._trust:
@@ -120,6 +125,8 @@ class Shipper:
 
     async def run(self) -> None:
         """Ship until cancelled."""
+        with suppress(OSError, ValueError):
+            self.destination.trust()  # while the file is there
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             pause: float | None = None
             while True:
