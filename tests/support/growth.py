@@ -35,14 +35,16 @@ class Stopwatch:
 def steepest_doubling(cost: Callable[[int], float]) -> float:
     """The largest factor between the costs of two successive SIZES, each the best of the tries.
 
-    Tries end as soon as it is within PER_DOUBLING. More of them never make what is quadratic look better:
-    each best time only comes nearer to the true one.
+    A neighbour on the same core halves its speed for milliseconds at a time. A short cost would be measured
+    between two disturbances, and a long one never; so a try takes equally long for each size. Tries end as
+    soon as the factor is within PER_DOUBLING.
     """
     best = dict.fromkeys(SIZES, float("inf"))
     began = time.thread_time()
     while True:
         for size in SIZES:
-            best[size] = min(best[size], cost(size))
+            times = SIZES[-1] // size
+            best[size] = min(best[size], sum(cost(size) for _ in range(times)) / times)
         steepest = max(larger / smaller for smaller, larger in pairwise(best.values()))
         if steepest <= PER_DOUBLING or time.thread_time() - began > PATIENCE:
             return steepest
