@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Self
 
 from footplate_contracts.rendezvous import JoinRequest, Member
@@ -36,20 +37,14 @@ class RankOrder:
         ordered = sorted(joins, key=lambda join: join.agent.index)
         if self.domains:
             ordered = self._by_domain(ordered)
-        members: list[Member] = []
-        first_rank = 0
-        for group_rank, join in enumerate(ordered):
-            members.append(
-                Member(
-                    agent=join.agent, group_rank=group_rank, first_rank=first_rank, store_port=join.store_port
-                )
-            )
-            first_rank += join.agent.local_world_size
-        return members
+        firsts = accumulate((join.agent.local_world_size for join in ordered), initial=0)
+        return [
+            Member(agent=join.agent, group_rank=group_rank, first_rank=first_rank, store_port=join.store_port)
+            for group_rank, (join, first_rank) in enumerate(zip(ordered, firsts, strict=False))
+        ]
 
     def _by_domain(self, joins: Sequence[JoinRequest]) -> list[JoinRequest]:
-        seats = self._seats(len(joins))
-        seated = dict(zip(seats, self._neighbours(joins), strict=True))
+        seated = dict(zip(self._seats(len(joins)), self._neighbours(joins), strict=True))
         return [seated[group_rank] for group_rank in range(len(joins))]
 
     def _seats(self, nodes: int) -> list[int]:

@@ -40,6 +40,11 @@ def condition(new: NewCondition, generation: int, now: datetime) -> Condition:
     )
 
 
+def shorten(words: Sequence[str], most: int = 4) -> str:
+    """Return the first of `words` for a message, and how many more there are."""
+    return ", ".join(words[:most]) + (f", and {len(words) - most} more" if len(words) > most else "")
+
+
 def find(conditions: Iterable[Condition], name: ConditionType) -> Condition | None:
     """The condition of this type, if there is one."""
     return next((known for known in conditions if known.type == name), None)

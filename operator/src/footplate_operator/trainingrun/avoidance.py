@@ -16,6 +16,7 @@ from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.names import ExitCode, Reason, Role
 from footplate_contracts.v1alpha1.status import TrainingRunStatus
 from footplate_operator.runtime.clock import parse_time
+from footplate_operator.runtime.conditions import shorten
 from footplate_operator.trainingrun.gang import losses
 from footplate_operator.trainingrun.gang.losses import STUCK_SECONDS
 from footplate_operator.trainingrun.observed import AvoidedNodes, PodView
@@ -26,7 +27,6 @@ BROKEN: Final = timedelta(days=7)
 FORGIVEN: Final = timedelta(hours=1)  # without training, until a node with a broken GPU is tried again
 MOST: Final = 128  # a rack of 72, and more
 MOST_STUCK: Final = 3  # or a mistake of the manifest itself would run out of nodes
-_MOST_SHOWN: Final = 4
 
 _REJECTED: Final = "rejected a pod"
 _STUCK: Final = "could not start a pod"
@@ -93,9 +93,8 @@ class Avoidance:
     def message(self) -> str:
         """The nodes that are avoided, newest first, and why; empty for none."""
         newest = sorted(self._known.items(), key=lambda known: known[1].since, reverse=True)
-        words = [f"{node} ({grounds.why})" for node, grounds in newest[:_MOST_SHOWN]]
-        more = f" and {len(newest) - _MOST_SHOWN} more" if len(newest) > _MOST_SHOWN else ""
-        return f"the run avoids {', '.join(words)}{more}" if words else ""
+        words = shorten([f"{node} ({grounds.why})" for node, grounds in newest])
+        return f"the run avoids {words}" if words else ""
 
     def explained(self, pod: PodView) -> PodView:
         """Return `pod`, with the nodes that it keeps away from where the scheduler finds none."""

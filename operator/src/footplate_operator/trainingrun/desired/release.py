@@ -104,8 +104,7 @@ def _fruitless(run: Run, history: History, now: datetime) -> Release | None:
     lasts = run.phase is Phase.RESTARTING and restarts >= FRUITLESS_RESTARTS
     if not lasts or _restarting_for(history, now) < FRUITLESS:
         return None
-    hours = FRUITLESS.total_seconds() / 3600
-    last = history.closed[-1].message
+    hours, last = FRUITLESS.total_seconds() / 3600, history.closed[-1].message
     message = f"restarts for {hours:g} h without a new durable step; its nodes are released; last: {last}"
     return Release(Cause.NO_PROGRESS, message[:1024])
 
@@ -123,5 +122,4 @@ def _restarting_for(history: History, now: datetime) -> timedelta:
         for attempt in history.closed
         if attempt.end and attempt.reason in (*WAITS, Cause.NO_PROGRESS)
     ]
-    began = max([min([*ends, *firsts], default=now), *released])
-    return max(ends, default=now) - began
+    return max(ends, default=now) - max([min([*ends, *firsts], default=now), *released])

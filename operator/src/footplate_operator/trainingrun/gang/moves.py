@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState, RunState
+from footplate_operator.runtime.conditions import shorten
 from footplate_operator.trainingrun.observed import PodView
 
 # Longer than `kubectl cordon` takes for a dozen nodes; a spot notice is told half a minute before.
@@ -24,7 +25,6 @@ SETTLE_SECONDS: Final = 2.0
 UNHEARD_SECONDS: Final = 15.0
 # For the spares of several workers to be there, so that these leave with one save.
 TOGETHER_SECONDS: Final = 10.0
-_MOST_SHOWN: Final = 4
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,8 @@ class Relief:
     @property
     def message(self) -> str:
         """Workers that stay on cordoned nodes; empty for none."""
-        words = [f"worker {pod.index} on node {pod.node}" for pod in self.workers[:_MOST_SHOWN]]
-        more = f" and {len(self.workers) - _MOST_SHOWN} more" if len(self.workers) > _MOST_SHOWN else ""
-        return f"{', '.join(words)}{more} waits for a substitute: its node is cordoned" if words else ""
+        words = shorten([f"worker {pod.index} on node {pod.node}" for pod in self.workers])
+        return f"{words} waits for a substitute: its node is cordoned" if words else ""
 
 
 def relief(

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from footplate_contracts.coordinator_state import CoordinatorState
+from footplate_operator.runtime.conditions import shorten
 from footplate_operator.trainingrun.observed import Observed, PodView
 
 SILENT_SECONDS: Final = 5.0  # of a coordinator; each long-poll is answered within about four
-_SHOWN: Final = 4
 
 
 def disturbance(state: CoordinatorState, observed: Observed, unready: frozenset[str] = frozenset()) -> str:
@@ -30,8 +30,7 @@ def disturbance(state: CoordinatorState, observed: Observed, unready: frozenset[
     words += [said for worker in sorted(members, key=str) if (said := _of_pod(pods.get(worker), unready))]
     if observed.silence >= SILENT_SECONDS:
         words.append("the coordinator does not answer")
-    more = f", and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    return ", ".join(words[:_SHOWN]) + more
+    return shorten(words)
 
 
 def _of_pod(pod: PodView | None, unready: frozenset[str]) -> str:
