@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from statistics import median
 from types import TracebackType
 from typing import Final
 
 SIZES: Final = (256, 512, 1024, 2048)
 PER_DOUBLING: Final = 2.6  # a cost that grows with the size has 2, one that grows with its square has 4
+FEW: Final = 5
 PATIENCE: Final = 60.0  # CPU seconds of tries: neighbours of a machine disturb it for seconds
 
 
@@ -33,18 +35,28 @@ class Stopwatch:
 
 
 def steepest_doubling(cost: Callable[[int], float]) -> float:
-    """The largest factor between the costs of two successive SIZES, each the best of the tries.
+    """The largest factor between the costs of two successive SIZES.
 
-    A neighbour on the same core halves its speed for milliseconds at a time. A short cost would be measured
-    between two disturbances, and a long one never; so a try takes equally long for each size. Tries end as
-    soon as the factor is within PER_DOUBLING.
+    A neighbour on the same core halves its speed for a while. A short cost would be measured between two
+    disturbances, and a long one never; so a try takes equally long for each size. A factor is that of the
+    best times or, from FEW tries on, the median of the tries where that is smaller: the best time of one size
+    may be from a moment without neighbours that no other had. Tries end once all are within PER_DOUBLING.
     """
-    best = dict.fromkeys(SIZES, float("inf"))
+    tries: list[list[float]] = []
     began = time.thread_time()
     while True:
-        for size in SIZES:
-            times = SIZES[-1] // size
-            best[size] = min(best[size], sum(cost(size) for _ in range(times)) / times)
-        steepest = max(larger / smaller for smaller, larger in pairwise(best.values()))
+        tries.append([_measure(cost, size) for size in SIZES])
+        best = _factors([min(times) for times in zip(*tries, strict=True)])
+        usual = [median(factors) for factors in zip(*map(_factors, tries), strict=True)]
+        steepest = max(map(min, best, usual) if len(tries) >= FEW else best)
         if steepest <= PER_DOUBLING or time.thread_time() - began > PATIENCE:
             return steepest
+
+
+def _measure(cost: Callable[[int], float], size: int) -> float:
+    times = SIZES[-1] // size
+    return sum(cost(size) for _ in range(times)) / times
+
+
+def _factors(costs: Sequence[float]) -> list[float]:
+    return [larger / smaller for smaller, larger in pairwise(costs)]
