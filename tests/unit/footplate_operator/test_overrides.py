@@ -63,7 +63,7 @@ def test_a_field_is_refused_unless_the_profile_lists_it(field: Overridable) -> N
     where, spec = STATED[field]
     assert said_of(spec, overridable=[field]) == ""
     assert said_of(spec, overridable=[]) == (
-        f"{where}.{field}: profile local-cpu lets a run state nothing only; remove it, or use another profile"
+        f"{where}.{field}: profile local-cpu lets a run state nothing; remove it, or use another profile"
     )
     assert bool(said_of(spec)) is (field not in USUALLY_OVERRIDABLE)
 
@@ -83,7 +83,7 @@ def test_whatever_is_stated_counts(trainer: Json, field: str) -> None:
 
 
 def test_what_is_listed_is_named() -> None:
-    assert "lets a run state env, volumes only" in said_of(
+    assert "lets a run state only env, volumes" in said_of(
         STATED[Overridable.RESOURCES][1], overridable=["env", "volumes"]
     )
 

@@ -41,9 +41,8 @@ class Packing:
 
     def awaits_first(self, nodes: Sequence[str]) -> bool:
         """Return whether no second worker may be made yet."""
-        if not self.pack.required and any(nodes):
-            return False  # a node without the label holds nobody up
-        return not self.find_domain(nodes)
+        # A node without the label holds nobody up, unless the label is required.
+        return not self.find_domain(nodes) and (self.pack.required or not any(nodes))
 
     def find_target(self, nodes: Iterable[str]) -> TargetDomain:
         """Return the place of the next pod."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -177,6 +178,17 @@ def test_errors_of_the_file_system_have_a_reason(number: int, reason: Reason) ->
         raise OSError(number, "no")
 
     assert caught.value.outcome.reason == reason
+
+
+def test_a_refused_user_is_named() -> None:
+    with (
+        pytest.raises(
+            StorageError,
+            match=rf"^checkpoint folder /nfs: Permission denied to uid {os.geteuid()}, gid {os.getegid()}$",
+        ),
+        storage_errors("checkpoint folder /nfs"),
+    ):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def test_a_full_volume_is_seen_behind_another_error() -> None:

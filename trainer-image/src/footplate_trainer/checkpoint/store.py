@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,4 +159,6 @@ def storage_errors(what: str, step: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{what}: {error.strerror or error}", full=is_full(error), step=step) from error
+        who = f" to uid {os.geteuid()}, gid {os.getegid()}" if isinstance(error, PermissionError) else ""
+        said = f"{what}: {error.strerror or error}{who}"
+        raise StorageError(said, full=is_full(error), step=step) from error

@@ -24,10 +24,9 @@ def refusal(run: Run, profile: ComputeProfileSpec) -> str:
     overridable = USUALLY_OVERRIDABLE if profile.overridable is None else tuple(profile.overridable)
     for field, section in _stated(run, profile).items():
         if field not in overridable:
-            return (
-                f"{section}.{field}: profile {name} lets a run state"
-                f" {', '.join(overridable) or 'nothing'} only; remove it, or use another profile"
-            )
+            allowed = f"only {', '.join(overridable)}" if overridable else "nothing"
+            refused = f"{section}.{field}: profile {name} lets a run state {allowed}"
+            return f"{refused}; remove it, or use another profile"
     ids = run.spec.trainer.security_context
     restricted = profile.security_profile in (None, SecurityProfile.RESTRICTED)
     if ids is not None and ids.run_as_user == 0 and restricted:

@@ -58,9 +58,8 @@ def _of_ids(said: str, run: Run, ids: SecurityContext) -> str:
     field = next((field for field in _IDS if field in said), "")
     if not field:
         return ""
-    value = ids.to_json().get(field, "(none)")
     return (
-        f"compute.profile {run.spec.compute.profile}: securityContext.{field} {value}: namespace"
-        f" {run.namespace} refuses it ({said}); state securityContext: {{}}, which leaves ids to the"
-        " platform, or ids that the namespace allows"
+        f"compute.profile {run.spec.compute.profile}: securityContext.{field}"
+        f" {ids.to_json().get(field, '(none)')}: namespace {run.namespace} refuses it ({said}); state"
+        " securityContext: {}, which leaves ids to the platform, or ids that the namespace allows"
     )
