@@ -16,7 +16,7 @@ from tests.system.faults import memory
 from tests.system.faults.disk import Disk
 from tests.system.faults.ground import cluster
 from tests.system.faults.mending import OUTAGE, PAUSE, Mending
-from tests.system.faults.stand import Stand
+from tests.system.faults.stand import Stand, begin
 
 BROKEN: Final = 60.0  # seconds for which a GPU breaks again after each start
 UNCORRECTABLE: Final = "CUDA error: uncorrectable ECC error encountered"
@@ -92,12 +92,14 @@ def _zygote_killed(stand: Stand, mending: Mending) -> None:
 def _rank_out_of_memory(stand: Stand, mending: Mending) -> None:
     pod = stand.keeper
     memory.exhaust(pod)
+    begin([stand])
     processes.send(processes.ranks(pod), signal.SIGKILL)
 
 
 def _agent_out_of_memory(stand: Stand, mending: Mending) -> None:
     pod = stand.victim
     memory.exhaust(pod)
+    begin([stand])
     processes.send(processes.main(pod), signal.SIGKILL)
 
 
