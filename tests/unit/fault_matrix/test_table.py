@@ -30,7 +30,7 @@ from tests.support.runs import changed
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.over_runs import RUNS
 from tests.system.faults.play import name_of
-from tests.system.faults.scenes import AT_MOST, scenes
+from tests.system.faults.scenes import AT_MOST, AT_MOST_OF, scenes
 from tests.system.faults.stand import limits
 from tests.system.faults.training import COURSES, stage_of, trained
 
@@ -154,7 +154,7 @@ def test_a_fault_of_the_whole_cluster_comes_once_and_others_share_it() -> None:
 
 def test_scenes_are_small_enough_to_be_kept_now_and_then_and_lose_no_cell() -> None:
     found = scenes(POD_CELLS, CLUSTER.keys())
-    assert all(len(scene) <= AT_MOST for scene in found)
+    assert all(len(scene) <= AT_MOST_OF.get(scene[0][0].name, AT_MOST) for scene in found)
     assert sorted(id(fault) for scene in found for fault, _ in scene) == sorted(
         id(fault) for fault, _ in POD_CELLS
     )
