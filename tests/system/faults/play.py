@@ -28,7 +28,7 @@ from tests.system.faults.mending import Mending
 from tests.system.faults.over_cluster import CLUSTER
 from tests.system.faults.over_runs import ON_A_DISK
 from tests.system.faults.results import Result
-from tests.system.faults.stand import APPROACH, BROUGHT, ENTER, Stand, begin
+from tests.system.faults.stand import APPROACH, BROUGHT, ENTER, Stand
 from tests.system.faults.training import COURSES
 from tests.system.faults.watch import Seen
 
@@ -169,7 +169,6 @@ def _follow(stand: Stand, result: Result, expected: list[Json]) -> None:
     bound = bound_on_pods(fault)
     if stand.phase is Phase.QUEUED:
         insist(lambda: apply_profile(ground.kube, stand.name))
-        begin([stand])  # its seconds are those of a start: what it waited for came only now
     if stand.phase is Phase.SUSPENDING:
         stand.until_phase("Suspended", seconds=bound)
         result.seconds = round(time.time() - stand.at, 1)
