@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from footplate_operator.runtime.kinds import POD
 from footplate_operator.trainingrun.avoidance import FORGIVEN
 from tests.support.simulation.stories import training
@@ -50,7 +48,6 @@ async def test_it_is_avoided_by_an_operator_that_starts_anew(world: Simulation) 
     assert [attempt.get("reason") for attempt in world.status["attempts"]].count("GpuError") == 1
 
 
-@pytest.mark.long
 @simulated(nodes=3)
 async def test_where_no_other_node_has_room_it_is_tried_again_after_an_hour(world: Simulation) -> None:
     world.nodes.by_name["node-0"].slots = 0

@@ -74,17 +74,16 @@ async def test_a_node_cordoned_while_all_save_is_left_with_the_same_save(world: 
     await moved(world, first, second)
 
 
-@pytest.mark.parametrize("minutes", [10, pytest.param(40, marks=pytest.mark.long)])
 @simulated(nodes=3)
 async def test_without_room_elsewhere_a_run_trains_on_and_moves_once_a_slot_is_free(
-    world: Simulation, minutes: int
+    world: Simulation,
 ) -> None:
     world.nodes.by_name["node-0"].slots = 0
     place = (await training(world, 2, steps=400))[1]
     world.pace = 10.0
     began = len(world.steps)
     world.nodes.objects.cordon(place)
-    await world.until_seconds(60.0 * minutes)
+    await world.until_seconds(2400)
     assert longest_pause(world, began) < 1.5 * world.pace
     assert world.status["restarts"] == 0 and world.phase == "Running"
     said = f"worker 1 on node {place} waits for a substitute: its node is cordoned"
