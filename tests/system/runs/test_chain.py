@@ -8,11 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -99,14 +99,20 @@ def test_a_chain_ends_as_if_no_worker_of_it_had_been_lost(runs: Runs, chain: Cha
 def _check_trained(runs: Runs, name: str) -> None:
     """Loss falls, each step is in the history once; two workers on two nodes end by themselves."""
     status = runs.wait_phase(name, "Succeeded", seconds=300)
-    succeeded = time.monotonic()
 
-    def ended() -> bool | None:
+    def ended() -> list[Json] | None:
         pods = [pod for role in ("worker", "coordinator") for pod in runs.pods(name, role)]
-        return all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in pods) or None
+        return pods if all(pod["status"]["phase"] in ("Succeeded", "Failed") for pod in pods) else None
 
-    runs.until("every pod to have ended", ended, name, seconds=120)
-    assert time.monotonic() - succeeded <= 10
+    pods = runs.until("every pod to have ended", ended, name, seconds=120)
+    ends = [
+        datetime.fromisoformat(container["state"]["terminated"]["finishedAt"])
+        for pod in pods
+        for container in pod["status"]["containerStatuses"]
+    ]
+    assert len(ends) >= 3
+    # By clocks of the node and of the operator: how soon this test hears of it depends on the machine's load.
+    assert max(ends) - datetime.fromisoformat(status["completionTime"]) <= timedelta(seconds=10)
     assert len({pod["spec"]["nodeName"] for pod in runs.pods(name)}) == 2
     rows = runs.whole_history(name, status["progress"]["totalSteps"])
     assert abs(rows[0]["loss"] - math.log(4096)) < 0.2
