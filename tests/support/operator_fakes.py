@@ -218,7 +218,7 @@ class FakeCoordinator:
             epoch=self.epoch,
             state=self.state,
             directives=self.directives,
-            knows=list(LATER_DIRECTIVES),
+            knows=[directive.path for directive in LATER_DIRECTIVES],
             refusals=self.refusals,
             generation=self.generation,
             members=[

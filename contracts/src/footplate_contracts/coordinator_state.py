@@ -102,7 +102,7 @@ class CoordinatorState(Report):
     knows: list[str] = Field(
         default_factory=list,
         max_length=64,
-        description="what of LATER_DIRECTIVES it acts upon; an earlier one: nothing",
+        description="paths of LATER_DIRECTIVES that it acts upon",
     )
     refusals: Refusals = Field(
         default_factory=dict, max_length=256, description="so that what was in force before stays in force"

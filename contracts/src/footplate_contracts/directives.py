@@ -10,12 +10,12 @@ coordinator hands it to whoever acts on it. Where ranks act on it, it is a field
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 from pydantic.alias_generators import to_camel
 
 from footplate_contracts.energy import MOST_PODS
@@ -40,87 +40,91 @@ MOST_KEPT: Final = 64
 _ABSENT: Final = {"rollout_seconds": ROLLOUT_SECONDS, "scoring_seconds": SCORING_SECONDS}
 
 
-class HangBounds(Report):
-    """A standstill of max(factor x P99 of steps, floor) seconds is a hang; other phases have bounds too."""
-
-    factor: float = Field(ge=1.0)
-    floor_seconds: float = Field(ge=0.0)
-    # An operator of an earlier release does not say these.
-    loading_seconds: float = Field(default=_USUAL.loading_seconds, gt=0.0)
-    first_step_seconds: float = Field(default=_USUAL.first_step_seconds, gt=0.0)
-    checkpoint_seconds: float = Field(default=_USUAL.checkpoint_seconds, gt=0.0)
-    validation_seconds: float = Field(default=_USUAL.validation_seconds, gt=0.0)
-    # Where a spec does not say these, nobody does: what is rendered for a run without them stays as it is.
-    rollout_seconds: float | None = Field(default=None, gt=0.0)
-    scoring_seconds: float | None = Field(default=None, gt=0.0)
-
-    def seconds(self, bound: str) -> float:
-        """The bound in the field of that name; the usual one where it is absent."""
-        said: float | None = getattr(self, bound)
-        return _ABSENT[bound] if said is None else said
+FIRST_RELEASE: Final = "0.1.0"
 
 
 @dataclass(frozen=True)
-class SaidBy:
-    """Metadata of a limit: the field that says it, in a spec and in the RunConfig that is made of it."""
+class Since:
+    """Metadata of a directive: the first release whose coordinators act on it."""
+
+    release: str
+
+
+@dataclass(frozen=True)
+class SpecField:
+    """Metadata of a limit: the field that sets it, in a spec and in the RunConfig that is made of it."""
 
     section: str
     field: str
 
     @property
     def path(self) -> str:
-        """As it is written in a spec."""
+        """Path of the field, as users write it in a spec."""
         return f"{to_camel(self.section)}.{to_camel(self.field)}"
 
 
-class Limits(Report):
-    """How long the run trains and how often it saves."""
+class HangBounds(Report):
+    """A standstill of max(factor x P99 of steps, floor) seconds is a hang; other phases have bounds too."""
 
-    steps: int = Field(ge=1)
-    every_steps: Annotated[int, SaidBy("checkpoint", "every_steps")] = Field(
+    factor: Annotated[float, Since("0.1.0")] = Field(ge=1.0)
+    floor_seconds: Annotated[float, Since("0.1.0")] = Field(ge=0.0)
+    loading_seconds: Annotated[float, Since("0.1.0")] = Field(default=_USUAL.loading_seconds, gt=0.0)
+    first_step_seconds: Annotated[float, Since("0.1.0")] = Field(default=_USUAL.first_step_seconds, gt=0.0)
+    checkpoint_seconds: Annotated[float, Since("0.1.0")] = Field(default=_USUAL.checkpoint_seconds, gt=0.0)
+    validation_seconds: Annotated[float, Since("0.1.0")] = Field(default=_USUAL.validation_seconds, gt=0.0)
+    # Absent where the spec lacks them: what is rendered for such a run stays as it is.
+    rollout_seconds: Annotated[float | None, Since("0.1.0")] = Field(default=None, gt=0.0)
+    scoring_seconds: Annotated[float | None, Since("0.1.0")] = Field(default=None, gt=0.0)
+
+    def seconds(self, bound: str) -> float:
+        """Return the bound in the field of that name; the usual one where it is absent."""
+        value: float | None = getattr(self, bound)
+        return _ABSENT[bound] if value is None else value
+
+
+class Limits(Report):
+    """Length of the run and intervals of its checkpoints."""
+
+    steps: Annotated[int, Since("0.1.0")] = Field(ge=1)
+    every_steps: Annotated[int, Since("0.1.0"), SpecField("checkpoint", "every_steps")] = Field(
         ge=1, description="between checkpoints"
     )
-    keep_last: Annotated[int, SaidBy("checkpoint", "keep_last")] = Field(ge=1)
-    keep_every_steps: Annotated[int | None, SaidBy("checkpoint", "keep_every_steps")] = Field(
-        default=None, ge=1
+    keep_last: Annotated[int, Since("0.1.0"), SpecField("checkpoint", "keep_last")] = Field(ge=1)
+    keep_every_steps: Annotated[int | None, Since("0.1.0"), SpecField("checkpoint", "keep_every_steps")] = (
+        Field(default=None, ge=1)
     )
-    kept_steps: list[int] | None = Field(
+    kept_steps: Annotated[list[int] | None, Since("0.1.0")] = Field(
         default=None,
         max_length=MOST_KEPT,
         description="checkpoints that stay whatever their age; absent: none",
     )
 
 
-# Each limit but the length.
-SAID_BY: Final[Mapping[str, SaidBy]] = {
-    name: said_by
-    for name, field in Limits.model_fields.items()
-    for said_by in field.metadata
-    if isinstance(said_by, SaidBy)
-}
-# The fields of the spec that say limits, the length's own first.
+def spec_fields(limits: type[Limits] = Limits) -> dict[str, SpecField]:
+    """Return the field of the spec that sets each limit, by the limit's name; the length has none."""
+    return {
+        name: metadata
+        for name, field in limits.model_fields.items()
+        for metadata in field.metadata
+        if isinstance(metadata, SpecField)
+    }
+
+
+# The fields of the spec that set limits, the length's own first.
 LIMIT_FIELDS: Final = (
     "training.steps",
     "training.tokens",
     "checkpoint.promoted",
-    *(by.path for by in SAID_BY.values()),
+    *(field.path for field in spec_fields().values()),
 )
 
 
-def said(source: object) -> dict[str, Any]:
-    """Each limit but the length, as a spec or a RunConfig says it; None where it lacks the section."""
-    return {name: getattr(getattr(source, by.section), by.field, None) for name, by in SAID_BY.items()}
-
-
-# What directives came to say later than the first coordinators that take any, by the field of the spec: those
-# pass it over, and tell nobody.
-LATER: Final[Mapping[str, str]] = {
-    "checkpoint.promoted": "limits.kept_steps",
-    "resilience.hang.rolloutSeconds": "hang.rollout_seconds",
-    "resilience.hang.scoringSeconds": "hang.scoring_seconds",
-}
-# All that directives came to say later: the above, and what no field of the spec says.
-LATER_DIRECTIVES: Final = (*LATER.values(), "domains")
+def limit_values(source: object, limits: type[Limits] = Limits) -> dict[str, Any]:
+    """Return each limit but the length, as a spec or a RunConfig sets it; None where it lacks the section."""
+    return {
+        name: getattr(getattr(source, field.section), field.field, None)
+        for name, field in spec_fields(limits).items()
+    }
 
 
 def promoted_steps(checkpoint: Checkpoint) -> list[int] | None:
@@ -150,19 +154,66 @@ class GoneWorker(Report):
 class Directives(Report):
     """How the gang should be; idempotent. What is absent stays as it is."""
 
-    nodes: int = Field(ge=1, description="so many train from the next checkpoint on")
-    min_nodes: int | None = Field(
+    nodes: Annotated[int, Since("0.1.0")] = Field(
+        ge=1, description="so many train from the next checkpoint on"
+    )
+    min_nodes: Annotated[int | None, Since("0.1.0")] = Field(
         default=None, ge=1, description="so few go on where some are lost; absent: as many as nodes"
     )
-    hang: HangBounds | None = Field(default=None, description="in force at once")
-    limits: Limits | None = Field(default=None, description="in force after a step that all ranks agree upon")
-    command: Annotated[Command, read_unknown_as(Command.NONE)] = Command.NONE
-    gone: list[GoneWorker] | None = Field(
+    hang: Annotated[HangBounds | None, Since("0.1.0")] = Field(default=None, description="in force at once")
+    limits: Annotated[Limits | None, Since("0.1.0")] = Field(
+        default=None, description="in force after a step that all ranks agree upon"
+    )
+    command: Annotated[Command, Since("0.1.0"), read_unknown_as(Command.NONE)] = Command.NONE
+    gone: Annotated[list[GoneWorker] | None, Since("0.1.0")] = Field(
         default=None, max_length=MOST_PODS, description="of the agents that are missed; absent: none"
     )
-    domains: dict[str, Annotated[str, Field(max_length=63)]] | None = Field(
+    domains: Annotated[dict[str, Annotated[str, Field(max_length=63)]] | None, Since("0.1.0")] = Field(
         default=None,
         max_length=MOST_PODS,
         description="topology domain by node, of the nodes of the gang's pods: ranks of one copy of the model"
         " share a domain; absent: ranks follow slots",
     )
+
+
+@dataclass(frozen=True)
+class LaterDirective:
+    """A directive that coordinators of earlier releases ignore, as its path within the document.
+
+    Attributes:
+        spec: the field of the spec that sets it; empty: none does.
+    """
+
+    path: str
+    spec: str = ""
+
+
+def later_directives(document: type[Directives] = Directives) -> tuple[LaterDirective, ...]:
+    """Return the directives that came after the first release, sections before their fields.
+
+    Raises TypeError, so that no module imports this one, where a field does not state its release.
+    """
+    return tuple(_later(document, ""))
+
+
+def _later(part: type[BaseModel], prefix: str) -> Iterator[LaterDirective]:
+    for name, field in part.model_fields.items():
+        releases = [metadata.release for metadata in field.metadata if isinstance(metadata, Since)]
+        if len(releases) != 1:
+            raise TypeError(f"{part.__name__}.{name}: states no release; annotate it with Since(VERSION)")
+        path = f"{prefix}{name}"
+        if releases[0] != FIRST_RELEASE:
+            yield LaterDirective(path, _spec_path(part, name))
+        for section in get_args(field.annotation):
+            if isinstance(section, type) and issubclass(section, HangBounds | Limits):
+                yield from _later(section, f"{path}.")
+
+
+def _spec_path(part: type[BaseModel], name: str) -> str:
+    if issubclass(part, HangBounds):
+        return f"resilience.hang.{to_camel(name)}"
+    field = spec_fields(part).get(name) if issubclass(part, Limits) else None
+    return field.path if field else ""
+
+
+LATER_DIRECTIVES: Final = later_directives()

@@ -280,8 +280,8 @@ def test_what_was_given_is_read_from_the_status_where_another_release_wrote_the_
     assert frozen_lineage(seen("alone", {}), []) == []
 
 
-def kept_steps(other: Run, *followers: NamingRun, state: CoordinatorState = SILENT) -> list[list[int]]:
-    return [follower.steps for follower in keeping.followers(other, followers, state)]
+def kept_steps(other: Run, *followers: NamingRun) -> list[list[int]]:
+    return [follower.steps for follower in keeping.followers(other, followers)]
 
 
 def naming(run: Run, *lineage: LineageEntry) -> NamingRun:
@@ -296,17 +296,6 @@ def test_a_run_that_goes_on_in_the_folder_of_its_predecessor_keeps_what_that_gav
     assert kept_steps(same, naming(next_run(), given)) == [[20]]
     elsewhere = base("Running", SAVED, spec={"checkpoint": {"uri": "/basement", "everySteps": 10}})
     assert kept_steps(elsewhere, naming(next_run(), given)) == [[]]
-
-
-@pytest.mark.parametrize(
-    ("knows", "steps"),
-    [pytest.param([], [], id="earlier"), pytest.param(["limits.kept_steps"], [20], id="of-this-release")],
-)
-def test_a_coordinator_that_keeps_nothing_for_others_keeps_nothing(
-    knows: list[str], steps: list[int]
-) -> None:
-    state = CoordinatorState(version=1, epoch=1, state=RunState.TRAINING, knows=knows)
-    assert kept_steps(base("Running", SAVED), naming(next_run("20")), state=state) == [steps]
 
 
 @pytest.mark.parametrize(
@@ -373,7 +362,7 @@ def test_who_is_kept_something_for_is_put_out_by_no_mark_and_by_nobody_who_came_
     spec = {"checkpoint": {"uri": "/base", "everySteps": 10, "promoted": marks}}
     late = of_two("a", 300, 400)
     other = base("Running", SAVED, spec=spec, followers=standing)
-    found = keeping.followers(other, [*map(naming, [late, *early])], SILENT)
+    found = keeping.followers(other, [*map(naming, [late, *early])])
     assert [follower.to_json() for follower in found[:28]] == standing
     assert (found[28].name, found[28].steps) == ("a", [])
     kept = {step for follower in found for step in follower.steps}
@@ -384,7 +373,7 @@ def test_those_that_want_no_step_yet_shut_out_nobody_that_wants_one_and_bounds_a
     idle = [next_run("latest", name=f"n{place:02}") for place in range(MOST_FOLLOWERS)]
     listed = [{"name": run.name, "uid": run.uid, "steps": []} for run in idle]
     other, run = base("Running", SAVED, followers=listed), next_run("20")
-    found = keeping.followers(other, [*map(naming, [*idle, run])], SILENT)
+    found = keeping.followers(other, [*map(naming, [*idle, run])])
     assert len(found) == MOST_FOLLOWERS and (found[0].name, found[0].steps) == ("next", [20])
     waiting = answer(run, other)
     assert isinstance(waiting, Problem) and waiting.waiting

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_operator.errors import Forbidden
 from footplate_operator.runtime.clock import parse_time
 from footplate_operator.runtime.cluster import PAGE
@@ -137,7 +136,7 @@ async def test_who_cannot_be_read_stays_listed_with_its_steps(
         cluster.put(body)
         if told:
             chains.hear(body, gone=False)
-    found = keeping.followers(other, await chains.naming(other), CoordinatorState.silent())
+    found = keeping.followers(other, await chains.naming(other))
     assert [known.to_json() for known in found] == ([follower] if listed else [])
 
 

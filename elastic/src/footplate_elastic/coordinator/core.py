@@ -219,7 +219,7 @@ class Coordinator:
             epoch=self.state.epoch,
             state=self._run_state(),
             directives=self.directives,
-            knows=list(LATER_DIRECTIVES),
+            knows=[directive.path for directive in LATER_DIRECTIVES],
             refusals=dict(self.refusals),
             generation=self.state.generation,
             members=self.state.sealed.members if self.state.sealed else [],

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from footplate_contracts.directives import SAID_BY, Limits
+from footplate_contracts.directives import Limits, spec_fields
 from footplate_contracts.model import read_unknown_as
 from footplate_contracts.names import RUN_CONFIG_FILE, RUN_CONFIG_MOUNT, Backend, Env
 from footplate_contracts.v1alpha1.parallelism import Parallelism
@@ -110,7 +110,7 @@ class RunOutline(_Part):
         if not isinstance(document, dict):
             return document
         steps = _said_in(document, "training.steps")
-        limits = {name: _said_in(document, said_by.path) for name, said_by in SAID_BY.items()}
+        limits = {name: _said_in(document, field.path) for name, field in spec_fields().items()}
         return document | {"limits": {"steps": steps, **limits} if steps is not None else None}
 
     def legal_sizes(self, least: int, most: int) -> tuple[int, ...]:

@@ -212,7 +212,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
             secret_missed=cache.misses_secret(run, pods, now),
             api=Api(self._api.url, self._api.bundle()),
             recorded=recorded,
-            followers=keeping.followers(run, naming, state),
+            followers=keeping.followers(run, naming),
             awaited=await self._chains.is_awaited(run, naming, deletion.due_since(run, pods, recorded, now)),
             usage=used,
             tariff=tariff,

@@ -9,16 +9,15 @@ from pydantic.alias_generators import to_camel
 
 from footplate_contracts.coordinator_state import CoordinatorState
 from footplate_contracts.directives import (
-    LATER,
-    LATER_DIRECTIVES,
     LIMIT_FIELDS,
     Command,
     Directives,
     GoneWorker,
     HangBounds,
     Limits,
+    later_directives,
+    limit_values,
     promoted_steps,
-    said,
 )
 from footplate_contracts.runconfig import model_of, resolve_steps
 from footplate_contracts.v1alpha1.resilience import Hang
@@ -65,7 +64,7 @@ def limits(run: Run) -> Limits:
     """
     steps = resolve_steps(run.spec.training, model_of(run.spec).context_length)
     kept = sorted({*(promoted_steps(run.spec.checkpoint) or ()), *run.kept_steps})
-    return Limits(steps=steps, kept_steps=kept or None, **said(run.spec))
+    return Limits(steps=steps, kept_steps=kept or None, **limit_values(run.spec))
 
 
 def directives_to_begin_with(run: Run) -> Directives:
@@ -92,13 +91,13 @@ def untold(wanted: Directives, state: CoordinatorState) -> Directives | None:
 
 
 def _as_heard(wanted: Directives, state: CoordinatorState) -> Directives:
-    """`wanted` as this coordinator reads it: an earlier one passes over what it does not know."""
+    """Return `wanted` as this coordinator reads it: one of an earlier release ignores later directives."""
     update: dict[str, Any] = {}
-    for part in LATER_DIRECTIVES:
-        section, _, name = part.partition(".")
-        said = update.get(section, getattr(wanted, section))
-        if part not in state.knows and said is not None:
-            update[section] = said.model_copy(update={name: None}) if name else None
+    for directive in later_directives(type(wanted)):
+        section, _, name = directive.path.partition(".")
+        value = update.get(section, getattr(wanted, section))
+        if directive.path not in state.knows and value is not None:
+            update[section] = value.model_copy(update={name: None}) if name else None
     return wanted.model_copy(update=update)
 
 
@@ -120,15 +119,16 @@ def _refusal(wanted: Directives, state: CoordinatorState, *fields: str) -> str:
     return next((state.refusals[field] for field in fields if field in state.refusals), "")
 
 
-def in_force_at_once(state: CoordinatorState) -> frozenset[str]:
-    """Fields of the spec whose change needs no resumption.
+def in_force_at_once(state: CoordinatorState, document: type[Directives] = Directives) -> frozenset[str]:
+    """Return the fields of the spec whose change needs no resumption.
 
-    A coordinator of an earlier release, which a run keeps until it is resumed, takes no directives, or knows
-    less of them.
+    A coordinator of an earlier release stays until the run is resumed; it takes no directives, or ignores
+    the later ones.
     """
+    live = _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values())
+    later = {directive.spec: directive.path for directive in later_directives(document) if directive.spec}
     if not state.heard:
-        return _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values())
+        return live.union(later)
     if state.directives is None:
         return _KEPT_BY_THE_OPERATOR
-    unknown = {field for field, part in LATER.items() if part not in state.knows}
-    return _KEPT_BY_THE_OPERATOR.union(*SPEC_FIELDS.values()) - unknown
+    return (live | later.keys()) - {spec for spec, path in later.items() if path not in state.knows}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from footplate_contracts.directives import SAID_BY, Limits, said
+from footplate_contracts.directives import Limits, limit_values, spec_fields
 from footplate_contracts.names import Backend
 from footplate_contracts.runconfig import RunConfig
 from footplate_contracts.v1alpha1.resilience import Hang
@@ -48,11 +48,11 @@ def test_a_field_of_the_outline_is_one_of_the_runconfig_with_the_same_default(fi
         assert field.get_default(call_default_factory=True) == whole.get_default(call_default_factory=True)
 
 
-@pytest.mark.parametrize("name", SAID_BY)
+@pytest.mark.parametrize("name", spec_fields())
 def test_a_limit_is_what_the_runconfig_says(name: str) -> None:
-    config = tiny_config(Path("/shards"), Path("/run"), ["training.steps=9", f"{SAID_BY[name].path}=7"])
+    config = tiny_config(Path("/shards"), Path("/run"), ["training.steps=9", f"{spec_fields()[name].path}=7"])
     limits = RunOutline.model_validate(config.to_json()).limits
-    assert limits == Limits(steps=9, **said(config)) and getattr(limits, name) == 7
+    assert limits == Limits(steps=9, **limit_values(config)) and getattr(limits, name) == 7
 
 
 def test_a_length_in_tokens_is_for_the_ranks_to_tell() -> None:

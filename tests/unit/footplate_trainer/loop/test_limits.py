@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
-from footplate_contracts.directives import SAID_BY, NumberedLimits
+from footplate_contracts.directives import NumberedLimits, Since, SpecField, spec_fields
 from footplate_contracts.runconfig import RunConfig
 from footplate_trainer.checkpoint.record import Key, StateWriter, determinism_key, differences
 from footplate_trainer.loop.limits import RunLimits, limits_of, under
@@ -51,11 +52,29 @@ def test_a_run_that_has_an_end_of_its_own_is_not_made_longer(caplog: pytest.LogC
     assert limits.take(told(5, number=3), 3) and limits.steps == 5
 
 
-@pytest.mark.parametrize("name", ["steps", *SAID_BY])
+@pytest.mark.parametrize("name", ["steps", *spec_fields()])
 def test_each_limit_is_a_field_of_the_run(name: str) -> None:
     limits = limits_of(config()).model_copy(update={name: 5})
     changed = under(config(), limits)
     assert changed != config() and limits_of(changed) == limits
+
+
+class LaterLimits(NumberedLimits):
+    """Limits of a later release: a field that RunConfig needs and operators may not send."""
+
+    log_every: Annotated[int | None, Since("0.2.0"), SpecField("checkpoint", "every_steps")] = None
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"), [pytest.param(5, 5, id="sent"), pytest.param(None, 1000, id="absent")]
+)
+def test_a_limit_that_an_operator_does_not_send_leaves_what_the_run_has(
+    sent: int | None, expected: int
+) -> None:
+    limits = LaterLimits(**told(8).model_dump(), log_every=sent)
+    changed = under(config(), limits)
+    assert changed.checkpoint.every_steps == expected
+    assert RunConfig.from_json(changed.to_json()) == changed
 
 
 def test_marks_keep_checkpoints_and_change_no_config() -> None:

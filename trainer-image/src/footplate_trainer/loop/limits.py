@@ -9,8 +9,13 @@ A run that nobody speaks to keeps the limits of its RunConfig.
 from __future__ import annotations
 
 import logging
+from types import NoneType
+from typing import get_args
 
-from footplate_contracts.directives import SAID_BY, NumberedLimits, promoted_steps, said
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from footplate_contracts.directives import NumberedLimits, limit_values, promoted_steps, spec_fields
 from footplate_contracts.runconfig import RunConfig
 from footplate_planning.config import total_steps
 from footplate_trainer.optim.schedule import learning_rate
@@ -91,23 +96,37 @@ class RunLimits:
 def limits_of(config: RunConfig) -> NumberedLimits:
     """What `config` says, older than whatever a coordinator tells."""
     return NumberedLimits(
-        steps=total_steps(config), kept_steps=promoted_steps(config.checkpoint), **said(config)
+        steps=total_steps(config), kept_steps=promoted_steps(config.checkpoint), **limit_values(config)
     )
 
 
 def under(config: RunConfig, limits: NumberedLimits) -> RunConfig:
-    """`config` as if it had said `limits`; marks, which change nothing that is computed, are left out."""
+    """Return `config` as if it had set `limits`; marks, which change nothing that is computed, are left out.
+
+    A limit that an earlier operator does not send leaves the RunConfig's own value where the field is not
+    optional.
+    """
     if config.training.steps != limits.steps:
         config = _with(config, "training", {"steps": limits.steps, "tokens": None})
-    for name, said_by in SAID_BY.items():
-        config = _with(config, said_by.section, {said_by.field: getattr(limits, name)})
+    for name, field in spec_fields(type(limits)).items():
+        config = _with(config, field.section, {field.field: getattr(limits, name)})
     return config
 
 
 def _with(config: RunConfig, section: str, update: dict[str, object]) -> RunConfig:
-    """`config` with other fields in a section; without the section there is nothing to limit."""
-    part = getattr(config, section)
-    return config.model_copy(update={section: part and part.model_copy(update=update)})
+    """Return `config` with other fields in a section; without the section there is nothing to limit."""
+    part: BaseModel | None = getattr(config, section)
+    if part is None:
+        return config
+    fields = type(part).model_fields
+    update = {
+        name: value for name, value in update.items() if value is not None or _is_optional(fields[name])
+    }
+    return config.model_copy(update={section: part.model_copy(update=update)})
+
+
+def _is_optional(field: FieldInfo) -> bool:
+    return NoneType in get_args(field.annotation)
 
 
 def _without_number(limits: NumberedLimits) -> dict[str, object]:

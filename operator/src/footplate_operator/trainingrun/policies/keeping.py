@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from footplate_contracts.coordinator_state import CoordinatorState
-from footplate_contracts.directives import LATER
 from footplate_contracts.v1alpha1.references import (
     MOST_FOLLOWERS,
     Follower,
@@ -51,18 +50,14 @@ class UnreadRun:
     uid: str
 
 
-def followers(other: Run, naming: Sequence[NamingRun | UnreadRun], state: CoordinatorState) -> list[Follower]:
-    """For whom `other` keeps checkpoints, and which; who was there first stays first.
+def followers(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> list[Follower]:
+    """Return the runs for which `other` keeps checkpoints, and which, in the order of their first listing.
 
-    One that finds no room is listed without steps, or not at all, and so is everybody where the coordinator,
-    in this `state`, is one of an earlier release, whose ranks keep none for others: they wait. One that
-    cannot be read stays as it is listed.
+    A run that finds no room is listed without steps, or not at all, and waits. An unreadable run stays as it
+    is listed.
     """
-    able = not state.heard or LATER["checkpoint.promoted"] in state.knows
     before = {follower.uid: follower for follower in other.status.followers or ()}
     wanted = [found for known in naming if (found := _wanted(other, known, before)) is not None]
-    if not able:
-        wanted = [follower.model_copy(update={"steps": []}) for follower in wanted]
 
     def order(follower: Follower) -> tuple[bool, bool, str]:
         """Those for whom steps are kept, those who want some, and at last those who want none."""
