@@ -1,1 +1,1 @@
-"""How ranks share the work; the model itself does not know."""
+"""Distribution of a model over ranks; the model itself is unaware of it."""

@@ -1,8 +1,8 @@
-"""Values that ranks tell each other: what one knows, and what all must hold to be the same.
+"""Object collectives: rank 0's values for all ranks, all ranks' values for rank 0 or for all.
 
-torch's object collectives fill a list that the caller has packed, of another shape for each of them.
-Here a value goes in and values come out. All are collective over their group, and everything that is
-told is pickled: these are for few and small things, on the CPU.
+torch's object collectives fill a list that the caller has allocated, in a different form for each
+collective. Here a value goes in and values come out. All are collective over their group, and all values
+are pickled: these are for few and small objects, on the CPU.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Value = TypeVar("Value")
 
 
 def from_rank_0(decide: Callable[[], Value], group: dist.ProcessGroup) -> Value:
-    """What `decide` gives on rank 0, where alone it is called, on every rank.
+    """Call `decide` on rank 0 only, and return its result on every rank.
 
-    A TrainerError of its is raised on every rank. Any other error ends rank 0, and thereby the others.
+    A TrainerError from `decide` is raised on every rank. Any other error ends rank 0, and thereby the others.
     """
     told: list[Any] = [_attempted(decide) if group.rank() == 0 else None]
     dist.broadcast_object_list(told, group_src=0, group=group)
@@ -38,10 +38,10 @@ def awaited_from_rank_0(
     heard: Callable[[int], None],
     every: float = 5.0,
 ) -> Value:
-    """As `from_rank_0`, where `decide` may take longer than ranks wait in a collective.
+    """Do as `from_rank_0`, with a `decide` that may take longer than a collective's timeout.
 
-    It runs in a thread, and says with what it is given how far it is: an ascending number. All ranks meet
-    each `every` seconds until it is done, and each has `heard` that number.
+    `decide` runs in a thread, and reports its progress, an ascending number, to the callable it receives.
+    All ranks synchronise every `every` seconds until it is done, and each calls `heard` with that number.
     """
     work = _Work(decide) if group.rank() == 0 else None
     done = False
@@ -62,7 +62,7 @@ def awaited_from_rank_0(
 
 
 class _Work(Generic[Value]):
-    """What runs beside; whoever awaits it may end without it."""
+    """A call in a daemon thread; the process may end before the call does."""
 
     def __init__(self, decide: Callable[[Callable[[int], None]], Value]) -> None:
         self.future: Future[Value] = Future()
@@ -85,21 +85,21 @@ def meet(group: dist.ProcessGroup) -> None:
 
 
 def gather_to_0(value: Value, group: dist.ProcessGroup) -> list[Value]:
-    """Every rank's value, by rank, on rank 0; nothing elsewhere."""
+    """Return every rank's value, by rank, on rank 0; an empty list elsewhere."""
     everybody: list[Any] | None = [None] * group.size() if group.rank() == 0 else None
     dist.gather_object(value, everybody, group=group, group_dst=0)
     return everybody or []
 
 
 def gather(value: Value, group: dist.ProcessGroup) -> list[Value]:
-    """Every rank's value, by rank, on every rank."""
+    """Return every rank's value, by rank, on every rank."""
     everybody: list[Any] = [None] * group.size()
     dist.all_gather_object(everybody, value, group=group)
     return everybody
 
 
 def scatter_from_0(values: Sequence[Value], group: dist.ProcessGroup) -> Value:
-    """This rank's of the `values` that rank 0 gives, one for each rank; those of others are not looked at."""
+    """Return this rank's item of rank 0's `values`, one for each rank; other ranks' `values` are ignored."""
     mine: list[Any] = [None]
     dist.scatter_object_list(mine, list(values) if group.rank() == 0 else None, group=group, group_src=0)
     value: Value = mine[0]

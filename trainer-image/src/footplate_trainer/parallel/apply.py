@@ -1,4 +1,4 @@
-"""From a shape to a model that is laid out over the ranks and initialised, in a fixed order.
+"""Builds a model from its shape: laid out over the ranks and initialised, in a fixed order.
 
 The network is built without memory, cut by tensor and by pipeline, wrapped,
 given memory for this rank's part only, and then filled: no rank ever holds the
@@ -36,20 +36,23 @@ from footplate_trainer.parallel.world import World
 
 
 class ForwardBackward(Protocol):
-    """Forward and backward of a step, by whatever schedule."""
+    """Forward and backward passes of a step, in any schedule."""
 
     def accumulate(
         self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, divisor: Callable[[], Tensor]
     ) -> Tensor:
-        """Gradients of summed losses / `divisor()`, which may wait; this rank's part of the loss, fp64."""
+        """Compute gradients of summed losses / `divisor()`; return this rank's part of the loss, fp64.
+
+        The call of `divisor` may wait.
+        """
 
     def evaluate(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
-        """This rank's part of the sum of losses, fp64, without gradients."""
+        """Return this rank's part of the sum of losses, fp64, without gradients."""
 
 
 @dataclass(frozen=True)
 class ParallelModel:
-    """A model over the ranks; `host_mesh` has all of them on CPUs, for copies in host memory."""
+    """A model over the ranks; `host_mesh` has all ranks on CPUs, for copies in host memory."""
 
     module: StageModules
     grid: Grid
@@ -59,9 +62,9 @@ class ParallelModel:
 
 
 def build_model(config: RunConfig, world: World, *, batch_invariant: bool = False) -> ParallelModel:
-    """The network of `config`, laid out over `world`, with its initial weights. Collective.
+    """Build the network of `config` over `world`, with its initial weights. Collective.
 
-    Raises NotInvariant where it shall be `batch_invariant` and this machine cannot do that.
+    Raises NotInvariant if `batch_invariant` is set and this machine cannot compute so.
     """
     topology = Topology.of(world.size, config.parallelism)
     grid = open_grid(topology, world.rank, world.device.type)
@@ -73,7 +76,7 @@ def build_model(config: RunConfig, world: World, *, batch_invariant: bool = Fals
 def build_frozen(
     config: RunConfig, world: World, beside: ParallelModel, *, batch_invariant: bool = False
 ) -> ParallelModel:
-    """The network of `config` with its initial weights, laid out as `beside`: computed and never trained.
+    """Build the network of `config` with its initial weights, in the layout of `beside`, never to be trained.
 
     Raises as `build_model`.
     """
@@ -83,7 +86,7 @@ def build_frozen(
 
 
 def build_beside(config: RunConfig, world: World, beside: ParallelModel) -> ParallelModel:
-    """The network of `config` with its initial weights, laid out as `beside`, to be trained with it."""
+    """Build the network of `config` in the layout of `beside`, untrained, to be trained with it."""
     return _laid_out(config, world, beside.grid, beside.host_mesh, trained=True, invariant=False)
 
 
@@ -132,7 +135,7 @@ def _stage(
     trained: bool,
     invariant_over: World | None,
 ) -> StageModule:
-    """Stage `number`, without memory; batch invariant over a world, if one is given."""
+    """Build stage `number`, without memory; batch invariant over `invariant_over`, if that is not None."""
     with torch.device("meta"):
         network = build(model_shape(config))
     if not trained:
@@ -156,7 +159,7 @@ def _stage(
 
 
 def initialize(module: StageModules, seed: int, standard_deviation: float) -> None:
-    """Fill the block of each parameter that this rank holds; a number's value depends on its place alone."""
+    """Fill this rank's block of each parameter; a number's value depends only on its position."""
     for name, parameter in module.named_parameters():
         shard = local_shard(parameter)
         if shard.local.ndim == 1 or shard.local.shape[1] == parameter.shape[1]:

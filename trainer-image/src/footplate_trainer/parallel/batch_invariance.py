@@ -1,4 +1,4 @@
-"""Batch invariance over ranks: each looks what its machine computes, and all must compute the same."""
+"""Batch invariance over ranks: each rank checks its own machine, and all must compute the same bits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from footplate_trainer.parallel.world import World
 
 
 def apply_batch_invariance(network: Network, dtype: torch.dtype, world: World) -> None:
-    """Let `network`, cut and still on `meta`, compute in tiles that are good on this machine. Collective.
+    """Make `network`, cut and still on `meta`, compute in tiles that passed this machine's check. Collective.
 
     Raises as `agreed_tiles` does.
     """
@@ -24,9 +24,10 @@ def apply_batch_invariance(network: Network, dtype: torch.dtype, world: World) -
 
 
 def agreed_tiles(network: Decoder, dtype: torch.dtype, world: World) -> Tiles:
-    """Tiles in which `network`, cut and still on `meta`, computes the same on all ranks. Collective.
+    """Return tiles in which `network`, cut and still on `meta`, computes the same on all ranks. Collective.
 
-    Raises NotInvariant, on every rank, where one has none, or where two ranks compute other bits of the same.
+    Raises, on every rank, the error of a rank that finds none, and NotInvariant if two ranks compute the same
+    thing with different bits.
     """
     found: CheckedTiles | TrainerError
     try:
@@ -43,9 +44,9 @@ def agreed_tiles(network: Decoder, dtype: torch.dtype, world: World) -> Tiles:
 
 
 def require_equal(digests: list[dict[str, str]]) -> None:
-    """NotInvariant where two ranks computed the same thing, and not the same bits; `digests` by rank.
+    """Raise NotInvariant if two ranks computed the same thing with different bits; `digests` by rank.
 
-    Pipeline ranks need not have the same things to compute.
+    Pipeline ranks may have different things to compute.
     """
     first: dict[str, tuple[int, str]] = {}
     for rank, of_rank in enumerate(digests):

@@ -1,7 +1,7 @@
-"""What is done to each block by itself: computed twice to save memory, or compiled to save time.
+"""Transformations of each block: activation checkpointing to save memory, compilation to save time.
 
 Both wrap `forward` alone. The hooks around it (tensor parallelism's gathering,
-FSDP's) stay outside, and so do the names of parameters.
+FSDP's) stay outside, and parameter names do not change.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KEPT = [
 
 
 def recompute(network: Network, which: Recomputation) -> None:
-    """Let each block's backward pass compute all or the cheap ones of its activations again."""
+    """Make each block's backward pass recompute all its activations, or only the cheap ones."""
     if which is Recomputation.NONE:
         return
     keep = partial(create_selective_checkpoint_contexts, _KEPT)
@@ -39,7 +39,7 @@ def recompute(network: Network, which: Recomputation) -> None:
 
 
 def compile_blocks(network: Network) -> None:
-    """Compile each block; UserMistake where there is no compiler for its device."""
+    """Compile each block; raise UserMistake if a CPU has no C++ compiler."""
     if not torch.cuda.is_available() and not (shutil.which("g++") or shutil.which("clang++")):
         raise UserMistake(
             "training.compile needs a C++ compiler on this machine; install g++ or leave it out"

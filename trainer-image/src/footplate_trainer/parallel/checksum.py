@@ -1,4 +1,4 @@
-"""What weights are, in 16 hex digits that no layout changes."""
+"""A checksum of weights, in 16 hex digits, equal in every layout."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _GOLDEN, _FIRST, _SECOND = (
 
 
 def weights_checksum(parameters: Mapping[str, Tensor], group: dist.ProcessGroup) -> str:
-    """Equal for equal fp32 numbers under equal names and shapes, however ranks share them. Collective.
+    """Return a digest that is equal for equal fp32 numbers under equal names and shapes, in any layout.
 
-    Each number is hashed with its place in the whole parameter, and hashes are added up modulo 2^64: so any
-    cut gives one sum, and copies of one block are counted once.
+    Each number is hashed with its index in the whole parameter, and hashes are added up modulo 2^64: so any
+    cut gives one sum, and copies of one block are counted once. Collective.
     """
     mine = []
     for name, parameter in parameters.items():
@@ -53,7 +53,7 @@ def weights_checksum(parameters: Mapping[str, Tensor], group: dist.ProcessGroup)
 
 
 def _summed(local: Tensor, start: tuple[int, ...], shape: torch.Size) -> int:
-    """Of the block of a parameter of `shape`, 1 or 2 dimensions, that begins at `start`."""
+    """Return the sum of hashes of a block that begins at `start` in a 1- or 2-dimensional `shape`."""
     columns = shape[1] if len(shape) > 1 else 1
     rows = local.reshape(local.shape[0], -1)
     here = torch.arange(rows.shape[1], device=local.device) + (start[1] if len(start) > 1 else 0)
@@ -69,7 +69,7 @@ def _summed(local: Tensor, start: tuple[int, ...], shape: torch.Size) -> int:
 
 
 def _mixed(numbers: Tensor) -> Tensor:
-    """SplitMix64's finaliser, of int64; its shifts keep the sign, which is as good here."""
+    """Apply SplitMix64's finaliser to int64; its shifts keep the sign, which is as good here."""
     numbers = (numbers ^ (numbers >> 30)) * _FIRST
     numbers = (numbers ^ (numbers >> 27)) * _SECOND
     return numbers ^ (numbers >> 31)

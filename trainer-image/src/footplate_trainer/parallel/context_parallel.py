@@ -1,10 +1,10 @@
 """Context parallelism: the ranks of a group share each sequence.
 
-A rank computes two pieces of it, one from each end (see
+A rank computes two chunks of the sequence, one from each end (see
 `topology.context_chunks`), and gathers keys and values of all the others: they
-are few where heads share them, and one gather for each layer hides behind
-nothing that a ring would not also wait for on a CPU. A rank's mask has a row
-for each of its own queries only, and none at all where the causal flag will do.
+are few if heads share them, and a ring would wait on a CPU for the same
+transfers as one gather a layer does. A rank's mask has rows only for its own
+queries, and there is no mask where the causal flag suffices.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from footplate_trainer.model.scaled_dot_product import attention_of
 
 
 def my_positions(length: int, group: dist.ProcessGroup) -> Tensor:
-    """Positions that this rank of `group` computes: int64 [length / ranks], ascending."""
+    """Return the positions that this rank of `group` computes: int64 [length / ranks], ascending."""
     piece = length // (2 * group.size())
     chunks = context_chunks(group.rank(), group.size())
     return torch.cat([torch.arange(chunk * piece, (chunk + 1) * piece) for chunk in chunks])
 
 
 def shard_sequence(inputs: Inputs, labels: Tensor, group: dist.ProcessGroup) -> tuple[Inputs, Tensor]:
-    """This rank's positions of tokens and labels; documents stay whole, as keys come from everywhere."""
+    """Return this rank's positions of tokens and labels; documents stay whole, as keys come from all."""
     positions = my_positions(inputs.tokens.shape[1], group).to(inputs.tokens.device)
     dealt = replace(inputs, tokens=inputs.tokens[:, positions], positions=positions)
     return dealt, labels[:, positions]
 
 
 def gather_in_order(dealt: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """[length / ranks, …] at the positions of each rank -> [length, …], in the sequence's order."""
+    """Gather [length / ranks, …] at each rank's positions into [length, …], in the sequence's order."""
     mine = dealt.contiguous()
     gathered = mine.new_empty(mine.shape[0] * group.size(), *mine.shape[1:])
     dist.all_gather_into_tensor(gathered, mine, group=group)
@@ -64,7 +64,7 @@ Masks = list[Tensor | None]
 
 
 class _GatheredAttention:
-    """Attention of this rank's queries to everybody's keys."""
+    """Attention of this rank's queries to the keys of all ranks."""
 
     def __init__(self, group: dist.ProcessGroup, shape: ModelShape) -> None:
         self._group = group
@@ -77,11 +77,11 @@ class _GatheredAttention:
         ]
 
     def attention_mask(self, inputs: Inputs) -> Masks:
-        """A mask for each piece, once for all blocks of a pass."""
+        """Return a mask for each chunk; computed once for all blocks of a pass."""
         return [self._mask(start, end, inputs) for start, end in self._pieces]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, masks: Masks) -> Tensor:
-        """[batch, heads, length / ranks, head_size] each -> the same."""
+        """Compute attention; arguments and result are [batch, heads, length / ranks, head_size] each."""
         keys, values = _gather(key, value, self._group)
         attended = [
             self._attend(
@@ -95,11 +95,11 @@ class _GatheredAttention:
         return torch.cat(attended, dim=2)
 
     def _seen(self, end: int) -> int | None:
-        """How many keys the queries before `end` may see; None: all."""
+        """Return how many keys the queries before `end` may attend to; None: all."""
         return end if self._causal else None
 
     def _mask(self, start: int, end: int, inputs: Inputs) -> Tensor | None:
-        """Queries start … end-1 against the keys that they may see."""
+        """Return the mask of queries start … end-1 against their visible keys; None if not needed."""
         mask = self._earlier(start, end, inputs.tokens.device) if self._causal else None
         if inputs.documents is None:
             return mask
@@ -110,19 +110,19 @@ class _GatheredAttention:
         return same if mask is None else same & mask
 
     def _earlier(self, start: int, end: int, device: torch.device) -> Tensor | None:
-        """None where SDPA's causal flag says the same."""
+        """Return the causal mask, or None if SDPA's causal flag means the same."""
         window = self._window if self._window is not None and self._window < end else None
         return None if start == 0 and window is None else earlier(start, end, window, device)
 
 
 def _gather(key: Tensor, value: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, Tensor]:
-    """[batch, heads, length / ranks, size] of each rank -> all of both, in the sequence's order."""
+    """Gather [batch, heads, length / ranks, size] of each rank: keys and values in the sequence's order."""
     both: Tensor = _GatherInOrder.apply(torch.stack((key, value)), group)
     return both[0], both[1]
 
 
 class _GatherInOrder(Function):
-    """[2, batch, heads, length / ranks, size] -> [2, batch, heads, length, size]."""
+    """Differentiable gather: [2, batch, heads, length / ranks, size] -> [2, batch, heads, length, size]."""
 
     @staticmethod
     def forward(ctx: Any, both: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -142,11 +142,11 @@ class _GatherInOrder(Function):
 
 
 def _chunks_as_dealt(ranks: int) -> list[int]:
-    """The chunks in the order in which ranks hold them."""
+    """Return the chunks in the order in which ranks hold them."""
     return [chunk for part in range(ranks) for chunk in context_chunks(part, ranks)]
 
 
 def _places(ranks: int) -> list[int]:
-    """Where each chunk stands among those as dealt."""
+    """Return each chunk's index in the order of `_chunks_as_dealt`."""
     dealt = _chunks_as_dealt(ranks)
     return [dealt.index(chunk) for chunk in range(2 * ranks)]

@@ -6,9 +6,9 @@ the same wrapper on a mesh whose shard axis has one rank. `optimizer` shards as
 `full` does, but keeps parameters and gradients whole from the first forward to
 the last backward of a step (ZeRO-1). Losses are divided by the global number of
 valid tokens before backward, so gradients are summed over ranks and never
-averaged. Where one rank holds all and computes in the precision that it stores,
-there is nothing to gather or to add up, and nothing is wrapped: FSDP would copy
-parameters and gradients to where they are.
+averaged. If one rank holds everything and computes in the precision that it
+stores, there is nothing to gather or to reduce, and nothing is wrapped: FSDP
+would only copy parameters and gradients in place.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs,
 
 
 def apply_fsdp(stage: StageModule, grid: Grid, precision: Precision, offload: OffloadPolicy) -> None:
-    """Wrap each block and the rest of `stage`, in place, unless one rank holds all where it computes."""
+    """Wrap each block and the rest of `stage`, in place, unless a single rank holds all where it computes."""
     moves = precision is not Precision.FP32 or isinstance(offload, CPUOffloadPolicy)
     if not grid.topology.has_data_ranks and not moves:
         return
@@ -62,7 +62,7 @@ def apply_fsdp(stage: StageModule, grid: Grid, precision: Precision, offload: Of
 
 
 class Accumulation:
-    """Micro-batches one after the other, where there is no pipeline."""
+    """Gradient accumulation over consecutive micro-batches, without a pipeline."""
 
     def __init__(self, stage: StageModule, grid: Grid, device: torch.device) -> None:
         self._stage = stage
@@ -75,7 +75,10 @@ class Accumulation:
     def accumulate(
         self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, divisor: Callable[[], Tensor]
     ) -> Tensor:
-        """Gradients of summed losses / `divisor()`, which may wait; the loss's part, fp64 scalar."""
+        """Compute gradients of summed losses / `divisor()`; return this rank's part of the loss, fp64 scalar.
+
+        The call of `divisor` may wait.
+        """
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for index, micro_batch in enumerate(micro_batches):
             self._reduce_behind(is_last=index == len(micro_batches) - 1)
@@ -87,7 +90,7 @@ class Accumulation:
         return total
 
     def _reduce_behind(self, is_last: bool) -> None:
-        """Say what to do with gradients behind the backward pass that comes, the step's last or not."""
+        """Configure gradient reduction after the coming backward pass, the step's last one or not."""
         if not isinstance(self._stage, FSDPModule):
             return
         if self._reduce_once:
@@ -96,7 +99,7 @@ class Accumulation:
             self._stage.set_reshard_after_backward(is_last)
 
     def evaluate(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
-        """Sum of losses, without gradients: fp64 scalar."""
+        """Return the sum of losses, without gradients: fp64 scalar."""
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for micro_batch in micro_batches:
             total += self._stage(inputs=micro_batch.inputs, targets=micro_batch.targets, criterion=criterion)
@@ -105,15 +108,15 @@ class Accumulation:
 
 
 def reshard(stage: StageModule) -> None:
-    """Drop what a forward pass has gathered for a backward pass that does not come."""
+    """Drop parameters that a forward pass gathered for a backward pass that does not follow."""
     if isinstance(stage, FSDPModule):
         stage.reshard()
 
 
 def dtensor_like(parameter: Tensor, rows: Tensor, host: DeviceMesh | None = None) -> Tensor:
-    """`rows` of this rank as a tensor of the whole parameter's shape, laid out over the ranks as it is.
+    """Return `rows` of this rank as a tensor of the whole parameter's shape, in the parameter's layout.
 
-    `host` is all ranks' mesh of another device type with the parameter's axes.
+    `host` is a mesh of all ranks on another device type with the parameter's axes.
     """
     if not isinstance(parameter, DTensor):
         return rows

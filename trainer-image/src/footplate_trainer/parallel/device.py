@@ -1,4 +1,4 @@
-"""What is asked of a device in another way on each type of it."""
+"""Operations that differ between device types."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's mallopt(3)
 
 
 def name(device: torch.device) -> str:
-    """The name that its vendor gave it; "cpu" for the host."""
+    """Return the vendor's name of the device; "cpu" for the host."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes in use at the worst moment so far: of the device's allocator, or resident ones on a CPU."""
+    """Return the peak of bytes in use so far: of the device's allocator, or resident ones on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux says KiB
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """On a CPU, let the process keep what tensors give back, and not the kernel.
+    """Make glibc's allocator, on a CPU, retain freed memory instead of returning it to the kernel.
 
-    A step asks for the buffers that the step before gave back, and the kernel would hand them out anew,
-    zeroed, 4 KiB at a time: 300,000 page faults for a small model, a tenth of its step and more where
-    memory is short. Nothing happens where the allocator is another than glibc's.
+    A step allocates the buffers that the previous step freed, and the kernel would map them anew,
+    zeroed, 4 KiB at a time: 300,000 page faults for a small model, a tenth of its step and more if
+    memory is short. Does nothing with an allocator that lacks `mallopt`.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if device.type == "cpu" and mallopt is not None:
@@ -47,22 +47,22 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 def event_maker(device: torch.device) -> Callable[[], torch.cuda.Event] | None:
-    """Makes marks for the device's stream; None where it does not run behind its host."""
+    """Return a factory of timing events for the device's stream; None for a device that is synchronous."""
     return partial(torch.cuda.Event, enable_timing=True) if device.type == "cuda" else None
 
 
 def offload_policy(offload: Offload, device_type: str) -> OffloadPolicy:
-    """What FSDP is told of where shards are; pinned memory, where there is a device to copy to and from."""
+    """Return FSDP's offload policy; memory is pinned if there is a device to copy to and from."""
     return CPUOffloadPolicy(pin_memory=device_type != "cpu") if offload is Offload.CPU else OffloadPolicy()
 
 
 def home_of_shards(offload: Offload, device: torch.device) -> torch.device:
-    """Where parameters get their memory."""
+    """Return the device on which parameters are allocated."""
     return torch.device("cpu") if offload is Offload.CPU else device
 
 
 def reducible(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """`tensor`, or a copy of it where `group` can reduce it: NCCL knows no tensor in the host's memory."""
+    """Return `tensor`, or a copy on a device whose tensors `group` can reduce: NCCL refuses CPU tensors."""
     devices = group._device_types
     if any(device.type == tensor.device.type for device in devices):
         return tensor
@@ -70,16 +70,16 @@ def reducible(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
 
 
 def record_memory_history() -> None:
-    """Have the allocator remember who asked for what, from now on."""
+    """Start recording the allocator's events."""
     torch.cuda.memory._record_memory_history(max_entries=MEMORY_EVENTS)
 
 
 def dump_memory_history(path: Path) -> None:
-    """Write what it remembers for https://pytorch.org/memory_viz, and let it forget."""
+    """Write the recorded events for https://pytorch.org/memory_viz, and stop recording."""
     torch.cuda.memory._dump_snapshot(str(path))  # type: ignore[no-untyped-call]  # torch leaves it untyped
     torch.cuda.memory._record_memory_history(enabled=None)
 
 
 def dump_flight_recorder(path: Path) -> None:
-    """Write the collectives that NCCL has seen last, as torch's flight-recorder tools read them."""
+    """Write NCCL's latest collectives in the format of torch's flight-recorder tools."""
     path.write_bytes(c10d._dump_nccl_trace())  # type: ignore[attr-defined]  # its stubs leave it out

@@ -1,10 +1,10 @@
-"""What a step's gradients still lack when backward is over, and what of them counts where.
+"""Final reductions of a step's gradients after backward, and the ranks that count each of them.
 
-FSDP has summed them over data and context ranks. Two kinds are still parts of
+FSDP has summed them over data and context ranks. Two kinds are still partial
 sums: those of parameters that tensor ranks hold whole while each worked on its
 piece of the sequence, and those of one parameter in two pipeline stages (tied
-embeddings). One reduction for each kind ends that. The norm of all gradients
-then counts every number once, whoever holds copies of it.
+embeddings). One reduction for each kind completes them. The norm of all gradients
+then counts every number once, however many ranks hold copies of it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from footplate_trainer.parallel.stage_module import StageModules
 
 
 class Gradients:
-    """The gradients of a rank's parameters that are trained, in their order."""
+    """The gradients of a rank's trained parameters, in the parameters' order."""
 
     def __init__(self, module: StageModules, grid: Grid) -> None:
-        """Collective over the pipeline."""
+        """Find the groups that share gradients. Collective over the pipeline."""
         named = trained_parameters(module)
         self._parameters = list(named.values())
         self._tied = [pair for pair in module.tied_parameters() if pair[0].requires_grad]
@@ -62,10 +62,10 @@ class Gradients:
                 self.counted[index] &= grid.coordinates.pipeline == ranks[0]
 
     def collect(self) -> list[Tensor]:
-        """This rank's part of each gradient, complete and contiguous; may share memory with it. Collective.
+        """Return this rank's part of each gradient, complete and contiguous; may share its memory.
 
-        A zero-bubble schedule leaves gradients as the backward pass made them, columns of a larger one among
-        them, and torch's fused optimizers take them for rows.
+        A zero-bubble schedule leaves gradients as the backward pass made them, some of them columns of a
+        larger tensor, and torch's fused optimizers read them as rows. Collective.
         """
         for named, tied in self._tied:
             assert named.grad is not None
@@ -79,7 +79,7 @@ class Gradients:
 
 
 def _is_cut(parameter: Tensor) -> bool:
-    """Whether tensor ranks hold different parts of `parameter`."""
+    """Return whether tensor ranks hold different parts of `parameter`."""
     if not isinstance(parameter, DTensor):
         return False
     names = parameter.device_mesh.mesh_dim_names or ()

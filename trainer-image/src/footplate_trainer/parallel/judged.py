@@ -1,12 +1,12 @@
-"""Judges of tokens as objectives, on any layout.
+"""Losses of tokens and sequences as objectives, on any layout.
 
-A pipeline, tensor and data ranks change nothing: whoever has the last layers has
-all tokens of a micro-batch, and with them all that a judge of sequences wants.
-Then a step is one pass through the network. Two things need a pass before it,
+A pipeline, tensor and data ranks change nothing: a rank that has the last layers has
+all tokens of a micro-batch, and with them all that a sequence loss needs.
+Then a step is one pass through the network. Two cases need a pass before it,
 without gradients: a sum over the global batch, and context ranks, which share
 each sequence. They gather its scores, a few numbers a token, and each computes
-the same loss of whole sequences; what the pass with gradients then needs of it
-is a coefficient for each number of the tokens here.
+the same loss of whole sequences; the pass with gradients then needs only
+a coefficient for each of this rank's scores.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from footplate_trainer.parallel.stage_module import Criterion
 
 @dataclass(frozen=True)
 class Judged(Objective):
-    """A judge's loss."""
+    """The loss of a `judge` as an objective."""
 
     judge: Judge
 
@@ -44,7 +44,7 @@ class Judged(Objective):
         return self.judge.divisor(counts)
 
     def begin(self, batch: GlobalBatch) -> Criterion:
-        """See Objective; runs the forward pass once more where a rank alone cannot judge."""
+        """See Objective; runs an extra forward pass if one rank's micro-batch is not enough for the loss."""
         span, context = self.judge.span, batch.grid.context_group
         if span is Span.TOKEN or (span is Span.SEQUENCE and context is None):
             return _AtOnce(self.judge, StepTotals(batch.counts, batch.tally))
@@ -60,7 +60,7 @@ class Judged(Objective):
         )
 
     def _survey(self, whole: Sequence[_Whole], batch: GlobalBatch) -> Tensor | None:
-        """The sum over all sequences of the global batch; every rank takes part. Collective."""
+        """Return the sum over the global batch's sequences, or None if not needed; collective."""
         if self.judge.span is not Span.STEP:
             return None
         total = torch.zeros(self.judge.surveyed, dtype=torch.float64, device=batch.tally.sums.device)
@@ -72,7 +72,7 @@ class Judged(Objective):
         return total
 
     def _judged(self, part: _Whole, totals: StepTotals, batch: GlobalBatch) -> _Known:
-        """The loss of a micro-batch's whole sequences, and its derivatives by the numbers of tokens here."""
+        """Compute the loss of a micro-batch's whole sequences, and its derivatives by this rank's scores."""
         value, derivatives = differentiated(
             lambda scores: self.judge(part.tokens(scores), totals), part.scores(self.judge.asked)
         )
@@ -83,9 +83,9 @@ class Judged(Objective):
 
 @dataclass
 class Collected:
-    """A criterion without a loss, that keeps what is asked of each label: for models that are not trained.
+    """A criterion without a loss that stores the scores of each label: for models that are not trained.
 
-    To be run without gradients (`evaluate` of a model's passes); only ranks that
+    Run it without gradients (`evaluate` of a model's passes); only ranks that
     have the last layers collect anything.
     """
 
@@ -101,21 +101,21 @@ class Collected:
         return hidden.new_zeros((), dtype=torch.float64)
 
     def of(self, targets: Targets) -> Tensor:
-        """Of one micro-batch, which a pipeline may have run in another order: fp32 [numbers, n, length].
+        """Return one micro-batch's scores, whatever order a pipeline ran: fp32 [numbers, n, length].
 
-        In the order of Scores; 0 where no label counts.
+        In the order of Scores; 0 at uncounted labels.
         """
         return next(scores for other, scores in self.in_order if other is targets)
 
 
 def whole_rows(numbers: Tensor, group: dist.ProcessGroup | None) -> Tensor:
-    """From `numbers` [k, n, length] at each context rank's positions: [k, n, row]. Collective."""
+    """Gather `numbers` [k, n, length] at each context rank's positions into [k, n, row]. Collective."""
     return numbers if group is None else gather_in_order(numbers.movedim(2, 0), group).movedim(0, 2)
 
 
 @dataclass(frozen=True)
 class _AtOnce:
-    """Judges each micro-batch within the one pass."""
+    """A criterion that computes each micro-batch's loss within the only pass."""
 
     judge: Judge
     totals: StepTotals
@@ -135,7 +135,7 @@ class _AtOnce:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the loss of a micro-batch is on this rank, and its derivatives, fp32 [numbers, n, length]."""
+    """The loss of a micro-batch on this rank, and its derivatives, fp32 [numbers, n, length]."""
 
     value: Tensor
     derivatives: Tensor
@@ -143,7 +143,7 @@ class _Known:
 
 @dataclass(frozen=True)
 class _Replay:
-    """The pass with gradients, for a loss that is known."""
+    """A criterion for the pass with gradients, with losses and derivatives computed beforehand."""
 
     parts: dict[int, _Known]  # by identity of targets: a pipeline runs them in an order of its own
     asked: Asked
@@ -177,7 +177,7 @@ class _Whole:
 
     @classmethod
     def of(cls, targets: Targets, numbers: Tensor, group: dist.ProcessGroup | None) -> _Whole:
-        """Of fp32 `numbers` [numbers, n, length] at this rank's positions; collective over `group`."""
+        """Build from fp32 `numbers` [numbers, n, length] at this rank's positions; collective."""
         counts = targets.labels != IGNORED
         if group is not None:
             both = torch.cat((numbers, counts[None].float()))  # [numbers + 1, n, length]
@@ -186,22 +186,22 @@ class _Whole:
         return cls(targets, numbers, counts.flatten().nonzero().squeeze(1))
 
     def scores(self, asked: Asked) -> Scores:
-        """Of all tokens whose labels count."""
+        """Return the scores of all tokens whose labels count."""
         return Scores.of(self.places, self.numbers.flatten(1)[:, self.places], asked)
 
     def tokens(self, scores: Scores) -> JudgedTokens:
-        """As a judge sees them."""
+        """Return these tokens in the form that a judge accepts."""
         return JudgedTokens.of(self.targets, scores, scores.where)
 
     def dealt(self, derivatives: Tensor) -> Tensor:
-        """From fp32 [numbers, tokens] those at this rank's positions: [numbers, n, length], 0 elsewhere."""
+        """Pick this rank's positions from fp32 [numbers, tokens]: [numbers, n, length], 0 elsewhere."""
         rows = torch.zeros_like(self.numbers)
         rows.flatten(1)[:, self.places] = derivatives
         return rows if self.targets.positions is None else rows[..., self.targets.positions]
 
 
 def row_places(targets: Targets, where: Tensor) -> Tensor:
-    """From places among this rank's labels to those in whole rows, both flat."""
+    """Map flat indices of this rank's labels to flat indices of whole rows."""
     if targets.positions is None:
         return where
     length, row = targets.labels.shape[1], targets.documents.shape[1]

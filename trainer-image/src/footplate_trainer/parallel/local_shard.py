@@ -1,9 +1,9 @@
-"""Which part of a parameter lies on this rank.
+"""This rank's part of a parameter.
 
 A parameter may be cut twice, by tensor parallelism and by FSDP, along the same
 dimension or along two. Either way a rank's part is one block: a range of each
-dimension. The innermost axis of the mesh (tensor) cuts first, FSDP cuts what
-that left; torch calls the outer of two cuts along one dimension strided.
+dimension. The innermost axis of the mesh (tensor) cuts first, FSDP cuts the
+rest; torch calls the outer of two cuts along one dimension strided.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.distributed.tensor.placement_types import _StridedShard
 
 @dataclass(frozen=True)
 class LocalShard:
-    """This rank's block of a parameter: its memory and where it starts in each dimension."""
+    """This rank's block of a parameter: its memory and its start in each dimension."""
 
     local: Tensor
     start: tuple[int, ...]
@@ -30,7 +30,7 @@ class LocalShard:
 def as_dtensor(
     part: Tensor, mesh: DeviceMesh, placements: Sequence[Placement], shape: Sequence[int]
 ) -> DTensor:
-    """A contiguous tensor of `shape` of which this rank holds `part`, sharing memory, wherever that is.
+    """Wrap `part`, this rank's block, as a contiguous tensor of `shape`, sharing memory on any device.
 
     DTensor.from_local would copy shards in the host's memory to the mesh's device.
     """
@@ -40,18 +40,21 @@ def as_dtensor(
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of `model` that are not frozen, by name."""
+    """Return the parameters of `model` that are not frozen, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def chunk_bounds(size: int, parts: int, index: int) -> tuple[int, int]:
-    """Part `index` of `size` rows by torch.chunk's rule: all but the last have ceil(size / parts)."""
+    """Return the bounds of part `index` of `size` rows, cut by torch.chunk's rule.
+
+    All parts but the last have ceil(size / parts) rows.
+    """
     each = -(-size // parts)
     return min(index * each, size), min((index + 1) * each, size)
 
 
 def local_shard(parameter: Tensor) -> LocalShard:
-    """This rank's block of `parameter`, sharing memory with it."""
+    """Return this rank's block of `parameter`, sharing memory with it."""
     if not isinstance(parameter, DTensor):
         return LocalShard(parameter.detach(), (0,) * parameter.ndim)
     start, size = [0] * parameter.ndim, list(parameter.shape)
@@ -68,5 +71,5 @@ def local_shard(parameter: Tensor) -> LocalShard:
 
 
 def to_local(tensor: Tensor) -> Tensor:
-    """This rank's part of `tensor`, as autograd sees it."""
+    """Return this rank's part of `tensor`, as autograd sees it."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,6 +1,6 @@
-"""The grid as torch sees it: one device mesh, its slices and the groups along them.
+"""The grid of ranks as torch objects: one device mesh, its slices and the groups along them.
 
-Axes of one rank are left out, but for "shard", which FSDP always wants: each
+Axes of one rank are left out, but for "shard", which FSDP always needs: each
 axis costs a process group, and a restart waits for all of them.
 """
 
@@ -32,27 +32,27 @@ class Grid:
 
     @property
     def data_mesh(self) -> DeviceMesh:
-        """Over which FSDP shards: (shard) or, with copies, (replicate, shard)."""
+        """Mesh over which FSDP shards: (shard) or, with copies, (replicate, shard)."""
         axes = self.mesh.mesh_dim_names or ()
         return self.mesh[tuple(name for name in ("replicate", "shard") if name in axes)]
 
     @property
     def tensor_mesh(self) -> DeviceMesh | None:
-        """The ranks that share each matrix, if there are several."""
+        """Mesh of the ranks that share each matrix; None for a single rank."""
         return self.mesh["tensor"] if self.topology.tensor > 1 else None
 
     @property
     def tensor_group(self) -> dist.ProcessGroup | None:
-        """As `tensor_mesh`."""
+        """Group of the ranks of `tensor_mesh`; None for a single rank."""
         return self.mesh.get_group("tensor") if self.topology.tensor > 1 else None
 
     @property
     def pipeline_group(self) -> dist.ProcessGroup | None:
-        """The ranks that share the layers, if there are several."""
+        """Group of the ranks that share the layers; None for a single rank."""
         return self.mesh.get_group("pipeline") if self.topology.pipeline > 1 else None
 
     def join_holders(self, holders: list[int]) -> dist.ProcessGroup | None:
-        """The group of this rank and its peers at the pipeline coordinates `holders`; collective."""
+        """Create this rank's group with its peers at the pipeline coordinates `holders`; collective."""
         return join(self.topology.holder_groups(holders), self.rank)
 
 
@@ -63,7 +63,7 @@ def open_grid(topology: Topology, rank: int, device_type: str) -> Grid:
 
 
 def make_mesh(topology: Topology, device_type: str) -> DeviceMesh:
-    """All ranks, by named axes; collective."""
+    """Create the mesh of all ranks, by named axes; collective."""
     axes = [
         (name, degree)
         for name, degree, always in (
@@ -80,7 +80,7 @@ def make_mesh(topology: Topology, device_type: str) -> DeviceMesh:
 
 
 def join(groups: Iterator[list[int]], rank: int) -> dist.ProcessGroup | None:
-    """Make all `groups`, in the same order on every rank; the one that `rank` is in. Collective."""
+    """Create all `groups`, in the same order on every rank; return the group of `rank`. Collective."""
     mine = None
     for ranks in groups:
         group = dist.new_group(ranks)

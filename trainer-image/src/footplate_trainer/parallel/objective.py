@@ -1,9 +1,9 @@
-"""What a step minimises.
+"""Objectives: losses that a step minimises.
 
-Most losses look at one micro-batch at a time. One that compares all samples of
+Most losses need one micro-batch at a time. A loss that compares all samples of
 the global batch cannot: their embeddings exist only after the last micro-batch
 of the last rank, and keeping all activations until then would undo accumulation.
-So it embeds everything without gradients, gathers, learns the gradient of each
+So it embeds everything without gradients, gathers, computes the gradient of each
 embedding, and then embeds again, a micro-batch at a time, to pass it on (Gao et
 al. 2021, gradient caching).
 """
@@ -41,29 +41,29 @@ class GlobalBatch:
 
 
 class Objective(ABC):
-    """What is minimised on one global batch. Frozen data: all ranks have an equal one."""
+    """A loss to minimise on each global batch. Frozen data: all ranks have an equal objective."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the means that it adds to a batch's tally."""
+        """Names of the means that it adds to a batch's tally."""
         return ()
 
     @abstractmethod
     def begin(self, batch: GlobalBatch) -> Criterion:
-        """The criterion for the micro-batches of this step, each once. Collective."""
+        """Return the criterion for the micro-batches of this step, each computed once. Collective."""
 
     def divisor(self, counts: Counts) -> Tensor:
-        """What the step's sum is divided by, at least 1: the first of what its data set counts."""
+        """Return the divisor of the step's sum, at least 1: the first of the data set's counts."""
         return next(iter(counts.values())).clamp(min=1)
 
     def shown(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
-        """What an evaluation tells of the `means` that it tallied, over data of these `counts`."""
+        """Return an evaluation's reported values from its tallied `means`, over data of these `counts`."""
         return means
 
 
 @dataclass(frozen=True)
 class PerMicroBatch(Objective):
-    """A loss that is the sum of its micro-batches'."""
+    """A loss that is the sum of its micro-batches' losses."""
 
     criterion: Criterion
 
@@ -79,7 +79,7 @@ class Contrastive(Objective):
     temperature: float
 
     def begin(self, batch: GlobalBatch) -> Criterion:
-        """See Objective; runs the forward pass once more."""
+        """See Objective; runs the forward pass an extra time."""
         seen: list[tuple[Targets, Tensor]] = []
 
         def embed(
@@ -97,7 +97,7 @@ class Contrastive(Objective):
         return _Replay({id(targets): part for (targets, _), part in zip(seen, parts, strict=True)}, seen)
 
     def _learn(self, pairs: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each pair of this rank, and the gradient of the global sum by their embeddings."""
+        """Return this rank's loss of each pair, and the global sum's gradient by this rank's embeddings."""
         ranks, rank = dist.get_world_size(), dist.get_rank()
         everyone, everyone_real = pairs.new_empty(ranks, *pairs.shape), real.new_empty(ranks, *real.shape)
         dist.all_gather_into_tensor(everyone.flatten(0, 1), pairs.contiguous())
@@ -111,7 +111,7 @@ class Contrastive(Objective):
 
 @dataclass(frozen=True)
 class _Replay:
-    """Embeds again, and passes on gradients that are known."""
+    """A criterion that embeds again and passes on gradients computed beforehand."""
 
     parts: dict[int, tuple[Tensor, Tensor]]  # id of targets -> losses [b], gradients [b, 2, width]
     alive: object  # keeps the ids unique
@@ -126,5 +126,5 @@ class _Replay:
 
 
 def with_head(loss: Tensor, head: Tensor) -> Tensor:
-    """`loss`, as it is; of a head that has no part in it the gradient is 0, not missing."""
+    """Return `loss` unchanged, and give an unused head a gradient of 0 instead of none."""
     return loss + 0.0 * head[:1].double().sum()

@@ -1,4 +1,4 @@
-"""Sums over a whole parameter of which each rank holds a block."""
+"""Sums over a whole parameter when each rank holds one block."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Groups = tuple[dist.ProcessGroup, ...]
 
 @dataclass(frozen=True)
 class PartialSum:
-    """`here`, to be summed over each of `groups` in turn."""
+    """A tensor `here`, to be summed over each of `groups` in turn."""
 
     here: Tensor
     groups: Groups
 
 
 def shard_groups(parameter: Tensor, dimension: int | None = None) -> Groups:
-    """The ranks that hold other blocks of `parameter` along `dimension`, or along any."""
+    """Return the groups that hold other blocks of `parameter` along `dimension`, or along any."""
     if not isinstance(parameter, DTensor):
         return ()
     mesh = parameter.device_mesh
@@ -55,7 +55,7 @@ def complete_sums(partials: Sequence[PartialSum]) -> None:
 
 
 def dtensor_along(parameter: Tensor, dimension: int, values: Tensor) -> Tensor:
-    """`values`, one for each index of `dimension` of this rank's block, laid out as that dimension is."""
+    """Lay out `values`, one for each index of this rank's block along `dimension`, as that dimension is."""
     if not isinstance(parameter, DTensor):
         return values
     placements = [_as_first(placement, dimension) for placement in parameter.placements]
@@ -67,7 +67,7 @@ def _cut_dimension(placement: Placement) -> int | None:
 
 
 def _as_first(placement: Placement, dimension: int) -> Placement:
-    """The placement of a vector along `dimension` where the whole has `placement`."""
+    """Return the placement of a vector along `dimension` of a tensor that has `placement`."""
     if _cut_dimension(placement) != dimension:
         return Replicate()
     if isinstance(placement, _StridedShard):

@@ -1,8 +1,8 @@
-"""Micro-batches through a pipeline's stages, in one of torch's schedules.
+"""Runs micro-batches through a pipeline's stages, in one of torch's schedules.
 
 Only activations travel between ranks: each loads the same tokens and labels and
-hands them to its stages by keyword. Shapes are stated and not found out by a
-trial run, which would see uninitialised memory. The loss of a micro-batch is
+passes them to its stages by keyword. Shapes are stated and not inferred by a
+trial run, which would read uninitialised memory. The loss of a micro-batch is
 divided by a global count before its backward pass, so nothing is scaled
 afterwards.
 """
@@ -48,10 +48,10 @@ _WAY_BACK = frozenset(("B", "I", "W", "SEND_B", "RECV_B", "WAIT_SEND_B", "REDUCE
 
 
 class Pipeline:
-    """This rank's stages."""
+    """This rank's stages of a pipeline."""
 
     def __init__(self, module: StageModules, grid: Grid, device: torch.device, dtype: torch.dtype) -> None:
-        """`dtype` of activations."""
+        """Store the stages; the schedule is built at the first step. `dtype` is that of activations."""
         self._module = module
         self._grid = grid
         self._device = device
@@ -62,7 +62,7 @@ class Pipeline:
     def accumulate(
         self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion, divisor: Callable[[], Tensor]
     ) -> Tensor:
-        """Gradients of summed losses / `divisor()`; this rank's part of the loss, fp64 scalar."""
+        """Compute gradients of summed losses / `divisor()`; return this rank's part of the loss, fp64."""
         self._divisor = divisor()
         losses: list[Tensor] = []
         with backward_passes(2 if self._grid.topology.schedule in _ZERO_BUBBLE else 1):
@@ -70,7 +70,7 @@ class Pipeline:
         return self._sum(losses)
 
     def evaluate(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
-        """This rank's part of the sum of losses, without gradients: fp64 scalar."""
+        """Return this rank's part of the sum of losses, without gradients: fp64 scalar."""
         self._divisor = torch.ones((), device=self._device)
         losses: list[Tensor] = []
         schedule = self._ready(micro_batches)
@@ -141,7 +141,7 @@ class Pipeline:
         )
 
     def _states(self, micro_batch: MicroBatchInputs, hidden: int) -> tuple[Tensor, ...]:
-        """What travels, without memory: one state for each input that the network reads."""
+        """Return meta tensors of the states between stages: one for each input that the network reads."""
         read = (micro_batch.inputs.tokens, micro_batch.inputs.decoder_tokens)
         ranks = self._grid.topology.tensor
         shapes = [(len(tokens), tokens.shape[1] // ranks) for tokens in read if tokens is not None]
@@ -153,7 +153,7 @@ class Pipeline:
 
 @contextmanager
 def _forward_alone(schedule: _Schedule) -> Iterator[None]:
-    """Leave the way back out of an order: at its turn, torch's V hands on gradients even where none are."""
+    """Remove backward actions from a schedule: torch's V schedule sends gradients even without a backward."""
     if not isinstance(schedule, _PipelineScheduleRuntime):
         yield
         return

@@ -1,8 +1,8 @@
 """Losses against a reference: a model that is computed before the trained one, and never trained.
 
 Before the first pass of a step through the trained model, all micro-batches go through the reference
-without gradients; of each sequence the sum of the log-probabilities of its labels is kept. The objective
-behind it sees them as `sequence_values`, as if the data had them.
+without gradients; the sum of the label log-probabilities of each sequence is stored. The wrapped objective
+reads these sums from `sequence_values`, as if they came with the data.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from footplate_trainer.parallel.stage_module import Criterion, MicroBatchInputs,
 
 
 class Reference(Protocol):
-    """A model that is computed and not trained, in the layout of the run."""
+    """A model that is computed and not trained, in the run's layout."""
 
     def run(self, micro_batches: list[MicroBatchInputs], criterion: Criterion) -> None:
-        """`criterion` of each micro-batch, without gradients and without dropout. Collective."""
+        """Compute `criterion` for each micro-batch, without gradients and without dropout. Collective."""
 
 
 @dataclass(frozen=True)
 class FrozenCopy:
-    """A model of its own."""
+    """A reference with weights separate from the trained model's."""
 
     model: ParallelModel
 
@@ -48,7 +48,7 @@ class FrozenCopy:
 
 @dataclass(frozen=True)
 class AdaptersOff:
-    """The trained network without its adapters: the frozen weights that they stand beside."""
+    """The trained network with its adapters disabled: only the frozen base weights compute."""
 
     model: ParallelModel
 
@@ -61,7 +61,7 @@ class AdaptersOff:
 
 @contextmanager
 def _evaluated(module: StageModules) -> Iterator[None]:
-    """Without dropout."""
+    """Disable dropout inside the context."""
     trained = module.training
     module.eval()
     try:
@@ -72,7 +72,7 @@ def _evaluated(module: StageModules) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Referenced(Objective):
-    """`objective`, of rows that have the reference's numbers of their sequences under `name`."""
+    """`objective` over batches to which the reference's sum for each sequence is added under `name`."""
 
     objective: Objective
     reference: Reference
@@ -88,7 +88,7 @@ class Referenced(Objective):
         return self.objective.divisor(counts)
 
     def begin(self, batch: GlobalBatch) -> Criterion:
-        """See Objective; the reference first, then what the objective does."""
+        """See Objective; runs the reference before the objective's own preparation."""
         told = _Told(
             {
                 id(targets): _with(targets, self.name, sums)
@@ -103,10 +103,10 @@ class Referenced(Objective):
 def reference_sums(
     reference: Reference, micro_batches: list[MicroBatchInputs], grid: Grid
 ) -> Iterator[tuple[Targets, Tensor]]:
-    """Of each micro-batch, on ranks that have the last layers: the sum over the labels of each sequence.
+    """Yield each micro-batch's targets and the reference's sum over the labels of each sequence.
 
-    fp64 [n, D], in the order of `sequences`; 0 where there is none. The same on context ranks, which share
-    sequences. Collective.
+    Only ranks that have the last layers yield anything. Sums are fp64 [n, D] in the order of `sequences`, 0
+    for an absent sequence, and equal on all context ranks, which share sequences. Collective.
     """
     collected = Collected()
     reference.run(micro_batches, collected)
@@ -118,7 +118,7 @@ def reference_sums(
 
 
 def _by_sequence(targets: Targets, log_probabilities: Tensor) -> Tensor:
-    """Sums of fp32 [n, length], 0 where no label counts, by the documents of the row: fp64 [n, D]."""
+    """Sum fp32 [n, length], 0 at uncounted labels, by the documents of each row: fp64 [n, D]."""
     assert targets.sequences is not None, "this data has no sequences"
     rows, most = targets.sequences.shape[:2]
     documents = targets.documents.long()
@@ -135,13 +135,13 @@ def _with(targets: Targets, name: str, sums: Tensor) -> Targets:
 
 @dataclass(frozen=True)
 class _Told:
-    """What the reference said, by identity of targets: a pipeline runs them in an order of its own."""
+    """Targets with the reference's sums, by identity of the original targets: a pipeline reorders them."""
 
     targets: dict[int, Targets]
     alive: object  # keeps the identities unique
 
     def to(self, criterion: Criterion) -> Criterion:
-        """`criterion`, which sees it."""
+        """Return `criterion`, called with these targets instead of the original ones."""
 
         def told(
             hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None

@@ -1,8 +1,8 @@
-"""This rank's side of a relayout: weights from one layout of the ranks to another, round by round.
+"""This rank's side of a relayout: sends weights from one layout of the ranks to another, in rounds.
 
-What is sent and received at once is bounded, so a rank holds its part of both
-layouts and little more. A part that is the same in both is not copied: as long as
-weights stand still, both may look at the same memory.
+Each round's messages are bounded, so a rank holds its part of both layouts and
+little more. A part that is the same in both is not copied: as long as weights do
+not change, both layouts may share memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from footplate_planning.relayout import Move, Part, Relayout
 
 @dataclass(frozen=True)
 class _Round:
-    """Moves of one round; those of a peer in the order in which they lie in its message."""
+    """Moves of one round; moves with one peer are in the order of its message."""
 
     within: list[Move]  # from this rank to itself
     sent: list[list[Move]]  # by receiver
@@ -30,7 +30,7 @@ class _Round:
 
 @dataclass(frozen=True)
 class _Messages:
-    """What goes to all peers or comes from them in one round: one tensor, and its pieces."""
+    """All that one round sends to, or receives from, all peers: one tensor, and its pieces."""
 
     whole: Tensor
     pieces: list[Tensor]  # shaped as the blocks that they are, in the order of peers
@@ -38,12 +38,12 @@ class _Messages:
 
 
 class Transfer:
-    """Run as often as weights have changed; what follows from the layouts is reckoned once."""
+    """A transfer of weights, run whenever they have changed; its plan is computed once."""
 
     def __init__(
         self, plan: Relayout, group: dist.ProcessGroup, device: torch.device, dtype: torch.dtype
     ) -> None:
-        """`group` has all ranks; weights travel and arrive as `dtype`, on `device`."""
+        """Plan this rank's rounds; `group` has all ranks; weights travel as `dtype`, on `device`."""
         assert dtype.itemsize == plan.number_bytes, "the plan counts bytes"
         self._group, self._device, self._dtype = group, device, dtype
         rank = group.rank()
@@ -57,9 +57,9 @@ class Transfer:
         self.received_bytes = 0  # from others, the last time
 
     def run(self, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """This rank's part of the target by name, from its part of the source. Collective.
+        """Return this rank's part of the target by name, from its part of the source. Collective.
 
-        A part is the memory of `held` where its block, its dtype and its device are the same.
+        A part shares the memory of `held` if its block, dtype and device are the same and it is contiguous.
         """
         for name, box in self._held.items():
             expected = None if box is None else box.size
@@ -130,7 +130,7 @@ def _round_of(parts: Sequence[Part], rank: int, ranks: int) -> _Round:
 
 
 def _within(local: Tensor, here: Box, wanted: Box) -> Tensor:
-    """The view `wanted` of a tensor of which `local` is the block `here`."""
+    """Return the view `wanted` of a tensor whose block `here` is `local`."""
     for dimension, (first, start, length) in enumerate(
         zip(here.start, wanted.start, wanted.size, strict=True)
     ):

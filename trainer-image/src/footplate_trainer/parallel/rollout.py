@@ -1,8 +1,8 @@
-"""The weights of a model that trains, laid out for generation on the same ranks, for a while.
+"""A training model's weights, laid out temporarily for generation on the same ranks.
 
-Whole copies of the network, each shared out by tensor and by pipeline, one for each
-data rank of `rollout.parallelism`. They are there within `RolloutRanks.weights`, and
-their memory comes back behind it. Adapters stay beside the layers that they
+There is one whole copy of the network for each data rank of `rollout.parallelism`, each
+shared out by tensor and by pipeline. They exist within `RolloutRanks.weights`, and
+their memory is freed after it. Adapters stay beside the layers that they
 adapt, as they are in training: a merged weight is another number.
 """
 
@@ -34,43 +34,43 @@ from footplate_trainer.parallel.world import World
 
 @dataclass(frozen=True)
 class Copy:
-    """This rank's place among those that hold one copy of the network together."""
+    """This rank's membership in the group of ranks that hold one copy of the network."""
 
     grid: Grid
     group: dist.ProcessGroup  # all ranks of the copy
 
     @property
     def number(self) -> int:
-        """Which copy."""
+        """Index of this copy."""
         return self.grid.coordinates.data
 
     @property
     def leader(self) -> int:
-        """Who draws for all, by rank within `group`: the first that has logits, in the last stage."""
+        """Rank within `group` that samples for all: the first that has logits, in the last stage."""
         topology = self.grid.topology
         return (topology.pipeline - 1) * topology.tensor
 
     @property
     def leads(self) -> bool:
-        """Whether that is this rank."""
+        """True if this rank is the leader."""
         return self.group.rank() == self.leader
 
 
 @dataclass(frozen=True)
 class RolloutModel:
-    """This rank's part of a network that generates; its parameters are plain tensors, as large as that."""
+    """This rank's part of a network that generates; its parameters are plain tensors of the part's size."""
 
     network: Decoder
     copy: Copy
 
     @property
     def shape(self) -> ModelShape:
-        """Of the whole network."""
+        """Shape of the whole network."""
         return self.network.shape
 
 
 def open_copy(parallelism: RolloutParallelism, world: World) -> Copy:
-    """Make the groups of a rollout that `compatibility.rollout_problems` allows. Collective."""
+    """Create the groups of a rollout that `compatibility.rollout_problems` allows. Collective."""
     topology = rollout_topology(world.size, parallelism)
     grid = open_grid(topology, world.rank, world.device.type)
     if topology.data == 1:
@@ -81,7 +81,7 @@ def open_copy(parallelism: RolloutParallelism, world: World) -> Copy:
 
 
 def empty_network(shape: ModelShape, grid: Grid) -> Decoder:
-    """This rank's part of the network of `shape`, in the state in which it generates, without memory."""
+    """Build this rank's part of the network of `shape`, in evaluation mode for generation, without memory."""
     with torch.device("meta"):
         network = build(replace(shape, embedding_noise=0.0))
     assert isinstance(network, Decoder), "only a decoder generates"
@@ -94,7 +94,7 @@ def empty_network(shape: ModelShape, grid: Grid) -> Decoder:
 
 
 class RolloutRanks:
-    """What of a run's rollouts does not change with the weights; made once."""
+    """The parts of a run's rollouts that do not change with the weights; built once."""
 
     def __init__(
         self,
@@ -106,10 +106,10 @@ class RolloutRanks:
         *,
         batch_invariant: bool = False,
     ) -> None:
-        """`training` is the grid that trains, `dtype` what is computed with. Collective.
+        """Create groups and transfer; `training` is the training grid, `dtype` the computation's. Collective.
 
-        `compatibility.rollout_problems` has nothing against `parallelism`. Raises NotInvariant where answers
-        shall be `batch_invariant`, and this machine cannot do that.
+        `compatibility.rollout_problems` has nothing against `parallelism`. Raises NotInvariant if
+        `batch_invariant` is set and this machine cannot compute so.
         """
         self._shape, self._device = shape, world.device
         self.copy = open_copy(parallelism, world)
@@ -120,17 +120,17 @@ class RolloutRanks:
 
     @property
     def copies(self) -> int:
-        """How many copies of the network answer, each other requests."""
+        """Number of network copies that generate, each for different requests."""
         return self.copy.grid.topology.data
 
     @property
     def received_bytes(self) -> int:
-        """What came from other ranks, the last time."""
+        """Bytes received from other ranks in the latest transfer."""
         return self._transfer.received_bytes
 
     @contextmanager
     def weights(self, model: StageModules) -> Iterator[RolloutModel]:
-        """`model` as it stands, laid out for generation; it must not be trained meanwhile. Collective."""
+        """Lay out the current `model` for generation; it must not be trained meanwhile. Collective."""
         held = {name: local_shard(parameter).local for name, parameter in model.named_parameters()}
         network = empty_network(self._shape, self.copy.grid)
         if self._tiles is not None:
@@ -144,7 +144,7 @@ class RolloutRanks:
 
 
 def take_parts(network: nn.Module, parts: Mapping[str, Tensor]) -> None:
-    """Make each parameter the plain tensor that this rank has of it: no pass asks who has the rest."""
+    """Replace each parameter by this rank's plain tensor, so that no pass needs a DTensor."""
     for name in [name for name, _ in network.named_parameters()]:
         owner, _, leaf = name.rpartition(".")
         setattr(network.get_submodule(owner), leaf, nn.Parameter(parts[name], requires_grad=False))

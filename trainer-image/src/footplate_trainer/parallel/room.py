@@ -1,10 +1,11 @@
-"""How much memory a rank can still have, on its device or in its container.
+"""Memory that a rank can still allocate, on its device or in its container.
 
-On a GPU that is what the driver has left, and what torch's allocator has reserved and uses no more. On a CPU
-it is this rank's share of what the container may still take: its limit (control groups, version 2) less what
-it uses and could not drop, or what the machine has available, whichever is less; and what this process has
-freed and kept. Numbers of a moment: another program may take it in the next one, or give it back. What a rank
-could have at most, if no other program had any, is told apart: only less than that is never enough.
+On a GPU that is the driver's free memory and what torch's allocator has reserved but does not use. On a CPU
+it is this rank's share of what the container may still allocate: its limit (control groups, version 2) less
+what it uses and could not drop, or the machine's available memory, whichever is less; and what this process
+has freed and not returned. The numbers may change in the next moment, as other programs allocate or free.
+The most that a rank could have if no other program had any is reported separately: only a need above that
+can never be met.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _NO_LIMIT: Final = "max"
 
 
 class Memory(NamedTuple):
-    """Bytes of a rank beyond what it uses."""
+    """Bytes that a rank can have beyond its current use."""
 
     left: int  # at this moment
     most: int  # where nobody but this run's ranks has any
@@ -41,7 +42,7 @@ class _Heap(ctypes.Structure):
 
 
 def memory_of(device: torch.device, ranks: int) -> Memory:
-    """Of a rank, where `ranks` processes like this one share the container; each has its GPU to itself."""
+    """Return a rank's memory; `ranks` such processes share the container, and each has a GPU to itself."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         used = torch.cuda.memory_allocated(device)
@@ -52,7 +53,7 @@ def memory_of(device: torch.device, ranks: int) -> Memory:
 
 
 def container_room(cgroups: Path = _CGROUPS, meminfo: Path = _MEMINFO) -> int:
-    """Bytes that the processes of this container can take together."""
+    """Return the bytes that the container's processes can still allocate together."""
     available = 1024 * _number(meminfo, "MemAvailable:")
     if (most := _limit(cgroups)) is None:
         return available
@@ -62,13 +63,13 @@ def container_room(cgroups: Path = _CGROUPS, meminfo: Path = _MEMINFO) -> int:
 
 
 def container_size(cgroups: Path = _CGROUPS, meminfo: Path = _MEMINFO) -> int:
-    """Bytes that the processes of this container could have together, were they alone on the machine."""
+    """Return the bytes that the container's processes could have together, if alone on the machine."""
     total, most = 1024 * _number(meminfo, "MemTotal:"), _limit(cgroups)
     return total if most is None else min(total, most)
 
 
 def anonymous_memory(status: Path = _STATUS) -> int:
-    """Bytes that this process has written and no file holds."""
+    """Return the bytes of this process's resident memory that no file backs."""
     return 1024 * _number(status, "RssAnon:")
 
 
@@ -80,7 +81,7 @@ def _limit(cgroups: Path) -> int | None:
 
 
 def _number(file: Path, name: str) -> int:
-    """Of the line that begins with `name`; 0 where there is none."""
+    """Return the number in the line that begins with `name`; 0 without such a line."""
     for line in file.read_text().splitlines():
         words = line.split()
         if words and words[0] == name:
@@ -89,7 +90,7 @@ def _number(file: Path, name: str) -> int:
 
 
 def _kept_by_heap() -> int:
-    """Bytes that were freed and not handed back; 0 where the allocator is another than glibc's."""
+    """Return the bytes freed and not returned to the kernel; 0 with an allocator that lacks `mallinfo2`."""
     mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if mallinfo is None:
         return 0

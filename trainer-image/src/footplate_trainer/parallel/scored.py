@@ -1,8 +1,9 @@
 """Objectives over the scores of sequences, on any layout.
 
-Whoever has the last layers has all rows of a micro-batch, and so both answers of a pair. Context ranks share
-each row: a score is computed by the rank that has the sequence's last token, and one small sum tells it to
-the others. Then each of them computes the same loss, and passes back what goes through its own scores.
+A rank that has the last layers has all rows of a micro-batch, and so both answers of a pair. Context ranks
+share each row: the rank that has the sequence's last token computes its score, and one small all-reduce
+sends it to the others. Then each of them computes the same loss, and passes gradients through its own
+scores.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _SQUARES: Final = "score/squares"
 class RankedPairs(Objective):
     """Stage reward: -log sigma(chosen - rejected - margin) + centering (chosen + rejected)^2, a pair's mean.
 
-    The data has pairs, and may have a `margin` among its `sequence_values`, at the chosen one's place.
+    The data has pairs, and may have a `margin` among its `sequence_values`, at the chosen answer's index.
     """
 
     centering: float = 0.0
@@ -55,7 +56,7 @@ class RankedPairs(Objective):
         return _Ranking(self, tally, batch.grid.context_group, counts=first)
 
     def shown(self, means: Mapping[str, float], counts: Counts) -> Mapping[str, float]:
-        """See Objective; the deviation is the unbiased one, and not told of fewer than two scores."""
+        """See Objective; adds the unbiased standard deviation if there are at least two scores."""
         if not self.moments:
             return means
         told = {name: mean for name, mean in means.items() if name != _SQUARES}
@@ -66,7 +67,7 @@ class RankedPairs(Objective):
         return told
 
     def loss(self, scores: Tensor, targets: Targets, tally: Tally) -> Tensor:
-        """The sum over the pairs of a micro-batch, of `scores` [n, D]: fp64 scalar."""
+        """Return the sum over a micro-batch's pairs, from `scores` [n, D]: fp64 scalar."""
         assert targets.sequences is not None, "this data has no sequences"
         places = pairs_in(targets.sequences.flatten(0, 1))
         chosen, rejected = scores.flatten().double()[places].unbind(1)
@@ -85,10 +86,10 @@ class RankedPairs(Objective):
 
 @dataclass
 class CollectedScores:
-    """A criterion without a loss, that keeps the score of each sequence: for models that are not trained.
+    """A criterion without a loss that stores each sequence's score: for models that are not trained.
 
-    To be run without gradients (`evaluate` of a model's passes); only ranks that have the last layers collect
-    anything, and of context ranks each has all scores of its rows. `context` is the group of those.
+    Run it without gradients (`evaluate` of a model's passes); only ranks that have the last layers collect
+    anything, and each context rank, in group `context`, has all scores of its rows.
     """
 
     context: dist.ProcessGroup | None = None
@@ -102,7 +103,7 @@ class CollectedScores:
         return hidden.new_zeros((), dtype=torch.float64)
 
     def of(self, targets: Targets) -> Tensor:
-        """Of a micro-batch, which a pipeline may have run out of order: fp32 [n, D], 0 for no sequence."""
+        """Return a micro-batch's scores, in any pipeline order: fp32 [n, D], 0 for an absent sequence."""
         return next(scores for other, scores in self.in_order if other is targets)
 
 
@@ -127,7 +128,7 @@ class _Ranking:
 
 
 def _of_all_ranks(scores: Tensor, context: dist.ProcessGroup | None) -> Tensor:
-    """`scores`, of which each rank of a group has some and 0 elsewhere, and of others what they have."""
+    """Complete `scores` of one rank, 0 where other ranks have them, with the other ranks' scores."""
     if context is None:
         return scores
     everywhere = scores.detach().clone()

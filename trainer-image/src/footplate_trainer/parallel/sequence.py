@@ -1,8 +1,8 @@
-"""Collectives along a sequence that autograd can pass through.
+"""Differentiable collectives along a sequence.
 
 Tensor parallelism keeps norms and residuals on pieces of the sequence: a matrix
-that is cut by columns first gathers the pieces, one that is cut by rows adds
-the ranks' partial products up and scatters the sum.
+cut by columns first gathers the pieces, a matrix cut by rows reduces the ranks'
+partial products and scatters the sum.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from torch.autograd import Function
 
 
 def gather_sequence(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """[batch, length / ranks, …] of each rank -> [batch, length, …]; backward adds up and scatters."""
+    """Gather [batch, length / ranks, …] of each rank into [batch, length, …]; backward reduce-scatters."""
     gathered: Tensor = _ThereAndBack.apply(x, group, _gather, _scatter_sum)
     return gathered
 
 
 def scatter_sum(x: Tensor, group: dist.ProcessGroup, *, in_order: bool = False) -> Tensor:
-    """PartialSum [batch, length, …] of each rank -> this rank's piece of their sum; backward gathers.
+    """Reduce-scatter partial sums [batch, length, …] of each rank to this rank's piece; backward gathers.
 
-    `in_order` adds up by rank for each piece, where a collective goes round a ring and begins elsewhere.
+    `in_order` adds up in the order of ranks for each piece, whereas a ring collective begins at another rank
+    for each.
     """
     piece: Tensor = _ThereAndBack.apply(
         x, group, _scatter_sum_in_order if in_order else _scatter_sum, _gather
@@ -37,7 +38,7 @@ Collective = Callable[[Tensor, dist.ProcessGroup], Tensor]
 
 
 class _ThereAndBack(Function):
-    """One collective on the way forward, and its counterpart on the way back."""
+    """A collective in forward, and its counterpart in backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, there: Collective, back: Collective) -> Tensor:

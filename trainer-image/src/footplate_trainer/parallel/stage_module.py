@@ -1,7 +1,7 @@
-"""What FSDP wraps and a pipeline schedule runs: a stage of the network, and the loss behind the last.
+"""The module that FSDP wraps and a pipeline schedule runs: a stage of the network, and the final loss.
 
-The loss is computed within the forward pass because only there is a sharded
-head whole.
+The loss is computed within the forward pass because a sharded head is whole
+only there.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from footplate_trainer.parallel.sequence import gather_sequence
 
 
 class Criterion(Protocol):
-    """What is minimised."""
+    """A function to minimise."""
 
     def __call__(
         self, hidden: Tensor, head: Tensor, targets: Targets, *, vocabulary: VocabularyShard | None = None
     ) -> Tensor:
-        """A sum over what counts, scalar, from hidden states and the rows of the head that are here."""
+        """Return a sum over what counts, scalar, from hidden states and this rank's rows of the head."""
 
 
 @dataclass(frozen=True)
 class MicroBatchInputs:
-    """One micro-batch as this rank computes it."""
+    """A micro-batch as this rank computes it."""
 
     inputs: Inputs
     targets: Targets
 
 
 class StageModule(nn.Module):
-    """One stage of the network."""
+    """A stage of the network."""
 
     def __init__(self, network: Network, tensor_group: dist.ProcessGroup | None) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class StageModule(nn.Module):
     def forward(
         self, *states: Tensor, inputs: Inputs, targets: Targets, criterion: Criterion
     ) -> Tensor | tuple[Tensor, ...]:
-        """The states for the next stage or, of the last, the summed loss."""
+        """Return the states for the next stage or, in the last stage, the summed loss."""
         reached = self.network.advance(*states, inputs=inputs)
         if not self.network.is_last:
             # A state that only passes through must be another tensor behind the stage than before it:
@@ -70,28 +70,28 @@ class StageModule(nn.Module):
 
 
 class StageModules(nn.ModuleList):
-    """The stages of this rank, in the network's order, as one model with the network's names.
+    """This rank's stages, in the network's order, as one model with the network's parameter names.
 
     A parameter that two stages hold under one name (tied embeddings) is named once.
     """
 
     @property
     def stages(self) -> list[StageModule]:
-        """The stages, first one first."""
+        """The stages, in order."""
         return [stage for stage in self if isinstance(stage, StageModule)]
 
     @property
     def embedding(self) -> nn.Module | None:
-        """That of the first stage, if this rank has it."""
+        """The first stage's embedding, if this rank has it."""
         first = self.stages[0].network
         return first.embedding if first.is_first else None
 
     def named_parameters(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        """Each name once, as a single process would have it."""
+        """Iterate over each name once, as a single process would have it."""
         return iter(self._by_name().items())
 
     def tied_parameters(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """Pairs of a named parameter and another one of that name."""
+        """Return pairs of a named parameter and another parameter of that name."""
         named = self._by_name()
         return [
             (named[name], parameter)
@@ -101,7 +101,7 @@ class StageModules(nn.ModuleList):
         ]
 
     def sync_tied(self) -> None:
-        """Give tied parameters the values of the named; to be called whenever those change."""
+        """Copy named parameters into those tied to them; call it after every change."""
         with torch.no_grad():
             for named, tied in self.tied_parameters():
                 to_local(tied).copy_(to_local(named))
@@ -115,12 +115,12 @@ class StageModules(nn.ModuleList):
 
 
 def vocabulary_shard(group: dist.ProcessGroup, size: int, first: int) -> VocabularyShard:
-    """The vocabulary of `size` rows of which this rank of `group` holds those from `first` on.
+    """Return the shard of a vocabulary of `size` rows: this rank of `group` holds rows from `first` on.
 
-    All-gathering the logits would undo what the sharding saved. A few numbers a token are enough: each
-    rank's log-normaliser, the label's logit where it is held, and what else a loss needs of all logits.
-    Any contiguous split will do: uneven, empty on some ranks, or padded behind
-    row `size`; for a loss that wants the `whole` head, an even one. One all-gather
+    All-gathering the logits would undo the savings of sharding. A few numbers a token are enough: each
+    rank's log-normaliser, the logit of a label that it holds, and any other number that a loss needs of all
+    logits. Any contiguous split will do: uneven, empty on some ranks, or padded after
+    row `size`; a loss that needs the `whole` head needs an even split. One all-gather
     of 4 bytes a number, token and rank for each chunk; all ranks of the group must
     have the same tokens and labels.
     """

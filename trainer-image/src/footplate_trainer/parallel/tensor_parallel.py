@@ -3,11 +3,11 @@
 Projections into heads and into the feed-forward width are cut by columns of
 their result, those back by rows (Shoeybi et al. 2019); between them activations
 are cut along the sequence (Korthikanti et al. 2022). Embedding and head are cut
-by the vocabulary. A cut weight is a DTensor on the tensor mesh; what is whole
-(norms, biases behind a sum, key and value heads that are fewer than the ranks)
-stays a plain parameter whose gradient is a part: `gradients` adds the parts up
-once a step, with one reduction for all of them. Of an adapter, the matrix is cut
-that meets the cut side of its layer; what it adds to a layer cut by rows is
+by the vocabulary. A cut weight is a DTensor on the tensor mesh; a parameter that
+stays whole (norms, biases after a sum, key and value heads fewer than the ranks)
+is a plain parameter whose gradient is partial: `gradients` adds the parts up
+once a step, with one reduction for all of them. In an adapter, the matrix next
+to the cut side of its layer is cut; its result for a layer cut by rows is
 added before the sum over ranks, and costs no reduction of its own.
 """
 
@@ -76,7 +76,7 @@ def _shared_linear(owner: nn.Module, name: str, linear: Linear, mesh: DeviceMesh
 
 
 def _cut(weight: Tensor, dimension: int, mesh: DeviceMesh) -> nn.Parameter:
-    """A parameter on `meta` as this rank's part of it, laid out over `mesh`."""
+    """Return this rank's part of a parameter on `meta`, laid out over `mesh`."""
     start, stop = chunk_bounds(weight.shape[dimension], mesh.size(), mesh.get_local_rank())
     mine = weight.detach().narrow(dimension, start, stop - start).clone()
     return nn.Parameter(
@@ -88,7 +88,7 @@ def _cut(weight: Tensor, dimension: int, mesh: DeviceMesh) -> nn.Parameter:
 
 
 class _LowRank(LowRank):
-    """An adapter of a layer that is shared out; `rows` are those of a whole B that count here."""
+    """An adapter of a layer that is shared out; `rows` are the rows of a whole B that this rank uses."""
 
     def __init__(self, adapter: LowRank, a: nn.Parameter, b: nn.Parameter, rows: slice | None = None) -> None:
         nn.Module.__init__(self)
@@ -96,13 +96,13 @@ class _LowRank(LowRank):
         self.scale, self.dropout = adapter.scale, adapter.dropout
 
     def matrices(self) -> tuple[Tensor, Tensor]:
-        """This rank's parts."""
+        """Return this rank's parts of both matrices."""
         b = to_local(self.b)
         return to_local(self.a), b if self._rows is None else b[self._rows]
 
 
 class _Columns(Linear):
-    """A linear layer of which this rank computes some results."""
+    """A linear layer; this rank computes some of its outputs."""
 
     def __init__(self, linear: Linear, mesh: DeviceMesh) -> None:
         nn.Module.__init__(self)
@@ -113,12 +113,12 @@ class _Columns(Linear):
         self.adapter = None if adapter is None else _LowRank(adapter, adapter.a, _cut(adapter.b, 0, mesh))
 
     def matrix(self) -> tuple[Tensor, Tensor | None]:
-        """[out / ranks, in] and [out / ranks]."""
+        """Return weight [out / ranks, in] and bias [out / ranks]."""
         return to_local(self.weight), None if self.bias is None else to_local(self.bias)
 
 
 class _FewHeads(Linear):
-    """Keys or values with fewer heads than ranks: the weight is whole, the head that is used is not."""
+    """Keys or values with fewer heads than ranks: the weight is whole, this rank uses one head."""
 
     def __init__(self, linear: Linear, mesh: DeviceMesh, heads: int) -> None:
         nn.Module.__init__(self)
@@ -131,12 +131,12 @@ class _FewHeads(Linear):
         self.adapter = None if adapter is None else _LowRank(adapter, adapter.a, adapter.b, self._rows)
 
     def matrix(self) -> tuple[Tensor, Tensor | None]:
-        """[head size, in] and [head size]."""
+        """Return weight [head size, in] and bias [head size]."""
         return self.weight[self._rows], None if self.bias is None else self.bias[self._rows]
 
 
 class _Rows(Linear):
-    """A linear layer of whose inputs this rank has some; results are summed and cut along the sequence."""
+    """A linear layer; this rank has some of its inputs, and results are summed and cut along the sequence."""
 
     def __init__(self, linear: Linear, mesh: DeviceMesh) -> None:
         nn.Module.__init__(self)
@@ -150,17 +150,17 @@ class _Rows(Linear):
             adapter.dropout.first_column = first
 
     def matrix(self) -> tuple[Tensor, Tensor | None]:
-        """[out, in / ranks]; the bias comes behind the sum."""
+        """Return weight [out, in / ranks] and no bias, which is added after the sum."""
         return to_local(self.weight), None
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
-        """[batch, length, in / ranks] -> [batch, length / ranks, out]."""
+        """Map [batch, length, in / ranks] to [batch, length / ranks, out]."""
         summed = scatter_sum(super().forward(x, inputs), self._group, in_order=self.tiles is not None)
         return summed if self.bias is None else summed + self.bias
 
 
 class _Embedding(nn.Embedding):
-    """An embedding of which this rank holds some tokens; the result is cut along the sequence."""
+    """An embedding; this rank holds some of its tokens, and the result is cut along the sequence."""
 
     def __init__(self, embedding: nn.Embedding, mesh: DeviceMesh) -> None:
         nn.Module.__init__(self)
@@ -171,7 +171,7 @@ class _Embedding(nn.Embedding):
         self._first, self._end = chunk_bounds(embedding.num_embeddings, mesh.size(), mesh.get_local_rank())
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """int64 [batch, length] -> [batch, length / ranks, hidden]."""
+        """Map int64 [batch, length] to [batch, length / ranks, hidden]."""
         elsewhere = (tokens < self._first) | (tokens >= self._end)
         rows = (tokens - self._first).masked_fill(elsewhere, 0)
         mine = functional.embedding(rows, to_local(self.weight)).masked_fill(elsewhere[..., None], 0.0)
@@ -179,7 +179,7 @@ class _Embedding(nn.Embedding):
 
 
 class _HeadTable(nn.Embedding):
-    """A table with a column for each head, of which this rank holds some."""
+    """A table with a column for each head; this rank holds some of the columns."""
 
     def __init__(self, table: nn.Embedding, mesh: DeviceMesh) -> None:
         nn.Module.__init__(self)
@@ -188,12 +188,12 @@ class _HeadTable(nn.Embedding):
         self.weight = _cut(table.weight, 1, mesh)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """int64 [...] -> [..., heads / ranks]."""
+        """Map int64 [...] to [..., heads / ranks]."""
         return functional.embedding(rows, to_local(self.weight))
 
 
 def _gather_states(group: dist.ProcessGroup, _: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Before attention and feed-forward: their input, whole again."""
+    """Gather the whole input of attention or feed-forward, before its forward."""
     return tuple(
         gather_sequence(value, group) if isinstance(value, Tensor) and value.ndim == 3 else value
         for value in arguments

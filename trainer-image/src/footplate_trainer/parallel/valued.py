@@ -1,7 +1,8 @@
-"""Values of places, by a head of one output: collected, and learnt; on any layout.
+"""Values of positions, from a head of one output: collected, and trained; on any layout.
 
-A place is one whose label counts; which token stands there says nothing. Context ranks have some places of
-each row, and each computes the loss of its own. Tensor ranks all compute that of all places of theirs.
+Only positions whose label counts have a value; their token does not matter. Context ranks have some
+positions of each row, and each computes the loss of its own. Every tensor rank computes the loss of all
+positions of its rows.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CLIPPED: Final = "value/clipped"
 
 @dataclass(frozen=True)
 class ClippedValues(Objective):
-    """weight x the mean over places of max((V - R)^2, (clip(V, V_old ± clip) - R)^2) / 2."""
+    """Value loss: weight x the mean over positions of max((V - R)^2, (clip(V, V_old ± clip) - R)^2) / 2."""
 
     clip: float
     weight: float
@@ -52,7 +53,7 @@ class ClippedValues(Objective):
         return _Valuing(self, batch.tally)
 
     def loss(self, values: Tensor, said: Mapping[str, Tensor], tally: Tally) -> Tensor:
-        """The sum over `values` [places], of which the data has `said` its numbers: fp64 scalar."""
+        """Return the sum over `values` [positions], against the data's numbers `said`: fp64 scalar."""
         old, returns = said[OLD_VALUE], said[RETURN]
         losses = clipped_value(values, old, returns, self.clip).double()
         tally.add(LOSS, losses.sum(), losses.numel())
@@ -62,9 +63,9 @@ class ClippedValues(Objective):
 
 @dataclass
 class CollectedValues:
-    """A criterion without a loss, that keeps the value of each place here, whether its label counts or not.
+    """A criterion without a loss that stores the value of each of this rank's positions, counted or not.
 
-    To be run without gradients; only ranks that have the last layers collect anything.
+    Run it without gradients; only ranks that have the last layers collect anything.
     """
 
     in_order: list[tuple[Targets, Tensor]] = field(default_factory=list)  # fp32 [n, length] each
@@ -77,7 +78,7 @@ class CollectedValues:
         return hidden.new_zeros((), dtype=torch.float64)
 
     def of(self, targets: Targets) -> Tensor:
-        """Of a micro-batch, which a pipeline may have run in another order: fp32 [n, length]."""
+        """Return a micro-batch's values, whatever order a pipeline ran: fp32 [n, length]."""
         return next(values for other, values in self.in_order if other is targets)
 
 

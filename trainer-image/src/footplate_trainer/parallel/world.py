@@ -1,7 +1,7 @@
-"""The process group: who the ranks are, and on which device each computes.
+"""The process group: its ranks, and the device on which each computes.
 
 torchrun, our agent and a plain `python -m` start the same program. The first
-two say in the environment where the others are found; without a word there the
+two set environment variables that locate the other ranks; without those the
 world is this process, and no socket is opened.
 """
 
@@ -32,7 +32,7 @@ LONG_WAIT_TIMEOUT = timedelta(days=7)
 
 @dataclass(frozen=True)
 class StoreAddress:
-    """Where the key-value store of the group listens."""
+    """Address of the group's key-value store."""
 
     host: str
     port: int
@@ -42,7 +42,7 @@ class StoreAddress:
 
 @dataclass(frozen=True)
 class RankEnvironment:
-    """One rank's place in the world; `store` is None when it is alone."""
+    """A rank's numbers in the world; `store` is None when the rank is alone."""
 
     rank: int
     world_size: int
@@ -51,9 +51,10 @@ class RankEnvironment:
 
 
 def read_environment(environment: Mapping[str, str]) -> RankEnvironment:
-    """The place that torchrun or an agent wrote into `environment`.
+    """Read the rank's numbers that torchrun or an agent wrote into `environment`.
 
-    UserMistake where it says half of it, as leftovers of another launcher may.
+    Raises UserMistake if some of the variables are missing or invalid, as another launcher's leftovers may
+    be.
     """
     if "RANK" not in environment:
         return RankEnvironment(rank=0, world_size=1, local_rank=0, store=None)
@@ -98,10 +99,10 @@ class World:
 
 @contextmanager
 def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
-    """Join the group of `place`; all leave it together at the end, and by dying on an error.
+    """Join the group of `place`; leave it together with all ranks at the end, or exit at once on an error.
 
     After an error the peers may be gone or in the middle of a collective:
-    taking leave in good order could wait for them for ever.
+    an orderly shutdown could wait for them for ever.
     """
     device = _device(place, backend)
     keep_freed_memory(device)
@@ -122,10 +123,10 @@ def open_world(place: RankEnvironment, backend: Backend) -> Iterator[World]:
 
 
 def long_waits() -> dist.ProcessGroup:
-    """A group of all ranks, for those that are done before others by more than a collective may take.
+    """Create a group of all ranks whose timeout is `LONG_WAIT_TIMEOUT` instead of a collective's.
 
-    Who hangs meanwhile is noticed by the coordinator, and who is gone by agents. Collective, in the training
-    loop alone.
+    Ranks use it to wait for slower ones. Meanwhile the coordinator detects a rank that hangs, and agents a
+    rank that has exited. Collective, in the training loop alone.
     """
     group = dist.new_group(backend="gloo", timeout=LONG_WAIT_TIMEOUT)
     assert isinstance(group, dist.ProcessGroup), "this rank is in every group that all ranks make"
@@ -133,7 +134,7 @@ def long_waits() -> dist.ProcessGroup:
 
 
 def use_determinism(deterministic: bool) -> None:
-    """Ask torch for the same bits each time, where it has a choice; an error where it has none."""
+    """Make torch use deterministic algorithms where it has a choice, and raise an error where it has none."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
@@ -142,15 +143,15 @@ def use_determinism(deterministic: bool) -> None:
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch's generators for one step of one rank.
 
-    Nothing of ours draws from them, but a loss of the user's own may: so a draw depends on the
-    step and not on how the run came there, and a checkpoint needs no generator state.
+    Our own code draws nothing from them, but a user's loss may: seeded so, a draw depends on the
+    step and not on the run's history, and a checkpoint needs no generator state.
     """
     digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little"))
 
 
 def device_name(device: torch.device) -> str:
-    """Type and model, as far as kernels differ between them."""
+    """Return type and model, as far as kernels differ between them."""
     if device.type == "cpu":
         return f"cpu {torch.backends.cpu.get_cpu_capability()}"
     return f"{device.type} {torch.cuda.get_device_name(device)}"
