@@ -1,1 +1,1 @@
-"""Answers that a model is trained on after it gave them itself: drawn, kept, rewarded, dealt to steps."""
+"""Rollouts: answers that a model generates, then journalled, rewarded and batched into its training steps."""

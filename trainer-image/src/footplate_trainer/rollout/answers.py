@@ -1,7 +1,7 @@
-"""Answers of a rollout as the rows that a step is trained on, those of about one length in one micro-batch.
+"""Answers of a rollout as the rows of a training step, with similar lengths in one micro-batch.
 
-The tokens of a row are those that were asked and those that were drawn: never a text that is encoded again.
-A sample that no reward is known of counts nowhere: none of its labels does.
+A row's tokens are those of the prompt and those that were sampled: never a text that is encoded again.
+A sample without a reward counts nowhere: none of its labels does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from footplate_trainer.model.sequence_field import SequenceField
 
 @dataclass(frozen=True)
 class TrainedAnswer:
-    """An answer, with what its loss has to know."""
+    """An answer, with the numbers that its loss needs."""
 
     prompt: Int64s  # [p] tokens
     tokens: Int32s  # [n]
@@ -32,18 +32,18 @@ class TrainedAnswer:
     sequence_values: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        """Tokens in all."""
+        """Return the number of tokens in prompt and answer."""
         return len(self.prompt) + len(self.tokens)
 
 
 def width_of(lengths: Sequence[int], context: int, multiple: int) -> int:
-    """Places of a row that holds the longest: a multiple of 16 and of `multiple`, or `context`."""
+    """Return the width of a row that holds the longest: a multiple of 16 and of `multiple`, or `context`."""
     step = np.lcm(16, multiple)
     return int(min(context, -(-max(lengths) // step) * step))
 
 
 class AnswerDataset(Dataset):
-    """The answers of one rollout, dealt to its steps: each epoch all of them, in an order of its own."""
+    """The answers of one rollout for its steps: all of them in each epoch, in a different order each time."""
 
     def __init__(
         self,
@@ -56,11 +56,12 @@ class AnswerDataset(Dataset):
         *,
         once: bool = False,
     ) -> None:
-        """`answers` by number in the order of the rollout; the first has the global `first_index`.
+        """Store `answers`, by number in the rollout's order; the first has the global `first_index`.
 
-        `epoch` is that of the rollout's first, of all rollouts; rows have `width` places, or in a micro-batch
-        as few as its longest needs, of `multiple`: then those of about one length share one. With `once`
-        there is no other epoch, and fillers stand behind its last answer.
+        `epoch` is the rollout's first, counted over all rollouts. Rows are `width` wide, or, if `multiple` is
+        given, as narrow as the longest row of the micro-batch allows, a multiple of it: then answers of
+        similar length share a micro-batch. With `once` there is no second epoch, and fillers follow the last
+        answer.
         """
         self.answers = answers
         self._numbers = np.array(list(answers), dtype=np.int64)
@@ -68,11 +69,11 @@ class AnswerDataset(Dataset):
         self._multiple, self._once = multiple, once
 
     def __len__(self) -> int:
-        """Answers."""
+        """Return the number of answers."""
         return len(self.answers)
 
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
-        """Numbers of the answers at global `indices`, which are of this rollout; FILLER behind its last."""
+        """Return numbers of the answers at global `indices` within this rollout; FILLER after its last."""
         epochs, places = np.divmod(indices - self._first_index, len(self))
         ids = np.empty_like(indices)
         for epoch in np.unique(epochs):
@@ -82,7 +83,7 @@ class AnswerDataset(Dataset):
         return np.where(epochs > 0, order.FILLER, numbers) if self._once else numbers
 
     def arranged(self, ids: Int64s, places: Int64s) -> Int64s:
-        """See Dataset: the longest first, so that a step that has no room fails at once; fillers last."""
+        """See Dataset: the longest first, so that a step without enough memory fails early; fillers last."""
         if self._multiple is None:
             return places
         flat = places.flatten()
@@ -101,12 +102,12 @@ class AnswerDataset(Dataset):
         return found
 
     def _lengths(self, ids: Int64s, places: Int64s) -> list[int]:
-        """Places that prompt and answer take, of each of `places` of a step; 0 of a filler."""
+        """Return the tokens of prompt and answer at each of a step's `places`; 0 for a filler."""
         numbers = np.where(places == order.FILLER, order.FILLER, ids[places])
         return [0 if number == order.FILLER else len(self.answers[int(number)]) for number in numbers]
 
     def _row_width(self, longest: int) -> int:
-        """Of the rows of a micro-batch."""
+        """Return the width of a micro-batch's rows."""
         assert self._multiple is not None
         return width_of([max(1, longest)], self._width, self._multiple)
 
@@ -160,7 +161,7 @@ class AnswerDataset(Dataset):
 
 
 def _first_places(row: Sample, width: int) -> Sample:
-    """`row` without the places behind the first `width`, where nothing is."""
+    """Return `row` cut to the first `width` positions; the rest is empty."""
     return replace(
         row,
         tokens=row.tokens[:width],

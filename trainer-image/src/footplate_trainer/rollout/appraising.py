@@ -1,6 +1,6 @@
-"""What each token of a rollout's answers gained beyond what was expected: with a value model. Pure.
+"""Advantages of an answer's tokens from a value model, and the value model's targets. Pure.
 
-Answers are gathered from all ranks in one order, so no layout is in what comes out.
+Answers are gathered from all ranks in one order, so the result does not depend on the layout.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from footplate_trainer.rollout.settings import RolloutSettings
 
 @dataclass(frozen=True)
 class Appraisal:
-    """Of each answer."""
+    """Advantages and value targets of each answer."""
 
     advantages: Mapping[SampleKey, Float32s]  # [n], of tokens
     places: Mapping[SampleKey, Mapping[str, Float32s]]  # [n or n + 1] each: what the value model learns
 
 
 def places(settings: RolloutSettings, tokens: int) -> int:
-    """How many places of an answer of so many tokens have a value."""
+    """Return how many positions of an answer of `tokens` tokens have a value."""
     assert settings.values is not None
     length = torch.tensor([tokens])
     if settings.values.after_end:
@@ -50,7 +50,7 @@ def places(settings: RolloutSettings, tokens: int) -> int:
 def appraised(
     settings: RolloutSettings, gathered: GatheredRollout, found: Learnt, coefficient: float
 ) -> tuple[Learnt, Appraisal]:
-    """`found` with advantages from values, and what tokens and places have of them.
+    """Return `found` with advantages from values, and the advantages and value targets by answer.
 
     `gathered` has the values, and log-probabilities before the first update; `coefficient` is that of KL.
     """
@@ -95,7 +95,7 @@ def appraised(
 def _divergence(
     settings: RolloutSettings, gathered: GatheredRollout, keys: list[SampleKey], width: int
 ) -> Tensor:
-    """KL from the reference at each token, 0 behind the last: fp64 [answers, width]."""
+    """Return the KL from the reference at each token, 0 after the last: fp64 [answers, width]."""
     estimate, scores = ESTIMATORS[settings.estimator], gathered.kept.scores
     if any((REFERENCE, key) not in scores for key in keys):
         return torch.zeros(len(keys), width, dtype=torch.float64)
@@ -104,7 +104,7 @@ def _divergence(
 
 
 def _padded(rows: list[Float32s], width: int) -> Tensor:
-    """fp64 [rows, width], 0 behind the last number of each."""
+    """Stack rows as fp64 [rows, width], padded with 0."""
     return torch.from_numpy(np.stack([np.pad(row.astype(np.float64), (0, width - len(row))) for row in rows]))
 
 

@@ -1,9 +1,9 @@
-"""The steps that a rollout is trained on, and the rollout before the first of them.
+"""Training steps on rollouts, including the rollout before the first of them.
 
-To whoever trains these are batches like any other: a function of the step's number. What takes long is
-behind the first of each rollout: answers, their rewards, and the log-probabilities that a loss wants of other
-models, or of the policy as it was. All of that is in the journal, so that a start in the middle of a rollout
-finds it, though weights that could compute it are gone.
+To the training loop these are batches like any other: a function of the step's number. The slow work happens
+before the first step of each rollout: answers, their rewards, and the log-probabilities that a loss needs
+from other models, or from the policy before its update. All of that is in the journal, so that a start in the
+middle of a rollout reads it, even though the weights that could compute it are gone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CurrentRollout:
-    """A rollout that is trained on."""
+    """A rollout in training."""
 
     gathered: GatheredRollout
     learnt: Learnt
@@ -68,7 +68,7 @@ class CurrentRollout:
     following: RolloutPosition  # where the next one begins
 
     def largest_reward(self, group: int, normaliser: Normaliser | None) -> str:
-        """See `largest`: of its answers whose sums count, with scores of a model as the sums have them."""
+        """Describe the largest reward of counted answers (see `largest`), with model scores normalised."""
         gathered = self.gathered
         keys = [key for siblings in gathered.keys(group) for key in siblings]
         counted = [key for key in keys if not isinstance(gathered.sums[key], Unrewarded)]
@@ -82,9 +82,9 @@ class CurrentRollout:
 def normalised(
     gathered: GatheredRollout, group: int, normaliser: Normaliser | None, before: RunningScores | None
 ) -> tuple[GatheredRollout, RunningScores | None]:
-    """With sums of normalised scores of a reward model, and what is known of those from now on.
+    """Return `gathered` with sums of normalised reward model scores, and the running statistics after it.
 
-    A journal has more answers than its rollout where the run had more samples before: those count nowhere.
+    A journal has more answers than its rollout if the run had more samples before: those count nowhere.
     """
     if normaliser is None:
         return gathered, None
@@ -97,7 +97,7 @@ def normalised(
 
 
 class RolloutBatches:
-    """Batches of a stage that learns from its own answers."""
+    """Batches of a stage that trains on its own answers."""
 
     def __init__(
         self,
@@ -115,10 +115,10 @@ class RolloutBatches:
         keys: JournalKeys,
         weights: Callable[[], Weights],
     ) -> None:
-        """`normaliser` is for a reward model's scores, where there is one.
+        """Store what rollouts need; `normaliser` is for a reward model's scores, if there is one.
 
-        `position` is what the checkpoint says that training goes on from; None: there is none. `keys` are of
-        journals by `weights`, which is collective and says what is trained as it is now.
+        `position` is the checkpoint's position to continue from; None without one. `keys` build journal keys
+        from `weights`, which is collective and returns checksums of the current trained weights.
         """
         self._settings, self._gatherer, self._prompts = settings, gatherer, prompts
         self._scorer, self._models = scorer, models
@@ -131,7 +131,7 @@ class RolloutBatches:
         self.current: CurrentRollout | None = None  # that the last step was of
 
     def step(self, step: int) -> StepBatch | None:
-        """The batch of `step`, from 0; None where it was stopped before there was one. Collective."""
+        """Return the batch of `step`, from 0; None if stopped before it was ready. Collective."""
         begun = self._settings.begun(step + 1)
         if self.current is None or self.current.begin.step != begun:
             self._forget()
@@ -148,22 +148,22 @@ class RolloutBatches:
         return self.current.loader.build(step)
 
     def places(self, number: int) -> StepBatch:
-        """What the value model learns in step `number`, from 1, of the rollout that is trained on."""
+        """Return the value model's batch of step `number`, from 1, of the current rollout."""
         assert self.current is not None and self.current.values is not None
         return self.current.values.build(number - 1)
 
     def position(self, step: int) -> RolloutPosition:
-        """What a checkpoint after `step` has to say, to go on from there."""
+        """Return the position that a checkpoint after `step` stores, to continue from there."""
         return self._position(self._settings.begun(step + 1))
 
     def key(self, number: int) -> SampleKey:
-        """Of an answer of the current rollout, by its number in a batch's `sample_ids`."""
+        """Return the key of the current rollout's answer with that number in a batch's `sample_ids`."""
         assert self.current is not None
         return SampleKey(self.current.begin.step, *divmod(number, self._settings.group))
 
     @contextmanager
     def naming_rewards(self) -> Iterator[None]:
-        """NumericalDivergence says what the largest reward was that was learnt from, which may be why."""
+        """Add the largest reward of the current rollout, a possible cause, to a NumericalDivergence."""
         try:
             yield
         except NumericalDivergence as error:
@@ -174,28 +174,28 @@ class RolloutBatches:
             raise NumericalDivergence(f"{error}; {told}", rank=error.rank, step=error.step) from error
 
     def rewarded(self, sample: SampleRecord) -> RolloutSample:
-        """An answer with its prompt, as rewards see both."""
+        """Return an answer with its prompt, as reward functions receive it."""
         return self._gatherer.shown(sample)
 
     def prompt_number(self, place: int) -> int:
-        """Which prompt of all folders stands at a place of the endless order."""
+        """Return the number, over all folders, of the prompt at an index of the endless order."""
         return self._prompts.number(place)
 
     def close(self) -> None:
-        """Training has ended: nobody needs a journal that all checkpoints are beyond."""
+        """End training: flush the journal, close it, and remove journals that all checkpoints are beyond."""
         durable(self._journal, self._world)
         self._journal.close()
         self._forget()
 
     def _begins(self, begun: int) -> tuple[RolloutPosition, JournalKey]:
-        """Where the rollout begins that begins after step `begun`, and what its journal is of. Collective."""
+        """Return the start of the rollout that begins after step `begun`, and its journal key. Collective."""
         position = self._position(begun)
         # Where a checkpoint within a rollout does not say which drew it, those of now draw it again.
         weights = position.weights or dict(self._weights())
         return position.model_copy(update={"weights": weights}), self._keys.of(weights)
 
     def _position(self, begun: int) -> RolloutPosition:
-        """Of the rollout that begins after step `begun`: this one, the next, or that of the start."""
+        """Return the position of the rollout that begins after step `begun`: current, next, or a start's."""
         known = [self._known]
         if self.current is not None:
             known += [self.current.begin, self.current.following]
@@ -207,7 +207,7 @@ class RolloutBatches:
         return RolloutPosition(step=begun, prompt=first, coefficient=self._settings.coefficient)
 
     def _forget(self) -> None:
-        """Remove journals that are over; training does not depend on it."""
+        """Remove obsolete journals; training does not depend on it."""
         if self._world.rank != 0:
             return
         try:
@@ -227,7 +227,7 @@ class RolloutBatches:
             )
 
     def _rollout(self, gathered: GatheredRollout, begin: RolloutPosition) -> CurrentRollout | None:
-        """What is known of a rollout once its answers are rewarded; None where it was stopped. Collective."""
+        """Build a rollout whose answers are rewarded; None if stopped. Collective."""
         settings, before = self._settings, gathered.sums
         gathered, scores = normalised(gathered, settings.group, self._normaliser, begin.scores)
         keys = gathered.keys(settings.group)
@@ -275,7 +275,7 @@ class RolloutBatches:
         *,
         once: bool = False,
     ) -> BatchLoader:
-        """Rows of the rollout's answers, with all that is known of them by now; `once`: see Rows."""
+        """Build rows of the rollout's answers, with all numbers known so far; `once`: see Rows."""
         flat = [key for group in gathered.keys(self._settings.group) for key in group]
         counted, advantages = found.counted.flatten().tolist(), found.advantages.flatten().tolist()
         told = self._told(gathered)
@@ -306,7 +306,7 @@ class RolloutBatches:
         coefficient: float,
         of_tokens: Mapping[SampleKey, Float32s] | None = None,
     ) -> TrainedAnswer:
-        """As the policy learns from it: by one advantage, or by one of each token."""
+        """Build the policy's training row: with one advantage, or with one for each token."""
         sample, scores = gathered.kept.samples[key], gathered.kept.scores
         alike = np.full(len(sample.tokens), advantage, dtype=np.float32)
         told: Mapping[str, Float32s] = {
@@ -330,14 +330,14 @@ class RolloutBatches:
         advantage: float,
         coefficient: float,
     ) -> TrainedAnswer:
-        """As the value model learns from it."""
+        """Build the value model's training row."""
         sample, told = gathered.kept.samples[key], places[key]
         prompt = self._prompts.at(key.prompt).tokens
         behind = len(told[RETURN]) - len(sample.tokens)
         return TrainedAnswer(prompt, sample.tokens, counts, behind, told)
 
     def _told(self, gathered: GatheredRollout) -> list[str]:
-        """Whose numbers of tokens the policy's loss is told by now: a KL in the reward is in advantages."""
+        """Return names of the scores that the policy's loss reads; advantages include a KL in the reward."""
         values, group = self._settings.values, self._settings.group
         passed = {OLD_VALUE, *({REFERENCE} if values is not None and values.kl_in_reward else ())}
         return [name for name in self._models if name not in passed and is_scored(gathered, group, name)]

@@ -1,4 +1,4 @@
-"""Which answers to a prompt stay in a data set, and why others do not: pure."""
+"""Selection of the answers to a prompt that a data set stores, with reasons for dropping others: pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORSE: Final = "not among the best"
 
 @dataclass(frozen=True)
 class KeptAnswers:
-    """Of the answers to one prompt."""
+    """Selected and dropped answers to one prompt."""
 
     answers: list[SampleRecord]  # in the order of siblings
     dropped: Counter[str]  # by reason
@@ -28,11 +28,11 @@ class KeptAnswers:
 def kept_answers(
     group: Sequence[SampleRecord], sums: Mapping[SampleKey, Outcome], best: int | None, closed: int
 ) -> KeptAnswers:
-    """What stays of a `group`: what has an end, and of that, where `best` is given, so many by their sums.
+    """Select from a `group` the answers that have an end and, if `best` is given, the `best` highest sums.
 
-    An answer that was cut off would teach to go on without an end; so would one that a text stopped, unless
-    it has at most `closed` tokens, behind which there is one, and room, to end its turn. Of equal sums the
-    first sibling's stays.
+    An answer that was cut off would teach to go on without an end; so would an answer ended by a stop text,
+    unless it has at most `closed` tokens, after which there is a token, and room, to end its turn. Among
+    equal sums the first sibling is selected.
     """
     dropped: Counter[str] = Counter()
     stopped = [answer for answer in group if answer.reason is not EndReason.LENGTH]
@@ -53,5 +53,5 @@ def kept_answers(
 
 
 def is_open(answer: SampleRecord) -> bool:
-    """Whether a text stopped it, so that it lacks the token that ends a turn."""
+    """Return whether a stop text ended the answer, so that it lacks the token that ends a turn."""
     return answer.reason is EndReason.STOP

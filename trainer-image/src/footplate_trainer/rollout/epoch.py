@@ -1,4 +1,4 @@
-"""Which prompts each rollout of a run asks that answers each prompt once: pure."""
+"""Distribution of prompts over the rollouts of a run that answers each prompt once: pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 
 def most_rollouts(prompts: int, groups: int) -> int:
-    """In so many rollouts of `groups` prompts each of the `prompts` is asked once."""
+    """Return the number of rollouts of `groups` prompts in which each of the `prompts` is used once."""
     return -(-prompts // groups)
 
 
 def rollouts_of(prompts: int, groups: int, steps: int) -> Sequence[range]:
-    """The places that each of `steps` rollouts asks, `groups` or what is left of the `prompts` of an epoch.
+    """Return the prompt indices of each of `steps` rollouts, `groups` each, fewer in an epoch's last.
 
-    ValueError where there are no prompts for as many rollouts.
+    Raises ValueError if there are too few prompts for as many rollouts.
     """
     most = most_rollouts(prompts, groups)
     if steps > most:

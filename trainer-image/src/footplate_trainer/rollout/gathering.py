@@ -1,8 +1,8 @@
-"""A rollout, from its first prompt to its last reward, on all ranks together.
+"""Collection of a rollout, from its first prompt to its last reward, on all ranks together.
 
-What an earlier generation has finished is read back and counts, whoever drew it; the rest is drawn and scored
-here, and each answer and each reward is in the journal before anything is learnt from it. Drawing and scoring
-stop between two passes where somebody asks for it, and nothing that was finished is lost.
+Work that an earlier generation finished is read back and counts, whichever rank did it; the rest is sampled
+and scored here, and each answer and each reward is in the journal before anything is trained on it. Sampling
+and scoring stop between two passes if a stop is requested, and no finished work is lost.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ _LOOK: Final = 0.2  # seconds between two looks at whether to stop, while reward
 
 
 class Awaited(Protocol):
-    """Outcomes under way."""
+    """Pending outcomes of rewards."""
 
     @property
     def done(self) -> bool:
-        """Whether `poll` has told all."""
+        """True if `poll` has returned all."""
 
     def poll(self, seconds: float) -> list[Rewarded]:
-        """What has come since; waits up to `seconds` where that is nothing yet."""
+        """Return new outcomes; wait up to `seconds` for the first."""
 
 
 class Rewards(Protocol):
-    """Whoever rewards answers; on each rank."""
+    """A source of rewards for answers; on each rank."""
 
     weights: Mapping[str, float]  # of each reward in the sum, by name
 
     def ask(
         self, samples: Sequence[RolloutSample], known: Mapping[SampleKey, Mapping[str, Outcome]]
     ) -> Awaited:
-        """Ask about those of `samples` of which nothing is `known`, by name; returns at once."""
+        """Request rewards of `samples` that are not in `known`, by name; return at once."""
 
 
 class Gatherer:
-    """Draws and scores what is missing of a rollout."""
+    """A collector that samples and scores the missing answers of a rollout."""
 
     def __init__(
         self,
@@ -81,9 +81,10 @@ class Gatherer:
         stopping: Callable[[], bool],
         model: RewardModel | None = None,
     ) -> None:
-        """`model` rewards beside `rewards`; rewards see `text_of` tokens; `stopping` is asked often.
+        """Store what a rollout needs, and create a process group for long waits. Collective.
 
-        Collective.
+        `model` adds a reward to those of `rewards`; rewards receive `text_of` tokens; `stopping` is polled
+        often.
         """
         self._settings, self._prompts = settings, prompts
         self._sampler, self._rewards = sampler, rewards
@@ -100,10 +101,10 @@ class Gatherer:
     def gather(
         self, step: int, first: int, key: JournalKey, plan: GroupPlan | None = None
     ) -> GatheredRollout | None:
-        """The rollout that begins after `step` with the prompt at place `first`; None where it was stopped.
+        """Collect the rollout that begins after `step` with the prompt at index `first`; None if stopped.
 
-        By `key` the journal knows it again; `plan` is that of a smaller rollout. Collective. What is finished
-        is durable either way.
+        `key` identifies the rollout in the journal; `plan` is that of a smaller rollout. Finished work is
+        durable either way. Collective.
         """
         plan = plan or self._settings.groups
         durable(self._journal, self._world)
@@ -126,9 +127,10 @@ class Gatherer:
         )
 
     def settle(self, gathered: GatheredRollout) -> None:
-        """The rollout is trained on as it is: keep what was not answered, too, as all its steps depend on it.
+        """Write unsettled rewards to the journal as settled, since all steps of this rollout depend on them.
 
-        Until then nobody answers for that: where too much is missing, the next start asks again. Collective.
+        Until then they are not stored: if too many rewards are missing, the next start requests them again.
+        Collective.
         """
         unsettled = gathered.kept.unsettled
         if unsettled:
@@ -138,7 +140,7 @@ class Gatherer:
             unsettled.clear()
 
     def _draw(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
-        """Draw those of `keys` that are missing; False where a stop came first. Collective."""
+        """Sample missing answers of `keys`; return False if stopped first. Collective."""
         missing = [key for key in keys if key not in kept.samples]
         if not missing:
             return True
@@ -149,7 +151,7 @@ class Gatherer:
         return self._is_whole([key for key in missing if key not in kept.samples], stopped, "drawn")
 
     def _score(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
-        """Have those of `keys` rewarded that are not yet; False where a stop came first. Collective."""
+        """Reward answers of `keys` that have no rewards yet; return False if stopped first. Collective."""
         with self._stopwatch.time(StepPart.SCORING):
             weights = self._rewards.weights
             missing = [key for key in keys if not kept.rewards.get(key, {}).keys() >= weights.keys()]
@@ -159,13 +161,13 @@ class Gatherer:
             return whole and (self._model is None or self._model.complete(kept, keys, self._stops))
 
     def _stops(self) -> bool:
-        """Whether somebody asks this rank to stop, or has."""
+        """Return whether a stop of this rank is, or was, requested."""
         self._stopped = self._stopped or self._stopping()
         return self._stopped
 
     @staticmethod
     def _is_whole(missing: Sequence[SampleKey], stopped: bool, what: str) -> bool:
-        """Whether nothing is missing; TrainerError, on every rank, where it is and nobody `stopped`."""
+        """Return whether nothing is missing; raise TrainerError, on every rank, if it is without a stop."""
         if missing and not stopped:
             some = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else f"{missing[0]}"
             raise TrainerError(
@@ -175,7 +177,7 @@ class Gatherer:
         return not missing
 
     def _read(self, step: int, key: JournalKey) -> KeptRollout:
-        """What generations before this one have finished, from rank 0's look at it."""
+        """Read earlier generations' finished work on rank 0, and return it on every rank. Collective."""
 
         def read() -> KeptRollout:
             return journal.read(self._folder, step, key)
@@ -183,7 +185,7 @@ class Gatherer:
         return agree.from_rank_0(read, self._world.everybody)
 
     def _teaching(self, step: int, kept: KeptRollout, sums: Mapping[SampleKey, Outcome]) -> dict[int, bool]:
-        """By place, of the groups that are whole."""
+        """Return, by prompt index, whether each whole group has a learning signal."""
         groups = {}
         for place in {key.prompt for key in kept.samples}:
             keys = [SampleKey(step, place, sibling) for sibling in range(self._settings.group)]
@@ -192,9 +194,9 @@ class Gatherer:
         return groups
 
     def _exchange(self, phase: RankPhase, kept: KeptRollout, work: Iterator[Record]) -> bool:
-        """Have each rank do its `work` until it is stopped, and all know what came of it. Collective.
+        """Run each rank's `work` until stopped, and share the records of all ranks. Collective.
 
-        Whether one was asked to stop.
+        Returns whether a stop of any rank was requested.
         """
         self._done, self._stopped, finished = 0, False, []
         self._reporter.enter(phase, progress=0)
@@ -212,7 +214,7 @@ class Gatherer:
         return any(stopped for _, stopped in told)
 
     def _drawn(self, draw: Draw, keys: Sequence[SampleKey]) -> Iterator[SampleRecord]:
-        """The answers of this rank's share of `keys`."""
+        """Yield the answers of this rank's share of `keys`."""
 
         def between(tokens: int) -> bool:
             self._done = tokens
@@ -232,15 +234,15 @@ class Gatherer:
             self._failed = error  # one copy's own, which the others do not know of
 
     def _most(self, prompt: Prompt) -> int:
-        """Tokens that an answer may have."""
+        """Return the most tokens that an answer may have."""
         most = self._settings.max_tokens
         return most if self._model is None else min(most, self._model.room(prompt))
 
     def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> Iterator[RewardsRecord]:
-        """What rewards say of this rank's share of `keys`, an answer each. Collective.
+        """Yield rewards of this rank's share of `keys`, a record for each outcome. Collective.
 
-        A call may take longer than ranks wait in a collective: so they meet every few seconds until all are
-        done, or one is to stop, and none waits for long.
+        A call may take longer than ranks wait in a collective: so they synchronise every few seconds until
+        all are done, or one is to stop, and none waits for long.
         """
         share = dealt(keys, self._world.size, self._world.rank)
         known = {key: outcomes_of(kept.rewards[key]) for key in share if key in kept.rewards}
@@ -258,7 +260,7 @@ class Gatherer:
                 return
 
     def _told(self, kept: KeptRollout, found: Sequence[Rewarded]) -> Iterator[RewardsRecord]:
-        """As a journal has it."""
+        """Convert outcomes into journal records."""
         for told in found:
             self._done += 1
             mark, outcome = kept.samples[told.key].mark, told.outcome
@@ -268,7 +270,7 @@ class Gatherer:
                 yield RewardsRecord(told.key, mark, {told.reward: outcome})
 
     def shown(self, sample: SampleRecord) -> RolloutSample:
-        """As rewards see it: the text is without what ends it, be that a token or a text."""
+        """Build the input of reward functions: the text excludes its end, be that a token or a stop text."""
         prompt = self._prompts.at(sample.key.prompt)
         tokens = sample.tokens.tolist()
         text = self._text_of(tokens[:-1] if sample.reason is EndReason.END else tokens)
@@ -286,7 +288,7 @@ class Gatherer:
 
 
 def dealt(keys: Sequence[SampleKey], shares: int, share: int) -> Sequence[SampleKey]:
-    """One share of `keys`: consecutive ones, as siblings have their prompt in common."""
+    """Return one share of `keys`: consecutive keys, as siblings have their prompt in common."""
     return keys[len(keys) * share // shares : len(keys) * (share + 1) // shares]
 
 

@@ -1,11 +1,11 @@
-"""Which prompts a rollout asks, and which of their groups it is trained on: pure.
+"""Prompts that a rollout samples, and groups that it is trained on: pure.
 
-A rollout of P prompts asks those at P places of the endless order, one behind another. With dynamic sampling
-groups that teach nothing are replaced: as many prompts more are asked as groups have to be, again and again
-until there are P that teach, or so often as is allowed; then groups that teach nothing fill up, first come
-first. No more is asked than is missing, so nothing that was drawn and teaches is left over, and the next
-rollout goes on with the place behind the last that was asked: no prompt is passed over, and none is asked
-twice in an epoch. Where a rollout begins is all the state that there is.
+A rollout of P prompts samples those at P consecutive indices of the endless order. With dynamic sampling,
+groups without a learning signal are replaced: each round samples as many further prompts as there are groups
+to replace, until P groups have a signal, or for the allowed number of rounds; then groups without a signal
+fill up, in order. No more is sampled than is missing, so no useful sample is left over, and the next rollout
+continues at the index after the last that was sampled: no prompt is skipped, and none is sampled twice in an
+epoch. A rollout's first index is the only state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """How a rollout comes to its groups."""
+    """Numbers that determine a rollout's groups."""
 
     prompts: int  # groups that are trained on
     rounds: int = 0  # so often others are asked in place of those that teach nothing
@@ -24,16 +24,17 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class NextPrompts:
-    """What a rollout needs next, from what is known of its groups."""
+    """Prompts that a rollout samples next."""
 
     places: range  # to be asked now; none: the rollout is whole
     rounds: int  # of others that were asked before
 
 
 def asked(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> NextPrompts:
-    """What the rollout that begins at place `first` asks next; `teaches` knows all places of finished rounds.
+    """Return the next prompts of the rollout that begins at index `first`.
 
-    Of the first round where `teaches` lacks one of its places, and so on.
+    `teaches` says for all indices of finished rounds whether their groups have a learning signal. The first
+    round with an index that `teaches` lacks is next.
     """
     begin, count, taught = first, plan.prompts, 0
     for rounds in range(plan.rounds + 1):
@@ -48,7 +49,7 @@ def asked(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> NextPromp
 
 
 def chosen(plan: GroupPlan, first: int, teaches: Mapping[int, bool]) -> list[int]:
-    """The places whose groups are trained on, in order, once the rollout is whole."""
+    """Return the indices of the groups to train on, in order, once the rollout is whole."""
     end = asked(plan, first, teaches).places.start
     places = range(first, end)
     if not plan.rounds:

@@ -1,11 +1,11 @@
-"""By what the records of a rollout are known again: what drew its answers, and what has spoken of them. Pure.
+"""Identity of a rollout's records: digests of the inputs of its answers, rewards and scores. Pure.
 
-A place in a run says nothing of weights: before its first checkpoint a run may begin once more where another
-one has trained on, and after one it may train the same steps on other ranks, or with other settings. So an
-answer belongs to the checksum of the weights that drew it, and to what else draws it; a reward to the
-function's definition, or to the weights of the model that gave it and to what that reads behind an answer; a
-reference's or value model's scores to its weights. What is not among these may change, and nothing that was
-drawn or paid for is lost.
+A step number in a run does not identify weights: before its first checkpoint a run may begin again although
+an earlier start has trained on, and after one it may train the same steps on other ranks, or with other
+settings. So an answer is identified by the checksum of the weights that sampled it, and by the other inputs
+of sampling; a reward by the function's definition, or by the reward model's weights and the tokens that it
+reads after an answer; a reference's or value model's scores by its weights. All else may change without
+losing anything that was sampled or paid for.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ _WITHOUT_EFFECT: Final = ("weight", "timeoutSeconds")  # of a function: on what 
 
 
 def reward_name(name: str) -> str:
-    """Of a reward, in `said`."""
+    """Return the name of a reward in `said`."""
     return f"rewards/{name}"
 
 
 def scores_name(name: str) -> str:
-    """Of a model's scores, in `said`."""
+    """Return the name of a model's scores in `said`."""
     return f"scores/{name}"
 
 
 @dataclass(frozen=True)
 class JournalKey:
-    """Of one rollout."""
+    """The key of one rollout's journal."""
 
     answers: str  # digest of all that draws them, weights among it
     said: Mapping[str, str] = field(default_factory=dict)  # of what a reward or a score is, by name
 
     def differing(self, other: Mapping[str, str]) -> set[str]:
-        """The names of which what was said elsewhere, where they stood for `other`, says nothing here."""
+        """Return the names whose digests differ from those in `other`: rewards and scores to discard."""
         return {name for name in self.said.keys() | other.keys() if self.said.get(name) != other.get(name)}
 
 
 @dataclass(frozen=True)
 class JournalKeys:
-    """Of all rollouts of a run, whatever weights they begin with."""
+    """The keys of all rollouts of a run, except for the weights that each begins with."""
 
     drawn: str  # digest of all that draws answers but for weights
     said: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, weights: Weights) -> JournalKey:
-        """Of a rollout that begins with `weights`."""
+        """Return the key of a rollout that begins with `weights`."""
         scores = {
             name: digest([checksum, self.said.get(name)])
             for model, checksum in weights.items()
@@ -74,10 +74,10 @@ class JournalKeys:
 def drawing_key(
     config: RunConfig, data: str, ids: int, ends: Collection[int], behind: Sequence[JsonValue] = ()
 ) -> str:
-    """Names what decides answers but for weights.
+    """Return a digest of all inputs of sampling except weights.
 
     `data` is the digest of the prompts, which have ids below `ids`; `ends` are the tokens that end an answer.
-    What a reward model reads `behind` one leaves answers that much less room: it is in no digest of the
+    A reward model's tokens `behind` an answer leave it that much less room, and are in no digest of the
     prompts.
     """
     plain = config.to_json()
@@ -97,7 +97,7 @@ def drawing_key(
 
 
 def functions_said(config: RunConfig) -> dict[str, str]:
-    """What each reward function of `config` is."""
+    """Return a digest of each reward function of `config`, by name."""
     assert config.rollout is not None
     functions = (config.reward and config.reward.functions) or ()
     longest, stops = config.rollout.max_tokens, bool(config.rollout.stop)
@@ -114,5 +114,5 @@ def _defined(function: RewardFunction, longest: int, stops: bool) -> str:
 
 
 def places_said(*, after_end: bool) -> str:
-    """Which places of an answer a model of values speaks of; `after_end`: of one more."""
+    """Return a digest of the positions that have values; `after_end` adds one after the answer."""
     return digest({"afterEnd": after_end})

@@ -1,12 +1,12 @@
-"""The journal of a rollout: what is finished is durable a moment later, and found again after any end.
+"""The journal of a rollout: finished work is durable a moment later, and can be read after any end.
 
-Records wait in a queue for one thread, which takes all that are there, appends them and waits until they are
-durable: so that nobody waits for a disk, and as few writes are made as are needed. On a file system a rank
-has one file, and appends. A bucket's objects are written whole: there the thread rests between two of them
-for a share of the time that it has been at it, so that their number grows as a logarithm and at most that
+Records wait in a queue for one thread, which takes all of them, appends them and waits until they are
+durable: so no caller waits for a disk, and writes are as few as possible. On a file system a rank
+has one file, and appends. A bucket's objects are written whole: there the thread pauses between two of them
+for a share of the time since its first write, so that their number grows as a logarithm and at most that
 share of the work is lost.
 
-Each generation writes files of its own (`places`), so a writer that was frozen and wakes up does no harm.
+Each generation writes its own files (`places`), so a writer that was frozen and resumes does no harm.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _AGAIN: Final = 1.0  # seconds after a failed write
 
 
 class _Writer(Protocol):
-    """Where the records of one rank and rollout go."""
+    """A destination of one rank's records of one rollout."""
 
     def append(self, content: bytes) -> None:
-        """Durable when it returns; raises OSError."""
+        """Write `content` durably; raises OSError."""
 
     def rest(self, seconds: float) -> float:
-        """How long to gather records before the next is written, `seconds` after the first."""
+        """Return how long to collect records before the next write, `seconds` after the first."""
 
 
 class Journal:
-    """Of one rank; `writing` a rollout at a time. Thread-safe."""
+    """The journal of one rank, for one rollout at a time. Thread-safe."""
 
     def __init__(
         self,
@@ -69,13 +69,13 @@ class Journal:
         self._thread: threading.Thread | None = None
 
     def begin(self, step: int, key: JournalKey) -> None:
-        """From now on records are those of the rollout of `key`, that began after `step`."""
+        """Start writing records of the rollout of `key`, which began after `step`."""
         self.flush()
         with self._durable:
             self._step, self._key, self._writer = step, key, None
 
     def add(self, finished: Sequence[Record]) -> None:
-        """Keep `finished`; never waits. What cannot be written is tried again until `flush` gives it up."""
+        """Queue `finished` without waiting; failed writes are retried until `flush` gives up."""
         with self._durable:
             self._waiting += finished
             if self._thread is None:
@@ -84,7 +84,7 @@ class Journal:
             self._durable.notify_all()
 
     def flush(self, patience: float = 60.0) -> None:
-        """Wait until all that was added is durable; StorageError where it is not after `patience` seconds."""
+        """Wait until all records are durable; raise StorageError if they are not after `patience` seconds."""
         deadline = self._clock() + patience
         with self._durable, storage_errors(f"rollout of step {self._step} in {self._folder.uri}"):
             self._error, self._hurry = None, True
@@ -95,7 +95,7 @@ class Journal:
                 raise self._error
 
     def _is_given_up(self, deadline: float) -> bool:
-        """Whether there is an error that no further attempt mends, or none did in time."""
+        """Return whether the error is permanent, or persisted until the deadline."""
         if self._error is None:
             return False
         return not isinstance(self._error, OSError) or self._clock() >= deadline
@@ -111,7 +111,7 @@ class Journal:
             self._durable.notify_all()
 
     def _write(self) -> None:
-        """The thread."""
+        """Run the thread: write queued records until the end."""
         while taken := self._take():
             error: Exception | None = None
             try:
@@ -128,7 +128,7 @@ class Journal:
                     self._durable.wait_for(lambda: self._ended, _AGAIN)
 
     def _take(self) -> list[Record]:
-        """All that is there once it is time to write; nothing at the end."""
+        """Return all queued records once it is time to write; an empty list at the end."""
         with self._durable:
             self._durable.wait_for(lambda: self._waiting or self._ended)
             rest = self._writer.rest(self._clock() - self._begun) if self._writer else 0.0
@@ -138,7 +138,7 @@ class Journal:
             return taken
 
     def _open(self) -> _Writer:
-        """Behind the files that a process of this name may have left: none is written to again."""
+        """Open a file numbered after those that a process of this name left: none is written to again."""
         self._begun = self._clock()
         file, header = replace(self._file, step=self._step), records.header(self._key)
         there = files_of(self._folder, self._step)
@@ -150,14 +150,14 @@ class Journal:
 
 
 class _Appending:
-    """One file, to which is appended; another behind it where what a failed call left cannot be cut off."""
+    """A single file for appends; a new one follows if a failed write's remains cannot be cut off."""
 
     def __init__(self, folder: LocalFolder, file: JournalFile, header: bytes) -> None:
         self._folder, self._file, self._header = folder, file, header
         self._found = False  # its name is as durable as its content
 
     def append(self, content: bytes) -> None:
-        """See _Writer. Nothing waits in a buffer: what is there after a failure is what was there before."""
+        """See _Writer. Unbuffered: after a failure the file's content is what it was before."""
         path = self._folder.folder / self._file.name
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -181,7 +181,7 @@ class _Appending:
         return 0.0
 
     def _cut(self, file: int, size: int) -> None:
-        """Nothing is appended behind a torn record, as nobody would read it."""
+        """Cut off a torn record, behind which nothing would be read; if that fails, switch to a new file."""
         try:
             os.ftruncate(file, size)
         except OSError:
@@ -195,13 +195,13 @@ def _write_all(file: int, content: bytes) -> None:
 
 
 class _Numbered:
-    """Objects, one after another."""
+    """Objects, numbered consecutively."""
 
     def __init__(self, folder: Folder, file: JournalFile, header: bytes) -> None:
         self._folder, self._file, self._header = folder, file, header
 
     def append(self, content: bytes) -> None:
-        """See _Writer. What is written again after an error has the same name, and so is there once."""
+        """See _Writer. A retry after an error uses the same name, so the content is stored once."""
         with self._folder.open_write(self._file.name) as stream:
             stream.write(self._header + content)
         self._file = replace(self._file, number=self._file.number + 1)
@@ -212,7 +212,7 @@ class _Numbered:
 
 
 def read(folder: Folder, step: int, key: JournalKey) -> KeptRollout:
-    """What is finished of the rollout that began after `step`; StorageError where it cannot be read.
+    """Read all finished work of the rollout that began after `step`; raise StorageError if unreadable.
 
     A file that ends in the middle of a record, or is not of `key` as a whole, counts as far as it is.
     """
@@ -227,13 +227,13 @@ def read(folder: Folder, step: int, key: JournalKey) -> KeptRollout:
 
 
 def files_of(folder: Folder, step: int) -> list[JournalFile]:
-    """Those of the rollout that began after `step`; raises OSError."""
+    """List the files of the rollout that began after `step`; raises OSError."""
     parsed = (JournalFile.parse(stored.name) for stored in folder.list(rollout_folder(step)))
     return [file for file in parsed if file is not None]
 
 
 def forget(folder: Folder, standing: Sequence[int], updates: int) -> None:
-    """Remove what no start from one of the checkpoints `standing` (their steps) needs; raises OSError."""
+    """Remove journals that no start from a checkpoint in `standing` (their steps) needs; raises OSError."""
     begun = {file.step for stored in folder.list(FOLDER) if (file := JournalFile.parse(stored.name))}
     for step in ended(sorted(begun), standing, updates):
         folder.remove(rollout_folder(step))

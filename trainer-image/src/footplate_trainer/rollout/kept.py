@@ -1,9 +1,9 @@
-"""What is known of a rollout after a restart, from the files of all who worked at it: pure.
+"""State of a rollout after a restart, merged from all generations' files: pure.
 
-Each generation, and each of its ranks, writes files of its own, so one that was frozen and wakes up changes
-nothing that another has written; what it adds are further copies of what is there, or will be: an answer is
-a function of its key. Copies may differ in their last bits, where layouts do. Then the newest generation's
-counts, as it is the one that others may have gone on from, and what was said of another copy does not.
+Each generation, and each of its ranks, writes its own files, so a rank that was frozen and resumes changes
+nothing that another rank has written; its records are further copies of existing or future ones: an answer is
+a function of its key. Copies may differ in their last bits, if layouts do. Then the newest generation's copy
+counts, as others may have continued from it, and rewards and scores of another copy do not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from footplate_trainer.rollout.records import Float32s, Record, RewardsRecord, S
 
 @dataclass
 class KeptRollout:
-    """Finished answers of one rollout, and what has been said of them."""
+    """Finished answers of one rollout, with their rewards and scores."""
 
     samples: dict[SampleKey, SampleRecord] = field(default_factory=dict)
     rewards: dict[SampleKey, dict[str, float | str]] = field(default_factory=dict)
@@ -26,7 +26,7 @@ class KeptRollout:
     unsettled: list[RewardsRecord] = field(default_factory=list)  # of `rewards`, what no file holds
 
     def add(self, records: Iterable[Record]) -> None:
-        """What was finished here; of answers that are known."""
+        """Add finished records; rewards and scores must be of known answers."""
         for record in records:
             if isinstance(record, SampleRecord):
                 self.samples[record.key] = record
@@ -40,7 +40,7 @@ class KeptRollout:
 
 @dataclass(frozen=True)
 class GatheredRollout:
-    """Answers of all ranks with their rewards, the same everywhere."""
+    """Answers of all ranks with their rewards, equal on every rank."""
 
     step: int  # after which it began
     first: int  # place of its first prompt
@@ -52,12 +52,12 @@ class GatheredRollout:
     weights: Mapping[str, float] = field(default_factory=dict)  # of each reward in the sums, by name
 
     def keys(self, group: int) -> list[list[SampleKey]]:
-        """Of the answers that are trained on; siblings in a row."""
+        """Return keys of the answers to train on; each inner list is a group of siblings."""
         return [[SampleKey(self.step, place, sibling) for sibling in range(group)] for place in self.places]
 
 
 def merged(files: Mapping[GenerationId, Iterable[Record]]) -> KeptRollout:
-    """All that the files of each generation hold, an answer once."""
+    """Merge the records of each generation's files, with one copy of each answer."""
     kept = KeptRollout()
     ordered = sorted(files, key=lambda generation: (generation.epoch, generation.number))
     records = [record for generation in ordered for record in files[generation]]

@@ -1,4 +1,4 @@
-"""What is learnt from the answers of a rollout: their scores, advantages and the numbers of a row. Pure."""
+"""Scores, advantages and metrics from the answers of a rollout. Pure."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ ADVANTAGES: Final[Mapping[GroupAdvantage, Callable[[Tensor, Tensor], Tensor]]] =
 
 
 def outcomes_of(values: Mapping[str, float | str]) -> dict[str, Outcome]:
-    """What a journal says of an answer, as rewards say it."""
+    """Convert an answer's journal values into reward outcomes."""
     return {name: Unrewarded(told) if isinstance(told, str) else told for name, told in values.items()}
 
 
 def sums_of(
     rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Mapping[str, float]
 ) -> dict[SampleKey, Outcome]:
-    """The weighted sum of each sample of which all rewards have spoken."""
+    """Return the weighted sum of each sample that has all rewards."""
     return {
         key: weighted_sum(outcomes_of(values), weights)
         for key, values in rewards.items()
@@ -54,18 +54,18 @@ def sums_of(
 
 
 def all_sums(kept: KeptRollout, weights: Mapping[str, float]) -> dict[SampleKey, Outcome]:
-    """Of those answers of which all that is awaited is known; where nothing rewards, 0 of each."""
+    """Return sums of the answers that have all rewards; 0 for each answer if there are no rewards at all."""
     return sums_of(kept.rewards if weights else {key: {} for key in kept.samples}, weights)
 
 
 def teaches(sums: Sequence[Outcome]) -> bool:
-    """Whether a group's rewards differ: before what their lengths cost, which says nothing of a prompt."""
+    """Return whether a group's rewards differ, before length penalties, which say nothing of a prompt."""
     return not bool(degenerate(*_rows([sums]))[0])
 
 
 @dataclass(frozen=True)
 class Learnt:
-    """Of the groups that are trained on, in order; siblings lie in a row."""
+    """Scores and advantages of the groups to train on, in order; siblings form a row."""
 
     scores: Tensor  # fp64 [prompts, siblings]: rewards, and what is added to them; NaN where there is none
     counted: Tensor  # bool alike: what counts anywhere
@@ -80,7 +80,10 @@ def learnt(
     outcomes: Sequence[Mapping[str, Outcome]],
     asked: int,
 ) -> Learnt:
-    """From groups of samples and their sums; `outcomes` of rewards; `asked` groups were drawn in all."""
+    """Compute advantages of `samples`, groups of siblings, from their sums.
+
+    `outcomes` are rewards of each answer; `asked` groups were sampled in all.
+    """
     scores, counted = _rows(sums)
     lengths = torch.tensor([[len(sample.tokens) for sample in group] for group in samples])
     if settings.overlong_tokens is not None:
@@ -109,14 +112,14 @@ def learnt(
 
 
 def _none_yet(scores: Tensor, counted: Tensor) -> Tensor:
-    """Where values decide, which are not known yet."""
+    """Return zeros: with a value model, advantages follow from values, which are not known yet."""
     return torch.zeros_like(scores)
 
 
 def divergence_of(settings: RolloutSettings, gathered: GatheredRollout, found: Learnt) -> float | None:
-    """KL from the reference before any update: the mean over answers that count of sums over their tokens.
+    """Return the KL from the reference before any update: the mean over counted answers of token sums.
 
-    None where nothing is known of it.
+    None if it is not known.
     """
     kept, counted = gathered.kept.scores, found.counted.flatten().tolist()
     keys = [key for group in gathered.keys(settings.group) for key in group]
@@ -130,23 +133,23 @@ def divergence_of(settings: RolloutSettings, gathered: GatheredRollout, found: L
 
 
 def known_coefficient(settings: RolloutSettings, known: float) -> float:
-    """Of the KL from the reference, in a rollout that a checkpoint knows with the coefficient `known`.
+    """Return the KL coefficient of a rollout that a checkpoint stored with the coefficient `known`.
 
-    What is stated now, unless a target moves it: then that is where it began, and `known` what came of it;
-    but 0, which nothing moves, is of a run that had no target.
+    It is the configured one, unless there is a target: then the configured one was the initial value, and
+    `known` is its current value; but a `known` of 0, which no target changes, is of a run that had no target.
     """
     return settings.coefficient if settings.target is None or known == 0 else known
 
 
 def next_coefficient(settings: RolloutSettings, coefficient: float, divergence: float | None) -> float:
-    """Of the KL from the reference, for the rollout behind one of that `divergence`."""
+    """Return the KL coefficient of the rollout after one of that `divergence`."""
     if settings.target is None or divergence is None:
         return coefficient
     return adaptive(coefficient, divergence, settings.target, settings.samples, settings.horizon)
 
 
 def _rows(sums: Sequence[Sequence[Outcome]]) -> tuple[Tensor, Tensor]:
-    """Numbers of groups, and which count: fp64 and bool [prompts, siblings]."""
+    """Return the groups' numbers, fp64 [prompts, siblings], and which count, bool alike."""
     numbers = [[math.nan if isinstance(told, Unrewarded) else told for told in group] for group in sums]
     scores = torch.tensor(numbers, dtype=torch.float64)
     return scores, countable(scores)

@@ -1,7 +1,7 @@
-"""Scores of a reward model, by a mean and a deviation: pure.
+"""Normalization of a reward model's scores by a mean and a deviation: pure.
 
-A reward model is trained on differences: where its scores lie and how wide they are is nobody's choice, and
-would be a learning rate and a bias of the value model.
+A reward model is trained on differences: the location and width of its scores are arbitrary, and would act
+as a learning rate and a bias of the value model.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ VARIANCE_EPSILON: Final = 1e-8
 
 @dataclass(frozen=True)
 class Normaliser:
-    """How a run does it."""
+    """A run's method of normalization."""
 
     how: RewardNormalization
     held_out: HeldOutScores | None = None  # with heldOut
 
     def seen(self, before: RunningScores | None, scores: Sequence[float]) -> RunningScores | None:
-        """What is known once a rollout's `scores` are; None where nothing has to be."""
+        """Return running statistics that include a rollout's `scores`; None if the method needs none."""
         if self.how is not RewardNormalization.RUNNING:
             return None
         return with_more(before or RunningScores(), scores)
 
     def normalised(self, score: float, known: RunningScores | None) -> float:
-        """`score`, less a mean and divided by a deviation.
+        """Return `score`, less a mean and divided by a deviation; unchanged without normalization.
 
-        `known` is of all answers that were trained on, those of its own rollout among them.
+        `known` includes all answers that were trained on, also those of the score's own rollout.
         """
         if self.how is RewardNormalization.HELD_OUT:
             assert self.held_out is not None, "whoever opened the reward model has looked"
@@ -55,7 +55,7 @@ def normalised_sums(
     normaliser: Normaliser,
     known: RunningScores | None = None,
 ) -> dict[SampleKey, Outcome]:
-    """As `sums_of` of the answers `keys`, with the reward model's scores normalised."""
+    """Return sums as `sums_of` does, for the answers `keys`, with the reward model's scores normalised."""
     return sums_of(normalised_rewards(rewards, keys, normaliser, known), weights)
 
 
@@ -65,7 +65,7 @@ def normalised_rewards(
     normaliser: Normaliser,
     known: RunningScores | None = None,
 ) -> dict[SampleKey, Mapping[str, float | str]]:
-    """The `rewards` of the answers `keys`, with the reward model's scores normalised."""
+    """Return `rewards` of the answers `keys`, with the reward model's scores normalised."""
     shown = {}
     for key in keys:
         told = rewards[key]
@@ -77,7 +77,7 @@ def normalised_rewards(
 
 
 def with_more(before: RunningScores, scores: Sequence[float]) -> RunningScores:
-    """`before` and `scores` together (Chan et al. 1979); numbers that are none count nowhere."""
+    """Merge `scores` into `before` (Chan et al. 1979); non-finite scores are ignored."""
     given = [score for score in scores if math.isfinite(score)]
     if not given:
         return before

@@ -1,10 +1,10 @@
 """The answers of a run as a data set of conversations, as `pack --format chat` would have written it.
 
-A sample is the tokens of a prompt, and behind them those that were drawn: never a text that is encoded
-again. Of these alone anything is learnt. Behind an answer that a text stopped stands the token that ends a
-turn, or a text (`closing`), as whoever learns from it shall end, too; behind the end of a turn, what the chat
-template writes there, of which nothing is learnt. What is written follows from the journal, so whoever writes
-it, and however often, writes the same bytes.
+A sample is the tokens of a prompt, followed by those that were sampled: never a text that is encoded again.
+Only the sampled tokens and the end token are trained on. An answer that a stop text ended is followed by the
+token that ends a turn, or a text (`closing`), since a model trained on it should end, too; the end of a turn
+is followed by the tokens that the chat template writes there, which are not trained on. The content follows
+from the journal, so every writer, at any time, writes the same bytes.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ _FIELD: Final = "rollout.output.uri"
 
 
 def written(uri: str, uid: str) -> ShardManifest | None:
-    """The manifest of the answers of the run `uid` where they stand at `uri` already.
+    """Return the manifest of the run `uid`'s answers if they are at `uri` already, else None.
 
-    UserMistake where something else does, or nothing can; StorageError while it does not answer.
+    Raises UserMistake if other data is there, or nothing can be written there; StorageError while the storage
+    does not respond.
     """
     with storage_errors(f"{_FIELD} {uri}"):
         try:
@@ -78,7 +79,7 @@ def written(uri: str, uid: str) -> ShardManifest | None:
 
 
 def _of_run(uri: str, uid: str) -> ShardManifest | None:
-    """The manifest at `uri`, if there is one; ValueError where it is not that of the run `uid`."""
+    """Return the manifest at `uri`, if there is one; raise ValueError if it is not the run `uid`'s."""
     if MANIFEST_FILE not in _names(uri):
         return None
     found = _manifest(open_storage(uri).read(MANIFEST_FILE))
@@ -88,7 +89,7 @@ def _of_run(uri: str, uid: str) -> ShardManifest | None:
 
 
 def _check_free(uri: str) -> None:
-    """ValueError where a data set cannot be written."""
+    """Raise ValueError if a data set cannot be written at `uri`."""
     if is_local(uri):
         check_free(local_path(uri))
     elif any(not _is_ours(name) for name in _names(uri)):
@@ -107,7 +108,7 @@ def _manifest(content: bytes) -> ShardManifest | None:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether an attempt to write a data set, which has no manifest yet, may have left it."""
+    """Return whether an unfinished attempt to write a data set, without a manifest yet, may have left it."""
     return name in (TOKENIZER_FILE, TEMPLATE_FILE) or name.startswith("shard-")
 
 
@@ -120,14 +121,14 @@ class _Tally:
     dropped: Counter[str] = field(default_factory=Counter)
 
     def count(self) -> None:
-        """A sample more, or a file, has been written."""
+        """Count a written sample or file, and report progress."""
         self.done += 1
         self.alive(self.done)
 
 
 @dataclass(frozen=True)
 class AnswerOutput:
-    """Where the answers go, and all that they follow from."""
+    """The destination of a run's answers, and all that their content follows from."""
 
     output: Output
     settings: RolloutSettings
@@ -145,12 +146,12 @@ class AnswerOutput:
     def write(
         self, rollouts: Sequence[range], alive: Callable[[int], None] = lambda done: None
     ) -> ShardManifest:
-        """The places of the prompts of all `rollouts`, with their answers; on one rank.
+        """Write all `rollouts`, ranges of prompt indices, with their answers; on one rank.
 
-        Another generation may do the same at the same time, and remove the journals then: where that was
-        quicker, its manifest. `alive` is told how many samples and files are done.
-        UserMistake where nothing remains, or something else has been written there meanwhile; StorageError
-        while somebody else writes there.
+        Another generation may do the same at the same time, and then remove the journals: if that generation
+        was quicker, its manifest is returned. `alive` receives the number of samples and files written so
+        far. Raises UserMistake if no answer remains, or other data has been written there meanwhile;
+        StorageError while another process writes there.
         """
         try:
             return self._written(rollouts, _Tally(alive))
@@ -243,7 +244,7 @@ class AnswerOutput:
                     yield sample
 
     def _sums(self, kept: KeptRollout) -> dict[SampleKey, Outcome]:
-        """Of the answers of which all is known."""
+        """Return sums of the answers that have all rewards."""
         if self.normaliser is None:
             return all_sums(kept, self.weights)
         return normalised_sums(kept.rewards, kept.rewards, self.weights, self.normaliser)
@@ -251,7 +252,7 @@ class AnswerOutput:
     def _columns(
         self, key: SampleKey, kept: KeptRollout, sums: Mapping[SampleKey, Outcome]
     ) -> dict[str, object] | None:
-        """What rewards said of an answer, each as it said it, and their sum; null where one said nothing."""
+        """Return an answer's raw rewards and their sum; null for a missing one. None without rewards."""
         if not self.weights:
             return None
         told = {name: kept.rewards[key][name] for name in self.weights}
@@ -265,7 +266,7 @@ def _sample(
     columns: dict[str, object] | None,
     context_length: int,
 ) -> StoredSample:
-    """What ends with `answer`, and with what a template writes behind its end, as far as there is room."""
+    """Build a sample that ends with `answer` and the template's tokens after its end, as far as they fit."""
     end = [closing] if is_open(answer) else []
     taught = np.concatenate((prompt.tokens, answer.tokens, np.array(end, dtype=np.int64))).astype(np.int64)
     behind = np.array(prompt.behind(int(taught[-1])), dtype=np.int64)[: context_length - len(taught)]

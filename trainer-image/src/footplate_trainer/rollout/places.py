@@ -1,9 +1,9 @@
-"""Names of a rollout's journal in a checkpoint folder, and which of them may go: pure.
+"""Names of a rollout's journal files in a checkpoint folder, and which of them are obsolete: pure.
 
-    rollouts/0000000120/e1g3-r0-0.records    what rank 0 of generation 3 of epoch 1 finished, in the rollout
+    rollouts/0000000120/e1g3-r0-0.records    records of rank 0 of generation 3 of epoch 1, for the rollout
                                              that began after 120 optimizer steps
 
-On a file system a rank appends to one file; where objects are written whole, it writes one after another.
+On a file system a rank appends to one file; in a bucket, whose objects are written whole, it writes several.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAME: Final = re.compile(rf"{FOLDER}/(\d+)/e(\d+)g(\d+)-r(\d+)-(\d+)\.records")
 
 @dataclass(frozen=True)
 class JournalFile:
-    """One file."""
+    """A file of a journal."""
 
     step: int  # after which its rollout began
     generation: GenerationId
@@ -30,13 +30,13 @@ class JournalFile:
 
     @property
     def name(self) -> str:
-        """In the checkpoint folder."""
+        """Path within the checkpoint folder."""
         who = f"e{self.generation.epoch}g{self.generation.number}-r{self.rank}-{self.number}"
         return f"{rollout_folder(self.step)}/{who}.records"
 
     @classmethod
     def parse(cls, name: str) -> JournalFile | None:
-        """The inverse of `name`; None for anything else."""
+        """Return the file with that `name`; None for any other name."""
         found = _NAME.fullmatch(name)
         if found is None:
             return None
@@ -45,16 +45,16 @@ class JournalFile:
 
 
 def rollout_folder(step: int) -> str:
-    """Of the rollout that began after `step`."""
+    """Return the folder of the rollout that began after `step`."""
     return f"{FOLDER}/{step:010d}"
 
 
 def ended(begun: Iterable[int], standing: Collection[int], updates: int) -> list[int]:
-    """Those of the rollouts `begun` (by the step after which they began) that nobody needs any more.
+    """Return which of the rollouts `begun` (by the step after which they began) are obsolete.
 
     A rollout is trained on for `updates` steps. Until then a start from one of the checkpoints `standing`, by
-    their steps, goes on with its answers, and weights that could draw them again are no more. So it is over
-    once the newest checkpoint is beyond it and none stands within it.
+    their steps, needs its answers, and the weights that could sample them again are gone. So it is obsolete
+    once the newest checkpoint is at its end or later and no checkpoint lies within it.
     """
     newest = max(standing, default=0)
     return [

@@ -1,8 +1,8 @@
-"""What a rollout's journal holds, as bytes: pure.
+"""Binary format of a rollout's journal: pure.
 
-A file is a sequence of records, each with its length and a checksum in front. Whoever is killed while it
-appends leaves a torn record at the end, which ends what is read of that file; all before it counts. Numbers
-are little-endian and of fixed width, so that a token's log-probability comes back bit for bit.
+A file is a sequence of records, each with its length and a checksum in front. A process that is killed while
+it appends leaves a torn record at the end, where reading stops; all before it counts. Numbers
+are little-endian and of fixed width, so that a token's log-probability is restored bit for bit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Kind(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class SampleRecord:
-    """An answer as it was drawn."""
+    """An answer as it was sampled."""
 
     key: SampleKey
     tokens: Int32s  # [n]
@@ -51,13 +51,13 @@ class SampleRecord:
 
     @property
     def mark(self) -> bytes:
-        """Equal for equal tokens: by this rewards and scores belong to just this answer."""
+        """Digest that is equal for equal tokens: it ties rewards and scores to exactly this answer."""
         return _digest(self.tokens.astype("<i4").tobytes())
 
 
 @dataclass(frozen=True)
 class RewardsRecord:
-    """What rewards have said of an answer, by name: a number, or why there is none."""
+    """Rewards of an answer, by name: a number, or the reason for its absence."""
 
     key: SampleKey
     mark: bytes  # of the answer
@@ -67,7 +67,7 @@ class RewardsRecord:
 
 @dataclass(frozen=True, eq=False)
 class ScoresRecord:
-    """Log-probabilities of an answer's tokens that were computed once, for all updates of a rollout."""
+    """Numbers that a model computed once of an answer: log-probabilities, or values of positions."""
 
     key: SampleKey
     mark: bytes
@@ -79,27 +79,27 @@ Record = SampleRecord | RewardsRecord | ScoresRecord
 
 
 def encoded(records: Iterable[Record]) -> bytes:
-    """As they are appended to a file."""
+    """Encode records for appending to a file."""
     return b"".join(_framed(_payload(record)) for record in records)
 
 
 def header(key: JournalKey) -> bytes:
-    """What a file begins with: by `key` its samples, and what is said of them, are known again."""
+    """Encode a file's header, which identifies by `key` its samples, rewards and scores."""
     return _framed(json.dumps({"format": FORMAT, "key": key.answers, "said": dict(key.said)}).encode())
 
 
 def key_of(content: bytes) -> JournalKey | None:
-    """What a file is of; None where it is empty, torn within its header, or of another format."""
+    """Decode a file's key; None if it is empty, torn within its header, or of another format."""
     first = next(_Payloads(content), None)
     told = {} if first is None else json.loads(first)
     return JournalKey(told["key"], told["said"]) if told.get("format") == FORMAT else None
 
 
 def decoded(content: bytes, key: JournalKey) -> tuple[list[Record], bool]:
-    """The whole records of a file that are of `key`, and whether nothing torn or foreign follows them.
+    """Return the whole records of a file that match `key`, and whether nothing torn or foreign follows them.
 
-    None of a file of other answers, or in another format; of one of these answers all but what rewards and
-    models said that are others now.
+    A file of other answers, or in another format, yields none. From a file of the same answers, rewards and
+    scores of functions and models that have changed since are left out.
     """
     written = key_of(content)
     if written is None or written.answers != key.answers:
@@ -111,7 +111,7 @@ def decoded(content: bytes, key: JournalKey) -> tuple[list[Record], bool]:
 
 
 def _without(record: Record, names: Collection[str]) -> Record | None:
-    """`record` without what was said under `names`; None where nothing is left of it."""
+    """Return `record` without the values under `names`; None if nothing is left."""
     if isinstance(record, RewardsRecord):
         left = {name: told for name, told in record.values.items() if reward_name(name) not in names}
         return replace(record, values=left) if left else None
@@ -129,14 +129,14 @@ def _digest(content: bytes) -> bytes:
 
 
 class _Payloads(Iterator[bytes]):
-    """What stands in the whole records of a file."""
+    """Iterator over the payloads of a file's whole records."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self._place = content, 0
 
     @property
     def whole(self) -> bool:
-        """Whether all was read."""
+        """True if all of the file was read."""
         return self._place == len(self._content)
 
     def __next__(self) -> bytes:

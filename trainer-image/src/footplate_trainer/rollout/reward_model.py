@@ -1,7 +1,7 @@
-"""What a reward model says of a rollout's answers: computed by all ranks in the layout of the run, and kept.
+"""A reward model's scores of a rollout's answers: computed by all ranks in the run's layout, and journalled.
 
-A batch of them is scored at a time, and is in the journal before the next: an interruption costs one batch,
-which is computed again from the same rows, and is the same.
+Answers are scored a batch at a time, and each batch is in the journal before the next: an interruption costs
+one batch, which is computed again from the same rows with the same result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MODEL: Final = "model"  # what its reward is called
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A frozen model of one score a sequence."""
+    """A frozen model that gives a sequence one score."""
 
     model: ParallelModel
     weight: float  # of its reward in the sum
@@ -49,7 +49,7 @@ class RewardModel:
     closing: Closing | None = None  # of answers that a text stopped, where they are read with an end
 
     def room(self, prompt: Prompt) -> int:
-        """How many tokens an answer to `prompt` may have, for a row to hold what is put behind it as well."""
+        """Return the most tokens of an answer to `prompt`, given what is appended to it in a row."""
         behind = prompt.most_behind + (self._closing(prompt) is not None)
         return self.rows.shape.context - len(prompt.tokens) - behind
 
@@ -57,13 +57,13 @@ class RewardModel:
         return None if self.closing is None else self.closing.behind(prompt)
 
     def complete(self, kept: KeptRollout, keys: Sequence[SampleKey], stopping: Callable[[], bool]) -> bool:
-        """Have it score the answers `keys` of `kept`; False where one was `stopping` first. Collective."""
+        """Score the answers `keys` of `kept`; return False if `stopping` came first. Collective."""
         if not keys or _are_scored(kept, keys):
             return True
         return keep_each(self._scored(kept, keys), kept.add, self.journal, self.world, stopping)
 
     def _scored(self, kept: KeptRollout, keys: Sequence[SampleKey]) -> Iterator[list[RewardsRecord]]:
-        """Raw scores of this rank's rows, a batch each; none where they are known, or others hand them on."""
+        """Yield raw scores of this rank's rows by batch; an empty list if known or another rank's."""
         grid, batch_size = self.rows.grid, self.rows.settings.batch
         first = grid.coordinates.tensor == grid.coordinates.context == 0
         asked = ((key, self.prompts.at(key.prompt)) for key in keys)
@@ -97,10 +97,10 @@ def _are_scored(kept: KeptRollout, keys: Sequence[SampleKey]) -> bool:
 
 
 def judged(prompt: Prompt, sample: SampleRecord, closing: int | None = None) -> TrainedAnswer:
-    """An answer as a reward model reads it: it ends where the conversations do that the model learned from.
+    """Build the row that a reward model reads: it ends where the model's training conversations do.
 
-    So does one that a stop text ended, where token `closing` is put behind it. Else that, and an answer that
-    `maxTokens` ended, is read at its own last token.
+    An answer that a stop text ended does so too if token `closing` is appended to it. Otherwise that answer,
+    and an answer that `maxTokens` ended, is scored at its own last token.
     """
     behind: Sequence[int] = ()
     if sample.reason == EndReason.END:

@@ -1,4 +1,4 @@
-"""From answers to the batches of a loader, in the layout of a run."""
+"""Batches of answers from a loader, in a run's layout."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from footplate_trainer.rollout.settings import RolloutSettings
 
 @dataclass(frozen=True)
 class RowShape:
-    """What rows look like."""
+    """The shape of rows."""
 
     context: int
     multiple: int  # that a row's places have to be of
@@ -24,7 +24,7 @@ class RowShape:
 
 @dataclass(frozen=True)
 class Rows:
-    """Makes batches of answers."""
+    """A builder of loaders of answers."""
 
     settings: RolloutSettings
     grid: Grid
@@ -32,15 +32,15 @@ class Rows:
     seed: int  # of the order of answers
 
     def loader(self, answers: Mapping[int, TrainedAnswer], begun: int = 0) -> BatchLoader:
-        """Of `answers` by number; the first batch is that of step `begun`, from 0, where a rollout begins."""
+        """Return a loader of `answers` by number; its first batch is that of step `begun`, from 0."""
         epoch = begun // self.settings.updates * self.settings.epochs
         return self._loader(answers, begun, epoch, once=False)
 
     def once(self, answers: Mapping[int, TrainedAnswer], begun: int = 0) -> BatchLoader:
-        """As `loader`, of each answer once: its last batch is filled up, so that all are of one size.
+        """Return a loader that has each answer once; the last batch is filled up to the common size.
 
-        For who scores any number of answers: two scores of one may differ in their last bits, where its place
-        in a micro-batch does.
+        For scoring any number of answers: two scores of one answer may differ in their last bits, if its
+        place in a micro-batch does.
         """
         # Whose batch has room for more than a rollout updates nothing with it, and begins at 0.
         epoch = begun and begun // self.settings.updates * self.settings.epochs

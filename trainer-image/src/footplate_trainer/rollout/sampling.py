@@ -1,7 +1,7 @@
-"""Who draws which answers of a rollout.
+"""Distribution of a rollout's answers over the ranks that sample them.
 
-The loop knows a `Sampler` and no engine: requests go in, answers come one by one, and between two passes it
-may stop. Several ranks may compute one answer together; then one of them hands it on.
+The loop uses a `Sampler` and no engine: it passes requests, receives answers one by one, and may stop between
+two passes. Several ranks may compute one answer together; then one of them reports it.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ Between = Callable[[int], bool]
 
 
 class Draw(Protocol):
-    """Draws with weights that stand."""
+    """A function that samples with fixed weights."""
 
     def __call__(self, requests: Sequence[Request], between: Between) -> Iterator[Answer]:
-        """An answer to each of `requests`, those of this copy, as they end; all of its ranks give the same.
+        """Yield an answer to each of this copy's `requests`, as it ends; equal on all ranks of the copy.
 
-        Fewer come where `between` says stop, which is asked on the rank that leads. Collective over all
-        copies until the first answer. Where one rank has no room for an answer all raise: UserMistake where
-        it cannot have it, NoRoomNow where others have taken it.
+        Yields fewer if `between` returns True, which is called on the leading rank. Collective over all
+        copies until the first answer. If one rank has no memory for an answer, all raise: UserMistake if
+        it can never have it, NoRoomNow if others have taken it.
         """
 
 
 class Sampler(Protocol):
-    """The ranks of a run as they draw answers, in copies of the network."""
+    """The ranks of a run that sample answers, in copies of the network."""
 
     @property
     def copies(self) -> int:
-        """So many draw, each other requests."""
+        """Number of copies that sample, each for different requests."""
 
     @property
     def copy(self) -> int:
-        """The one that this rank computes with."""
+        """Index of the copy that this rank is part of."""
 
     @property
     def leads(self) -> bool:
-        """Whether it is this rank that hands the copy's answers on."""
+        """True if this rank reports the copy's answers."""
 
     def weights(self, step: int) -> AbstractContextManager[Draw]:
-        """The weights of now, those after `step`, laid out to draw with; collective at both ends."""
+        """Lay out the current weights, those after `step`, for sampling; collective at both ends."""
 
 
 class EngineSampler:
-    """Draws with the weights that train, laid out as `rollout.parallelism` says."""
+    """A sampler with the weights in training, laid out by `rollout.parallelism`."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class EngineSampler:
         stop: StopRule,
         memory: Callable[[], Memory] | None = None,
     ) -> None:
-        """`memory` says how much of it this rank has; by default as it is. Collective."""
+        """Plan the layout; `memory` returns this rank's memory, by default the measured one. Collective."""
         assert config.rollout is not None
         self._settings, self._stop, self._module = settings, stop, model.module
         self._world = world
@@ -124,10 +124,10 @@ class EngineSampler:
             yield draw
 
     def _room(self, requests: Sequence[Request]) -> EngineRoom | None:
-        """Keys and values of all that are under way; fewer where that is asked for, or memory is short.
+        """Return room for the keys and values of all requests, or less if configured or if memory is short.
 
-        None without requests. Ranks of a copy have equal ones: the rank that has least left decides.
-        Collective.
+        None without requests. Ranks of a copy have equal requests: the rank with the least memory left
+        decides. Raises UserMistake or NoRoomNow if an answer does not fit. Collective.
         """
         shape, topology = self._shape, self._ranks.copy.grid.topology
         lengths = (min(len(asked.tokens) + asked.most, shape.context) for asked in requests)

@@ -1,8 +1,8 @@
-"""What models say of the answers of a rollout before it is trained on: once for all of its updates.
+"""Model scores of a rollout's answers before it is trained on: computed once for all of its updates.
 
-The policy's log-probabilities are gone with its weights after the first update, and those of a reference cost
-a pass each time; so both are in the journal beside the answers. A batch is scored at a time, and kept: what
-an interruption tears is computed again from the same rows.
+The policy's log-probabilities are lost with its weights after the first update, and those of a reference cost
+a pass each time; so both are in the journal beside the answers. Answers are scored and journalled a batch at
+a time: an interrupted batch is computed again from the same rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from footplate_trainer.rollout.together import keep_each
 
 @dataclass(frozen=True)
 class ValueModel:
-    """A model that says what an answer is still worth at each place, instead of how likely its tokens are."""
+    """A model that scores positions by expected return instead of tokens by log-probability."""
 
     stepper: Stepper
 
@@ -49,7 +49,7 @@ POLICY: Final[Models] = {OLD: None}
 
 @dataclass(frozen=True)
 class Scorer:
-    """Computes and keeps them."""
+    """A scorer that computes and journals the models' scores."""
 
     settings: RolloutSettings
     prompts: PromptOrder
@@ -61,9 +61,9 @@ class Scorer:
     stopping: Callable[[], bool]
 
     def complete(self, gathered: GatheredRollout, models: Models, loader: BatchLoader) -> bool:
-        """Have all `models` speak of all answers, of which `loader` makes rows once. Collective.
+        """Score all answers, of which `loader` makes rows once, with all `models`; False if stopped first.
 
-        False where a stop came first.
+        Collective.
         """
         for name, model in models.items():
             if is_scored(gathered, self.settings.group, name):
@@ -77,7 +77,10 @@ class Scorer:
     def _scored(
         self, gathered: GatheredRollout, name: str, model: Reference | ValueModel | None, loader: BatchLoader
     ) -> Iterator[list[ScoresRecord]]:
-        """What this rank hands on of what `model` says, a batch each; none where that is known."""
+        """Yield this rank's records of `model` by batch; an empty list if another rank reports them.
+
+        A batch whose scores are already known yields an empty list, too.
+        """
         batch_size, valued = self.settings.batch, isinstance(model, ValueModel)
         for update in range(-(-self.settings.samples // batch_size)):
             self.reporter.enter(RankPhase.SCORING, progress=update * batch_size)
@@ -91,18 +94,18 @@ class Scorer:
             yield mine
 
     def _key(self, gathered: GatheredRollout, number: int) -> SampleKey:
-        """Of the answer that has that number in a batch."""
+        """Return the key of the answer that has that number in a batch."""
         return SampleKey(gathered.step, *divmod(number, self.settings.group))
 
     def _told(self, batch: StepBatch, model: Reference | ValueModel | None) -> list[Tensor]:
-        """fp32 [numbers, n, S] of each micro-batch; the last number is the one that is kept. Collective."""
+        """Return fp32 [numbers, n, S] of each micro-batch; the last number is the one stored. Collective."""
         if isinstance(model, ValueModel):
             return model.stepper.values(batch)
         return self.stepper.scores(batch, asked_of(self.settings.rule.temperature), model)
 
     @property
     def _hands_on(self) -> bool:
-        """Of the ranks that know the scores of the same rows, the first."""
+        """True on the first of the ranks that compute the same rows' scores."""
         place = self.grid.coordinates
         return place.tensor == place.context == 0
 
@@ -115,7 +118,7 @@ class Scorer:
         places: Sequence[int],
         rows: Float32s,
     ) -> list[ScoresRecord]:
-        """Of the rows of a micro-batch, fp32 [n, places]; `valued`: of all places that have a value."""
+        """Build records of a micro-batch's rows, fp32 [n, positions]; `valued`: of all valued positions."""
         records = []
         for place, row in zip(places, rows, strict=True):
             number = order.FILLER if place == order.FILLER else int(batch.sample_ids[place])
@@ -132,5 +135,5 @@ class Scorer:
 
 
 def is_scored(gathered: GatheredRollout, group: int, name: str) -> bool:
-    """Whether all answers of a rollout have scores of that name."""
+    """Return whether all answers of a rollout have scores of that name."""
     return all((name, key) in gathered.kept.scores for keys in gathered.keys(group) for key in keys)

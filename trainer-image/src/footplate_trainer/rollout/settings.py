@@ -1,4 +1,4 @@
-"""What a rollout is and what is learnt from it, from the run's sections: pure."""
+"""Settings of a rollout and of training on it, from the run's sections: pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from footplate_trainer.rollout.groups import GroupPlan
 
 @dataclass(frozen=True)
 class ValueSettings:
-    """Of a stage that learns with a value for each token."""
+    """Settings of a stage with a value for each token."""
 
     gamma: float
     lam: float
@@ -31,7 +31,7 @@ class ValueSettings:
 
     @classmethod
     def of(cls, learning: Reinforcement) -> ValueSettings:
-        """Of a resolved section."""
+        """Build from a resolved section."""
         assert learning.gamma is not None and learning.gae_lambda is not None, "resolve() fills these in"
         assert learning.whitening is not None and learning.missing_end_penalty is not None
         return cls(
@@ -46,7 +46,7 @@ class ValueSettings:
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """Numbers of one run, the same for all its rollouts."""
+    """Settings of one run, equal for all its rollouts."""
 
     groups: GroupPlan
     group: int  # answers to a prompt
@@ -67,7 +67,7 @@ class RolloutSettings:
 
     @classmethod
     def of(cls, config: RunConfig) -> RolloutSettings:
-        """Of a resolved config that has the sections."""
+        """Build from a resolved config that has the sections."""
         rollout, learning, reward = config.rollout, config.reinforcement, config.reward
         assert rollout is not None and learning is not None and reward is not None
         assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
@@ -96,7 +96,7 @@ class RolloutSettings:
 
     @classmethod
     def answering(cls, config: RunConfig) -> RolloutSettings:
-        """Of a resolved config whose rollouts are kept as they are, each one step, and train nothing."""
+        """Build from a resolved config whose rollouts are only stored, one a step, and train nothing."""
         rollout, reward = config.rollout, config.reward
         assert rollout is not None
         assert rollout.samples is not None and rollout.group is not None, "resolve() fills these in"
@@ -115,26 +115,26 @@ class RolloutSettings:
         )
 
     def of_ids(self, ids: int) -> RolloutSettings:
-        """The same of ids below `ids` alone: whoever reads the answers knows those of the data."""
+        """Return settings that sample only ids below `ids`: readers of the answers know those of the data."""
         return replace(self, rule=replace(self.rule, ids=ids))
 
     @property
     def samples(self) -> int:
-        """Answers of a rollout."""
+        """Number of answers in a rollout."""
         return self.groups.prompts * self.group
 
     @property
     def updates(self) -> int:
-        """Steps that a rollout is trained on."""
+        """Number of steps that a rollout is trained on."""
         return self.epochs * self.samples // self.batch
 
     def begun(self, step: int) -> int:
-        """After which step the rollout began that step number `step`, from 1, is trained on."""
+        """Return the step after which the rollout of step number `step`, from 1, began."""
         return (step - 1) // self.updates * self.updates
 
 
 def _rule_of(sampling: Sampling) -> SamplingRule:
-    """As `rollout.sampling` says."""
+    """Build the sampling rule from `rollout.sampling`."""
     return SamplingRule(
         repetition_penalty=sampling.repetition_penalty or 1.0,
         temperature=sampling.temperature,

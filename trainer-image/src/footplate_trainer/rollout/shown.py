@@ -1,4 +1,4 @@
-"""Which answers of a rollout a step's row shows, and what it says of them. Pure."""
+"""Selection and content of the answers in a step's metrics row. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def shown(
     text_of: Callable[[SampleRecord], RolloutSample],
     number_of: Callable[[int], int],
 ) -> list[ShownSample]:
-    """Some of the answers `keys` of `gathered`, which `step` learns from, by the sums of their rewards.
+    """Select some of the answers `keys` of `gathered`, on which `step` trains, by their reward sums.
 
-    `number_of` a prompt's place in the order is its number in the data, under which its answers are found in
+    `number_of` maps a prompt's index in the order to its number in the data, which identifies its answers in
     each epoch.
     """
     sums = [None if isinstance(told := gathered.sums[key], Unrewarded) else told for key in keys]
@@ -51,13 +51,13 @@ def shown(
 
 
 def drawn_tokens(gathered: GatheredRollout) -> int | None:
-    """Tokens that were drawn for a rollout; None where some answers are from before a restart."""
+    """Return the tokens sampled for a rollout; None if some answers are from before a restart."""
     samples = gathered.kept.samples
     return sum(len(sample.tokens) for sample in samples.values()) if gathered.drawn == len(samples) else None
 
 
 def _numbers(told: Mapping[str, float | str]) -> dict[str, float]:
-    """The first rewards that are numbers; of the others the log says why there is none."""
+    """Return the first `REWARDS` numeric rewards; the log has the reasons of missing ones."""
     fit = {
         name: value for name, value in told.items() if isinstance(value, float) and VALUE_NAME.fullmatch(name)
     }

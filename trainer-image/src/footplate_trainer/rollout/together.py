@@ -1,6 +1,6 @@
-"""What ranks keep of a rollout, so that an error or a suspension on one of them is heard by all.
+"""Collective journal writes, which propagate one rank's error or stop to all during a rollout.
 
-A rank that raises alone leaves the others in a collective until that is given up, after half an hour.
+A rank that raises alone leaves the others in a collective until its timeout, half an hour.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from footplate_trainer.rollout.records import Record
 
 
 def durable(journal: Journal, world: World, error: TrainerError | None = None) -> None:
-    """Wait for the journal, and raise on every rank what one has met. Collective.
+    """Flush the journal, and raise on every rank any rank's error. Collective.
 
-    That is `error`, or a StorageError where its journal cannot be written.
+    That is `error`, or a StorageError if a rank's journal cannot be written.
     """
     try:
         journal.flush()
@@ -33,10 +33,11 @@ def keep_each(
     world: World,
     stopping: Callable[[], bool],
 ) -> bool:
-    """Have `batches` made one after another, and what each of them brings kept, and added on all ranks.
+    """Journal each of `batches` as it is computed, and `add` all ranks' records on every rank.
 
-    Whether nobody was `stopping`, which is asked behind each. Collective, as making one may be, and all ranks
-    have as many. StorageError, on every rank, where one cannot write its journal.
+    Returns False if any rank's `stopping` returned True, which is called after each batch. Collective, as
+    computing a batch may be, and all ranks have equally many. Raises StorageError, on every rank, if one
+    cannot write its journal.
     """
     stopped = False
     for records in batches:

@@ -1,7 +1,7 @@
-"""Which answers of a rollout have no reward, and why: pure.
+"""Answers of a rollout that have no reward, with the reasons: pure.
 
-All that were asked count. A group of which no answer is rewarded teaches nothing, so dynamic sampling asks
-others in its place: of the groups that are left alone nobody would see that a function fails.
+All sampled answers count. A group without any reward has no learning signal, so dynamic sampling replaces
+it: the remaining groups alone would hide that a function fails.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SUM: Final = "their sum"  # where each reward is a number, and what they add up
 
 @dataclass(frozen=True)
 class UnrewardedAnswers:
-    """Those of one rollout."""
+    """Unrewarded answers of one rollout."""
 
     step: int  # after which it began
     answers: int  # that were asked, in all
@@ -31,7 +31,7 @@ class UnrewardedAnswers:
     def of(
         cls, gathered: GatheredRollout, sums: Mapping[SampleKey, Outcome], group: int
     ) -> UnrewardedAnswers:
-        """Of a rollout of groups of that size; `sums` are those of all its answers."""
+        """Build from a rollout whose groups have `group` answers; `sums` are those of all its answers."""
         places = range(gathered.first, gathered.first + gathered.asked)
         keys = [SampleKey(gathered.step, place, sibling) for place in places for sibling in range(group)]
         missing = {key: summed for key in keys if isinstance(summed := sums[key], Unrewarded)}
@@ -47,15 +47,15 @@ class UnrewardedAnswers:
 
     @property
     def values(self) -> dict[str, float]:
-        """What a row says of them."""
+        """Metrics of a step's row."""
         return {"answers/unrewarded": len(self.sums) / self.answers}
 
     def check(self, most: float) -> None:
-        """Raises TooManyUnrewarded where the share of those without a sum is above `most`."""
+        """Raise TooManyUnrewarded if the share of answers without a sum is above `most`."""
         UnrewardedShare(self.answers, len(self.sums)).check(most, reasons(self.sums))
 
     def warning(self) -> str:
-        """How many answers each reward said nothing of, and why of the first; nothing where it did of all."""
+        """Describe how many answers lack each reward, with the first reason; "" if none is missing."""
         if not self.silent:
             return ""
         ordered = sorted(self.silent.items(), key=lambda told: -len(told[1]))

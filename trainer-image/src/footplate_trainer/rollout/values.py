@@ -1,4 +1,4 @@
-"""What a row says of the rollout that its step was trained on: numbers, some answers, and warnings."""
+"""Adds a rollout's metrics, some of its answers, and warnings to the rows of its steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class RolloutValues(Callback):
-    """Adds the numbers of a rollout to the row of each of its steps, and some answers of the step."""
+    """A callback that adds a rollout's numbers and some of its answers to each of its steps' rows."""
 
     batches: RolloutBatches
     world: World

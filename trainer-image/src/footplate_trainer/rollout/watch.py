@@ -1,6 +1,6 @@
-"""What of a run's rollouts a person should hear of at once: pure.
+"""Warnings about a run's rollouts that a person should receive at once: pure.
 
-A model that drifts from its reference, stops to vary, or learns to please a reward alone goes on looking fine
+A model that drifts from its reference, loses its variety, or optimises a reward alone still looks fine
 in its loss.
 """
 
@@ -19,7 +19,7 @@ _DEVIATIONS: Final = 0.5  # by which one rises and the other falls, of what it v
 
 @dataclass
 class RolloutWatch:
-    """The rollouts of one generation, seen once each; every warning is told once until it is over."""
+    """A monitor of one generation's rollouts; each warning is repeated only after it was over."""
 
     target: float | None  # of the KL from the reference, per answer
     watched: frozenset[str]  # names of rewards of weight 0
@@ -28,7 +28,7 @@ class RolloutWatch:
     _seen: list[Mapping[str, float]] = field(default_factory=list)
 
     def look(self, step: int, values: Mapping[str, float]) -> list[str]:
-        """What to tell of `step`, the first of a rollout, whose row has `values`."""
+        """Return new warnings about `step`, the first of a rollout, whose row has `values`."""
         self._seen = [*self._seen[1 - 2 * _LAST :], values]
         found = dict(self._found(values))
         new = [f"step {step}: {text}" for name, text in found.items() if name not in self._told]
@@ -60,7 +60,7 @@ class RolloutWatch:
                 )
 
     def _risen(self, name: str) -> float:
-        """By how many deviations of rollouts the mean of the last ones is above that of those before."""
+        """Return how many deviations of earlier rollouts the latest rollouts' mean is above theirs."""
         told = [seen[name] for seen in self._seen if name in seen]
         if len(told) < 2 * _LAST or name not in self._seen[-1]:
             return 0.0
