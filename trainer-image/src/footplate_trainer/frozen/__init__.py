@@ -1,1 +1,1 @@
-"""Models that a run computes and does not train: where they come from, and how they are opened."""
+"""Models that a run computes and does not train: their sources, and how to load them."""

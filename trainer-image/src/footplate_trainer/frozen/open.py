@@ -1,7 +1,7 @@
-"""A model that a run computes and does not train, in the layout of the run: of elsewhere, or of its start.
+"""Loads a frozen model in the run's layout: another model, or the one that the run began with.
 
-Whoever asks gets the model and what its weights are. A run that goes on after an interruption opens the same
-weights again: the start's are read from where they came from, never from what was trained since.
+The caller gets the model and the checksum of its weights. A run that goes on after an interruption loads the
+same weights again: its initial weights are read from their source, never from what was trained since.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class FrozenModel:
 
 
 def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, world: World) -> FrozenModel:
-    """The model that `found` tells of, the same on every rank, laid out as `beside`. Collective.
+    """Load the model that `found` describes, equal on every rank, in the layout of `beside`. Collective.
 
-    Raises, on every rank, UserMistake where it does not suit the run, CheckpointError where it is damaged,
-    and what reading it raises.
+    Raises, on every rank, UserMistake if it does not suit the run, CheckpointError if it is damaged,
+    and the errors of reading it.
     """
     own = frozen_config(found, config, world.size)
     model = build_frozen(own, world, beside)
@@ -48,7 +48,10 @@ def open_found(found: FoundModel, config: RunConfig, beside: ParallelModel, worl
 
 
 def load_trained(found: FoundModel, own: RunConfig, model: ParallelModel, world: World) -> None:
-    """As `load_found`, where `model` is trained and has no adapters: those of `found` are merged."""
+    """Fill `model`, which is trained and has no adapters, from `found`, whose adapters are merged.
+
+    Otherwise as `load_found`.
+    """
     if found.checkpoint is None:
         load_folder(found.folder, own, model.module, world)
     else:
@@ -57,7 +60,7 @@ def load_trained(found: FoundModel, own: RunConfig, model: ParallelModel, world:
 
 
 def load_found(found: FoundModel, own: RunConfig, model: ParallelModel, world: World) -> None:
-    """Fill `model`, the network of `own`, with what `found` tells of. Collective; raises as `open_found`."""
+    """Fill `model`, the network of `own`, with the weights of `found`. Collective; raises as `open_found`."""
     if found.checkpoint is None:
         load_folder(found.folder, own, model.module, world)
     else:
@@ -68,7 +71,7 @@ def load_found(found: FoundModel, own: RunConfig, model: ParallelModel, world: W
 def open_at(
     uri: str, field: str, config: RunConfig, beside: ParallelModel, world: World, step: str = ""
 ) -> tuple[FoundModel, FrozenModel]:
-    """The model at `uri`, and what rank 0 found there: in `step` of a run's folder, where that is known."""
+    """Load the model at `uri`; return it with rank 0's description. `step`: in a run's folder, if known."""
 
     def find() -> FoundModel:
         return find_model(uri, field, step or None, config.lineage)
@@ -78,10 +81,10 @@ def open_at(
 
 
 def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str = "") -> FrozenModel:
-    """The weights that the run `config` began with, laid out as `beside`. Collective.
+    """Load the weights that the run `config` began with, in the layout of `beside`. Collective.
 
-    `step` is the directory that they were read from, where that is known and was in a run's folder, which may
-    have newer ones by now. Raises what loading them at the start does.
+    `step` is the directory that they were read from, if known and in a run's folder, which may
+    have newer ones by now. Raises the errors of loading them at the start.
     """
     # Of equal weights both then say the same, bit by bit.
     model = build_frozen(config, world, beside, batch_invariant=beside.invariant)
@@ -98,9 +101,10 @@ def open_start(config: RunConfig, beside: ParallelModel, world: World, step: str
 
 
 def load_beginning(config: RunConfig, model: ParallelModel, world: World, step: str = "") -> str:
-    """Fill `model` with the weights of initFrom, from `step` of a run's folder; which that was. Collective.
+    """Fill `model` with the weights of initFrom, from `step` of a run's folder; return `step`. Collective.
 
-    Raises what loading them at the start does.
+    If `step` is "", it is the checkpoint that initFrom names now. Raises the errors of loading them at the
+    start.
     """
     located = agree.from_rank_0(lambda: _began_with(config), world.background)
     if located is None:
@@ -113,7 +117,7 @@ def load_beginning(config: RunConfig, model: ParallelModel, world: World, step: 
 
 
 def _began_with(config: RunConfig) -> tuple[str, str] | None:
-    """The folder and directory of the checkpoint that initFrom means now; None for a folder of weights."""
+    """Return folder and directory of the checkpoint that initFrom now names; None for a folder of weights."""
     assert config.init_from is not None
     checkpoint = initial_checkpoint(config.init_from, config.lineage)
     return None if checkpoint is None else (checkpoint.store.uri, checkpoint.directory)

@@ -1,4 +1,4 @@
-"""Which model of one score a sequence stands at a URI that a run names, and what is kept of its scores."""
+"""Finds models that give a sequence one score, at URIs that a run names, with stored scores."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ HELD_OUT: Final = "reward.heldOut"
 
 @dataclass(frozen=True)
 class FoundScoring:
-    """A model of one score, in plain data, and its scores of held-out answers where they are known."""
+    """A model of one score, in plain data, and its scores of held-out answers if they are known."""
 
     found: FoundModel
     scores: HeldOutScores | None
 
 
 def find_reward(config: RunConfig, directory: str | None = None) -> FoundScoring | None:
-    """The reward model of `config`, in `directory` of a run's folder; None where it names none.
+    """Find the reward model of `config`, in `directory` of a run's folder; None if it names none.
 
-    Not collective; raises what `find_scoring` does.
+    Not collective; raises the errors of `find_scoring`.
     """
     uri = config.reward.uri if config.reward is not None else None
     return None if uri is None else find_scoring(uri, REWARD_FIELD, directory, config.lineage)
 
 
 def find_value(config: RunConfig) -> FoundModel | None:
-    """Where the value model of `config` begins; None: where the policy does. As `find_reward`."""
+    """Find the model as which the value model of `config` begins; None: as the policy. As `find_reward`."""
     uri, learning = value_uri(config), config.reinforcement
     if uri is None:
         return None
@@ -52,7 +52,7 @@ def find_value(config: RunConfig) -> FoundModel | None:
 def find_scoring(
     uri: str, field: str, directory: str | None = None, lineage: Sequence[LineageEntry] | None = None
 ) -> FoundScoring:
-    """As `find_model`; UserMistake where what is there gives a text no score, or several. Not collective."""
+    """Find a model as `find_model`; raise UserMistake unless it gives a text one score. Not collective."""
     found = find_model(uri, field, directory, lineage)
     checkpoint = found.checkpoint
     if checkpoint is not None:
@@ -69,14 +69,15 @@ def find_scoring(
 
 
 def scoring_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
-    """`config` with the model of `found` and its head; UserMistake where its ranks cannot hold it."""
+    """Return `config` with the model of `found` and its head; raise UserMistake if ranks cannot hold it."""
     return frozen_config(found, config.model_copy(update={"stage": Stage.REWARD}), ranks)
 
 
 def trained_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
-    """As `scoring_config`, of a network that is trained whole and begins with the weights of `found`.
+    """Return a config as `scoring_config`, of a network that is trained whole from the weights of `found`.
 
-    Its adapters are in those, and of a table of positions only the first rows are taken, one a place.
+    Its adapters are merged into those, and of a table of positions only the first rows are used, one a
+    position.
     """
     plain = found.model.model_copy(update={"adapter": None})
     own = scoring_config(replace(found, model=plain), config, ranks)
@@ -84,7 +85,7 @@ def trained_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfi
 
 
 def known_config(model: Model, config: RunConfig, ranks: int) -> RunConfig:
-    """As `trained_config`, of the `model` that a checkpoint of the run has: each tensor is as it is there."""
+    """Return a config as `trained_config`, of a checkpoint's `model`: each tensor has its shape there."""
     known = FoundModel(config.checkpoint.uri, "checkpoint.uri", model, None, labels=1)
     own = scoring_config(known, config, ranks)
     return _of_length(own, model.context_length) if model.position.name is PositionName.LEARNED else own
@@ -96,7 +97,7 @@ def _of_length(config: RunConfig, length: int) -> RunConfig:
 
 
 def scoring_key(found: FoundScoring, config: RunConfig) -> Key:
-    """What a checkpoint of `config` says of its reward model beside weights, for `check_unchanged`."""
+    """Return a checkpoint's key of the reward model besides its weights, for `check_unchanged`."""
     said: Key = {_NETWORK: found.found.model.to_json()}
     if _by_held_out(config) and found.scores is not None:
         said[HELD_OUT] = found.scores.to_json()
@@ -104,9 +105,9 @@ def scoring_key(found: FoundScoring, config: RunConfig) -> Key:
 
 
 def check_unchanged(found: FoundScoring, config: RunConfig, known: Key) -> None:
-    """UserMistake where rewards would follow from something else than those before a checkpoint did.
+    """Raise UserMistake if rewards would have other inputs than those before a checkpoint.
 
-    `known` is that checkpoint's key; one of an earlier release says nothing of it.
+    `known` is that checkpoint's key; a key of an earlier release has none of them.
     """
     network, scores = known.get(_NETWORK), known.get(HELD_OUT)
     changed = [] if network is None else found.found.changed_since(network)
@@ -121,7 +122,7 @@ def _by_held_out(config: RunConfig) -> bool:
 
 
 def check_scores(found: FoundScoring, config: RunConfig) -> None:
-    """UserMistake where scores are to be normalised by held-out ones, and there are none that could."""
+    """Raise UserMistake if held-out scores are to normalise, and are missing or have no deviation."""
     if not _by_held_out(config):
         return
     others = "none" if config.stage is Stage.GENERATE else "running or none"

@@ -1,6 +1,7 @@
-"""Which model stands at a URI that a field of a run names: a folder of weights, or a run's checkpoint.
+"""Finds the model at a URI that a field of a run names: a folder of weights, or a run's checkpoint.
 
-Nothing here needs torch: a plan counts such a model, and a run is refused for one before any rank starts.
+This module needs no torch: a plan counts such a model, and an unsuitable one is rejected before any rank
+starts.
 """
 
 from __future__ import annotations
@@ -37,18 +38,21 @@ _REFERENCE_FIELDS: Final = {
 
 
 def reference_field(config: RunConfig) -> str:
-    """The field of the spec that names the reference of a stage which has one."""
+    """Return the spec's field that names the reference of a stage which has a reference."""
     return _REFERENCE_FIELDS[config.stage]
 
 
 def network_of(model: Model) -> dict[str, Any]:
-    """What `model` computes from beside weights: a rotary base, say, or adapters' alpha."""
+    """Return the configuration that `model` computes from besides weights, such as a rotary base.
+
+    Adapters' alpha is part of it, too.
+    """
     return {name: said for name, said in model.to_json().items() if name not in _WITHOUT_EFFECT}
 
 
 @dataclass(frozen=True)
 class FoundModel:
-    """What stands there, in plain data: rank 0 tells the others."""
+    """A description of the model at a URI, in plain data, which rank 0 sends to the others."""
 
     uri: str
     field: str  # of the spec, which names it
@@ -60,25 +64,25 @@ class FoundModel:
 
     @property
     def checkpoint(self) -> StepCheckpoint | None:
-        """That of a run; None for a folder of weights."""
+        """The checkpoint of a run; None for a folder of weights."""
         return StepCheckpoint(CheckpointSource(self.store), self.directory) if self.directory else None
 
     @property
     def folder(self) -> ModelFolder:
-        """The folder of weights, where it is one."""
+        """The folder of weights, for a model that is no checkpoint."""
         return ModelFolder(self.uri, self.field)
 
     def mistake(self, told: str) -> UserMistake:
-        """What to raise of a model that does not suit the run."""
+        """Return the error to raise for a model that does not suit the run."""
         return UserMistake(f"{self.field} {self.uri}: {told}")
 
     def changed_since(self, known: JsonValue) -> list[str]:
-        """What of its network is not as in the model `known`, in JSON of this release or an earlier one."""
+        """List differences of its network from the model `known`, JSON of this release or an earlier one."""
         before = network_of(Model.from_any_release(known))  # what was not known yet has its default
         return differences(flat(before, "model"), flat(network_of(self.model), "model"))
 
     def reconfigured(self, changed: Sequence[str]) -> UserMistake:
-        """What to raise where so much of it is not as a run knows it that goes on."""
+        """Return the error to raise if its configuration has `changed` since a run that continues began."""
         return self.mistake(
             f"it is not configured as when this run began: {'; '.join(changed)}; restore that, or begin "
             "another run (another checkpoint.uri)"
@@ -88,10 +92,10 @@ class FoundModel:
 def find_model(
     uri: str, field: str, directory: str | None = None, lineage: Sequence[LineageEntry] | None = None
 ) -> FoundModel:
-    """The model at `uri`: of a run's folder the newest checkpoint, or the one in `directory` of it.
+    """Find the model at `uri`: in a run's folder the newest checkpoint, or the one in its `directory`.
 
-    Not collective. UserMistake, which names `field`, where there is none, or not the one that another run
-    gave, as the `lineage` says; StorageError while the place does not answer.
+    Not collective. Raises UserMistake, which names `field`, if there is none, or not the one that another run
+    produced, according to `lineage`; StorageError while the storage does not respond.
     """
     folder, named = ModelFolder(uri, field), given(lineage, field.removesuffix(".uri"))
     if named is None and folder.read(CONFIG_FILE) is not None:
@@ -112,10 +116,10 @@ def find_model(
 
 
 def frozen_config(found: FoundModel, config: RunConfig, ranks: int) -> RunConfig:
-    """`config` with the model of `found` in place of its own, which generates nothing.
+    """Return `config` with the model of `found` in place of its own, and without a rollout.
 
-    UserMistake where its ranks cannot hold it, and where its head is not that of the stage: one that scores
-    texts for stage reward, one of tokens for any other.
+    Raises UserMistake if the ranks cannot hold it, and if its head is not that of the stage: a head that
+    scores texts for stage reward, a head of tokens for any other.
     """
     model, asked = found.model, config.model.context_length
     if model.architecture is not Architecture.DECODER:
@@ -156,9 +160,10 @@ def _check_head(found: FoundModel, wanted: int) -> None:
 
 
 def check_tokenizer(found: FoundModel, ours: bytes, vocabulary: int) -> None:
-    """UserMistake where token ids mean something else to `found` than to data of `vocabulary` ids.
+    """Raise UserMistake if token ids mean something else to `found` than to data of `vocabulary` ids.
 
-    `ours` is the tokenizer.json of the data. A folder without one is known by its vocabulary alone.
+    `ours` is the tokenizer.json of the data. A folder without a tokenizer is checked by its vocabulary size
+    only.
     """
     rows = found.model.vocabulary_size or 0
     if rows < vocabulary:

@@ -1,14 +1,14 @@
-"""Which block holds which places of which sequence.
+"""Allocation of cache blocks to the positions of sequences.
 
-A block holds the keys of as many tokens as it has places. Keys follow from a token
-and all before it, so a full block is known by its tokens and the block before
-it, and a sequence that begins as another one did names that one's blocks
-instead of having its keys computed again. Nobody writes into a full block. One that is
-not full may have several owners, too (siblings go on from one prompt): whoever
-writes into it takes a copy first, unless nobody else is left.
+A block holds the keys of as many tokens as its size. Keys follow from a token
+and all before it, so a full block is identified by its tokens and the block before
+it, and a sequence that begins as another one did references that one's blocks
+instead of having its keys computed again. Full blocks are never written to. A partial
+block may have several owners, too (siblings continue from one prompt): a sequence that
+writes into it copies it first, unless it is the only owner.
 
-A full block that nobody names any more keeps its keys until its room is needed; of
-these the one that was given up first goes first. All of it is arithmetic: no
+A full block without owners keeps its keys until its memory is needed; the block that
+was released first is reused first. All of it is arithmetic: no
 keys are here.
 """
 
@@ -24,7 +24,7 @@ _ROOT: Final = 0  # what the first block of a sequence stands behind
 
 @dataclass
 class BlockTable:
-    """The blocks of one sequence, in the order of its places."""
+    """The blocks of one sequence, in the order of its positions."""
 
     blocks: list[int] = field(default_factory=list)
     shared: int = 0  # so many tokens had keys when the table was opened
@@ -33,7 +33,7 @@ class BlockTable:
 
 
 class Blocks:
-    """All blocks of a cache: `total` of them, of `size` places."""
+    """All blocks of a cache: `total` of them, of `size` positions."""
 
     def __init__(self, total: int, size: int) -> None:
         assert total > 0 and size > 0
@@ -48,18 +48,18 @@ class Blocks:
 
     @property
     def free(self) -> int:
-        """How many blocks can be had."""
+        """Number of blocks that can be allocated."""
         return len(self._unused) + len(self._given_up)
 
     def needed(self, tokens: int) -> int:
-        """How many blocks so many tokens take."""
+        """Return how many blocks `tokens` tokens need."""
         return -(-tokens // self.size)
 
     def open(self, tokens: Sequence[int], spare: int = 0) -> BlockTable | None:
-        """A table with room for `tokens`, which names what is known of their beginning.
+        """Allocate a table for `tokens`, sharing known blocks of their beginning.
 
-        At least one of them is left to be computed, as somebody wants to know what
-        comes next. None where fewer than `spare` blocks would be left.
+        At least one of them is left to be computed, as its logits predict the next
+        token. None if fewer than `spare` blocks would be left.
         """
         known, behind = self._beginning(tokens)
         revived = sum(block in self._given_up for block in known)
@@ -72,10 +72,10 @@ class Blocks:
         return table
 
     def extend(self, table: BlockTable, length: int) -> list[tuple[int, int]] | None:
-        """Give the place behind `length` - 1 others room that nobody else reads; the table has all of those.
+        """Make the last of `length` positions writable by `table` alone; it has blocks of all others.
 
-        Returns what has to be copied, (from, to), or None, with nothing changed,
-        where no block is free.
+        Returns the blocks to copy, (from, to), or None, with nothing changed,
+        if no block is free.
         """
         last = (length - 1) // self.size
         if last < len(table.blocks) and self._owners[table.blocks[last]] == 1:
@@ -91,7 +91,7 @@ class Blocks:
         return [(before, taken)]
 
     def computed(self, table: BlockTable, tokens: Sequence[int], count: int) -> None:
-        """The first `count` of `tokens`, its sequence, have keys, or get them before anybody reads these."""
+        """Register full blocks of the first `count` of `tokens`, whose keys exist before any read of them."""
         while (end := (table.full + 1) * self.size) <= count:
             block = table.blocks[table.full]
             name = (table.beginning, tuple(tokens[end - self.size : end]))
@@ -103,19 +103,19 @@ class Blocks:
             table.full += 1
 
     def fork(self, table: BlockTable) -> BlockTable:
-        """Another table of the same places."""
+        """Return another table of the same blocks."""
         for block in table.blocks:
             self._own(block)
         return BlockTable(list(table.blocks), table.shared, table.full, table.beginning)
 
     def close(self, table: BlockTable) -> None:
-        """Its sequence has ended, or gives up its room."""
+        """Release the blocks of a sequence that has ended or is preempted."""
         for block in reversed(table.blocks):  # what stands behind others goes before them
             self._disown(block)
         table.blocks.clear()
 
     def _beginning(self, tokens: Sequence[int]) -> tuple[list[int], int]:
-        """The blocks that are known to hold the first of `tokens`, and the number of that beginning."""
+        """Return the known blocks of the first of `tokens`, and the number of that beginning."""
         found, behind = [], _ROOT
         for end in range(self.size, len(tokens), self.size):
             known = self._known.get((behind, tuple(tokens[end - self.size : end])))

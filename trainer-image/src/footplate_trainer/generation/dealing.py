@@ -1,7 +1,7 @@
-"""Which copy of a network answers which requests. Pure.
+"""Partition of requests over the copies of a network. Pure.
 
-An answer is the same wherever it is drawn; so what counts is that all have about
-equally much to do, and that the siblings of a prompt, which share its keys, stay together.
+An answer is the same wherever it is sampled; so the copies only need about equally
+much work, and the siblings of a prompt, which share its keys, stay together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from footplate_trainer.generation.requests import Request
 
 
 def deal(requests: Sequence[Request], copies: int) -> list[list[Request]]:
-    """The requests of each of `copies`, in their order: consecutive ones, equally many but for one."""
+    """Split requests into consecutive parts, one for each of `copies`, whose sizes differ by at most one."""
     assert copies > 0
     bounds = [len(requests) * copy // copies for copy in range(copies + 1)]
     return [list(requests[first:end]) for first, end in pairwise(bounds)]

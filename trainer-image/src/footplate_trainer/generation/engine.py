@@ -1,12 +1,12 @@
 """Answers to many prompts at once, on one device or on all ranks that hold one copy of a network.
 
-A loop of passes: the scheduler says which tokens of which sequences, the model
-computes them in one row against keys in blocks, the sampler draws what comes next.
-Answers come as they end, and whoever asked may do anything between two of
-them: nothing is under way then.
+A loop of passes: the scheduler chooses tokens of sequences, the model
+computes them in one row against keys in blocks, the sampler samples the next tokens.
+Answers come as they end, and the caller may do anything between two of
+them: no computation is in flight then.
 
-Several ranks run this loop alike: what is computed next follows from what was drawn,
-and all of them are told that.
+Several ranks run this loop alike: each pass follows from the tokens sampled before,
+which all of them receive.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _never() -> bool:
 
 @dataclass
 class _Open:
-    """A request that is not answered yet."""
+    """A request without its answer yet."""
 
     request: Request
     most: int  # tokens of the answer
@@ -43,7 +43,7 @@ class _Open:
 
 
 class Engine:
-    """Draws from `model`, in the state in which it stands, by one rule."""
+    """An engine that samples from `model`, with its current weights, by one rule."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Engine:
         seed: int,
         step: int = 0,
     ) -> None:
-        """An answer is a function of the weights and (`seed`, `step`, its prompt, its sibling)."""
+        """Allocate the cache. An answer is a function of weights, `seed`, `step`, prompt and sibling."""
         self._shape, self._rule, self._stop = model.shape, rule, stop
         self._passes = passes_of(model, room)
         self._seed, self._step = seed, step
@@ -69,19 +69,19 @@ class Engine:
 
     @property
     def computed(self) -> int:
-        """How many tokens went through the model; without those whose keys were there already."""
+        """Number of tokens that went through the model; excludes those with existing keys."""
         return self._scheduler.computed
 
     @property
     def given_up(self) -> int:
-        """How often a sequence gave its room up to another one."""
+        """Number of preemptions: a sequence's blocks were released for another one."""
         return self._scheduler.given_up
 
     def submit(self, request: Request) -> None:
-        """Ask for an answer.
+        """Queue a request.
 
-        Raises ValueError for a prompt that fills the context, and for one whose
-        answer has no room in the cache.
+        Raises ValueError for a prompt that fills the context, and for a request whose
+        answer does not fit in the cache.
         """
         room = self._shape.context - len(request.tokens)
         if room < 1:
@@ -97,10 +97,10 @@ class Engine:
     def answers(
         self, requests: Iterable[Request] = (), stopping: Callable[[], bool] = _never
     ) -> Iterator[Answer]:
-        """Of `requests` and all others that were submitted, each as it ends.
+        """Yield answers to `requests` and to all others that were submitted, each as it ends.
 
-        `stopping` is asked once a pass, of several ranks by the one that draws; after the pass in which
-        it says yes, answers end on all of them, and `stopped` is True. Whoever asks again goes on.
+        `stopping` is called once a pass, with several ranks on the one that samples; after the pass in which
+        it returns True, answers end on all of them, and `stopped` is True. Another call continues.
         """
         for request in requests:
             self.submit(request)
@@ -110,7 +110,7 @@ class Engine:
 
     @torch.inference_mode()
     def _pass(self, plan: PassPlan, stopping: Callable[[], bool]) -> list[Answer]:
-        """One token of each request that draws; the answers that end with it."""
+        """Compute one token of each request that samples; return the answers that end with it."""
         rows: list[int] = []
         numbers: list[int] = []
         end = 0
@@ -127,14 +127,14 @@ class Engine:
         return list(self._take(numbers, drawn))
 
     def _chance(self, row: _Open) -> float:
-        """The number that decides the next token of an answer."""
+        """Return the number that decides the next token of an answer."""
         if row.chances is None:
             request = row.request
             row.chances = chances(self._seed, self._step, request.prompt, request.sibling, row.most)
         return float(row.chances[len(row.tokens)])
 
     def _take(self, numbers: list[int], drawn: Drawn) -> Iterator[Answer]:
-        """Add what was drawn to the answers; those that end with it."""
+        """Append sampled tokens to the answers; yield the answers that end with them."""
         columns = (drawn.tokens.tolist(), drawn.sampled.tolist(), drawn.full.tolist())
         for number, token, sampled, full in zip(numbers, *columns, strict=True):
             row = self._open[number]

@@ -1,9 +1,9 @@
-"""The passes of an engine: through a whole network on one device, or through one that ranks share.
+"""Forward passes of an engine: through a whole network on one device, or through a network that ranks share.
 
 The ranks of a copy run the same passes. Tensor ranks hold the keys of their own
-heads, pipeline ranks those of their own layers, and each its part of the
-arithmetic. Logits meet on one rank of the last stage, which draws and tells all: so
-none can come to draw another token than its peers, whatever its processor rounds.
+heads, pipeline ranks those of their own layers, and each computes its part.
+Logits are gathered on one rank of the last stage, which samples and broadcasts: so
+no rank can sample another token than its peers, whatever its processor rounds.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _NO_TOKEN = -1
 
 @dataclass(frozen=True)
 class EngineRoom:
-    """How much an engine may hold and compute at once; none of it changes an answer.
+    """Limits of what an engine holds and computes at once; none of it changes an answer.
 
-    Ranks that share a network have equal ones.
+    Ranks that share a network have equal limits.
     """
 
     blocks: int
@@ -49,7 +49,7 @@ class EngineRoom:
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn behind a pass, for n requests."""
+    """Inputs of sampling after a pass, for n requests."""
 
     rows: Sequence[int]  # which token of the pass each follows
     before: Sequence[Sequence[int]]  # the tokens of each, where the rule looks at them
@@ -57,46 +57,46 @@ class Draws:
     rule: SamplingRule
 
     def chunks(self) -> Iterator[slice]:
-        """Of n: those that are drawn at once."""
+        """Return slices of n, each sampled at once."""
         return (slice(first, first + _ROWS_AT_ONCE) for first in range(0, len(self.rows), _ROWS_AT_ONCE))
 
     def of(self, hidden: Tensor, some: slice) -> Tensor:
-        """The hidden states [n, width] that `some` follow from, of a pass's [1, tokens, width]."""
+        """Return the hidden states [n, width] of the requests `some`, from a pass's [1, tokens, width]."""
         return hidden[0, list(self.rows[some])]
 
     def draw(self, logits: Tensor, some: slice, tiles: Tiles | None, ranks: int = 1) -> Drawn:
-        """The tokens of `some`, from their logits [n, vocabulary], whose columns `ranks` have computed."""
+        """Sample tokens of `some` from logits [n, vocabulary], whose columns `ranks` ranks have computed."""
         chance = torch.tensor(self.chances[some], dtype=torch.float64, device=logits.device)
         return draw(logits, self.rule, self.before[some], chance, tiles, ranks)
 
 
 class Passes(Protocol):
-    """Whoever computes passes."""
+    """A computation of passes."""
 
     def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
-        """Compute a pass; what is drawn behind it, and what `stopping` said.
+        """Compute a pass; return the tokens sampled after it, and the result of `stopping`.
 
-        Raises NumericalDivergence where logits are not finite.
+        Raises NumericalDivergence if logits are not finite.
         """
         ...
 
 
 def passes_of(model: Decoder | RolloutModel, room: EngineRoom) -> Passes:
-    """Those of a whole network, or of this rank's part of one; a rank that has all of it tells nobody."""
+    """Return the passes of a whole network, or of this rank's part; a single rank communicates with none."""
     if not isinstance(model, RolloutModel):
         return _OnDevice(model, room)
     return _OnDevice(model.network, room) if model.copy.group.size() == 1 else _OnRanks(model, room)
 
 
 class _OnDevice:
-    """A whole network."""
+    """Passes through a whole network on one device."""
 
     def __init__(self, model: Decoder, room: EngineRoom) -> None:
         self._model = model
         self._cache = _cache(model, room, model.shape.key_value_heads)
 
     def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
-        """As Passes has it."""
+        """See Passes."""
         self._cache.copy(plan.copies)
         inputs, states = self._cache.read(_paged(plan), self._filled)
         (hidden,) = self._model.advance(inputs=inputs, caches=states)
@@ -108,13 +108,13 @@ class _OnDevice:
         return _joined(drawn, hidden.device), stopping()
 
     def _filled(self, tokens: int) -> int:
-        """Tiles are filled up once in a pass, and not by each product."""
+        """Return the padded number of tokens: tiles are filled up once a pass instead of in each product."""
         tiles, shape = self._model.tiles, self._model.shape
         return tokens if tiles is None else tiles.filled(tokens, max(shape.hidden, shape.feed_forward))
 
 
 class _OnRanks:
-    """This rank's part of a network."""
+    """Passes through this rank's part of a network."""
 
     def __init__(self, model: RolloutModel, room: EngineRoom) -> None:
         self._network, self._copy = model.network, model.copy
@@ -124,7 +124,7 @@ class _OnRanks:
         self._like = next(model.network.blocks.parameters())
 
     def run(self, plan: PassPlan, draws: Draws, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
-        """As Passes has it; collective."""
+        """See Passes; collective."""
         self._cache.copy(plan.copies)
         inputs, states = self._cache.read(_paged(plan), lambda tokens: tokens + -tokens % self._tensor)
         network = self._network
@@ -151,7 +151,7 @@ class _OnRanks:
         return (state,)
 
     def _drawn(self, hidden: Tensor, draws: Draws) -> Drawn:
-        """What is drawn on the rank that draws; nothing on its tensor peers."""
+        """Sample on the rank that leads; return nothing on its tensor peers."""
         group, weight = self._grid.tensor_group, to_local(self._network.head_weight)
         tiles = self._network.tiles
         if group is not None:
@@ -164,7 +164,7 @@ class _OnRanks:
         return _joined(drawn, hidden.device)
 
     def _logits(self, here: Tensor) -> Tensor | None:
-        """[n, rows of the head here] of each tensor rank -> [n, vocabulary] on the rank that draws."""
+        """Gather [n, local rows of the head] of each tensor rank into [n, vocabulary] on the leading rank."""
         group = self._grid.tensor_group
         if group is None:
             return here
@@ -177,7 +177,10 @@ class _OnRanks:
         return None if room is None else torch.cat(room, dim=1)[:, :vocabulary]
 
     def _told(self, drawn: Drawn, count: int, stopping: Callable[[], bool]) -> tuple[Drawn, bool]:
-        """What the rank that draws has drawn, on all ranks of the copy, and what its `stopping` said."""
+        """Broadcast the leading rank's sampled tokens and its `stopping` to all ranks of the copy.
+
+        Raises NumericalDivergence, on all of them, if its logits were not finite.
+        """
         told = torch.zeros(3 * count + 1, dtype=torch.float64, device=self._like.device)
         if self._copy.leads:
             told[:-1] = torch.cat((drawn.tokens.double(), drawn.sampled.double(), drawn.full.double()))
@@ -190,7 +193,7 @@ class _OnRanks:
 
 
 def _or_marked(draws: Draws, logits: Tensor, some: slice, tiles: Tiles | None, ranks: int) -> Drawn:
-    """As `draw`; tokens that are none where it raises: peers are waiting, and are to raise as well."""
+    """Sample as `draw`; return invalid tokens where it raises: peers are waiting, and must raise as well."""
     try:
         return draws.draw(logits, some, tiles, ranks)
     except NumericalDivergence:
@@ -212,7 +215,7 @@ def _paged(plan: PassPlan) -> list[PagedTokens]:
 
 
 def _cache(network: Decoder, room: EngineRoom, heads: int) -> PagedCache:
-    """For the layers that are here."""
+    """Build the cache of this rank's layers."""
     assert not network.training, "an answer must not depend on what dropout drops"
     return PagedCache(
         layers=len(network.blocks),

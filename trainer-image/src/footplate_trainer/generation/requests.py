@@ -1,7 +1,7 @@
-"""What is asked of an engine, and what it answers.
+"""Requests to an engine, and its answers.
 
-Tokens go in and tokens come out: nothing here is text that would have to be
-encoded again, as what a text encodes to need not be what was drawn.
+Tokens go in and tokens come out: there is no text that would have to be
+encoded again, as a text need not encode to the tokens that were sampled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _IN_FRONT: Final = 4
 
 
 class EndReason(StrEnum):
-    """Why an answer has no more tokens."""
+    """Reason why an answer has no more tokens."""
 
     END = "end"  # its last token is one that ends a text
     STOP = "stop"  # its last tokens brought a text that ends it
@@ -24,7 +24,7 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True)
 class Request:
-    """An answer to a prompt; siblings are other answers to the same one."""
+    """A request for an answer to a prompt; siblings are other answers to the same prompt."""
 
     prompt: int  # its number; with `sibling` it decides what is drawn
     sibling: int
@@ -34,7 +34,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """The tokens drawn for a request, the one that ends it among them."""
+    """The tokens sampled for a request, including the token that ends it."""
 
     request: Request
     tokens: list[int]
@@ -44,13 +44,13 @@ class Answer:
 
 
 def before_stop(text: str, stops: Iterable[str]) -> str:
-    """An answer's `text` in front of the first of the texts that stop one; all of it where it has none."""
+    """Return an answer's `text` up to the first stop text; all of it if it has none."""
     return text[: min((place for stop in stops if (place := text.find(stop)) >= 0), default=len(text))]
 
 
 @dataclass(frozen=True)
 class StopRule:
-    """What ends an answer before it has all tokens that were asked for."""
+    """Conditions that end an answer before its requested number of tokens."""
 
     ends: frozenset[int] = frozenset()  # tokens
     texts: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class StopRule:
             raise ValueError("stop texts need somebody who knows the text of tokens")
 
     def reason(self, tokens: Sequence[int], most: int) -> EndReason | None:
-        """Why `tokens`, the answer so far, end here, of which all but the last did not; None: they go on."""
+        """Return why `tokens`, the answer so far, end with the last one; None if they go on."""
         if tokens[-1] in self.ends:
             return EndReason.END
         if self.texts and self.text_of is not None and self._stops(self.text_of, tokens):
@@ -71,10 +71,10 @@ class StopRule:
         return EndReason.LENGTH if len(tokens) >= most else None
 
     def _stops(self, text_of: Callable[[Sequence[int]], str], tokens: Sequence[int]) -> bool:
-        """Whether the last token completed a stop text.
+        """Return whether the last token completed a stop text.
 
-        A token is at least a byte of text, so that many of the last are enough, and a few in
-        front of them, as the first of a text may lose a space.
+        A token is at least a byte of text, so as many of the last tokens are enough, and a few
+        before them, as the first of a text may lose a space.
         """
         longest = max(len(text.encode()) for text in self.texts)
         text = text_of(tokens[-(longest + _IN_FRONT) :])

@@ -1,15 +1,14 @@
-"""Which token comes next: a pure function of logits and one number in [0, 1).
+"""Sampling of the next token: a pure function of logits and one number in [0, 1).
 
-The number is a hash of (seed, step, prompt, sibling, place in the answer). So a
-sample is the same whoever its neighbours are, wherever it is drawn, and however
-often it is drawn again. The token is where that number falls when the tokens
-that may be drawn stand side by side in the order of their ids, each as wide as it is
-likely.
+The number is a hash of (seed, step, prompt, sibling, index in the answer). So a
+sample is the same with any neighbours, on any rank, and in any
+repetition. The sampled token is the interval that contains the number when the
+allowed tokens are lined up in the order of their ids, each as wide as its probability.
 
 Two log-probabilities go with it. A ratio of policies compares like with like:
-that under the distribution which was drawn from, as truncated as it is, tells
-how likely the draw was; that under the model's whole distribution is what training
-computes again.
+the log-probability in the distribution that was sampled from, truncated as it is, is
+that of the draw; the log-probability in the model's whole distribution is the one that
+training computes again.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _MOST_LIKELY: Final = 1024  # so many are sorted at first; mostly the share of t
 
 @dataclass(frozen=True)
 class SamplingRule:
-    """What is drawn from, in the order in which it is applied; as it stands, the model's own distribution."""
+    """Rules of sampling, in the order of application; the defaults are the model's own distribution."""
 
     repetition_penalty: float = 1.0  # divides positive logits of tokens before, multiplies negative ones
     temperature: float = 1.0  # 0: the most likely token, of equals that with the lowest id
@@ -46,7 +45,7 @@ class SamplingRule:
 
     @property
     def whole(self) -> bool:
-        """Whether each of its `ids` may be drawn, and only a temperature changes how likely it is."""
+        """True if each of its `ids` may be sampled, and only a temperature changes probabilities."""
         none_left_out = self.top_k == 0 and self.top_p == 1 and self.min_p == 0
         return none_left_out and self.repetition_penalty == 1 and self.temperature > 0
 
@@ -69,7 +68,7 @@ class SamplingRule:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One token of each of n answers."""
+    """Sampled tokens, one of each of n answers."""
 
     tokens: Tensor  # int64 [n]
     sampled: Tensor  # fp32 [n]: log-probability among what could be drawn
@@ -77,7 +76,7 @@ class Drawn:
 
 
 def chances(seed: int, step: int, prompt: int, sibling: int, count: int) -> Float64s:
-    """The numbers that decide the first `count` tokens of an answer: float64 [count]."""
+    """Return the numbers that decide the first `count` tokens of an answer: float64 [count]."""
     message = b"".join(number.to_bytes(8, "little", signed=True) for number in (step, prompt, sibling))
     index = int.from_bytes(hashlib.blake2b(message, digest_size=8).digest(), "little", signed=True)
     return uniforms(seed, "sample", index, count)
@@ -91,13 +90,13 @@ def draw(
     tiles: Tiles | None = None,
     ranks: int = 1,
 ) -> Drawn:
-    """The next token of n sequences.
+    """Sample the next token of n sequences.
 
     `logits` [n, vocabulary] of any float dtype; `before` the tokens of each sequence, which only a
-    repetition penalty looks at; `chance` float64 [n] in [0, 1). A row's result is its own, in `tiles` to
-    the last bit, and that of a loss whose vocabulary as many `ranks` share.
+    repetition penalty reads; `chance` float64 [n] in [0, 1). A row's result depends on that row only, in
+    `tiles` to the last bit, and equals that of a loss whose vocabulary as many `ranks` share.
 
-    Raises NumericalDivergence where logits are NaN or without an upper bound.
+    Raises NumericalDivergence if logits are NaN or without an upper bound.
     """
     logits = logits.float()
     weights = _weights(_penalised(logits, rule.repetition_penalty, before)[:, : rule.ids], rule)
@@ -117,7 +116,7 @@ def draw(
 
 
 def _log_probabilities(logits: Tensor, tokens: Tensor, tiles: Tiles | None, ranks: int) -> Tensor:
-    """As the loss computes it, step by step: equal logits then have equal bits."""
+    """Compute log-probabilities in the same steps as the loss: equal logits then give equal bits."""
     normaliser = log_normaliser(logits, tiles)
     if ranks > 1:
         of_ranks = [log_normaliser(part.contiguous(), tiles) for part in logits.chunk(ranks, dim=1)]
@@ -135,7 +134,7 @@ def _penalised(logits: Tensor, penalty: float, before: Sequence[Sequence[int]]) 
 
 
 def _weights(logits: Tensor, rule: SamplingRule) -> Tensor:
-    """How likely each token is against the others: fp64 [n, vocabulary], 0 where it cannot be drawn."""
+    """Return unnormalised probabilities: fp64 [n, vocabulary], 0 for tokens that cannot be sampled."""
     highest = logits.amax(-1, keepdim=True)
     if rule.temperature == 0:
         ids = torch.arange(logits.shape[1], device=logits.device)
@@ -156,7 +155,7 @@ def _weights(logits: Tensor, rule: SamplingRule) -> Tensor:
 
 
 def _least_of_share(weights: Tensor, share: float) -> Tensor:
-    """The least of the fewest greatest weights that have `share` of all: [n, 1]."""
+    """Return the least of the fewest greatest weights that have `share` of all: [n, 1]."""
     wanted = share * weights.sum(-1, keepdim=True)
     for count in (min(_MOST_LIKELY, weights.shape[1]), weights.shape[1]):
         greatest = weights.topk(count).values

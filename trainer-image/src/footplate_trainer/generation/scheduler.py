@@ -1,18 +1,18 @@
-"""Which tokens of which sequences the next pass computes.
+"""Scheduling of the tokens that the next pass computes.
 
-Sequences join and leave between any two passes. Those that are under way go on
-by a token each; what else a pass may hold goes to prompts, in pieces where they
-are long, so that nobody waits for a long one. Requests that ask for the same
+Sequences join and leave between any two passes. Running sequences continue
+by a token each; the rest of a pass's budget goes to prompts, in chunks if they
+are long, so that no sequence waits for a long one. Requests with the same
 tokens (siblings) have their prompt computed once: when its last token is, each
-of them takes its blocks over.
+of them shares its blocks.
 
-When blocks run out, the sequence that joined last gives its room up and waits
-in front. It keeps its tokens, computes their keys anew (as far as their blocks
-were given away), and goes on. The one that joined first never has to, and a
-request whose tokens could not all lie in the cache is refused at once: so every
+When blocks run out, the sequence that joined last is preempted and waits
+in front. It keeps its tokens, computes their keys anew (unless their blocks
+still have them), and goes on. The sequence that joined first is never preempted, and a
+request whose tokens could not all fit in the cache is rejected at once: so every
 request is answered, however small the cache.
 
-Decided here is who computes what where; nothing is computed.
+This module only plans; nothing is computed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from footplate_trainer.generation.blocks import Blocks, BlockTable
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive tokens of one sequence, to be computed behind those before them."""
+    """Consecutive tokens of one sequence, to be computed after those before them."""
 
     tokens: Sequence[int]
     start: int  # the place of the first
@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class PassPlan:
-    """One pass: first the copies of blocks, (from, to), then all pieces at once."""
+    """A pass: first the copies of blocks, (from, to), then all pieces at once."""
 
     copies: list[tuple[int, int]]
     pieces: list[Piece]
@@ -45,7 +45,7 @@ class PassPlan:
 
 @dataclass(eq=False)
 class _Running:
-    """One request on its way."""
+    """A request in progress."""
 
     number: int
     tokens: list[int]  # of the prompt, and drawn
@@ -55,7 +55,7 @@ class _Running:
 
     @property
     def missing(self) -> int:
-        """How many of its tokens have no keys yet."""
+        """Number of its tokens without keys."""
         return len(self.tokens) - self.done
 
 
@@ -63,7 +63,7 @@ class Scheduler:
     """The requests of one engine, over `blocks`."""
 
     def __init__(self, blocks: Blocks, *, at_once: int, prompt_tokens: int) -> None:
-        """At most `at_once` sequences in a pass, and `prompt_tokens` tokens of prompts."""
+        """Schedule at most `at_once` sequences in a pass, and `prompt_tokens` tokens of prompts."""
         assert at_once > 0 and prompt_tokens > 0
         self._blocks = blocks
         self._at_once, self._prompt_tokens = at_once, prompt_tokens
@@ -74,9 +74,9 @@ class Scheduler:
         self.given_up = 0  # how often a sequence gave its room up
 
     def submit(self, number: int, prompt: Sequence[int], most: int) -> None:
-        """Ask for up to `most` tokens behind `prompt`.
+        """Queue a request for up to `most` tokens after `prompt`.
 
-        Raises ValueError where it could not be answered even if it were alone.
+        Raises ValueError if it could not be answered even if it were alone.
         """
         if not prompt or most < 1:
             raise ValueError(f"request {number}: {len(prompt)} tokens, {most} to be drawn; need at least 1")
@@ -90,7 +90,7 @@ class Scheduler:
         self._waiting.append(running)
 
     def plan(self) -> PassPlan:
-        """The next pass; no pieces where there is nothing left to do."""
+        """Return the next pass; without pieces if there is nothing left to do."""
         copies: list[tuple[int, int]] = []
         pieces = list(self._next_tokens(copies))
         pieces += self._prompts()
@@ -98,11 +98,11 @@ class Scheduler:
         return PassPlan(copies, pieces)
 
     def drew(self, number: int, token: int) -> None:
-        """The request goes on with `token`."""
+        """Append the sampled `token` to a request."""
         self._of[number].tokens.append(token)
 
     def ended(self, number: int) -> None:
-        """The request is answered, or nobody wants it any more."""
+        """Remove a request that is answered or cancelled."""
         gone = self._of.pop(number)
         if gone not in self._running:  # at most as many as a pass holds; many more may wait
             self._waiting.remove(gone)
@@ -113,13 +113,13 @@ class Scheduler:
         self._waiting.extendleft(reversed(siblings))
 
     def _next_tokens(self, copies: list[tuple[int, int]]) -> Iterator[Piece]:
-        """One token of each sequence that lacks no more, those that joined first first."""
+        """Yield one token of each sequence that lacks no more, in the order of joining."""
         for running in list(self._running):
             if running.table is not None and running.missing == 1 and self._has_room(running, copies):
                 yield self._piece(running, 1)
 
     def _has_room(self, running: _Running, copies: list[tuple[int, int]]) -> bool:
-        """Make room for the next place, at the cost of those who joined later, or else of itself."""
+        """Make room for the next position by preempting the latest sequences, possibly this one itself."""
         while running.table is not None:
             copied = self._blocks.extend(running.table, len(running.tokens))
             if copied is not None:
@@ -129,7 +129,7 @@ class Scheduler:
         return False
 
     def _prompts(self) -> Iterator[Piece]:
-        """Pieces of what has several tokens to compute: first of those that run, then of those that join."""
+        """Yield chunks of sequences with several tokens to compute: running ones first, then joining ones."""
         left = self._prompt_tokens
         begun = [running for running in self._running if running.table is not None and running.missing > 1]
         for running in chain(begun, iter(self._join, None)):
@@ -140,7 +140,7 @@ class Scheduler:
                 return
 
     def _join(self) -> _Running | None:
-        """Who waits in front, and with it all behind it that ask for the same tokens."""
+        """Start the first waiting request, with those directly behind it that have the same tokens."""
         if not self._waiting or len(self._running) >= self._at_once:
             return None
         first = self._waiting[0]
@@ -171,13 +171,13 @@ class Scheduler:
         return Piece(running.tokens[start : running.done], start, tuple(table.blocks), tuple(draws))
 
     def _give_up(self, running: _Running) -> None:
-        """Its room, and its siblings' place; they wait in front of all others."""
+        """Preempt it and the siblings that wait for its prompt; they wait in front of all others."""
         siblings = self._leave(running)
         self._waiting.extendleft(reversed([running, *siblings]))
         self.given_up += 1
 
     def _leave(self, running: _Running) -> list[_Running]:
-        """Free its blocks; returns who waited for its prompt, and does not run any more either."""
+        """Release its blocks; return the siblings that waited for its prompt, which stop running, too."""
         siblings, running.siblings = running.siblings, []
         self._running = [other for other in self._running if other is not running and other not in siblings]
         if running.table is not None:

@@ -1,7 +1,7 @@
 """Answers of a rollout that have no reward, with the reasons: pure.
 
-All sampled answers count. A group without any reward has no learning signal, so dynamic sampling replaces
-it: the remaining groups alone would hide that a function fails.
+Their share is of all sampled answers. A group without any reward has no learning signal, so dynamic sampling
+replaces it: the remaining groups alone would hide that a function fails.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Programs that read from top to bottom: one for each stage of a model's life."""
+"""Programs of the stages of a model's training, each readable from top to bottom."""

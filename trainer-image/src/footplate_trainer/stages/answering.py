@@ -1,4 +1,4 @@
-"""What a run of stage generate is made of: what draws its answers, rewards them, and writes the data set."""
+"""Parts of a run of stage generate: sampling of answers, their rewards, and the data set's output."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _OF_LEARNING: Final = "groups/"  # numbers that only say what a group teaches
 
 @dataclass
 class Answering:
-    """The rollouts of a run, one after another, and what becomes of their answers."""
+    """The consecutive rollouts of a run, and the output of their answers."""
 
     settings: RolloutSettings
     prompts: PromptOrder
@@ -88,11 +88,11 @@ class Answering:
 
     @property
     def rollouts(self) -> Sequence[range]:
-        """The places of the prompts of each."""
+        """Ranges of prompt indices, one for each rollout."""
         return rollouts_of(len(self.prompts.dataset), self.settings.groups.prompts, self.limits.steps)
 
     def run(self, callbacks: Callbacks) -> bool:
-        """All rollouts, up to a suspension; whether there are all of them then. Collective."""
+        """Run all rollouts, up to a suspension; return whether all are finished. Collective."""
         number = 0
         self.stopwatch.take()  # what came before belongs to no step
         while number < self.limits.steps:
@@ -118,7 +118,10 @@ class Answering:
         return told
 
     def _step(self, number: int, gathered: GatheredRollout, flags: Flags) -> TrainedStep:
-        """What a row says of a rollout. Its loss is that of the model on its own answers, its entropy."""
+        """Build a rollout's row, whose loss is the model's mean negative log-likelihood of its own answers.
+
+        That is an estimate of its entropy.
+        """
         gathered, _ = normalised(gathered, self.settings.group, self.output.normaliser, None)
         keys = [key for group in gathered.keys(self.settings.group) for key in group]
         found = self._judged(gathered)
@@ -137,7 +140,7 @@ class Answering:
         return step
 
     def _judged(self, gathered: GatheredRollout) -> Learnt:
-        """What is known of the answers; TooManyUnrewarded where too many have no reward. Collective."""
+        """Compute metrics of the answers; raise TooManyUnrewarded if too many have no reward. Collective."""
         groups = gathered.keys(self.settings.group)
         keys = [key for group in groups for key in group]
         unrewarded = UnrewardedAnswers.of(gathered, gathered.sums, self.settings.group)
@@ -165,9 +168,9 @@ class Answering:
         return shown(number, keys, gathered, nobodys, self.gatherer.shown, self.prompts.number)
 
     def write(self, alive: Callable[[int], None]) -> ShardManifest:
-        """The data set, on one rank; then what it was made of is removed, which nothing depends on.
+        """Write the data set, on one rank; then delete the journals, on which nothing depends any more.
 
-        `alive` is told how much of it is done.
+        `alive` receives the progress.
         """
         manifest = self.output.write(self.rollouts, alive)
         remove_journals(self.store)
@@ -175,7 +178,7 @@ class Answering:
 
 
 def remove_journals(store: CheckpointStore) -> None:
-    """Those of all rollouts, also beyond a length that the run was given later; nothing depends on that."""
+    """Delete all rollouts' journals, also those beyond a later length of the run; nothing depends on it."""
     store.folder.remove(FOLDER)
 
 
@@ -190,7 +193,7 @@ def open_answering(
     agent: AgentClient,
     stack: ExitStack,
 ) -> Answering:
-    """What draws, rewards and writes; `stack` ends it. Collective."""
+    """Build all that samples, rewards and writes answers; `stack` closes it. Collective."""
     shards = open_shards(config, world, verify=True)
     settings = RolloutSettings.answering(config).of_ids(shards.vocabulary_size)
     prompts = _prompts(config, shards, settings, limits)
@@ -242,7 +245,7 @@ def open_answering(
 
 
 def _ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer, world: World) -> ModelEnds:
-    """With what an answer ends, on every rank what rank 0 finds: see `answer_ends`. Collective."""
+    """Return the tokens that end an answer, found on rank 0, on every rank: see `found_ends`. Collective."""
     find = partial(found_ends, companions, tokenizer, shards.vocabulary_size, shards.template)
     return agree.from_rank_0(find, world.background)
 
@@ -250,7 +253,7 @@ def _ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer, world
 def _key(
     config: RunConfig, shards: RunShards, ends: ModelEnds, judge: OpenedReward | None, weights: str
 ) -> JournalKey:
-    """Of all journals of the run, which draws with `weights` alone."""
+    """Return the key of all the run's journals; only `weights` sample their answers."""
     closing = None if judge is None or judge.closing is None else list(astuple(judge.closing))
     behind = [] if judge is None else [*shards.turn_ends, closing]
     said = {**functions_said(config), **({} if judge is None else judge.said)}
@@ -273,9 +276,10 @@ def _rewarding(
     world: World,
     reporter: Reporter,
 ) -> RewardModel | None:
-    """It, as it reads answers: a global batch at a time, of which an interruption costs one.
+    """Build the reward model, which reads a global batch at a time: an interruption costs one batch.
 
-    Or less, where a rollout has no more answers: fillers are computed as answers are.
+    The batch is smaller if a rollout has no more answers: fillers cost as much as answers. None without a
+    model.
     """
     if judge is None:
         return None
@@ -293,9 +297,9 @@ def _rewarding(
 def _prompts(
     config: RunConfig, shards: RunShards, settings: RolloutSettings, limits: RunLimits
 ) -> PromptOrder:
-    """Those of `shards`, in the order in which they are answered; `limits` end with the last of them.
+    """Return the prompts of `shards`, in the order of answering; limit `limits` to the last of them.
 
-    UserMistake where the run was created with more rollouts; more that it was given later change nothing.
+    Raises UserMistake if the run was created with more rollouts; an increase after that has no effect.
     """
     loss, context = config.training.loss.name, config.model.context_length
     dataset = dataset_of(shards, config.data, loss, context, config.stage)
@@ -316,7 +320,7 @@ def _record(
     judge: OpenedReward | None,
     world: World,
 ) -> GeneratedRecord:
-    """Where answers come from: the weights that were `loaded`, and the model that rewards. Collective."""
+    """Record where answers come from: the `loaded` weights, and the reward model. Collective."""
     directory = None if loaded is None else StepDirectory.parse(loaded.directory)
     return GeneratedRecord(
         run=config.run.name,

@@ -1,4 +1,4 @@
-"""What a stage may train beside the model of its run: in the same layout, and in the same checkpoints."""
+"""A network that a stage may train beside the run's model: in the same layout and the same checkpoints."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from footplate_trainer.stages.start import Start
 
 
 class TrainedBeside(Protocol):
-    """Another network, built and not filled yet."""
+    """A second trained network, built and not filled yet."""
 
     @property
     def model(self) -> ParallelModel:
-        """It, over the ranks."""
+        """The network, over the ranks."""
 
     @property
     def optimizer(self) -> Optimizer:
-        """What moves it."""
+        """The network's optimizer."""
 
     @property
     def tensors(self) -> Beside:
-        """What a checkpoint has of it."""
+        """The network's tensors in a checkpoint."""
 
     def begin(self, start: Start, world: World) -> None:
-        """After `start` was found, and loaded where it is a checkpoint's. Collective."""
+        """Set initial weights after `start` was found, and loaded if it is a checkpoint. Collective."""
 
 
 BuildBeside = Callable[[RunConfig, ParallelModel, World], TrainedBeside]

@@ -1,4 +1,4 @@
-"""Which program trains a stage: the one place that knows all of them."""
+"""Table of the program that trains each stage: the only module that knows all of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROGRAMS: Final[Mapping[Stage, Callable[[RunConfig, AgentClient, Path | None], E
 
 
 def train(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
-    """Train the stage of `config` as the rank that the environment names; see the `main` of each."""
+    """Train the stage of `config` as the rank that the environment names; see the `main` of each program."""
     main = PROGRAMS.get(config.stage)
     return main(config, agent, metrics) if main else run_stage(config, agent, _refuse)
 

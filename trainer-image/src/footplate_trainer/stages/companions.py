@@ -1,4 +1,4 @@
-"""Where a run has from what goes with its weights: chat template, special tokens, how text is generated."""
+"""Finds the files that belong to a run's weights: chat template, special tokens, generation settings."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _log = logging.getLogger(__name__)
 
 
 def find_companions(config: RunConfig, store: CheckpointStore, shards: RunShards, world: World) -> Companions:
-    """What goes with the weights from where they come from to an export, the same on every rank. Collective.
+    """Find what goes with the weights into an export, equal on every rank. Collective.
 
-    Once the run has a checkpoint they come from there, and their first place may be gone. They are left out,
-    with a warning, where they are not true of the tokenizer of `shards`. A model that comes with no chat
-    template talks in that of `shards` from now on.
+    It comes from the source of the weights; once the run has a checkpoint, from there, as the source may be
+    gone. It is left out, with a warning, if it does not fit the tokenizer of `shards`. A model without a chat
+    template uses that of `shards` from then on.
     """
 
     def find() -> Companions:
@@ -72,7 +72,7 @@ def _find(config: RunConfig, store: CheckpointStore, tokenizer: bytes) -> Compan
 
 
 def _kept(checkpoints: Iterable[StepCheckpoint]) -> tuple[Companions, bytes] | None:
-    """What the first keeps of which that is whole, and its tokenizer.json; None where there is none."""
+    """Return the files in the first undamaged checkpoint, and its tokenizer.json; None without one."""
     for checkpoint in checkpoints:
         try:
             return companions_in(checkpoint), checkpoint.content(layout.TOKENIZER_FILE)
@@ -82,7 +82,7 @@ def _kept(checkpoints: Iterable[StepCheckpoint]) -> tuple[Companions, bytes] | N
 
 
 def _read(uri: str) -> tuple[Companions, bytes | None]:
-    """What a model's folder holds, and its tokenizer.json."""
+    """Read the files in a model's folder, and its tokenizer.json."""
     folder = ModelFolder(uri)
     templates = InputFolder(join(uri, TEMPLATES), folder.field)
     try:
@@ -93,7 +93,7 @@ def _read(uri: str) -> tuple[Companions, bytes | None]:
 
 
 def _fitting(companions: Companions, theirs: bytes | None, tokenizer: bytes, place: str) -> Companions:
-    """`companions`, made for the tokenizer `theirs`, if they are true of the run's `tokenizer`."""
+    """Return `companions`, made for the tokenizer `theirs`, if they fit the run's `tokenizer`, else NONE."""
     wrong = misfit(companions, theirs, tokenizer)
     if wrong is None:
         return companions

@@ -1,7 +1,7 @@
-"""What has scores beside a policy: a reward model that is computed, and a value model of ppo that is trained.
+"""Models that score beside a policy: a frozen reward model, and ppo's trained value model.
 
 The value model is a network of its own with a head of one output. It begins as the reward model, as another
-model of scores, or as the policy did with a new head; from then on it is in the run's own checkpoints.
+scoring model, or as the policy did with a new head; from then on it is in the run's own checkpoints.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _WEIGHTS, _STEP, _TURN_END = "reward.weights", "reward.step", "data.turnEnd"
 
 
 def value_settings(config: RunConfig) -> ValueModel:
-    """Of a resolved config of stage ppo."""
+    """Return the value settings of a resolved config of stage ppo."""
     assert config.reinforcement is not None and config.reinforcement.value is not None, (
         "resolve() fills it in"
     )
@@ -70,9 +70,9 @@ def value_settings(config: RunConfig) -> ValueModel:
 
 
 def check_scoring_models(config: RunConfig, ranks: int) -> None:
-    """UserMistake where the reward model or the value model cannot be what it is to be; not collective.
+    """Raise UserMistake if the reward model or the value model is unsuitable; not collective.
 
-    A run that has a checkpoint goes on with the reward model of its beginning, and has its value model there.
+    A run that has a checkpoint continues with its initial reward model, and has its value model there.
     """
     before = state_before(config)
     known: Key = {} if before is None else before.key
@@ -86,7 +86,7 @@ def check_scoring_models(config: RunConfig, ranks: int) -> None:
 
 
 def _pinned(key: Key) -> str | None:
-    """In which directory of its folder the reward model stands with which a run began."""
+    """Return the directory, within its folder, of the reward model that a run began with; None if unknown."""
     return str(key.get(_STEP, "")) or None
 
 
@@ -97,9 +97,9 @@ def _has_value(before: TrainingState | None) -> bool:
 def _network(
     config: RunConfig, before: TrainingState | None, found: FoundModel | None, ranks: int
 ) -> RunConfig:
-    """`config` with the value model that a checkpoint of the run has, or that begins as what was `found`.
+    """Return `config` with the value model of a run's checkpoint, or of `found`, as which it begins.
 
-    UserMistake where its ranks cannot hold it, and where an earlier release trained something else of it.
+    Raises UserMistake if the ranks cannot hold it, and if an earlier release trained only its adapters.
     """
     if before is not None and before.value is not None:
         return known_config(before.value, config, ranks)
@@ -117,7 +117,7 @@ def _network(
 
 
 def _found(config: RunConfig, world: World) -> FoundModel:
-    """What stands where the value model of `config` begins, the same on every rank. Collective."""
+    """Find the model as which the value model of `config` begins, equal on every rank. Collective."""
     found = agree.from_rank_0(lambda: find_value(config), world.background)
     assert found is not None, "value_uri names one"
     return found
@@ -125,7 +125,7 @@ def _found(config: RunConfig, world: World) -> FoundModel:
 
 @dataclass(frozen=True)
 class Critic:
-    """The value model, with its optimizer, as `TrainedBeside`; a checkpoint fills it, or `begin`."""
+    """The value model with its optimizer, as `TrainedBeside`; a checkpoint fills it, or `begin` does."""
 
     config: RunConfig  # whose network it is
     uri: str | None  # where it begins; None: where the policy does
@@ -135,11 +135,11 @@ class Critic:
 
     @property
     def tensors(self) -> Beside:
-        """What a checkpoint has of it."""
+        """The value model's tensors in a checkpoint."""
         return Beside(self.model.module, self.optimizer.moments(), PREFIX)
 
     def begin(self, start: Start, world: World) -> None:
-        """The weights that it begins with, where no checkpoint of the run has filled it. Collective."""
+        """Load initial weights, unless a checkpoint of the run has filled it. Collective."""
         if start.key is not None:
             self.optimizer.set_updates_done(start.step)
         elif self.uri is not None:
@@ -149,13 +149,13 @@ class Critic:
         self.model.module.sync_tied()
 
     def check_tokenizer(self, shards: RunShards) -> None:
-        """UserMistake where it begins as a model to which the ids of `shards` mean something else."""
+        """Raise UserMistake if it begins as a model to which the ids of `shards` mean something else."""
         if self.found is not None:
             check_tokenizer(self.found, shards.tokenizer, shards.vocabulary_size)
 
 
 def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Critic:
-    """The value model of `config`, laid out as `policy`, with no weights yet. Collective."""
+    """Build the value model of `config`, in the layout of `policy`, without weights yet. Collective."""
     uri, found = value_uri(config), None
     if uri is not None:
         before = agree.from_rank_0(lambda: state_before(config), world.background)
@@ -169,15 +169,15 @@ def build_value(config: RunConfig, policy: ParallelModel, world: World) -> Criti
 
 
 def said_by(key: Key, closing: Closing | None = None) -> str:
-    """Names what the scores of a reward model of `key` follow from but for answers; `closing` as it has.
+    """Return a digest of all inputs of a reward model's scores but the answers; `closing` as in its rows.
 
-    Prompts that are packed anew may be the same tokens, and have another end of a turn.
+    Prompts that are packed again may have the same tokens, and another end of a turn.
     """
     return digest([key[_WEIGHTS], key[_TURN_END], *(() if closing is None else astuple(closing))])
 
 
 def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokenizer) -> None:
-    """UserMistake where prompts say that no token ends a turn, and their template writes one."""
+    """Raise UserMistake if prompts state that no token ends a turn, while their template writes one."""
     for source in shards.sources:
         packed = source.shards
         record, template = packed.manifest.samples, packed.template
@@ -194,7 +194,7 @@ def check_turn_ends(shards: RunShards, companions: Companions, tokenizer: Tokeni
 
 @dataclass(frozen=True)
 class OpenedReward:
-    """A reward model at hand."""
+    """A loaded reward model."""
 
     model: ParallelModel
     weight: float
@@ -206,22 +206,22 @@ class OpenedReward:
 
     @property
     def said(self) -> dict[str, str]:
-        """What its scores are, as a journal's key has it."""
+        """Digest of its scores' inputs, for a journal's key."""
         return {reward_name(MODEL): digest([said_by(self.key, self.closing), self.network])}
 
     @property
     def weights(self) -> str:
-        """Their checksum."""
+        """Checksum of its weights."""
         return str(self.key[_WEIGHTS])
 
     @property
     def configuration(self) -> str:
-        """Names what rewards follow from beside weights: with held-out scores, where those normalise."""
+        """Digest of its rewards' inputs besides weights: with held-out scores, if those normalise."""
         return digest([self.network, self.key.get(HELD_OUT)])
 
     @property
     def step(self) -> int | None:
-        """Of the checkpoint of a run that it is; None where it is none."""
+        """Step of the run's checkpoint that it was loaded from; None for other sources."""
         directory = StepDirectory.parse(str(self.key.get(_STEP, "")))
         return None if directory is None else directory.step
 
@@ -234,7 +234,7 @@ class OpenedReward:
         world: World,
         reporter: Reporter,
     ) -> RewardModel:
-        """It, for the answers of rollouts; UserMistake where it could not read those as it learned to."""
+        """Build the scorer of rollouts; raise UserMistake if it cannot read answers as it was trained to."""
         try:
             prompts.check_room_behind(int(self.closing is not None))
         except ValueError as error:
@@ -252,11 +252,11 @@ def open_reward(
     world: World,
     value: TrainedBeside | None = None,
 ) -> OpenedReward | None:
-    """That of `config`; None where functions alone reward. Collective.
+    """Load the reward model of `config`; None if only functions reward. Collective.
 
-    `known` is what a checkpoint of the run says of what it stood on, if there is one. Where a `value` model
-    begins as it, it is opened where that was found. UserMistake, on every rank, where a generation before had
-    other weights.
+    `known` is the key in the run's checkpoint, if there is one. If a `value` model begins as the reward
+    model, both are loaded from the same place. Raises UserMistake, on every rank, if an earlier generation
+    had other weights.
     """
     reward = config.reward
     if reward is None or reward.uri is None:

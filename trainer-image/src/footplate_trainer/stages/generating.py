@@ -1,8 +1,8 @@
 """The program of stage generate: answers to prompts, which become a data set. It trains nothing.
 
-A step is a rollout. There is no checkpoint, as nobody changes the weights: what a run has done is in its
-journals. Each start goes through its rollouts from the first; of one that is finished it reads what was
-drawn. Once the data set stands the journals go, and a start that finds it has nothing left to do.
+A step is a rollout. There is no checkpoint, as the weights do not change: a run's progress is in its
+journals. Each start goes through its rollouts from the first, and reads the answers of finished ones.
+Once the data set is complete the journals are deleted, and a start that finds it has nothing left to do.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from footplate_trainer.stages.start import open_store
 def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
     """Answer the prompts of `config` as the rank that the environment names; see `run_stage`.
 
-    `metrics` is a file for rows beside those that the run asks for.
+    `metrics` is a file for rows beside those that the run configures.
     """
 
     def stage(config: RunConfig) -> Program:
@@ -71,7 +71,7 @@ def _generate(
     reporter: Reporter,
     ended: bool = False,
 ) -> ExitCode:
-    """Of ranks that found the answers before they met (`ended`), nothing but the end is left."""
+    """Run the stage; ranks that found the data set before they joined (`ended`) only finish."""
     assert config.rollout is not None and config.rollout.output is not None
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
@@ -132,13 +132,13 @@ def _over(found: GeneratedRecord, uri: str, limits: RunLimits, world: World, rep
 
 
 def _finished(uri: str, world: World, reporter: Reporter) -> None:
-    """Tell what stands at `uri`: who names this run as its data gets that, and nothing else. Collective."""
+    """Report the digest of the data at `uri`, which a run that reads it as its data requires. Collective."""
     reporter.answers = agree.from_rank_0(lambda: answers_digest(uri), world.background)
     reporter.enter(RankPhase.FINISHED)
 
 
 def _ended(store: CheckpointStore, uri: str, uid: str) -> GeneratedRecord | None:
-    """What the answers of run `uid` at `uri` are; None: not there. Who wrote them may have left journals."""
+    """Return the record of run `uid`'s data set at `uri` and delete leftover journals; None without one."""
     manifest = written(uri, uid)
     if manifest is None:
         return None

@@ -1,7 +1,7 @@
-"""The data of a run, that which is held out too, opened and judged by all ranks together.
+"""The data of a run, including held-out data, opened and checked by all ranks together.
 
-What is wrong with the data must end the run with one clear verdict, whichever
-rank sees it, and before the first step.
+Wrong data must end the run with one clear error, whichever
+rank detects it, and before the first step.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from footplate_trainer.stages.losses import held_out_objective
 
 
 def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
-    """The shards, with `verify` their checksums compared by all ranks together; collective.
+    """Open the shards, with `verify` their checksums compared by all ranks together; collective.
 
-    Raises, on every rank, the first error that one met: DataMissing, DataCorrupt,
-    or UserMistake when sources or the model's vocabulary do not fit. To verify is
-    to read everything: a restart should not.
+    Raises, on every rank, the first error of any rank: DataMissing, DataCorrupt,
+    or UserMistake when sources or the model's vocabulary do not fit. Verification
+    reads everything: a restart should not do it.
     """
     error: TrainerError | None = None
     try:
@@ -49,7 +49,7 @@ def open_shards(config: RunConfig, world: World, *, verify: bool) -> RunShards:
 
 
 def open_loader(config: RunConfig, shards: RunShards, grid: Grid) -> BatchLoader:
-    """This rank's batches; UserMistake when the shards do not give what the run asks for."""
+    """Return this rank's batches; raise UserMistake if the shards lack what the run configures."""
     return BatchLoader(
         dataset_of(
             shards,
@@ -78,7 +78,7 @@ def open_validation(
     *,
     verify: bool,
 ) -> Validation | None:
-    """The validation of a run that asks for one; collective.
+    """Return the validation of a run, None if not configured; collective.
 
     Raises what `open_shards` does, and UserMistake for shards that do not fill
     one global batch: some sequences would count twice.

@@ -1,4 +1,4 @@
-"""Refuses a layout that cannot work, before any rank starts."""
+"""Rejects a layout that cannot work, before any rank starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from footplate_trainer.errors import UserMistake
 
 
 def require_layout(config: RunConfig, world_size: int) -> None:
-    """Raises UserMistake with every reason why `config` cannot run on `world_size` ranks."""
+    """Raise UserMistake with every reason why `config` cannot run on `world_size` ranks."""
     problems = compatibility.problems(config, world_size)
     if problems:
         raise UserMistake("\n".join(problems))

@@ -1,7 +1,7 @@
-"""The program of stages that learn from a fixed data set, top to bottom.
+"""The program of stages that train on a fixed data set, top to bottom.
 
-Build, load what the last checkpoint knows, open the data, train, save. Stages
-differ in the data that they read and in what they minimise.
+Build, load the last checkpoint's state, open the data, train, save. Stages
+differ in the data that they read and in the loss that they minimise.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _log = logging.getLogger(__name__)
 def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> ExitCode:
     """Train `config` as the rank that the environment names; every error ends in its exit code.
 
-    `metrics` is a file for rows beside those that the run asks for.
+    `metrics` is a file for rows beside those that the run configures.
     """
 
     def stage(config: RunConfig) -> Program:
@@ -78,7 +78,7 @@ def main(config: RunConfig, agent: AgentClient, metrics: Path | None = None) -> 
 
 
 def require_decoder(config: RunConfig) -> None:
-    """UserMistake where a folder brought a model that the stage cannot train; of others the spec tells."""
+    """Raise UserMistake if a folder brought a model that the stage cannot train; the spec rejects others."""
     if config.stage is not Stage.PRETRAIN and config.model.architecture is not Architecture.DECODER:
         raise UserMistake(
             f"stage {config.stage} trains decoders, and initFrom names an {config.model.architecture}; name "
@@ -146,7 +146,7 @@ def _learn(
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where this generation begins: what is trained, with the state of its start."""
+    """A generation's setup: the models to train, with the state of its start."""
 
     config: RunConfig  # with the limits that are in force
     store: CheckpointStore
@@ -166,9 +166,9 @@ def begin(
     reporter: Reporter,
     build: BuildBeside | None = None,
 ) -> Beginning:
-    """Build model and optimizer, and load what the last checkpoint, or another place, knows. Collective.
+    """Build model and optimizer, and load the state of the last checkpoint, or of another source. Collective.
 
-    `build` builds what is trained beside the model.
+    `build` builds a second network to train beside the model.
     """
     use_determinism(config.training.deterministic)
     torch.manual_seed(config.training.seed)
@@ -201,7 +201,7 @@ def open_saver(
     companions: Companions,
     agent: AgentClient,
 ) -> Saver:
-    """What writes this generation's checkpoints, with `tokenizer` and `companions` in each."""
+    """Return the writer of this generation's checkpoints, with `tokenizer` and `companions` in each."""
     return Saver(
         begun.store,
         world,
@@ -221,26 +221,26 @@ def state_of(
     agent: AgentClient,
     rollout: Callable[[int], RolloutPosition] | None = None,
 ) -> TrainingState:
-    """What a checkpoint of the step just finished says of itself; `rollout` says where that lies in one."""
+    """Build the checkpoint state of the step just finished; `rollout` returns the step's rollout position."""
     step = reporter.step
     position = rollout(step) if rollout else None
     return state_writer.until(limits.steps).at(step, reporter.tokens, agent.unstored(), position)
 
 
 def say(world: World, text: str) -> None:
-    """For whoever watches the run: once, and not by every rank; nothing where there is nothing to say."""
+    """Log `text` on rank 0 only, unless it is empty."""
     if world.rank == 0 and text:
         _log.info(text)
 
 
 def warn(world: World, text: str) -> None:
-    """As `say`, of what may not be meant."""
+    """Log a warning on rank 0 only, unless `text` is empty."""
     if world.rank == 0 and text:
         _log.warning(text)
 
 
 def greeting(limits: RunLimits, world: World, start: int) -> str:
-    """What is about to be trained."""
+    """Return a log line about the training that begins."""
     config = limits.config
     ranks = "1 rank" if world.size == 1 else f"{world.size} ranks"
     shape = model_shape(config)
@@ -253,7 +253,7 @@ def greeting(limits: RunLimits, world: World, start: int) -> str:
 
 
 def farewell(limits: RunLimits, step: int, last: StepResult | None) -> str:
-    """How it ended, after `step`; `last` is the last one taken here."""
+    """Return a log line about the end after `step`; `last` is the last step trained here, if any."""
     folder = limits.config.checkpoint.uri
     if step < limits.steps:
         return f"suspended at step {step} of {limits.steps}, as asked; checkpoint in {folder}"

@@ -1,4 +1,4 @@
-"""From the contract's words for a loss to what computes it."""
+"""Builds objectives from the contract's loss settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BY_TOKENS: Final = (Stage.PRETRAIN, Stage.SFT)
 
 
 def objective_of(config: RunConfig) -> Objective:
-    """What `config` minimises; imports one's own function. UserMistake when it cannot be computed."""
+    """Return the objective of `config`, importing a user's function; raise UserMistake if it cannot work."""
     if config.preference is not None and config.stage is Stage.DPO:
         return Judged(judge_of(config.preference))
     if config.stage is Stage.REWARD:
@@ -48,7 +48,7 @@ def objective_of(config: RunConfig) -> Objective:
 
 
 def held_out_objective(config: RunConfig, objective: Objective) -> Objective:
-    """What validation computes where `objective` is trained: numbers that can be compared."""
+    """Return validation's objective for a training `objective`, with values that can be compared."""
     if isinstance(objective, RankedPairs):
         return replace(objective, moments=True)
     if config.stage in _BY_TOKENS and config.training.loss.name == LossName.CROSS_ENTROPY:
@@ -57,12 +57,12 @@ def held_out_objective(config: RunConfig, objective: Objective) -> Objective:
 
 
 def cross_entropy(settings: Loss) -> Objective:
-    """Cross-entropy with the smoothing and z-loss of `settings`."""
+    """Return cross-entropy with the smoothing and z-loss of `settings`."""
     return PerMicroBatch(partial(_cross_entropy, TokenLoss(settings.label_smoothing, settings.z_loss)))
 
 
 def import_function(name: str) -> Function:
-    """The function that "package.module:function" names; UserMistake tells why there is none."""
+    """Import the function that "package.module:function" names; raise UserMistake if that fails."""
     found = find_function(name, "training.loss.name")
     try:
         inspect.signature(found).bind(None, None, None)
@@ -87,7 +87,7 @@ def _cross_entropy(
 
 @dataclass(frozen=True)
 class _Whole:
-    """A function that wants the whole head, as a criterion."""
+    """A function of the whole head, as a criterion."""
 
     function: Function
 
@@ -104,7 +104,7 @@ class _Whole:
 
 @dataclass(frozen=True)
 class _Own:
-    """One's own function, whose answer is looked at."""
+    """A user's function, with a check of its result."""
 
     name: str
     function: Function
@@ -122,7 +122,7 @@ class _Own:
 
 
 def _refuse_axes(config: RunConfig) -> None:
-    """UserMistake for ranks that hold only a part of what the loss looks at."""
+    """Raise UserMistake for ranks that hold only a part of the loss's input."""
     name, parallelism = config.training.loss.name, config.parallelism
     whole = "which looks at whole sequences, and a context rank has some positions of each"
     axes = {"context": (parallelism.context, whole)}

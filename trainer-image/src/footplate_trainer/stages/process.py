@@ -1,4 +1,4 @@
-"""The edge of a rank's process: where an exception becomes a report, an exit code and a line on stderr."""
+"""The edge of a rank's process: turns an exception into a report, an exit code and a line on stderr."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ def run_stage(
 ) -> ExitCode:
     """Run a stage as the rank that the environment names; every error ends in its exit code.
 
-    `stage` raises UserMistake for what cannot work: here, where no rank waits for another yet. Where `over`
-    gives a program, nothing is left to do but that: it needs none of the models that the run began with.
+    `stage` raises UserMistake for a config that cannot work: here, where no rank waits for another yet. If
+    `over` returns a program, only that remains to be run: it needs none of the models that the run began
+    with.
     """
     place = read_environment(os.environ)
     reporter: Reporter | None = None

@@ -1,4 +1,4 @@
-"""The entry of a rank that an agent started: everything it needs is in the environment."""
+"""The entry of a rank that an agent started: all its configuration is in the environment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def run_rank() -> ExitCode:
-    """Train the RunConfig that the operator mounted; returns the exit code, whatever the config says."""
+    """Train the RunConfig that the operator mounted; return the exit code, whatever the config is."""
     rank = int(os.environ["RANK"])
     try:
         mounted, config = _mounted(os.environ)
@@ -50,10 +50,10 @@ def run_rank() -> ExitCode:
 
 
 def _mounted(environment: Mapping[str, str]) -> tuple[Any, RunConfig]:
-    """The RunConfig, as JSON and as it is understood here: operator or image may be of a newer release.
+    """Read the RunConfig as JSON and as parsed here: operator or image may be of a newer release.
 
-    Members that are not known here are passed over. UserMistake for a value that is none here, such as the
-    word of a newer release in a closed set: to take it for another one would train something else.
+    Unknown members are ignored. Raises UserMistake for an invalid value, such as a newer release's enum
+    member: to replace it by another one would train something else.
     """
     path = Path(environment[Env.RUN_CONFIG])
     mounted = json.loads(path.read_text())

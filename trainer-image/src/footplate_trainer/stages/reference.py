@@ -1,6 +1,7 @@
-"""The reference of a stage: opened in the run's layout, or computed beforehand for all of its data.
+"""The reference of a stage: loaded in the run's layout, or computed beforehand for all of its data.
 
-What is decided here is only where its weights are; `footplate_planning.references` says which model it is.
+This module only decides where its weights come from; `footplate_planning.references` decides which model it
+is.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ _WEIGHTS, _STEP, _ALPHA, _NETWORK = _NAMES
 
 
 def check_reference(config: RunConfig, ranks: int) -> None:
-    """UserMistake where a folder that the reference is in holds none that suits the run; not collective."""
+    """Raise UserMistake if the reference's folder has no model that suits the run; not collective."""
     reference = reference_model(config)
     if reference is None or reference.uri is None:
         return
@@ -87,19 +88,19 @@ def check_reference(config: RunConfig, ranks: int) -> None:
 
 @dataclass(frozen=True)
 class OpenReference:
-    """A reference whose weights are at hand."""
+    """A reference with loaded weights."""
 
     model: Reference
     key: Key  # what its weights are
 
 
 class StageReference:
-    """The reference of a run, as the program of its stage uses it; nothing where the stage has none."""
+    """The reference of a run, as the program of its stage uses it; inert if the stage has none."""
 
     def __init__(
         self, config: RunConfig, model: ParallelModel, start: Start, shards: RunShards, world: World
     ) -> None:
-        """Collective; opens it at once, unless a generation before knows what is needed of it."""
+        """Load the reference, unless a checkpoint's key shows that it was precomputed. Collective."""
         self._config = config
         self._world = world
         self._grid = model.grid
@@ -114,28 +115,28 @@ class StageReference:
 
     @property
     def key(self) -> Key:
-        """What a checkpoint says of the weights: a run that goes on has to find the same."""
+        """Key of the weights in a checkpoint: a run that continues must find the same."""
         return self._known if self._at_hand is None else self._at_hand.key
 
     @property
     def checksum(self) -> str:
-        """Of its weights, and of what else says how it computes."""
+        """Digest of its weights, and of its other inputs."""
         network = [] if self._network is None else [self._network]
         return digest([self.key[_WEIGHTS], self.key.get(_ALPHA), *network])
 
     @property
     def _network(self) -> str | None:
-        """Digest of what a model at a `uri` computes from beside its weights."""
+        """Digest of a `uri` model's configuration besides weights; None for other references."""
         known = self.key.get(_NETWORK)
         return None if known is None else digest(network_of(Model.from_any_release(known)))
 
     @property
     def model(self) -> Reference | None:
-        """It, where it is at hand."""
+        """The loaded reference, if any."""
         return None if self._at_hand is None else self._at_hand.model
 
     def objective(self, objective: Objective) -> Objective:
-        """`objective` against it."""
+        """Return `objective` against the reference, or unchanged if precomputed or without a reference."""
         if self._precomputed or self._at_hand is None:
             return objective
         return Referenced(objective, self._at_hand.model, REFERENCE)
@@ -148,9 +149,9 @@ class StageReference:
         reporter: Reporter,
         generation: GenerationId,
     ) -> None:
-        """Where that is asked for: give `datasets` its numbers, and let go of the model. Collective.
+        """Precompute the reference's numbers for `datasets`, if configured, and unload the model. Collective.
 
-        Raises StorageError where they cannot be kept, and what opening the model raises.
+        Raises StorageError if they cannot be stored, and the errors of loading the model.
         """
         if not self._precomputed:
             return
@@ -183,7 +184,7 @@ class StageReference:
         )
 
     def _checked(self) -> OpenReference:
-        """It, opened; UserMistake where a generation before had other weights."""
+        """Load the reference; raise UserMistake if an earlier generation had other weights."""
         found = self._open()
         before, now = self._known.get(_WEIGHTS), found.key[_WEIGHTS]
         if before not in (None, now):
@@ -196,7 +197,7 @@ class StageReference:
         return found
 
     def _score(self, part: PreferenceDataset, stepper: Stepper, reporter: Reporter) -> Float64s:
-        """Of each document of `part` the sum over its answer: float64 [documents], NaN where none is kept."""
+        """Return each document's sum over its answer: float64 [documents], NaN for an unused document."""
         if self._at_hand is None:
             self._at_hand = self._checked()
         model, grid, training = self._at_hand.model, self._grid, self._config.training
@@ -232,9 +233,9 @@ class StageReference:
 def _opened(
     config: RunConfig, model: ParallelModel, start: Start, shards: RunShards, world: World, known: Key
 ) -> OpenReference:
-    """The weights, wherever `reference_kind` says that they are. Collective.
+    """Load the weights from the source that `reference_kind` returns. Collective.
 
-    UserMistake, on every rank, where they are used otherwise than by the network that is `known`.
+    Raises UserMistake, on every rank, if the network is configured otherwise than in `known`.
     """
     step, network = str(known.get(_STEP, "")), {}
     match reference_kind(config):
@@ -268,13 +269,13 @@ def _opened(
 
 
 def _check_unchanged(found: FoundModel, known: Key) -> None:
-    """UserMistake where it computes otherwise than as a checkpoint of `known` says."""
+    """Raise UserMistake if the model computes otherwise than a checkpoint's key `known` states."""
     if _NETWORK in known and (changed := found.changed_since(known[_NETWORK])):
         raise found.reconfigured(changed)
 
 
 def _refuse_adapters_of_elsewhere(config: RunConfig) -> None:
-    """UserMistake where the run began with more than its network without adapters."""
+    """Raise UserMistake if the run began with more than its network without adapters."""
     if config.resume_from is None:
         return
     for checkpoint in transfer.checkpoints_of(config.resume_from):
@@ -288,7 +289,7 @@ def _refuse_adapters_of_elsewhere(config: RunConfig) -> None:
 
 
 def _put(sums: Tensor, part: PreferenceDataset, batch: StepBatch, places: Int64s, told: Tensor) -> None:
-    """Put fp64 `told` [n, D] of the rows at `places` of the batch where their documents are."""
+    """Write fp64 `told` [n, D] of the rows at the batch's `places` to the indices of their documents."""
     rows = told.cpu()
     for place, row in zip(places.tolist(), rows, strict=True):
         sample = int(batch.sample_ids[place]) if place != order.FILLER else order.FILLER
@@ -298,7 +299,7 @@ def _put(sums: Tensor, part: PreferenceDataset, batch: StepBatch, places: Int64s
 
 
 class _Once(Dataset):
-    """The rows of a data set once, in their order; fillers behind the last."""
+    """The rows of a data set once, in their order; fillers after the last."""
 
     def __init__(self, dataset: PreferenceDataset) -> None:
         self._dataset = dataset

@@ -1,7 +1,7 @@
-"""The program of stages that learn from answers which the model gives itself, top to bottom.
+"""The program of stages that train on answers which the model generates itself, top to bottom.
 
-As the stages that learn from a fixed data set (`learning`), but for where a step's batch comes from: a
-rollout is drawn, rewarded and kept before the first step that is trained on it.
+As the stages that train on a fixed data set (`learning`), except for the source of a step's batch: a
+rollout is sampled, rewarded and journalled before the first step that trains on it.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def main(
 ) -> ExitCode:
     """Train `config` as the rank that the environment names; every error ends in its exit code.
 
-    `metrics` is a file for rows beside those that the run asks for; `make_gatherer` makes what has answers
-    drawn and rewarded.
+    `metrics` is a file for rows beside those that the run configures; `make_gatherer` builds the collector of
+    answers and rewards.
     """
 
     def stage(config: RunConfig) -> Program:
@@ -90,7 +90,7 @@ def main(
 
 
 def policy_loss(config: RunConfig) -> PolicyLoss:
-    """What `config`, resolved, minimises."""
+    """Return the policy loss of the resolved `config`."""
     learning, rollout = config.reinforcement, config.rollout
     assert learning is not None and rollout is not None
     clip = learning.clip
@@ -171,7 +171,7 @@ def _reinforce(
 
 
 def _value_stepper(begun: Beginning, policy: Stepper, world: World) -> Stepper | None:
-    """What moves the value model, where the stage has one."""
+    """Return the stepper that trains the value model, or None without one."""
     if begun.beside is None:
         return None
     settings, training = value_settings(begun.config), begun.config.training
@@ -187,7 +187,7 @@ def _value_stepper(begun: Beginning, policy: Stepper, world: World) -> Stepper |
 
 
 def _end_durably(begun: Beginning, durable: DurableCheckpoints, world: World, step: int) -> None:
-    """Save `step`, the last, where no other start would find it, or tell that this one did. Collective."""
+    """Save `step`, the last, unless it is durable; report it if this start only found it. Collective."""
     if not _is_durable(begun, durable, world, step):
         durable.save(ends=True)  # suspended in the middle of a rollout
     elif step == begun.start.step:
@@ -195,7 +195,7 @@ def _end_durably(begun: Beginning, durable: DurableCheckpoints, world: World, st
 
 
 def _is_durable(begun: Beginning, durable: DurableCheckpoints, world: World, step: int) -> bool:
-    """Whether another start would find `step`, the last. Waits for a checkpoint in flight. Collective."""
+    """Return whether `step`, the last, has a checkpoint. Waits for a checkpoint in flight. Collective."""
     durable.saver.finish()
 
     def found() -> bool:
@@ -206,7 +206,7 @@ def _is_durable(begun: Beginning, durable: DurableCheckpoints, world: World, ste
 
 
 def _values(config: RunConfig, batches: RolloutBatches, world: World) -> RolloutValues:
-    """What rows say of rollouts."""
+    """Return the callback that adds rollouts' metrics to rows."""
     assert config.reward is not None and config.reinforcement is not None
     unweighed = frozenset(function.name for function in config.reward.functions or () if not function.weight)
     return RolloutValues(batches, world, RolloutWatch(config.reinforcement.kl.target, unweighed))

@@ -1,4 +1,4 @@
-"""What the steps of a stage are trained on that learns from its own answers: opened, and not asked yet."""
+"""Inputs of a stage that trains on its own answers: opened, before anything is sampled."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MakeGatherer = Callable[..., Gatherer]
 
 @dataclass(frozen=True)
 class RolloutInputs:
-    """All that takes part in a rollout, on one rank."""
+    """All participants of a rollout, on one rank."""
 
     begun: Beginning
     shards: RunShards
@@ -68,11 +68,11 @@ class RolloutInputs:
 
     @property
     def stood_on(self) -> Key:
-        """What a checkpoint says of the weights that the run is compared with, and rewarded by."""
+        """Checkpoint key of the weights of the reference and the reward model."""
         return {**self.reference.key, **({} if self.judge is None else self.judge.key)}
 
     def open(self, stack: ExitStack, make_gatherer: MakeGatherer) -> RolloutBatches:
-        """What steps are trained on; `stack` ends what draws and rewards. Collective."""
+        """Return the batches of training steps; `stack` closes the reward functions. Collective."""
         begun, world, judge = self.begun, self.world, self.judge
         config, grid = begun.config, begun.model.grid
         settings = RolloutSettings.of(config).of_ids(self.shards.vocabulary_size)
@@ -131,9 +131,10 @@ class RolloutInputs:
         return self.agent.command() is Command.CHECKPOINT_AND_EXIT
 
     def _models(self, settings: RolloutSettings) -> Models:
-        """Whose log-probabilities the loss wants: the policy's of before, where updates follow each other.
+        """Return the models whose scores the loss and the advantages need.
 
-        And those of before, and values, for advantages that a value model is asked for.
+        The policy before its updates: with several updates, a KL target or a value model; the reference and
+        the value model: if the stage has one.
         """
         value, reference = self.value, self.reference.model
         old = POLICY if settings.updates > 1 or settings.target is not None or value is not None else {}
@@ -141,7 +142,7 @@ class RolloutInputs:
         return {**old, **kept_near, **({} if value is None else {OLD_VALUE: ValueModel(value)})}
 
     def _keys(self, settings: RolloutSettings) -> JournalKeys:
-        """Of the run's journals."""
+        """Return the builder of the run's journal keys."""
         config, judge, reference = self.begun.config, self.judge, self.reference
         after_end = settings.values is not None and settings.values.after_end
         said = {
@@ -155,7 +156,7 @@ class RolloutInputs:
         return JournalKeys(drawn, said)
 
     def _weights(self) -> dict[str, str]:
-        """What is trained, as it is now. Collective, in the training loop alone."""
+        """Return checksums of the trained models as they are now. Collective, in the training loop alone."""
         begun, group = self.begun, self.world.everybody
         trained = {DRAWN_BY: begun.model, **({} if begun.beside is None else {OLD_VALUE: begun.beside.model})}
         return {
@@ -167,11 +168,11 @@ class RolloutInputs:
 def answer_ends(
     shards: RunShards, companions: Companions, tokenizer: Tokenizer, world: World
 ) -> frozenset[int]:
-    """Tokens of the data that end an answer of a model, also where it has no template. Collective.
+    """Return the data's tokens that end an answer of a model, also of one without a template. Collective.
 
-    They are those of its texts, and those of a turn in the templates that prompts were rendered in. Ranks
-    that share a network plan passes by them, and a template may be rendered on one and not on another, whose
-    node has no memory left.
+    They are the tokens that end its texts, and a turn in the templates that prompts were rendered in. Ranks
+    that share a network plan passes by them, and rendering a template may succeed on one rank and fail on
+    another, whose node has no memory left.
     """
 
     def find() -> frozenset[int]:
@@ -183,20 +184,20 @@ def answer_ends(
 
 
 def say_of_prompts(prompts: PromptOrder, settings: RolloutSettings, world: World) -> None:
-    """How many there are, and a warning where answers to some of them have less room than others."""
+    """Log the number of prompts, and a warning if some of them leave less room for answers than others."""
     say(world, str(prompts.dataset))
     warn(world, prompts.shortage(settings.max_tokens))
 
 
 def row_shape(config: RunConfig, topology: Topology, shards: RunShards) -> RowShape:
-    """As narrow as a rollout allows, where nothing wants all steps to have one shape."""
+    """Return the shape of rows: as narrow as a rollout allows, unless all steps need one shape."""
     fixed = topology.pipeline > 1 or topology.context > 1 or config.training.compile
     micro_batch, pad = config.training.micro_batch_size, shards.sources[0].shards.special.padding
     return RowShape(config.model.context_length, topology.tensor, fixed, pad, micro_batch)
 
 
 def open_rewards(config: RunConfig, prompts: PromptOrder, world: World, stack: ExitStack) -> RewardFunctions:
-    """The run's functions, on each rank; the first error of any is raised on all. Collective."""
+    """Start the run's reward functions, on each rank; the first error of any is raised on all. Collective."""
     assert config.rollout is not None
     functions = (config.reward and config.reward.functions) or ()
     error: TrainerError | None = None

@@ -1,4 +1,4 @@
-"""Where a run starts: from its own newest state, from others' weights, or from the beginning."""
+"""The state that a run starts from: its own newest state, another run's weights, or new weights."""
 
 from __future__ import annotations
 
@@ -65,23 +65,24 @@ class Start:
 
 
 def open_store(config: RunConfig) -> CheckpointStore:
-    """The folder of checkpoint.uri, made where it needs making."""
+    """Open the folder of checkpoint.uri, and create it if needed."""
     store = _store(config)
     store.create()
     return store
 
 
 def written_before(config: RunConfig) -> RunConfig | None:
-    """The run as its newest checkpoint has it, where the shape of its model is another folder's; else None.
+    """Return the config in the run's newest checkpoint; None without initFrom, or without a checkpoint.
 
-    Not collective: each rank asks before it knows what it will be. Whether that checkpoint is whole is seen
-    when it is loaded.
+    With initFrom another folder determines the model's shape. None also if the checkpoint is of another run.
+    Not collective: each rank reads it before it knows its model. Loading detects later whether that
+    checkpoint is whole.
     """
     return None if config.init_from is None else _of_newest(config, lambda _, written: written)
 
 
 def state_before(config: RunConfig) -> TrainingState | None:
-    """What the run's newest checkpoint says of itself; None where it has none. As `written_before`."""
+    """Return the state in the run's newest checkpoint; None without one. Otherwise as `written_before`."""
     return _of_newest(config, lambda checkpoint, _: checkpoint.state())
 
 
@@ -112,10 +113,10 @@ def find_start(
 ) -> Start:
     """Load the newest state into model and optimizer, from memory or durable, if there is one. Collective.
 
-    With it comes what is trained `beside`; where there is none, that is left as it is.
+    The state includes networks trained `beside`; without a state, they are left as they are.
 
-    `agent` is told which durable ones are damaged, and therefore are none any more. Where there may be
-    copies in `memory`, it is noted what this generation begins with.
+    Damaged durable checkpoints, which no longer count, are reported to `agent`. If there may be
+    copies in `memory`, the start of this generation is recorded in `store`.
     """
     if memory is None:
         return _find_durable(config, store, model, optimizer, world, agent, beside)
@@ -128,7 +129,7 @@ def find_start(
 
 
 def _note(store: CheckpointStore, latest: Begun) -> None:
-    """Rank 0: note what this generation begins with; training does not depend on it."""
+    """Record, on rank 0, the start of this generation; training does not depend on it."""
     try:
         store.begin(latest)
     except OSError as error:
@@ -171,7 +172,7 @@ def _go_on(loaded: TrainingState, optimizer: Optimizer) -> Start:
 def _from_memory(
     memory: MemoryCopies, store: CheckpointStore, run: str, optimizer: Optimizer, world: World
 ) -> Start | None:
-    """The newest complete copy in memory, loaded, unless a durable checkpoint is newer. Collective."""
+    """Load the newest complete copy in memory, unless a durable checkpoint is newer. Collective."""
 
     def begun() -> list[Begun]:
         with storage_errors(f"checkpoint folder {store.uri}"):
@@ -198,7 +199,7 @@ def open_memory(
     generation: GenerationId,
     beside: Sequence[Beside] = (),
 ) -> MemoryCopies | None:
-    """The copies that checkpoint.memory asks for, where an agent is there to own them. Collective."""
+    """Open the copies that checkpoint.memory configures, if an agent is there to own them. Collective."""
     settings = config.checkpoint.memory
     if settings is None:
         return None
@@ -223,7 +224,7 @@ def open_memory(
 def _first_start(
     config: RunConfig, model: nn.Module, tensors: dict[str, Tensor], optimizer: Optimizer, world: World
 ) -> Start:
-    """Step 0: with weights of elsewhere, or with those that the model has."""
+    """Return step 0, with weights of another source, or with those that the model has."""
     if config.resume_from is not None:
         return _warm_start(config.resume_from, tensors, optimizer, world)
     if config.init_from is not None:
@@ -235,7 +236,7 @@ def _first_start(
 
 
 def _warm_start(asked: ResumeFrom, tensors: dict[str, Tensor], optimizer: Optimizer, world: World) -> Start:
-    """Step 0 with the weights of another run, and with its moments where they fit. Collective."""
+    """Return step 0 with the weights of another run, and with its moments if they fit. Collective."""
     source = transfer.find_source(asked, world)
     with_moments = transfer.load_source(source, tensors, world)
     position = source.state()
@@ -255,10 +256,10 @@ def state_writer(
     reference: Key | None = None,
     value: RunConfig | None = None,
 ) -> StateWriter:
-    """What this generation's checkpoints say of themselves; tells where that differs from what it loaded.
+    """Return the writer of this generation's checkpoint states; log differences to the loaded key.
 
-    `reference` is what else the run stands on: the weights of a reference and of a reward model, and what
-    this one reads behind an answer. `value` has the network of a value model.
+    `reference` is the key of further inputs: the weights of a reference and of a reward model, and the tokens
+    that the latter reads after an answer. `value` has the network of a value model.
     """
     key = determinism_key(
         config,
