@@ -1,1 +1,1 @@
-"""What stages do around each step: one module for each thing, put in an order by the stage's list."""
+"""Callbacks of the stages, one module each; the stage's list determines their order."""

@@ -1,7 +1,6 @@
-"""Saves the state: durably every so many steps and at each end, and into memory more often.
+"""Callbacks that save the state: durably every few steps and at each end, and into memory more often.
 
-The list has these last: the row of a step stands in its files before the
-checkpoint that a run may go on from.
+They are last in the list: the row of a step is in its files before the checkpoint that a run may resume from.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from footplate_trainer.model.score import DEVIATION, MEAN
 
 @dataclass(frozen=True)
 class DurableCheckpoints(Callback):
-    """Every `checkpoint.everySteps`, and at the last step or a suspension, where training waits for it.
+    """Saves every `checkpoint.everySteps`, and at the last step or a suspension, where training waits for it.
 
-    One that fails is tried again while training goes on.
+    A save that fails is retried while training continues.
     """
 
     saver: Saver
@@ -45,7 +44,10 @@ class DurableCheckpoints(Callback):
         return Flags(storage_failed=self.saver.failed)
 
     def after_step(self, step: TrainedStep) -> None:
-        """Raises StorageError or StaleGeneration, on every rank, when a checkpoint came to nothing."""
+        """Save the state if it is due.
+
+        StorageError or StaleGeneration, on every rank, when a checkpoint failed.
+        """
         flags, limits = step.result.flags, self.limits
         if flags.storage_failed:
             self.saver.finish()  # raises: every rank's thread was given the same verdict
@@ -54,9 +56,9 @@ class DurableCheckpoints(Callback):
             self.save(ends=ends, told=step.columns)
 
     def save(self, *, ends: bool, told: Mapping[str, Any] | None = None) -> None:
-        """Begin to save the state of now; where training `ends`, wait until it is durable. Collective.
+        """Begin to save the current state; where training `ends`, wait until it is durable. Collective.
 
-        `told` is what validation says of it, if it was asked.
+        `told` has the validation results of this state, if there are any.
         """
         config, told = self.limits.config, told or {}
         loss = told.get("validation_loss")
@@ -72,7 +74,7 @@ class DurableCheckpoints(Callback):
                 self.saver.finish_try()
 
     def tell_found(self, step: int) -> None:
-        """Tell the run which checkpoint it began with, where `step` is its last one, and so none follows."""
+        """Report the checkpoint that the run started from, if `step` is its last one and no other follows."""
         saver, settings = self.saver, self.limits.config.checkpoint
         if step < self.limits.steps or saver.world.rank != 0:
             return
@@ -83,7 +85,7 @@ class DurableCheckpoints(Callback):
 
 
 def _scores_in(columns: Mapping[str, Any]) -> HeldOutScores | None:
-    """Mean and deviation of the scores that validation told, if it told them."""
+    """Return mean and deviation of the validation scores, if validation measured them."""
     mean, deviation = (columns.get(f"validation/{name}") for name in (MEAN, DEVIATION))
     if mean is None or deviation is None:
         return None
@@ -92,7 +94,7 @@ def _scores_in(columns: Mapping[str, Any]) -> HeldOutScores | None:
 
 @dataclass(frozen=True)
 class FailedCheckpoints(Callback):
-    """Says in the rows how many checkpoints came to nothing, as long as there are any."""
+    """Adds the number of skipped checkpoints to the rows, as long as there are any."""
 
     saver: Saver
 
@@ -104,7 +106,7 @@ class FailedCheckpoints(Callback):
 
 @dataclass(frozen=True)
 class MemoryCheckpoints(Callback):
-    """As often as `checkpoint.memory` asks for."""
+    """Copies the state into memory at the interval of `checkpoint.memory`."""
 
     copies: MemoryCopies
     state: Callable[[], TrainingState]  # of the step just finished
@@ -124,5 +126,5 @@ class MemoryCheckpoints(Callback):
 
 
 def run_file(config: RunConfig) -> dict[str, bytes]:
-    """The file of a checkpoint that says what it is one of, by name."""
+    """Return run.json of a checkpoint, which contains the RunConfig, by name."""
     return {layout.RUN_FILE: config.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()}

@@ -1,8 +1,8 @@
-"""What a running rank records when it is asked: a trace, or where its memory went.
+"""Records a trace or a memory profile of a running rank on request.
 
-The request comes through coordinator and agent at any moment; each rank starts
-to record at its own next step and never waits for the others. The files land
-beside the checkpoints. That recording fails must not end a run.
+The request arrives through coordinator and agent at any time; each rank starts to record at its own next step
+and never waits for the others. The files are stored next to the checkpoints. A failure to record must not end
+a run.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ FOLDER = "diagnostics"
 
 
 class Diagnostics(Callback):
-    """One rank's recorder. `asked` may be called from any thread, the rest from the training loop."""
+    """Recorder of one rank. `asked` may be called from any thread, the rest from the training loop."""
 
     def __init__(self, uri: str, agent: AgentClient, world: World, reporter: Reporter) -> None:
-        """`uri` is the run's checkpoint folder, `agent` where requests come from."""
+        """`uri` is the run's checkpoint folder, `agent` the source of requests."""
         self._storage = open_storage(uri)
         self._world = world
         self._reporter = reporter
@@ -42,14 +42,14 @@ class Diagnostics(Callback):
         agent.listen(self.asked)
 
     def asked(self, diagnosis: Diagnosis) -> None:
-        """Take a request. Stacks are the agent's business; what NCCL was doing is known here only."""
+        """Accept a request. The agent records stacks; only this process can record NCCL's activity."""
         if diagnosis.kind is not DiagnosisKind.STACKS:
             self._request = diagnosis
         elif self._world.device.type == "cuda":
             self._keep(f"nccl-{diagnosis.number}", "pickle", device.dump_flight_recorder)
 
     def before_data(self, step: int) -> None:
-        """Begin to record, if that was asked for."""
+        """Begin to record if a request is pending."""
         request, self._request = self._request, None
         if request is not None and self._recording is None:
             self._reporter.enter(RankPhase.DIAGNOSIS)  # it may take many seconds
@@ -57,7 +57,7 @@ class Diagnostics(Callback):
             self._reporter.enter(RankPhase.DATA)
 
     def after_step(self, step: TrainedStep) -> None:
-        """Write what was recorded, if this was the last step asked for."""
+        """Write the recording if this was the last step of the request."""
         if self._recording is None:
             return
         request, first, profiler = self._recording
@@ -73,7 +73,7 @@ class Diagnostics(Callback):
             self._keep(name, "json.gz", lambda path: profiler.export_chrome_trace(str(path)))
 
     def _start(self, kind: DiagnosisKind) -> Any:
-        """A profiler that runs, None where the device's allocator keeps the record."""
+        """Start a profiler and return it; None where the device's allocator records instead."""
         on_device = self._world.device.type == "cuda"
         if kind is DiagnosisKind.MEMORY and on_device:
             device.record_memory_history()
@@ -89,7 +89,7 @@ class Diagnostics(Callback):
         return profiler
 
     def _keep(self, name: str, suffix: str, write: Callable[[Path], object]) -> None:
-        """Have `write` fill a file, and put it beside the checkpoints."""
+        """Let `write` fill a temporary file, and upload it next to the checkpoints."""
         final = f"{FOLDER}/{name}-rank-{self._world.rank}.{suffix}"
         try:
             with tempfile.TemporaryDirectory() as folder:

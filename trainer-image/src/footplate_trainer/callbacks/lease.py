@@ -1,4 +1,4 @@
-"""Begins no step while another generation may train in this one's place."""
+"""Blocks a step while another generation may be training in this one's place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_trainer.loop.callbacks import Callback
 
 @dataclass(frozen=True)
 class Lease(Callback):
-    """Waits for the agent, where that has not heard a coordinator for long."""
+    """Waits for the agent if that has not had contact with a coordinator for too long."""
 
     agent: AgentClient
 

@@ -1,7 +1,7 @@
-"""Has all ranks take new limits after the same step.
+"""Applies new limits on all ranks after the same step.
 
-The list has it before whatever asks which step is the last one, or whether one is
-saved: what is decided after a step is decided under the limits that hold from then on.
+The list has it before every callback that depends on the last step or on the save interval: decisions after a
+step use the limits that hold from then on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class LimitsFollower(Callback):
-    """Follows what the agent has been told."""
+    """Applies the limits that the agent has received."""
 
     limits: RunLimits
     agent: AgentClient
@@ -39,7 +39,7 @@ class LimitsFollower(Callback):
             self._take()
 
     def after_last_step(self) -> None:
-        """More steps may have been asked for while the last checkpoint was written."""
+        """Apply the limits that arrived while the last checkpoint was written; they may add steps."""
         self._take()
 
     def _take(self) -> None:

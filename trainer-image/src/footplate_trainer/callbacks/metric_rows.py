@@ -1,4 +1,4 @@
-"""One row a step of what rank 0 knows, for the run's history, for files and for who watches."""
+"""Writes a row per step with rank 0's measurements, for the run's history, for files and for the console."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class UtilisationMeter:
     beside: ModelShape | None = None  # of a model that a step computes the same rows with, and moves as well
 
     def fields(self, seconds: float, places: Mapping[int, int] | None = None) -> dict[str, float]:
-        """`mfu` and `mfu_causal` of a step that took `seconds`; nothing where the peak is unknown.
+        """Return `mfu` and `mfu_causal` of a step that took `seconds`; nothing where the peak is unknown.
 
-        `places` that are computed, by the width of their rows: None or none where all have `length`.
+        `places` counts the computed positions by the width of their rows; None or empty where all have
+        `length`.
         """
         tflops = self.tflops
         if not tflops:
@@ -67,14 +68,14 @@ ROLLOUT_TOKENS: Final = "rollout/tokens"  # a stage says how many were drawn in 
 
 
 def _rollout_speed(step: TrainedStep) -> dict[str, float]:
-    """Tokens a second of the rollout before `step`, where there was one that says how many it has drawn."""
+    """Return tokens per second of the rollout before `step`, if there was one that reports its tokens."""
     seconds, tokens = step.parts.get(StepPart.ROLLOUT, 0.0), step.columns.get(ROLLOUT_TOKENS)
     return {} if not seconds or tokens is None else {"rollout/tokens_per_second": float(tokens) / seconds}
 
 
 @dataclass(frozen=True)
 class MetricRows(Callback):
-    """Writes what a step gave, and what the callbacks before this one measured."""
+    """Writes the results of a step, and the columns that the callbacks before this one measured."""
 
     sinks: Sequence[RowSink]  # on rank 0; others write none
     reporter: Reporter
@@ -84,7 +85,7 @@ class MetricRows(Callback):
     draws: bool = False  # the tokens of a step are those that its rollout drew, and no others
 
     def after_step(self, step: TrainedStep) -> None:
-        """Raises ValueError, on every rank, where a run has too many names of further numbers."""
+        """Write the row; ValueError, on every rank, where a run has too many names of further numbers."""
         values = {**step.columns.values_by_name(), **_rollout_speed(step)}
         self._count(values)
         if not self.sinks:
@@ -122,7 +123,7 @@ class MetricRows(Callback):
             )
 
     def flush(self) -> None:
-        """Make sure that a run that goes on from here need not write these rows again."""
+        """Flush the sinks, so that a run that resumes from here need not write these rows again."""
         for sink in self.sinks:
             sink.flush()
 
@@ -141,17 +142,17 @@ def open_metric_rows(
     file: Path | None,
     beside: RunConfig | None = None,
 ) -> MetricRows:
-    """The rows of a run that goes on from `reporter.step`, to wherever it asks for, and to `file`.
+    """Open the sinks of a run that resumes from `reporter.step`: those that it configures, and `file`.
 
-    `beside` has the model that each step moves as well, if there is one.
-    Raises StorageError where one of the places cannot be written.
+    `beside` has the config of the second model that each step trains, if there is one. Raises StorageError
+    where a sink cannot be written.
     """
     sinks = open_sinks(config, agent, limits, file, reporter.step) if world.rank == 0 else []
     return MetricRows(sinks, reporter, world, utilisation_meter(config, world, beside))
 
 
 def utilisation_meter(config: RunConfig, world: World, beside: RunConfig | None = None) -> UtilisationMeter:
-    """The profile's peak wins over the table of devices, which knows bf16 only."""
+    """Build the meter; the profile's peak takes precedence over the table of devices, which has bf16 only."""
     stated, precision = config.world.peak_tflops, config.training.precision
     if stated is not None:
         tflops: float | None = stated.bf16 if precision is Precision.BF16 else stated.fp32

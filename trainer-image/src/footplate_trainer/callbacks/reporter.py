@@ -1,4 +1,4 @@
-"""Tells the agent where this rank stands, and what it does at the moment."""
+"""Reports this rank's step and current phase to the agent."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PROGRESS: Final = 0.5  # seconds between two words of progress in one phase
 
 
 class Reporter(Callback):
-    """Each change of phase is a sign of life; how long one may last depends on the phase.
+    """Reporter of a rank's phase; each change is a heartbeat, and the phase determines the hang timeout.
 
-    In a rollout, and while samples are scored, so is each further token or sample.
+    During a rollout, and while samples are scored, each further token or sample is a heartbeat too.
     """
 
     def __init__(self, agent: AgentClient, world: World, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,15 +35,15 @@ class Reporter(Callback):
         self._told = 0.0  # when
 
     def start_from(self, step: int, tokens: int, limits: RunLimits) -> None:
-        """What was done before this generation, and how far it goes."""
+        """Set the progress made before this generation, and the limits; report the loading phase."""
         self.step, self.tokens, self._limits = step, tokens, limits
         self.enter(RankPhase.LOADING)
 
     def enter(self, phase: RankPhase, seconds: float | None = None, *, progress: int | None = None) -> None:
-        """Tell what this rank does now; `seconds` of the step that has just ended.
+        """Report this rank's current phase; `seconds` of the step that has just ended.
 
-        `progress` is what it has finished in a rollout (tokens) or in scoring (samples). Call it as often as
-        that changes: within one phase it is told twice a second at most.
+        `progress` counts what it has finished in a rollout (tokens) or in scoring (samples). Call it as often
+        as that changes: within one phase it is reported twice a second at most.
         """
         now = self._clock()
         if progress is not None and phase is self._phase and now - self._told < PROGRESS:
@@ -64,7 +64,7 @@ class Reporter(Callback):
         )
 
     def before_data(self, step: int) -> None:
-        """Waiting for data is told apart from computing: only one of them may take long."""
+        """Report the data phase separately from computing: only one of the two may take long."""
         self.enter(RankPhase.DATA)
 
     def before_compute(self, step: int) -> Flags:

@@ -1,4 +1,4 @@
-"""Where rank 0 writes metric rows: to its agent, into files, and a line now and then for a person."""
+"""Sinks to which rank 0 writes metric rows: its agent, files, and the console."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AgentSink(RowSink):
-    """The run's history, by way of the agent, which keeps what it has been handed."""
+    """Sink of the run's history; the agent stores the rows that it receives."""
 
     agent: AgentClient
 
     def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
-        """Hand it over, and what its step shows."""
+        """Send the row and the step's samples to the agent."""
         self.agent.metrics(row, samples)
 
 
 @dataclass(frozen=True)
 class ConsoleSink(RowSink):
-    """A line every `every` steps, and one for the last."""
+    """Logs a line every `every` steps, and one for the last step."""
 
     limits: RunLimits
     every: int
 
     def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
-        """Print it, if it is time."""
+        """Log the row if it is due."""
         if row.step == self.limits.steps or row.step % self.every == 0:
             _log.info(progress_line(row, self.limits.steps))
 
@@ -54,9 +54,9 @@ class ConsoleSink(RowSink):
 def open_sinks(
     config: RunConfig, agent: AgentClient, limits: RunLimits, file: Path | None, resumed_step: int
 ) -> list[RowSink]:
-    """Agent and console, and the files of the command line and `telemetry.sinks`, cut back to `resumed_step`.
+    """Open agent, console, and the files of command line and `telemetry.sinks`, truncated to `resumed_step`.
 
-    Raises StorageError where one cannot be written.
+    Raises StorageError where a file cannot be written.
     """
     asked = config.telemetry.sinks if config.telemetry else []
     try:

@@ -1,4 +1,4 @@
-"""Asks all ranks to save and end, as soon as one of them has heard the command."""
+"""Makes all ranks save and end as soon as one of them has received the command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from footplate_trainer.loop.stepper import Flags
 
 @dataclass(frozen=True)
 class Suspension(Callback):
-    """Raises the flag; the checkpoint is DurableCheckpoints' business, and the end the loop's."""
+    """Raises the flag; DurableCheckpoints saves, and the loop ends."""
 
     agent: AgentClient
 

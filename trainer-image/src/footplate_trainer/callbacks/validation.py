@@ -1,8 +1,7 @@
-"""The loss on held-out shards, now and then while a run trains.
+"""The loss on held-out shards, measured at intervals during training.
 
-The held-out batches are the same each time and dealt to the ranks like those
-of training, so that the loss is one exact mean over their tokens, whatever the
-number of ranks, and two of them can be compared.
+The held-out batches are the same each time and distributed over the ranks like those of training, so that the
+loss is one exact mean over their tokens, whatever the number of ranks, and values are comparable.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Validation(Callback):
-    """Evaluates every so many steps, and after the last one."""
+    """Evaluates every `every` steps, and after the last one."""
 
     stepper: Stepper
     objective: Objective
@@ -38,14 +37,15 @@ class Validation(Callback):
     batches: int  # the first global ones of `loader`
 
     def after_step(self, step: TrainedStep) -> None:
-        """Adds what is `told` to the step's columns."""
+        """Add the results of `told` to the step's columns, if validation is due."""
         if not step.number % self.every or step.number == self.limits.steps:
             step.columns.update(self.told(step.number))
 
     def told(self, step: int) -> Mapping[str, float]:
-        """Of the weights after `step`: `validation_loss`, a mean over what counts in the held-out batches.
+        """Measure the weights after `step` on the held-out batches. Collective.
 
-        And, as `validation/…`, the means of what the objective tallies. Collective.
+        Returns `validation_loss`, a mean over what counts in these batches, and as `validation/…` the means
+        of the objective's tally.
         """
         with self.stepper.stopwatch.time(StepPart.VALIDATION):
             self.reporter.enter(RankPhase.VALIDATION)

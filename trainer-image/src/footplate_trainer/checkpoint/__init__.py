@@ -1,1 +1,1 @@
-"""State that outlives the processes: written whole, committed once, read only when proven whole."""
+"""Training state that outlives the processes: written whole, committed once, read only after verification."""

@@ -1,9 +1,8 @@
 """A run's checkpoint folder, on a file system or in a bucket.
 
-Beside the verbs that all storage has, a checkpoint needs streams, removal, and an
-exclusive "create". That must hold against every other writer in the world, so only
-those places are let in of which it is known and tested. Whoever only reads needs
-none of it (see source.py).
+Besides the operations that all storage has, a checkpoint needs streams, removal, and an exclusive "create".
+The exclusion must hold against every other writer anywhere, so only storage that is known and tested to
+provide it is accepted for writing. Readers need none of this (see source.py).
 """
 
 from __future__ import annotations
@@ -23,39 +22,39 @@ _BUFFER: Final = 8 << 20  # bytes that one request brings
 
 
 class ReadFolder(Storage, Protocol):
-    """Checkpoints that are only read, wherever they lie."""
+    """A read-only checkpoint folder on any kind of storage."""
 
     @contextmanager
     def open_read(self, name: str) -> Iterator[io.BufferedReader]:
-        """A seekable stream."""
+        """Open a file as a seekable stream."""
 
 
 class Folder(ReadFolder, Protocol):
-    """Where one run's checkpoints lie. Names use "/"; every method may raise OSError."""
+    """A run's writable checkpoint folder. Names use "/"; every method may raise OSError."""
 
     def prepare(self) -> None:
-        """Make the folder where it needs making; OSError when it cannot be used."""
+        """Create the folder if necessary; OSError if it cannot be used."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Create, of all who try at once only one; False when the name is taken.
+        """Create a file exclusively: of several writers only one succeeds; False when the name exists.
 
-        A store that answered too late may have done it all the same, and says
-        False when it is asked again: read what is there to know whose it is.
+        A store whose response was lost may have created the file all the same and then reports False to the
+        retry: read the file to find out whose it is.
         """
 
     def delete(self, name: str) -> None:
-        """Remove a file; nothing happens when there is none."""
+        """Delete a file; do nothing when there is none."""
 
     def remove(self, directory: str) -> None:
-        """Remove a directory and all in it, as far as it is there."""
+        """Remove a directory and its contents, as far as they exist."""
 
     @contextmanager
     def open_write(self, name: str) -> Iterator[Any]:
-        """A stream with write(bytes); durable once the context is left in good order."""
+        """Open a stream with write(bytes); the file is durable once the context exits without an error."""
 
 
 def open_folder(uri: str) -> Folder:
-    """The folder at a path, a file:// or an s3:// URI; ValueError for any other. Connects to nothing yet."""
+    """Open the folder at a path, a file:// or an s3:// URI without connecting; ValueError for any other."""
     if is_local(uri):
         return LocalFolder(uri)
     if urlsplit(uri).scheme == "s3":
@@ -64,7 +63,7 @@ def open_folder(uri: str) -> Folder:
 
 
 class LocalFolder(LocalStorage):
-    """On a mounted file system."""
+    """Checkpoint folder on a mounted file system."""
 
     def prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +113,7 @@ class LocalFolder(LocalStorage):
 
 
 class BucketFolder(BucketStorage):
-    """In a bucket; to write to, in S3's."""
+    """Checkpoint folder in a bucket; `open_folder` accepts only S3 buckets for writing."""
 
     def prepare(self) -> None:
         self.names()
@@ -149,7 +148,7 @@ class BucketFolder(BucketStorage):
             writer.close()  # only here: without it the object never comes to be
 
     def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """Bytes [start, stop) of an object that has at least `stop`."""
+        """Read bytes [start, stop) of an object that has at least `stop`."""
         with self._errors(name):
             return self._store.get_range(name, start=start, end=stop).to_bytes()
 
@@ -159,7 +158,7 @@ class BucketFolder(BucketStorage):
 
 
 class _Ranges(io.RawIOBase):
-    """An object as a seekable stream, one request a read."""
+    """An object as a seekable stream; each read is one range request."""
 
     def __init__(self, folder: BucketFolder, name: str) -> None:
         super().__init__()

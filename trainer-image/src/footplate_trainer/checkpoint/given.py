@@ -1,7 +1,8 @@
-"""Checkpoints that another run gave to this one: the very ones, or none.
+"""Checkpoints that the run's lineage pins: exactly the checkpoint that the operator recorded, or an error.
 
-The operator froze directory and digest when it admitted the run. Since then the directory may have gone, as
-somebody deleted it or retention was faster than its ranks heard; or another run wrote one of its name.
+The operator froze the directory and the digest when it admitted the run. Since then the directory may have
+disappeared, because somebody deleted it or retention removed it before its ranks learned of the pin, or
+another run may have written a directory of the same name.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from footplate_trainer.errors import UserMistake
 
 
 def given(lineage: Iterable[LineageEntry] | None, field: str) -> StepCheckpoint | None:
-    """What another run gave for `field` of the spec; None where that names a folder.
+    """Return the checkpoint that `lineage` pins for `field` of the spec; None where it pins none.
 
-    UserMistake where it is not what was given, StorageError while where it lies does not answer.
+    UserMistake if the checkpoint is missing or differs from the recorded digest, StorageError if its storage
+    does not respond.
     """
     entry = next((entry for entry in lineage or () if entry.field == field), None)
     if entry is None:

@@ -1,7 +1,7 @@
-"""tensors.json: which bytes of which file are which part of which tensor.
+"""tensors.json: maps byte ranges of files to parts of tensors.
 
-It is read before a load and may hold a hundred thousand parts, so these records are dataclasses,
-which pydantic fills four times as fast as models.
+It is read before a load and may have a hundred thousand parts, so its records are dataclasses, which pydantic
+fills four times as fast as models.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ElementType = Annotated[torch.dtype, PlainValidator(_dtype), PlainSerializer(_na
 
 @dataclass(frozen=True, slots=True)
 class TensorSlice:
-    """A box of a tensor. Its elements follow each other in `file` as in a contiguous tensor."""
+    """A rectangular part of a tensor, stored in `file` in the element order of a contiguous tensor."""
 
     file: Annotated[str, Field(pattern=r"^tensors-\d+\.bin$")]
     start: NonNegativeInt  # bytes before its first element
@@ -42,7 +42,7 @@ class TensorSlice:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor, in as many slices as there were ranks that held different parts of it."""
+    """A tensor, in as many slices as there were ranks with distinct parts of it."""
 
     dtype: ElementType
     shape: tuple[NonNegativeInt, ...]
@@ -50,6 +50,6 @@ class StoredTensor:
 
 
 class TensorIndex(Report):
-    """Every tensor of a checkpoint by name."""
+    """Index of all tensors of a checkpoint by name."""
 
     tensors: dict[str, StoredTensor]

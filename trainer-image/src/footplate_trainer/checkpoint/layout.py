@@ -1,25 +1,24 @@
-"""Names in a checkpoint folder, and which of them may go; pure.
+"""Names in a checkpoint folder, and the rules for their removal; pure.
 
-    step-200.e1g3/         what generation 3 of epoch 1 wrote at step 200
+    step-200.e1g3/         step directory that generation 3 of epoch 1 wrote at step 200
         tensors-0.bin …    each rank's part of the tensors, as bytes
-        tensors.json       which bytes are what
-        state.json         position, determinism key, rows of the history that may not be stored yet, and
-                           of a reward model mean and deviation of held-out scores, if they were taken
+        tensors.json       index of the bytes
+        state.json         position, determinism key, metric rows that may not be stored yet, and for a
+                           reward model mean and deviation of held-out scores, if they were measured
         run.json           the RunConfig
-        tokenizer.json     so that the directory stands alone
-        companions/…       chat template, special tokens and the like: what lay beside the weights that the
-                           run began with, see docs/decisions/ADR-0038-companions-of-weights.md
-        manifest.json      format, who wrote it, bytes and SHA-256 of every other file
+        tokenizer.json     makes the directory self-contained
+        companions/…       chat template, special tokens and similar files that were saved with the weights
+                           that the run started from, see docs/decisions/ADR-0038-companions-of-weights.md
+        manifest.json      format, writer, bytes and SHA-256 of every other file
     step-200.committed     created exclusively; names the directory that counts
-    begun-200.e1g4.UID     generation 4 of run UID began with step 200: what older ones had in memory beyond
-                           it was given up, see docs/decisions/ADR-0025-where-generations-began.md
+    begun-200.e1g4.UID     generation 4 of run UID started at step 200: later steps that earlier generations
+                           had in memory are discarded, see docs/decisions/ADR-0025-where-generations-began.md
 
-Two generations may write the same step, one of them without knowing that it has
-been replaced. Each has its own directory, and only one gets the marker: a
-directory without marker does not exist.
+Two generations may write the same step, one of them unaware that it has been replaced. Each has its own
+directory, and only one gets the marker: a directory without marker does not exist.
 
-What a later release adds to these files is passed over. What it changes gets another format,
-which the manifest names: such a checkpoint is refused, and never taken for damaged and removed.
+Readers ignore what a later release adds to these files. Changes get another format, which the manifest names:
+such a checkpoint is refused, and never treated as damaged and removed.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ _BEGUN = re.compile(r"begun-(\d+)\.e(\d+)g(\d+)\.(.*)")
 
 @dataclass(frozen=True)
 class StepDirectory:
-    """One generation's checkpoint of one step."""
+    """A generation's checkpoint directory of one step."""
 
     step: int
     epoch: int
@@ -65,24 +64,24 @@ class StepDirectory:
 
     @property
     def generation(self) -> GenerationId:
-        """Who wrote it."""
+        """The generation that wrote it."""
         return GenerationId(epoch=self.epoch, number=self.number)
 
     @classmethod
     def of(cls, step: int, generation: GenerationId) -> StepDirectory:
-        """The directory that `generation` writes at `step`."""
+        """Return the directory that `generation` writes at `step`."""
         return cls(step, generation.epoch, generation.number)
 
     @classmethod
     def parse(cls, name: str) -> StepDirectory | None:
-        """The inverse of `name`; None for anything else."""
+        """Parse a directory name; None for any other name."""
         match = _DIRECTORY.fullmatch(name)
         return cls(*map(int, match.groups())) if match else None
 
 
 @dataclass(frozen=True)
 class Begun:
-    """A generation began with `step`: of what older ones had trained, nothing beyond that exists any more."""
+    """Start record of a generation, which discards what older generations trained beyond `step`."""
 
     step: int
     epoch: int
@@ -91,57 +90,57 @@ class Begun:
 
     @property
     def name(self) -> str:
-        """The file's name, which says all of it."""
+        """The file's name, which contains all fields."""
         return f"begun-{self.step}.e{self.epoch}g{self.number}.{self.run}"
 
     @property
     def generation(self) -> GenerationId:
-        """Who began."""
+        """The generation that started."""
         return GenerationId(epoch=self.epoch, number=self.number)
 
     @classmethod
     def of(cls, step: int, generation: GenerationId, run: str) -> Begun:
-        """What `generation` of the run with the uid `run` began with."""
+        """Return the start record of `generation` of the run with the uid `run`."""
         return cls(step, generation.epoch, generation.number, run)
 
     @classmethod
     def parse(cls, name: str) -> Begun | None:
-        """The inverse of `name`; None for anything else."""
+        """Parse a file name; None for any other name."""
         match = _BEGUN.fullmatch(name)
         return cls(int(match[1]), int(match[2]), int(match[3]), match[4]) if match else None
 
     def gives_up(self, step: int, generation: GenerationId) -> bool:
-        """Whether the state of `step` that an earlier `generation` trained was given up by this beginning."""
+        """Return whether this start discarded the state of `step` that an earlier `generation` trained."""
         return self.generation.newer_than(generation) and step > self.step
 
 
 def removal_of(directory: StepDirectory, time: float) -> CheckpointRemoval:
-    """What the run is told when the checkpoint in `directory` is gone; `time` since the Unix epoch."""
+    """Build the report that the checkpoint in `directory` is gone; `time` since the Unix epoch."""
     return CheckpointRemoval(step=directory.step, generation=directory.generation, time=time)
 
 
 def tensor_file(rank: int) -> str:
-    """The file of the tensors that `rank` writes."""
+    """Return the name of the file with the tensors that `rank` writes."""
     return f"tensors-{rank}.bin"
 
 
 def companion_file(name: str) -> str:
-    """The file that keeps `name` of the folder that a run began with."""
+    """Return the file in the step directory that stores `name` of the folder that the run started from."""
     return _COMPANIONS + name
 
 
 def companion_name(file: str) -> str | None:
-    """The inverse of companion_file; None for anything else."""
+    """Return the name that `companion_file` was given; None for any other file."""
     return file.removeprefix(_COMPANIONS) if file.startswith(_COMPANIONS) else None
 
 
 def marker_name(step: int) -> str:
-    """Name of the commit marker of `step`."""
+    """Return the name of the commit marker of `step`."""
     return f"step-{step}.committed"
 
 
 def marker_step(name: str) -> int | None:
-    """The inverse of marker_name; None for anything else."""
+    """Return the step of a commit marker's name; None for any other name."""
     match = _MARKER.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -158,12 +157,12 @@ class CommitMarker(Report):
 
     @property
     def is_validated(self) -> bool:
-        """Whether it can be compared with others by its validation loss."""
+        """True if it has a finite validation loss that can be compared with others."""
         return self.validation_loss is not None and math.isfinite(self.validation_loss)
 
 
 class CheckpointFile(Report):
-    """A file of a checkpoint directory, with what proves it whole."""
+    """A file of a checkpoint directory, with the size and checksum that verify it."""
 
     file: str
     bytes: int
@@ -171,33 +170,33 @@ class CheckpointFile(Report):
 
 
 class ManifestHeader(Report):
-    """What manifest.json says in every format."""
+    """The fields of manifest.json that all formats have."""
 
     format: int = 0
     written_by: str | None = None  # a release; absent in format 0
 
 
 class Manifest(ManifestHeader):
-    """manifest.json in the format of this release."""
+    """Content of manifest.json in this release's format."""
 
     files: list[CheckpointFile]
 
 
 def directory_of(marker: CommitMarker | None) -> StepDirectory | None:
-    """What `marker` commits; None for a torn one, which does not say."""
+    """Return the directory that `marker` commits; None for a torn marker."""
     return StepDirectory.parse(marker.directory) if marker else None
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Which committed steps stay."""
+    """Rule for which committed steps are retained."""
 
     keep_last: int
     keep_every: int | None = None
     kept: frozenset[int] = frozenset()  # steps that stay whatever their age
 
     def of(self, committed: Iterable[CommitMarker]) -> set[int]:
-        """The newest, multiples of `keep_every`, those in `kept`, and the best by validation loss."""
+        """Select the newest, multiples of `keep_every`, those in `kept`, and the best by validation loss."""
         known = list(committed)
         newest = sorted((marker.step for marker in known), reverse=True)
         multiples = {step for step in newest if self.keep_every and step % self.keep_every == 0}
@@ -208,13 +207,16 @@ class Retention:
 
 
 def best_of(committed: Iterable[CommitMarker]) -> CommitMarker | None:
-    """The one with the lowest validation loss, of equal ones the newest; None where none has a loss."""
+    """Return the marker with the lowest validation loss, the newest of equals; None where none has a loss."""
     validated = [marker for marker in committed if marker.is_validated]
     return min(validated, key=lambda marker: (marker.validation_loss, -marker.step), default=None)
 
 
 def standing(committed: Collection[CommitMarker], retention: Retention) -> list[StandingCheckpoint]:
-    """What a run is told of the checkpoints that stay, newest first: the best and `kept` ones anyway."""
+    """List the retained checkpoints to report, newest first: the best, `kept` ones, and the newest others.
+
+    At most MOST_STANDING of them.
+    """
     kept = retention.of(committed)
     known = sorted((marker for marker in committed if marker.step in kept), key=lambda marker: -marker.step)
     best = best_of(known)
@@ -238,12 +240,11 @@ def removable_directories(
     kept: Iterable[StepDirectory],
     writing: GenerationId,
 ) -> list[StepDirectory]:
-    """Directories that nobody needs, seen right after `writing` committed.
+    """List the directories that nobody needs, right after `writing` committed.
 
-    Whatever stands outside `kept` and is not of a newer generation goes: old
-    steps, losers of a commit, remains of generations that died while writing.
-    A later step of `writing` stays: another process writes it now, where a run
-    without agent was started twice, and its own clears what is left of it.
+    Every directory outside `kept` that is not of a newer generation is removable: old steps, losers of a
+    commit, remains of generations that died while writing. A later step of `writing` stays: another process
+    writes it now, where a run without agent was started twice, and that process removes what is left of it.
     """
     needed = set(kept)
     newest = max((directory.step for directory in needed), default=0)
@@ -257,7 +258,7 @@ def removable_directories(
 
 
 def superseded_by(latest: Begun, begun: Iterable[Begun]) -> list[Begun]:
-    """Those of `begun` that say nothing which `latest` does not say."""
+    """List the records of `begun` that `latest` makes redundant."""
     return [
         other
         for other in begun
@@ -268,10 +269,10 @@ def superseded_by(latest: Begun, begun: Iterable[Begun]) -> list[Begun]:
 
 
 def outdated(begun: Iterable[Begun], durable: int) -> list[Begun]:
-    """Those of `begun` that nobody needs who can resume from step `durable`, or a later one.
+    """List the records of `begun` that a resume from step `durable`, or a later one, does not need.
 
-    What they give up beyond `durable` a later beginning below it gives up, too; what they give up before
-    is not looked at, as the durable state is newer.
+    States beyond `durable` that these discard are also discarded by a later record below it; no resume reads
+    states before it, as the durable state is newer.
     """
     known = list(begun)
     below = [other for other in known if other.step < durable]

@@ -1,10 +1,10 @@
-"""One training at a time in a checkpoint folder, where no operator sees to that.
+"""Lock that permits one training process at a time in a checkpoint folder, for runs without an operator.
 
-Whoever trains without a cluster keeps a numbered lock file in the folder, made exclusively, with who it
-is. While it trains it writes the file anew every few seconds: the folder may be shared by machines
-whose processes and clocks nobody can compare. A lock is stale when its process is gone, where that can
-be known, or when it has not been written for a while by the reader's own clock; then the next number
-is made, which of all who try only one can do. The highest number holds the folder.
+A process that trains without a cluster creates a numbered lock file exclusively in the folder, with its
+identity. While it trains it rewrites the file every few seconds: machines whose processes and clocks cannot
+be compared may share the folder. A lock is stale when its process has ended, if that can be determined, or
+when it has not been rewritten for a while by the reader's own clock; then the reader creates the next number,
+which only one of several readers can do. The highest number owns the folder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Patience:
-    """How often what happens, in seconds."""
+    """Intervals of the lock, in seconds."""
 
     beat: float = 5.0
     stale: float = 20.0  # without a beat
@@ -46,7 +46,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, as it signs a lock."""
+    """Identity of a process, as written in its lock."""
 
     host: str
     pid: int
@@ -57,12 +57,12 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        """Us."""
+        """Return the identity of this process."""
         return cls(socket.gethostname(), os.getpid(), _processes(), _began(os.getpid()), uuid.uuid4().hex)
 
     @property
     def gone(self) -> bool:
-        """Whether it is known to have ended; False also where that cannot be known from here."""
+        """True if the process is known to have ended; False also where this process cannot determine it."""
         return bool(self.processes) and self.processes == _processes() and _began(self.pid) != self.began
 
     def __str__(self) -> str:
@@ -71,9 +71,9 @@ class Holder:
 
 @contextmanager
 def only_training(uri: str, patience: Patience = Patience()) -> Iterator[None]:
-    """Hold the checkpoint folder `uri` for the block.
+    """Lock the checkpoint folder `uri` for the block.
 
-    Raises UserMistake while another training holds it, StorageError where the folder cannot be used.
+    Raises UserMistake while another training has the lock, StorageError where the folder cannot be used.
     """
     try:
         folder = open_folder(uri)
@@ -98,7 +98,7 @@ def only_training(uri: str, patience: Patience = Patience()) -> Iterator[None]:
 
 
 def _acquire(folder: Folder, uri: str, mine: Holder, patience: Patience) -> str:
-    """The name of the lock that is ours now."""
+    """Acquire the lock and return its file name."""
     for _ in range(_TRIES):
         locks = _locks(folder)
         for name in locks:
@@ -122,7 +122,7 @@ def _acquire(folder: Folder, uri: str, mine: Holder, patience: Patience) -> str:
 
 
 def _keep(folder: Folder, name: str, mine: Holder, patience: Patience, done: threading.Event) -> None:
-    """Show that we live; end at once where another has taken the folder, as after a long standstill."""
+    """Renew the lock; exit the process if another has taken the folder over, as after a long standstill."""
     beat = 0
     while not done.wait(patience.beat):
         beat += 1
@@ -140,7 +140,7 @@ def _keep(folder: Folder, name: str, mine: Holder, patience: Patience, done: thr
 
 
 def _living(folder: Folder, name: str, patience: Patience) -> Holder | None:
-    """Who holds a lock; None for one that is stale, or goes while it is looked at."""
+    """Return the live holder of a lock; None for a lock that is stale or is deleted meanwhile."""
     deadline, first = time.monotonic() + patience.stale, None
     while time.monotonic() < deadline:
         try:
@@ -158,7 +158,7 @@ def _living(folder: Folder, name: str, patience: Patience) -> Holder | None:
 
 
 def _locks(folder: Folder) -> list[str]:
-    """Names of all locks, the highest last."""
+    """List the names of all locks, the highest last."""
     return sorted((name for name in folder.names() if _NAME.fullmatch(name)), key=_number)
 
 
@@ -169,7 +169,7 @@ def _number(name: str) -> int:
 
 
 def _is_ours(folder: Folder, name: str, mine: Holder) -> bool:
-    """A store that answered too late may have made it all the same."""
+    """Return whether the lock is ours: a store whose response was lost may have created it all the same."""
     try:
         holder = _read(folder, name)
     except FileNotFoundError:
@@ -178,7 +178,7 @@ def _is_ours(folder: Folder, name: str, mine: Holder) -> bool:
 
 
 def _read(folder: Folder, name: str) -> Holder | None:
-    """Who signed; None for a lock that is not written yet."""
+    """Read the holder of a lock; None for a lock that is not written yet."""
     try:
         return Holder(**json.loads(folder.read(name)))
     except (ValueError, TypeError):
@@ -197,7 +197,7 @@ def _write(folder: Folder, name: str, holder: Holder) -> None:
 
 
 def _processes() -> str:
-    """The boot and the pid namespace that this process is in; empty where nobody says."""
+    """Return the boot id and pid namespace of this process; empty where the system does not expose them."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
@@ -206,7 +206,7 @@ def _processes() -> str:
 
 
 def _began(pid: int) -> str:
-    """When a process of this namespace began, in ticks of its boot; empty where there is none."""
+    """Return when a process of this namespace started, in ticks since boot; empty where there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

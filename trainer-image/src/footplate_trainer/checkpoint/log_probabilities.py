@@ -1,11 +1,11 @@
-"""A reference's log-probabilities, computed once and kept in a run's checkpoint folder.
+"""A reference model's log-probabilities, computed once and stored in the run's checkpoint folder.
 
-    reference-<key>.json                    what is known, and of what: exclusively created, so there is one
+    reference-<key>.json                    inputs and file name; exclusively created, so there is one
     reference-<key>.<epoch>-<number>.f64    documents little-endian float64: the sum over an answer's tokens
 
-The key is a digest of all that they depend on: weights, data, and what of it is kept. Other weights or data
-have another key, and are computed anew. Each generation writes a file of its own, and the record names the
-one that counts: a writer that was frozen and wakes up does no harm.
+The key is a digest of everything that they depend on: weights, data, and which samples are used. Other
+weights or data have another key, and are computed anew. Each generation writes its own file, and the record
+names the file that counts: a writer that was frozen and resumes does no harm.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME: Final = re.compile(r"reference-[0-9a-f]{16}\.(json|[0-9]+-[0-9]+\.f64)")
 
 
 class LogProbabilitiesOf(Report):
-    """What the numbers are of."""
+    """The inputs that the log-probabilities depend on."""
 
     weights: str = Field(description="checksum of the reference's")
     data: str = Field(description="digest of the shards")
@@ -42,12 +42,12 @@ class LogProbabilitiesOf(Report):
 
     @property
     def key(self) -> str:
-        """16 hex digits that nothing else has."""
+        """16 hex digits that identify the inputs."""
         return digest(self.to_json())[:16]
 
 
 class LogProbabilitiesRecord(Report):
-    """reference-<key>.json."""
+    """Content of reference-<key>.json."""
 
     of: LogProbabilitiesOf
     file: str
@@ -56,12 +56,12 @@ class LogProbabilitiesRecord(Report):
 
 @dataclass(frozen=True)
 class KnownLogProbabilities:
-    """Those in the folder of `store`; every method may raise StorageError. For rank 0."""
+    """Stored log-probabilities in the folder of `store`; every method may raise StorageError. For rank 0."""
 
     store: CheckpointStore
 
     def find(self, of: LogProbabilitiesOf) -> NDArray[np.float64] | None:
-        """float64 [documents]; None where there are none of `of`, or they are not what was written."""
+        """Read the values of `of`, float64 [documents]; None where they are missing or damaged."""
         with self._errors():
             record = self._record(of)
             content = None if record is None else self._read(record.file)
@@ -73,9 +73,9 @@ class KnownLogProbabilities:
     def keep(
         self, of: LogProbabilitiesOf, values: NDArray[np.float64], generation: GenerationId
     ) -> NDArray[np.float64]:
-        """Write `values` [documents] and forget those of others; what counts from now on.
+        """Write `values` [documents]; return the values that count from now on.
 
-        Where another generation was first, that is what it wrote.
+        Where another generation wrote them first, return those.
         """
         content = values.astype(_NUMBER).tobytes()
         file = f"reference-{of.key}.{generation.epoch}-{generation.number}.f64"
@@ -95,7 +95,7 @@ class KnownLogProbabilities:
         return values
 
     def forget_others(self, kept: list[LogProbabilitiesOf]) -> None:
-        """Remove what is of other weights or data, and what generations wrote in vain."""
+        """Delete the files of other weights or data, and those that no record names."""
         with self._errors():
             records = [record for of in kept if (record := self._record(of)) is not None]
             needed = {*map(_record_name, kept), *(record.file for record in records)}

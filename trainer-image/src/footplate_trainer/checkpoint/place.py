@@ -1,6 +1,6 @@
-"""The checkpoint that a person means: a run's folder, or one step directory in it.
+"""Resolves a checkpoint that the user names: a run's folder, or one step directory in it.
 
-A step directory stands alone: it may have been copied elsewhere and renamed.
+A step directory is self-contained: it may have been copied elsewhere and renamed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _log = logging.getLogger(__name__)
 
 
 def locate(name: str) -> StepCheckpoint:
-    """The step directory `name`, or the newest committed one in a run's folder."""
+    """Open the step directory `name`, or the newest committed one in a run's folder."""
     return step_directory(name) or committed(name)[0]
 
 
 def step_directory(name: str) -> StepCheckpoint | None:
-    """The one step that `name` is; None for a run's folder of them."""
+    """Open the step directory `name`; None for a run's folder."""
     folder, _, directory = _whole(name).rpartition("/")
     if not folder.strip("/") or folder.endswith(":/"):  # the root of a file system, or a bucket itself
         return None
@@ -34,9 +34,9 @@ def step_directory(name: str) -> StepCheckpoint | None:
 
 
 def newest_whole(name: str) -> StepCheckpoint:
-    """As locate(), but passes over, with a warning, what is damaged in a run's folder; changes nothing.
+    """Find what `locate` finds, verified: skip damaged checkpoints of a run's folder with a warning.
 
-    CheckpointError when nothing is whole, or the one step directory that `name` is.
+    Changes nothing. CheckpointError when none is whole, or when the step directory `name` is damaged.
     """
     asked = step_directory(name)
     if asked is not None:
@@ -53,7 +53,7 @@ def newest_whole(name: str) -> StepCheckpoint:
 
 
 def committed(name: str) -> list[StepCheckpoint]:
-    """All committed steps in a run's folder, newest first; CheckpointError when there is none."""
+    """List all committed steps in a run's folder, newest first; CheckpointError when there is none."""
     store = _store(name)
     with _reading(name), storage_errors(name):
         markers = [store.marker(step) for step in store.steps()]
@@ -67,7 +67,7 @@ def committed(name: str) -> list[StepCheckpoint]:
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Tell a place that the person who names it may not read from one that does not answer."""
+    """Turn a StorageError that is caused by missing permissions or credentials into a user's error."""
     try:
         yield
     except StorageError as error:

@@ -1,12 +1,10 @@
-"""What a checkpoint says of itself beside its tensors: the position, and what the next bits depend on.
+"""state.json of a checkpoint: the training position, and the key that determines the bits of the next steps.
 
-Everything that a step draws or picks is a pure function of (seeds, step): initial
-weights, sample order, dropout. So the position is a few numbers, and no generator
-state is stored. The determinism key names all else that decides the bits of a
-step; two runs with equal keys that ask for `training.deterministic` are equal bit
-by bit, and a resume under another key is told which part of it differs.
-
-With them go the rows of the history that may be lost with whoever has them (ADR-0023).
+Everything that a step draws or picks is a pure function of (seeds, step): initial weights, sample order,
+dropout. So the position is a few numbers, and no generator state is stored. The determinism key names
+everything else that decides the bits of a step; two runs with equal keys that set `training.deterministic`
+are equal bit by bit, and a resume under another key reports the parts that differ. Also stored: the metric
+rows that may be lost with the process that has them (ADR-0023).
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ _DISTRIBUTION: Final = "footplate-trainer"
 
 
 def _readable(rows: object) -> list[GenerationRow]:
-    """Those of `rows` that this release can read: no weights are given up for a row of the history."""
+    """Return the `rows` that this release can read: an unreadable metric row must not prevent a resume."""
     kept = []
     for row in rows if isinstance(rows, list) else []:
         with suppress(ValidationError):
@@ -60,7 +58,7 @@ def _readable(rows: object) -> list[GenerationRow]:
 
 
 class RunningScores(Report):
-    """Scores of a reward model over all rollouts so far."""
+    """Running statistics of a reward model's scores over all rollouts so far."""
 
     count: int = 0
     mean: float = 0.0
@@ -68,7 +66,7 @@ class RunningScores(Report):
 
 
 class RolloutPosition(Report):
-    """Where the rollout begins that the next step is trained on."""
+    """Start position of the rollout that the next step is trained on."""
 
     step: int = Field(description="optimizer steps done when it began, or will")
     prompt: int = Field(description="place of its first prompt in the endless order of prompts")
@@ -80,14 +78,14 @@ class RolloutPosition(Report):
 
 
 class HeldOutScores(Report):
-    """A reward model's scores of held-out answers, by which stages that use it can normalise them."""
+    """Statistics of a reward model's scores of held-out answers, for normalization in later stages."""
 
     mean: float
     deviation: float = Field(description="unbiased")
 
 
 class TrainingState(Report):
-    """state.json: where the run stands, on what its future depends, and what its history may lack."""
+    """Content of state.json: position, determinism key, and metric rows that may not be stored yet."""
 
     step: int
     tokens: int
@@ -107,7 +105,7 @@ class TrainingState(Report):
 
 @dataclass(frozen=True)
 class StateWriter:
-    """Writes the TrainingState of a step; what does not change in a generation is known at its start."""
+    """Builder of a step's TrainingState; its fields do not change within a generation."""
 
     parameters: int
     world_size: int
@@ -117,7 +115,7 @@ class StateWriter:
     value: Model | None = None
 
     def until(self, steps: int) -> StateWriter:
-        """Of a run that from now on ends with step `steps`."""
+        """Return the builder for a run that from now on ends with step `steps`."""
         return replace(self, key={**self.key, "training.steps": steps})
 
     def at(
@@ -127,7 +125,7 @@ class StateWriter:
         rows: Sequence[GenerationRow] = (),
         rollout: RolloutPosition | None = None,
     ) -> TrainingState:
-        """The state after `step`, when `tokens` valid tokens were seen, and `rows` may not be stored yet."""
+        """Build the state after `step` and `tokens` valid tokens, with `rows` that may not be stored yet."""
         return TrainingState(
             step=step,
             tokens=tokens,
@@ -153,11 +151,11 @@ def determinism_key(
     values: str | None = None,
     reference: Key | None = None,
 ) -> Key:
-    """What decides the bits of a step: hyper-parameters, data, layout, software and device.
+    """Build the key of what decides a step's bits: hyper-parameters, data, layout, software and device.
 
-    `data` is a digest of the token shards, `values` one of the numbers beside them where there are any;
-    `device` names type and model, and `reference` what else a run stands on: the weights of a reference and
-    of a reward model, and what this one reads behind an answer.
+    `data` is a digest of the token shards, `values` a digest of the numbers stored with them, if any;
+    `device` names type and model, and `reference` has the other inputs: the weights of a reference and of a
+    reward model, and what this one reads after an answer.
     """
     plain = config.to_json()
     key: Key = {}
@@ -179,23 +177,23 @@ def determinism_key(
 
 
 def _places_begin_anew(config: RunConfig) -> bool:
-    """Whether the same token would be another number further down a window of several documents."""
+    """Return whether learned positions restart at each document of a packed window."""
     learned, packing = config.model.position.name is PositionName.LEARNED, config.data.packing
     return learned and packing.enabled and not packing.cross_document_attention
 
 
 def code_revision(environment: Mapping[str, str]) -> str:
-    """The revision that the image was built from, or else the version of this package."""
+    """Return the revision that the image was built from, or else the version of this package."""
     return environment.get(Env.REVISION) or metadata.version(_DISTRIBUTION)
 
 
 def release(environment: Mapping[str, str] = os.environ) -> str:
-    """This build, as a checkpoint names who wrote it: 0.3.0, or 0.3.0 (its revision)."""
+    """Return this build, as checkpoints name their writer: 0.3.0, or 0.3.0 (its revision)."""
     return release_of(_DISTRIBUTION, environment)
 
 
 def differences(before: Key, now: Key) -> list[str]:
-    """One text for each part of the key that differs, with both values."""
+    """List, as one text each, the parts of the key that differ, with both values."""
     names = sorted(name for name in before.keys() | now.keys() if not _WITHOUT_EFFECT.fullmatch(name))
     return [
         f"{name} was {_shown(before, name)}, is {_shown(now, name)}"
@@ -209,7 +207,7 @@ def _shown(key: Key, name: str) -> str:
 
 
 def flat(value: JsonValue, path: str) -> Key:
-    """The leaves of `value` by dotted names behind `path`; of a list of what has names, by these."""
+    """Return the leaves of `value` by dotted names below `path`; list entries that have names, by those."""
     if (
         isinstance(value, list)
         and value

@@ -1,10 +1,9 @@
-"""Checkpoints that are only read: another run's, or those that a person names.
+"""Read-only checkpoints: another run's, or those that the user names.
 
-To write needs an exclusive "create", which only few places have (folder.py); to read needs
-none of it. From a bucket of any object store ranks read the ranges that they need. What
-fsspec knows beside those may have no ranges, as many web servers have not: from there files
-are copied to the node, once for all of its ranks, and each is compared with its checksum as
-it arrives. See docs/decisions/ADR-0037-read-from-anywhere.md.
+Writing needs an exclusive "create", which few stores have (folder.py); reading does not. From a bucket of any
+object store, ranks read the ranges that they need. Other storage that fsspec supports may lack ranges, like
+many web servers: its files are copied to the node, once for all of its ranks, and each is compared with its
+checksum as it arrives. See docs/decisions/ADR-0037-read-from-anywhere.md.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from footplate_trainer.storage import OBJECT_STORES, FsspecStorage, is_local, op
 
 
 def open_source(uri: str) -> ReadFolder:
-    """Checkpoints at any URI; ValueError for one that nothing here can read. Connects to nothing yet."""
+    """Open checkpoints at any URI without connecting; ValueError for a URI of an unsupported scheme."""
     if is_local(uri):
         return LocalFolder(uri)
     if urlsplit(uri).scheme in OBJECT_STORES:
@@ -33,17 +32,17 @@ def open_source(uri: str) -> ReadFolder:
 
 
 class CopiedFolder(FsspecStorage):
-    """On any file system that fsspec knows; a file is copied to this node before it is opened."""
+    """Checkpoint folder on any file system of fsspec; copies a file to this node before opening it."""
 
     def __init__(self, uri: str, environment: Mapping[str, str] = os.environ) -> None:
-        """ValueError for a scheme that is not known."""
+        """Open `uri`; ValueError for an unsupported scheme."""
         super().__init__(uri)
         self._environment = environment
         self._copies: dict[str, CachedCopy] = {}  # by directory: in use as long as this object lives
 
     @contextmanager
     def open_read(self, name: str) -> Iterator[io.BufferedReader]:
-        """A copy of a file of a step directory; CopyDiffers for one that is not what its manifest says."""
+        """Open a copy of a step directory's file; CopyDiffers if the copy does not match its manifest."""
         directory, _, file = name.partition("/")
         if "/" in file:  # small, and a copy has no folders in it
             yield io.BufferedReader(io.BytesIO(self.read(name)))
@@ -63,7 +62,7 @@ class CopiedFolder(FsspecStorage):
 
 
 def _recorded(text: bytes, file: str) -> RemoteFile | None:
-    """What the manifest `text` says of `file`; None for one that it does not name."""
+    """Return the manifest's record of `file`; None for a file that it does not name, or a torn manifest."""
     try:
         records = Manifest.model_validate_json(text, extra="ignore").files
     except (

@@ -1,9 +1,8 @@
 """The tensors of a checkpoint, by name.
 
-Optimizer state is flattened to `optimizer.<moment>.<parameter name>`: by name,
-not by index, so that any other layout finds its rows. What is trained beside the
-run's model has a prefix before all of its names. There is no state of random
-generators among them: see record.py.
+Optimizer state is flattened to `optimizer.<moment>.<parameter name>`: by name, not by index, so that any
+other layout finds its rows. A model that is trained besides the run's model has a prefix before all of its
+names. Random generators have no state in a checkpoint: see record.py.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Moments = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Beside:
-    """A network that is trained beside the one of the run: its tensors are under names of their own."""
+    """A second network that is trained with the run's model; its tensors have a name prefix."""
 
     module: nn.Module
     moments: Moments
@@ -33,23 +32,22 @@ class Beside:
 
 
 def tensors(model: nn.Module, moments: Moments, *beside: Beside) -> dict[str, Tensor]:
-    """All tensors of a snapshot by name, sharing memory with the training state.
+    """Return all tensors of a snapshot by name, sharing memory with the training state.
 
-    Sharded ones are DTensors that tell which rows they are.
+    Sharded tensors are DTensors, which know their rows.
     """
     return {name: dtensor_like(owner, rows) for name, owner, rows in _all_rows(model, moments, beside)}
 
 
 def local_parts(model: nn.Module, moments: Moments, *beside: Beside) -> dict[str, Tensor]:
-    """This rank's part of each tensor as a plain tensor; the memory is the live one."""
+    """Return this rank's part of each tensor as a plain tensor that shares memory with the training state."""
     return {name: part for name, _, part in _all_rows(model, moments, beside)}
 
 
 class HostCopy:
-    """Room in host memory for a copy of the training state, made once and filled again and again.
+    """Host memory for a copy of the training state, allocated once and filled again and again.
 
-    `mesh` has the shape of the model's, on the CPU: a DTensor of a GPU's mesh
-    would carry the copy back there.
+    `mesh` has the shape of the model's, on the CPU: a DTensor of a GPU's mesh would move the copy back there.
     """
 
     def __init__(self, model: nn.Module, moments: Moments, mesh: DeviceMesh, *beside: Beside) -> None:
@@ -70,7 +68,7 @@ class HostCopy:
             room.zero_()
 
     def fill(self) -> dict[str, Tensor]:
-        """The state of now, by name; the memory is overwritten by the next call."""
+        """Copy the current state and return it by name; the next call overwrites the memory."""
         self._touching.finish()
         for room, live in zip(self._room, self._live, strict=True):
             room.copy_(live, non_blocking=True)
@@ -80,14 +78,14 @@ class HostCopy:
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The weights alone, under the same names."""
+    """Return the weights alone, under the same names."""
     return {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
 
 
 def _all_rows(
     model: nn.Module, moments: Moments, beside: Sequence[Beside]
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(name, tensor, this rank's part of it) of all."""
+    """Yield (name, tensor, this rank's part of it) of all tensors."""
     for trained in (Beside(model, moments, ""), *beside):
         for name, parameter in trained.module.named_parameters():
             yield f"{trained.prefix}model.{name}", parameter, local_shard(parameter).local

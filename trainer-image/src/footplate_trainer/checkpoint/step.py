@@ -1,8 +1,8 @@
-"""A step directory: what stands in it, and whether that is what was written.
+"""A step directory: reads its files and verifies them against the manifest.
 
-Whoever reads a checkpoint has one of these: a resume, a warm start, and every command of a person.
-What a later release added to its files is passed over, in the run that it holds too: that one is
-read to go on from, and was checked when it was a spec.
+Every reader of a checkpoint uses this class: a resume, a warm start, and the user's commands. Fields that a
+later release added to the files are ignored, in the RunConfig too: that is read to continue from, and was
+validated when it was a spec.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Record = TypeVar("Record", bound=Contract)
 
 @dataclass(frozen=True)
 class StepCheckpoint:
-    """One step directory, committed or not; every method may raise StorageError."""
+    """A step directory, committed or not; every method may raise StorageError."""
 
     store: CheckpointSource  # the folder around it
     directory: str
 
     @property
     def name(self) -> str:
-        """Where it is, as a person would write it."""
+        """The path or URI of the directory, for messages."""
         return self.store.place(self.directory)
 
     def read(self, kind: type[Record], file: str) -> Record:
-        """A JSON file, without the fields that this release does not know.
+        """Parse a JSON file, ignoring the fields that this release does not know.
 
         CheckpointDamaged when it is missing or torn.
         """
@@ -55,7 +55,7 @@ class StepCheckpoint:
             raise CheckpointDamaged(f"{join(self.name, file)} is damaged: {what}") from None
 
     def content(self, file: str) -> bytes:
-        """A file; CheckpointDamaged when it is missing."""
+        """Read a file; CheckpointDamaged when it is missing."""
         with self._errors():
             try:
                 return self.store.folder.read(f"{self.directory}/{file}")
@@ -63,15 +63,15 @@ class StepCheckpoint:
                 raise CheckpointDamaged(f"{join(self.name, file)} is missing") from None
 
     def config(self) -> RunConfig:
-        """The run that wrote it, as it was then."""
+        """Read the RunConfig that the run had when it wrote this checkpoint."""
         return self.read(RunConfig, layout.RUN_FILE)
 
     def state(self) -> TrainingState:
-        """Where the run stood."""
+        """Read the training state."""
         return self.read(TrainingState, layout.STATE_FILE)
 
     def manifest(self) -> Manifest:
-        """Its files.
+        """Read the manifest.
 
         CheckpointDamaged when it is missing or torn, CheckpointError when its format is not that of this
         release: then nothing else in the directory may be read either.
@@ -82,11 +82,11 @@ class StepCheckpoint:
         return self.read(Manifest, layout.MANIFEST_FILE)
 
     def has_manifest(self) -> bool:
-        """Whether a manifest is there, torn or whole."""
+        """Return whether there is a manifest, torn or whole."""
         return self._has(layout.MANIFEST_FILE)
 
     def damage(self, record: CheckpointFile) -> str | None:
-        """What is wrong with one of its files, in words; None when it is whole."""
+        """Describe the damage of one of the files; None when it is whole."""
         name = f"{self.directory}/{record.file}"
         with self._errors():
             try:
@@ -104,9 +104,9 @@ class StepCheckpoint:
         return None
 
     def first_damage(self, part: int = 0, parts: int = 1) -> str | None:
-        """What is wrong with every `parts`-th file from the `part`-th, in words; None when nothing is.
+        """Describe the first damage among every `parts`-th file from the `part`-th; None when there is none.
 
-        CheckpointError where this release cannot tell, since the directory has another format.
+        CheckpointError when the directory has a format that this release does not read.
         """
         try:
             files = self.manifest().files
@@ -115,9 +115,9 @@ class StepCheckpoint:
         return next((damage for record in files[part::parts] if (damage := self.damage(record))), None)
 
     def first_unseen(self, records: Iterable[CheckpointFile]) -> str | None:
-        """What other ranks have written and is not here, in words; None where this folder is one for all.
+        """Describe the first file of other ranks that is missing here; None where all ranks share the folder.
 
-        A bucket always is. Ranks of several nodes can all name the same path and mean a disk each.
+        All ranks share a bucket. Ranks on several nodes may use the same path and have a disk each.
         """
         if not is_local(self.store.uri):
             return None

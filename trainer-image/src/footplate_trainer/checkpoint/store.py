@@ -1,8 +1,8 @@
-"""The checkpoint folder: what is there, what counts, what may go.
+"""The checkpoint folder: lists, commits and removes step directories.
 
-All reading and writing of names and markers goes through here; what stands in
-one directory is told by step.py, and where the folder lies by folder.py.
-Failures below come out as StorageError, which tells a full volume from the rest.
+All names and markers are read and written here; step.py reads the contents of one directory, and folder.py
+and source.py access the storage. Storage failures of the functions below become StorageError, which
+distinguishes a full volume from other failures.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CheckpointSource:
-    """A folder of checkpoints that is only read. Methods raise OSError when storage fails."""
+    """A read-only folder of checkpoints. Methods raise OSError when storage fails."""
 
     folder: ReadFolder
 
     def __init__(self, uri: str | Path) -> None:
-        """ValueError for a URI that nothing here can read."""
+        """Open `uri`; ValueError for a URI of an unsupported scheme."""
         self.uri = str(uri)
         self.folder = self._open()
 
@@ -52,21 +52,21 @@ class CheckpointSource:
         return open_source(self.uri)
 
     def place(self, directory: str) -> str:
-        """Where a directory is, as a person would write it."""
+        """Return the path or URI of a directory for messages."""
         return join(self.uri, directory)
 
     def steps(self) -> list[int]:
-        """Steps that have a commit marker, newest first."""
+        """List the steps that have a commit marker, newest first."""
         found = (layout.marker_step(name) for name in self.folder.names())
         return sorted((step for step in found if step is not None), reverse=True)
 
     def directories(self) -> list[StepDirectory]:
-        """All step directories, committed or not."""
+        """List all step directories, committed or not."""
         found = (StepDirectory.parse(name) for name in self.folder.names())
         return [directory for directory in found if directory is not None]
 
     def marker(self, step: int) -> CommitMarker | None:
-        """The commit marker of `step`; None when there is none or it was never finished."""
+        """Read the commit marker of `step`; None when there is none or it is torn."""
         try:
             return CommitMarker.from_json(json.loads(self.folder.read(layout.marker_name(step))))
         except (FileNotFoundError, ValueError):  # pydantic's ValidationError is a ValueError
@@ -74,7 +74,7 @@ class CheckpointSource:
 
 
 class CheckpointStore(CheckpointSource):
-    """One run's checkpoint folder, which it writes, at a path, file:// or s3://: ValueError for any other."""
+    """A run's writable checkpoint folder at a path, file:// or s3:// URI; ValueError for any other."""
 
     folder: Folder
 
@@ -82,7 +82,7 @@ class CheckpointStore(CheckpointSource):
         return open_folder(self.uri)
 
     def create(self) -> None:
-        """Make the folder; StorageError when it cannot be written."""
+        """Create the folder; StorageError when it cannot be written."""
         with storage_errors(f"checkpoint folder {self.uri}"):
             self.folder.prepare()
 
@@ -95,25 +95,25 @@ class CheckpointStore(CheckpointSource):
         )
 
     def revoke(self, step: int) -> None:
-        """Take the marker of `step` away, so that the step can be committed again."""
+        """Delete the marker of `step`, so that the step can be committed again."""
         self.folder.delete(layout.marker_name(step))
 
     def discard(self, directory: StepDirectory) -> None:
-        """Remove a directory and all in it, if it is there."""
+        """Remove a directory and its contents, if it exists."""
         self.folder.remove(directory.name)
 
     def begun(self, run: str) -> list[Begun]:
-        """What generations of the run with the uid `run` began with, as far as that still matters."""
+        """List the start records of the generations of the run with the uid `run` that are still needed."""
         return [begun for begun in self._all_begun() if begun.run == run]
 
     def begin(self, latest: Begun) -> None:
-        """Note what a generation begins with, and forget what that makes needless."""
+        """Write the start record `latest` and delete the records that it supersedes."""
         self.folder.create(latest.name, b"")
         for begun in layout.superseded_by(latest, self._all_begun()):
             self.folder.delete(begun.name)
 
     def markers(self) -> Markers:
-        """The commit marker of each step that has one, newest first."""
+        """Return the commit marker of each step that has one, newest first."""
         return {step: self.marker(step) for step in self.steps()}
 
     def retain(
@@ -123,9 +123,9 @@ class CheckpointStore(CheckpointSource):
         writing: GenerationId,
         removed: Callable[[StepDirectory], None],
     ) -> None:
-        """Remove what `retention` no longer needs of `markers`; they go before their directories.
+        """Remove the `markers` that `retention` does not need, then unneeded directories and start records.
 
-        `removed` hears of each checkpoint whose marker is gone: from then on it does not exist.
+        Calls `removed` for each checkpoint whose marker is gone: from then on the checkpoint does not exist.
         """
         kept = retention.of(marker for marker in markers.values() if marker)
         for step in sorted(markers.keys() - kept):
@@ -142,20 +142,20 @@ class CheckpointStore(CheckpointSource):
         return [begun for name in self.folder.names() if (begun := Begun.parse(name))]
 
     def write(self, directory: str, file: str, content: bytes) -> CheckpointFile:
-        """Write one small file of a directory durably; what proves it whole."""
+        """Write a small file of a directory durably; return its size and checksum."""
         with self.folder.open_write(f"{directory}/{file}") as stream:
             stream.write(content)
         return CheckpointFile(file=file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether `error`, or what it came from, says that the volume is full."""
+    """Return whether `error`, or one of its causes, reports a full volume."""
     return any(isinstance(seen, OSError) and seen.errno in _FULL for seen in with_causes(error))
 
 
 @contextmanager
 def storage_errors(what: str, step: int | None = None) -> Iterator[None]:
-    """Turn OSError into a StorageError about `what`, of a checkpoint of `step` where that is known."""
+    """Turn OSError into a StorageError about `what`, with the checkpoint's `step` if given."""
     try:
         yield
     except OSError as error:

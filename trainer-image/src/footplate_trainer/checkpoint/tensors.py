@@ -1,7 +1,7 @@
-"""Tensors out of a checkpoint's files, whatever layout wrote them.
+"""Loads tensors from a checkpoint's files, whatever layout wrote them.
 
-torch plans what a load has to read; the files are ours: the bytes of tensors as they lie in memory,
-and an index of them. See docs/decisions/ADR-0009-tensors-as-bytes.md.
+torch plans which parts a load has to read; the file format is ours: the bytes of the tensors as they are in
+memory, and an index. See docs/decisions/ADR-0009-tensors-as-bytes.md.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from footplate_trainer.errors import CheckpointError, StorageError
 
 
 class TensorReader(StorageReader):
-    """Reads the files of one directory of `folder`, as torch's `load` asks for them."""
+    """StorageReader for torch's `load` over the files of one directory of `folder`."""
 
     def __init__(self, folder: ReadFolder, directory: str, index: TensorIndex) -> None:
         self._folder = folder
@@ -65,30 +65,30 @@ class TensorReader(StorageReader):
         }
 
     def reset(self, checkpoint_id: object = None) -> None:
-        """One reader reads one directory."""
+        """Do nothing: a reader reads one directory."""
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: object) -> bool:
-        """A directory is named when the reader is made."""
+        """Return whether there is no id: the constructor names the directory."""
         return checkpoint_id is None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """Names and shapes of all tensors and of their parts."""
+        """Return names and shapes of all tensors and of their parts."""
         return self._metadata
 
     def set_up_storage_reader(self, metadata: Metadata, *args: Any, **kwargs: Any) -> None:
-        """Where they stand is known already."""
+        """Do nothing: the constructor received the tensors' positions."""
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
-        """As it is."""
+        """Return `plan` unchanged."""
         return plan
 
     def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
-        """As they are."""
+        """Return `plans` unchanged."""
         return plans
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
-        """Fill the parts that are wanted here, file by file and from front to back."""
+        """Fill the requested parts, file by file and front to back."""
         wanted: dict[str, list[tuple[TensorSlice, torch.dtype, ReadItem]]] = defaultdict(list)
         for item in plan.items:
             part, dtype = self._slices[item.storage_index.fqn, tuple(item.storage_index.offset or ())]
@@ -105,14 +105,14 @@ class TensorReader(StorageReader):
 
 
 def index_of(checkpoint: StepCheckpoint) -> TensorIndex:
-    """What tensors a step directory holds, and where; CheckpointDamaged when that cannot be read."""
+    """Read the tensor index of a step directory; CheckpointDamaged when that is missing or torn."""
     return checkpoint.read(TensorIndex, layout.INDEX_FILE)
 
 
 def load(
     checkpoint: StepCheckpoint, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None = None
 ) -> None:
-    """Fill `tensors` in place, whatever layout wrote them: collective, or without `group` in a process alone.
+    """Fill `tensors` in place, whatever layout wrote them. Collective over `group`; None: this process alone.
 
     Raises, on every rank, what `loading_errors` does.
     """
@@ -125,9 +125,10 @@ def load(
 
 @contextmanager
 def loading_errors(what: str) -> Generator[None]:
-    """Turn torch's CheckpointException, which no `except Exception` meets, into an error about `what`.
+    """Turn torch's CheckpointException, which `except Exception` does not catch, into an error about `what`.
 
-    StorageError where reading failed, CheckpointError where something else is there than was asked for.
+    StorageError where reading failed, CheckpointError where the checkpoint does not have the requested
+    tensors.
     """
     try:
         yield
@@ -142,9 +143,9 @@ def loading_errors(what: str) -> Generator[None]:
 def _fill(
     target: Tensor, stream: io.BufferedReader, part: TensorSlice, dtype: torch.dtype, item: ReadItem
 ) -> None:
-    """Read what `item` wants of a slice: its rows, and of each what is wanted.
+    """Read the rows of a slice that `item` requests, and copy the requested part of each row.
 
-    Straight into `target` where that is laid out as the file is. CheckpointError when bytes are missing.
+    Reads directly into `target` where that has the file's layout. CheckpointError when bytes are missing.
     """
     rows, first = torch.Size(part.shape), 0
     if part.shape:
@@ -165,5 +166,5 @@ def _fill(
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor in host memory."""
+    """Return the memory of a contiguous tensor in host memory."""
     return tensor.detach().reshape(-1).view(torch.uint8).numpy().data

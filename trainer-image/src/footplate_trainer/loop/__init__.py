@@ -1,1 +1,1 @@
-"""The training loop: one step, what a stage does around it, and how far it goes."""
+"""The training loop: the step, the callbacks around it, and the run's limits."""

@@ -1,9 +1,8 @@
-"""What a stage does around each training step, as a list of parts that know little of each other.
+"""Callbacks that a stage runs around each training step, as a list of mostly independent parts.
 
-The order of the list is the order of effects in each of the moments below. A
-callback may take part in a collective if it does so on every rank after the same
-step. What one rank alone knows, such as a command that only its agent has heard,
-it raises as a flag, which rides along in the step's own reduction.
+Each event below calls them in the order of the list. A callback may take part in a collective if it does so
+on every rank after the same step. A fact that one rank alone knows, such as a command that only its agent has
+received, is raised as a flag, which is part of the step's own reduction.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ _IN_EVERY_ROW: Final = frozenset({*(column.name for column in COLUMNS if not col
 
 
 class StepColumns(UserDict[str, SupportsFloat]):
-    """What callbacks add to the row of a step: optional fields of StepMetrics, and further numbers by name.
+    """Columns that callbacks add to a step's row: optional fields of StepMetrics, and other numbers by name.
 
-    A name that cannot be stored raises ValueError in the line that gives it, so that a stage's author
-    reads of it at the first step, and not that the API gave rows up at the end.
+    A name that cannot be stored raises ValueError in the line that sets it, so that a stage's author sees the
+    error at the first step, rather than rows that the API drops at the end.
     """
 
     def __setitem__(self, name: str, value: SupportsFloat) -> None:
-        """A tensor of one element counts as a number, as elsewhere in torch."""
+        """Set a column; a tensor of one element counts as a number, as elsewhere in torch."""
         number = float(value)
         if name in _IN_EVERY_ROW:
             raise ValueError(f"step.columns: {name!r} is a column of every row; another name is free")
@@ -44,17 +43,17 @@ class StepColumns(UserDict[str, SupportsFloat]):
         super().__setitem__(name, number)
 
     def fields(self) -> dict[str, float]:
-        """Those that are fields of StepMetrics."""
+        """Return the columns that are fields of StepMetrics."""
         return {name: float(value) for name, value in self.data.items() if name in _MEASURED}
 
     def values_by_name(self) -> dict[str, float]:
-        """All others."""
+        """Return all other columns."""
         return {name: float(value) for name, value in self.data.items() if name not in _MEASURED}
 
 
 @dataclass(frozen=True)
 class TrainedStep:
-    """A step that the weights have taken, as this rank saw it."""
+    """A step that has updated the weights, as this rank saw it."""
 
     result: StepResult
     batch: StepBatch
@@ -67,40 +66,40 @@ class TrainedStep:
 
     @property
     def training_seconds(self) -> float:
-        """Of its seconds those without rollout and scoring, which have bounds and speeds of their own."""
+        """The step's seconds without rollout and scoring, which have limits and speeds of their own."""
         return max(0.0, self.seconds - sum(self.parts.get(part, 0.0) for part in _APART))
 
     @property
     def number(self) -> int:
-        """From 1."""
+        """The step's number, from 1."""
         return self.result.step
 
 
 class Callback:
-    """One of the things that a stage does around a step; by itself nothing."""
+    """Base class of callbacks around a step; its methods do nothing."""
 
     def before_data(self, step: int) -> None:
-        """Step number `step`, from 1, begins: next this rank waits for its batch."""
+        """Act at the start of step number `step`, from 1, before this rank waits for its batch."""
 
     def before_compute(self, step: int) -> Flags:
-        """The batch is here; the answer is what this rank wants all ranks to know."""
+        """Return the flags that this rank raises for all ranks, now that the batch is here."""
         return Flags()
 
     def after_step(self, step: TrainedStep) -> None:
-        """The weights are updated, and all ranks know the flags of all."""
+        """Process a step whose weights are updated, and whose flags all ranks have."""
 
     def after_last_step(self) -> None:
-        """What belongs to the run's last step is done, its checkpoint too; the run may yet be prolonged."""
+        """Act after the run's last step and its checkpoint; new limits may still prolong the run."""
 
     def close(self) -> None:
-        """Training has ended as it should; end what is still under way."""
+        """End what is still in progress, after training has ended without an error."""
 
 
 class Callbacks(Callback):
-    """Several, called one after the other."""
+    """A sequence of callbacks, called one after the other."""
 
     def __init__(self, *callbacks: Callback | None) -> None:
-        """None stands for what this run does not ask for."""
+        """Skip None, which stands for a callback that this run does not need."""
         self._callbacks = [callback for callback in callbacks if callback is not None]
 
     def before_data(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""A micro-batch as this rank computes it: on its device, and of its sequences what the rank has of them."""
+"""A micro-batch as this rank computes it: on its device, and only with this rank's part of each sequence."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from footplate_trainer.parallel.stage_module import MicroBatchInputs
 
 @dataclass(frozen=True)
 class StepInputs:
-    """Of one rank and one run, whose `seed` decides what dropout drops."""
+    """Converter of a rank's micro-batches to model inputs; the run's `seed` determines the dropout masks."""
 
     grid: Grid
     device: torch.device
     seed: int
 
     def __call__(self, micro: MicroBatch, step: int) -> MicroBatchInputs:
-        """`micro` as this rank computes it in `step`, which decides what is dropped."""
+        """Convert `micro` for this rank in `step`, which determines the dropout masks."""
         documents = self._to_device(micro.documents)
         inputs = Inputs(
             self._to_device(micro.tokens),
@@ -62,7 +62,7 @@ class StepInputs:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     def _padded(self, rows: NDArray[Any] | None, filling: int) -> Tensor | None:
-        """Rows filled up to equal shards for the tensor ranks, as a decoder's sequences alone need it."""
+        """Pad rows to equal shards for the tensor ranks, which only a decoder's sequences need."""
         if rows is None:
             return None
         short = -rows.shape[1] % self.grid.topology.tensor

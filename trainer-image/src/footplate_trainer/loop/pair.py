@@ -1,7 +1,7 @@
-"""A policy and its value model, moved together.
+"""A policy and its value model, trained in the same step.
 
-Both have an optimizer, a gradient norm and a clip of their own, and one schedule. Neither is updated before
-the gradients of both are known to be finite.
+Each has its own optimizer, gradient norm and clip, and both share one schedule. Neither is updated before the
+gradients of both are known to be finite.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ POLICY_LOSS: Final = "policy/loss"
 
 @dataclass(frozen=True)
 class PairStepper:
-    """See train.Steps; what a step returns is the policy's, but for its loss, which is the sum of both."""
+    """Steps of a policy and its value model; see train.Steps.
+
+    A step returns the policy's result, but the sum of both losses.
+    """
 
     policy: Stepper
     value: Stepper
@@ -28,7 +31,7 @@ class PairStepper:
 
     @property
     def stopwatch(self) -> Stopwatch:
-        """Of both."""
+        """The stopwatch that both steppers share."""
         return self.policy.stopwatch
 
     def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:

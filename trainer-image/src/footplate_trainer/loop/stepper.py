@@ -1,11 +1,9 @@
-"""One training step.
+"""A training step.
 
-A step makes two small reductions beside those of the sharded model. The first
-adds up what the data set counts of the global batch, by one of which every
-micro-batch's loss is divided; flags ride along, so that all ranks learn of a
-command or of a failed checkpoint at the same step. The second, after the last
-backward, sums loss, squared gradient norm and what the objective tallies. One
-wait for the device ends both.
+A step makes two small reductions besides those of the sharded model. The first adds up the counts of the
+global batch, one of which is the divisor of every micro-batch's loss; flags are part of it, so that all ranks
+learn of a command or of a failed checkpoint at the same step. The second, after the last backward, sums loss,
+squared gradient norm and the objective's tally. A single wait for the device ends both.
 """
 
 from __future__ import annotations
@@ -42,20 +40,20 @@ from footplate_trainer.parallel.world import World, seed_step
 
 @dataclass(frozen=True)
 class Flags:
-    """What one rank wants all ranks to know at the same step."""
+    """Facts that a rank reports to all ranks in the same step."""
 
     suspend: bool = False
     storage_failed: bool = False
     new_limits: bool = False  # it knows of limits that are not in force yet
 
     def __or__(self, other: Flags) -> Flags:
-        """What either wants known."""
+        """Combine the flags of both."""
         return Flags(*(mine or theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What all ranks know after a step."""
+    """Result of a step, the same on every rank."""
 
     step: int  # the step just finished, from 1
     loss: float  # mean over what counts in the global batch, before the update
@@ -68,7 +66,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What all ranks know after an evaluation."""
+    """Result of an evaluation, the same on every rank."""
 
     loss: float  # mean over all that counts
     means: Mapping[str, float]  # of what the objective tallies, as it shows them
@@ -76,28 +74,28 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Header:
-    """What ranks tell each other before a step: int64 [counts, flags], being summed."""
+    """Reduction before a step: int64 [counts, flags], summed over the ranks in the background."""
 
     names: Sequence[str]  # of the counts
     numbers: Tensor
     reduced: dist.Work
 
     def counts(self) -> Counts:
-        """Of the global batch; waits until all ranks have said theirs."""
+        """Return the counts of the global batch; waits for the reduction."""
         self.reduced.wait()
         return dict(zip(self.names, self.numbers, strict=False))  # flags follow
 
 
 @dataclass(frozen=True)
 class ComputedStep:
-    """A step whose gradients are known to be finite, and nothing is updated by."""
+    """A step whose gradients are known to be finite, before its update."""
 
     gradients: list[Tensor]  # of this rank's parts, unclipped
     result: StepResult
 
 
 class Stepper:
-    """Model and optimizer, moved by one global batch at a time."""
+    """Trains a model with an optimizer, one global batch at a time."""
 
     def __init__(
         self,
@@ -109,9 +107,9 @@ class Stepper:
         seed: int,
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        """`seed` decides what a step draws: what dropout drops, and numbers of a user's own loss.
+        """`seed` determines a step's random numbers: dropout masks, and those of a user's own loss.
 
-        `stopwatch` is one that measures the same steps already.
+        `stopwatch` is given where another stepper measures the same steps already.
         """
         self._module = model.module
         self.optimizer = optimizer
@@ -127,15 +125,14 @@ class Stepper:
         self._watch = GradientWatch(model.module.embedding, world.device)
 
     def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
-        """Forward, backward, check, clip, update. Collective.
+        """Run forward and backward, check the gradients, clip, and update. Collective.
 
-        Raises NumericalDivergence, with the weights as they were, when loss or
-        gradient norm is not finite.
+        Raises NumericalDivergence, with the weights as they were, when loss or gradient norm is not finite.
         """
         return self.update(self.compute(number, batch, rate, flags))
 
     def compute(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> ComputedStep:
-        """All of `step` before the update, which is to be at `rate`. Collective; raises as `step` does."""
+        """Run `step` up to the update, which is to be at `rate`. Collective; raises as `step` does."""
         seed_step(self._seed, number, self._world.rank)
         header = self._announce(batch, flags)
         micro_batches = [self.inputs(micro, number) for micro in batch.micro_batches]
@@ -161,7 +158,7 @@ class Stepper:
         return ComputedStep(gradients, StepResult(number, total, norm, rate, int(valid), raised, means))
 
     def update(self, computed: ComputedStep) -> StepResult:
-        """Clip and update by what was computed last. Collective."""
+        """Clip the gradients that `compute` returned last, and update. Collective."""
         gradients, result = computed.gradients, computed.result
         clip(gradients, result.gradient_norm, self._clip_norm)
         self.optimizer.step(gradients, result.learning_rate)
@@ -172,7 +169,7 @@ class Stepper:
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[StepBatch], objective: Objective) -> Evaluation:
-        """Mean of `objective` over all that counts in `batches`, on every rank. Collective."""
+        """Return the mean of `objective` over `batches`, on every rank. Collective."""
         self._module.eval()
         total = torch.zeros(1, dtype=torch.float64, device=self._world.device)
         tally = Tally(objective.names, self._world.device)
@@ -192,7 +189,7 @@ class Stepper:
 
     @torch.no_grad()
     def scores(self, batch: StepBatch, asked: Asked, reference: Reference | None = None) -> list[Tensor]:
-        """What the model, or a reference, says now of each label: fp32 [numbers, n, S] for each micro-batch.
+        """Compute each label's scores by the model, or by a reference: fp32 [numbers, n, S] per micro-batch.
 
         In the order of Scores, 0 where no label counts; of whole rows, on all ranks that have the last
         layers, and none elsewhere. Collective.
@@ -215,7 +212,10 @@ class Stepper:
 
     @torch.no_grad()
     def values(self, batch: StepBatch) -> list[Tensor]:
-        """What the model, one of a single output, says now of each place; as `scores`, of one number."""
+        """Compute the value at each position by the model, which has one output.
+
+        Shaped as `scores`, of one number.
+        """
         micro_batches = [self.inputs(micro, 0) for micro in batch.micro_batches]
         collected = CollectedValues()
         self._module.eval()
@@ -238,15 +238,18 @@ class Stepper:
 
     @torch.no_grad()
     def _forward(self, micro_batches: Sequence[MicroBatchInputs], criterion: Criterion) -> Tensor:
-        """This rank's part of the sum of `criterion`, without gradients: fp64 scalar."""
+        """Return this rank's part of the sum of `criterion`, without gradients: fp64 scalar."""
         return self._passes.evaluate(micro_batches, criterion)
 
     def _counted_once(self, sums: Tensor) -> Tensor:
-        """`sums` where they count: tensor ranks all compute the whole loss of their sequences."""
+        """Return `sums` on tensor rank 0 and zeros elsewhere: all tensor ranks compute the same loss."""
         return sums if self._grid.coordinates.tensor == 0 else torch.zeros_like(sums)
 
     def _announce(self, batch: StepBatch, flags: Flags) -> _Header:
-        """What `batch` counts, but 0 where another rank counts its samples, and the flags."""
+        """Start the reduction of the batch's counts and of the flags.
+
+        The counts are 0 where another rank counts the same samples.
+        """
         here = int(self._grid.topology.counts_samples(self._world.rank))
         counts = [here * count for count in batch.counts.values()]
         numbers = torch.tensor([*counts, *map(int, astuple(flags))], device=self._world.device)
@@ -255,7 +258,10 @@ class Stepper:
         return _Header(tuple(batch.counts), numbers, work)
 
     def _divergence(self, number: int, total: float, norm: float, loss: Tensor) -> NumericalDivergence:
-        """The error, with the first rank whose own loss, or else gradient, was not finite; collective."""
+        """Build the error, naming the first rank whose own loss, or else gradient, was not finite.
+
+        Collective.
+        """
         nobody = self._world.size
         bad = (not math.isfinite(loss.item()), self._watch.went_bad())
         first = torch.tensor(

@@ -1,4 +1,4 @@
-"""Step after step, to the end of the run or until it is suspended."""
+"""The loop over training steps, to the end of the run or until it is suspended."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from footplate_trainer.metrics.stopwatch import StepPart, Stopwatch
 
 
 class Batches(Protocol):
-    """What steps are trained on."""
+    """Source of a run's training batches."""
 
     def step(self, step: int) -> StepBatch | None:
-        """This rank's share of `step`, from 0.
+        """Return this rank's share of `step`, from 0.
 
-        None, on every rank, where a suspension was asked for before it was made: for batches that take long.
+        None, on every rank, where a suspension was requested before the batch was made: for batches that take
+        long.
         """
 
 
 class Steps(Protocol):
-    """Who moves what is trained: one model, or several together."""
+    """Stepper of everything that is trained: one model, or several together."""
 
     @property
     def stopwatch(self) -> Stopwatch:
-        """Of a step's parts."""
+        """The stopwatch that measures the parts of a step."""
 
     def step(self, number: int, batch: StepBatch, rate: float, flags: Flags) -> StepResult:
-        """One step by `batch`. Collective; where it raises, all weights are as they were."""
+        """Train one step on `batch`. Collective; where it raises, all weights are as they were."""
 
 
 def train(
     stepper: Steps, batches: Batches, limits: RunLimits, callback: Callback, done: int
 ) -> StepResult | None:
-    """Take the steps after `done`, up to the run's last or the one that it is suspended after. Collective.
+    """Run the steps after `done`, up to the run's last step or to a suspension. Collective.
 
-    Returns the result of the last step taken, None where there was none to take.
-    `callback` may move the limits.
+    Returns the result of the last step, None where there was none to run. `callback` may change the limits.
     """
     number, result = done, None
     stopwatch = stepper.stopwatch
@@ -63,11 +63,11 @@ def train(
 
 
 def set_aside() -> None:
-    """Keep what exists from the garbage collector, until `take_back`; a rank of an agent ends before that.
+    """Exempt all existing objects from garbage collection until `take_back`.
 
-    What a rank has built by the end of its first step (torch, model, optimizer) lasts as long as it
-    trains. A full collection walks through all of it: a fifth of a second in the middle of a step, on
-    every rank at another one, and all others wait.
+    A rank of an agent exits before that. What a rank has built by the end of its first step (torch, model,
+    optimizer) exists as long as it trains. A full collection walks through all of it: a fifth of a second in
+    the middle of a step, on every rank at another one, and all others wait.
     """
     gc.collect()  # what is garbage now would stay for good
     gc.freeze()

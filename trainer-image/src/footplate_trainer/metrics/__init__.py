@@ -1,1 +1,1 @@
-"""What a run tells about itself while it trains."""
+"""Metrics that a run records while it trains."""

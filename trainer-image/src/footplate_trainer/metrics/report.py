@@ -1,7 +1,7 @@
-"""Files of metric rows: one row a step, each step exactly once, whatever happened in between.
+"""Files of metric rows: one row per step, each step exactly once, across restarts.
 
-A run that was killed has written rows beyond its last checkpoint; trained again,
-those steps would stand there twice. So a resumed run first cuts its files back.
+A run that was killed has written rows beyond its last checkpoint; trained again, those steps would be there
+twice. So a resumed run first truncates its files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from footplate_trainer.errors import UserMistake
 
 
 def rows_up_to(text: str, step: int) -> str:
-    """The whole lines of `text` whose step is at most `step`; a torn last line is dropped.
+    """Return the whole lines of `text` whose step is at most `step`; a torn last line is dropped.
 
     ValueError for a line that is no row.
     """
@@ -38,24 +38,24 @@ def _step_of(line: str) -> int:
 
 
 class RowSink:
-    """Takes one row a step, and the samples that the step shows."""
+    """Destination of one row per step, and of the samples that the step shows."""
 
     def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
-        """Take a row."""
+        """Write a row."""
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Make sure that a run that goes on from here need not write its rows again, where none needs to."""
+        """Flush buffered rows, so that a run that resumes from here need not write them again."""
 
     def close(self) -> None:
-        """End, where there is something to end."""
+        """Close the sink, where it has anything to close."""
 
 
 class MetricsFile(RowSink):
-    """metrics.jsonl: an append-only file of JSON rows; every row is handed to the kernel as it is written."""
+    """metrics.jsonl: an append-only file of JSON rows; every row is passed to the kernel as it is written."""
 
     def __init__(self, path: Path, resumed_step: int) -> None:
-        """Raises UserMistake, and leaves the file alone, when something else than rows stands in it."""
+        """Truncate the file to `resumed_step` and open it; UserMistake for other content, which stays."""
         _cut_back(path, resumed_step, "metric rows")
         self._file: TextIO = path.open("a", buffering=1)
 
@@ -69,7 +69,7 @@ class MetricsFile(RowSink):
 
 
 def beside(path: Path) -> Path:
-    """The file for samples of the steps whose rows go to `path`.
+    """Return the file for samples of the steps whose rows are written to `path`.
 
     >>> beside(Path("runs/metrics.jsonl"))
     PosixPath('runs/metrics.samples.jsonl')
@@ -78,10 +78,10 @@ def beside(path: Path) -> Path:
 
 
 class SamplesFile(RowSink):
-    """A file of JSON samples, each with its step; there is none while no step shows any."""
+    """A file of JSON samples, each with its step; created with the first sample."""
 
     def __init__(self, path: Path, resumed_step: int) -> None:
-        """Raises UserMistake, and leaves the file alone, when something else than samples stands in it."""
+        """Truncate the file to `resumed_step`; UserMistake if it has other content, which stays."""
         _cut_back(path, resumed_step, "samples")
         self._path = path
         self._file: TextIO | None = None
@@ -102,7 +102,7 @@ class SamplesFile(RowSink):
 
 
 def _cut_back(path: Path, resumed_step: int, what: str) -> None:
-    """Leave of an earlier file what precedes the step that a run goes on from."""
+    """Truncate an earlier file to the rows up to `resumed_step`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         return
@@ -116,10 +116,10 @@ def _cut_back(path: Path, resumed_step: int, what: str) -> None:
 
 
 class TensorBoardSink(RowSink):
-    """TensorBoard's event files in `folder`; what lies beyond `resumed_step` is replaced by what is written.
+    """TensorBoard's event files in `folder`; new events replace those beyond `resumed_step`.
 
-    The format itself has a session start that names a step, from which on the reader forgets what came
-    before. What precedes a checkpoint must be in the file by then, so each one flushes.
+    The format itself has a session start that names a step, from which on the reader discards earlier events.
+    Rows before a checkpoint must be in the file by then, so each checkpoint flushes.
     """
 
     def __init__(self, folder: Path, resumed_step: int) -> None:
@@ -129,7 +129,7 @@ class TensorBoardSink(RowSink):
         self._writer = SummaryWriter(str(folder), purge_step=resumed_step + 1)
 
     def write(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
-        """One scalar for each number of `row` that was measured; further ones in a group of their own."""
+        """Write a scalar for each measured number of `row`; further numbers have a group of their own."""
         for column in COLUMNS:
             value = getattr(row, column.name)
             if column.shown is not None and value is not None:
@@ -138,16 +138,16 @@ class TensorBoardSink(RowSink):
             self._writer.add_scalar(f"values/{name}", value, row.step, row.time)
 
     def flush(self) -> None:
-        """Hand everything to the kernel."""
+        """Pass everything to the kernel."""
         self._writer.flush()
 
     def close(self) -> None:
-        """Flush, and end the thread that writes."""
+        """Flush, and end the writer thread."""
         self._writer.close()
 
 
 def progress_line(row: StepMetrics, total_steps: int) -> str:
-    """One line for a person who watches."""
+    """Format `row` as one line for the console."""
     return (
         f"step {row.step}/{total_steps}  loss {row.loss:.4f}  lr {row.learning_rate:.3g}  "
         f"{row.tokens_per_second:,.0f} tokens/s  gradient norm {row.gradient_norm:.3f}"

@@ -1,4 +1,4 @@
-"""Which samples of a step are shown: the best, the worst, and some by lot; pure."""
+"""Selects the samples of a step to show: the best, the worst, and some at random; pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXTREMES: Final = 2  # samples that are shown as the best, and as many as the wo
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sample that may be shown; its text is not needed for that."""
+    """A sample that may be shown; its text is not needed for the selection."""
 
     prompt: int
     sibling: int
@@ -23,11 +23,11 @@ class Candidate:
 
 
 def chosen(step: int, candidates: Sequence[Candidate], most: int = MOST) -> list[int]:
-    """Places in `candidates` of those to show of `step`, in this order: best, worst, others by lot.
+    """Return the indices of the `candidates` of `step` to show, in this order: best, worst, others at random.
 
-    The lot is a hash of step, prompt and sibling, and decides between equals as well. So the choice does not
-    depend on the order of `candidates`; and of what several ranks have chosen, each from its own, the same
-    samples are chosen as from all at once.
+    The random order is a hash of step, prompt and sibling, which also breaks ties. So the selection does not
+    depend on the order of `candidates`; and a selection from what several ranks have selected, each from its
+    own, is the same as one from all at once.
 
     >>> some = [Candidate(0, sibling, float(sibling)) for sibling in range(9)]
     >>> [some[place].sibling for place in chosen(5, some, most=6)]

@@ -1,9 +1,8 @@
-"""Which part of a step took how long, without waiting for the device to find out.
+"""Measures the time of each part of a step without waiting for the device.
 
-On a CPU the time between two calls is the time of what was called. A GPU runs
-behind its host: there, events are put into the stream and read once they have
-passed, at the latest a row later. The one wait that every step makes anyway is
-then a wait for the device, so how much of it was communication cannot be told.
+On a CPU the time between two calls is the time of the code between them. A GPU runs behind its host: there,
+events are recorded in the stream and read once they have passed, at the latest a row later. The one wait that
+every step makes anyway is then a wait for the device, so the share of communication in it cannot be measured.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from torch import Event
 
 
 class StepPart(StrEnum):
-    """What the time from step to step is spent on; the rest is bookkeeping. Each has its column in a row."""
+    """Part of the time from step to step; the rest is bookkeeping. Each part has its column in a row."""
 
     DATA = "data"
     COMPUTE = "compute"
@@ -30,7 +29,7 @@ class StepPart(StrEnum):
 
     @property
     def column(self) -> str:
-        """The field of StepMetrics that holds its seconds."""
+        """The field of StepMetrics for its seconds."""
         return f"{self}_seconds"
 
 
@@ -38,7 +37,7 @@ _ON_DEVICE: Final = (StepPart.COMPUTE, StepPart.OPTIMIZER)
 
 
 class Stopwatch:
-    """`events` makes marks for a device that runs behind its host; None where it does not."""
+    """Stopwatch of a step's parts; `events` makes events of an asynchronous device, None for a CPU."""
 
     def __init__(self, clock: Callable[[], float], events: Callable[[], Event] | None = None) -> None:
         self._clock = clock
@@ -51,7 +50,7 @@ class Stopwatch:
         self.lap(None)
 
     def lap(self, part: StepPart | None) -> None:
-        """The time since the last lap was spent on `part`."""
+        """Attribute the time since the last lap to `part`."""
         now = self._clock()
         seconds, self._last = now - self._last, now
         if self._events is None:
@@ -67,7 +66,7 @@ class Stopwatch:
 
     @contextmanager
     def time(self, part: StepPart) -> Iterator[None]:
-        """What is done within is a lap of `part`, but for what is a lap of another one within that."""
+        """Attribute the block's time to `part`, except for nested blocks, which have parts of their own."""
         around, self._within = self._within, part
         self.lap(around)
         yield
@@ -75,7 +74,7 @@ class Stopwatch:
         self._within = around
 
     def take(self) -> tuple[float, dict[StepPart, float]]:
-        """Seconds since the last call; and by part, with what the device had not finished then."""
+        """Return the seconds since the last call, and those by part, with device time pending then."""
         while self._waiting and self._waiting[0][2].query():
             part, begin, end = self._waiting.pop(0)
             self._add(part, begin.elapsed_time(end) / 1000)

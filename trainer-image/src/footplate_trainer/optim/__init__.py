@@ -1,1 +1,1 @@
-"""How gradients become weights."""
+"""Optimizers, learning-rate schedule, weight decay and gradient clipping."""

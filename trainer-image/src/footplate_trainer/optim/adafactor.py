@@ -1,10 +1,9 @@
-"""Adafactor (Shazeer & Stern 2018), equal however its matrices are cut.
+"""Adafactor (Shazeer & Stern 2018), with the same result however its matrices are sharded.
 
-It keeps the means of squared gradients over each row and each column of a
-matrix instead of one number a weight. Those are means over the whole matrix's
-rows and columns, and two norms are over the whole parameter, while a rank holds
-a block of it: what it can sum is completed over the ranks that hold the rest.
-The arithmetic is that of torch.optim.Adafactor, which is wrong on shards.
+It stores the means of squared gradients over each row and each column of a matrix instead of one number per
+weight. Those are means over the whole matrix's rows and columns, and two norms are over the whole parameter,
+while a rank has a block of it: partial sums are completed over the ranks that have the rest. The arithmetic
+is that of torch.optim.Adafactor, which is wrong on shards.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SMALLEST_ROOT = torch.finfo(torch.float32).eps
 
 
 class Adafactor:
-    """Factored second moments and relative step sizes, over the blocks that this rank holds."""
+    """Factored second moments and relative step sizes, over this rank's blocks."""
 
     def __init__(self, model: nn.Module, settings: Optimizer) -> None:
         self._blocks: dict[str, _Matrix | _Vector] = {
@@ -41,8 +40,7 @@ class Adafactor:
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
         """Update all blocks; `gradients` are theirs, in the order of the model's parameters. Collective.
 
-        The gradients become the updates: a second copy of them would cost what
-        the factored moments save.
+        The updates overwrite the gradients: a second copy of them would cost what the factored moments save.
         """
         self._updates += 1
         newest, relative = self._updates**DECAY, min(rate, self._updates**-0.5)
@@ -59,7 +57,7 @@ class Adafactor:
             block.local.mul_(1 - rate * decay).sub_(update.mul_(scale.float()))
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
-        """Moment -> parameter name -> its tensor: rows and columns of matrices, squares of vectors."""
+        """Return moment -> parameter name -> tensor: rows and columns of matrices, squares of vectors."""
         named: dict[str, dict[str, Tensor]] = {}
         for name, block in self._blocks.items():
             for moment, tensor in block.moments().items():
@@ -67,12 +65,12 @@ class Adafactor:
         return named
 
     def set_updates_done(self, updates: int) -> None:
-        """How many updates the moments have seen; the weight of the newest depends on it."""
+        """Set the number of updates that the moments include; the weight of the newest depends on it."""
         self._updates = updates
 
 
 class _Block:
-    """What this rank holds of one parameter."""
+    """This rank's block of one parameter."""
 
     def __init__(self, parameter: Tensor) -> None:
         self._parameter = parameter
@@ -80,16 +78,16 @@ class _Block:
         self.local = local_shard(parameter).local
 
     def square_norm(self, tensor: Tensor) -> PartialSum:
-        """Sum of squares of the whole of which `tensor` is the part here."""
+        """Return the sum of squares of the whole tensor, of which `tensor` is this rank's part."""
         return PartialSum(square_norm([tensor]), self._groups)
 
     def rms(self, square: PartialSum) -> Tensor:
-        """Root of the mean square, from the completed sum of squares."""
+        """Return the root of the mean square, from the completed sum of squares."""
         return (square.here / self._parameter.numel()).sqrt()
 
 
 class _Vector(_Block):
-    """One second moment for each number."""
+    """Block with a second moment for each number."""
 
     def __init__(self, parameter: Tensor) -> None:
         super().__init__(parameter)
@@ -97,26 +95,26 @@ class _Vector(_Block):
         self._seen = self._squares
 
     def observe(self, gradient: Tensor) -> list[PartialSum]:
-        """Look at a gradient; what needs completion."""
+        """Square a gradient; return the sums to complete."""
         self._seen = gradient.square()
         return []
 
     def absorb(self, newest: float) -> list[PartialSum]:
-        """Move the moment by share `newest` towards what was seen; what needs completion."""
+        """Move the moment by share `newest` towards the observed squares; return the sums to complete."""
         self._squares.lerp_(self._seen, newest)
         return []
 
     def squares(self) -> Tensor:
-        """The second moments: a tensor of its own, shaped as the block."""
+        """Return the second moments: a new tensor, shaped as the block."""
         return self._squares.clone()
 
     def moments(self) -> dict[str, Tensor]:
-        """By name, as they lie over the ranks."""
+        """Return the moments by name, laid out over the ranks."""
         return {"squares": dtensor_like(self._parameter, self._squares)}
 
 
 class _Matrix(_Block):
-    """One second moment for each row and each column; their outer product stands for all."""
+    """Block with a second moment for each row and each column; their outer product replaces the full one."""
 
     def __init__(self, parameter: Tensor) -> None:
         super().__init__(parameter)
@@ -127,7 +125,7 @@ class _Matrix(_Block):
         self._mean = torch.zeros((), dtype=torch.float64, device=self.local.device)
 
     def observe(self, gradient: Tensor) -> list[PartialSum]:
-        """Look at a gradient; what needs completion."""
+        """Reduce a squared gradient to row and column means; return the sums to complete."""
         rows, columns = self._parameter.shape
         self._seen_rows = torch.linalg.vector_norm(gradient, dim=1).double().square() / columns
         self._seen_columns = torch.linalg.vector_norm(gradient, dim=0).double().square() / rows
@@ -137,19 +135,19 @@ class _Matrix(_Block):
         ]
 
     def absorb(self, newest: float) -> list[PartialSum]:
-        """Move the moments by share `newest` towards what was seen; what needs completion."""
+        """Move the moments by share `newest` towards the observed means; return the sums to complete."""
         self._rows.lerp_(self._seen_rows.float(), newest)
         self._columns.lerp_(self._seen_columns.float(), newest)
         self._mean = self._rows.double().sum() / self._parameter.shape[0]
         return [PartialSum(self._mean, shard_groups(self._parameter, 0))]
 
     def squares(self) -> Tensor:
-        """The second moments: a tensor of its own, shaped as the block."""
+        """Return the second moments: a new tensor, shaped as the block."""
         scaled = self._rows / self._mean.clamp(min=SMALLEST_ROOT).float()
         return torch.outer(scaled, self._columns)
 
     def moments(self) -> dict[str, Tensor]:
-        """By name, as they lie over the ranks."""
+        """Return the moments by name, laid out over the ranks."""
         return {
             "rows": dtensor_along(self._parameter, 0, self._rows),
             "columns": dtensor_along(self._parameter, 1, self._columns),

@@ -1,4 +1,4 @@
-"""What is asked of gradients on shards: their norm, a limit to it, and which rank's went bad."""
+"""Norm and clipping of sharded gradients, and detection of the rank whose gradient is not finite."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from footplate_trainer.parallel.local_shard import to_local
 
 
 def square_norm(gradients: list[Tensor]) -> Tensor:
-    """Sum of squares over `gradients`: fp64 scalar. The caller adds up the ranks of one copy.
+    """Return the sum of squares over `gradients`: fp64 scalar. The caller adds up the ranks of one copy.
 
-    Row by row in fp32, the rows in fp64: a running fp32 sum over a whole matrix
-    is off by 2e-5 on a CPU, and by another amount for each way of sharding.
+    Row by row in fp32, the rows in fp64: a running fp32 sum over a whole matrix is off by 2e-5 on a CPU, and
+    by another amount for each way of sharding.
     """
     rows = [torch.linalg.vector_norm(gradient, dim=-1).reshape(-1) for gradient in gradients]
     return torch.cat(rows).double().square().sum()
@@ -27,11 +27,11 @@ def clip(gradients: list[Tensor], norm: float, limit: float) -> None:
 
 
 class GradientWatch:
-    """Watches the gradient that reaches `embedding`; a pipeline stage without one sees nothing.
+    """Detector of non-finite gradients at `embedding`'s output; a pipeline stage without one detects nothing.
 
-    Once gradients are reduced, one rank's NaN is everybody's. What flows back through the network is
-    still its own, and whatever went wrong on the way down is in the last of it, the gradient of the
-    embedding's output. Looking at that costs one sum and no wait.
+    Once gradients are reduced, one rank's NaN is every rank's. The gradient that flows back through the
+    network is still the rank's own, and any NaN on the way is also in the last part of it, the gradient of
+    the embedding's output. Checking that costs one sum and no wait.
     """
 
     def __init__(self, embedding: nn.Module | None, device: torch.device) -> None:
@@ -41,7 +41,7 @@ class GradientWatch:
             embedding.register_forward_hook(self._forward)
 
     def went_bad(self) -> bool:
-        """Whether a gradient of this rank was not finite; waits for the device."""
+        """Return whether a gradient of this rank was not finite; waits for the device."""
         return not bool(self._sum.isfinite())
 
     def _forward(self, module: nn.Module, arguments: Any, output: Tensor) -> None:

@@ -1,9 +1,8 @@
 """SGD, Adam and AdamW on this rank's rows.
 
-These rules treat every number by itself, so they need not know that a parameter
-is sharded: torch's optimizers are given the local rows as plain tensors that
-share memory with the parameters. That spares DTensor's dispatch, which costs a
-tenth of a small model's step and most of a second at the first one, when ranks
+These rules treat every number by itself, so they need not know that a parameter is sharded: torch's
+optimizers get the local rows as plain tensors that share memory with the parameters. That avoids DTensor's
+dispatch, which costs a tenth of a small model's step and most of a second at the first one, when ranks
 restart.
 """
 
@@ -22,7 +21,7 @@ from footplate_trainer.parallel.local_shard import local_shard, trained_paramete
 
 
 class Elementwise:
-    """A fused optimizer of torch over the rows that this rank holds."""
+    """A fused torch optimizer over this rank's rows."""
 
     def __init__(self, model: nn.Module, settings: Optimizer) -> None:
         self._parameters = trained_parameters(model)
@@ -49,7 +48,7 @@ class Elementwise:
         self._torch.zero_grad()
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
-        """Moment -> parameter name -> its tensor, laid out as the parameter; the memory is the live one."""
+        """Return moment -> parameter name -> live tensor, laid out as the parameter."""
         state = self._torch.state
         return {
             moment: {
@@ -60,7 +59,7 @@ class Elementwise:
         }
 
     def set_updates_done(self, updates: int) -> None:
-        """How many updates the moments have seen; Adam's bias correction needs it."""
+        """Set the number of updates that the moments include; Adam's bias correction needs it."""
         for state in self._torch.state.values():
             if "step" in state:
                 state["step"].fill_(updates)
@@ -69,7 +68,7 @@ class Elementwise:
 def _torch_optimizer(
     groups: list[dict[str, Any]], settings: Optimizer
 ) -> tuple[torch.optim.Optimizer, tuple[str, ...]]:
-    """torch's rule of that name, and what it calls the moments that it keeps."""
+    """Build torch's optimizer of that name; also return its names of the moments."""
     if settings.name is OptimizerName.SGD:
         momentum, nesterov = settings.momentum or 0.0, bool(settings.nesterov)
         sgd = torch.optim.SGD(groups, settings.learning_rate, momentum, nesterov=nesterov, fused=True)

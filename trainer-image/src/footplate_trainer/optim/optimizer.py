@@ -1,4 +1,4 @@
-"""Which optimizer a run asked for, behind one interface for loop and checkpoint."""
+"""Builds the optimizer that a run configures, with one interface for loop and checkpoint."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from footplate_trainer.optim.elementwise import Elementwise
 
 
 class Optimizer(Protocol):
-    """Moves the part of each parameter that this rank holds."""
+    """Optimizer of this rank's part of each parameter."""
 
     def step(self, gradients: Sequence[Tensor], rate: float) -> None:
-        """Update; `gradients` are of this rank's parts, in the order of the parameters. Collective."""
+        """Update the parameters; `gradients` are of this rank's parts, in their order. Collective."""
 
     def moments(self) -> dict[str, dict[str, Tensor]]:
-        """Moment -> parameter name -> its tensor, laid out as it is over the ranks; the memory is live."""
+        """Return moment -> parameter name -> live tensor, laid out over the ranks."""
 
     def set_updates_done(self, updates: int) -> None:
-        """How many updates the moments have seen."""
+        """Set the number of updates that the moments include."""
 
 
 def build_optimizer(model: nn.Module, settings: training.Optimizer) -> Optimizer:
-    """The optimizer of resolved `settings` over what is trained of `model`, before its first update."""
+    """Build the optimizer of resolved `settings` over the trained parameters of `model`."""
     if settings.name is OptimizerName.ADAFACTOR:
         return Adafactor(model, settings)
     return Elementwise(model, settings)

@@ -8,12 +8,12 @@ from footplate_contracts.v1alpha1.training import Schedule, ScheduleName
 
 
 def learning_rate(step: int, *, steps: int, peak: float, schedule: Schedule) -> float:
-    """The rate of update number `step` (from 1 to `steps`).
+    """Return the rate of update number `step` (from 1 to `steps`).
 
-    Warm-up is linear and reaches `peak` at its last step. After it the named
-    shape falls to `peak` x minimumRatio at step `steps`: constant stays, linear
-    and cosine begin at once, and wsd (Hu et al. 2024) stays, then falls linearly
-    over decayShare of all steps at the end, or what warm-up left of them.
+    Warm-up is linear and reaches `peak` at its last step. After it the named shape falls to `peak` x
+    minimumRatio at step `steps`: constant stays, linear and cosine begin at once, and wsd (Hu et al. 2024)
+    stays, then falls linearly over decayShare of all steps at the end, or over the steps that warm-up left of
+    them.
     """
     warmup, shape = schedule.warmup_steps, schedule.name
     if step <= warmup:

@@ -1,1 +1,1 @@
-"""Checkpoints on a volume or in a bucket, written behind the training and read at a start."""
+"""Checkpoints on a volume or in a bucket, written while training continues and read at startup."""

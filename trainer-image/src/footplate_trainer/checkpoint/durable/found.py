@@ -1,8 +1,8 @@
-"""What a run is told of a checkpoint that it found, and that no generation of it may have announced.
+"""Record of the checkpoint that a run starts from, which no generation of the run may have reported.
 
-A run that begins at its last step writes no checkpoint: it was applied anew in the folder of one that had
-trained to its end, or the rank that committed it was lost before it could say so. Whoever waits for this run
-needs to hear of that checkpoint all the same.
+A run that starts at its last step writes no checkpoint: either it was applied anew in the folder of a run
+that had trained to its end, or the rank that committed the checkpoint failed before it could report it. Runs
+that wait for this one still need that record.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 def record_of(
     store: CheckpointStore, step: int, retention: Retention, finder: GenerationId
 ) -> CheckpointRecord | None:
-    """The record of the checkpoint of `step`, which generation `finder` has begun with.
+    """Return the record of the checkpoint of `step`, from which generation `finder` has started.
 
-    None where there is none, and where storage does not say: training does not depend on it. An earlier run
-    of this name may have had later generations than this one, and then `finder` vouches for it: nobody takes
-    from a coordinator what is of a later epoch than its own.
+    None where there is none, and where storage does not respond: training does not depend on it. An earlier
+    run of this name may have had later generations than this one; the record then names `finder`, because no
+    receiver accepts from a coordinator a record of a later epoch than the coordinator's own.
     """
     try:
         with storage_errors(f"checkpoint folder {store.uri}"):

@@ -1,10 +1,9 @@
-"""How fast a checkpoint is written while training goes on.
+"""Limits the speed of checkpoint writes during training.
 
-Where the step uses all cores, a thread that writes at full speed makes it take
-twice as long. So it rests after each piece for a multiple of the time that the
-piece took, until someone waits for the end: then it hurries. Only computing
-counts: while it waits for a disk or a bucket it disturbs nobody, and needs no
-rest for that.
+Where the step uses all cores, a thread that writes at full speed makes it take twice as long. So the thread
+sleeps after each piece for a multiple of the CPU time that the piece took, until a caller waits for the end:
+then it stops sleeping. Only CPU time counts: while the thread waits for a disk or a bucket it slows nothing
+down and needs no sleep for that.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ SMALLEST: Final = 0.002  # CPU seconds worked that are worth a rest
 
 
 class Pace:
-    """Of one checkpoint; made in the thread that writes."""
+    """Rate limiter of one checkpoint's writes; constructed in the thread that writes."""
 
     def __init__(
         self,
@@ -27,14 +26,14 @@ class Pace:
         clock: Callable[[], float] = time.thread_time,
         rest: Callable[[float], object] | None = None,
     ) -> None:
-        """`rest` sleeps for so many seconds at most; by default until `hurry` is set."""
+        """`rest` sleeps for at most so many seconds; by default until `hurry` is set."""
         self._hurry = hurry
         self._clock = clock
         self._rest = rest or hurry.wait
         self._since = clock()
 
     def piece_done(self) -> None:
-        """A piece is written: rest."""
+        """Sleep after a piece was written."""
         worked = self._clock() - self._since
         if worked < SMALLEST or self._hurry.is_set():
             return

@@ -1,11 +1,10 @@
-"""Which rank writes which part of which tensor: planned by torch, and once for all checkpoints.
+"""Assigns the parts of tensors to the ranks that write them: planned by torch, once for all checkpoints.
 
-torch would put an archive of forty small writes around each tensor, every one of which takes
-Python's lock from the step, and plan anew for each checkpoint. Here ranks plan together once,
-a tensor's bytes follow each other as they lie in memory, and the index says where: it is known
-before anything is written, and the same for every checkpoint. Every byte that is written passes
-a checksum on its way, so that nothing is read again to prove it. See
-docs/decisions/ADR-0009-tensors-as-bytes.md and ADR-0010-json-checkpoint-metadata.md.
+torch would put an archive of forty small writes around each tensor, each of which takes Python's lock from
+the step, and plan anew for each checkpoint. Here ranks plan together once, a tensor's bytes are written as
+they are in memory, and the index gives their positions: it is known before anything is written, and is the
+same for every checkpoint. Every byte written passes a checksum on its way, so that nothing is read again for
+verification. See docs/decisions/ADR-0009-tensors-as-bytes.md and ADR-0010-json-checkpoint-metadata.md.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _PIECE: Final = 4 << 20  # bytes written without a rest
 
 @dataclass(frozen=True)
 class TensorPlan:
-    """The tensors that this rank writes, in order; holds for every checkpoint of the same memory."""
+    """The tensors that this rank writes, in order; valid for every checkpoint of the same memory."""
 
     file: str
     tensors: Sequence[Tensor]
@@ -41,7 +40,7 @@ class TensorPlan:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor], group: dist.ProcessGroup | None) -> TensorPlan:
-        """The plan of all ranks of `group`, collective; of a process alone without one."""
+        """Plan across all ranks of `group`, collectively; None: for this process alone."""
         rank = group.rank() if group else 0
         planner = DefaultSavePlanner()
         planner.set_up_planner(dict(tensors), is_coordinator=rank == 0)
@@ -55,7 +54,7 @@ class TensorPlan:
         return cls(tensor_file(rank), [_planned(planner, item) for item in plan.items], index)
 
     def write(self, folder: Folder, directory: str, pace: Pace) -> CheckpointFile:
-        """This rank's file, durably, and what proves it whole; raises OSError."""
+        """Write this rank's file durably; return its size and checksum. Raises OSError."""
         digest, size = hashlib.sha256(), 0
         with folder.open_write(f"{directory}/{self.file}") as file:
             for tensor in self.tensors:
@@ -70,7 +69,7 @@ class TensorPlan:
 
 
 def index_of(plans: Sequence[SavePlan]) -> TensorIndex:
-    """Where everything will stand once each rank has written its plan; `plans` by rank."""
+    """Build the index of all files from the ranks' plans; `plans` by rank."""
     tensors: dict[str, StoredTensor] = {}
     for rank, plan in enumerate(plans):
         start = 0
@@ -85,7 +84,7 @@ def index_of(plans: Sequence[SavePlan]) -> TensorIndex:
 
 
 def _planned(planner: DefaultSavePlanner, item: WriteItem) -> Tensor:
-    """The tensor in memory that `item` asks to write."""
+    """Return the tensor in memory that `item` writes."""
     tensor = planner.resolve_data(item)
     assert isinstance(tensor, Tensor), "a checkpoint's state is tensors"
     assert tensor.shape == _described(item)[1].sizes, "what is planned is what is written"

@@ -1,9 +1,8 @@
-"""Where to go on: the newest committed checkpoint that is whole.
+"""Finds the checkpoint to resume from: the newest committed checkpoint that is whole.
 
-A marker promises that everything was written; what a disk made of it since is
-another matter. All ranks verify a share of the checksums each, then agree. A
-checkpoint that fails is reported, loses its marker (so that its step can be
-committed again) and the one before is tried.
+A marker promises that everything was written; a disk may have damaged it since. Each rank verifies a share of
+the checksums, then all agree. A checkpoint that fails is logged, loses its marker (so that its step can be
+committed again), and the one before it is tried.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ _FIXED: Final = (
 def find(
     store: CheckpointStore, world: World, revoked: Callable[[StepDirectory], None]
 ) -> StepCheckpoint | None:
-    """The newest whole checkpoint, the same on every rank; None for a fresh start. Collective.
+    """Find the newest whole checkpoint, the same on every rank; None for a fresh start. Collective.
 
-    `revoked` hears, on rank 0, of each that has lost its marker, as it is damaged.
+    Calls `revoked`, on rank 0, for each checkpoint that has lost its marker because it is damaged.
     """
     for step, checkpoint in committed(store, world):
         damage = agreed_damage(checkpoint, world)
@@ -59,7 +58,7 @@ def find(
 
 
 def committed(store: CheckpointStore, world: World) -> list[tuple[int, StepCheckpoint | None]]:
-    """Step and checkpoint of each commit marker, newest first; None for a torn one. Collective."""
+    """List step and checkpoint of each commit marker, newest first; None for a torn one. Collective."""
 
     def markers() -> Markers:
         with storage_errors(f"checkpoint folder {store.uri}"):
@@ -71,7 +70,7 @@ def committed(store: CheckpointStore, world: World) -> list[tuple[int, StepCheck
 def marked(
     store: CheckpointSource, world: World, markers: Callable[[], Markers]
 ) -> list[tuple[int, StepCheckpoint | None]]:
-    """Step and checkpoint of each of the `markers` that rank 0 finds in `store`. Collective."""
+    """List step and checkpoint of each of the `markers` that rank 0 finds in `store`. Collective."""
 
     def named() -> list[tuple[int, str | None]]:
         return [(step, marker.directory if marker else None) for step, marker in markers()]
@@ -83,9 +82,9 @@ def marked(
 
 
 def readable(store: CheckpointSource) -> Iterator[StepCheckpoint]:
-    """The committed checkpoints with a whole manifest, newest first; whether more is whole is not looked at.
+    """Yield the committed checkpoints with a whole manifest, newest first; other files are not verified.
 
-    Not collective. CheckpointError for one of a format that this release does not read.
+    Not collective. CheckpointError for a checkpoint of a format that this release does not read.
     """
     with storage_errors(f"checkpoint folder {store.uri}"):
         for step in store.steps():
@@ -104,9 +103,9 @@ def _has_whole_manifest(checkpoint: StepCheckpoint) -> bool:
 
 
 def agreed_damage(checkpoint: StepCheckpoint | None, world: World) -> str | None:
-    """What is wrong with a committed checkpoint, in words; None when nothing is. Each rank reads a share.
+    """Describe the damage of a committed checkpoint; None when it is whole. Each rank verifies a share.
 
-    Collective. StorageError, on every rank, when only some of them see it: then nothing is known of it.
+    Collective. StorageError, on every rank, when only some ranks see it: then its state is unknown.
     """
     if checkpoint is None:
         return "its commit marker is torn"
@@ -122,7 +121,7 @@ def agreed_damage(checkpoint: StepCheckpoint | None, world: World) -> str | None
 
 
 def check_same_run(config: RunConfig, found: StepCheckpoint) -> RunConfig:
-    """The run as it was when it wrote `found`; UserMistake when `config` cannot go on from that."""
+    """Return the RunConfig that `found` was written with; UserMistake when `config` cannot continue it."""
     written = found.config()
     stored, given = written.to_json(), config.to_json()
     if not is_same_run(written, config):
@@ -141,12 +140,12 @@ def check_same_run(config: RunConfig, found: StepCheckpoint) -> RunConfig:
 
 
 def is_same_run(written: RunConfig, config: RunConfig) -> bool:
-    """Whether both are the run of one name; one that is applied anew goes on from its predecessor."""
+    """Return whether both have one name; a run that is applied anew continues its predecessor."""
     return (written.run.namespace, written.run.name) == (config.run.namespace, config.run.name)
 
 
 def _at(tree: Any, path: str) -> Any:
-    """None where the run has no such section."""
+    """Return the value at the dotted `path`; None where the run has no such section."""
     for key in path.split("."):
         tree = None if tree is None else tree.get(key)
     return tree

@@ -1,10 +1,10 @@
-"""What becomes of a checkpoint that could not be written. Pure.
+"""Retry policy of checkpoints that could not be written. Pure.
 
-Storage that fails is mostly back within minutes, and training needs none of it meanwhile. So a save is
-tried again behind the training until the next one is due, which is worth more: then this one is left
-out. Without a durable checkpoint for too long a fault costs more than it should, and the failure ends the
-generation, as does one that waiting will not mend in a run that has nothing durable yet. A save that
-training waits for, the last one or that of a suspension, is tried again as long as is left to it.
+Storage that fails mostly recovers within minutes, and training does not need it meanwhile. So a save is
+retried in the background until the next one is due, which is worth more: then this one is skipped. After too
+long without a durable checkpoint a fault costs more than it should, and the failure ends the generation, as
+does a failure that waiting cannot repair in a run that has nothing durable yet. A save that training waits
+for, the last one or that of a suspension, is retried as long as its time limit permits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LONGEST_WAIT: Final = 5.0  # where training waits, perhaps with a deadline
 
 
 class Next(Enum):
-    """What follows a failed try."""
+    """The action after a failed attempt."""
 
     AGAIN = "again"
     LEAVE_OUT = "leave out"  # the next save is due
@@ -33,7 +33,7 @@ class Next(Enum):
 
 
 class Waits(Enum):
-    """Why training waits for the checkpoint in flight."""
+    """The reason why training waits for the checkpoint in flight."""
 
     NOT = "not"
     FOR_ROOM = "for room"  # to save the next step
@@ -42,18 +42,18 @@ class Waits(Enum):
 
 @dataclass
 class FailedSaves:
-    """What failed since the last durable checkpoint. Times are seconds of one monotonic clock."""
+    """The failures since the last durable checkpoint. Times are seconds of one monotonic clock."""
 
     left_out: int = 0  # saves, one after the other
     _since: float | None = None
 
     def follows(self, waits: Waits, waited: float, now: float, bound: float, hopeless: bool) -> Next:
-        """What follows one more failed try.
+        """Return the action after one more failed attempt.
 
         Args:
             waited: seconds for which training waits, 0 where it does not.
             bound: seconds after which the failure ends the generation.
-            hopeless: waiting will not mend it, and nothing is durable yet.
+            hopeless: waiting cannot repair it, and nothing is durable yet.
         """
         self._since = now if self._since is None else self._since
         if waits is Waits.FOR_THE_END:
@@ -65,15 +65,15 @@ class FailedSaves:
         return Next.LEAVE_OUT if waits is Waits.FOR_ROOM else Next.AGAIN
 
     def leave_out(self) -> None:
-        """A save came to nothing, and training goes on."""
+        """Count a skipped save."""
         self.left_out += 1
 
     def mended(self) -> None:
-        """A checkpoint is durable."""
+        """Reset the failures: a checkpoint is durable."""
         self.left_out, self._since = 0, None
 
 
 def pause(tries: int, waits: Waits) -> float:
-    """Seconds before the next try, after so many failed ones in a row."""
+    """Return the seconds before the next attempt, after so many failed ones in a row."""
     longest = _LONGEST_PAUSE if waits is Waits.NOT else _LONGEST_WAIT
     return backoff(tries, first=_FIRST_PAUSE, longest=longest)

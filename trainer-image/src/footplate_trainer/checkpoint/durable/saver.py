@@ -1,11 +1,10 @@
-"""Checkpoints while training goes on: a copy now, the writing behind its back.
+"""Saves checkpoints while training continues: the state is copied at once and written in the background.
 
-The step waits only until the state is copied to host memory. One thread then
-writes it with checksums, asks whether this generation may still commit, and
-creates the marker. All ranks learn the same verdict, in a process group of
-their own, so that the training loop's collectives and these never meet.
+The step waits only until the state is copied to host memory. One thread then writes it with checksums, asks
+the agent whether this generation may still commit, and creates the marker. All ranks get the same verdict, in
+a process group of their own, so that these collectives never interleave with the training loop's.
 
-A try of which one rank's part failed comes to nothing for all of them, and is made again (retry.py).
+If one rank's part of an attempt fails, the attempt fails for all of them and is repeated (retry.py).
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Snapshot:
-    """A copy of the state in host memory, and what training and the thread that writes it tell each other."""
+    """A copy of the state in host memory, and the flags shared by training and the thread that writes it."""
 
     tensors: Mapping[str, Tensor]
     state: TrainingState
@@ -70,7 +69,7 @@ class Snapshot:
 
 @dataclass
 class Saver:
-    """At most one checkpoint in flight; the next one waits for it."""
+    """Writer of durable checkpoints, at most one in flight; the next one waits for it."""
 
     store: CheckpointStore
     world: World
@@ -90,9 +89,10 @@ class Saver:
         self._failures = FailedSaves()  # rank 0 keeps it
 
     def start(self, state: TrainingState, validation_loss: float | None = None) -> None:
-        """Copy the state and begin to write it; collective. First waits for a try of the one before.
+        """Copy the state and begin to write it, after an attempt of the checkpoint before. Collective.
 
-        Where that fails, the one before is left out. `validation_loss` is of the weights of now, if taken.
+        If that attempt fails, the checkpoint before is skipped. `validation_loss` is that of the current
+        weights, if it was measured.
         """
         self._wait(Waits.FOR_ROOM)
         begun = self.clock()
@@ -102,29 +102,29 @@ class Saver:
         self._writing.start(partial(self._save, snapshot))
 
     def change(self, settings: Checkpoint, kept: frozenset[int], sidecars: Mapping[str, bytes]) -> None:
-        """What is kept from now on, and `sidecars` instead of those of the same names."""
+        """Replace the settings, the steps that are always retained, and the sidecars of the same names."""
         self.settings, self.kept = settings, kept
         self.sidecars = {**self.sidecars, **sidecars}
 
     @property
     def failed(self) -> bool:
-        """Whether the checkpoint in flight has ended with an error; never waits."""
+        """True if the checkpoint in flight has ended with an error; never waits."""
         return self._writing.failed
 
     @property
     def left_out(self) -> int:
-        """Checkpoints that came to nothing since the last durable one, as rank 0 counts them."""
+        """Checkpoints skipped since the last durable one, as rank 0 counts them."""
         return self._failures.left_out
 
     def finish(self) -> None:
-        """Wait for the checkpoint in flight, however often it has to be tried.
+        """Wait for the checkpoint in flight, however many attempts it takes.
 
-        Raises StorageError or StaleGeneration when it came to nothing.
+        Raises StorageError or StaleGeneration when it could not be written.
         """
         self._wait(Waits.FOR_THE_END)
 
     def finish_try(self) -> None:
-        """Wait for the first try of the checkpoint in flight; others are made while training goes on."""
+        """Wait for the first attempt of the checkpoint in flight; others follow while training continues."""
         snapshot = self._snapshot
         if snapshot is None:
             return
@@ -142,9 +142,9 @@ class Saver:
         self._writing.finish()
 
     def _save(self, snapshot: Snapshot) -> None:
-        """In the thread, on all ranks: try until it is durable, or is left out for the next one.
+        """Try, in the thread and on all ranks, until the checkpoint is durable or skipped.
 
-        Every rank raises what came to nothing for good.
+        It is skipped for the next one. Every rank raises a failure that is final.
         """
         try:
             for tries in count(1):
@@ -157,7 +157,7 @@ class Saver:
             snapshot.tried.set()
 
     def _goes_on(self, snapshot: Snapshot, error: StorageError, tries: int) -> bool:
-        """Whether all ranks try again after `error`, which all have; raises it where that is the end."""
+        """Return whether all ranks try again after `error`, which all have; raise it where it is final."""
         group = self.world.background
         follows = agree.from_rank_0(lambda: self._follows(snapshot, error), group)
         if follows is Next.FAIL:
@@ -169,7 +169,7 @@ class Saver:
         return follows is Next.AGAIN
 
     def _follows(self, snapshot: Snapshot, error: StorageError) -> Next:
-        """Rank 0: what follows `error`."""
+        """Return the action after `error`, on rank 0."""
         now, waits = self.monotonic(), snapshot.waits
         follows = self._failures.follows(
             waits,
@@ -181,7 +181,7 @@ class Saver:
         return self._left_out(error) if follows is Next.LEAVE_OUT else follows
 
     def _rest(self, snapshot: Snapshot, error: StorageError, tries: int) -> Next:
-        """Rank 0: wait before the next try, which is left out where training needs the room by then."""
+        """Wait before the next attempt, on rank 0; skip it if training needs the buffer by then."""
         seconds = pause(tries, snapshot.waits)
         _log.warning("%s; it is tried again in %.0f s", error, seconds)
         if snapshot.waits is Waits.NOT:
@@ -196,14 +196,14 @@ class Saver:
         return Next.LEAVE_OUT
 
     def _anything_durable(self) -> bool:
-        """Whether a restart would find something, as far as storage says."""
+        """Return whether a restart would find a checkpoint; True where storage does not respond."""
         try:
             return bool(self.store.steps())
         except OSError:
             return True
 
     def _try(self, snapshot: Snapshot) -> None:
-        """All ranks write, rank 0 commits; a StorageError is raised on every rank."""
+        """Write on all ranks and commit on rank 0; a StorageError is raised on every rank."""
         group = self.world.background
         directory = StepDirectory.of(snapshot.state.step, self.generation)
         plan = self._plan = self._plan or TensorPlan.of(snapshot.tensors, group)
@@ -212,7 +212,7 @@ class Saver:
             agree.from_rank_0(lambda: self._complete(plan, snapshot, directory, parts), group)
 
     def _make_way(self, snapshot: Snapshot, directory: StepDirectory) -> bool:
-        """Rank 0: remove what an earlier attempt of this generation left; False where it was committed."""
+        """Remove an earlier attempt of this generation, on rank 0; False where it was committed."""
         with self._errors(directory):
             marker = self.store.marker(directory.step)
             if marker is None and snapshot.marker is not None:
@@ -230,7 +230,7 @@ class Saver:
     def _write_tensors(
         self, plan: TensorPlan, snapshot: Snapshot, directory: StepDirectory
     ) -> CheckpointFile | StorageError:
-        """This rank's part of the tensors, in storage, with its checksum; an error for rank 0 to judge."""
+        """Write this rank's tensors; return size and checksum, or the error for rank 0 to handle."""
         pace = Pace(snapshot.hurry)
         try:
             with self._errors(directory):
@@ -248,7 +248,7 @@ class Saver:
         directory: StepDirectory,
         parts: Sequence[CheckpointFile | StorageError],
     ) -> None:
-        """Rank 0, when everybody has tried: manifest, permission, marker, retention."""
+        """Write manifest and marker on rank 0, after all ranks have tried and the agent permits it."""
         committed = False
         try:
             records = _whole(parts)
@@ -270,7 +270,7 @@ class Saver:
     def _write_manifest(
         self, state: TrainingState, directory: StepDirectory, plan: TensorPlan, records: list[CheckpointFile]
     ) -> tuple[Manifest, str]:
-        """What was written, and its digest."""
+        """Write the small files and the manifest; return the manifest and its digest."""
         assert plan.index is not None, "rank 0 has it"
         small = {
             **self.sidecars,
@@ -283,7 +283,7 @@ class Saver:
         return manifest, written.sha256
 
     def _commit(self, snapshot: Snapshot, directory: StepDirectory, manifest: Manifest, digest: str) -> bool:
-        """Make the marker and tell the run; False when another generation was first."""
+        """Create the marker and report the checkpoint; False when another generation committed first."""
         state = snapshot.state
         # A store may make the marker and fail to say so: then it is found to be ours. A try before this one
         # may have had another run.json, and so another manifest.
@@ -304,7 +304,7 @@ class Saver:
         return True
 
     def _announce(self, snapshot: Snapshot, directory: StepDirectory) -> None:
-        """The checkpoint is durable: tell the run, and remove what is old."""
+        """Report the durable checkpoint to the agent, and remove old ones."""
         now = self.clock()
         self._failures.mended()
         settings, markers = self.settings, self._markers()
@@ -328,7 +328,7 @@ class Saver:
             self._retain(markers, retention)
 
     def _markers(self) -> Markers:
-        """What is committed; nothing where storage does not say: the next commit finds it."""
+        """Read the commit markers; none where storage does not respond: the next commit reads them again."""
         try:
             return self.store.markers()
         except OSError as error:
@@ -336,7 +336,7 @@ class Saver:
             return {}
 
     def _retain(self, markers: Markers, retention: Retention) -> None:
-        """Remove what is old; what cannot go now is found again after the next commit."""
+        """Remove old checkpoints; the next commit retries the removals that fail now."""
         try:
             self.store.retain(markers, retention, self.generation, self._removed)
         except OSError as error:  # the new one is committed, whatever becomes of the old ones
@@ -350,7 +350,7 @@ class Saver:
         self.agent.removal(removal_of(directory, self.clock()))
 
     def _discard(self, directory: StepDirectory) -> None:
-        """Remove a directory that nobody will need, where that is certain."""
+        """Remove a directory that is certainly not committed."""
         with suppress(OSError):
             # A store may make the marker and fail to say so: then the directory counts.
             marker = self.store.marker(directory.step)
@@ -359,7 +359,7 @@ class Saver:
 
 
 def _whole(parts: Sequence[CheckpointFile | StorageError]) -> list[CheckpointFile]:
-    """The records of all ranks; raises the first error among them."""
+    """Return the records of all ranks; raise the first error among them."""
     for part in parts:
         if isinstance(part, StorageError):
             raise part

@@ -1,8 +1,7 @@
-"""A warm start: the state of another run's checkpoint becomes the beginning of this one.
+"""Warm start: initializes a run with the state of another run's checkpoint.
 
-The other run is only read: a damaged step of its is passed over and keeps its
-marker. What must fit are the weights, name by name and shape by shape; the
-optimizer's moments come along where all of them fit, and start at zero otherwise.
+The other run is only read: a damaged step is skipped and retains its marker. The weights must match, name by
+name and shape by shape; the optimizer's moments are loaded if all of them match, and start at zero otherwise.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
 def find_source(asked: ResumeFrom, world: World) -> StepCheckpoint:
-    """The checkpoint that `asked` means, proven whole, the same on every rank. Collective.
+    """Find the checkpoint that `asked` refers to, verified, the same on every rank. Collective.
 
-    Raises, on every rank, UserMistake for a step that is not there and for a folder that cannot be read,
-    CheckpointError when none is whole, and StorageError while where it lies does not answer.
+    Raises, on every rank, UserMistake for a missing step and for a folder that cannot be read,
+    CheckpointError when none is whole, and StorageError when storage does not respond.
     """
     store = source_of(asked)
     candidates = resume.marked(store, world, lambda: _markers(store, asked))
@@ -61,7 +60,7 @@ def find_source(asked: ResumeFrom, world: World) -> StepCheckpoint:
 
 
 def checkpoints_of(asked: ResumeFrom) -> Iterator[StepCheckpoint]:
-    """The committed checkpoints that `asked` may mean, newest first; whether one is whole is not looked at.
+    """Yield the committed checkpoints that `asked` may refer to, newest first, without verification.
 
     Not collective. Raises what `find_source` does for a folder that cannot be read.
     """
@@ -72,7 +71,7 @@ def checkpoints_of(asked: ResumeFrom) -> Iterator[StepCheckpoint]:
 
 
 def source_of(asked: ResumeFrom) -> CheckpointSource:
-    """The folder that `asked` names; UserMistake for a URI that nothing here can read."""
+    """Open the folder that `asked` names; UserMistake for a URI of an unsupported scheme."""
     try:
         return CheckpointSource(asked.uri)
     except ValueError as error:
@@ -80,7 +79,7 @@ def source_of(asked: ResumeFrom) -> CheckpointSource:
 
 
 def _markers(store: CheckpointSource, asked: ResumeFrom) -> resume.Markers:
-    """Of the step that is asked for, which needs no listing; of all, newest first, where it is not there."""
+    """Read the marker of the requested step, without a listing; of all, newest first, where it is missing."""
     try:
         if asked.step is not None and (marker := store.marker(asked.step)) is not None:
             return [(asked.step, marker)]
@@ -90,9 +89,9 @@ def _markers(store: CheckpointSource, asked: ResumeFrom) -> resume.Markers:
 
 
 def load_source(source: StepCheckpoint, tensors: Mapping[str, Tensor], world: World) -> bool:
-    """Fill `tensors` in place; whether the optimizer's moments came along. Collective.
+    """Fill `tensors` in place; return whether the optimizer's moments were loaded. Collective.
 
-    Raises, on every rank, UserMistake that lists what does not fit.
+    Raises, on every rank, UserMistake that lists the tensors that do not match.
     """
     there: Shapes = {name: tensor.shape for name, tensor in index_of(source).tensors.items()}
     here = _all_shapes(tensors, world)
@@ -109,7 +108,7 @@ def load_source(source: StepCheckpoint, tensors: Mapping[str, Tensor], world: Wo
 
 
 def misfits(there: Shapes, here: Shapes) -> list[str]:
-    """One text for each tensor that is not the same in the checkpoint and in this run; pure."""
+    """List, as one text each, the tensors that differ between the checkpoint and this run; pure."""
     return [
         f"{name} has {_shown(there, name)} there and {_shown(here, name)} here"
         for name in sorted(there.keys() | here.keys())
@@ -126,7 +125,7 @@ def _of(shapes: Shapes, prefix: str) -> Shapes:
 
 
 def _all_shapes(tensors: Mapping[str, Tensor], world: World) -> Shapes:
-    """The tensors of all ranks; one may hold only some of the layers."""
+    """Gather the shapes of all ranks' tensors; a rank may have only some of the layers."""
     mine: Shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     shapes = agree.gather(mine, world.background)
     return {name: shape for held in shapes for name, shape in held.items()}

@@ -1,1 +1,1 @@
-"""Copies of the state in the memory of the nodes."""
+"""Copies of the training state in the nodes' memory."""

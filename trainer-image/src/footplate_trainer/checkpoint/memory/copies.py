@@ -1,8 +1,8 @@
-"""Copies of the state in the memory of nodes: which of them counts, and who sends what to whom; pure.
+"""Selects the newest complete copy in the nodes' memory, and the transfers that restore it; pure.
 
-A copy is of all ranks after one step, and each rank's part of it is a shard. A
-node holds the shards of its own ranks and of its partner's, so a lost node's are
-somewhere else. See docs/decisions/ADR-0006-memory-checkpoints.md.
+A copy contains the state of all ranks after one step, and each rank's part of it is a shard. A node stores
+the shards of its own ranks and of its partner's, so a lost node's shards exist elsewhere. See
+docs/decisions/ADR-0006-memory-checkpoints.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAME = re.compile(r"step-(\d+)\.e(\d+)g(\d+)\.(\d+)-of-(\d+)")
 
 @dataclass(frozen=True, order=True)
 class MemoryCopy:
-    """All ranks' state after one step of one generation."""
+    """The state of all ranks after one step of one generation."""
 
     step: int
     epoch: int
@@ -30,31 +30,31 @@ class MemoryCopy:
 
     @property
     def generation(self) -> GenerationId:
-        """Who made it."""
+        """The generation that made it."""
         return GenerationId(epoch=self.epoch, number=self.number)
 
     @classmethod
     def of(cls, step: int, generation: GenerationId, ranks: int) -> MemoryCopy:
-        """The copy that `generation` of so many `ranks` makes at `step`."""
+        """Return the copy that `generation` of so many `ranks` makes at `step`."""
         return cls(step, generation.epoch, generation.number, ranks)
 
 
 @dataclass(frozen=True, order=True)
 class CopyShard:
-    """One rank's part of a copy, which is a file."""
+    """A rank's part of a copy, stored as a file."""
 
     copy: MemoryCopy
     rank: int
 
     @property
     def name(self) -> str:
-        """Its file."""
+        """The name of its file."""
         copy = self.copy
         return f"step-{copy.step}.e{copy.epoch}g{copy.number}.{self.rank}-of-{copy.ranks}"
 
     @classmethod
     def parse(cls, name: str) -> CopyShard | None:
-        """The inverse of `name`; None for anything else."""
+        """Parse a file name; None for any other name."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
@@ -65,10 +65,10 @@ class CopyShard:
 def newest_complete(
     held: Sequence[Iterable[CopyShard]], ranks: int, begun: Iterable[Begun]
 ) -> MemoryCopy | None:
-    """The newest copy of a world of `ranks` that has all its shards somewhere; `held` by rank. Pure.
+    """Return the newest copy of a world of `ranks` that has all its shards somewhere; `held` by rank. Pure.
 
-    One that was given up does not count: a generation has `begun` since then, and with an earlier step.
-    Whoever was not in that one still has the copy.
+    A discarded copy does not count: a later generation has `begun` at an earlier step. Nodes that were not
+    part of that generation still store the copy.
     """
     everywhere = {shard for shards in held for shard in shards}
     given_up = {
@@ -82,7 +82,7 @@ def newest_complete(
 
 
 def transfers(held: Sequence[Iterable[CopyShard]], copy: MemoryCopy) -> list[tuple[int, int]]:
-    """(holder, receiver) for each rank whose node does not hold its own shard of `copy`. Pure."""
+    """List (holder, receiver) for each rank whose node does not store its own shard of `copy`. Pure."""
     holders = [set(shards) for shards in held]
     return [
         (next(rank for rank, shards in enumerate(holders) if CopyShard(copy, receiver) in shards), receiver)

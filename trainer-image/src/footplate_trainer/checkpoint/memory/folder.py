@@ -1,7 +1,7 @@
-"""The files of copies in this node's memory.
+"""Files of copies in this node's memory.
 
-The agent owns the folder, so a copy outlives the ranks. A file is a shard, and
-has its name only once it is whole.
+The agent owns the folder, so a copy outlives the ranks. A file is a shard, and gets its name only once it is
+complete.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from footplate_trainer.checkpoint.memory.copies import KEPT, CopyShard, MemoryCo
 
 
 class MemoryFolder:
-    """Files in /dev/shm; several ranks and generations use it, one file each."""
+    """Shard files in /dev/shm; several ranks and generations use the folder, one file each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def shards(self) -> list[CopyShard]:
-        """All whole files."""
+        """List all complete shards."""
         found = (CopyShard.parse(path.name) for path in self.folder.iterdir())
         return sorted(shard for shard in found if shard is not None)
 
     def room(self, size: int) -> tuple[Path, Tensor]:
-        """A file of `size` bytes that has no name yet, and its memory; OSError when there is no room."""
+        """Allocate and map a file of `size` bytes with a temporary name; OSError when there is no space."""
         path = self.folder / f".{uuid.uuid4().hex}"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
@@ -41,21 +41,21 @@ class MemoryFolder:
         return path, _mapped(path)
 
     def publish(self, path: Path, shard: CopyShard) -> None:
-        """Give a filled file its name."""
+        """Rename a filled file to its final name."""
         path.replace(self.folder / shard.name)
 
     def open(self, shard: CopyShard) -> Tensor:
-        """The memory of a whole file [uint8]."""
+        """Map a complete file [uint8]."""
         return _mapped(self.folder / shard.name)
 
     def keep_newest(self, rank: int) -> None:
-        """Of one rank's shards only the newest few stay."""
+        """Delete all but the newest few shards of one rank."""
         mine = [shard for shard in self.shards() if shard.rank == rank]
         for shard in mine[:-KEPT]:
             (self.folder / shard.name).unlink(missing_ok=True)
 
     def keep_only(self, copy: MemoryCopy | None) -> None:
-        """Remove all shards of other copies, and what was never finished."""
+        """Delete all shards of other copies, and incomplete files."""
         for path in self.folder.iterdir():
             shard = CopyShard.parse(path.name)
             if shard is None or shard.copy != copy:

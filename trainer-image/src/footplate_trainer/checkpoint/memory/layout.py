@@ -1,7 +1,6 @@
-"""How a shard of a copy lies in its file, so that a step may be copied at the speed of memory.
+"""File format of a shard, which lets a step be copied at the speed of memory.
 
-Eight bytes of header length, a JSON header, and the parts of all tensors, each
-from a multiple of 64 bytes.
+Eight bytes of header length, a JSON header, and the parts of all tensors, each aligned to 64 bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _LENGTH: Final = 8  # bytes of the header's length, little-endian
 
 
 class TensorSpan(Contract):
-    """Where one tensor's part lies in a file."""
+    """Position of one tensor's part in a file."""
 
     name: str
     shape: list[int]
@@ -30,14 +29,14 @@ class TensorSpan(Contract):
 
 
 class ShardHeader(Contract):
-    """What a file holds."""
+    """JSON header of a shard's file."""
 
     state: TrainingState
     spans: list[TensorSpan]
 
     @classmethod
     def of(cls, state: TrainingState, tensors: Mapping[str, Tensor]) -> tuple[ShardHeader, int]:
-        """The header for the local parts `tensors`, and the bytes that they take behind it."""
+        """Build the header for the local parts `tensors`; also return the bytes that they take after it."""
         spans, end = [], 0
         for name, tensor in tensors.items():
             spans.append(TensorSpan(name=name, shape=list(tensor.shape), dtype=str(tensor.dtype), start=end))
@@ -48,7 +47,7 @@ class ShardHeader(Contract):
 def pack_into(
     blob: Tensor, header: bytes, spans: Sequence[TensorSpan], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Fill `blob` [uint8] with a whole file."""
+    """Fill `blob` [uint8] with a complete file."""
     opening = len(header).to_bytes(_LENGTH, "little") + header
     blob[: len(opening)].copy_(torch.frombuffer(bytearray(opening), dtype=torch.uint8))
     for span in spans:
@@ -56,7 +55,7 @@ def pack_into(
 
 
 def unpack_from(blob: Tensor, tensors: Mapping[str, Tensor]) -> TrainingState:
-    """Fill the local parts `tensors` from a whole file; ValueError when it is of other tensors."""
+    """Fill the local parts `tensors` from a complete file; ValueError when it has other tensors."""
     length = int.from_bytes(bytes(blob[:_LENGTH].tolist()), "little")
     content = bytes(blob[_LENGTH : _LENGTH + length].numpy())
     header = ShardHeader.from_json(json.loads(content))
@@ -69,7 +68,7 @@ def unpack_from(blob: Tensor, tensors: Mapping[str, Tensor]) -> TrainingState:
 
 
 def opening_size(header: bytes) -> int:
-    """Bytes before the first tensor."""
+    """Return the bytes before the first tensor."""
     return -(-(_LENGTH + len(header)) // _ALIGNMENT) * _ALIGNMENT
 
 

@@ -1,7 +1,7 @@
-"""Every few steps a copy of the state into memory, here and on the next node; and back from there.
+"""Copies the state into the memory of this node and the next one every few steps, and restores it from there.
 
-All ranks take part in everything here, in a process group of its own, so that
-neither training nor durable checkpoints ever meet these messages.
+All ranks take part in every collective here, in a process group of its own, so that these messages never
+interleave with those of training or of durable checkpoints.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from footplate_trainer.parallel.world import World
 
 @dataclass(frozen=True)
 class FoundCopy:
-    """The newest complete copy, and which rank sends whose shard to whom."""
+    """The newest complete copy, and the transfers between ranks that restore it."""
 
     copy: MemoryCopy
     transfers: list[tuple[int, int]]
@@ -36,7 +36,7 @@ class FoundCopy:
 
 @dataclass
 class MemoryCopies:
-    """At most one copy on its way to the partner; the next one waits for it."""
+    """Copies of this rank's state, at most one in transfer to the partner; the next one waits for it."""
 
     folder: MemoryFolder
     tensors: Mapping[str, Tensor]  # this rank's parts of the state; the memory is the live one
@@ -47,7 +47,7 @@ class MemoryCopies:
     warn: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        """Collective."""
+        """Create the process group. Collective."""
         group = dist.new_group(backend="gloo")
         assert isinstance(group, dist.ProcessGroup), "this rank is in every group that all ranks make"
         self._group = group
@@ -57,11 +57,11 @@ class MemoryCopies:
         self._sending = OneInFlight("footplate-mirror-send")
 
     def due(self, step: int) -> bool:
-        """Whether a copy is to be made after `step`."""
+        """Return whether a copy is due after `step`."""
         return step % self.every_steps == 0
 
     def copy(self, state: TrainingState) -> None:
-        """Copy this rank's shard into memory, and begin to send them to the partner. Collective."""
+        """Copy this rank's shard into memory, and begin to send it to the partner. Collective."""
         self.finish()
         copy = MemoryCopy.of(state.step, self.generation, self.world.size)
         blob = self._write(CopyShard(copy, self.world.rank), state)
@@ -73,7 +73,7 @@ class MemoryCopies:
         self._exchanging.finish()
 
     def newest(self, begun: Sequence[Begun]) -> FoundCopy | None:
-        """The newest complete copy that was not given up, the same on every rank. Collective."""
+        """Find the newest complete copy that was not discarded, the same on every rank. Collective."""
         held = agree.gather(self.folder.shards(), self._group)
         copy = newest_complete(held, self.world.size, begun)
         return FoundCopy(copy, transfers(held, copy)) if copy else None
@@ -90,13 +90,13 @@ class MemoryCopies:
         return unpack_from(self.folder.open(mine) if blob is None else blob, self.tensors)
 
     def forget(self, found: FoundCopy | None) -> None:
-        """Remove all copies but `found`: what was abandoned must not come back. Collective."""
+        """Delete all copies but `found`, so that discarded state cannot be restored later. Collective."""
         dist.barrier(group=self._group)  # nobody still lists or sends
         self.folder.keep_only(found.copy if found else None)
         dist.barrier(group=self._group)  # and nobody removes what is written from now on
 
     def _write(self, shard: CopyShard, state: TrainingState) -> Tensor:
-        """The file of `shard`; nothing, with a warning, where there is no room for it."""
+        """Write the file of `shard`; warn and return an empty tensor where there is no space for it."""
         header, size = ShardHeader.of(state, self.tensors)
         text = header.model_dump_json(by_alias=True, exclude_none=True).encode()
         try:
@@ -110,7 +110,7 @@ class MemoryCopies:
         return blob
 
     def _exchange(self, copy: MemoryCopy, blob: Tensor) -> None:
-        """Send to the partner, and keep what the rank on the node before sends."""
+        """Send to the partner, and store what the corresponding rank of the node before sends."""
         self._sending.start(partial(self._send, blob, self._to))
         size = self._receive_size(self._from)
         if size:
