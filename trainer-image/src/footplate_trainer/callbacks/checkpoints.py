@@ -27,9 +27,10 @@ from footplate_trainer.model.score import DEVIATION, MEAN
 
 @dataclass(frozen=True)
 class DurableCheckpoints(Callback):
-    """Saves every `checkpoint.everySteps`, and at the last step or a suspension, where training waits for it.
+    """Callback that saves durably every `checkpoint.everySteps`, and at the last step or a suspension.
 
-    A save that fails is retried while training continues.
+    Training waits for the save of a last step or a suspension. A save that fails is retried while training
+    continues.
     """
 
     saver: Saver
@@ -94,7 +95,7 @@ def _scores_in(columns: Mapping[str, Any]) -> HeldOutScores | None:
 
 @dataclass(frozen=True)
 class FailedCheckpoints(Callback):
-    """Adds the number of skipped checkpoints to the rows, as long as there are any."""
+    """Callback that adds the number of skipped checkpoints to the rows, as long as there are any."""
 
     saver: Saver
 
@@ -106,7 +107,7 @@ class FailedCheckpoints(Callback):
 
 @dataclass(frozen=True)
 class MemoryCheckpoints(Callback):
-    """Copies the state into memory at the interval of `checkpoint.memory`."""
+    """Callback that copies the state into memory at the interval of `checkpoint.memory`."""
 
     copies: MemoryCopies
     state: Callable[[], TrainingState]  # of the step just finished

@@ -33,7 +33,7 @@ class Diagnostics(Callback):
     """Recorder of one rank. `asked` may be called from any thread, the rest from the training loop."""
 
     def __init__(self, uri: str, agent: AgentClient, world: World, reporter: Reporter) -> None:
-        """`uri` is the run's checkpoint folder, `agent` the source of requests."""
+        """Subscribe to requests from `agent`; `uri` is the run's checkpoint folder."""
         self._storage = open_storage(uri)
         self._world = world
         self._reporter = reporter

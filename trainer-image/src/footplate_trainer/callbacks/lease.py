@@ -10,7 +10,7 @@ from footplate_trainer.loop.callbacks import Callback
 
 @dataclass(frozen=True)
 class Lease(Callback):
-    """Waits for the agent if that has not had contact with a coordinator for too long."""
+    """Callback that waits for the agent if that has not had contact with a coordinator for too long."""
 
     agent: AgentClient
 

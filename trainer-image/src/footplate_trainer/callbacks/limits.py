@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class LimitsFollower(Callback):
-    """Applies the limits that the agent has received."""
+    """Callback that applies the limits that the agent has received."""
 
     limits: RunLimits
     agent: AgentClient

@@ -75,7 +75,7 @@ def _rollout_speed(step: TrainedStep) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class MetricRows(Callback):
-    """Writes the results of a step, and the columns that the callbacks before this one measured."""
+    """Callback that writes a step's results, and the columns that the callbacks before it measured."""
 
     sinks: Sequence[RowSink]  # on rank 0; others write none
     reporter: Reporter

@@ -40,7 +40,7 @@ class AgentSink(RowSink):
 
 @dataclass(frozen=True)
 class ConsoleSink(RowSink):
-    """Logs a line every `every` steps, and one for the last step."""
+    """Sink that logs a line every `every` steps, and one for the last step."""
 
     limits: RunLimits
     every: int

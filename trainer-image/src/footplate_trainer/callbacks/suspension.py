@@ -12,7 +12,7 @@ from footplate_trainer.loop.stepper import Flags
 
 @dataclass(frozen=True)
 class Suspension(Callback):
-    """Raises the flag; DurableCheckpoints saves, and the loop ends."""
+    """Callback that raises the flag; DurableCheckpoints saves, and the loop ends."""
 
     agent: AgentClient
 

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Validation(Callback):
-    """Evaluates every `every` steps, and after the last one."""
+    """Callback that evaluates every `every` steps, and after the last one."""
 
     stepper: Stepper
     objective: Objective

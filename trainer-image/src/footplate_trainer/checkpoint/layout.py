@@ -130,7 +130,7 @@ def companion_file(name: str) -> str:
 
 
 def companion_name(file: str) -> str | None:
-    """Return the name that `companion_file` was given; None for any other file."""
+    """Return the name in a path that `companion_file` built; None for any other file."""
     return file.removeprefix(_COMPANIONS) if file.startswith(_COMPANIONS) else None
 
 

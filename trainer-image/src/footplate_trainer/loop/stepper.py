@@ -95,7 +95,7 @@ class ComputedStep:
 
 
 class Stepper:
-    """Trains a model with an optimizer, one global batch at a time."""
+    """Trainer of a model with an optimizer, one global batch at a time."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Stepper:
         seed: int,
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        """`seed` determines a step's random numbers: dropout masks, and those of a user's own loss.
+        """Set up the step; `seed` determines its dropout masks, and the random numbers of a user's own loss.
 
         `stopwatch` is given where another stepper measures the same steps already.
         """

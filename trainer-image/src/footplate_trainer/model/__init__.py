@@ -1,1 +1,1 @@
-"""Single-device networks: what is computed, and nothing about who computes it."""
+"""Single-device networks and losses; parallelism is applied from outside."""

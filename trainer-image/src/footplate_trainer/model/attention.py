@@ -1,4 +1,4 @@
-"""Multi-head, grouped-query and multi-query attention, to itself or across to an encoder."""
+"""Multi-head, grouped-query and multi-query attention: self-attention, or cross-attention to an encoder."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Attend = Callable[[Tensor, Tensor, Tensor, Any], Tensor]
 
 
 class AttentionState(Protocol):
-    """What one layer keeps of the tokens before those of a pass, in whatever order it keeps it."""
+    """State that a layer stores of the tokens before those of a pass, in an order of its own."""
 
     filled: int
     """The place of a pass's first token, where `Inputs.positions` do not tell."""
 
     def mask(self, length: int, window: int | None) -> Any:
-        """Who may look at whom among `length` new tokens and those that are kept; once for all layers."""
+        """Build the mask of `length` new tokens over themselves and the stored ones; once for all layers."""
         ...
 
     def attend(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
-        """Keep `key` and `value`, and look at all that is kept: [batch, heads, new, head_size]."""
+        """Store `key` and `value`, and attend to all stored tokens: [batch, heads, new, head_size]."""
         ...
 
 
 class KeyValueCache:
-    """One layer's keys and values of the tokens seen so far, so that more of them cost only themselves.
+    """Keys and values of one layer for the tokens so far, so that a pass computes only the new tokens.
 
-    Fixed room for `length` positions, filled from the left, for all sequences alike.
+    Fixed space for `length` positions, filled from the left, for all sequences alike.
     """
 
     def __init__(self, batch: int, heads: int, length: int, head_size: int, like: Tensor) -> None:
@@ -48,11 +48,11 @@ class KeyValueCache:
         self.filled = 0
 
     def mask(self, length: int, window: int | None) -> AttentionMask:
-        """Nothing later, and nothing `window` or more tokens back."""
+        """Build the causal mask, without keys `window` or more tokens back."""
         return mask_behind(self.filled, length, window, self.keys.device)
 
     def attend(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
-        """To everything so far, the new tokens behind what was there."""
+        """Append the new tokens, and attend to all tokens so far."""
         end = self.filled + key.shape[2]
         self.keys[:, :, self.filled : end] = key
         self.values[:, :, self.filled : end] = value
@@ -61,11 +61,10 @@ class KeyValueCache:
 
 
 class Attention(nn.Module):
-    """Query heads share key/value heads in equal groups.
+    """Attention whose query heads share key/value heads in equal groups.
 
-    The number of heads is read off the projections' results: tensor parallelism
-    leaves a rank some of the heads. `attend` may be replaced by one that knows where
-    the rest of the sequence is.
+    The number of heads is read off the projections' results: tensor parallelism leaves a rank some of the
+    heads. `attend` may be replaced by a function that can access the rest of the sequence.
     """
 
     def __init__(self, shape: ModelShape, site: str) -> None:
@@ -87,10 +86,10 @@ class Attention(nn.Module):
         cache: AttentionState | None = None,
         source: Tensor | None = None,
     ) -> Tensor:
-        """x [batch, length, hidden] -> the same.
+        """Attend: x [batch, length, hidden] -> the same shape.
 
-        With `cache` x stands behind what the cache holds, and nothing is dropped. Keys and values are
-        of `source` [batch, keys, hidden], if given, instead of x.
+        With `cache`, x follows the tokens in the cache, and nothing is dropped. Keys and values are computed
+        from `source` [batch, keys, hidden], if given, instead of x.
         """
         read = x if source is None else source
         query, key, value = self.query(x, inputs), self.key(read, inputs), self.value(read, inputs)
@@ -110,5 +109,5 @@ class Attention(nn.Module):
         return merged
 
     def _heads(self, x: Tensor) -> Tensor:
-        """[batch, length, heads * head_size] -> [batch, heads, length, head_size]."""
+        """Reshape [batch, length, heads * head_size] to [batch, heads, length, head_size]."""
         return x.view(*x.shape[:2], -1, self.head_size).transpose(1, 2)

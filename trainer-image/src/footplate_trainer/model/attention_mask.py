@@ -1,8 +1,7 @@
-"""Who may look at whom.
+"""Attention masks: causal, bidirectional, and within documents.
 
-A mask costs memory in the square of the length, and SDPA's causal flag does
-without one: a mask is built once for all blocks of a pass, and only where the
-flag cannot say it.
+A mask costs memory in the square of the length, and SDPA's causal flag does without one: a mask is built once
+for all blocks of a pass, and only where the flag does not suffice.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AttentionMask:
-    """What queries may look at; without `tensor` all, or nothing later where `causal`."""
+    """The keys that queries may attend to; without `tensor` all, or no later ones where `causal`."""
 
     causal: bool = True
     # Broadcast to [batch, heads, length, keys]: bool, True where allowed, or what is added to the scores.
@@ -26,7 +25,7 @@ class AttentionMask:
 def causal_mask(
     length: int, documents: Tensor | None, window: int | None, device: torch.device
 ) -> AttentionMask:
-    """Nothing later, nothing of other documents, nothing `window` or more tokens back.
+    """Build a mask without later tokens, other documents, and tokens `window` or more back.
 
     `documents` [batch, length] numbers the document of each token.
     """
@@ -39,7 +38,7 @@ def causal_mask(
 
 
 def mask_behind(start: int, length: int, window: int | None, device: torch.device) -> AttentionMask:
-    """As `causal_mask`, of `length` tokens behind `start` others, against the keys of all of them."""
+    """Build a causal mask of `length` tokens after `start` others, over the keys of all of them."""
     if start == 0:
         return causal_mask(length, None, window, device)
     end = start + length
@@ -49,22 +48,22 @@ def mask_behind(start: int, length: int, window: int | None, device: torch.devic
 
 
 def earlier(start: int, end: int, window: int | None, device: torch.device) -> Tensor:
-    """Whether tokens start … end-1 see tokens 0 … end-1: bool [end - start, end].
+    """Build the causal mask of tokens start … end-1 over tokens 0 … end-1: bool [end - start, end].
 
-    None sees a later one, nor one that is `window` or more tokens back.
+    No token sees a later one, nor one that is `window` or more tokens back.
     """
     mask = torch.ones(end - start, end, dtype=torch.bool, device=device).tril(start)
     return mask if window is None else mask.triu(start + 1 - window)
 
 
 def bidirectional_mask(documents: Tensor | None) -> AttentionMask:
-    """Everything in the same document."""
+    """Build a mask of all tokens in the same document."""
     return AttentionMask(
         causal=False, tensor=None if documents is None else same_document(documents, documents)
     )
 
 
 def same_document(queries: Tensor, keys: Tensor) -> Tensor:
-    """[batch, length] and [batch, keys] document numbers -> bool [batch, 1, length, keys]."""
+    """Compare document numbers [batch, length] and [batch, keys]: bool [batch, 1, length, keys]."""
     same: Tensor = queries[:, None, :, None] == keys[:, None, None, :]
     return same

@@ -1,8 +1,8 @@
-"""A decoder whose numbers of a sequence have the same bits in any batch.
+"""Batch-invariant decoding: a sequence's results have the same bits in any batch.
 
-Whatever else is computed in a pass: other sequences, in the same row or in others,
-pieces of prompts, padding. It holds for the passes of generation and for those of
-training, so that log-probabilities of both are equal, bit by bit.
+They do not depend on anything else in the pass: other sequences, in the same row or in others, pieces of
+prompts, padding. This holds for generation and for training, so that the log-probabilities of both are equal,
+bit by bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NORMS: Final[tuple[type[nn.Module], ...]] = (RootMeanSquareNorm, nn.LayerNorm)
 
 
 def batch_invariant(network: Decoder, tiles: Tiles) -> None:
-    """Let `network` compute in `tiles`, in place; names stay. Before anything wraps its blocks."""
+    """Make `network` compute in `tiles`, in place; names stay. Call it before anything wraps its blocks."""
     attention = InvariantAttention(network.shape, tiles)
     network.tiles = tiles
     network.attention_mask = attention.attention_mask

@@ -1,4 +1,4 @@
-"""One layer of a chain: attention and a feed-forward layer, each with a norm and a way around it."""
+"""Transformer blocks: attention and a feed-forward layer, each with a norm and a residual connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from footplate_trainer.model.norm import norm_of
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)): the norm comes first."""
+    """Pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
     def __init__(self, shape: ModelShape, site: str) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Block(nn.Module):
         self.feed_forward_dropout = Dropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
 
     def forward(self, x: Tensor, inputs: BlockInputs, cache: AttentionState | None = None) -> Tensor:
-        """[batch, length, hidden] -> the same."""
+        """Run the block: [batch, length, hidden] -> the same shape."""
         attended = self.attention(self.attention_norm(x), inputs, cache)
         x = x + self.attention_dropout(attended, inputs.dropout_seed, inputs.positions)
         forwarded = self.feed_forward(self.feed_forward_norm(x), inputs)
@@ -34,10 +34,10 @@ class Block(nn.Module):
 
 
 class NormLastBlock(Block):
-    """norm(x + attention(x)), then norm(x + feed_forward(x)), as BERT has it."""
+    """Post-norm block, as in BERT: norm(x + attention(x)), then norm(x + feed_forward(x))."""
 
     def forward(self, x: Tensor, inputs: BlockInputs, cache: AttentionState | None = None) -> Tensor:
-        """[batch, length, hidden] -> the same."""
+        """Run the block: [batch, length, hidden] -> the same shape."""
         attended = self.attention(x, inputs, cache)
         x = self.attention_norm(x + self.attention_dropout(attended, inputs.dropout_seed, inputs.positions))
         forwarded = self.feed_forward(x, inputs)
@@ -48,7 +48,7 @@ class NormLastBlock(Block):
 
 
 class CrossBlock(nn.Module):
-    """A decoder's layer behind an encoder: between its two parts it looks at what the encoder made."""
+    """Decoder block with cross-attention to the encoder's output between its two layers."""
 
     def __init__(self, shape: ModelShape, site: str) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class CrossBlock(nn.Module):
         self.feed_forward_dropout = Dropout(shape.hidden_dropout, f"{site}.feed_forward_norm")
 
     def forward(self, x: Tensor, encoded: Tensor, inputs: BlockInputs, source_inputs: BlockInputs) -> Tensor:
-        """x [batch, length, hidden], encoded [batch, source length, hidden] -> as x."""
+        """Run the block: x [batch, length, hidden], encoded [batch, keys, hidden] -> the shape of x."""
         attended = self.attention(self.attention_norm(x), inputs)
         x = x + self.attention_dropout(attended, inputs.dropout_seed)
         crossed = self.cross_attention(self.cross_attention_norm(x), source_inputs, None, encoded)

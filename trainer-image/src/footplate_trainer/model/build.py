@@ -1,4 +1,4 @@
-"""From a shape to its network."""
+"""Builds the network of a shape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NETWORKS: Final[dict[Architecture, Callable[[ModelShape], Network]]] = {
 
 
 def build(shape: ModelShape) -> Network:
-    """The network of `shape`, its parameters not yet initialised; with adapters, all else is frozen."""
+    """Build the network of `shape`, its parameters not yet initialized; with adapters, all else is frozen."""
     network = _NETWORKS[shape.architecture](shape)
     if shape.adapter is not None:
         adapt(network, shape)

@@ -1,9 +1,8 @@
-"""Dropout that drops the same numbers whatever rank computes them.
+"""Dropout that drops the same numbers whichever rank computes them.
 
-A generator's state depends on what was drawn before, so it depends on the
-layout. Here chance is a function: whether a number is dropped follows from
-(seed, step, sample, site, row, column), hashed by MurmurHash3's 64-bit
-finaliser, so that any rank may compute any piece of a mask.
+A generator's state depends on what was drawn before, so it depends on the layout. Here randomness is a
+function: whether a number is dropped follows from (seed, step, sample, site, row, column), hashed by
+MurmurHash3's 64-bit finaliser, so that any rank may compute any piece of a mask.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _ROW, _COLUMN = -7046029254386353131, -4417276706812531889  # odd, from the gold
 
 @dataclass(frozen=True)
 class DropoutSeed:
-    """What decides, beside a place in the network, which numbers are dropped."""
+    """The inputs that determine, with the position in the network, which numbers are dropped."""
 
     seed: int
     step: int
@@ -29,11 +28,11 @@ class DropoutSeed:
 
 
 class HashDrawn(nn.Module):
-    """What draws numbers by hash, one for each place in its part of the network.
+    """Base of modules that draw random numbers by hash, one for each element of their part of the network.
 
-    `site` is the module's place in the network. A rank that holds a shard of
-    each sequence sets `sequence_shard` to its number among equal ones, one that holds
-    some heads sets `first_head`, one that holds some columns `first_column`.
+    `site` is the module's name in the network. A rank that has a shard of each sequence sets `sequence_shard`
+    to its index among equal shards, a rank that has some heads sets `first_head`, a rank that has some
+    columns sets `first_column`.
     """
 
     def __init__(self, site: str) -> None:
@@ -46,10 +45,10 @@ class HashDrawn(nn.Module):
     def drawn(
         self, shape: torch.Size, device: torch.device, seed: DropoutSeed, positions: Tensor | None
     ) -> Tensor:
-        """0 … 2^24 - 1, int64 of `shape`: [batch, length, columns], or with heads behind batch.
+        """Draw 0 … 2^24 - 1, int64 of `shape`: [batch, length, columns], or with heads after batch.
 
-        `positions` int64 [length] of the rows in their sequence; None: 0, 1, 2, …
-        A rank that holds a shard of a sequence has all of its attention's rows.
+        `positions` int64 [length] of the rows in their sequence; None: 0, 1, 2, … A rank that has a shard of
+        a sequence has all of its attention's rows.
         """
         start = self.sequence_shard * shape[1] if len(shape) == 3 else 0
         rows = torch.arange(start, start + shape[-2], device=device)
@@ -70,9 +69,9 @@ Draw = Callable[[torch.Size, torch.device, DropoutSeed, Tensor | None], Tensor]
 
 
 class Dropout(HashDrawn):
-    """Zero a share of numbers and scale the rest up; does nothing outside training.
+    """Dropout: zeroes a share of the numbers and scales up the rest; does nothing outside training.
 
-    `draw` may be wrapped by what must not look into it.
+    `draw` may be wrapped by code that must not trace into it.
     """
 
     def __init__(self, probability: float, site: str) -> None:
@@ -82,11 +81,11 @@ class Dropout(HashDrawn):
 
     @property
     def active(self) -> bool:
-        """Whether anything is dropped."""
+        """True if anything is dropped."""
         return self.training and self.probability > 0
 
     def forward(self, x: Tensor, dropout_seed: DropoutSeed | None, positions: Tensor | None = None) -> Tensor:
-        """x [batch, length, hidden], or weights [batch, heads, length, keys] -> the same; see `drawn`."""
+        """Drop from x [batch, length, hidden] or weights [batch, heads, length, keys]; see `drawn`."""
         if not self.active:
             return x
         assert dropout_seed is not None, "dropout needs to know step and samples"
@@ -95,13 +94,13 @@ class Dropout(HashDrawn):
     def _draw(
         self, shape: torch.Size, device: torch.device, dropout_seed: DropoutSeed, positions: Tensor | None
     ) -> Tensor:
-        """What is kept: bool of `shape`."""
+        """Return the mask of retained numbers: bool of `shape`."""
         numbers = self.drawn(shape, device, dropout_seed, positions)
         return numbers >= round(self.probability * (1 << BITS))
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """MurmurHash3's fmix64, elementwise on int64; >> keeps the sign, so its copies are masked off."""
+    """Apply MurmurHash3's fmix64, elementwise on int64; >> extends the sign, which is masked off."""
     low = (1 << 31) - 1
     x = (x ^ ((x >> 33) & low)) * -49064778989728563
     x = (x ^ ((x >> 33) & low)) * -4265267296055464877
@@ -109,6 +108,6 @@ def _mixed(x: Tensor) -> Tensor:
 
 
 def _mixed_number(*numbers: int) -> int:
-    """One signed 64-bit number of several."""
+    """Hash several numbers to a signed 64-bit number."""
     text = "/".join(str(number) for number in numbers)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)

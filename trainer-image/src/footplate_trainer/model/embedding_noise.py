@@ -1,8 +1,8 @@
 """Noise on embeddings while a model is fine-tuned (NEFTune, Jain et al. 2023, arXiv 2310.05914).
 
-Each number of an embedding gets U(-1, 1) x alpha / root of (length x hidden). The
-length is that of the token's own document. The paper, transformers and TRL take
-the length to which the row is padded, so that there the noise depends on the batch.
+Each number of an embedding gets U(-1, 1) x alpha / root of (length x hidden). The length is that of the
+token's own document. The paper, transformers and TRL use the length to which the row is padded, so that there
+the noise depends on the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from footplate_trainer.model.dropout import BITS, DropoutSeed, HashDrawn
 
 
 class EmbeddingNoise(HashDrawn):
-    """Adds the noise in training; drawn by hash, as what dropout drops is."""
+    """Module that adds the noise in training; the noise is drawn by hash, like dropout masks."""
 
     def __init__(self, alpha: float) -> None:
         super().__init__("embedding.noise")
@@ -23,7 +23,7 @@ class EmbeddingNoise(HashDrawn):
     def forward(
         self, x: Tensor, lengths: Tensor, seed: DropoutSeed | None, positions: Tensor | None = None
     ) -> Tensor:
-        """x [batch, length, hidden] -> the same; `lengths` [batch, length]: of the document of each token."""
+        """Add noise to x [batch, length, hidden]; `lengths` [batch, length] of each token's document."""
         if not (self.training and self.alpha > 0):
             return x
         assert seed is not None, "noise needs to know step and samples"
@@ -33,7 +33,7 @@ class EmbeddingNoise(HashDrawn):
 
 
 def document_lengths(documents: Tensor) -> Tensor:
-    """How many tokens of the row are of the same document as each: int64 [batch, length].
+    """Count the row's tokens that are in each token's document: int64 [batch, length].
 
     `documents` [batch, length] numbers the document of each token, from -1 on, below the length.
     """

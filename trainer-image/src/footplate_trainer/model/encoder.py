@@ -1,4 +1,4 @@
-"""The encoder: BERT's post-norm blocks, and a head that guesses masked tokens."""
+"""The encoder: BERT's post-norm blocks, and a head that predicts masked tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from footplate_trainer.model.norm import norm_of
 
 
 class Encoder(Network):
-    """Tokens to logits over the vocabulary; every token sees all of its document (Devlin et al. 2018)."""
+    """Encoder from tokens to logits; every token sees its whole document (Devlin et al. 2018)."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__(shape)
@@ -43,7 +43,7 @@ class Encoder(Network):
             self.transform = self.norm = self.head_bias = None
 
     def begin(self, inputs: Inputs, start: int = 0) -> States:
-        """([batch, length, hidden],)."""
+        """Embed the tokens: ([batch, length, hidden],)."""
         assert self.embedding_norm is not None
         x = self.embedded(inputs, start)
         if self.token_types is not None:
@@ -52,7 +52,7 @@ class Encoder(Network):
         return (self.embedding_dropout(self.embedding_norm(x), inputs.dropout_seed, inputs.positions),)
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
-        """([batch, length, hidden],) -> the same."""
+        """Run the blocks: ([batch, length, hidden],) -> the same shape."""
         assert caches is None, "what sees both ways has nothing to keep"
         (x,) = states
         block_inputs = BlockInputs(
@@ -63,18 +63,21 @@ class Encoder(Network):
         return (x,)
 
     def finish(self, states: States, inputs: Inputs) -> Tensor:
-        """A dense layer with norm, and a column of ones that `head_weight` multiplies by its bias."""
+        """Apply a dense layer with norm, and append a column of ones.
+
+        `head_weight` multiplies the ones by the bias.
+        """
         assert self.transform is not None and self.norm is not None
         x = self.read_by_head(self.norm(self.activation(self.transform(*states, inputs))), inputs)
         return torch.cat((x, x.new_ones(*x.shape[:-1], 1)), dim=-1)
 
     @property
     def head_weight(self) -> Tensor:
-        """[vocabulary, hidden + 1]: the output projection with its bias as one more column."""
+        """The output projection with its bias as one more column: [vocabulary, hidden + 1]."""
         assert self.head_bias is not None
         return torch.cat((super().head_weight, self.head_bias[:, None]), dim=1)
 
 
 def _whole_documents(inputs: Inputs) -> AttentionMask:
-    """Who sees whom in whole sequences."""
+    """Build the attention mask of whole sequences."""
     return bidirectional_mask(inputs.documents)

@@ -1,10 +1,9 @@
-"""T5: an encoder and a decoder that looks at what it made, as one chain of blocks (Raffel et al. 2019).
+"""T5: an encoder, and a decoder with cross-attention to it, as one chain of blocks (Raffel et al. 2019).
 
-Both hidden states travel along the whole chain, so that it may be cut anywhere:
-first the encoder's blocks move theirs, then the decoder's blocks move the other.
-Where a token stands is told by a bias on attention's scores that depends on
-distance; each of the two has one table for all of its blocks, and every stage
-that holds one of these holds the table.
+Both hidden states pass through the whole chain, so that it may be cut anywhere: first the encoder's blocks
+update theirs, then the decoder's blocks update the other. Positions enter as a bias on attention's scores
+that depends on distance; encoder and decoder each have one table for all of their blocks, and every stage
+that has one of these blocks has the table.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ UNSCALED = 1.0  # T5 leaves the root of the head size to initialisation
 
 
 class EncoderDecoder(Network):
-    """Tokens, and the decoder's tokens so far, to logits over the vocabulary for each of the latter."""
+    """Network from tokens and the decoder's tokens so far to logits for each of the latter."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__(shape)
@@ -47,7 +46,7 @@ class EncoderDecoder(Network):
         self.attention_mask = self.encoder_mask
 
     def drop(self, beginning: bool, end: bool) -> None:
-        """Delete what the blocks that are left, and the ends, do not need."""
+        """Delete what the remaining blocks, and the ends, do not need."""
         super().drop(beginning, end)
         held = {int(number) for number in self.blocks}
         if not any(number < self.shape.layers for number in held):
@@ -60,7 +59,7 @@ class EncoderDecoder(Network):
             self.norm = None
 
     def begin(self, inputs: Inputs, start: int = 0) -> States:
-        """The embeddings of both, [batch, length, hidden] each."""
+        """Embed the tokens of both, [batch, length, hidden] each."""
         assert inputs.decoder_tokens is not None, "the decoder needs tokens of its own"
         decoder = replace(inputs, tokens=inputs.decoder_tokens)
         return (
@@ -69,7 +68,7 @@ class EncoderDecoder(Network):
         )
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
-        """(encoder's, decoder's) -> the same."""
+        """Run the blocks: (encoder's states, decoder's states) -> the same shapes."""
         assert caches is None, "there is no cache for two chains"
         encoded, x = states
         encoder_inputs = decoder_inputs = None
@@ -88,19 +87,19 @@ class EncoderDecoder(Network):
         return encoded, x
 
     def finish(self, states: States, inputs: Inputs) -> Tensor:
-        """The final norm of the decoder, scaled down where the projection is the embedding."""
+        """Apply the decoder's final norm, scaled down where the projection is the embedding."""
         assert self.norm is not None
         x: Tensor = self.norm(states[1])
         return x * self.shape.hidden**-0.5 if self.shape.tied_embeddings else self.read_by_head(x, inputs)
 
     def encoder_mask(self, inputs: Inputs) -> AttentionMask:
-        """Who sees whom in the encoder, and how strongly by distance."""
+        """Build the encoder's attention mask, with the bias by distance."""
         assert self.encoder_bias is not None
         bias = self._bias(self.encoder_bias, inputs.tokens.shape[1], both_ways=True)
         return _biased(bidirectional_mask(inputs.documents).tensor, bias)
 
     def _decoder_inputs(self, inputs: Inputs) -> tuple[BlockInputs, BlockInputs]:
-        """Of the decoder's self-attention, and of its attention to what the encoder made."""
+        """Build the block inputs of the decoder's self-attention, and of its cross-attention."""
         assert self.decoder_bias is not None and inputs.decoder_tokens is not None
         length = inputs.decoder_tokens.shape[1]
         bias = self._bias(self.decoder_bias, length, both_ways=False)
@@ -117,7 +116,7 @@ class EncoderDecoder(Network):
         )
 
     def _bias(self, table: nn.Embedding, length: int, both_ways: bool) -> Tensor:
-        """What the table adds to scores: [1, heads, length, length]."""
+        """Return the table's bias on scores: [1, heads, length, length]."""
         places = torch.arange(length, device=self.device)
         distances = places[None, :] - places[:, None]
         shape = self.shape
@@ -127,10 +126,10 @@ class EncoderDecoder(Network):
 
 
 def distance_buckets(distances: Tensor, buckets: int, farthest: int, both_ways: bool) -> Tensor:
-    """The row of the bias table for each distance (key's place minus query's), int64 as `distances`.
+    """Return the bias table's row for each distance (key's position minus query's), int64 as `distances`.
 
-    Half of the rows are for one distance each, the rest for ever wider ranges up
-    to `farthest`; `both_ways` splits the table between keys before and after.
+    Half of the rows are for one distance each, the rest for ever wider ranges up to `farthest`; `both_ways`
+    splits the table between keys before and after.
     """
     after = torch.zeros_like(distances)
     if both_ways:
@@ -146,6 +145,6 @@ def distance_buckets(distances: Tensor, buckets: int, farthest: int, both_ways: 
 
 
 def _biased(mask: Tensor | None, bias: Tensor) -> AttentionMask:
-    """Scores get `bias`, and where `mask` forbids, minus infinity."""
+    """Build a mask that adds `bias` to scores, and minus infinity where `mask` forbids."""
     added = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
     return AttentionMask(causal=False, tensor=added, scale=UNSCALED)

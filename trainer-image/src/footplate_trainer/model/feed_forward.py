@@ -25,7 +25,7 @@ ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
 
 
 class FeedForward(nn.Module):
-    """Two matrices, or three with a gate."""
+    """Feed-forward layer of two matrices, or three with a gate."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class FeedForward(nn.Module):
         self.down = Linear(shape.feed_forward, shape.hidden, bias=bias)
 
     def forward(self, x: Tensor, inputs: BlockInputs | None = None) -> Tensor:
-        """[..., hidden] -> [..., hidden]."""
+        """Run the layer: [..., hidden] -> [..., hidden]."""
         up = self.up(x, inputs)
         inner = self.activation(up) if self.gate is None else self.activation(self.gate(x, inputs)) * up
         down: Tensor = self.down(inner, inputs)

@@ -1,4 +1,4 @@
-"""Text from a trained model: one token at a time, each at the cost of one token."""
+"""Text generation with a trained model, token by token with a key/value cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from footplate_trainer.model.transformer import Decoder
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; temperature 0 takes the most likely one."""
+    """Parameters of sampling; temperature 0 selects the most likely token."""
 
     temperature: float = 0.8
     top_k: int = 0  # 0: all, as a rollout does unless it is told otherwise
@@ -24,7 +24,7 @@ class Sampling:
 def continuation(
     model: Decoder, prompt: list[int], tokens: int, sampling: Sampling, ends: Collection[int] = ()
 ) -> Iterator[int]:
-    """At most `tokens` ids that follow `prompt`; stops before any of `ends` and where the context is full.
+    """Yield at most `tokens` ids after `prompt`; stop before any of `ends` and at the end of the context.
 
     A prompt longer than the context loses its beginning.
     """
@@ -44,7 +44,7 @@ def continuation(
 
 
 def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One id from `logits` [vocabulary]."""
+    """Sample an id from `logits` [vocabulary]."""
     if sampling.temperature == 0:
         return int(logits.argmax())
     if sampling.top_k and sampling.top_k < logits.numel():

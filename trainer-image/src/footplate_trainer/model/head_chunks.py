@@ -1,9 +1,8 @@
 """The output head over a large vocabulary, a chunk of tokens at a time.
 
-The logits of a batch are by far the largest tensor of a language model, and
-nobody wants them: only a few numbers of each token, and two gradients. So
-hidden states go through the head in chunks of tokens, in buffers that all
-chunks share, and a chunk's gradients are computed while its logits are at hand.
+The logits of a batch are by far the largest tensor of a language model, and are needed only for a few numbers
+of each token, and for two gradients. So hidden states go through the head in chunks of tokens, in buffers
+that all chunks share, and a chunk's gradients are computed while its logits are in memory.
 """
 
 from __future__ import annotations
@@ -34,14 +33,13 @@ def _whole_already(head: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class VocabularyShard:
-    """Which rows of the output head are here, and how to learn about the others.
+    """This rank's rows of the output head, and the collectives that access the others.
 
-    `gather` takes numbers of tokens over the rows here, fp32 [k, tokens], and
-    returns those of all `ranks` that share the head, [ranks, k, tokens]; None where
-    all rows are here. A loss that wants the head itself gets all `size` rows from
-    `whole`; then each of the ranks computes the same, and passes back its share of
-    the gradients. With `tiles` a token's numbers have the same bits whichever others
-    go through the head beside it.
+    `gather` takes numbers of tokens over the local rows, fp32 [k, tokens], and returns those of all `ranks`
+    that share the head, [ranks, k, tokens]; None where all rows are local. A loss that needs the head itself
+    gets all `size` rows from `whole`; then each of the ranks computes the same, and returns its share of the
+    gradients. With `tiles` a token's numbers have the same bits whichever others go through the head in the
+    same pass.
     """
 
     size: int
@@ -54,9 +52,9 @@ class VocabularyShard:
 
 @contextmanager
 def backward_passes(number: int) -> Iterator[None]:
-    """How often a loss that is computed within will be asked for its gradients; once without this.
+    """Set how often losses computed in the block will be differentiated; once without this.
 
-    A zero-bubble pipeline asks twice, for the input's gradient and for the weights'.
+    A zero-bubble pipeline does it twice, for the input's gradient and for the weights'.
     """
     token = _backward_passes.set(number)
     try:
@@ -67,7 +65,7 @@ def backward_passes(number: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class HeadGradients:
-    """Of a sum, by hidden states and by a head that is not frozen: fp32, as it adds up over chunks."""
+    """Gradients of a sum with respect to hidden states and to a trained head: fp32, summed over chunks."""
 
     hidden: Tensor
     head: Tensor | None
@@ -75,33 +73,33 @@ class HeadGradients:
 
     @classmethod
     def zeros(cls, hidden: Tensor, head: Tensor, of_head: bool) -> HeadGradients:
-        """None yet."""
+        """Create gradients of zero."""
         by_head = torch.zeros_like(head, dtype=torch.float32) if of_head else None
         return cls(torch.zeros_like(hidden), by_head, head.dtype)
 
     def scaled_in_place(self, by: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Times `by`, for the last time that they are asked for."""
+        """Multiply the gradients by `by` in place, for their last use."""
         factor = by.to(torch.float32)
         by_head = None if self.head is None else self.head.mul_(factor).to(self.head_dtype)
         return self.hidden.mul_(factor), by_head
 
     def scaled(self, by: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Times `by`; they may be asked for again."""
+        """Return the gradients times `by`, without changing them."""
         factor = by.to(torch.float32)
         by_head = None if self.head is None else (self.head * factor).to(self.head_dtype)
         return (self.hidden * factor).to(self.hidden.dtype), by_head
 
 
 class KeptGradients:
-    """Gradients from a forward pass, until they have been asked for as often as `backward_passes` said."""
+    """Gradients from a forward pass, stored until the last use that `backward_passes` announced."""
 
     def __init__(self, grads: HeadGradients | None) -> None:
-        """None where nobody will ask."""
+        """Store `grads`; None where no gradients are needed."""
         self._grads = grads
         self._left = _backward_passes.get()
 
     def times(self, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
-        """By hidden states and by the head."""
+        """Return the gradients times `gradient`, with respect to hidden states and to the head."""
         grads = self._grads
         assert grads is not None, "asked once more than backward_passes() said"
         self._left -= 1
@@ -112,10 +110,10 @@ class KeptGradients:
 
 
 class HeadChunks:
-    """The products of one chunk after the other with the rows of the head that are here."""
+    """Products of successive chunks with the local rows of the head."""
 
     def __init__(self, hidden: Tensor, head: Tensor, vocabulary: VocabularyShard, chunk: int) -> None:
-        """`hidden` [tokens, width] and `head` [rows, width] of one float dtype."""
+        """Allocate the buffers; `hidden` [tokens, width] and `head` [rows, width] of one float dtype."""
         self.hidden, self.vocabulary = hidden, vocabulary
         # Rows that only pad the vocabulary have no logits.
         self.rows = max(0, min(head.shape[0], vocabulary.size - vocabulary.first))
@@ -126,7 +124,7 @@ class HeadChunks:
         self._logits = self._products if as_they_are else hidden.new_empty(size, dtype=torch.float32)
 
     def logits(self, tokens: slice) -> Tensor:
-        """fp32 [tokens, rows] of this chunk, there until the next is asked for; may be written into."""
+        """Compute the chunk's logits, fp32 [tokens, rows], valid until the next call; may be overwritten."""
         hidden = self.hidden[tokens]
         logits = self._logits[: hidden.shape[0]]
         if self.rows:
@@ -140,13 +138,16 @@ class HeadChunks:
         return logits
 
     def columns(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of int64 [tokens]: whether the label's row is here, and which it is, int64 [tokens, 1], or any."""
+        """Return which labels' rows are local, bool [tokens], and their columns, int64 [tokens, 1].
+
+        `labels` are int64 [tokens]; the column of a label without a local row is arbitrary.
+        """
         first = self.vocabulary.first
         mine = (labels >= first) & (labels < first + self.rows)
         return mine, (labels - first).clamp(0, max(0, self.rows - 1))[:, None]
 
     def differentiate(self, tokens: slice, slopes: Tensor, grads: HeadGradients) -> None:
-        """From the gradient of the logits, fp32 [tokens, rows], to those of what made them."""
+        """Add to `grads` what follows from `slopes`, the gradient of the logits, fp32 [tokens, rows]."""
         if not self.rows:
             return
         hidden = self.hidden[tokens]
@@ -159,7 +160,7 @@ class HeadChunks:
 
 
 def log_normaliser(logits: Tensor, tiles: Tiles | None) -> Tensor:
-    """The logarithm of the sum of exponentials of each row of [tokens, rows]: [tokens]."""
+    """Return the logarithm of the sum of exponentials of each row of [tokens, rows]: [tokens]."""
     if tiles is None:
         return logits.logsumexp(-1)
     return tiles.rows(_logsumexp, logits).squeeze(-1)
@@ -170,5 +171,5 @@ def _logsumexp(logits: Tensor) -> Tensor:
 
 
 def pieces(tokens: int, size: int) -> list[slice]:
-    """`tokens` cut into pieces of at most `size`."""
+    """Cut `tokens` into slices of at most `size`."""
     return [slice(first, first + size) for first in range(0, tokens, size)]

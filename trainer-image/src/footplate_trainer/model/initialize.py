@@ -1,9 +1,8 @@
-"""Initial weights that do not depend on how the model is laid out over ranks.
+"""Initial weights that do not depend on the model's layout over ranks.
 
-A run must be the same run on one rank and on a thousand, and no rank may have
-to draw the whole model. So weights are drawn in blocks of rows, each block from
-a generator of its own, keyed by (seed, parameter name, block): whoever holds a
-row draws the same numbers for it.
+A run must be the same run on one rank and on a thousand, and no rank may have to draw the whole model. So
+weights are drawn in blocks of rows, each block from a generator of its own, keyed by (seed, parameter name,
+block): every rank that has a row draws the same numbers for it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ ROWS_PER_BLOCK = 64
 
 
 def block_seed(seed: int, name: str, block: int) -> int:
-    """Seed of one row block: 63 bits of BLAKE2b over the key."""
+    """Return the seed of a row block: 63 bits of BLAKE2b over the key."""
     digest = hashlib.blake2b(f"{seed}/{name}/{block}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -27,7 +26,7 @@ def block_seed(seed: int, name: str, block: int) -> int:
 def normal_rows(
     seed: int, name: str, first: int, rows: int, columns: int, standard_deviation: float
 ) -> Tensor:
-    """Rows first … first + rows - 1 of the matrix `name`: fp32 [rows, columns] on the CPU."""
+    """Draw rows first … first + rows - 1 of the matrix `name`: fp32 [rows, columns] on the CPU."""
     drawn = torch.empty(rows, columns)
     generator = torch.Generator()
     block = first // ROWS_PER_BLOCK
@@ -43,8 +42,9 @@ def normal_rows(
 def initialize_rows(local: Tensor, name: str, first: int, seed: int, standard_deviation: float) -> None:
     """Fill `local`, the rows of parameter `name` from row `first` on, in place.
 
-    Matrices get N(0, standard_deviation), biases zeros, other vectors (norm weights) ones. Of an adapter,
-    B gets zeros, so that it begins as nothing, and A the variance that its inputs' number asks for.
+    Matrices get N(0, standard_deviation), biases zeros, other vectors (norm weights) ones. Of an adapter, B
+    gets zeros, so that the adapter has no effect at first, and A a variance that depends on the number of its
+    inputs.
     """
     with torch.no_grad():
         if local.ndim == 1:

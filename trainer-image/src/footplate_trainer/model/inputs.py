@@ -1,4 +1,4 @@
-"""What a pass through the network is told, what travels, and what its blocks share."""
+"""Inputs of a pass through the network, hidden states between blocks, and inputs that all blocks share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ States = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Inputs:
-    """One micro-batch beside its activations; every pipeline stage is given the same."""
+    """A micro-batch without its activations; every pipeline stage gets the same."""
 
     tokens: Tensor  # int64 [batch, length]
     documents: Tensor | None = None  # [batch, length]: attention stays within one; None: there is one
@@ -27,7 +27,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class BlockInputs:
-    """What all blocks of a chain have in common in one pass."""
+    """The inputs that all blocks of a chain share in one pass."""
 
     # What the network's `attention_mask` says to attention's `attend`; they agree between themselves.
     mask: Any

@@ -1,15 +1,13 @@
-"""Attention whose bits depend on a sequence alone, not on what is computed beside it.
+"""Attention whose bits depend on the sequence alone, not on the rest of the batch.
 
-A query's result is a sum over keys, and bits of a sum depend on its order. Here the
-keys of a sequence lie in blocks of a fixed number, from the sequence's own first
-token on; each block is one product of a fixed shape, and blocks are added up one
-after the other. What a query does not see has a weight of exactly 0: so a block
-behind it, or a neighbour's keys in the rest of a block, change nothing. The highest
-score, which all exponents are relative to, is the same in any order.
+A query's result is a sum over keys, and the bits of a sum depend on its order. Here the keys of a sequence
+are in blocks of a fixed size, from the sequence's own first token on; each block is one product of a fixed
+shape, and blocks are added up one after the other. A key that a query does not see has a weight of exactly 0:
+so a block after it, or a neighbour's keys in the rest of a block, change nothing. The highest score, to which
+all exponents are relative, is the same in any order.
 
-Training, whose rows hold several sequences, deals them out first, and computes
-gradients by the ordinary way: they need not have the same bits. Products, sums and
-exponentials are in fp32 for any type of number.
+Training, whose rows contain several sequences, regroups them first, and computes gradients with ordinary
+attention: they need not have the same bits. Products, sums and exponentials are in fp32 for any dtype.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ Hidden = Callable[[slice, int], tuple[int, int, Tensor | None]]
 
 @dataclass(frozen=True)
 class Dealt:
-    """Sequences of equally many blocks: where their tokens stand among all of the micro-batch."""
+    """Sequences of equally many blocks, with their tokens' positions among all of the micro-batch."""
 
     tokens: Tensor  # int64 [n, blocks x BLOCK]; behind a sequence's end, any
     present: Tensor  # int64: which of these, flat, are tokens of a sequence
@@ -50,7 +48,7 @@ class Dealt:
 
 @dataclass(frozen=True)
 class PackedSequences:
-    """Who sees whom in rows of sequences."""
+    """Attention mask of rows with several sequences."""
 
     dealt: list[Dealt]
     window: int | None
@@ -58,7 +56,7 @@ class PackedSequences:
 
 
 class InvariantAttention:
-    """What replaces mask and attention of a decoder."""
+    """Replacement for a decoder's mask and attention."""
 
     def __init__(self, shape: ModelShape, tiles: Tiles) -> None:
         self._window = shape.sliding_window
@@ -67,17 +65,17 @@ class InvariantAttention:
         self.ordinary = attention_of(shape.attention_backend)
 
     def attention_mask(self, inputs: Inputs) -> PackedSequences:
-        """Of whole sequences, once for all blocks of a pass."""
+        """Build the mask of whole sequences, once for all blocks of a pass."""
         batch, length = inputs.tokens.shape
         device = inputs.tokens.device
         ordinary = causal_mask(length, inputs.documents, self._window, device)
         return PackedSequences(deal(inputs.documents, batch, length, device), self._window, ordinary)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
-        """[batch, heads, length, head_size] of each -> the same, in the type of `query`.
+        """Attend: [batch, heads, length, head_size] of each -> the same, in the type of `query`.
 
         `mask` is PackedSequences or, where keys begin with those of a sequence's first token, AttentionMask.
-        Then keys and values may lie in blocks already: [blocks, batch, heads, BLOCK, head_size].
+        Then keys and values may be in blocks already: [blocks, batch, heads, BLOCK, head_size].
         """
         if isinstance(mask, PackedSequences):
             attended: Tensor = _OfPacked.apply(query, key, value, mask, self)
@@ -99,7 +97,7 @@ class InvariantAttention:
         return self.blockwise(query, key, value, hidden, mask.scale)
 
     def packed(self, query: Tensor, key: Tensor, value: Tensor, packed: PackedSequences) -> Tensor:
-        """Of rows of sequences, without gradients; 0 where no sequence is."""
+        """Attend in rows of sequences, without gradients; 0 where there is no sequence."""
         flat = [x.transpose(1, 2).flatten(0, 1) for x in (query, key, value)]  # [tokens, heads, head_size]
         attended = torch.zeros_like(flat[0])
         hidden = _later(packed.window, query.device)
@@ -114,7 +112,7 @@ class InvariantAttention:
     def blockwise(
         self, query: Tensor, key: Tensor, value: Tensor, hidden: Hidden, scale: float | None
     ) -> Tensor:
-        """Each sequence of a batch by itself: as `attend`."""
+        """Attend within each sequence of a batch; shapes as in `attend`."""
         count, heads, length, size = query.shape
         shared = key.shape[-3]
         group = heads // shared
@@ -145,7 +143,7 @@ def _tile(
     first: int,
     hidden: Tensor | None,
 ) -> Tensor:
-    """Rows [m, rows, size] against keys and values [blocks, m, BLOCK, size] -> as rows; m: n x heads."""
+    """Attend from rows [m, rows, size] to keys and values [blocks, m, BLOCK, size]; m: n x heads."""
     asked = rows.shape[1]
     padded = functional.pad(rows, (0, 0, 0, tile - asked)) if asked < tile else rows
     scores = rows.new_empty(len(keys), rows.shape[0], tile, BLOCK)
@@ -169,9 +167,9 @@ def _tile(
 
 
 def _blocks(kept: Tensor) -> Tensor:
-    """[n, heads, keys, size] -> fp32 [blocks, n x heads, BLOCK, size], the last one filled up with 0.
+    """Arrange [n, heads, keys, size] as fp32 [blocks, n x heads, BLOCK, size], the last one padded with 0.
 
-    What lies in blocks already is only looked at as such.
+    Keys that are in blocks already only get a view.
     """
     if kept.ndim == 5:
         return kept.flatten(1, 2).float()
@@ -187,7 +185,7 @@ def _blocks(kept: Tensor) -> Tensor:
 
 
 def _later(window: int | None, device: torch.device) -> Hidden:
-    """What is later than a query, or `window` and more tokens back; queries begin with a sequence's first."""
+    """Hide keys later than a query, or `window` or more back; queries begin with a sequence's first token."""
 
     def hidden(queries: slice, blocks: int) -> tuple[int, int, Tensor]:
         del blocks
@@ -202,7 +200,7 @@ def _later(window: int | None, device: torch.device) -> Hidden:
 
 
 def _masked(seen: Tensor) -> Hidden:
-    """What `seen` does not say: bool [n or 1, queries, blocks x BLOCK]."""
+    """Hide the keys that `seen`, bool [n or 1, queries, blocks x BLOCK], does not permit."""
     all_hidden = ~seen.reshape(*seen.shape[:2], -1, BLOCK).permute(2, 0, 1, 3)[:, :, None]
 
     def hidden(queries: slice, blocks: int) -> tuple[int, int, Tensor]:
@@ -212,7 +210,7 @@ def _masked(seen: Tensor) -> Hidden:
 
 
 def deal(documents: Tensor | None, batch: int, length: int, device: torch.device) -> list[Dealt]:
-    """The sequences of `documents` [batch, length], whose equal numbers stand together; -1 is none."""
+    """List the sequences of `documents` [batch, length], whose equal numbers are adjacent; -1 is none."""
     numbers: Sequence[Sequence[int]] = [[0] * length] * batch if documents is None else documents.tolist()
     by_blocks: dict[int, list[range]] = {}
     for row, in_row in enumerate(numbers):
@@ -240,7 +238,7 @@ def _runs(numbers: Sequence[int], first: int) -> Iterator[range]:
 
 
 class _OfPacked(Function):
-    """Forward by blocks; backward through the ordinary attention, which is computed for it once more."""
+    """Forward by blocks; backward through the ordinary attention, which is computed once more for it."""
 
     @staticmethod
     def forward(

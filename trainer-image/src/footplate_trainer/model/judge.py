@@ -1,10 +1,8 @@
-"""What a stage minimises, as a function of what the network says of tokens.
+"""Interface of a stage's loss, as a function of the network's scores of tokens.
 
-A judge knows no rank, no micro-batch and no chunk. It is given log-probabilities
-of the tokens whose labels count, and which sequence each is of, and returns a
-sum, already weighted, that is divided by a count of the whole step. How much of
-a step it has to see at once is its `span`; what is needed for that is the
-caller's matter.
+A loss here is independent of ranks, micro-batches and chunks. It gets log-probabilities of the tokens whose
+labels count, and each token's sequence, and returns a sum, already weighted, that is divided by a count of
+the whole step. Its `span` says how much of a step it has to see at once; the caller arranges for that.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from footplate_trainer.model.token_loss import Asked, Scores
 
 
 class Span(IntEnum):
-    """What a judge has to see at once."""
+    """The part of a step that a loss has to see at once."""
 
     TOKEN = 0  # any tokens: its sum over all is the sum of its sums over parts
     SEQUENCE = 1  # all tokens of a sequence, and all sequences of a sample
@@ -33,7 +31,7 @@ class Span(IntEnum):
 
 @dataclass(frozen=True)
 class StepTotals:
-    """What is known of a whole step, and where sums go that its row shows means of."""
+    """Totals of a whole step, and the tally of sums for the metrics of its row."""
 
     counts: Callable[[], Counts]  # waits until all ranks have said theirs
     tally: Tally
@@ -42,7 +40,7 @@ class StepTotals:
 
 @dataclass(frozen=True)
 class JudgedTokens:
-    """Tokens of one micro-batch whose labels count, and the sequences that they are of."""
+    """The tokens of a micro-batch whose labels count, and their sequences."""
 
     log_probabilities: Tensor  # fp32 [tokens], of the labels
     entropies: Tensor | None  # fp32 [tokens], where asked for
@@ -54,7 +52,7 @@ class JudgedTokens:
 
     @classmethod
     def of(cls, targets: Targets, scores: Scores, places: Tensor) -> JudgedTokens:
-        """`places` int64 [tokens]: where the tokens are among all of the rows of `targets`, flat."""
+        """Select the tokens at `places`, int64 [tokens], among all of the flattened rows of `targets`."""
         sequences = table = None
         if targets.sequences is not None:
             by_row = targets.sequences.shape[1]
@@ -72,25 +70,28 @@ class JudgedTokens:
         )
 
     def by_sequence(self, values: Tensor) -> Tensor:
-        """Sums of `values` [tokens] by sequence: fp64 [sequences], 0 where there is none."""
+        """Sum `values` [tokens] by sequence: fp64 [sequences], 0 where there is none."""
         assert self.sequences is not None, "this data has no sequences"
         assert self.table is not None
         sums = torch.zeros(len(self.table), dtype=torch.float64, device=values.device)
         return sums.index_add(0, self.sequences, values.double())
 
     def field(self, which: SequenceField) -> Tensor:
-        """One of the numbers of each sequence, int32 [sequences]; -1 where there is none."""
+        """Return a field of each sequence, int32 [sequences]; -1 where there is none."""
         assert self.table is not None, "this data has no sequences"
         return self.table[:, which]
 
     def pairs(self) -> Tensor:
-        """Places of both sequences of each sample, side 0 before side 1: int64 [samples, 2]."""
+        """Return the indices of both sequences of each sample, side 0 before side 1: int64 [samples, 2]."""
         assert self.table is not None, "this data has no sequences"
         return pairs_in(self.table)
 
 
 def pairs_in(table: Tensor) -> Tensor:
-    """Places in `table` [sequences, 4] of both sequences of each sample, side 0 first: int64 [samples, 2]."""
+    """Return the indices in `table` [sequences, 4] of each sample's two sequences, side 0 first.
+
+    int64 [samples, 2].
+    """
     samples, sides = table[:, SequenceField.SAMPLE], table[:, SequenceField.SIDE]
     there = (samples >= 0).nonzero().squeeze(1)
     in_order = (2 * samples[there].long() + sides[there]).argsort()
@@ -98,7 +99,7 @@ def pairs_in(table: Tensor) -> Tensor:
 
 
 class Judge(ABC):
-    """What is minimised. Frozen data: all ranks have an equal one."""
+    """Base class of losses. Immutable: all ranks have an equal one."""
 
     span: Span = Span.TOKEN
     asked: Asked = Asked()
@@ -107,24 +108,24 @@ class Judge(ABC):
 
     @abstractmethod
     def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
-        """A scalar, by which the scores are differentiated: a weighted sum over what counts.
+        """Return a scalar, by which the scores are differentiated: a weighted sum over what counts.
 
-        Called once for any token (Span.TOKEN) or for each micro-batch, even one of
-        fillers alone, whose `table` is -1 throughout.
+        Called once for any tokens (Span.TOKEN) or once for each micro-batch, even for a micro-batch of
+        padding samples alone, whose `table` is -1 throughout.
         """
 
     def survey(self, tokens: JudgedTokens) -> Tensor:
-        """What a judge of Span.STEP needs the global sum of, from one micro-batch: fp64 [surveyed]."""
+        """Return the numbers of a micro-batch whose global sum a loss of Span.STEP needs: fp64 [surveyed]."""
         raise NotImplementedError
 
     def divisor(self, counts: Counts) -> Tensor:
-        """What the step's sum is divided by: at least 1."""
+        """Return the divisor of the step's sum: at least 1."""
         return next(iter(counts.values())).clamp(min=1)
 
 
 @dataclass(frozen=True)
 class TokenMean(Judge):
-    """Cross-entropy with a weight for each token (`weight` of the data, 1 without); its mean over labels."""
+    """Cross-entropy weighted by the data's `weight` per token (1 without); its mean over labels."""
 
     def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
         """See Judge."""

@@ -1,10 +1,9 @@
-"""Linear layers, and the low-rank adapters beside them (LoRA, Hu et al. 2021).
+"""Linear layers, and their low-rank adapters (LoRA, Hu et al. 2021).
 
-An adapter adds alpha / rank B A x to W x, where A has few rows and B few
-columns. The layer keeps its names and its weight, which is frozen, as all of
-the network is; only the adapters move. The output head is never applied by
-itself, as a loss takes it row by row: its adapter makes hidden states and
-weight a little wider instead (see network.py).
+An adapter adds alpha / rank B A x to W x, where A has few rows and B few columns. The layer keeps its names
+and its weight, which is frozen, like the rest of the network; only the adapters are trained. The output head
+is never applied by itself, as a loss reads it row by row: its adapter makes hidden states and weight a little
+wider instead (see network.py).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from footplate_trainer.model.tiles import Tiles
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles | None) -> Tensor:
-    """W x + bias, in `tiles` where there are any."""
+    """Return W x + bias, computed in `tiles` if given."""
     if tiles is None:
         return functional.linear(x, weight, bias)
     return tiles.product(x, weight, bias)
@@ -34,7 +33,7 @@ SCORE: Final = "score"  # the head that gives a sequence its score
 
 
 class LowRank(nn.Module):
-    """What an adapter adds to a layer's result; nothing at first, as B begins as zeros."""
+    """Low-rank term that an adapter adds to a layer's result; 0 at first, as B is initialized to zeros."""
 
     def __init__(self, inputs: int, outputs: int, adapter: AdapterShape, site: str) -> None:
         super().__init__()
@@ -46,23 +45,23 @@ class LowRank(nn.Module):
     tiles: Tiles | None = None  # as of Linear
 
     def matrices(self) -> tuple[Tensor, Tensor]:
-        """A [rank, inputs] and B [outputs, rank], as far as they are here."""
+        """Return the local parts of A [rank, inputs] and B [outputs, rank]."""
         return self.a, self.b
 
     def narrowed(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
-        """alpha / rank A x: [batch, length, inputs] -> [batch, length, rank]."""
+        """Return alpha / rank A x: [batch, length, inputs] -> [batch, length, rank]."""
         if self.dropout.active:
             assert inputs is not None, "dropout needs to know step and samples"
             x = self.dropout(x, inputs.dropout_seed, inputs.positions)
         return product(x, self.matrices()[0], None, self.tiles) * self.scale
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
-        """[batch, length, inputs] -> [batch, length, outputs]."""
+        """Apply both matrices: [batch, length, inputs] -> [batch, length, outputs]."""
         return product(self.narrowed(x, inputs), self.matrices()[1], None, self.tiles)
 
 
 class Linear(nn.Linear):
-    """W x + bias and, where there is an adapter, what it adds."""
+    """W x + bias, plus the result of an adapter if there is one."""
 
     adapter: LowRank | None
     tiles: Tiles | None = None  # in which products are computed; None: as torch likes
@@ -72,20 +71,20 @@ class Linear(nn.Linear):
         self.adapter = None
 
     def matrix(self) -> tuple[Tensor, Tensor | None]:
-        """W [outputs, inputs] and bias [outputs], as far as they are applied here."""
+        """Return the local parts of W [outputs, inputs] and bias [outputs]."""
         return self.weight, self.bias
 
     def forward(self, x: Tensor, inputs: BlockInputs | Inputs | None = None) -> Tensor:
-        """[..., inputs] -> [..., outputs]."""
+        """Apply the layer: [..., inputs] -> [..., outputs]."""
         return self.adapted(product(x, *self.matrix(), self.tiles), x, inputs)
 
     def adapted(self, product: Tensor, x: Tensor, inputs: BlockInputs | Inputs | None) -> Tensor:
-        """`product`, which this layer makes of x, and the adapter's part."""
+        """Add the adapter's result to `product`, which this layer computed from x."""
         return product if self.adapter is None else product + self.adapter(x, inputs)
 
 
 def adapt(network: nn.Module, shape: ModelShape) -> None:
-    """Freeze `network`, all but a head of scores, and give the layers that `shape` names adapters."""
+    """Freeze `network` except a score head, and add adapters to the layers that `shape` names."""
     assert shape.adapter is not None
     network.requires_grad_(False)
     if shape.labels:  # it begins as chance has it: nothing stands there that an adapter could adapt
@@ -98,7 +97,7 @@ def adapt(network: nn.Module, shape: ModelShape) -> None:
 
 @contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
-    """Until it ends, `model` computes with the weights that its adapters stand beside, and has no others."""
+    """Let `model` compute without its adapters in the block."""
     adapted = [
         (layer, layer.adapter)
         for layer in model.modules()
@@ -114,15 +113,14 @@ def without_adapters(model: nn.Module) -> Iterator[None]:
 
 
 def is_adapters(parameter: str) -> bool:
-    """Whether `parameter` is the name of an adapter's matrix."""
+    """Return whether `parameter` is the name of an adapter's matrix."""
     return ".adapter." in parameter
 
 
 def begin_gradient(_: nn.Module, __: object, output: Tensor) -> Tensor:
-    """A forward hook of a frozen embedding: gradients flow through all blocks down to its result.
+    """Make the output of a frozen embedding require a gradient, as a forward hook.
 
-    A pipeline sends back what a stage's result has for a gradient, also where no
-    earlier stage has an adapter; and the first rank whose gradient is not finite
-    is found at this place.
+    Gradients then flow through all blocks. A pipeline sends back the gradient of a stage's input, also where
+    no earlier stage has an adapter; and the first rank whose gradient is not finite is found here.
     """
     return output.requires_grad_() if torch.is_grad_enabled() else output

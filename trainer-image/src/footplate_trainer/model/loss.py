@@ -1,9 +1,8 @@
-"""Cross-entropy over a large vocabulary, without ever holding all logits.
+"""Cross-entropy over a large vocabulary, without storing all logits.
 
-Hidden states go through the output head in chunks of tokens (`head_chunks`),
-and each chunk's gradients are computed while its logits are still in the cache.
-The result is a sum, because only the caller knows the global number of valid
-tokens.
+Hidden states go through the output head in chunks of tokens (`head_chunks`), and each chunk's gradients are
+computed while its logits are still in the cache. The result is a sum, because only the caller has the global
+number of valid tokens.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from footplate_trainer.model.head_chunks import (
 
 @dataclass(frozen=True)
 class TokenLoss:
-    """What is minimised at each valid position, over logits z and their log-normaliser Z.
+    """Loss at each valid position, over logits z and their log-normaliser Z.
 
-    Z - (1 - s) z[label] - s mean(z) + w Z^2, with smoothing s (Szegedy et al.
-    2016) and z-loss w (Chowdhery et al. 2022), which keeps Z near 0.
+    Z - (1 - s) z[label] - s mean(z) + w Z^2, with smoothing s (Szegedy et al. 2016) and z-loss w (Chowdhery
+    et al. 2022), which keeps Z near 0.
     """
 
     label_smoothing: float = 0.0
@@ -48,16 +47,15 @@ def summed_cross_entropy(
     vocabulary: VocabularyShard | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """Sum of `loss` over valid positions: fp64 scalar.
+    """Return the sum of `loss` over valid positions: fp64 scalar.
 
-    `hidden` [..., hidden] and `head` [rows, hidden] of any float dtype, the
-    logits hidden @ head.T being fp32 from there on; `labels` int64 [...] with
-    IGNORED where there is nothing to predict. `chunk` is the number of tokens at
-    once.
+    `hidden` [..., hidden] and `head` [rows, hidden] of any float dtype, the logits hidden @ head.T being fp32
+    from there on; `labels` int64 [...] with IGNORED where there is nothing to predict. `chunk` is the number
+    of tokens at once.
 
-    Where the head's rows are shared out (`vocabulary`), the value is the whole
-    loss on every rank, the head's gradient is that of the rows here, and the
-    gradient of `hidden` is the part through these rows: the ranks' sum counts.
+    Where ranks share the head's rows (`vocabulary`), the value is the whole loss on every rank, the head's
+    gradient is that of the local rows, and the gradient of `hidden` is the part through these rows: the
+    caller sums it over the ranks.
     """
     vocabulary = vocabulary or VocabularyShard(head.shape[0])
     flat = hidden.flatten(0, -2)
@@ -95,7 +93,7 @@ class _Chunked(Function):
 
 
 class _Chunks(HeadChunks):
-    """The arithmetic of one chunk."""
+    """Computation of one chunk's losses and gradients."""
 
     def __init__(
         self,
@@ -112,7 +110,7 @@ class _Chunks(HeadChunks):
         self._piece = chunk if whole else max(1, CPU_PIECE_BYTES // (4 * max(1, self.rows)))
 
     def add(self, tokens: slice, labels: Tensor, grads: HeadGradients | None) -> Tensor:
-        """This chunk's sum, fp64; its gradients are stored in and added to `grads`."""
+        """Return this chunk's sum, fp64; add its gradients to `grads`."""
         logits = self.logits(tokens)
         cut = pieces(len(logits), self._piece)
         losses = [self._settle(logits[piece], labels[piece], grads is not None) for piece in cut]
@@ -121,7 +119,7 @@ class _Chunks(HeadChunks):
         return torch.cat(losses).double().sum()
 
     def _settle(self, logits: Tensor, labels: Tensor, differentiate: bool) -> Tensor:
-        """Losses, fp32 [tokens], of fp32 logits [tokens, rows], which become their own gradients."""
+        """Return losses, fp32 [tokens], of fp32 logits [tokens, rows], which become their own gradients."""
         valid = labels != IGNORED
         mine, columns = self.columns(labels)
         here, sums = self._statistics(logits, columns, mine)
@@ -138,10 +136,10 @@ class _Chunks(HeadChunks):
         return torch.where(valid, each, 0.0)
 
     def _statistics(self, logits: Tensor, columns: Tensor, mine: Tensor) -> tuple[Tensor, Tensor]:
-        """Over the rows here: fp32 [3, tokens], and sums [tokens].
+        """Compute statistics over the local rows: fp32 [3, tokens], and sums [tokens].
 
-        The three are log-normaliser, logit of the label or 0, and sum of logits; the sums are of
-        exp(z - max z), which take the place of the logits z.
+        The three are log-normaliser, logit of the label or 0, and sum of logits; the sums are of exp(z - max
+        z), which overwrite the logits z.
         """
         nothing = logits.new_zeros(logits.shape[0])
         if not self.rows:
@@ -153,7 +151,7 @@ class _Chunks(HeadChunks):
         return torch.stack((highest.squeeze(1) + sums.log(), label, total)), sums
 
     def _everywhere(self, here: Tensor) -> Tensor:
-        """The same three, fp32 [3, tokens], over all rows."""
+        """Combine the three statistics of all ranks, fp32 [3, tokens]."""
         if self.vocabulary.gather is None:
             return here
         normalisers, labels, totals = self.vocabulary.gather(here).unbind(1)

@@ -1,40 +1,34 @@
-"""The contract between a network and what lays it out over ranks.
+"""The interface between a network and the code that distributes it over ranks.
 
-A network is written for one device and knows nothing of ranks. Parallelism is
-applied from outside, and may rely on the following.
+A network is written for one device and is independent of ranks. Parallelism is applied from outside, and may
+rely on the following.
 
-*Names.* Parameter names are keys of checkpoints and of initialisation, and the
-same in every pipeline stage: `blocks` is keyed by the block's number in the
-whole network, as text. A parameter that two stages hold under one name (tied
-embeddings) is one parameter: its gradients add up.
+*Names.* Parameter names are keys of checkpoints and of initialization, and the same in every pipeline stage:
+`blocks` is keyed by the block's number in the whole network, as text. A parameter that two stages have under
+one name (tied embeddings) is one parameter: its gradients add up.
 
-*StageModules.* `keep` leaves a stage its blocks, and the beginning or the end if it
-has them; what is deleted is None (or missing in `blocks`). Call it while the
-network is on `meta`. After memory is given, `reset_tables`.
+*StageModules.* `keep` leaves a stage its blocks, and the beginning or the end if it has them; deleted modules
+are None (or missing in `blocks`). Call it while the network is on `meta`. After memory is allocated, call
+`reset_tables`.
 
-*Passes.* `advance` is a stage's pass: from what the stage before sent (nothing
-for the first) to what the next one wants, floating-point tensors only; tokens
-and the like come in `inputs` to each stage. The last stage's result is one
-tensor [batch, length, width], ready for the output projection, which is
-`head_weight` [vocabulary, width] and nothing more: a loss may take rows of
-hidden states, or columns of the vocabulary, at a time and never see all logits.
-Where sequences are scored, a head [labels, width] stands in its place.
-`advance` is `begin`, `run` and `finish`, each only where the stage has that
-part. A wrapper that gathers parameters around `forward` must be told that
-`advance` is another forward method.
+*Passes.* `advance` is a stage's pass: from what the stage before sent (nothing for the first) to the input of
+the next one, floating-point tensors only; tokens and the like come in `inputs` to each stage. The last
+stage's result is one tensor [batch, length, width], ready for the output projection, which is `head_weight`
+[vocabulary, width] and nothing more: a loss may process rows of hidden states, or columns of the vocabulary,
+at a time and never have all logits. Where sequences are scored, a head [labels, width] replaces it. `advance`
+is `begin`, `run` and `finish`, each only where the stage has that part. A wrapper that gathers parameters
+around `forward` must treat `advance` as another forward method.
 
-*Widths.* Layers read sizes off their weights and their input, never off the
-shape: a rank may hold some heads, some columns, some positions. `hold_sequence_shard`
-tells the network that between attention and feed-forward layers it holds one of
-several equal shards of each sequence, and within attention those heads.
+*Widths.* Layers read sizes off their weights and their input, never off the shape: a rank may have some
+heads, some columns, some positions. `hold_sequence_shard` informs the network that between attention and
+feed-forward layers it has one of several equal shards of each sequence, and within attention those heads.
 
-*Attention.* `attention_mask` decides who may look at whom, once a pass; each
-`Attention.attend` obeys it. Context parallelism replaces both. Where tokens go on
-from others, what the layers keep of those (`AttentionState`) says the former, and
-what the latter is asked.
+*Attention.* `attention_mask` builds the mask, once a pass; each `Attention.attend` obeys it. Context
+parallelism replaces both. Where tokens continue a cached sequence, the layers' `AttentionState` builds the
+mask and attends.
 
-*Tiles.* Where `batch_invariance` has given a network `tiles`, whoever applies its
-head multiplies in these, and positions count from each document's beginning.
+*Tiles.* Where `batch_invariance` has set a network's `tiles`, every user of its head multiplies in these, and
+positions count from each document's beginning.
 """
 
 from __future__ import annotations
@@ -57,7 +51,7 @@ from footplate_trainer.model.tiles import Tiles
 
 
 class Network(nn.Module, ABC):
-    """Embedding, numbered blocks, final norm and output projection."""
+    """Base of networks: embedding, numbered blocks, final norm and output projection."""
 
     attention_mask: Callable[[Inputs], Any]
 
@@ -81,7 +75,7 @@ class Network(nn.Module, ABC):
         self.score = Linear(shape.hidden, shape.labels, bias=False) if shape.labels else None
 
     def hold_sequence_shard(self, index: int, count: int) -> None:
-        """This is number `index` of `count` equal shards of each sequence, and of the heads."""
+        """Set this rank's shard: `index` of `count` equal shards of each sequence, and of the heads."""
         self.sequence_shard = index
         for module in self.modules():
             if isinstance(module, HashDrawn):
@@ -90,11 +84,11 @@ class Network(nn.Module, ABC):
                 module.dropout.first_head = index * (self.shape.heads // count)
 
     def embedded(self, inputs: Inputs, start: int = 0) -> Tensor:
-        """Embeddings of tokens and, where they are learned, positions: [batch, length, hidden].
+        """Embed the tokens and, where they are learned, the positions: [batch, length, hidden].
 
-        `start` is the position of the first token where `inputs` do not tell. Learned positions count
-        from the beginning of each document, or of what the sequence has of it; rotary ones
-        need not, as only their distances matter, which are the same.
+        `start` is the position of the first token where `inputs` have no positions. Learned positions count
+        from the beginning of each document, or from the first of its tokens in the sequence; rotary ones need
+        not, as only their distances matter, which are the same.
         """
         assert self.embedding is not None, "only the first stage has it"
         x: Tensor = self.embedding(inputs.tokens)
@@ -106,31 +100,31 @@ class Network(nn.Module, ABC):
         return x
 
     def _lengths(self, inputs: Inputs) -> Tensor:
-        """How long the document of each token is: int64 [batch, length]."""
+        """Return the length of each token's document: int64 [batch, length]."""
         if inputs.documents is None:  # one fills the whole sequence
             return torch.full_like(inputs.tokens, self.shape.context)
         lengths = document_lengths(inputs.documents)
         return lengths if inputs.positions is None else lengths[:, inputs.positions]
 
     def of_sequence_shard(self, whole: Tensor, x: Tensor) -> Tensor:
-        """The columns of `whole` [..., length] that x [batch, length or a shard of it, hidden] has."""
+        """Return the columns of `whole` [..., length] that x [batch, length or a shard of it, hidden] has."""
         length = x.shape[1]
         return whole[..., self.sequence_shard * length : (self.sequence_shard + 1) * length]
 
     @abstractmethod
     def begin(self, inputs: Inputs, start: int = 0) -> States:
-        """What the first block reads; `start` as in `embedded`."""
+        """Compute the first block's input; `start` as in `embedded`."""
 
     @abstractmethod
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
-        """Through the blocks that are here; `caches` has one of each."""
+        """Run the local blocks; `caches` has one for each."""
 
     @abstractmethod
     def finish(self, states: States, inputs: Inputs) -> Tensor:
-        """Hidden states [batch, length, width] that the output projection reads."""
+        """Compute the hidden states [batch, length, width] that the output projection reads."""
 
     def drop(self, beginning: bool, end: bool) -> None:
-        """Delete what only the first or only the last stage needs; a tied embedding is both's."""
+        """Delete what only the first or only the last stage needs; both need a tied embedding."""
         if beginning:
             self.positions = None
         if beginning and (end or not self.shape.tied_embeddings):
@@ -151,7 +145,7 @@ class Network(nn.Module, ABC):
     def advance(
         self, *states: Tensor, inputs: Inputs, caches: Sequence[AttentionState] | None = None
     ) -> States:
-        """One stage's pass."""
+        """Run this stage's pass."""
         start = caches[0].filled if caches else 0
         current = self.begin(inputs, start) if self.is_first else states
         current = self.run(current, inputs, caches)
@@ -170,7 +164,7 @@ class Network(nn.Module, ABC):
         return owner.weight if adapter is None else torch.cat((owner.weight, adapter.b), dim=1)
 
     def read_by_head(self, x: Tensor, inputs: Inputs) -> Tensor:
-        """x [batch, length, hidden] and, behind it, what `head_weight` has as columns of its adapter's B."""
+        """Append to x [batch, length, hidden] the columns for the adapter's B in `head_weight`."""
         adapter = self._head_adapter
         return x if adapter is None else torch.cat((x, adapter.narrowed(x, inputs)), dim=-1)
 
@@ -185,18 +179,18 @@ class Network(nn.Module, ABC):
         caches: Sequence[AttentionState] | None = None,
         **more: Any,
     ) -> Tensor:
-        """Logits [batch, length, vocabulary] of a whole network; `more` are fields of Inputs."""
+        """Return logits [batch, length, vocabulary] of a whole network; `more` are fields of Inputs."""
         (hidden,) = self.advance(inputs=Inputs(tokens, documents, **more), caches=caches)
         return product(hidden, self.head_weight, None, self.tiles)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.parameters()).device
 
 
 def places_of(inputs: Inputs, start: int) -> Tensor:
-    """Which place in its document each token has: int64 [length], or with documents [batch, length]."""
+    """Return each token's position in its document: int64 [length], or with documents [batch, length]."""
     if inputs.documents is not None:
         places = places_within(inputs.documents)
         return places if inputs.positions is None else places[:, inputs.positions]
@@ -206,9 +200,9 @@ def places_of(inputs: Inputs, start: int) -> Tensor:
 
 
 def places_within(documents: Tensor) -> Tensor:
-    """How far behind the beginning of its document each token stands, from 0: int64 [batch, length].
+    """Return each token's distance from the beginning of its document, from 0: int64 [batch, length].
 
-    `documents` [batch, length] numbers the document of each token; equal ones stand together.
+    `documents` [batch, length] numbers the document of each token; equal ones are adjacent.
     """
     places = torch.arange(documents.shape[1], device=documents.device)
     begins = torch.ones_like(documents, dtype=torch.bool)

@@ -14,10 +14,10 @@ from footplate_planning.shape import ModelShape
 
 
 class _RootMeanSquare(Function):
-    """x / rms(x) * weight in fp32, in as few passes over memory as it takes.
+    """x / rms(x) * weight in fp32, in as few passes over memory as possible.
 
-    torch composes its own of a dozen on a CPU, where each costs as much as the
-    arithmetic: a third of the time is left here, a fiftieth of a small model's step.
+    On a CPU torch composes its own from a dozen passes, each of which costs as much as the arithmetic: this
+    takes a third of the time, and saves a fiftieth of a small model's step.
     """
 
     @staticmethod
@@ -39,7 +39,7 @@ class _RootMeanSquare(Function):
 
 
 class RootMeanSquareNorm(nn.Module):
-    """x / rms(x) * weight: no mean subtracted (Zhang & Sennrich 2019)."""
+    """RMSNorm: x / rms(x) * weight, without subtracting a mean (Zhang & Sennrich 2019)."""
 
     def __init__(self, size: int, epsilon: float) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class RootMeanSquareNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., size] -> [..., size], same dtype."""
+        """Normalize [..., size] -> [..., size], same dtype."""
         if x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32:
             normed: Tensor = _RootMeanSquare.apply(x, self.weight, self.epsilon)
             return normed
@@ -55,7 +55,7 @@ class RootMeanSquareNorm(nn.Module):
 
 
 def norm_of(shape: ModelShape) -> nn.Module:
-    """The norm that `shape` asks for, over the hidden size."""
+    """Build the norm that `shape` configures, over the hidden size."""
     if shape.norm is NormName.LAYER:
         return nn.LayerNorm(shape.hidden, shape.norm_epsilon)
     return RootMeanSquareNorm(shape.hidden, shape.norm_epsilon)

@@ -1,16 +1,14 @@
-"""Keys and values in blocks, for many sequences of uneven length that come and go.
+"""Paged key/value cache, for many sequences of uneven length that start and end at any time.
 
-A sequence's keys lie in blocks of equally many places each, anywhere among all
-blocks. So room is never in pieces too small to use, and what several sequences
-begin with lies in blocks that all of them name (Kwon et al. 2023). Which block
-is whose, the caller says; here is what a layer keeps, and attention over it.
+A sequence's keys are in blocks of equally many positions each, anywhere among all blocks. So free space is
+never in pieces too small to use, and sequences with a common prefix share its blocks (Kwon et al. 2023). The
+caller assigns blocks to sequences; this module has the layers' storage, and attention over it.
 
-The tokens of a pass, of any sequences, stand in one row: [1, tokens]. Before
-any of them looks, the keys of all are kept, so that a sequence may read what
-another one of the same pass writes. For attention they are regrouped by the
-queries of a sequence: a piece of a prompt by itself, and single tokens together
-where they look at about equally many keys. Each head of a block lies by itself, so
-that keys are copied once, into whatever order attention wants.
+The tokens of a pass, of any sequences, are in one row: [1, tokens]. The keys of all tokens are stored before
+any of them attends, so that a sequence may read what another one of the same pass writes. For attention the
+tokens are regrouped by sequence: a piece of a prompt by itself, and single tokens together if they attend to
+about equally many keys. Each head of a block is stored separately, so that keys are copied once, into
+whatever order attention needs.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _SLACK = (
 
 @dataclass(frozen=True)
 class PagedTokens:
-    """Consecutive tokens of one sequence, of which all that come before are kept."""
+    """Consecutive tokens of one sequence, all of whose earlier tokens are stored."""
 
     tokens: Sequence[int]
     start: int  # the place of the first
@@ -42,7 +40,7 @@ class PagedTokens:
 
     @property
     def end(self) -> int:
-        """How many places the sequence has with these tokens."""
+        """The number of positions of the sequence including these tokens."""
         return self.start + len(self.tokens)
 
 
@@ -58,7 +56,7 @@ class _Queries:
 
 @dataclass(frozen=True)
 class _Gathering:
-    """Where keys of queries lie, each head of a block by itself, as attention wants them."""
+    """Positions of the queries' keys, each head of a block by itself, in attention's order."""
 
     queries: _Queries
     heads_of_blocks: Tensor  # int64: of blocks x heads
@@ -67,7 +65,7 @@ class _Gathering:
 
     @staticmethod
     def of(queries: _Queries, size: int, heads: int, group: int | None) -> _Gathering:
-        """[n, heads, keys], or [groups, n, heads, group] where attention wants keys in groups of so many."""
+        """Order keys as [n, heads, keys], or as [groups, n, heads, group] for attention over groups."""
         of_heads = torch.arange(heads, device=queries.blocks.device)
         n, count = queries.blocks.shape
         if group is None:
@@ -85,7 +83,7 @@ class _Gathering:
 
 @dataclass(frozen=True)
 class _Reads:
-    """Who looks at whom in one pass."""
+    """The keys that each token of a pass attends to, and the slots of its own keys."""
 
     tokens: int
     slots: Tensor  # int64 [tokens x heads]: where each token's keys go, (block x heads + head) x size + place
@@ -93,11 +91,11 @@ class _Reads:
 
 
 class PagedCache:
-    """Room for the keys and values of all layers, in `blocks` blocks of `size` places.
+    """Key/value storage of all layers, in `blocks` blocks of `size` positions.
 
-    `heads` key/value heads of `head_size` columns, of the type and on the device of `like`. Attention is
-    given keys [n, heads, keys, head_size]; where it wants them in groups of `group`, and blocks fill one,
-    [groups, n, heads, group, head_size].
+    `heads` key/value heads of `head_size` columns, of the type and on the device of `like`. Attention gets
+    keys [n, heads, keys, head_size]; where it needs them in groups of `group`, and blocks fill a group
+    exactly, [groups, n, heads, group, head_size].
     """
 
     def __init__(
@@ -118,7 +116,7 @@ class PagedCache:
         )
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Give the second block of each pair what the first holds, in all layers."""
+        """Copy the first block of each pair to the second, in all layers."""
         if pairs:
             sources, targets = torch.tensor(pairs, device=self._room.device).T
             self._room[:, :, targets] = self._room[:, :, sources]
@@ -126,9 +124,9 @@ class PagedCache:
     def read(
         self, pieces: Sequence[PagedTokens], filled: Callable[[int], int] = int
     ) -> tuple[Inputs, list[AttentionState]]:
-        """What a decoder is told of a pass over `pieces`, one after another, and what its layers keep.
+        """Return a decoder's inputs for a pass over `pieces`, in order, and its layers' attention states.
 
-        A row of n tokens is filled up to `filled(n)`; of what fills it nothing is kept.
+        A row of n tokens is padded to `filled(n)`; nothing of the padding is stored.
         """
         device = self._room.device
         tokens = [token for piece in pieces for token in piece.tokens]
@@ -143,18 +141,21 @@ class PagedCache:
 
 
 class _PagedLayer:
-    """One layer in one pass."""
+    """State of one layer in one pass."""
 
     filled = 0  # a pass over pieces tells each token's place
 
     def __init__(
         self, keys: Tensor, values: Tensor, pieces: Sequence[PagedTokens], group: int | None
     ) -> None:
-        """`keys`, `values` [blocks, heads, size, head_size]."""
+        """Bind the layer's `keys` and `values` [blocks, heads, size, head_size]."""
         self._keys, self._values, self._pieces, self._group = keys, values, pieces, group
 
     def mask(self, length: int, window: int | None) -> _Reads:
-        """Where the first of `length` tokens go, and what they look at; the others fill up."""
+        """Return the slots of the first of `length` tokens, and the keys they attend to.
+
+        The rest of the `length` tokens is padding.
+        """
         _, heads, size, _ = self._keys.shape
         device = self._keys.device
         of_first_head = [
@@ -170,7 +171,7 @@ class _PagedLayer:
         return _Reads(len(of_first_head), slots.flatten(), gathered)
 
     def attend(self, attend: Attend, query: Tensor, key: Tensor, value: Tensor, mask: Any) -> Tensor:
-        """[1, heads, tokens, head_size], of keys and values as of queries -> the same."""
+        """Store keys and values, and attend: [1, heads, tokens, head_size] of each -> the same."""
         reads: _Reads = mask
         for kept, new in ((self._keys, key), (self._values, value)):
             new_rows = new[0].transpose(0, 1)[: reads.tokens]
@@ -188,7 +189,7 @@ class _PagedLayer:
 
     @staticmethod
     def _gathered(kept: Tensor, gathering: _Gathering) -> Tensor:
-        """As PagedCache says, of each head of each block as a row."""
+        """Gather the keys as described in PagedCache; each head of each block is a row."""
         found = kept.flatten(0, 1).flatten(1).index_select(0, gathering.heads_of_blocks)
         found = found.view(*gathering.shape, kept.shape[-1])
         return found if gathering.whole else found[:, :, : gathering.queries.keys]
@@ -197,7 +198,7 @@ class _PagedLayer:
 def _queries(
     pieces: Sequence[PagedTokens], size: int, window: int | None, multiple: int | None, device: torch.device
 ) -> Iterator[_Queries]:
-    """All tokens of `pieces`, each once."""
+    """Yield all tokens of `pieces`, each once, grouped for attention."""
     firsts = [0]
     for piece in pieces:
         firsts.append(firsts[-1] + len(piece.tokens))
@@ -224,7 +225,7 @@ def _single_tokens(
     multiple: int | None,
     device: torch.device,
 ) -> _Queries:
-    """One query of each sequence; masks hide what is behind its keys, up to the most, or to a `multiple`."""
+    """Group a query of each sequence; masks hide the padding to the longest, or to a `multiple`."""
     keys = group[-1][1].end
     count = -(-keys // size)
     blocks = torch.tensor(

@@ -1,12 +1,12 @@
-"""The loss of a policy on answers that it gave before, as a judge of tokens.
+"""The loss of a policy on answers that it sampled before.
 
-Ratios compare like with like: the log-probability of a token now and when the rollout began, both computed by
-the pass that trains, both at the temperature that was sampled at, and both over all tokens. What the sampler
-itself said is only compared, and reported: it computes in other shapes, and a truncated distribution gives
-its tokens more than the model does. A rollout that is trained on once needs no earlier pass: then the ratio
-is 1, and what it is differentiated by is all that counts.
+Ratios compare equals: the log-probability of a token now and when the rollout began, both computed by the
+training pass, both at the sampling temperature, and both over all tokens. The sampler's own log-probability
+is only compared, and reported: the sampler computes in other shapes, and a truncated distribution gives its
+tokens more than the model does. A rollout that is trained on once needs no earlier pass: then the ratio is 1,
+and only its derivative counts.
 
-A stage with a value for each token gives advantages that differ from token to token; nothing else changes.
+A stage with a value for each token has advantages that differ from token to token; nothing else changes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _NAMES: Final = ("policy/ratio", "policy/clipped_low", "policy/clipped_high", "p
 
 @dataclass(frozen=True)
 class PolicyLoss(Judge):
-    """Clipped ratios times advantages, and what keeps the policy near a reference."""
+    """Loss of clipped ratios times advantages, and of the KL from a reference."""
 
     low: float
     high: float
@@ -82,7 +82,7 @@ class PolicyLoss(Judge):
         temperature: float,
         reference: bool,
     ) -> PolicyLoss:
-        """`temperature` that answers are drawn at; `reference`: whether the data tells of one."""
+        """Build the loss for the sampling `temperature`; `reference`: the data has a reference's numbers."""
         return cls(
             low,
             high,
@@ -118,14 +118,14 @@ class PolicyLoss(Judge):
         return counts[count].clamp(min=1)
 
     def _sequence_log_ratio(self, tokens: JudgedTokens, now: Tensor, old: Tensor) -> Tensor:
-        """The answer's, for each of its tokens."""
+        """Return the answer's log-ratio, for each of its tokens."""
         assert tokens.sequences is not None
         labels = tokens.field(SequenceField.LABELS)
         ratio = sequence_log_ratio(tokens.by_sequence(now), tokens.by_sequence(old), labels)
         return ratio.to(now.dtype)[tokens.sequences]
 
     def _weights(self, tokens: JudgedTokens) -> Tensor:
-        """What each token weighs: fp64 [tokens]."""
+        """Return each token's weight: fp64 [tokens]."""
         assert tokens.sequences is not None
         labels = tokens.field(SequenceField.LABELS)
         if self.aggregation is Aggregation.SEQUENCE_MEAN:
@@ -148,10 +148,10 @@ class PolicyLoss(Judge):
 
 
 def asked_of(temperature: float, *, entropy: bool = False) -> Asked:
-    """What has to be known of a token to know its log-probability at `temperature`."""
+    """Return the scores that a token's log-probability at `temperature` requires."""
     return Asked(entropy=entropy, temperature=None if temperature == 1 else temperature)
 
 
 def policy_of(tokens: JudgedTokens) -> Tensor:
-    """Log-probabilities at the temperature that was asked for: fp32 [tokens]."""
+    """Return log-probabilities at the configured temperature: fp32 [tokens]."""
     return tokens.log_probabilities if tokens.tempered is None else tokens.tempered

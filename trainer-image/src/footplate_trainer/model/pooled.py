@@ -1,4 +1,4 @@
-"""Losses of whole texts: the mean of a text's hidden states stands for it."""
+"""Losses of whole texts, each represented by the mean of its hidden states."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from footplate_trainer.model.targets import Targets
 
 
 def pooled(hidden: Tensor, documents: Tensor) -> Tensor:
-    """Mean over the positions of each text that are no padding.
+    """Average each text's hidden states over its positions without padding.
 
-    `hidden` [n, length, width], `documents` [n, length] with -1 on padding;
-    fp32 [n, width], 0 for a sequence of nothing but padding.
+    `hidden` [n, length, width], `documents` [n, length] with -1 on padding; fp32 [n, width], 0 for a sequence
+    of nothing but padding.
     """
     kept = (documents >= 0).to(torch.float32)
     sums = torch.einsum("nlw,nl->nw", hidden.float(), kept)
@@ -21,9 +21,9 @@ def pooled(hidden: Tensor, documents: Tensor) -> Tensor:
 
 
 def summed_square_error(hidden: Tensor, head: Tensor, targets: Targets) -> Tensor:
-    """Sum over real texts of (given - wanted)^2: fp64 scalar.
+    """Sum (predicted - target)^2 over real texts: fp64 scalar.
 
-    What is given is output 0 of `head` [outputs, width] for the pooled text.
+    The prediction is output 0 of `head` [outputs, width] for the pooled text.
     """
     given = functional.linear(pooled(hidden, targets.documents), head[:1].float()).squeeze(1)
     errors = (given - targets.values).double() * targets.real
@@ -31,17 +31,16 @@ def summed_square_error(hidden: Tensor, head: Tensor, targets: Targets) -> Tenso
 
 
 def embedded_pairs(hidden: Tensor, targets: Targets) -> Tensor:
-    """Unit vectors of queries and positives: fp32 [b, 2, width]."""
+    """Return unit vectors of queries and positives: fp32 [b, 2, width]."""
     unit = functional.normalize(pooled(hidden, targets.documents), dim=-1)
     return unit.view(-1, 2, unit.shape[1])
 
 
 def info_nce(pairs: Tensor, real: Tensor, temperature: float) -> Tensor:
-    """InfoNCE (van den Oord et al. 2018) of each pair among all: fp32 [b], 0 where not real.
+    """Compute InfoNCE (van den Oord et al. 2018) of each pair among all: fp32 [b], 0 where not real.
 
-    -log of the share that a query's own positive has in softmax(cosine /
-    temperature) over the positives of all real pairs; `pairs` [b, 2, width] are
-    unit vectors, `real` bool [b].
+    -log of the share that a query's own positive has in softmax(cosine / temperature) over the positives of
+    all real pairs; `pairs` [b, 2, width] are unit vectors, `real` bool [b].
     """
     queries, positives = pairs.unbind(1)
     likeness = queries @ positives.T / temperature

@@ -1,8 +1,8 @@
-"""What stage dpo minimises, as judges of sequences: the formulas of objectives/preference.py over a step.
+"""Losses of stage dpo over sequences: the formulas of objectives/preference.py, summed over a step.
 
-A row of the history has, as means over the pairs of the step, the rewards of chosen and of rejected answers
-(beta times their log-ratio; without a reference, beta times the mean of log p), the share of pairs whose
-chosen answer has the higher one, equal ones counting as wrong, and by how much it leads.
+A metric row has, as means over the pairs of the step, the rewards of chosen and of rejected answers (beta
+times their log-ratio; without a reference, beta times the mean of log p), the share of pairs whose chosen
+answer has the higher reward, ties counting as wrong, and the margin between the two.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class _Answers:
-    """The two answers of each pair: fp64 [pairs, 2], the chosen one first."""
+    """Both answers of each pair: fp64 [pairs, 2], the chosen one first."""
 
     log_probabilities: Tensor  # sums over an answer's tokens
     tokens: Tensor
@@ -64,13 +64,13 @@ class _Answers:
 
     @property
     def means(self) -> Tensor:
-        """Of log p over an answer's tokens; 0 of none."""
+        """Means of log p over an answer's tokens; 0 of none."""
         return self.log_probabilities / self.tokens.clamp(min=1)
 
 
 @dataclass(frozen=True)
 class PairJudge(Judge):
-    """A loss of the two answers of each pair; its mean over the pairs of the step."""
+    """Loss of the two answers of each pair; its mean over the pairs of the step."""
 
     settings: Preference
     span = Span.SEQUENCE
@@ -97,16 +97,16 @@ class PairJudge(Judge):
 
     @abstractmethod
     def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
-        """What of the answers is compared: fp64 [pairs, 2]."""
+        """Return the numbers of the answers to compare: fp64 [pairs, 2]."""
 
     @abstractmethod
     def losses(self, compared: Tensor, answers: _Answers) -> Tensor:
-        """[pairs]."""
+        """Return the losses, [pairs]."""
 
 
 @dataclass(frozen=True)
 class RatioJudge(PairJudge):
-    """`sigmoid`, `hinge` and `ipo`: of log-ratios to the reference."""
+    """`sigmoid`, `hinge` and `ipo`: losses of log-ratios to the reference."""
 
     def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
         """See PairJudge."""
@@ -132,7 +132,7 @@ class RatioJudge(PairJudge):
 
 @dataclass(frozen=True)
 class SimpoJudge(PairJudge):
-    """`simpo`: of means of log p, without a reference."""
+    """`simpo`: loss of means of log p, without a reference."""
 
     def compared(self, answers: _Answers, tokens: JudgedTokens) -> Tensor:
         """See PairJudge."""
@@ -147,7 +147,7 @@ class SimpoJudge(PairJudge):
 
 @dataclass(frozen=True)
 class OrpoJudge(SimpoJudge):
-    """`orpo`: odds of the means of log p, and the likelihood of what is learnt of chosen answers."""
+    """`orpo`: odds of the means of log p, and the likelihood of the chosen answers' trained tokens."""
 
     names = _NAMES_OF_ORPO
 
@@ -156,7 +156,7 @@ class OrpoJudge(SimpoJudge):
         return orpo_loss(compared[:, 0], compared[:, 1], resolved(self.settings.beta))
 
     def __call__(self, tokens: JudgedTokens, totals: StepTotals) -> Tensor:
-        """See Judge; a token mean of the step goes into a mean over its pairs by their counts."""
+        """Sum the loss; see Judge. The likelihood, a mean over tokens, is rescaled to a mean over pairs."""
         odds = super().__call__(tokens, totals)
         chosen = tokens.field(SequenceField.SIDE) == 0
         unlikely = -tokens.by_sequence(tokens.log_probabilities)[chosen].sum()
@@ -169,7 +169,7 @@ class OrpoJudge(SimpoJudge):
 
 @dataclass(frozen=True)
 class KtoJudge(Judge):
-    """`kto`: of single answers, against the divergence of the whole step.
+    """`kto`: loss of single answers, relative to the divergence of the whole step.
 
     Side 0 of a sample is its answer, side 1 its prompt with the answer of another.
     """
@@ -184,7 +184,7 @@ class KtoJudge(Judge):
         return counts[SAMPLES].clamp(min=1)
 
     def survey(self, tokens: JudgedTokens) -> Tensor:
-        """Sum and number of the log-ratios of mismatched pairs."""
+        """Return sum and number of the mismatched pairs' log-ratios."""
         mismatched = self._ratios(tokens)[tokens.field(SequenceField.SIDE) == 1]
         return torch.stack((mismatched.sum(), mismatched.new_tensor(len(mismatched))))
 
@@ -210,7 +210,7 @@ class KtoJudge(Judge):
 
 
 def judge_of(settings: Preference) -> Judge:
-    """The judge of a resolved spec.preference."""
+    """Build the loss of a resolved spec.preference."""
     match settings.loss:
         case PreferenceLoss.KTO:
             return KtoJudge(settings)
@@ -223,6 +223,6 @@ def judge_of(settings: Preference) -> Judge:
 
 
 def resolved(value: Value | None) -> Value:
-    """A number that the contracts fill in."""
+    """Return a number that the contracts always set."""
     assert value is not None, "resolve() fills this in"
     return value

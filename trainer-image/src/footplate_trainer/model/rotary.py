@@ -13,18 +13,17 @@ from footplate_contracts.v1alpha1.model import RopeScaling
 
 
 def rotary_frequencies(head_size: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:
-    """Radians that each pair of columns turns by from one position to the next: fp64 [head_size / 2]."""
+    """Return the radians per position by which each pair of columns turns: fp64 [head_size / 2]."""
     columns = torch.arange(0, head_size, 2, dtype=torch.float64)
     frequencies = theta ** (-columns / head_size)
     return frequencies if scaling is None else stretched(frequencies, scaling)
 
 
 def stretched(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
-    """Llama 3.1's rule: waves shorter than a share of the original context stay, long ones slow down.
+    """Apply Llama 3.1's rule: short waves keep their frequency, long ones slow down.
 
-    A wave that fits more than `high_frequency_factor` times into the original
-    context keeps its frequency; one that fits less than `low_frequency_factor`
-    times is slowed by `factor`; between, the two are mixed.
+    A wave that fits more than `high_frequency_factor` times into the original context keeps its frequency;
+    one that fits less than `low_frequency_factor` times is slowed by `factor`; between, the two are mixed.
     """
     fits = scaling.original_context_length * frequencies / (2 * math.pi)
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
@@ -33,10 +32,9 @@ def stretched(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
 
 
 def rotary_tables(length: int, frequencies: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin of position x frequency, each fp32 [length, head_size].
+    """Compute cos and sin of position x frequency, each fp32 [length, head_size].
 
-    The second half of the columns repeats the first: column i turns together
-    with column i + head_size / 2.
+    The second half of the columns repeats the first: column i turns together with column i + head_size / 2.
     """
     angles = torch.outer(torch.arange(length, dtype=torch.float64), frequencies)
     angles = torch.cat((angles, angles), dim=-1)
@@ -57,7 +55,7 @@ def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 class _Turn(Function):
-    """The same in half the passes over memory, where nothing is cast; backward turns the other way."""
+    """`rotate` in half the passes over memory, where nothing is cast; backward turns the other way."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Attention that obeys a mask: torch's fused kernels, or step by step as a textbook has it."""
+"""Scaled dot-product attention with a mask: torch's fused kernels, or an eager implementation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from footplate_trainer.model.dropout import Dropout, DropoutSeed
 
 
 def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
-    """[batch, heads, length, head_size] of each -> the same; fewer key/value heads serve in equal groups."""
+    """Attend: [batch, heads, length, head_size] of each -> the same; key/value heads may be fewer.
+
+    Query heads then share key/value heads in equal groups.
+    """
     return functional.scaled_dot_product_attention(
         query,
         key,
@@ -27,7 +30,7 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMa
 
 
 def eager_attention(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
-    """The same, as a textbook has it: all scores, their softmax, and the mean of values that it weighs."""
+    """Attend as `fused_attention` does, but step by step: scores, softmax, weighted mean of values."""
     return _weights(query, key, mask) @ _for_each_query_head(value, query)
 
 
@@ -39,18 +42,21 @@ def attention_with_dropout(
     dropout: Dropout,
     dropout_seed: DropoutSeed | None,
 ) -> Tensor:
-    """The same with some attention weights dropped; builds them all, as no kernel takes our masks."""
+    """Attend with some weights dropped; computes them all, as no fused kernel accepts our dropout masks."""
     kept: Tensor = dropout(_weights(query, key, mask), dropout_seed)
     return kept @ _for_each_query_head(value, query)
 
 
 def attention_of(backend: AttentionBackend) -> Callable[[Tensor, Tensor, Tensor, AttentionMask], Tensor]:
-    """What computes attention for `backend`, with nothing dropped."""
+    """Return the attention function of `backend`, without dropout."""
     return eager_attention if backend is AttentionBackend.EAGER else fused_attention
 
 
 def _weights(query: Tensor, key: Tensor, mask: AttentionMask) -> Tensor:
-    """[batch, heads, length, keys] in the dtype of `query`: rows sum to 1, or are 0 where nothing is seen."""
+    """Return weights [batch, heads, length, keys] in the dtype of `query`.
+
+    Rows sum to 1, or are 0 where all keys are masked.
+    """
     key = _for_each_query_head(key, query)
     scores = query @ key.transpose(-2, -1) * (mask.scale or query.shape[-1] ** -0.5)
     added = mask.tensor
@@ -65,6 +71,6 @@ def _weights(query: Tensor, key: Tensor, mask: AttentionMask) -> Tensor:
 
 
 def _for_each_query_head(x: Tensor, query: Tensor) -> Tensor:
-    """Keys or values, whose heads serve query heads in equal groups, repeated within the groups."""
+    """Repeat keys or values, whose heads query heads share in equal groups, within the groups."""
     groups = query.shape[1] // x.shape[1]
     return x if groups == 1 else x.repeat_interleave(groups, dim=1)

@@ -1,7 +1,7 @@
-"""The score of a sequence: what a head of one output gives for the hidden state of its last token.
+"""The score of a sequence: the output of a one-output head for the hidden state of its last token.
 
-Where that token stands follows from which document each place is of. Nothing looks for padding: the id that
-pads is in many models the one with which a text ends, and who looks for it reads the score of another token.
+The last token's position follows from the document numbers. Nothing searches for padding: in many models the
+padding id is also the id with which a text ends, and a search for it finds the score of another token.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ DEVIATION: Final = "score/deviation"
 
 
 def sequence_ends(documents: Tensor, most: int) -> Tensor:
-    """The place in its row of each sequence's last token: int64 [n, most], -1 where there is no sequence.
+    """Return the position in its row of each sequence's last token: int64 [n, most], -1 for no sequence.
 
-    `documents` [n, length] numbers the sequence of each place, from 0 in each row; -1 is of none.
+    `documents` [n, length] numbers the sequence of each position, from 0 in each row; -1 is none.
     """
     places = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
     ends = torch.full((len(documents), most), -1, device=documents.device)
@@ -31,7 +31,7 @@ def sequence_ends(documents: Tensor, most: int) -> Tensor:
 
 
 def sequence_scores(hidden: Tensor, head: Tensor, targets: Targets) -> Tensor:
-    """The score of each sequence whose last token is among the places of `hidden`, 0 elsewhere: fp32 [n, D].
+    """Score each sequence whose last token is among the positions of `hidden`, 0 elsewhere: fp32 [n, D].
 
     `hidden` [n, length, width] at `targets.positions` of the rows, `head` [1, width].
     """

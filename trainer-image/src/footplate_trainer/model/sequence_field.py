@@ -1,4 +1,4 @@
-"""What is known of a sequence in a packed row, beside its tokens; no torch, as data sets write it."""
+"""Fields of a sequence in a packed row, besides its tokens; without torch, as data sets write them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ ANSWER: Final = "answer"  # among `token_values`: 1 of an answer's token, 0 of a
 
 
 class SequenceField(IntEnum):
-    """Places in the last dimension of `sequences`, int32 [n, D, 4]; -1 in all where there is no sequence.
+    """Indices of the last dimension of `sequences`, int32 [n, D, 4]; all -1 where there is no sequence.
 
-    The second dimension is the number of a document in its row, as `documents`
-    has it. Weights, margins and what else is no whole number are
-    `sequence_values`.
+    The second dimension is the number of a document in its row, as in `documents`. Weights, margins and other
+    fractional numbers are `sequence_values`.
     """
 
     SAMPLE = 0  # its sample's number: within the row, from 0, as a data set says; within the global batch, as

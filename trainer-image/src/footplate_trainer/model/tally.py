@@ -1,4 +1,4 @@
-"""What is counted of a step, and sums that it makes beside its loss, for the numbers of its row."""
+"""Counts of a step, and sums besides its loss, for the metrics of its row."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Counts = Mapping[str, Tensor]
 
 
 class Tally:
-    """A sum and a count for each of some names; means follow when all ranks' are added up."""
+    """A sum and a count for each of several names, which become means once all ranks' are added up."""
 
     def __init__(self, names: Sequence[str], device: torch.device) -> None:
-        """`names` in an order that all ranks have."""
+        """Allocate zero sums for `names`, in an order that all ranks share."""
         self.names = tuple(names)
         self.sums = torch.zeros(len(self.names), 2, dtype=torch.float64, device=device)
 
     def add(self, name: str, total: Tensor, count: Tensor | float) -> None:
-        """Add what `count` things gave in `total`, a scalar; KeyError for a name that was not announced."""
+        """Add the `total` of `count` items, a scalar; KeyError for a name that was not announced."""
         if name not in self.names:
             raise KeyError(f"{name!r} is none of the names that the objective announces, {list(self.names)}")
         row = self.sums[self.names.index(name)]
@@ -28,6 +28,6 @@ class Tally:
         row[1] += count
 
     def means(self, sums: Sequence[float]) -> dict[str, float]:
-        """Of summed-up `sums`, flat; a name of which nothing counted has none."""
+        """Return the means of flat, reduced `sums`; a name without a count is left out."""
         pairs = zip(self.names, sums[::2], sums[1::2], strict=True)
         return {name: total / count for name, total, count in pairs if count}

@@ -1,4 +1,4 @@
-"""What a loss may look at beside hidden states: one micro-batch of b samples in n sequences."""
+"""Inputs of a loss besides hidden states: one micro-batch of b samples in n sequences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Targets:
-    """n = b, but for pairs 2b: sequence 2i is a query, 2i + 1 its positive.
+    """Labels and values of a micro-batch; n = b, but 2b for pairs: sequence 2i a query, 2i + 1 its positive.
 
     A context rank has labels of some positions only; all else is of whole rows.
     """

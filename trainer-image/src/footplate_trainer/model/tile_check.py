@@ -1,15 +1,13 @@
-"""In which tiles a row has the same bits everywhere: looked up on this machine, before anything is trained.
+"""Finds the tile sizes in which a row has the same bits everywhere, on this machine and before training.
 
-What a library does with a shape is nobody's promise: it changes with the processor,
-the number of threads and the type of number. So every product and row-wise function
-of a network is computed of the same rows in tiles of each size, in two orders. Sizes
-stay that give a row the same bits at each place, and the same as the smallest of
+No library guarantees its results for a shape: they depend on the processor, the number of threads and the
+dtype. So every product and row-wise function of a network is computed on the same rows in tiles of each size,
+in two orders. A size passes if it gives a row the same bits at each position, and the same as the smallest of
 them gives.
 
-Another order of a sum shows in its last bits, and a product in bf16 rounds these
-away, but for one number in ten thousand. So rows are made whose products are sums of
-pairs that cancel each other: what is left is the error of rounding alone, all of it
-bits that depend on the order.
+Another order of a sum shows in its last bits, and a product in bf16 rounds these away, except for one number
+in ten thousand. So the test rows have products that are sums of pairs that cancel each other: what is left is
+the rounding error alone, all of it bits that depend on the order.
 """
 
 from __future__ import annotations
@@ -39,12 +37,12 @@ _TILES: Final = 32  # of each size are computed in each order
 
 
 class NotInvariant(UserMistake):
-    """This machine has no tile in which a row's bits are its own."""
+    """Error of a machine on which no tile size makes a row's bits independent of the others."""
 
 
 @dataclass(frozen=True)
 class CheckedTiles:
-    """Tiles that were found good."""
+    """Tiles that passed the check."""
 
     tiles: Tiles
     digests: dict[str, str]  # of what they gave, by what was computed: equal where bits are
@@ -52,7 +50,7 @@ class CheckedTiles:
 
 @dataclass(frozen=True)
 class _Probe:
-    """Something that is computed of each row."""
+    """A computation of each row, to be tested."""
 
     what: str
     columns: int  # of a row
@@ -70,11 +68,10 @@ def checked_tiles(
     multiply: Multiply = multiply,
     sizes: Sequence[int] = SIZES,
 ) -> CheckedTiles:
-    """Tiles for `network`, which may be on `meta`, as it computes in `dtype` on `device`.
+    """Find tiles for `network`, which may be on `meta`, as it computes in `dtype` on `device`.
 
-    To be called where weights are cut by tensor parallelism, but not yet sharded.
-
-    Raises NotInvariant where there are none.
+    Call it after tensor parallelism has cut the weights, and before they are sharded. Raises NotInvariant
+    where there are none.
     """
     bad: dict[int, str] = {}
     found: list[tuple[_Probe, dict[int, Tensor]]] = []
@@ -105,7 +102,7 @@ def _agreeing(
     sizes: Sequence[int],
     bad: dict[int, str],
 ) -> list[int]:
-    """Sizes from `smallest` on that give what it gives; none where it is not good itself."""
+    """List the sizes from `smallest` on with the results of `smallest`; none where that is bad itself."""
     if smallest in bad:
         return []
     return [
@@ -118,7 +115,7 @@ def _agreeing(
 
 
 def _equal(some: Tensor, others: Tensor) -> bool:
-    """Of the rows that both have."""
+    """Return whether the rows that both have are equal."""
     rows = min(len(some), len(others))
     return torch.equal(some[:rows], others[:rows])
 
@@ -129,7 +126,7 @@ def _computed(
     sizes: Sequence[int],
     device: torch.device,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """For each size that rows so wide are computed in: the same rows' results in two orders."""
+    """Yield, for each size that rows so wide are computed in, the same rows' results in two orders."""
     generator = _numbers_for(f"rows for {probe.what}", device)
     tested = [size for size in sizes if size <= SMALLEST or size * probe.width <= MOST_NUMBERS]
     rows = max(tested) + 3  # so that there is a rest for each size
@@ -145,13 +142,13 @@ def _computed(
 
 
 def _numbers_for(what: str, device: torch.device) -> torch.Generator:
-    """What numbers for `what` are drawn from: the same on ranks that have other things to compute beside."""
+    """Build the generator of the numbers for `what`: the same on ranks with different other computations."""
     seed = int.from_bytes(hashlib.blake2b(what.encode(), digest_size=7).digest())
     return torch.Generator(device).manual_seed(seed)
 
 
 def _probes(network: Decoder, dtype: torch.dtype, device: torch.device) -> Iterator[_Probe]:
-    """All that `network` computes of rows, each shape once."""
+    """Yield all row computations of `network`, each shape once."""
     shape = network.shape
     for rows, columns, biased in sorted(_products(network)):
         what = f"the product with a matrix of {rows} x {columns}"
@@ -210,7 +207,7 @@ def _normaliser(tiles: Tiles, logits: Tensor) -> Tensor:
 
 
 def _products(network: Decoder) -> set[tuple[int, int, bool]]:
-    """Outputs, inputs and whether there is a bias, of each matrix that is here."""
+    """Return outputs, inputs and whether there is a bias, of each local matrix."""
     found = set()
     for module in network.modules():
         if isinstance(module, Linear):
@@ -224,7 +221,7 @@ def _products(network: Decoder) -> set[tuple[int, int, bool]]:
 
 
 def _here(weight: Tensor) -> Tensor:
-    """The part of a tensor that is shared out; what shares it out is not known here."""
+    """Return the local part of a sharded tensor, whatever shards it."""
     here: Tensor = weight.to_local() if hasattr(weight, "to_local") else weight
     return here
 

@@ -1,11 +1,10 @@
-"""Products and row-wise functions whose bits do not depend on how many rows there are.
+"""Products and row-wise functions whose bits do not depend on the number of rows.
 
-A library chooses its kernel by the shape of a product, and the last columns of a
-row are computed by other instructions than the first. So the same row has other
-bits among other numbers of rows. Here rows are computed in tiles of a few fixed
-sizes, the last padded with zeros. That a row has the same bits at each place of a
-tile, whatever its neighbours, and in tiles of each size, is a fact of a machine and
-its libraries: `tile_check` looks, and leaves the sizes for which it is so.
+A library chooses its kernel by the shape of a product, and the last columns of a row are computed by other
+instructions than the first. So the same row has other bits among other numbers of rows. Here rows are
+computed in tiles of a few fixed sizes, the last padded with zeros. That a row has the same bits at each
+position of a tile, whatever its neighbours, and in tiles of each size, is a property of a machine and its
+libraries: `tile_check` tests it, and returns the sizes that have it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Multiply = Callable[[Tensor, Tensor, Tensor | None, Tensor], object]
 
 
 def multiply(rows: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
-    """By torch's own product."""
+    """Compute rows @ weight.T + bias with torch's own product."""
     if bias is None:
         torch.mm(rows, weight.t(), out=into)
     else:
@@ -40,29 +39,32 @@ def multiply(rows: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) ->
 
 @dataclass(frozen=True)
 class Tiles:
-    """Sizes of tiles, descending, and what multiplies one."""
+    """Tile sizes, descending, and the function that multiplies a tile."""
 
     sizes: Sequence[int]
     multiply: Multiply = multiply
 
     def cut(self, rows: int, width: int) -> Sequence[tuple[slice, int]]:
-        """Slices of `rows` numbers of `width` columns, and the size of the tile that each is computed in."""
+        """Cut `rows` of `width` columns into slices, each with the size of the tile that computes it."""
         return _cut(rows, tuple(self.fitting(width)))
 
     def filled(self, rows: int, width: int) -> int:
-        """The rows of all tiles that `rows` numbers of `width` columns are cut into."""
+        """Return the rows of all tiles that `rows` of `width` columns are cut into."""
         return sum(size for _, size in self.cut(rows, width))
 
     def fitting(self, width: int) -> list[int]:
-        """The sizes for rows of `width` numbers."""
+        """List the sizes for rows of `width` numbers."""
         return [size for size in self.sizes if size * width <= MOST_NUMBERS or size == self.sizes[-1]]
 
     def holding(self, rows: int) -> int:
-        """The smallest size with room for `rows`, or the largest."""
+        """Return the smallest size with space for `rows`, or the largest."""
         return min((size for size in self.sizes if size >= rows), default=self.sizes[0])
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x [..., inputs] times `weight` [outputs, inputs], and `bias` [outputs]; backward as ever."""
+        """Return x [..., inputs] times `weight` [outputs, inputs], plus `bias` [outputs].
+
+        Gradients are computed without tiles.
+        """
         if not torch.is_grad_enabled():
             return self._product(x, weight, bias)
         product: Tensor = _Product.apply(x, weight, bias, self)
@@ -75,7 +77,7 @@ class Tiles:
 
     @torch.no_grad()
     def product_into(self, x: Tensor, weight: Tensor, bias: Tensor | None, into: Tensor) -> None:
-        """The same of x [rows, inputs], into [rows, outputs]."""
+        """Compute `product` of x [rows, inputs] into [rows, outputs], without gradients."""
         for rows, size in self.cut(x.shape[0], max(weight.shape)):
             count = rows.stop - rows.start
             if count == size:
@@ -87,7 +89,7 @@ class Tiles:
             into[rows] = padded[:count]
 
     def rows(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """`function` of each row of x [..., columns], a tile at a time; autograd passes through."""
+        """Apply `function` to each row of x [..., columns], a tile at a time; autograd passes through."""
         flat = x.reshape(-1, x.shape[-1])
         parts = []
         for rows, size in self.cut(*flat.shape):
@@ -115,7 +117,7 @@ def _cut(rows: int, sizes: tuple[int, ...]) -> Sequence[tuple[slice, int]]:
 
 
 class _Product(Function):
-    """Forward in tiles. Gradients need not have the same bits, so they are computed of all rows at once."""
+    """Forward in tiles. Gradients need not have the same bits, so they are computed from all rows at once."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, tiles: Tiles) -> Tensor:

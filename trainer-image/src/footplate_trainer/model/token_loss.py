@@ -1,17 +1,14 @@
-"""Losses that are a function of what the network says of each token, without ever holding all logits.
+"""Losses that are a function of the network's scores of each token, without storing all logits.
 
-Whatever is minimised, only a few numbers of a token's logits go into it: the
-log-probability of its label, perhaps the entropy, perhaps the label's
-log-probability at a temperature. A `score` function takes these and gives a
-scalar. Its derivatives by them, one coefficient for each number and token, are
-all that the gradients need, so logits go through in chunks as they do for
-cross-entropy, and the head's and hidden states' gradients are computed in the
-forward pass.
+Every such loss uses only a few numbers of a token's logits: the log-probability of its label, perhaps the
+entropy, perhaps the label's log-probability at a temperature. A `score` function takes these and returns a
+scalar. Its derivatives by them, one coefficient for each number and token, are all that the gradients need,
+so logits go through in chunks as they do for cross-entropy, and the head's and hidden states' gradients are
+computed in the forward pass.
 
-Where tokens are judged one by one, a chunk is scored and differentiated while
-its logits are at hand. Where whole sequences are, all chunks are scored first,
-and then come once more: one product with the head more, and no more of the
-network.
+Where the loss is a sum over tokens, a chunk is scored and differentiated while its logits are in memory.
+Where it needs whole sequences, all chunks are scored first, and then computed once more: one product with the
+head more, and no more of the network.
 """
 
 from __future__ import annotations
@@ -42,20 +39,20 @@ _DEVICE_PIECE_BYTES = 2**26
 
 @dataclass(frozen=True)
 class Asked:
-    """What a loss wants to know of a token beside the log-probability of its label."""
+    """The scores of a token that a loss needs besides the log-probability of its label."""
 
     entropy: bool = False
     temperature: float | None = None  # the label's log-probability under softmax(logits / temperature)
 
     @property
     def numbers(self) -> int:
-        """How many numbers of a token there are in all."""
+        """The number of scores per token in all."""
         return 1 + self.entropy + (self.temperature is not None)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the network says of some tokens whose labels count: fp32 [tokens] each."""
+    """The network's scores of some tokens whose labels count: fp32 [tokens] each."""
 
     where: Tensor  # int64 [tokens], ascending: their places among all labels, flat
     log_probabilities: Tensor  # of the labels
@@ -64,13 +61,13 @@ class Scores:
 
     @property
     def present(self) -> list[Tensor]:
-        """Those that were asked for, in this order."""
+        """The requested scores, in this order."""
         given = (self.log_probabilities, self.entropies, self.tempered)
         return [numbers for numbers in given if numbers is not None]
 
     @classmethod
     def of(cls, where: Tensor, numbers: Tensor, asked: Asked) -> Scores:
-        """From fp32 [numbers, tokens], in the order of `present`."""
+        """Unpack fp32 [numbers, tokens], in the order of `present`."""
         rows = iter(numbers)
         return cls(
             where,
@@ -95,13 +92,12 @@ def summed_token_loss(
     vocabulary: VocabularyShard | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """What `score` gives, summed over its calls: fp64 scalar.
+    """Return the result of `score`, summed over its calls: fp64 scalar.
 
-    `hidden` [..., hidden], `head` [rows, hidden] and `labels` int64 [...] as for
-    `summed_cross_entropy`; positions whose label is IGNORED are passed over, and
-    cost nothing. `score` is called for each chunk of tokens or, where it judges
-    `whole` sequences, once, with all tokens, even if there are none. Values and
-    gradients over a shared-out head are as there.
+    `hidden` [..., hidden], `head` [rows, hidden] and `labels` int64 [...] as for `summed_cross_entropy`;
+    positions whose label is IGNORED are skipped, and cost nothing. `score` is called for each chunk of tokens
+    or, where it needs `whole` sequences, once, with all tokens, even if there are none. Values and gradients
+    over a shared head are as there.
     """
     flat, flat_labels, where = _counting(hidden, labels)
     plan = _Plan(
@@ -128,7 +124,10 @@ def token_scores(
     vocabulary: VocabularyShard | None = None,
     chunk: int | None = None,
 ) -> Tensor:
-    """What is asked of each label, in the order of Scores: fp32 [numbers, *labels]; 0 where none counts."""
+    """Compute the requested scores of each label: fp32 [numbers, *labels]; 0 where none counts.
+
+    In the order of Scores.
+    """
     flat, flat_labels, where = _counting(hidden, labels)
     vocabulary = vocabulary or VocabularyShard(head.shape[0])
     size = chunk or loss_chunk(head.shape[0], head.device.type)
@@ -141,7 +140,7 @@ def token_scores(
 
 
 def _counting(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hidden states and labels of the positions that count, and where these are, int64 [tokens]."""
+    """Select hidden states and labels of the positions that count; also return these, int64 [tokens]."""
     flat, flat_labels = hidden.flatten(0, -2), labels.flatten()
     where = (flat_labels != IGNORED).nonzero().squeeze(1)
     if len(where) == len(flat_labels):
@@ -151,7 +150,7 @@ def _counting(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Plan:
-    """All that autograd has no part in."""
+    """The arguments that autograd does not differentiate."""
 
     where: Tensor
     labels: Tensor
@@ -181,7 +180,7 @@ class _Judged(Function):
 
 
 def _by_token(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> Tensor:
-    """Each chunk scored, and differentiated while its logits are there."""
+    """Score each chunk, and differentiate it while its logits are in memory."""
     total = torch.zeros((), dtype=torch.float64, device=plan.where.device)
     for tokens in pieces(len(plan.where), plan.chunk):
         logits, labels = scorer.logits(tokens), plan.labels[tokens]
@@ -196,7 +195,7 @@ def _by_token(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> Tens
 
 
 def _by_sequence(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> Tensor:
-    """All chunks scored, then all judged at once, then all differentiated."""
+    """Compute the statistics of all chunks, then the score at once, then all gradients."""
     cut = pieces(len(plan.where), plan.chunk)
     found = [scorer.statistics(scorer.logits(tokens), plan.labels[tokens]) for tokens in cut]
     statistics = torch.cat([scorer.none, *found], 1)
@@ -212,7 +211,7 @@ def _by_sequence(scorer: _Scorer, plan: _Plan, grads: HeadGradients | None) -> T
 
 
 def _judged(score: Score, scores: Scores, differentiate: bool) -> tuple[Tensor, Tensor]:
-    """The score, fp64 scalar, and its derivatives by each number of a token, fp32 [numbers, tokens]."""
+    """Return the score, fp64 scalar, and its derivatives by a token's numbers, fp32 [numbers, tokens]."""
     if not differentiate:
         return score(scores).detach().double(), torch.empty(0)
     value, derivatives = differentiated(score, scores)
@@ -220,7 +219,7 @@ def _judged(score: Score, scores: Scores, differentiate: bool) -> tuple[Tensor, 
 
 
 def differentiated(score: Score, scores: Scores) -> tuple[Tensor, list[Tensor]]:
-    """What `score` gives, and its derivatives by each number of `scores`, in their order."""
+    """Return the result of `score`, and its derivatives by each number of `scores`, in their order."""
     with torch.enable_grad():
         leaves = [numbers.detach().requires_grad_() for numbers in scores.present]
         rest = iter(leaves)
@@ -238,10 +237,10 @@ def differentiated(score: Score, scores: Scores) -> tuple[Tensor, list[Tensor]]:
 
 
 class _Scorer(HeadChunks):
-    """From logits to the numbers of tokens, and from derivatives by these to those of logits.
+    """Converter of logits to token scores, and of derivatives by these to those of the logits.
 
     A token's statistics, fp32 [k, tokens], are over the whole vocabulary: log-normaliser Z, logit of the
-    label and, where asked for, the mean logit under the distribution, and Z at the temperature.
+    label and, where requested, the mean logit under the distribution, and Z at the temperature.
     """
 
     def __init__(
@@ -254,7 +253,10 @@ class _Scorer(HeadChunks):
         self.none = torch.empty(1 + asked.numbers, 0, device=hidden.device)
 
     def statistics(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of logits [tokens, rows], which stay as they are; one collective where the head is shared out."""
+        """Compute statistics of logits [tokens, rows], which stay unchanged.
+
+        One collective where ranks share the head.
+        """
         here = torch.cat(
             [self.none, *(self._here(logits[cut], labels[cut]) for cut in self._pieces(logits))], 1
         )
@@ -272,7 +274,7 @@ class _Scorer(HeadChunks):
         return pieces(len(logits), self._piece)
 
     def _here(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The statistics over the rows here."""
+        """Compute the statistics over the local rows."""
         if not self.rows:
             nothing = logits.new_zeros(1 + self.asked.numbers, len(labels))
             nothing[0] = -torch.inf
@@ -288,7 +290,7 @@ class _Scorer(HeadChunks):
         return torch.stack(found)
 
     def scores(self, statistics: Tensor) -> Tensor:
-        """fp32 [numbers, tokens] in the order of Scores."""
+        """Return fp32 [numbers, tokens] in the order of Scores."""
         normaliser, label, *rest = statistics
         found = [label - normaliser]
         if self.asked.entropy:
@@ -298,10 +300,10 @@ class _Scorer(HeadChunks):
         return torch.stack(found)
 
     def to_slopes(self, logits: Tensor, labels: Tensor, statistics: Tensor, by: Tensor) -> None:
-        """Make of logits [tokens, rows] their own gradient, from derivatives `by` scores [numbers, tokens].
+        """Turn logits [tokens, rows] into their gradient, from derivatives `by` scores [numbers, tokens].
 
-        With shares p = softmax(z), mean m = sum p z and shares q at temperature T:
-        d log p[label] = [label] - p;  d entropy = -p (z - m);  d log q[label] = ([label] - q) / T.
+        With shares p = softmax(z), mean m = sum p z and shares q at temperature T: d log p[label] = [label] -
+        p;  d entropy = -p (z - m);  d log q[label] = ([label] - q) / T.
         """
         if not self.rows:
             return
@@ -326,7 +328,7 @@ class _Scorer(HeadChunks):
         logits.scatter_add_(1, columns, (mine * at_label)[:, None])
 
     def _of_tempered(self, logits: Tensor, statistics: Tensor, by: Tensor) -> Tensor | None:
-        """What the distribution at a temperature takes from the gradient beside the label's own part."""
+        """Return the tempered distribution's part of the gradient, without the label's own part."""
         temperature = self.asked.temperature
         if temperature is None:
             return None

@@ -19,7 +19,7 @@ from footplate_trainer.model.rotary import rotary_frequencies, rotary_tables
 
 
 class Decoder(Network):
-    """Tokens to logits over the vocabulary; no token sees a later one."""
+    """Decoder from tokens to logits; no token sees a later one."""
 
     rotary_cosine: Tensor
     rotary_sine: Tensor
@@ -47,11 +47,11 @@ class Decoder(Network):
             self.norm = None
 
     def begin(self, inputs: Inputs, start: int = 0) -> States:
-        """([batch, length, hidden],)."""
+        """Embed the tokens: ([batch, length, hidden],)."""
         return (self.embedding_dropout(self.embedded(inputs, start), inputs.dropout_seed, inputs.positions),)
 
     def run(self, states: States, inputs: Inputs, caches: Sequence[AttentionState] | None = None) -> States:
-        """([batch, length, hidden],) -> the same.
+        """Run the blocks: ([batch, length, hidden],) -> the same shape.
 
         With `caches` (one a block) the tokens follow those already in them.
         """
@@ -62,12 +62,12 @@ class Decoder(Network):
         return (x,)
 
     def finish(self, states: States, inputs: Inputs) -> Tensor:
-        """The final norm."""
+        """Apply the final norm."""
         assert self.norm is not None
         return self.read_by_head(self.norm(*states), inputs)
 
     def causal_mask(self, inputs: Inputs) -> AttentionMask:
-        """Who sees whom in whole sequences."""
+        """Build the attention mask of whole sequences."""
         tokens = inputs.tokens
         return causal_mask(tokens.shape[1], inputs.documents, self.shape.sliding_window, tokens.device)
 
@@ -90,7 +90,7 @@ class Decoder(Network):
         return self.rotary_cosine[where], self.rotary_sine[where]
 
     def new_caches(self, batch: int, length: int) -> list[KeyValueCache]:
-        """Empty caches with room for `length` tokens."""
+        """Allocate empty caches with space for `length` tokens."""
         shape = self.shape
         like = next(self.parameters())
         return [

@@ -26,7 +26,7 @@ class Pace:
         clock: Callable[[], float] = time.thread_time,
         rest: Callable[[float], object] | None = None,
     ) -> None:
-        """`rest` sleeps for at most so many seconds; by default until `hurry` is set."""
+        """Start the clock; `rest` sleeps for at most so many seconds, by default until `hurry` is set."""
         self._hurry = hurry
         self._clock = clock
         self._rest = rest or hurry.wait

@@ -1,9 +1,8 @@
-"""What is known of each token or answer beyond what was expected: fp64, without gradient, once a rollout.
+"""Advantages of tokens and answers: fp64, without gradient, computed once per rollout.
 
-All that goes in is gathered from all ranks in the order of samples, so no layout is in what comes out.
-
-A reward counts where it is a number of at most `REWARD_LIMIT`. One that does not, NaN and ±10^308 among them,
-is in no mean and no deviation, and the advantage of its answer is 0; whoever asked for it names the sample.
+All inputs are gathered from all ranks in the order of samples, so the results do not depend on the layout. A
+reward counts where it is a number of at most `REWARD_LIMIT`. Any other, NaN and ±10^308 among them, is in no
+mean and no deviation, and the advantage of its answer is 0; the caller reports the sample.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ VARIANCE_EPSILON: Final = 1e-8
 
 
 def countable(rewards: Tensor) -> Tensor:
-    """Which rewards count: bool, as `rewards`."""
+    """Return which rewards count: bool, as `rewards`."""
     return rewards.abs() <= REWARD_LIMIT  # false for NaN
 
 
@@ -30,27 +29,28 @@ def countable(rewards: Tensor) -> Tensor:
 
 
 def places_at_end(tokens: Tensor) -> Tensor:
-    """`scoreAt: end`: how many places of an answer have a reward and a value: int64 [sequences].
+    """Return the positions with a reward and a value, for `scoreAt: end`: int64 [sequences].
 
-    Its tokens; the score is at the last of them, which ends it. So in verl and OpenRLHF.
+    As many as the answer has tokens; the score is at the last of them, which ends it. So in verl and
+    OpenRLHF.
     """
     return tokens
 
 
 def places_after_end(tokens: Tensor, longest: int) -> Tensor:
-    """`scoreAt: afterEnd`: one place more, which has the score, unless the answer has `longest` tokens.
+    """Return the positions for `scoreAt: afterEnd`: one more, unless the answer has `longest` tokens.
 
-    So in TRL up to 1.10.0: the value there is the one after the answer's last token. It belongs to the
-    value's loss and to no token, so not to the policy's.
+    The additional position has the score. So in TRL up to 1.10.0: the value there is the one after the
+    answer's last token. It belongs to the value's loss and to no token, so not to the policy's.
     """
     return (tokens + 1).clamp(max=longest)
 
 
 def token_rewards(scores: Tensor, divergence: Tensor, coefficient: float, places: Tensor) -> Tensor:
-    """-coefficient * KL at each place, plus the score at the last one: fp64 [sequences, width].
+    """Return -coefficient * KL at each position, plus the score at the last one: fp64 [sequences, width].
 
     `divergence` [sequences, width] is 0 where there is no token; `scores` and `places` are [sequences]. An
-    answer of no place, or whose score does not count, has no score.
+    answer without positions, or whose score does not count, has no score.
     """
     rewards = -coefficient * divergence.double()
     known = countable(scores) & (places > 0)
@@ -59,11 +59,11 @@ def token_rewards(scores: Tensor, divergence: Tensor, coefficient: float, places
 
 
 def gae(rewards: Tensor, values: Tensor, places: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
-    """Generalised advantages (Schulman et al. 2016) and returns: fp64 [sequences, width] each.
+    """Compute generalised advantages (Schulman et al. 2016) and returns: fp64 [sequences, width] each.
 
-    A_t = sum over k of (gamma lam)^k (r_{t+k} + gamma V_{t+k+1} - V_{t+k}), V being 0 behind an answer's last
-    place; returns are A + V. What stands behind the last place is ignored, and both are 0 there. verl's
-    lambda is 1 by default, TRL's .95.
+    A_t = sum over k of (gamma lam)^k (r_{t+k} + gamma V_{t+k+1} - V_{t+k}), V being 0 after an answer's last
+    position; returns are A + V. Values after the last position are ignored, and both results are 0 there.
+    verl's lambda is 1 by default, TRL's .95.
     """
     inside = torch.arange(rewards.shape[1], device=rewards.device) < places[:, None]
     rewards, values = (torch.where(inside, given.double(), 0.0) for given in (rewards, values))
@@ -78,10 +78,10 @@ def gae(rewards: Tensor, values: Tensor, places: Tensor, gamma: float, lam: floa
 
 
 def whitened(advantages: Tensor, counted: Tensor) -> Tensor:
-    """(A - mean) / sqrt(variance + 1e-8) over all that counts (bool), unbiased; 0 elsewhere: fp64.
+    """Return (A - mean) / sqrt(variance + 1e-8) over all that counts (bool), unbiased; 0 elsewhere: fp64.
 
-    Of the whole rollout, once. verl has the same of its batch; TRL up to 1.10.0 of each device's part of it.
-    0 where fewer than two count or all are equal.
+    Over the whole rollout, once. verl does the same over its batch; TRL up to 1.10.0 over each device's part
+    of it. 0 where fewer than two count or all are equal.
     """
     given = advantages.double()[counted]
     result = torch.zeros_like(advantages, dtype=torch.float64)
@@ -96,7 +96,7 @@ def whitened(advantages: Tensor, counted: Tensor) -> Tensor:
 
 
 def degenerate(rewards: Tensor, counted: Tensor) -> Tensor:
-    """Which groups teach nothing: bool [prompts].
+    """Return which groups have no learning signal: bool [prompts].
 
     Fewer than two of their rewards count, or all that count are equal. Their advantages are 0, exactly.
     """
@@ -107,7 +107,10 @@ def degenerate(rewards: Tensor, counted: Tensor) -> Tensor:
 
 
 def group_mean(rewards: Tensor, counted: Tensor) -> Tensor:
-    """`groupMean` (Dr. GRPO): r - the group's mean: fp64 [prompts, siblings]; TRL's `scale_rewards: none`."""
+    """Compute `groupMean` (Dr. GRPO): r - the group's mean: fp64 [prompts, siblings].
+
+    TRL's `scale_rewards: none`.
+    """
     counted = counted & countable(rewards)
     given = rewards.double().where(counted, 0.0)
     means = given.sum(1, keepdim=True) / counted.sum(1, keepdim=True).clamp(min=1)
@@ -116,10 +119,10 @@ def group_mean(rewards: Tensor, counted: Tensor) -> Tensor:
 
 
 def group_deviation(rewards: Tensor, counted: Tensor, epsilon: float = DEVIATION_EPSILON) -> Tensor:
-    """`groupDeviation` (GRPO): that, divided by the group's unbiased deviation + epsilon: fp64.
+    """Compute `groupDeviation` (GRPO): `group_mean` divided by the group's unbiased deviation + epsilon.
 
-    TRL's `scale_rewards: group`. verl has an epsilon of 1e-6, OpenRLHF of 1e-9, torchtitan divides by the
-    population's deviation + 1e-6.
+    fp64 [prompts, siblings]; TRL's `scale_rewards: group`. verl has an epsilon of 1e-6, OpenRLHF of 1e-9,
+    torchtitan divides by the population's deviation + 1e-6.
     """
     centred = group_mean(rewards, counted)
     others = ((counted & countable(rewards)).sum(1, keepdim=True) - 1).clamp(min=1)
@@ -127,7 +130,7 @@ def group_deviation(rewards: Tensor, counted: Tensor, epsilon: float = DEVIATION
 
 
 def batch_deviation(rewards: Tensor, counted: Tensor, epsilon: float = DEVIATION_EPSILON) -> Tensor:
-    """`batchDeviation`: r - the group's mean, divided by the rollout's unbiased deviation + epsilon: fp64.
+    """Compute `batchDeviation`: `group_mean` divided by the rollout's unbiased deviation + epsilon: fp64.
 
     The deviation of all rewards from their common mean; TRL's `scale_rewards: batch`.
     """
@@ -137,6 +140,9 @@ def batch_deviation(rewards: Tensor, counted: Tensor, epsilon: float = DEVIATION
 
 
 def leave_one_out(rewards: Tensor, counted: Tensor) -> Tensor:
-    """`leaveOneOut` (RLOO, Ahmadian et al. 2024): r - the mean of its siblings: fp64 [prompts, siblings]."""
+    """Compute `leaveOneOut` (RLOO, Ahmadian et al. 2024): r - its siblings' mean.
+
+    fp64 [prompts, siblings].
+    """
     number = (counted & countable(rewards)).sum(1, keepdim=True)
     return group_mean(rewards, counted) * number / (number - 1).clamp(min=1)

@@ -1,4 +1,4 @@
-"""The coefficient of KL in PPO's rewards, and how it follows the KL that was seen (Ziegler et al. 2019)."""
+"""The coefficient of KL in PPO's rewards, and its adaptation to the measured KL (Ziegler et al. 2019)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ ERROR_LIMIT: Final = 0.2
 
 
 def fixed(coefficient: float) -> float:
-    """`fixed`: what it was."""
+    """Return the coefficient unchanged, for `fixed`."""
     return coefficient
 
 
 def adaptive(coefficient: float, divergence: float, target: float, episodes: int, horizon: int) -> float:
-    """`adaptive`: coefficient (1 + clip(divergence / target - 1, ±0.2) episodes / horizon).
+    """Compute `adaptive`: coefficient (1 + clip(divergence / target - 1, ±0.2) episodes / horizon).
 
     `divergence` is the mean over the rollout's answers of the sum over their tokens, and `episodes` the
     number of these answers: once for a rollout, however many updates it has. verl and OpenRLHF have the same

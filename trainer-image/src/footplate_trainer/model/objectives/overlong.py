@@ -1,4 +1,4 @@
-"""What an answer's score loses because it is long, or because it does not end."""
+"""Penalties on an answer's score for its length, or for a missing end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def soft_penalty(lengths: Tensor, longest: int, cache: int) -> Tensor:
-    """`overlong` (Yu et al. 2025, DAPO, eq. 13), to be added to the score: fp64, as `lengths`, -1 to 0.
+    """Compute `overlong` (Yu et al. 2025, DAPO, eq. 13), a term of the score: fp64, as `lengths`, -1 to 0.
 
     0 up to `longest - cache` tokens, from there on (longest - cache - length) / cache, and -1 beyond
     `longest`.
@@ -21,9 +21,9 @@ def soft_penalty(lengths: Tensor, longest: int, cache: int) -> Tensor:
 
 
 def missing_end(scores: Tensor, ended: Tensor, penalty: float) -> Tensor:
-    """`missingEndPenalty`: the scores, less `penalty` where an answer has no end: as `scores`.
+    """Subtract `missingEndPenalty` from the scores of answers without an end: as `scores`.
 
-    It is subtracted from the score, as in TRL 1.10.0 (`missing_eos_penalty`); TRL 0.10 put its penalty in the
-    score's place. `ended` is bool, whether the answer's last token ends text.
+    TRL 1.10.0 subtracts it from the score as well (`missing_eos_penalty`); TRL 0.10 replaced the score with
+    it. `ended` is bool: the answer's last token ends the text.
     """
     return torch.where(ended, scores, scores - penalty)

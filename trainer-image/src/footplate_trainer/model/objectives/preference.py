@@ -1,8 +1,8 @@
-"""Losses from preferences: of pairs of a chosen and a rejected answer, and of single rated answers.
+"""Preference losses: of pairs of a chosen and a rejected answer, and of single rated answers.
 
-`chosen` and `rejected` are fp32 or fp64 [pairs]. Of the family of DPO they are log-ratios, the sum over the
-answer's tokens of log p - log p_reference; of ORPO and SimPO, which have no reference, they are means of
-log p over the answer's tokens. The tokens are those of the answer alone, whatever is learnt in other stages.
+`chosen` and `rejected` are fp32 or fp64 [pairs]. For the family of DPO they are log-ratios, the sum over the
+answer's tokens of log p - log p_reference; for ORPO and SimPO, which have no reference, they are means of log
+p over the answer's tokens. The tokens are those of the answer alone, whatever other stages train on.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ _LN2 = math.log(2)
 
 
 def sigmoid_loss(chosen: Tensor, rejected: Tensor, beta: float, smoothing: float = 0.0) -> Tensor:
-    """`sigmoid`: DPO (Rafailov et al. 2023, eq. 7) of log-ratios: [pairs].
+    """Compute `sigmoid`: DPO (Rafailov et al. 2023, eq. 7) of log-ratios: [pairs].
 
     -(1 - s) log sigma(beta d) - s log sigma(-beta d), d = chosen - rejected. With smoothing s this is the
-    `conservative` one (Mitchell 2023): minimal where sigma(beta d) = 1 - s. OpenRLHF has the same; TRL has
-    it as `aot` on micro-batches of one pair, and its `sigmoid` leaves the smoothing out without a word.
+    `conservative` form (Mitchell 2023): minimal where sigma(beta d) = 1 - s. OpenRLHF has the same; TRL has
+    it as `aot` on micro-batches of one pair, and its `sigmoid` silently ignores the smoothing.
     """
     logits = beta * (chosen - rejected)
     return -(1 - smoothing) * logsigmoid(logits) - smoothing * logsigmoid(-logits)
 
 
 def robust_loss(chosen: Tensor, rejected: Tensor, beta: float, smoothing: float) -> Tensor:
-    """`sigmoid` with `robust` smoothing (Chowdhury et al. 2024) of log-ratios: [pairs].
+    """Compute `sigmoid` with `robust` smoothing (Chowdhury et al. 2024) of log-ratios: [pairs].
 
-    [-(1 - s) log sigma(beta d) + s log sigma(-beta d)] / (1 - 2 s): of labels of which a share s is flipped,
-    its expectation is the loss of the true ones. TRL has the same as `robust`.
+    [-(1 - s) log sigma(beta d) + s log sigma(-beta d)] / (1 - 2 s): if a share s of the labels is flipped,
+    its expectation is the loss of the true labels. TRL has the same as `robust`.
 
     Raises:
         ValueError: s is not within [0, 0.5).
@@ -44,14 +44,18 @@ def robust_loss(chosen: Tensor, rejected: Tensor, beta: float, smoothing: float)
 
 
 def hinge_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
-    """`hinge`: max(0, 1 - beta d) of log-ratios, d = chosen - rejected (Zhao et al. 2023): [pairs]."""
+    """Compute `hinge` (Zhao et al. 2023) of log-ratios: [pairs].
+
+    max(0, 1 - beta d), d = chosen - rejected.
+    """
     return torch.relu(1 - beta * (chosen - rejected))
 
 
 def ipo_sum_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
-    """`ipo` of `sum`: (d - 1 / (2 beta))^2, d = chosen - rejected (Azar et al. 2023, eq. 17): [pairs].
+    """Compute `ipo` of `sum` (Azar et al. 2023, eq. 17) of log-ratios: [pairs].
 
-    The paper's formula to the letter, as OpenRLHF has it. Long answers have long d.
+    (d - 1 / (2 beta))^2, d = chosen - rejected: the paper's exact formula, as in OpenRLHF. Long answers have
+    large d.
     """
     return (chosen - rejected - 1 / (2 * beta)).square()
 
@@ -59,9 +63,10 @@ def ipo_sum_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
 def ipo_average_loss(
     chosen: Tensor, rejected: Tensor, chosen_tokens: Tensor, rejected_tokens: Tensor, beta: float
 ) -> Tensor:
-    """`ipo` of `average`, the default: as `sum`, each log-ratio divided by its answer's tokens: [pairs].
+    """Compute `ipo` of `average`, the default: `sum` with each log-ratio divided by its answer's tokens.
 
-    TRL has this one, and says that the authors confirmed it. An answer without tokens has the average 0.
+    [pairs]. TRL has this form, and states that the authors confirmed it. An answer without tokens has the
+    average 0.
     """
     chosen, rejected = (
         ratios / tokens.clamp(min=1).to(ratios.dtype)
@@ -71,10 +76,10 @@ def ipo_average_loss(
 
 
 def mismatched(samples: int) -> Tensor:
-    """Whose answer KTO shows behind each sample's prompt, in the order of the step: int64 [samples].
+    """Return the sample whose answer KTO pairs with each sample's prompt, in step order: int64 [samples].
 
     Prompt i gets the answer of sample i - 1, the first one that of the last: of the whole optimizer step, so
-    no layout and no micro-batch is in it. TRL does the same within a micro-batch.
+    it depends on no layout and no micro-batch. TRL does the same within a micro-batch.
 
     Raises:
         ValueError: there is one sample, whose own answer would be the mismatched one.
@@ -85,9 +90,9 @@ def mismatched(samples: int) -> Tensor:
 
 
 def kto_divergence(log_ratios: Tensor) -> Tensor:
-    """`kl` of `kto`: max(0, mean of the log-ratios of all mismatched pairs of the step), no gradient: scalar.
+    """Compute `kl` of `kto`: max(0, mean of the step's mismatched log-ratios), without gradient: scalar.
 
-    0 of none. TRL takes it of a micro-batch on each device, and the mean over devices of that.
+    0 of none. TRL computes it on each device's micro-batch, and averages over devices.
     """
     mean = log_ratios.detach().sum() / max(1, log_ratios.numel())
     return mean.clamp(min=0)
@@ -100,7 +105,7 @@ def kto_loss(
     beta: float,
     weights: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
-    """`kto` (Ethayarajh et al. 2024, eq. 7) of single answers: [sequences].
+    """Compute `kto` (Ethayarajh et al. 2024, eq. 7) of single answers: [sequences].
 
     w (1 - sigma(beta (r - z))) where desirable (bool [sequences]) and w (1 - sigma(beta (z - r))) where not,
     of log-ratios r and z = `kto_divergence`; `weights` are of desirable and of undesirable ones.
@@ -111,7 +116,7 @@ def kto_loss(
 
 
 def log_odds(means: Tensor) -> Tensor:
-    """log(p / (1 - p)) of p = exp(means), means of log-probabilities, at most 0.
+    """Return log(p / (1 - p)) of p = exp(means), means of log-probabilities, at most 0.
 
     A mean of 0, p = 1, has infinite odds; it counts as the nearest number that has finite ones, without
     gradient.
@@ -124,19 +129,19 @@ def log_odds(means: Tensor) -> Tensor:
 
 
 def orpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
-    """`orpo` (Hong et al. 2024, eq. 7): its term of odds, of means of log p: [pairs].
+    """Compute the odds term of `orpo` (Hong et al. 2024, eq. 7) of means of log p: [pairs].
 
     -beta log sigma(log odds(chosen) - log odds(rejected)). The loss of a step is the mean of this over its
-    pairs plus the negative log-likelihood of chosen sequences, which is a token mean of the step over what
-    `data.mask` marks. TRL's is over prompt and answer, and takes both means of a micro-batch.
+    pairs plus the negative log-likelihood of chosen sequences, which is a token mean of the step over the
+    tokens that `data.mask` selects. TRL's is over prompt and answer, and takes both means over a micro-batch.
     """
     return -beta * logsigmoid(log_odds(chosen) - log_odds(rejected))
 
 
 def simpo_loss(chosen: Tensor, rejected: Tensor, beta: float, gamma: float) -> Tensor:
-    """`simpo` (Meng et al. 2024, eq. 6) of means of log p: [pairs].
+    """Compute `simpo` (Meng et al. 2024, eq. 6) of means of log p: [pairs].
 
-    -log sigma(beta (chosen - rejected) - gamma).
-    In TRL it is CPO's loss `simpo`, with beta .1 by default; the paper's is 2 to 2.5.
+    -log sigma(beta (chosen - rejected) - gamma). In TRL it is CPO's loss `simpo`, with beta .1 by default;
+    the paper's is 2 to 2.5.
     """
     return -logsigmoid(beta * (chosen - rejected) - gamma)

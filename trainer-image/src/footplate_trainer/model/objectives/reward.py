@@ -7,17 +7,17 @@ from torch.nn.functional import logsigmoid
 
 
 def pairwise_loss(chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0) -> Tensor:
-    """-log sigma(chosen - rejected - margin) (Bradley and Terry 1952; margin: Touvron et al. 2023): [pairs].
+    """Compute -log sigma(chosen - rejected - margin) (Bradley and Terry 1952): [pairs].
 
-    A margin is the data's, one for each pair, or 0 for all: a data set of which some rows only have one is
-    refused where it is packed, as TRL refuses it. The margin of a pair with several raters is the mean of
-    their differences.
+    A margin (Touvron et al. 2023) comes from the data, one for each pair, or is 0 for all: the packing
+    refuses a data set in which only some rows have one, as TRL does. The margin of a pair with several raters
+    is the mean of their differences.
     """
     return -logsigmoid(chosen - rejected - margin)
 
 
 def centring(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """(chosen + rejected)^2, whose mean over pairs, times `centring`, keeps scores near 0: [pairs].
+    """Compute (chosen + rejected)^2, whose mean over pairs, times `centring`, keeps scores near 0: [pairs].
 
     Eisenstein et al. 2023; TRL's `center_rewards_coefficient` multiplies the same.
     """
@@ -25,5 +25,8 @@ def centring(chosen: Tensor, rejected: Tensor) -> Tensor:
 
 
 def ranked(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """Whether the chosen one has the higher score, for `accuracy`: bool. A tie is wrong, as in TRL."""
+    """Return which pairs' chosen answers have the higher score, for `accuracy`: bool.
+
+    A tie is wrong, as in TRL.
+    """
     return chosen > rejected

@@ -1,4 +1,4 @@
-"""The loss of PPO's value model, and how much of the returns it explains."""
+"""The loss of PPO's value model, and the share of the returns' variance that it explains."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def clipped_value(values: Tensor, old: Tensor, returns: Tensor, clip: float) -> Tensor:
-    """max((V - R)^2, (clip(V, V_old ± clip) - R)^2) / 2: as `values`, [places].
+    """Compute max((V - R)^2, (clip(V, V_old ± clip) - R)^2) / 2: as `values`, [places].
 
-    Before its weight, .1 by default as in TRL. TRL, verl and OpenRLHF have the same formula.
+    Not yet multiplied by its weight, .1 by default as in TRL. TRL, verl and OpenRLHF have the same formula.
     """
     near = torch.minimum(torch.maximum(values, old - clip), old + clip)
     return torch.maximum((values - returns).square(), (near - returns).square()) / 2
 
 
 def explained_variance(values: Tensor, returns: Tensor, counted: Tensor) -> float:
-    """1 - Var(R - V) / Var(R) over places that count (bool); NaN where the returns do not vary."""
+    """Return 1 - Var(R - V) / Var(R) over positions that count (bool); NaN where the returns do not vary."""
     chosen, errors = returns[counted].double(), (returns - values)[counted].double()
     if chosen.numel() < 2 or not (spread := chosen.var()):
         return float("nan")
