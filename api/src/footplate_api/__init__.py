@@ -1,1 +1,1 @@
-"""Footplate's API: the history of runs, kept apart from the cluster that made it."""
+"""REST API that stores the history of training runs outside the cluster in which they ran."""

@@ -1,4 +1,4 @@
-"""`python -m footplate_api`: serves until SIGTERM, then lets requests in flight finish."""
+"""Entry point of `python -m footplate_api`: serves until SIGTERM, then finishes the requests in flight."""
 
 from __future__ import annotations
 
@@ -59,10 +59,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _collect_less_often() -> None:
-    """A batch of telemetry is 15,000 objects, all gone with the answer and none in a cycle.
+    """Raise the thresholds of the garbage collector, which found nothing and took half the time of an ingest.
 
-    Python's default looks for cycles every 700 objects: half of the time of an ingest. But what a request
-    leaves behind is a cycle, and of a fleet's requests little should pile up before all is looked through.
+    A batch of telemetry is 15,000 objects, all freed with the response and none in a cycle, and Python's
+    default looks for cycles every 700 objects. But each request leaves a cycle behind, so that a fleet's
+    requests must not pile up for long before a full collection.
     """
     gc.collect()
     gc.freeze()  # what is imported stays
@@ -70,13 +71,13 @@ def _collect_less_often() -> None:
 
 
 def _return_buffers() -> None:
-    """Have glibc return buffers of closed connections to the system: it would take them from the heap."""
+    """Make glibc return buffers of closed connections to the system, not keep them in its heap."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, 128 * 1024)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn re-raises the signal after a clean end; a pod that ended well should say 0."""
+    """Uvicorn server that does not re-raise the signal after a clean end, so that the pod exits with 0."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -89,7 +90,7 @@ class _Server(uvicorn.Server):
 async def _serve(
     server: uvicorn.Server, startup: Startup, mirror: MirrorHealth, certificate: Certificate | None
 ) -> None:
-    """Serves until a signal, or until it turns out that nothing can be served.
+    """Run the server until a signal, a failed start, or a database that is another cluster's.
 
     Raises MigrationFailed, or ValueError where the database is another cluster's.
     """
@@ -113,7 +114,10 @@ async def _serve(
 
 
 def _issuers(oidc: Oidc | None) -> tuple[Issuer, ...]:
-    """Raises ValueError where the certificates in the issuer's file cannot be used."""
+    """Return the OIDC issuer's authenticator, if one is configured.
+
+    Raises ValueError where the certificates in the issuer's file cannot be used.
+    """
     if oidc is None:
         return ()
     # Imported here: the cryptography takes 10 MB, which an installation without an issuer need not spend.
@@ -124,11 +128,11 @@ def _issuers(oidc: Oidc | None) -> tuple[Issuer, ...]:
 
 
 async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
-    """Serves until a signal.
+    """Connect to Kubernetes and the database, and serve until a signal.
 
-    Raises ValueError where it would serve in clear, no cluster is configured, the issuer's certificates
-    cannot be read, or the database cannot be or is another cluster's; MigrationFailed where that cannot be
-    brought to this release's schema.
+    Raises ValueError where it would serve in clear text, no cluster is configured, the issuer's certificates
+    cannot be read, or the database cannot be used or is another cluster's; MigrationFailed where the database
+    cannot be migrated to this release's schema.
     """
     issuers, backups = _issuers(chosen.oidc), chosen.backups
     files = chosen.certificate
@@ -177,7 +181,7 @@ async def serve(chosen: Settings, kubeconfig: Path | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 78 for a configuration that no restart mends, 1 where the database cannot be migrated."""
+    """Run the program; return 78 for an invalid configuration, 1 if the migration failed."""
     arguments = _arguments(argv)
     try:
         chosen = environment.read(Settings)

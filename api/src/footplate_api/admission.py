@@ -1,19 +1,19 @@
-"""How much telemetry is held in memory at once: decided before a body is read.
+"""Memory limits on telemetry requests, applied before a body is read.
 
-A parsed row takes ten times the room of its text. After an outage of ten minutes every coordinator of a
-fleet has hundreds of rows, and sends them in the same second: those that there is room for are read, some
-wait with their bodies still on their side of the connection, and the others are told to come back.
+A parsed row takes ten times the memory of its text. After an outage of ten minutes every coordinator of a
+fleet has hundreds of rows, and sends them in the same second: the API reads as many as fit, lets some wait
+with their bodies still on the sender's side of the connection, and refuses the others, which retry later.
 
-A request that waits within the framework holds 33 KB there, whatever its body, and 20 KB before the router.
-So those with short bodies, of which a fleet has a thousand in one second once it returns, wait before it, and
-no more of them than may have their turn soon; of those with long ones no more come to the router than have
-room or may wait for it.
+A request that waits within the framework takes 33 KB there, whatever its body, and 20 KB before the router.
+So requests with short bodies, of which a returning fleet sends a thousand in one second, wait before the
+framework, and no more of them than can be served soon; of requests with long bodies no more reach the router
+than have memory reserved or may wait for it.
 
-No sender is trusted to send the body that it announces. A short one has its turn once all of it has come:
-until then it is in the server's buffer, where it would be anyhow. A long one stands in line for room once
-some of it has, and is put out where it stops while others wait; its sender's next ones are then refused for
-a while. And each sender has a few batches under way at most: a coordinator sends one after the other, but
-what it gave up waiting for may not have ended here.
+The API trusts no sender to send the body that its Content-Length announces. A short body is admitted once all
+of it has arrived: until then it is in the server's buffer, where it would be anyhow. A long body queues for
+memory once some of it has arrived, and is rejected if it stalls while others wait; its sender's next batches
+are then refused for a while. And each sender has a few batches in progress at most: a coordinator sends one
+after the other, but a batch that it stopped waiting for may still be in progress here.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ WAIT_SECONDS: Final = 10.0  # for a turn, and for room; a coordinator waits for 
 
 
 class RoomOfBody:
-    """That one body has in a lane."""
+    """Bytes that one body has reserved in a `Lane`."""
 
     def __init__(self) -> None:
         self._wanted = False
         self._tell: Callable[[], None] | None = None
 
     def when_wanted(self, tell: Callable[[], None]) -> None:
-        """Calls `tell` once others wait for room, which may be at once."""
+        """Call `tell` once others wait for memory, which may be at once."""
         self._tell = tell
         if self._wanted:
             tell()
 
     def want(self) -> None:
-        """Others wait."""
+        """Run the callback: others wait for memory."""
         self._wanted = True
         if self._tell is not None:
             self._tell()
@@ -75,7 +75,7 @@ class RoomOfBody:
 
 @dataclass
 class Lane:
-    """Room for `capacity` bytes of bodies; beyond it requests queue in order, for `seconds` at most."""
+    """Limit of `capacity` bytes of bodies; further requests queue in order, for `seconds` at most."""
 
     capacity: int
     seconds: float = WAIT_SECONDS
@@ -85,9 +85,9 @@ class Lane:
 
     @asynccontextmanager
     async def room(self, size: int) -> AsyncIterator[RoomOfBody]:
-        """Room for a body of `size` bytes for as long as the block takes; raises TooBusy where there is none.
+        """Reserve `size` bytes while the block runs; raises TooBusy after waiting too long.
 
-        One that is larger than all there is has it for itself.
+        A body larger than the capacity reserves all of it.
         """
         size = min(size, self.capacity)
         await self._enter(size)
@@ -139,16 +139,17 @@ class Lane:
 
 
 def is_short(size: int | None) -> bool:
-    """Whether a body is short, of `size` bytes; None: its sender does not say how long it is."""
+    """Return whether a body of `size` bytes is short; None, an unknown length, is not."""
     return size is not None and size <= LARGE_BYTES
 
 
 @dataclass
 class Admission:
-    """Two lanes: what a run sends while it trains is not held up by what others bring after an outage.
+    """Memory limits of telemetry bodies, short and long ones apart.
 
-    16,384 rows of both lanes are 80 MB once they are parsed. A body of unknown length is read before it
-    takes room in a lane, one at a time: as text it is a tenth of that.
+    A run's batches during training do not wait for what others send after an outage. 16,384 rows under both
+    limits are 80 MB once they are parsed. A body of unknown length is read before it reserves memory, one at
+    a time: as text it takes a tenth of that.
     """
 
     small: Lane = field(default_factory=lambda: Lane(capacity=2 * 1024 * 1024))
@@ -160,7 +161,7 @@ class Admission:
 
     @asynccontextmanager
     async def body(self, request: Request, patience: Patience) -> AsyncIterator[bytes]:
-        """The body of `request`, which has room for as long as the block takes.
+        """Read the body of `request`, and hold its memory while the block runs.
 
         Raises TooBusy, Invalid, or a 408 or 413.
         """
@@ -182,7 +183,7 @@ class Admission:
             yield text
 
     def lane(self, size: int) -> Lane:
-        """For a body of `size` bytes."""
+        """Return the limit for a body of `size` bytes."""
         return self.small if is_short(size) else self.large
 
 
@@ -193,7 +194,7 @@ async def _read(body: bodies.Body, room: RoomOfBody, arrival: Arrival) -> bytes:
 
 
 class AdmissionGate:
-    """The layer before the router in which batches wait for their turn."""
+    """ASGI middleware before the router in which batches of telemetry wait."""
 
     def __init__(
         self, app: ASGIApp, patience: Patience, at_once: int = AT_ONCE, seconds: float = WAIT_SECONDS
@@ -226,7 +227,7 @@ class AdmissionGate:
         return self._short if is_short(size) else self._long
 
     async def _whole(self, receive: Receive) -> Receive:
-        """Gives the body that `receive` does once all of it has come, and then what `receive` does."""
+        """Wait for the whole body; return a `receive` that yields it as one message, then what follows."""
         arrival = Arrival(self._patience)
         left = [await self._coming.wait(arrival, _gathered(arrival, receive))]
 
@@ -237,7 +238,7 @@ class AdmissionGate:
 
 
 async def _gathered(arrival: Arrival, receive: Receive) -> Message:
-    """The parts of a body as one."""
+    """Return the parts of a body as one message; raises ClientDisconnect."""
     body, more = bytearray(), True
     while more:
         message = await arrival.part(receive())

@@ -1,4 +1,4 @@
-"""Puts the application together from what it is given."""
+"""Builds the FastAPI application from its context."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ _TAGS: Sequence[dict[str, str]] = (
 
 
 class _Pipeline(Protocol):
-    """Work in the background."""
+    """Background task of the application."""
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Run until cancelled."""
 
 
 class _Application(FastAPI):
@@ -97,7 +97,7 @@ class _Application(FastAPI):
 
 
 def create_app(context: Context) -> FastAPI:
-    """The whole application; its lifespan begins to migrate the database, and then runs the mirror."""
+    """Build the application, whose lifespan migrates the database and then starts the background tasks."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -162,7 +162,7 @@ def _connections(database: Database, place: int) -> float:
 
 
 async def _work(context: Context, ingest: Ingest, spending: SpendingFinder) -> None:
-    """Tasks beside requests: migrate the database, and start everything that writes to it afterwards."""
+    """Migrate the database, then run everything that writes to it beside requests."""
     if not await migration.bring_up(context.database, context.migrations, context.startup):
         return
     following = kubernetes.follow(
@@ -188,9 +188,9 @@ async def _work(context: Context, ingest: Ingest, spending: SpendingFinder) -> N
 
 
 async def _end(working: asyncio.Task[None]) -> None:
-    """Cancel it, and wait until the connections are closed that it had in use.
+    """Cancel `working`, and wait until its database connections are closed.
 
-    SQLAlchemy closes those in tasks of its own, and one of SQLite that its loop cancels in turn never ends.
+    SQLAlchemy closes them in tasks of its own, and one of SQLite that its loop cancels in turn never ends.
     """
     before = asyncio.all_tasks()
     working.cancel()

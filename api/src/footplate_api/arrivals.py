@@ -1,7 +1,7 @@
-"""Bodies that are on their way, and for how long they are waited for.
+"""Read timeouts of request bodies that are in flight.
 
-Who is waited for holds something that others wait for: so a silence may be shorter once others do, and of too
-many of which nothing comes the oldest makes room.
+Each pending body holds something that others wait for: so its timeout may be shorter once others do, and
+where too many bodies have sent nothing, the oldest is rejected.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Patience:
-    """For how long a body is waited for.
+    """Read timeout of a request body.
 
-    `seconds` without a byte are too many, and so is a trickle that is slower than `least` bytes a second.
+    A body times out after `seconds` without a byte, or if it is slower than `least` bytes a second.
     """
 
     seconds: float = 30.0
     least: float = 32 * 1024
 
     def deadline(self, began: float, last: float, received: int) -> float:
-        """By when more must have come of a body of which `received` bytes have, the newest of them at `last`.
+        """Return when a body times out of which `received` bytes have come, the newest of them at `last`.
 
         >>> patience = Patience(seconds=10, least=100)
         >>> patience.deadline(began=0, last=0, received=0), patience.deadline(began=0, last=1, received=900)
@@ -41,7 +41,7 @@ class Patience:
 
 
 class Arrival:
-    """How far a body has come, and by when more of it must have."""
+    """Progress and deadline of one request body."""
 
     def __init__(self, patience: Patience) -> None:
         self._unhurried = self._patience = patience
@@ -53,9 +53,9 @@ class Arrival:
         self._limit: asyncio.Timeout | None = None  # of the part that is waited for
 
     def hurry(self, seconds: float = HURRIED_SECONDS) -> None:
-        """Others wait for what this body holds: its silence may be no longer than `seconds` until `resume`.
+        """Limit the silence of the body to `seconds` until `resume`, as others wait for what it holds.
 
-        That which has been counts.
+        The silence so far counts.
         """
         if seconds < self._patience.seconds:
             self._patience = replace(self._patience, seconds=seconds)
@@ -64,13 +64,13 @@ class Arrival:
             self._limit.reschedule(self._deadline())
 
     def resume(self) -> None:
-        """The body was not read for a while: from now on it has to come on, as if nobody had waited."""
+        """Restart the timers with the original timeout, after a while in which nobody read the body."""
         self._patience, self._why = self._unhurried, _for(self._unhurried)
         self._began = self._last = self._clock()
         self._before = self._received
 
     async def part(self, coming: Awaitable[Part]) -> Part:
-        """What is `coming`; raises a 408 where that takes too long."""
+        """Return the result of `coming`; raises a 408 after the deadline."""
         try:
             async with asyncio.timeout_at(self._deadline()) as self._limit:
                 found = await coming
@@ -82,7 +82,7 @@ class Arrival:
         return found
 
     def took(self, size: int) -> None:
-        """So many bytes came with the last part."""
+        """Add `size`, the bytes of the last part."""
         self._received += size
 
     def _deadline(self) -> float:
@@ -100,10 +100,10 @@ def _for(patience: Patience) -> str:
 
 
 class Arrivals:
-    """Bodies that hold no room yet, as too little of them has come: `most` at once.
+    """Bodies without reserved memory, as too little of them has arrived: `most` at once.
 
-    Beyond half of that newcomers are waited for no longer than `HURRIED_SECONDS`, and beyond all of it the
-    oldest is given up: whoever sends what it announced is not refused for those who do not.
+    Beyond half of that, new bodies time out after `HURRIED_SECONDS` of silence, and beyond all of it the
+    oldest is rejected: a sender whose body arrives is not refused for senders whose bodies do not.
     """
 
     def __init__(self, most: int) -> None:
@@ -111,7 +111,7 @@ class Arrivals:
         self._waiting: dict[Arrival, None] = {}  # the oldest first
 
     async def wait(self, arrival: Arrival, coming: Awaitable[Part]) -> Part:
-        """What is `coming` of a body, which `arrival` times; raises a 408 where it is given up."""
+        """Return the result of `coming`, timed by `arrival`; raises a 408 once the body is rejected."""
         self._waiting[arrival] = None
         if len(self._waiting) > self._most // 2:
             arrival.hurry()

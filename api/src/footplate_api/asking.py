@@ -1,4 +1,4 @@
-"""What goes with a request that creates something: to ask for it once only, or only to ask."""
+"""Parameters of requests that create objects: the idempotency key and the dry run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from footplate_api.schemas import Asked
 
 
 class CreateOptions(Asked):
-    """Whether anything is created; whoever misspells the name did not mean that it is."""
+    """Query parameter for a dry run; a misspelt name is refused, so that nothing is created by mistake."""
 
     dry_run: bool = Field(False, description="only ask what would come of it: nothing is created")
 
@@ -21,5 +21,5 @@ Creating = Annotated[CreateOptions, Query()]
 
 
 def idempotency_key(description: str) -> Any:
-    """The parameter `Idempotency-Key` of a route; what it does there is its `description`."""
+    """Return a route's header parameter `Idempotency-Key`; `description` explains it in OpenAPI."""
     return Header(alias=HEADER, max_length=255, pattern=r"^[\x21-\x7e]+$", description=description)

@@ -1,8 +1,8 @@
-"""Bodies of requests: read only once it is known that they may come, and parsed off the event loop.
+"""Request bodies: read only after the caller is authorized, and parsed off the event loop.
 
-FastAPI reads and parses a body before anything else is asked, in the loop: whoever sends
-eight megabytes would hold up everybody, whether or not they may send them. So routes take
-their bodies from here, and say in OpenAPI what they are.
+FastAPI reads and parses a body before its dependencies run, in the loop: a sender of eight megabytes would
+hold up everybody, authorized or not. So routes read their bodies through this module, and declare them
+in OpenAPI by `described`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _models: set[type[BaseModel]] = set()
 
 
 def described(model: type[BaseModel]) -> dict[str, Any]:
-    """What a route says of its body in OpenAPI (`openapi_extra`)."""
+    """Return the `openapi_extra` of a route whose body is a `model`."""
     _models.add(model)
     content = {"application/json": {"schema": {"$ref": f"{_SCHEMAS}{model.__name__}"}}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def schemas() -> dict[str, Any]:
-    """What `described` refers to, by name."""
+    """Return the schemas to which `described` refers, by name."""
     asked = [(model, "validation") for model in sorted(_models, key=lambda model: model.__name__)]
     _, definitions = models_json_schema(asked, ref_template=f"{_SCHEMAS}{{model}}")  # type: ignore[arg-type]  # a list of literals
     found: dict[str, Any] = definitions["$defs"]
@@ -42,15 +42,15 @@ def schemas() -> dict[str, Any]:
 
 
 def announced(request: Request) -> int | None:
-    """Bytes of the body, as its sender says; None where it is sent in chunks."""
+    """Return the Content-Length; None of a chunked body."""
     length = request.headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() else None
 
 
 class Body:
-    """The body of `request`, which must be JSON of at most `limit` bytes: read in two goes, or in one.
+    """JSON body of `request`, of at most `limit` bytes, read in one or two calls.
 
-    Raises Invalid, or a 413, and what `arrival` raises of a body that does not come.
+    Raises Invalid, or a 413, and what `arrival` raises of a body that does not arrive.
     """
 
     def __init__(self, request: Request, limit: int) -> None:
@@ -68,11 +68,11 @@ class Body:
         self._bound(announced(request) or 0)
 
     async def begin(self, arrival: Arrival) -> None:
-        """Reads what comes first of it; that is all of a short one."""
+        """Read the first part, which is all of a short body."""
         await self._part(arrival)
 
     async def read(self, arrival: Arrival) -> bytes:
-        """Reads the rest; all of it."""
+        """Read the rest; return the whole body."""
         while await self._part(arrival):
             pass
         return b"".join(self._parts)
@@ -93,10 +93,10 @@ class Body:
 
 
 async def read(request: Request, limit: int, patience: Patience) -> bytes:
-    """The body, which must be JSON of at most `limit` bytes; raises Invalid, or a 408 or 413."""
+    """Return the JSON body of at most `limit` bytes; raises Invalid, or a 408 or 413."""
     return await Body(request, limit).read(Arrival(patience))
 
 
 async def parsed(body: bytes, parse: Callable[[bytes], Parsed]) -> Parsed:
-    """`parse(body)`, in a thread."""
+    """Return `parse(body)`, computed in a thread."""
     return await asyncio.to_thread(parse, body)

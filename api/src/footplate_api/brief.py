@@ -1,4 +1,4 @@
-"""A caller's value as it is said back: never longer than a person reads, however large it is; pure."""
+"""Truncates values that callers sent, for error messages; pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 
 def brief(value: object, most: int = SHOWN) -> str:
-    """Text as it is, anything else as JSON, cut after `most` characters.
+    """Return a text as it is, anything else as JSON, cut after `most` characters.
 
-    Only what is shown is written: a body of megabytes costs as little as a word.
+    The encoder stops at the cut: a body of megabytes costs as little as a word.
 
     >>> brief({"a": [1, None]}), brief("x" * 5, most=3)
     ('{"a": [1, null]}', 'xxx…')
@@ -30,5 +30,5 @@ def brief(value: object, most: int = SHOWN) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """`text`, with an ellipsis where it is longer than `most`."""
+    """Return `text`, cut after `most` characters with an ellipsis."""
     return text if len(text) <= most else text[:most] + "…"

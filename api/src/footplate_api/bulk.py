@@ -1,7 +1,7 @@
-"""Many rows in one statement, the fastest way that each database has.
+"""Bulk inserts: many rows in one statement, the fastest way of each database.
 
-SQLAlchemy's own way to insert many rows looks at every value of every row in Python: for the
-hundreds of thousands a second that a fleet sends, most of the time would go there.
+SQLAlchemy's own bulk insert looks at every value of every row in Python: a fleet sends hundreds of thousands
+a second, and most of the time would go there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from footplate_api.database import WriteSession
 async def insert_missing(
     session: WriteSession, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Inserts `rows`, values in the order of `columns`; one whose key is there already changes nothing."""
+    """Insert `rows`, values in the order of `columns`; skip a row whose key exists."""
     if not rows:
         return
     connection = await session.connection()
@@ -32,7 +32,7 @@ async def insert_missing(
 
 @lru_cache
 def _from_arrays(table: Table, columns: tuple[str, ...]) -> Any:
-    """One array a column: the server has a single statement to plan, with as many parameters as columns."""
+    """Return an INSERT with one array a column: a single plan, with as many parameters as columns."""
     arrays = ", ".join(
         f"CAST(:a{place} AS {_type(table.columns[name])}[])" for place, name in enumerate(columns)
     )

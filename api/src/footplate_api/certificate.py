@@ -1,8 +1,8 @@
-"""The certificate that the API proves itself with, taken anew when its files change.
+"""TLS certificate of the API, reloaded when its files change.
 
-Whoever renews it writes the files; the kubelet does so by one rename for both. New connections get the new
-certificate, and those that are open stay so: no request notices. What is loaded is what was tried before,
-byte by byte: a live context that was given a certificate and then refused its key would serve nobody.
+A renewal writes both files; the kubelet does so by one rename. New connections get the new certificate, and
+open ones stay: no request notices. `refresh` loads exactly the bytes that it has tried before: a live context
+with a new certificate and a key that it refused could serve no connection.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Files:
-    """A certificate with its chain, and its key, in PEM."""
+    """Paths of a certificate with its chain, and of its key, in PEM."""
 
     certificate: Path
     key: Path
 
     def read(self) -> bytes:
-        """Both, one after the other; raises OSError."""
+        """Return the key and the certificate, one after the other; raises OSError."""
         return self.key.read_bytes() + b"\n" + self.certificate.read_bytes()
 
 
 @dataclass(eq=False)
 class Certificate:
-    """What is served with, from files that may change; `look` is how often they are looked at, in seconds."""
+    """TLS certificate from files that may change, checked every `look` seconds."""
 
     files: Files
     look: float = LOOK_SECONDS
@@ -44,7 +44,7 @@ class Certificate:
     _refused: tuple[str, bytes] | None = field(init=False, repr=False, default=None)  # as it was told
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the files are none that can be served with."""
+        """Load the files; raises ValueError where they hold no usable certificate and key."""
         try:
             self._loaded = self.files.read()
             self.context = _tried(self._loaded)
@@ -52,13 +52,13 @@ class Certificate:
             raise ValueError(self._says(error)) from None
 
     async def keep(self) -> None:
-        """Follow the files for ever."""
+        """Check the files for changes until cancelled."""
         while True:
             await asyncio.sleep(self.look)
             self.refresh()
 
     def refresh(self) -> bool:
-        """Whether there was another certificate, which is served with from now on."""
+        """Load the files if they changed; return whether a new certificate is in use."""
         text = b""
         try:
             text = self.files.read()
@@ -84,7 +84,7 @@ class Certificate:
 
 
 def _tried(text: bytes) -> ssl.SSLContext:
-    """A context that serves with `text`; raises ValueError."""
+    """Return a new TLS context with `text`; raises ValueError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     _load(context, text)
@@ -92,7 +92,7 @@ def _tried(text: bytes) -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, text: bytes) -> None:
-    """Raises ValueError where `text` is no certificate with its key."""
+    """Load `text` into `context`; raises ValueError where it is no certificate with its key."""
     with _as_file(text) as path:
         try:
             context.load_cert_chain(path, password=_nobody_types_one)
@@ -106,7 +106,7 @@ def _nobody_types_one() -> str:
 
 @contextmanager
 def _as_file(text: bytes) -> Iterator[str]:
-    """The path of a file that lies in memory only: OpenSSL takes keys from files, and disks keep them."""
+    """Yield the path of an in-memory file: OpenSSL reads keys from files, and a key must not reach a disk."""
     descriptor = os.memfd_create("certificate")
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:

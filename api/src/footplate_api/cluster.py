@@ -1,9 +1,8 @@
-"""The only Kubernetes client of the API: of runs, of their namespaces, and of what their costs follow from.
+"""The API's only Kubernetes client: of runs, their namespaces, and the objects that costs depend on.
 
-The client's package is large: only its transport and login are imported, as one import of a
-typed API costs up to 90 MB of resident memory (CoreV1Api; the one of custom objects 2 MB).
-Watches are read by hand, because the stock one hides when a version has expired and yields
-one event at a time.
+The client's package is large: this module imports only its transport and login, as one import of a typed API
+costs up to 90 MB of resident memory (CoreV1Api; the one of custom objects 2 MB). It parses watches itself,
+because the package's own watch hides when a version has expired and yields one event at a time.
 """
 
 from __future__ import annotations
@@ -60,9 +59,9 @@ _DECODED_AT_ONCE: Final = 64 * 1024  # bytes of a watch; more would hold the eve
 
 
 async def connect(kubeconfig: Path | None, in_pod: bool) -> KubernetesCluster:
-    """A client for `kubeconfig`, else for the pod's own cluster, else for kubectl's.
+    """Return a client for `kubeconfig`, else for the pod's own cluster, else for kubectl's.
 
-    Raises ValueError when none of them is there.
+    Raises ValueError where none of these exists.
     """
     configuration = Configuration()
     # The client would take the variables of a proxy, which is the issuer's; a kubeconfig has `proxy-url`.
@@ -88,7 +87,7 @@ async def _configure(configuration: Configuration, kubeconfig: Path | None, in_p
 
 
 class KubernetesCluster:
-    """`ports.Cluster` on a real API server; with `namespace`, within that."""
+    """Implementation of `ports.Cluster` over HTTP, limited to `namespace` if that is given."""
 
     def __init__(self, client: ApiClient, namespace: str = "") -> None:
         self._client = client
@@ -97,7 +96,7 @@ class KubernetesCluster:
         self._named = {"fieldSelector": f"metadata.name={namespace}"} if namespace else {}
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]  # has no annotations
 
     def within(self, namespace: str) -> KubernetesCluster:
@@ -172,7 +171,7 @@ class KubernetesCluster:
         return self._watch(_of(resource), JSON, resource_version)
 
     async def review(self, path: str, manifest: Manifest) -> Manifest:
-        """A review object of Kubernetes with its status, which nothing is stored for."""
+        """Create a review object of Kubernetes, which is not stored; return it with its status."""
         reviewed: Manifest = await self._ask("POST", path, {}, dict(manifest))
         return reviewed
 
@@ -218,7 +217,7 @@ class KubernetesCluster:
     async def _ask(
         self, method: str, path: str, query: Mapping[str, str], body: Any = None, accept: str = JSON
     ) -> Any:
-        """The JSON that is answered; raises what the answer means to us where it is a refusal."""
+        """Send a request; return the JSON of the response, or raise the error that its status means."""
         with _translated():
             response = await self._request(method, path, query, body, accept)
             answer = await response.read()
@@ -249,18 +248,18 @@ class KubernetesCluster:
 
 
 def _path(namespace: str = "") -> str:
-    """Where the runs of a namespace are, or those of all."""
+    """Return the URL path of the runs in a namespace, or in all."""
     place = f"namespaces/{quote(namespace, safe='')}/" if namespace else ""
     return f"/apis/{GROUP}/{VERSION}/{place}{PLURAL}"
 
 
 def _of(resource: Resource, name: str = "") -> str:
-    """Where the objects of a kind of the whole cluster are, or the one of this name."""
+    """Return the URL path of a cluster-scoped kind's objects, or of the object `name`."""
     return f"/apis/{GROUP}/{VERSION}/{resource}{'/' if name else ''}{quote(name, safe='')}"
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[Sequence[WatchEvent]]:
-    """The events of whole lines, grouped as they arrived."""
+    """Yield the watch events in `chunks`, grouped as they arrived."""
     rest = b""
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
@@ -278,7 +277,7 @@ def _decoded(lines: Sequence[bytes]) -> list[WatchEvent]:
 
 
 def decode(line: bytes) -> WatchEvent:
-    """One line of a watch; raises ListExpired or ApiError for the server's ERROR event."""
+    """Parse one line of a watch; raises ListExpired or ApiError for the server's ERROR event."""
     event = json.loads(line)
     if event["type"] == "ERROR":
         status = event["object"]
@@ -296,7 +295,7 @@ def _translated() -> Iterator[None]:
 
 
 def refusal(status: int, body: str) -> Exception:
-    """What the API server's answer means to us: its `Status` object, or any other text."""
+    """Return the error for a failed response, whose body is a `Status` object or any other text."""
     said = _status_object(body)
     message = str(said.get("message") or body[:1024] or f"status {status}")
     if not 400 <= status < 500:
@@ -326,7 +325,7 @@ def _refused(said: Mapping[str, Any], message: str, status: int) -> ClusterRefus
 
 
 def _lacks(message: str) -> str:
-    """What the API's role has to allow. The account's name is nothing that a caller needs."""
+    """Return a sentence on the right that the API's role lacks, without the name of its account."""
     found = _LACKING.search(message)
     if found is None:
         return "Kubernetes was asked for more than its ClusterRole allows this installation of Footplate."

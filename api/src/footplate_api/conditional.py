@@ -1,6 +1,6 @@
-"""Answers with an entity tag: whoever has one already is told so instead of being sent it again.
+"""Conditional requests: responses with an entity tag, and 304 for a caller who has the same one already.
 
-The tag is a digest of what is sent: nothing has to know what of a run's state it shows.
+The tag is a digest of the response body: nothing has to know which state of a run the body shows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEADERS: Final = {"ETag": {"description": "for If-None-Match", "schema": {"type
 
 
 def tagged(answer: Schema | bytes, if_none_match: str | None) -> Response:
-    """`answer` as JSON, which bytes are already, or a 304 where the caller has it."""
+    """Return `answer` as a JSON response with its ETag, or a 304; bytes are JSON already."""
     body = answer if isinstance(answer, bytes) else answer.model_dump_json(by_alias=True).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     # Of one caller alone, and asked for anew each time: others may have other rights, or soon none.
@@ -33,7 +33,7 @@ def tagged(answer: Schema | bytes, if_none_match: str | None) -> Response:
 
 
 def has(if_none_match: str, tag: str) -> bool:
-    """Whether the header names `tag`.
+    """Return whether the header `if_none_match` matches `tag`.
 
     >>> has('W/"a", "b"', '"a"'), has("*", '"a"'), has('"b"', '"a"')
     (True, True, False)
@@ -42,7 +42,7 @@ def has(if_none_match: str, tag: str) -> bool:
 
 
 def described(responses: Responses) -> Responses:
-    """`responses` of a route whose answer is tagged."""
+    """Return a route's `responses` with the ETag header and the 304."""
     found: dict[str, Any] = responses.get(200, {})
     unchanged = {"description": "The caller has it: it named its tag", "headers": _HEADERS}
     return {**responses, 200: {**found, "headers": {**found.get("headers", {}), **_HEADERS}}, 304: unchanged}

@@ -34,7 +34,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Limit:
-    """Limit of the connections in one state; beyond it the oldest of the address with the most is closed."""
+    """Limit of the connections in one state; beyond it the address with the most loses its oldest."""
 
     connections: int
     of_one_address: int | None = None
@@ -51,7 +51,7 @@ LIMITS: Final = {
 
 
 class Connection:
-    """A peer's connection, as the limits count it."""
+    """Connection of a peer, as the limits count it."""
 
     limits: ConnectionLimits
     state: State | None = None  # None while a request is in progress, and at the end
@@ -60,19 +60,19 @@ class Connection:
     timer: asyncio.TimerHandle | None = None
 
     def accept(self, limits: ConnectionLimits, transport: asyncio.Transport) -> None:
-        """Count the connection, whose `transport` is TCP."""
+        """Count the connection, whose TCP transport is `transport`."""
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if isinstance(peer, tuple) else ""
         self.limits, self.abort = limits, transport.abort
         limits.move(self, State.NEW)
 
     def expire(self) -> None:
-        """End the connection, whose time in its state is over."""
+        """End the connection after its time in one state."""
         self.abort()
 
 
 class ConnectionLimits:
-    """Connections of a server by state, of which those beyond their limits are closed."""
+    """Connections of a server by state; those beyond the limits are closed."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, metrics: Metrics, limits: Mapping[State, Limit] = LIMITS
@@ -86,7 +86,7 @@ class ConnectionLimits:
             metrics.http_connections.labels(state).set_function(partial(len, known))
 
     def move(self, connection: Connection, state: State | None, size: int = 0) -> None:
-        """Count the connection in `state`, with `size` bytes more of a head; None: not any more."""
+        """Count the connection in `state`, with `size` more bytes of a head; with None, stop counting it."""
         if state is not connection.state:
             self._change(connection, state)
         connection.size += size

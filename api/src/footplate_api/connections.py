@@ -1,15 +1,15 @@
-"""Bounds of a connection: on its memory while its request waits, and on time at both its ends.
+"""HTTP protocol and event loop with bounds on each connection's memory and on the time at both its ends.
 
-uvloop reads ahead of whoever decrypts, by a quarter of a megabyte a connection, and half a megabyte more of
-what nobody takes. A thousand coordinators that come back at once would be 700 MB before the first of their
-batches is admitted. What the kernel holds of a connection bounds what is read ahead, and TLS has buffers of
-its own. Its patience is a minute for a handshake and half a minute for a goodbye: a client that keeps an
-idle connection and does not look at it, as many do, would hold up the end of the process for as long. The
-server offers no way to say less, so the loop says it.
+uvloop reads ahead of TLS decryption, by a quarter of a megabyte a connection, and half a megabyte more of
+decrypted data that nobody reads. A thousand coordinators that reconnect at once would take 700 MB before the
+first of their batches is admitted. The kernel's receive buffer bounds the read-ahead, and TLS has buffers of
+its own. uvloop's timeouts are a minute for a handshake and half a minute for a shutdown: a client that does
+not look at its idle connection, as many do, would delay the end of the process for as long. The server has no
+option for less, so the loop sets it.
 
-Neither the server nor its parser bounds what stands before a body, which is all in memory before anybody is
-asked who sends it: the protocol counts it, and tells the limits of connections in which state it is. These
-count a connection from its acceptance on, so the loop makes its TLS itself.
+Neither the server nor its parser bounds what precedes a body, which is all in memory before authentication:
+the protocol counts it, and reports the connection's state to the connection limits. These count a connection
+from its acceptance on, so the loop creates its TLS itself.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _HEAD_TOO_SLOW: Final = (
 
 
 class TooLong(Exception):
-    """Too many bytes before the body; the parser makes it an error of its own."""
+    """Too many bytes before the body; the parser turns it into an error of its own."""
 
 
 class Protocol(Connection, HttpToolsProtocol):
-    """HTTP over a connection that holds so little."""
+    """HTTP protocol with bounds on the memory of a connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of uvloop
-        """Bound the buffers of TLS; without it there are none beside the server's own."""
+        """Bound the buffers of TLS; a connection without TLS has only the server's own."""
         if transport.get_extra_info("sslcontext") is not None:
             transport.set_read_buffer_limits(high=DECRYPTED_BYTES)  # type: ignore[attr-defined]  # of TLS only
             transport.set_write_buffer_limits(high=WAITING_BYTES)
@@ -64,12 +64,12 @@ class Protocol(Connection, HttpToolsProtocol):
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count it no more."""
+        """Stop counting the connection."""
         self.limits.move(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what the parser keeps to itself; what it passes on is counted below."""
+        """Count the bytes that the parser retains; the other callbacks count what it passes on."""
         self._silent_bytes += len(data)
         super().data_received(data)
         if self._silent_bytes > HEADER_BYTES and not self.transport.is_closing():
@@ -79,26 +79,26 @@ class Protocol(Connection, HttpToolsProtocol):
             self.limits.move(self, State.HALF_SENT, len(data))
 
     def expire(self) -> None:
-        """Refuse a head that is too slow, and end a connection on which none has begun."""
+        """Refuse a head that is too slow, or close a connection on which none has begun."""
         if self.state is not State.HALF_SENT:
             self.abort()
         elif not self.transport.is_closing():
             self._refuse(b"408 Request Timeout", _HEAD_TOO_SLOW)
 
     def on_headers_complete(self) -> None:
-        """Count no head any more."""
+        """Stop counting the head."""
         self._is_head_open = False
         self.limits.move(self, None)
         super().on_headers_complete()
 
     def on_message_begin(self) -> None:
-        """Count anew."""
+        """Start counting a new head."""
         self._is_head_open = True
         self._headers_bytes = self._silent_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of it; raises TooLong."""
+        """Add a piece of the URL; raises TooLong."""
         self._silent_bytes = 0
         super().on_url(url)
         if len(self.url) > URL_BYTES:
@@ -106,7 +106,7 @@ class Protocol(Connection, HttpToolsProtocol):
             raise TooLong(_URL_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one, a trailer included; raises TooLong."""
+        """Add a header, or a trailer; raises TooLong."""
         self._silent_bytes = 0
         self._headers_bytes += len(name) + len(value) + _HEADER_ITSELF
         if self._headers_bytes > HEADER_BYTES:
@@ -115,12 +115,12 @@ class Protocol(Connection, HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of it."""
+        """Pass on a piece of the body."""
         self._silent_bytes = 0
         super().on_body(body)
 
     def on_response_complete(self) -> None:
-        """Go on, and keep nothing of a request that is over until the next one comes: that may be long."""
+        """Continue, and release everything of the finished request, as the next one may be long in coming."""
         super().on_response_complete()
         if not (self._is_head_open or self.pipeline or self.transport.is_closing()):
             self.limits.move(self, State.IDLE)
@@ -132,7 +132,7 @@ class Protocol(Connection, HttpToolsProtocol):
             self.scope = self.headers = None  # type: ignore[assignment]
 
     def send_400_response(self, msg: str) -> None:
-        """Say what is wrong with what is no request, and close: with 431 where it is the headers' length."""
+        """Refuse malformed input and close: with 431 if the headers are too long, else with 400."""
         if self._excess != _HEADERS_TOO_LONG:
             super().send_400_response(self._excess or msg)
             return
@@ -148,7 +148,7 @@ class Protocol(Connection, HttpToolsProtocol):
 
 
 class _Encryption(SSLProtocol):  # type: ignore[misc]  # has no types
-    """TLS of a connection, which the limits count from its acceptance on."""
+    """TLS of a connection that the limits count from its acceptance on."""
 
     def __init__(self, loop: Loop, context: ssl.SSLContext, protocol: Protocol) -> None:
         super().__init__(
@@ -165,7 +165,7 @@ class _Encryption(SSLProtocol):  # type: ignore[misc]  # has no types
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report the end of a failed handshake, too, and leave no cycle that holds memory until collected."""
+        """Report the end of a failed handshake, too, and break a reference cycle that would hold memory."""
         super().connection_lost(exc)
         if self._protocol.transport is None:
             self._protocol.connection_lost(exc or ConnectionAbortedError())
@@ -173,14 +173,14 @@ class _Encryption(SSLProtocol):  # type: ignore[misc]  # has no types
 
 
 class Loop(uvloop.Loop):
-    """A loop whose servers hold as little of connections, and wait for peers as long, as stands above."""
+    """Event loop whose servers bound the buffers of connections and the time of TLS handshakes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.connection_limits = ConnectionLimits(self, Metrics())
 
     async def create_server(self, *arguments: Any, **named: Any) -> Any:
-        """Create uvloop's server, with those bounds where there is TLS."""
+        """Create uvloop's server, with these bounds where there is TLS."""
         context = named.pop("ssl", None)
         if context is None:
             return await super().create_server(*arguments, **named)

@@ -1,15 +1,13 @@
-"""One way to SQLite and PostgreSQL, with sessions that say whether they write.
+"""Access to SQLite and PostgreSQL by sessions that declare whether they write.
 
-SQLite needs help to behave: without it the driver begins transactions late and
-commits them early, and a reader that turns writer fails at once instead of
-waiting. So transactions are begun here by hand, and a writer takes its lock first.
+SQLite needs help to behave: without it the driver begins transactions late and commits them early, and a
+reader that turns writer fails at once instead of waiting. So this module begins transactions by hand, and a
+writer takes its lock first.
 
-Readers never wait for writers: they have connections of their own. The writers of
-this process wait for each other here, in order, and not within SQLite, which asks
-for its lock again and again and lets chance decide.
+Readers never wait for writers: they have connections of their own. This process's writers wait for each other
+here, in order, and not within SQLite, which polls for its lock and lets chance decide.
 
-A database that swallows packets answers nothing, not even that it is gone; so
-whatever is asked of it has a time by which it must have answered.
+A database that swallows packets answers nothing, not even that it is gone; so every access has a timeout.
 """
 
 from __future__ import annotations
@@ -41,16 +39,16 @@ _FULL_SQLSTATE: Final = "53100"  # disk_full
 
 
 class Database:
-    """Engines and their sessions; one per process."""
+    """Engines and sessions of a process, which has one such object."""
 
     def __init__(self, url: str) -> None:
-        """Opens nothing yet; raises ValueError for a file that cannot be."""
+        """Create the engines without connecting; raises ValueError for an impossible file."""
         self.engine, self._quick, self._writer = self.engines(url)
         self._turn = asyncio.Lock()  # of writers of SQLite
         self._full: str | None = None
 
     def engines(self, url: str) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
-        """For readers, quick readers and writers; raises ValueError for a file that cannot be."""
+        """Return engines for readers, quick readers and writers; raises ValueError for an impossible file."""
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             return sqlite.engines(parsed)
@@ -58,30 +56,30 @@ class Database:
 
     @property
     def full(self) -> str | None:
-        """Error of the last write, if it found no room; None since one has stored something."""
+        """Error of the last write, if there was no disk space; None since a later write stored something."""
         return self._full
 
     @asynccontextmanager
     async def read(self, seconds: float = ANSWER_SECONDS, quick: bool = False) -> AsyncIterator[ReadSession]:
-        """A session that sees one state of the database and leaves nothing behind.
+        """Open a session that sees one state of the database and changes nothing.
 
-        `seconds` are PostgreSQL's by the clock, and a file's of computing. A `quick` one takes milliseconds,
-        and waits for nothing that takes longer.
+        `seconds` are wall-clock time on PostgreSQL, and computing time on SQLite. A `quick` session is for
+        reads of milliseconds, and waits for no longer ones.
         """
         engine = (self._quick if quick else self.engine).execution_options(**{sqlite.SECONDS: seconds})
         async with _translated(), self.patience(seconds), AsyncSession(engine) as session:
             yield ReadSession(session)
 
     def patience(self, seconds: float | None) -> asyncio.Timeout:
-        """Ends what takes longer than `seconds`; None never does, nor does a file."""
+        """Return a timeout of `seconds`; None, or SQLite, means no timeout."""
         return asyncio.timeout(None if self.engine.dialect.name == "sqlite" else seconds)
 
     @asynccontextmanager
     async def write(self, seconds: float | None = ANSWER_SECONDS) -> AsyncIterator[WriteSession]:
-        """A session whose work is committed when the block ends without an exception.
+        """Open a session whose work is committed when the block ends without an exception.
 
-        `seconds` are PostgreSQL's; None: as long as it takes. SQLite's own wait for its lock is bounded,
-        and cannot be broken off before.
+        `seconds` is a timeout on PostgreSQL; None: none. SQLite's own wait for its lock is bounded, and
+        cannot be interrupted.
         """
         try:
             async with (
@@ -101,7 +99,7 @@ class Database:
             self._full = None
 
     async def _changes(self, session: AsyncSession) -> object:
-        """Return a value that a change in `session` changes; read only while there is no room."""
+        """Return a value that differs after a change in `session`; None while the disk is not full."""
         if self._full is None:
             return None
         file = self.engine.dialect.name == "sqlite"
@@ -124,12 +122,12 @@ class Database:
         return sum(pool.checkedout() for pool in counted), sum(pool.checkedin() for pool in counted)
 
     async def ping(self) -> None:
-        """Raises DatabaseUnavailable if the database does not answer."""
+        """Query the database; raises DatabaseUnavailable if it does not answer."""
         async with self.read(quick=True) as session:
             await session.execute(text("SELECT 1"))
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         await self.engine.dispose()
         await self._quick.dispose()
         await self._writer.dispose()
@@ -148,7 +146,7 @@ async def _translated() -> AsyncIterator[None]:
 
 
 def full(error: Exception) -> bool:
-    """Return whether `error` says that the volume of the database is full."""
+    """Return whether `error` reports that the database's volume is full."""
     original = getattr(error, "orig", None)
     if getattr(original, "sqlite_errorname", None) in sqlite.FULL:
         return True

@@ -1,4 +1,4 @@
-"""The OpenAPI document as it is served: put together once, off the event loop, when it is first asked for."""
+"""Route of the OpenAPI document, which a thread builds once, at the first request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from footplate_api.conditional import IfNoneMatch
 
 
 class Document:
-    """`made` takes some hundred milliseconds, and what it gives does not change."""
+    """JSON of the OpenAPI document; `made` takes some hundred milliseconds, so its result is cached."""
 
     def __init__(self, made: Callable[[], dict[str, Any]]) -> None:
         self._made = made
@@ -22,7 +22,7 @@ class Document:
         self._text: bytes | None = None
 
     async def text(self) -> bytes:
-        """The document as JSON."""
+        """Return the document as JSON."""
         async with self._turn:
             if self._text is None:
                 self._text = await asyncio.to_thread(self._write)
@@ -37,5 +37,5 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/openapi.json")
 async def openapi_document(request: Request, if_none_match: IfNoneMatch = None) -> Response:
-    """What this API is, for programs."""
+    """Return the OpenAPI document."""
     return conditional.tagged(await request.app.state.document.text(), if_none_match)

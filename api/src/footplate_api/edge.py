@@ -1,13 +1,12 @@
-"""Where HTTP meets the services: what routes are given, and errors made answers.
+"""FastAPI dependencies of routes, and handlers that turn errors into responses.
 
-Who calls and what they may do is decided before (identity/): the gate stands around the router, and the
-rights of a route are its first dependencies.
+Authentication and authorization come before (identity/): the gate surrounds the router, and a route's rights
+are its first dependencies.
 
-The sessions in which routes read come from here; the clock is that of the context. Telemetry is
-written by one task (pipelines.ingest), which answers once it is committed. What asks Kubernetes
-before it writes (runs.service.submit) opens a transaction of its own once that has answered: a
-writer's lock is not held through a wait. And what is made of a long history
-(metrics.service.Histories.read) is written as JSON once its session is given back.
+The sessions in which routes read come from here; the clock is the context's. One task writes telemetry
+(pipelines.ingest), and answers once it is committed. A route that calls Kubernetes before it writes
+(runs.service.submit) opens a transaction of its own after the response: a writer's lock is not held through a
+wait. And a long history (metrics.service.Histories.read) is written as JSON after its session is released.
 """
 
 from __future__ import annotations
@@ -53,13 +52,13 @@ RUN_LIMIT: Final = 3 * 1024 * 1024  # what the Kubernetes API server itself take
 
 
 def utc_now() -> datetime:
-    """The clock of production; tests pass another."""
+    """Return the current time; tests pass another clock."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the application was built with."""
+    """Configuration and services of an application."""
 
     database: Database
     cluster: Cluster
@@ -82,7 +81,7 @@ class Context:
 
 
 def context(request: Request) -> Context:
-    """The context of the application that answers `request`."""
+    """Return the context of the application that serves `request`."""
     found = request.app.state.context
     assert isinstance(found, Context)
     return found
@@ -97,14 +96,14 @@ async def _read(context: Contextual) -> AsyncIterator[ReadSession]:
 
 
 def ingest(request: Request) -> Ingest:
-    """The writer of telemetry of the application that answers `request`."""
+    """Return the telemetry writer of the application that serves `request`."""
     found = request.app.state.ingest
     assert isinstance(found, Ingest)
     return found
 
 
 def tariffs(request: Request) -> Tariffs:
-    """Prices and intensities, for the application that answers `request`."""
+    """Return the reader of prices and intensities of the application that serves `request`."""
     found = request.app.state.tariffs
     assert isinstance(found, Tariffs)
     return found
@@ -131,7 +130,7 @@ Reading = Annotated[ReadSession, Depends(_read, scope="function")]
 
 
 def answer(error: ApiError, request_id: str) -> JSONResponse:
-    """`error` as problem+json."""
+    """Return `error` as a problem+json response."""
     headers = {REQUEST_ID_HEADER: request_id, **error.headers}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -141,7 +140,7 @@ def answer(error: ApiError, request_id: str) -> JSONResponse:
 
 
 def request_id(request: Request) -> str:
-    """The id that the middleware gave this request."""
+    """Return the id that the middleware assigned to this request."""
     return str(request.scope.get("footplate.request_id", ""))
 
 
@@ -168,7 +167,7 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
 
 
 def verbs(request: Request) -> list[str]:
-    """The methods that the path of `request` has."""
+    """Return the HTTP methods that the path of `request` has."""
     routes = request.app.router.routes
     return [
         method
@@ -178,7 +177,7 @@ def verbs(request: Request) -> list[str]:
 
 
 def install(app: FastAPI) -> None:
-    """Makes `app` answer every error as a problem."""
+    """Register handlers that answer every error of `app` with a problem."""
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

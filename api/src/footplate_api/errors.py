@@ -1,35 +1,35 @@
-"""One tree for whatever a caller may be told; only edge.py turns it into an answer.
+"""Exceptions of the API; only edge.py turns them into responses.
 
 ApiError
-├── Unauthenticated       401  nobody's token, or none
-├── Forbidden             403  Kubernetes does not let the caller do that
-│   └── NotItsCoordinator 403  telemetry from somebody else than the run's coordinator
+├── Unauthenticated       401  missing or invalid token
+├── Forbidden             403  missing right of the caller in Kubernetes
+│   └── NotItsCoordinator 403  telemetry from another pod than the run's coordinator
 ├── TooManyRequests       429  of one caller
-├── Invalid               422  the request says something that cannot be (also a ValueError)
+├── Invalid               422  impossible value in the request (also a ValueError)
 ├── RunNotFound           404
 ├── ProfileNotFound       404
-├── NamespaceNotServed    404  a write in a namespace that this installation is not for
-├── BookKeptElsewhere     409  a price, where another installation of the cluster keeps the book
+├── NamespaceNotServed    404  a write in a namespace that this installation does not serve
+├── BookKeptElsewhere     409  a price, where another installation of the cluster owns the price book
 ├── RunMismatch           409  a batch of another run than its sender's
-├── ClusterRefused        4xx  the API server's own word, its status kept
-├── InstallationLacksRights  502  the API server refuses this API's own account, whoever the caller is
+├── ClusterRefused        4xx  refusal by the API server, with its status
+├── InstallationLacksRights  502  the API server refuses this API's own account, for any caller
 ├── ClusterUnavailable    503
-│   └── TooManyTokens     503  more unknown tokens at once than the API server is asked about
-├── IssuerUnavailable     503  the OIDC issuer does not give its keys
+│   └── TooManyTokens     503  more unknown tokens at once than the API sends to the API server
+├── IssuerUnavailable     503  the OIDC issuer does not return its keys
 ├── DatabaseUnavailable   503
-│   └── DatabaseFull      503  reads go on
-├── TooBusy               429  more telemetry at once than there is room for
-├── CostsBusy             503  more questions about costs at once than are answered
-├── HistoriesBusy         503  more metric histories are asked for at once than are put together
+│   └── DatabaseFull      503  reads still work
+├── TooBusy               429  more telemetry at once than fits in memory
+├── CostsBusy             503  more cost queries at once than the API computes
+├── HistoriesBusy         503  more metric histories at once than the API builds
 ├── Starting              503  nothing is served before the database is migrated
 └── HttpError             404, 405, 408, 413 … of the router itself
 MigrationFailed                of the start alone: the process ends
-ListExpired                    of the mirror alone: the API server forgot a resource version
+ListExpired                    of the mirror alone: the API server has compacted a resource version
 AnotherCluster                 ends the process: the database is not this cluster's (a ValueError)
 BackupFailed                   of back-ups alone: none was made
-RestoreRefused                 of a restore alone: the database is as it was
-Unsound                        a file is no whole database
-NoRoom                         a volume has not the room for a copy
+RestoreRefused                 of a restore alone: the database is unchanged
+Unsound                        a file is no intact database
+NoRoom                         a volume has too little space for a copy
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from footplate_api.brief import brief
 
 @dataclass(frozen=True)
 class FieldError:
-    """One wrong field: where it is, what was given, what would be right."""
+    """Wrong field of a request: its path, the value sent, and what would be right."""
 
     field: str
     value: str | None
@@ -52,7 +52,7 @@ class FieldError:
 
 
 class ApiError(Exception):
-    """Something failed that no other class names; the base of them all.
+    """Unexpected error; base class of all others.
 
     `detail` is a sentence for a person.
     """
@@ -64,7 +64,7 @@ class ApiError(Exception):
     headers: Mapping[str, str] = {}  # of the answer, beside that
 
     def __init__(self, detail: str, fields: Sequence[FieldError] = (), status: int | None = None) -> None:
-        """`status` where not all errors of the class have the same; one of `statuses`."""
+        """Set `status`, one of `statuses`, where not all errors of the class have the same."""
         super().__init__(detail)
         self.detail = detail
         self.fields = tuple(fields)
@@ -72,12 +72,12 @@ class ApiError(Exception):
 
     @classmethod
     def answered(cls) -> tuple[int, ...]:
-        """Every status with which an error of this class is answered."""
+        """Return every HTTP status that an error of this class may have."""
         return cls.statuses or (cls.status,)
 
 
 class Unauthenticated(ApiError):
-    """The request carries no bearer token that is valid here."""
+    """Missing or invalid bearer token."""
 
     status = 401
     title = "Unauthenticated"
@@ -85,30 +85,30 @@ class Unauthenticated(ApiError):
 
     @classmethod
     def refused(cls, detail: str) -> Unauthenticated:
-        """The error for a token that was sent, and is not taken (RFC 6750, section 3.1)."""
+        """Return the error for a token that was sent and is invalid (RFC 6750, section 3.1)."""
         error = cls(detail)
         error.headers = {"WWW-Authenticate": 'Bearer realm="footplate", error="invalid_token"'}
         return error
 
 
 class Forbidden(ApiError):
-    """Kubernetes does not grant the caller the right that this takes."""
+    """Missing right of the caller, by Kubernetes' decision."""
 
     status = 403
     title = "Forbidden"
 
 
 class NotItsCoordinator(Forbidden):
-    """Telemetry of a run is taken from the pod that coordinates it, or did.
+    """Telemetry of a run from another pod than the one that coordinates it, or did.
 
-    The operator may not have said yet that the caller is this pod: whoever is, sends again.
+    The operator may not have reported yet that the caller is this pod: a true coordinator sends again.
     """
 
     title = "Not the run's coordinator"
 
 
 class TooManyRequests(ApiError):
-    """The caller sends more requests than one may; this one was not looked at."""
+    """Rate limit of one caller exceeded; the API did not read this request."""
 
     status = 429
     title = "Too many requests"
@@ -116,71 +116,71 @@ class TooManyRequests(ApiError):
 
     @classmethod
     def wait(cls, detail: str, seconds: float) -> TooManyRequests:
-        """The error for a caller whose next request is taken in `seconds`."""
+        """Return the error for a caller who may send the next request in `seconds`."""
         error = cls(detail)
         error.retry_after = max(1, math.ceil(seconds))
         return error
 
 
 class Invalid(ApiError, ValueError):
-    """A field of the request holds what it cannot hold."""
+    """Invalid value in a field of the request."""
 
     status = 422
     title = "Invalid request"
 
     @classmethod
     def field(cls, field: str, value: object, message: str) -> Invalid:
-        """The error for one `field` that had `value`; `message` says what is right."""
+        """Return the error for one `field` that had `value`; `message` tells what is right."""
         said = repr(brief(value)) if isinstance(value, str) else brief(value)
         return cls(f"{field}: {message}, not {said}", [FieldError(field, brief(value), message)])
 
 
 class RunNotFound(ApiError):
-    """No run of this name was ever seen in the namespace."""
+    """No run of this name, now or ever, in the namespace."""
 
     status = 404
     title = "Run not found"
 
 
 class ProfileNotFound(ApiError):
-    """Kubernetes shows no ComputeProfile of this name."""
+    """No ComputeProfile of this name in Kubernetes."""
 
     status = 404
     title = "Profile not found"
 
 
 class NamespaceNotServed(ApiError):
-    """The installation serves some namespaces, and this is none of them."""
+    """Namespace outside those that the installation serves."""
 
     status = 404
     title = "Namespace not served"
 
 
 class BookKeptElsewhere(ApiError):
-    """Of several installations in a cluster one keeps the price book, and this is another."""
+    """Price sent to an installation that does not own the price book: another one of the cluster does."""
 
     status = 409
     title = "Price book kept elsewhere"
 
 
 class RunMismatch(ApiError):
-    """The batch is of another run than the one that its sender coordinates."""
+    """Batch of another run than the one that its sender coordinates."""
 
     status = 409
     title = "Run mismatch"
 
 
 class ClusterRefused(ApiError):
-    """The Kubernetes API server said no; its status and message are passed on."""
+    """Refusal by the Kubernetes API server; its status and message are passed on."""
 
     statuses = (400, 403, 404, 409, 413, 422)
     title = "Refused by Kubernetes"
 
 
 class InstallationLacksRights(ApiError):
-    """The Kubernetes API server refuses this API's own account: whoever installed it has to mend that.
+    """Refusal of this API's own account by the Kubernetes API server; an administrator must grant rights.
 
-    A gateway that its upstream does not let in, hence 502; asking again soon helps nobody.
+    The API is a gateway that its upstream does not let in, hence 502; a retry does not help.
     """
 
     status = 502
@@ -188,7 +188,7 @@ class InstallationLacksRights(ApiError):
 
 
 class ClusterUnavailable(ApiError):
-    """The Kubernetes API server could not be reached, or asked us to come back later."""
+    """Kubernetes API server out of reach, or answering with a request to retry later."""
 
     status = 503
     title = "Kubernetes unavailable"
@@ -196,13 +196,13 @@ class ClusterUnavailable(ApiError):
 
 
 class TooManyTokens(ClusterUnavailable):
-    """More tokens came at once that nobody knows here than Kubernetes is asked about."""
+    """More unknown tokens at once than the API asks Kubernetes to review."""
 
     title = "Too many unknown tokens"
 
 
 class IssuerUnavailable(ApiError):
-    """The OIDC issuer does not give its keys, so that nobody can tell whether it signed a token."""
+    """OIDC issuer that does not return its keys, so that no signature of a token can be verified."""
 
     status = 503
     title = "Issuer unavailable"
@@ -210,7 +210,7 @@ class IssuerUnavailable(ApiError):
 
 
 class DatabaseUnavailable(ApiError):
-    """The database could not be reached; nothing of the request was stored."""
+    """Database out of reach; nothing of the request was stored."""
 
     status = 503
     title = "Database unavailable"
@@ -218,14 +218,14 @@ class DatabaseUnavailable(ApiError):
 
 
 class DatabaseFull(DatabaseUnavailable):
-    """The volume of the database is full: it can be read, and nothing can be stored."""
+    """Full database volume: the API can read, and cannot store anything."""
 
     title = "Database full"
     retry_after = 30
 
 
 class TooBusy(ApiError):
-    """More telemetry comes than can be stored; what was sent was not looked at."""
+    """More telemetry than the API can store; it did not read this batch."""
 
     status = 429
     title = "Too much telemetry at once"
@@ -233,7 +233,7 @@ class TooBusy(ApiError):
 
 
 class CostsBusy(ApiError):
-    """More costs are asked for at once than are reckoned."""
+    """More cost queries at once than the API computes."""
 
     status = 503
     title = "Too many questions about costs"
@@ -241,7 +241,7 @@ class CostsBusy(ApiError):
 
 
 class HistoriesBusy(ApiError):
-    """More metric histories are asked for at once than are put together."""
+    """More metric histories requested at once than the API builds."""
 
     status = 503
     title = "Too many questions for histories"
@@ -249,7 +249,7 @@ class HistoriesBusy(ApiError):
 
 
 class Starting(ApiError):
-    """The process waits for its database, or for a migration of it."""
+    """Process that still waits for its database, or for a migration of it."""
 
     status = 503
     title = "Starting"
@@ -257,35 +257,35 @@ class Starting(ApiError):
 
 
 class HttpError(ApiError):
-    """What the router itself refuses: no such path or method, no JSON, too much of it, or too slowly."""
+    """Request refused by the router: unknown path or method, no JSON, or a body too long or too slow."""
 
     statuses = (400, 404, 405, 408, 413)
     title = "Request not served"
 
 
 class MigrationFailed(Exception):
-    """The database has not the schema that this release needs; the message is a sentence for a person."""
+    """Database without the schema that this release needs; the message is a sentence for a person."""
 
 
 class ListExpired(Exception):
-    """A continue token or resource version is too old: list again from the start."""
+    """Expired continue token or resource version: list again from the start."""
 
 
 class AnotherCluster(ValueError):
-    """The database holds the history of another cluster; no restart mends that."""
+    """Database with the history of another cluster; a restart does not help."""
 
 
 class BackupFailed(Exception):
-    """No back-up was made; the message is a sentence for a person."""
+    """Failed back-up; the message is a sentence for a person."""
 
 
 class RestoreRefused(Exception):
-    """The database is as it was; the message says what would be right."""
+    """Refused restore, with the database unchanged; the message tells what would be right."""
 
 
 class Unsound(Exception):
-    """A file is damaged, in use, or no database of Footplate; the message names it."""
+    """File that is damaged, in use, or no database of Footplate; the message names it."""
 
 
 class NoRoom(Exception):
-    """A copy does not fit; the message has the volume, both numbers and a remedy."""
+    """Too little space for a copy; the message has the volume, both numbers and a remedy."""

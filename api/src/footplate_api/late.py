@@ -1,4 +1,4 @@
-"""Who kept others waiting for a body that did not come: not believed again for a while."""
+"""Penalty box: rejects senders whose request bodies timed out, for a while."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOO_SLOW: Final = 408
 
 
 class Late:
-    """For `seconds` after a 408 a name has the next ones refused; `clock` gives seconds that never step."""
+    """Senders whose requests are refused for `seconds` after a 408; `clock` is monotonic, in seconds."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic, most: int = MOST) -> None:
         self._seconds = seconds
@@ -26,7 +26,7 @@ class Late:
 
     @contextmanager
     def noted(self, name: str) -> Iterator[None]:
-        """Raises TooBusy for who was late; notes a 408 that the block raises."""
+        """Raise TooBusy if `name` is in the penalty box; put it there if the block raises a 408."""
         left = self._until.get(name, 0.0) - self._clock()
         if left > 0.0:
             error = TooBusy("The body of a batch of this sender did not come; send this one again later.")

@@ -1,4 +1,4 @@
-"""Reading JSON of any release: what is missing or of another type is absent, never an error; pure."""
+"""JSON readers for any release: a value that is missing or of another type is absent, not an error; pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from footplate_api.schemas import LARGEST
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """The object that is written there, read in half of the time that the standard library takes.
+    """Parse a JSON object, in half of the time that the standard library takes; any other value is empty.
 
-    What that alone can read is half of a character, which other releases have stored as it was told.
+    The standard library alone reads half a surrogate pair, which other releases have stored as it was sent.
     """
     try:
         value = from_json(text)
@@ -25,19 +25,19 @@ def parsed(text: str) -> dict[str, Any]:
 
 
 def mapping(parent: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The object under `key`."""
+    """Return the object under `key`, else an empty one."""
     value = parent.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def items(parent: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    """The objects of the list under `key`."""
+    """Return the objects of the list under `key`, else an empty list."""
     value = parent.get(key)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def text(parent: Mapping[str, Any], key: str, most: int = 32) -> str | None:
-    """At most `most` characters, none of them such as a database refuses."""
+    """Return at most `most` characters of the text under `key`, without any that a database refuses."""
     value = parent.get(key)
     if not isinstance(value, str):
         return None
@@ -45,13 +45,13 @@ def text(parent: Mapping[str, Any], key: str, most: int = 32) -> str | None:
 
 
 def whole(parent: Mapping[str, Any], key: str) -> int | None:
-    """A whole number that a column holds."""
+    """Return the integer under `key`, if a column can hold it."""
     value = parent.get(key)
     return value if isinstance(value, int) and abs(value) <= LARGEST else None
 
 
 def number(parent: Mapping[str, Any], key: str) -> float | None:
-    """Any number that a column holds."""
+    """Return the number under `key` as a float, if it fits."""
     value = parent.get(key)
     try:
         return float(value) if isinstance(value, int | float) else None
@@ -60,7 +60,7 @@ def number(parent: Mapping[str, Any], key: str) -> float | None:
 
 
 def time(parent: Mapping[str, Any], key: str) -> datetime | None:
-    """An instant in RFC 3339; one without a zone is taken for UTC."""
+    """Return the RFC 3339 time under `key` in UTC, which is also assumed where it has no zone."""
     value = parent.get(key)
     if not isinstance(value, str):
         return None
@@ -72,7 +72,7 @@ def time(parent: Mapping[str, Any], key: str) -> datetime | None:
 
 
 def instant(seconds: float | None) -> datetime | None:
-    """The time so many seconds after the Unix epoch."""
+    """Return the time `seconds` after the Unix epoch; None if no calendar has it."""
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):  # infinite, or of no calendar

@@ -1,8 +1,8 @@
-"""Around every request: an id, a limit on the body, a log line, a measurement, no traceback outside.
+"""Outermost ASGI middleware: request id, body limit, log line, metrics, and no traceback outside.
 
 Plain ASGI rather than Starlette's BaseHTTPMiddleware, which copies every body
 through a queue. asgi-correlation-id and prometheus-fastapi-instrumentator would each
-do a part; the former takes any text for an id, the latter knows no limit on methods,
+do a part; the former accepts any text as an id, the latter has no limit on methods,
 and what they leave (the limit, the problem for an exception) is most of this file.
 """
 
@@ -39,7 +39,7 @@ log = logging.getLogger("footplate_api.access")
 
 
 class RequestEdge:
-    """The outermost layer of the application."""
+    """Outermost middleware of the application."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -86,7 +86,7 @@ class RequestEdge:
 
 
 class _Tracker:
-    """Notes the status of the answer and adds the id to it."""
+    """Wrapper of `send` that records the response's status and adds the request id."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -106,7 +106,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def limited(scope: Scope, receive: Receive) -> Receive:
-    """`receive` that raises a 413 once more than BODY_LIMIT bytes are announced or came."""
+    """Return a `receive` that raises a 413 once more than BODY_LIMIT bytes are announced or received."""
     announced = dict(scope["headers"]).get(b"content-length", b"0")
     received = 0
 

@@ -1,13 +1,12 @@
-"""Brings the database to the newest schema at start-up, one process at a time.
+"""Migrates the database to the newest schema at start-up, one process at a time.
 
-`python -m footplate_api.migrate --scripts FOLDER` does so to FOOTPLATE_DATABASE_URL, for a parent that reads
-from stdout what becomes of it (`MigrationReport`, a line each), and that it does not outlive.
+`python -m footplate_api.migrate --scripts FOLDER` migrates FOOTPLATE_DATABASE_URL, for a parent that reads
+its progress from stdout (`MigrationReport`, a line each); it ends with that parent.
 
-Two replicas may start together, and a roll-out runs old code beside new: so the
-whole upgrade is one transaction under one lock, and a release only *expands*
-(new tables, nullable columns, indexes); what is no longer used is *contracted*
-a release later. A released migration is never edited. So a schema that a newer
-release made is left as it is: an older one that is started again works with it.
+Two replicas may start together, and a roll-out runs old code beside new: so the whole upgrade is one
+transaction under one lock, and a release only *expands* (new tables, nullable columns, indexes); the next
+release *contracts* what is no longer used. A released migration is never edited. So a schema of a newer
+release is left as it is: an older release that is started again works with it.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ ADVISORY_LOCK: Final = 0x666F6F74  # "foot": any constant that nobody else uses
 
 
 def configuration(connection: Connection, folder: Path | None = None) -> Config:
-    """Alembic's configuration for work on `connection`, with the migrations of `folder`."""
+    """Return Alembic's configuration for `connection`, with the migrations of `folder`."""
     config = Config()
     config.set_main_option("script_location", str(folder or scripts()).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -57,11 +56,11 @@ async def upgrade(
     scripts: Path | None = None,
     begun: Callable[[], None] = lambda: None,
 ) -> None:
-    """Applies what is missing up to `revision`; waits while another process does so.
+    """Apply the missing migrations up to `revision`; wait while another process does so.
 
     Args:
         scripts: the folder of the migrations, where it is not this release's.
-        begun: is called once the database has answered.
+        begun: callback, called once the database has answered.
 
     Raises DatabaseUnavailable, and whatever a migration raises; then the database is as it was.
     """
@@ -74,7 +73,7 @@ async def upgrade(
 
 @asynccontextmanager
 async def _transaction(database: Database) -> AsyncIterator[AsyncConnection]:
-    """One that is committed when the block ends without an exception, and that may take any time."""
+    """Begin a transaction without a timeout, committed when the block ends without an exception."""
     if database.engine.dialect.name != "postgresql":
         async with database.write() as session:
             yield await session.connection()
@@ -103,7 +102,7 @@ def _upgrade(connection: Connection, revision: str, folder: Path | None) -> None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 1 where the database is not of the newest schema; what is said on stdout says why."""
+    """Migrate the database; return 1 if that failed, for the reason reported on stdout."""
     parser = argparse.ArgumentParser(prog="python -m footplate_api.migrate", description=__doc__)
     parser.add_argument("--scripts", type=Path, default=scripts(), help="folder of the migrations")
     chosen = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Metrics of this process for Prometheus, and the time of the mirror's last news.
+"""Prometheus metrics of this process, and the health of the mirror.
 
 Labels are bounded: routes are templates, never paths.
 """
@@ -31,7 +31,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """The instruments of one application; each application has a registry of its own."""
+    """Prometheus instruments of one application, which has a registry of its own."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # halves the number of series
@@ -163,7 +163,7 @@ class Metrics:
 
 
 class BackupMetrics:
-    """The instruments of an application that has back-ups made; no other one shows them."""
+    """Prometheus instruments of an application with scheduled back-ups; no other one exports them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.last_success = Gauge(
@@ -186,7 +186,7 @@ NO_LIST: Final = "no list of runs has been read yet"
 
 
 def titled(kind: str, place: str) -> str:
-    """Return the name of trouble with a kind, where each place is followed by itself.
+    """Return the key of `troubles` for a kind, with the namespace where each has its own reflector.
 
     >>> titled("TrainingRuns", ""), titled("TrainingRuns", "team-a")
     ('TrainingRuns', 'TrainingRuns in team-a')
@@ -196,10 +196,10 @@ def titled(kind: str, place: str) -> str:
 
 @dataclass
 class MirrorHealth:
-    """State of the mirror: written by it, read by /readyz.
+    """Health of the mirror, which writes it; /readyz reads it.
 
-    Runs are followed in `places`, each by itself: namespaces, or all of them under the empty name. What is
-    said of runs is what is true of the place that is worst off.
+    The mirror follows runs in each of `places` separately: namespaces, or all of them under the empty name.
+    The health of runs is that of the worst place.
     """
 
     places: tuple[str, ...] = ("",)
@@ -212,15 +212,15 @@ class MirrorHealth:
 
     @classmethod
     def of(cls, places: tuple[str, ...]) -> MirrorHealth:
-        """Set it as it is when the process begins."""
+        """Return the health at the start of the process, for `places`."""
         return cls(places, {titled(RUNS, place): NO_LIST for place in places})
 
     def trouble_with_runs(self, sentence: str) -> None:
-        """None of the places can be followed."""
+        """Store `sentence` as the trouble with runs in all places."""
         self.troubles.update((titled(RUNS, place), sentence) for place in self.places)
 
     def hear_of_runs(self, place: str, now: datetime) -> None:
-        """Kubernetes answered there."""
+        """Store `now` as the time of Kubernetes' last response on runs in `place`."""
         self._heard_in[place] = now
         if self._heard_in.keys() >= set(self.places):
             self.heard_at = min(self._heard_in.values())
@@ -229,13 +229,13 @@ class MirrorHealth:
     refused: asyncio.Event = field(default_factory=asyncio.Event)
 
     def refuse(self, sentence: str) -> None:
-        """Says that the process must end."""
+        """Make the process end, for the reason in `sentence`."""
         self.refusal = sentence
         self.trouble_with_runs(sentence)
         self.refused.set()
 
     def stale(self, now: datetime, kinds: Collection[str] = (RUNS,)) -> str | None:
-        """Since when changes of these kinds are not known here, `unknown` from the start on; None: they are.
+        """Return the time of the last news of these kinds, `unknown` before any; None if nothing is missing.
 
         >>> MirrorHealth().stale(datetime(2026, 1, 31))
         'unknown'
@@ -255,5 +255,5 @@ class MirrorHealth:
 
     @property
     def failure(self) -> str | None:
-        """A sentence on one of them; None where all is well."""
+        """Sentence on one of the troubles; None without any."""
         return next(iter(self.troubles.values()), None)

@@ -1,9 +1,8 @@
-"""What the OpenAPI document says of errors and links; pure.
+"""Errors and links in the OpenAPI document; pure.
 
-A route names the classes of errors that it raises (`raises`) and what its answer leads to
-(`leads_to`). What the router and the edge answer by themselves follows from the shape of an
-operation (`complete`): whoever reads the document finds every status that can occur, and no
-`default` that would cover those that nobody thought of.
+A route names the classes of errors that it raises (`raises`) and the operations that its response links to
+(`leads_to`). The errors of the router and the error handlers follow from the shape of an operation
+(`complete`): the document has every status that can occur, and no `default` that would hide a forgotten one.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ _REPLACED: Final = ("HTTPValidationError", "ValidationError")
 
 
 def raises(*errors: type[ApiError]) -> Responses:
-    """`responses` of a route that raises these errors."""
+    """Return the `responses` of a route that raises these errors."""
     found: Responses = {}
     for error in errors:
         for status in error.answered():
@@ -64,7 +63,7 @@ def raises(*errors: type[ApiError]) -> Responses:
 
 
 def leads_to(status: int, at: str, *operations: str, also: Mapping[str, str] | None = None) -> Responses:
-    """`responses` whose answer of `status` names a run at the JSON pointer `at`, for these operations.
+    """Return `responses` with links from the run at JSON pointer `at`, in `status` answers, to `operations`.
 
     `also` are further parameters by name, as runtime expressions.
     """
@@ -81,7 +80,7 @@ def leads_to(status: int, at: str, *operations: str, also: Mapping[str, str] | N
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """`document` with what the router and the edge answer, and the form of problems."""
+    """Add the errors of the router and the error handlers, and the schema of problems; return `document`."""
     for name, path in document["paths"].items():
         for verb, operation in path.items():
             responses = operation["responses"]
@@ -103,7 +102,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_the_edge(path: str, operation: Mapping[str, Any]) -> Iterator[tuple[int, type[ApiError]]]:
-    """What an operation may answer without having been asked: once for all of them, by their shape."""
+    """Yield the errors that the router and the middleware raise for an operation of this shape."""
     yield 500, ApiError
     if path not in OPEN:
         yield 401, Unauthenticated
@@ -129,7 +128,7 @@ def _of_the_edge(path: str, operation: Mapping[str, Any]) -> Iterator[tuple[int,
 
 
 def _add(response: dict[str, Any], error: type[ApiError], status: int) -> None:
-    """Says in `response` that it may be a problem of class `error`."""
+    """Add the problem of class `error` to `response`."""
     said = f"{error.title}: {(error.__doc__ or '').partition(chr(10))[0]}"
     if "content" not in response:
         kinds = {"type": {"enum": []}, "status": {"const": status}}

@@ -1,6 +1,6 @@
-"""What the services need from Kubernetes, and nothing of how it is reached.
+"""Protocol of the Kubernetes client that the services need, without its transport.
 
-The real one is cluster.KubernetesCluster; tests bring one that behaves like it.
+cluster.KubernetesCluster is the real one; tests have a fake.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Manifest = Mapping[str, Any]
 
 
 class Resource(StrEnum):
-    """Kinds of the whole cluster that are followed, by the names that URLs have for them."""
+    """Cluster-scoped kinds that the API follows, by their plural names in URLs."""
 
     USAGE = "usagerecords"
     PRICES = "priceentries"
@@ -25,7 +25,7 @@ class Resource(StrEnum):
 
 
 class EventType(StrEnum):
-    """Types of watch events that change something; bookmarks only move the version."""
+    """Types of watch events: all but bookmarks, which only move the version, change something."""
 
     ADDED = "ADDED"
     MODIFIED = "MODIFIED"
@@ -35,7 +35,7 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """One line of a watch."""
+    """Line of a watch."""
 
     type: EventType
     manifest: Manifest
@@ -43,13 +43,13 @@ class WatchEvent:
 
     @property
     def resource_version(self) -> str:
-        """The version from which a watch goes on after this event."""
+        """Version from which a watch continues after this event."""
         return str(self.manifest["metadata"]["resourceVersion"])
 
 
 @dataclass(frozen=True)
 class ListPage:
-    """A part of the list of all objects of a kind."""
+    """Page of a list of all objects of a kind."""
 
     manifests: Sequence[Manifest]
     resource_version: str
@@ -57,102 +57,102 @@ class ListPage:
 
 
 class Writer(Protocol):
-    """What is changed in the Kubernetes API, and read back; raises what all of `Cluster` does."""
+    """Writer of Kubernetes objects, which can also read them back; raises the errors of `Cluster`."""
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
-        """Creates a run under strict validation; the object as stored.
+        """Create a run under strict validation; return the object as stored.
 
         Raises ClusterRefused with the API server's status and message.
         """
         ...
 
     async def get_run(self, namespace: str, name: str) -> Manifest:
-        """The run of this name; raises ClusterRefused (404)."""
+        """Return the run of this name; raises ClusterRefused (404)."""
         ...
 
     async def delete_run(self, namespace: str, name: str, uid: str | None) -> str:
-        """Deletes the run of this name, if `uid` is given only that one; the uid of what it deleted.
+        """Delete the run of this name, with `uid` only if it has that uid; return the uid of the deleted run.
 
         Raises ClusterRefused (404, 409 for another uid).
         """
         ...
 
     async def create_price(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
-        """Creates a PriceEntry under strict validation; the object as stored, or as it would be.
+        """Create a PriceEntry under strict validation; return the object as stored, or as a dry run shows it.
 
         Raises ClusterRefused with the API server's status and message.
         """
         ...
 
     async def get_price(self, name: str) -> Manifest:
-        """The PriceEntry of this name; raises ClusterRefused (404)."""
+        """Return the PriceEntry of this name; raises ClusterRefused (404)."""
         ...
 
 
 class Cluster(Writer, Protocol):
-    """TrainingRuns in the Kubernetes API, the namespaces that they are in, and what their costs follow from.
+    """Kubernetes API client for TrainingRuns, their namespaces, and the objects that costs depend on.
 
     Every method raises ClusterUnavailable when the API server does not answer, and
     InstallationLacksRights when it refuses this program's own account.
     """
 
     async def try_run(self, namespace: str, manifest: Manifest) -> Manifest:
-        """What create_run would give, with all that is checked and filled in; nothing is stored.
+        """Return the object that create_run would store, by a dry run with all validation and defaults.
 
         Raises as create_run does.
         """
         ...
 
     async def get_profile(self, name: str) -> Manifest | None:
-        """The ComputeProfile of this name, None where there is none."""
+        """Return the ComputeProfile of this name, or None."""
         ...
 
     def within(self, namespace: str) -> Cluster:
-        """This cluster, whose lists and watches of runs and namespaces show this namespace alone."""
+        """Return a client whose lists and watches of runs and namespaces show `namespace` alone."""
         ...
 
     async def identity(self) -> str:
-        """What tells this cluster from any other: the uid of its namespace kube-system."""
+        """Return the cluster's identity: the uid of its namespace kube-system."""
         ...
 
     async def list_runs(self, token: str | None) -> ListPage:
-        """The first page, or the one that `token` of the page before names.
+        """Return the first page, or the one that the previous page's `token` names.
 
-        The list is consistent: of a version that is no smaller than any that was heard of before it
-        was asked for. Raises ListExpired when the token is too old.
+        The list is consistent: its version is no smaller than any that was seen before the request.
+        Raises ListExpired when the token is too old.
         """
         ...
 
     async def list_versions(self, token: str | None) -> ListPage:
-        """As list_runs; of runs the metadata only."""
+        """List the metadata of runs, as list_runs does."""
         ...
 
     def watch_runs(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
-        """Events after `resource_version`, as many at a time as arrived together.
+        """Yield events after `resource_version`, grouped as they arrived.
 
-        Ends by itself after about a minute. Raises ListExpired when that version is
-        forgotten.
+        Ends by itself after about a minute. Raises ListExpired when the API server has compacted that
+        version.
         """
         ...
 
     async def list_namespaces(self, token: str | None) -> ListPage:
-        """As list_runs; of namespaces the metadata only."""
+        """List the metadata of namespaces, as list_runs does."""
         ...
 
     def watch_namespaces(self, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
-        """As watch_runs; of namespaces the metadata only."""
+        """Watch the metadata of namespaces, as watch_runs does."""
         ...
 
     async def list_objects(self, resource: Resource, token: str | None) -> ListPage:
-        """As list_runs; of a kind of the whole cluster."""
+        """List a cluster-scoped kind, as list_runs does."""
         ...
 
     def watch_objects(self, resource: Resource, resource_version: str) -> AsyncIterator[Sequence[WatchEvent]]:
-        """As watch_runs; of a kind of the whole cluster."""
+        """Watch a cluster-scoped kind, as watch_runs does."""
         ...
 
     async def delete_record(self, name: str, uid: str, resource_version: str) -> None:
-        """Deletes a UsageRecord as it is in this version.
+        """Delete a UsageRecord in this version.
 
         Raises ClusterRefused (404; 409 where it has changed, or is another one of this name).
         """

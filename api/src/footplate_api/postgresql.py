@@ -1,4 +1,4 @@
-"""PostgreSQL as a server's database: connections that can be given up whatever they are doing."""
+"""PostgreSQL engines, with connections that can be closed whatever they are doing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _CLOSE_SECONDS: Final = 1.0  # for the server to take leave, and a statement bac
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # has no types
-    """One whose statements of many rows end when they are cancelled.
+    """Connection whose executemany ends when it is cancelled.
 
-    While the server takes no more of them the driver's own way waits for it, and takes a cancellation for the
-    end of that wait: it goes on to wait for an answer to what it has sent in part. The server waits for the
-    rest, with all locks of the transaction, and neither ends.
+    While the server accepts no more of the rows, the driver's own executemany waits for it, and mistakes a
+    cancellation for the end of that wait: it continues to wait for an answer to what it has sent in part. The
+    server waits for the rest, with all locks of the transaction, and neither ends.
     """
 
     async def executemany(self, command: str, args: Iterable[Any], *, timeout: float | None = None) -> None:
-        """Do as the driver does; cancelled, close the connection."""
+        """Call the driver's method; close the connection if cancelled."""
         sending = asyncio.ensure_future(super().executemany(command, args, timeout=timeout))
         try:
             await asyncio.shield(sending)
@@ -34,12 +34,12 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # has no types
             raise
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Close as the driver does, which waits longer, or for good, for a silent server."""
+        """Close with a short timeout; the driver waits longer, or for ever, for a silent server."""
         await super().close(timeout=_CLOSE_SECONDS)
 
 
 def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
-    """For readers, quick readers, which are the same, and writers."""
+    """Return engines for readers, quick readers (the same engine), and writers."""
     readers = _engine(url, pool_size=5, max_overflow=5)
     return readers, readers, _engine(url, pool_size=3, max_overflow=2)
 

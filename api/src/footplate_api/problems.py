@@ -1,4 +1,4 @@
-"""Every error a caller can get -> one `application/problem+json` (RFC 9457), as OpenAPI has it; pure."""
+"""Converts every error into one `application/problem+json` (RFC 9457), as in OpenAPI; pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_DETAIL: Final = 8_000
 
 
 class ProblemField(BaseModel):
-    """A wrong field of a request."""
+    """Wrong field of a request."""
 
     field: str = Field(examples=["body.rows[3].metrics.loss"])
     value: str | None = Field(None, description="what was given, cut after 200 characters")
@@ -29,7 +29,7 @@ class ProblemField(BaseModel):
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """Error in the form of RFC 9457."""
 
     type: str = Field(examples=["urn:footplate:problem:run-not-found"])
     title: str
@@ -40,12 +40,12 @@ class Problem(BaseModel):
 
 
 def kind(error: type[ApiError]) -> str:
-    """The `type` of the problems of a class of errors, so that programs need not read prose."""
+    """Return the problem `type` of an error class, so that programs need not parse prose."""
     return "urn:footplate:problem:" + re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
 
 
 def problem(error: ApiError, request_id: str) -> dict[str, Any]:
-    """The body for `error`, with at most MOST_FIELDS wrong fields."""
+    """Return the response body for `error`, with at most MOST_FIELDS wrong fields."""
     body = Problem(
         type=kind(type(error)),
         title=error.title,
@@ -67,18 +67,18 @@ def _field(error: FieldError) -> ProblemField:
 
 
 def sayable(text: str) -> str:
-    """`text` as UTF-8 can carry it: JSON may name half of a surrogate pair, which no encoding has."""
+    """Return `text` with lone surrogates escaped: JSON may contain them, and UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def invalid(errors: Sequence[Mapping[str, Any]], total: int | None = None) -> Invalid:
-    """pydantic's errors as one; `total` where there are more of them than are given."""
+    """Combine pydantic's errors into one; `total` is their number if `errors` is only a part."""
     fields = from_validation(errors)
     return Invalid(summary(fields, len(errors) if total is None else total), fields)
 
 
 def from_validation(errors: Iterable[Mapping[str, Any]]) -> list[FieldError]:
-    """The first of pydantic's errors as fields: `body.rows[3].metrics.loss`, the value, what is right."""
+    """Convert the first pydantic errors to fields: `body.rows[3].metrics.loss`, its value, what is right."""
     first = islice(errors, MOST_FIELDS)
     return [FieldError(path(error["loc"]), _shown(error), _said(error)) for error in first]
 
@@ -90,7 +90,7 @@ def _said(error: Mapping[str, Any]) -> str:
 
 
 def path(location: Sequence[str | int]) -> str:
-    """A location as a person writes it."""
+    """Return a pydantic location as a readable path."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return cut(text.removeprefix("."), _LONGEST_PATH)
 
@@ -100,7 +100,7 @@ def _shown(error: Mapping[str, Any]) -> str | None:
 
 
 def summary(fields: Sequence[FieldError], total: int | None = None) -> str:
-    """The first wrong fields in one sentence, and how many more there are, of `total` if that is given."""
+    """Return one sentence on the first wrong fields and on the number of others, of `total` if given."""
     said = [f"{wrong.field}: {wrong.message}" for wrong in fields[:3]]
     others = (len(fields) if total is None else total) - len(said)
     return "; ".join(said) + (f"; and {others:,} more" if others else "")

@@ -1,4 +1,4 @@
-"""JSON text -> a model of it, or what is wrong with it, field by field; pure."""
+"""Parses JSON into pydantic models, or reports the wrong fields; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def model(kind: type[ModelT], body: bytes) -> ModelT:
-    """The JSON in `body` as `kind`; raises Invalid with the wrong fields by their paths."""
+    """Parse `body` as a `kind`; raises Invalid with the paths of wrong fields."""
     try:
         try:
             return kind.model_validate_json(body)

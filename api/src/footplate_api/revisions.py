@@ -1,4 +1,4 @@
-"""The schemas that this release knows, by the names of its migrations' files, and the one a database has.
+"""Schema revisions: those that this release knows, by its migrations' file names, and the database's.
 
 Nothing here needs Alembic, which takes 10 MB of memory: a process whose database is at the newest schema
 never loads it.
@@ -19,7 +19,7 @@ DATABASE_URL: Final = "FOOTPLATE_DATABASE_URL"
 
 
 class MigrationReport(BaseModel):
-    """What the process that migrates (`footplate_api.migrate`) tells its parent, a line each."""
+    """Progress line that the migrating process (`footplate_api.migrate`) sends to its parent."""
 
     begun: bool = False  # the database has answered
     unavailable: str = ""  # it does not answer, and why; nothing was changed
@@ -27,24 +27,24 @@ class MigrationReport(BaseModel):
 
 
 def scripts() -> Path:
-    """The folder of the migrations: inside an installed package, beside src/ in a checkout."""
+    """Return the folder of the migrations: inside an installed package, beside src/ in a checkout."""
     here = Path(__file__).resolve().parent
     installed = here / "migrations"
     return installed if installed.is_dir() else here.parents[1] / "migrations"
 
 
 def known(folder: Path) -> frozenset[str]:
-    """The revisions that the migrations of `folder` make: their files are `<revision>_<what>.py`."""
+    """Return the revisions of the migrations in `folder`, whose files are `<revision>_<what>.py`."""
     return frozenset(path.name.partition("_")[0] for path in (folder / "versions").glob("[0-9]*_*.py"))
 
 
 def newest(folder: Path) -> str:
-    """The revision to which they lead."""
+    """Return the newest revision of the migrations in `folder`."""
     return max(known(folder))
 
 
 async def current(database: Database) -> str | None:
-    """The revision of the database; None while it has none. Raises DatabaseUnavailable."""
+    """Return the database's revision, None if it has none; raises DatabaseUnavailable."""
     try:
         async with database.read() as session:
             found: str | None = await session.scalar(text("SELECT version_num FROM alembic_version"))

@@ -1,4 +1,4 @@
-"""The base of what the API answers: camelCase, NaN and infinities as strings."""
+"""Base of the API's schemas: camelCase, NaN and infinities as strings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Number = Annotated[
 
 
 class Schema(BaseModel):
-    """An answer. JSON has no NaN, so one is written "NaN", as telemetry does."""
+    """Base of request and response bodies. JSON has no NaN: it is written "NaN", as in telemetry."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, from_attributes=True, ser_json_inf_nan="strings"
@@ -34,13 +34,13 @@ class Schema(BaseModel):
 
 
 class Asked(Schema):
-    """Parameters of a query, by the names that OpenAPI tells and no others.
+    """Query parameters, by their names in OpenAPI and no others.
 
-    A second name for one would be a way around whoever looks at the first (identity.rights).
+    A second name for a parameter would bypass the checks that read the first (identity.rights).
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=False)
 
 
 class NothingAsked(Asked):
-    """For what takes no parameters: a misspelt filter is refused, and not an answer that is not filtered."""
+    """Empty query: a misspelt filter is refused, instead of a response that is not filtered."""

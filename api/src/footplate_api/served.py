@@ -1,7 +1,7 @@
-"""Whose runs this installation serves: those of all namespaces, or of some.
+"""Namespaces whose runs this installation serves: all, or some.
 
-Of any other namespace nothing is asked of Kubernetes, and nothing is created or deleted there. What is stored
-of its runs stays as it was seen last.
+In any other namespace the API reads, creates and deletes nothing in Kubernetes. The stored state of runs
+there stays as it was last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from footplate_api.errors import BookKeptElsewhere, NamespaceNotServed
 
 @dataclass(frozen=True)
 class Served:
-    """The namespaces of an installation.
+    """Namespaces of an installation.
 
     >>> "team-a" in Served(), "team-a" in Served(("team-b",))
     (True, False)
@@ -27,11 +27,11 @@ class Served:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """What is followed, each by itself: the empty text stands for all namespaces."""
+        """Namespaces to follow separately: the empty text stands for all."""
         return self.namespaces or ("",)
 
     def check_book(self) -> None:
-        """Raises BookKeptElsewhere."""
+        """Raise BookKeptElsewhere if another installation of the cluster owns the price book."""
         if not self.cluster:
             raise BookKeptElsewhere(
                 "another installation of Footplate in this cluster keeps the price book (clusterDuties):"
@@ -39,7 +39,7 @@ class Served:
             )
 
     def check(self, namespace: str) -> None:
-        """Raises NamespaceNotServed."""
+        """Raise NamespaceNotServed if `namespace` is not served here."""
         if namespace not in self:
             named = ", ".join(self.namespaces)
             raise NamespaceNotServed(

@@ -1,4 +1,4 @@
-"""What the environment says, read once and checked before anything starts."""
+"""Settings from the environment, read once and validated at start."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _PARAMETERS = frozenset(
 
 
 def with_driver(text: str) -> str:
-    """`text` with an asynchronous driver.
+    """Return the database URL `text` with an asynchronous driver.
 
-    Raises ValueError if it is no URL of SQLite or PostgreSQL; the message leaves the
-    rest of the URL out, as that may hold a password.
+    Raises ValueError if it is no URL of SQLite or PostgreSQL; the message omits the rest of the URL, as that
+    may hold a password.
     """
     scheme, separator, rest = text.partition("://")
     driver = _DRIVERS.get(scheme, scheme)
@@ -57,7 +57,7 @@ def with_driver(text: str) -> str:
 
 
 def _for_asyncpg(rest: str) -> str:
-    """`rest` of a PostgreSQL URL with what libpq calls sslmode as this driver calls it."""
+    """Return `rest` of a PostgreSQL URL with asyncpg's name for libpq's sslmode; raises ValueError."""
     place, separator, query = rest.partition("?")
     parameters = [part.partition("=") for part in query.split("&") if part]
     for name, _, _ in parameters:
@@ -69,14 +69,14 @@ def _for_asyncpg(rest: str) -> str:
 
 
 def port(text: str) -> int:
-    """A TCP port; ValueError says what would be right."""
+    """Parse a TCP port; raises ValueError with what would be right."""
     if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) < 65536:
         raise ValueError(f"FOOTPLATE_API_PORT must be a number from 1 to 65535, not {text!r}")
     return int(text)
 
 
 def _bytes(text: object) -> int | None:
-    """Bytes that a quantity stands for; ValueError says what would be right."""
+    """Parse a quantity into bytes; raises ValueError with what would be right."""
     if text is None:
         return None
     found = amount(text)
@@ -86,7 +86,7 @@ def _bytes(text: object) -> int | None:
 
 
 def _schedule(text: object) -> Schedule:
-    """A schedule as cron writes it; ValueError says what would be right."""
+    """Parse a cron schedule; raises ValueError with what would be right."""
     try:
         return Schedule(str(text))
     except ValueError as error:
@@ -97,7 +97,7 @@ def _schedule(text: object) -> Schedule:
 
 
 def _names(text: object) -> tuple[str, ...]:
-    """Names that are separated by commas."""
+    """Split a list of names that are separated by commas."""
     return tuple(filter(None, map(str.strip, str(text).split(","))))
 
 
@@ -105,12 +105,12 @@ ALL_ADDRESSES: Final = ""  # as a server's host
 
 
 def _usual_host(known: dict[str, Any]) -> str:
-    """All addresses, of IPv4 and IPv6; outside a pod tokens may come over plain HTTP: the loopback alone."""
+    """Return all addresses in a pod, else the loopback, as tokens may come over plain HTTP there."""
     return ALL_ADDRESSES if known["in_pod"] else "127.0.0.1"
 
 
 class Settings(OidcSettings):
-    """Everything that differs between installations; an empty variable is as good as none."""
+    """Settings that differ between installations; an empty variable counts as absent."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, validate_default=False, frozen=True
@@ -162,9 +162,9 @@ class Settings(OidcSettings):
 
     @property
     def certificate(self) -> Files | None:
-        """What it proves itself with; None where it may serve without.
+        """TLS certificate files; None where the API may serve without TLS.
 
-        Raises ValueError where it would show tokens and histories to whoever listens.
+        Raises ValueError where tokens and histories would cross a network in clear text.
         """
         certificate, key = self.tls_certificate_file, self.tls_key_file
         if certificate is not None and key is not None:
@@ -184,15 +184,15 @@ class Settings(OidcSettings):
 
     @property
     def database_file(self) -> Path | None:
-        """The SQLite file; None where the database is a server's."""
+        """SQLite file; None for a database server."""
         path = self.database_url.removeprefix(_SQLITE).partition("?")[0]
         return Path(path) if self.database_url.startswith(_SQLITE) and path else None
 
     @property
     def backups(self) -> BackupPlan | None:
-        """When which back-ups are made; None: none are.
+        """Schedule and folder of back-ups; None without them.
 
-        Raises ValueError where there is no file that a back-up could be of.
+        Raises ValueError where there is no SQLite file to back up.
         """
         if self.backup_folder is None:
             return None
@@ -205,17 +205,17 @@ class Settings(OidcSettings):
 
     @property
     def patience(self) -> Patience:
-        """With bodies of requests."""
+        """Read timeout of request bodies."""
         return Patience(self.body_seconds)
 
     @property
     def access(self) -> Access:
-        """Who is let in."""
+        """Token audiences, public paths and rate limits."""
         return Access(_names(self.token_audiences), self.metrics_public, self.docs_public, self.rates)
 
     @property
     def rates(self) -> Rates:
-        """How often one may call."""
+        """Rate limits of one caller."""
         return Rates(
             Rate(self.rate_per_second, self.rate_burst),
             Rate(self.telemetry_rate_per_second, self.telemetry_rate_burst),
@@ -223,7 +223,7 @@ class Settings(OidcSettings):
 
     @property
     def limits(self) -> Limits:
-        """Of retention."""
+        """Limits of retention."""
         return Limits(
             rows_per_run=self.retention_rows_per_run,
             full=self.retention_full_days * _DAY,

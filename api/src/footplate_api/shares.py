@@ -1,4 +1,4 @@
-"""How much of what all share one caller may have under way."""
+"""Limit on the concurrent requests of each caller."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_api.errors import ApiError
 
 
 class Shares:
-    """At most `most` at once for each name; `refusal` makes the error for who has as many already."""
+    """Limit of `most` concurrent requests a name; `refusal` creates the error beyond it."""
 
     def __init__(self, most: int, refusal: Callable[[], ApiError]) -> None:
         self._most = most
@@ -19,7 +19,7 @@ class Shares:
 
     @contextmanager
     def one(self, name: str) -> Iterator[None]:
-        """One more of `name`, for as long as the block takes."""
+        """Count a request of `name` while the block runs; raises the refusal beyond the limit."""
         if self._under_way[name] >= self._most:
             raise self._refusal()
         self._under_way[name] += 1

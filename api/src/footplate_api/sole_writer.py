@@ -1,8 +1,8 @@
-"""One SQLite file has one writer: a second process on the same file is refused before it opens it.
+"""Lock that refuses a second process on one SQLite file before that opens it.
 
-A write-ahead log lives in memory that the processes of one machine share. Two pods on two
-nodes do not, and a volume that both may mount lets each overwrite what the other wrote. The lock
-is the kernel's, on a file beside the database: it ends with the process, however that ends.
+A write-ahead log needs memory that the processes of one machine share. Two pods on two nodes have no such
+memory, and on a volume that both mount each overwrites the other's writes. The lock is the kernel's, on a
+file beside the database: it ends with the process, however that ends.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _LONGEST: Final = 200  # bytes that are read of who holds it
 
 @contextmanager
 def sole_writer(url: str) -> Iterator[None]:
-    """Hold the file that `url` names for the block; PostgreSQL needs no such thing.
+    """Lock the SQLite file of `url` while the block runs; do nothing for PostgreSQL.
 
-    Raises ValueError where another process holds it, or the file system has no locks.
+    Raises ValueError where another process holds the lock, or the file system has no locks.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
@@ -40,7 +40,7 @@ def sole_writer(url: str) -> Iterator[None]:
 
 
 def _locked(file: Path, beside: Path) -> int:
-    """The open descriptor that holds the lock."""
+    """Lock the file `beside`; return its open descriptor."""
     try:
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

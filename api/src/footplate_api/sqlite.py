@@ -1,4 +1,4 @@
-"""SQLite as a server's database: a write-ahead log, transactions that say at once whether they write."""
+"""SQLite engines for a server: a write-ahead log, and transactions that lock at their start if they write."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _ASK_AGAIN_SECONDS: Final = 0.02
 
 
 class _Compiler(SQLiteCompiler):
-    """Writes hints for a table behind its name, where `INDEXED BY` stands; SQLAlchemy's own knows of none."""
+    """SQL compiler that writes a table's hints after its name, as `INDEXED BY` needs; SQLAlchemy has none."""
 
     def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
-        """Return it as it was given."""
+        """Return the hint unchanged."""
         return text
 
 
 class _Connection(sqlite3.Connection):
-    """One that ends statements that compute for too long, and gives its locks back when it is closed.
+    """Connection that interrupts statements after their time limit, and rolls back when it is closed.
 
-    SQLite ends a transaction only once the last of its statements is gone, too. Of a task that was cancelled
-    a traceback may hold one until cycles are collected, and every other writer would wait for that.
+    SQLite ends a transaction only once the last of its statements is gone, too. A cancelled task's traceback
+    may hold a statement until the garbage collector runs, and every other writer would wait for that.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -44,7 +44,7 @@ class _Connection(sqlite3.Connection):
         self.set_progress_handler(self._is_over, _STEPS)
 
     def allow(self, seconds: float) -> None:
-        """Interrupt what comes from here on once it has computed for so long."""
+        """Interrupt further statements once they have computed for `seconds`."""
         self._allowed, self._end = seconds, math.inf
 
     def _is_over(self) -> bool:
@@ -53,14 +53,14 @@ class _Connection(sqlite3.Connection):
         return spent > self._end
 
     def close(self) -> None:
-        """End the transaction that is open, and close."""
+        """Roll back the open transaction, and close."""
         self.set_progress_handler(None, 0)  # which refers to this object
         self.rollback()
         super().close()
 
 
 def engines(url: URL) -> tuple[AsyncEngine, AsyncEngine, AsyncEngine]:
-    """For readers, quick readers and writers; raises ValueError for a file that cannot be."""
+    """Return engines for readers, quick readers and writers; raises ValueError for an impossible file."""
     if not url.database:
         raise ValueError("FOOTPLATE_DATABASE_URL names no file; sqlite:////data/footplate.db is such a URL")
     _make(Path(url.database).parent)
@@ -110,10 +110,10 @@ def _tame(engine: Engine, begin: str) -> None:
 
 
 def _use_wal(cursor: Any) -> None:
-    """Readers never wait for the writer: the file's journal becomes a write-ahead log.
+    """Switch the file's journal to a write-ahead log, so that readers never wait for the writer.
 
-    The first switch needs the file for itself, and there SQLite says "locked" at
-    once, whatever its timeout: replicas that start together have to ask again.
+    The first switch needs the file for itself, and there SQLite fails with "locked" at
+    once, whatever its timeout: replicas that start together have to retry.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:

@@ -1,7 +1,7 @@
-"""Says of what is read that it may be old: while Kubernetes is away, what changes there is not known here.
+"""Header for responses that may be stale: without Kubernetes the API misses changes there.
 
-Histories come from coordinators and are no older for it; that a run was deleted, suspended or finished
-may be. A header says it for all of them, so that nobody has to know which answer rests on what.
+Histories come from coordinators and are no older for it; that a run was deleted, suspended or finished may
+be. One header covers all responses, so that clients need not know which response depends on Kubernetes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COSTS: Final = re.compile(r"/v1/(costs|prices|profiles(/[^/]*)?|namespaces/[^/]
 
 
 class Staleness:
-    """The layer that adds the header to what is read of runs."""
+    """ASGI middleware that adds the header to GET and HEAD responses under /v1/."""
 
     def __init__(
         self, app: ASGIApp, mirror: MirrorHealth, served: Served, now: Callable[[], datetime]
@@ -54,7 +54,7 @@ class Staleness:
 
 
 def kinds(path: str) -> Collection[str]:
-    """Which kinds of Kubernetes the answer to a path rests on.
+    """Return the Kubernetes kinds that the response to a path depends on.
 
     >>> kinds("/v1/namespaces/team-a/runs/gpt/metrics")
     ('TrainingRuns',)

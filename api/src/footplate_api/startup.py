@@ -1,7 +1,7 @@
-"""How far the process is on its way to serve, and what it answers until then.
+"""Start-up stages of the process, and its responses until it can serve.
 
-It listens at once: whoever probes it learns that it lives, and why it is not ready,
-for as long as a migration takes or a database is away. Nothing else is served before.
+The server listens at once: a probe sees that the process lives, and why it is not ready, for as long as a
+migration takes or the database is away. The API serves nothing else before.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SERVED: Final = frozenset({"/healthz", "/version"})  # whatever the database is
 
 
 class Stage(StrEnum):
-    """What a process that does not serve yet waits for, as a sentence without its end."""
+    """Start-up stages, each a sentence without its full stop."""
 
     CONNECTING = "The database does not answer, and is asked again"
     MIGRATING = "The database is being migrated, by this process or by another one that it waits for"
@@ -28,7 +28,7 @@ class Stage(StrEnum):
 
 
 class Startup:
-    """The stage of one process; `elapsed` is a clock in seconds that never steps."""
+    """Start-up stage of a process; `elapsed` is a monotonic clock in seconds."""
 
     def __init__(self, elapsed: Callable[[], float] = time.monotonic) -> None:
         self._elapsed = elapsed
@@ -38,34 +38,34 @@ class Startup:
         self.failure: Exception | None = None
 
     def enter(self, stage: Stage) -> None:
-        """It waits for this from now on, if it did not already; any thread may say so."""
+        """Set the stage, and its start time if it is a new one; callable from any thread."""
         if stage is not self._stage:
             self._stage, self._since = stage, self._elapsed()
 
     def serve(self) -> None:
-        """Everything is served from now on."""
+        """Mark the process as ready."""
         self._stage = None
         self._over.set()
 
     def fail(self, error: Exception) -> None:
-        """It will never serve."""
+        """Mark the start as failed for good."""
         self.enter(Stage.FAILED)
         self.failure = error
         self._over.set()
 
     def check(self) -> None:
-        """Raises Starting until everything is served."""
+        """Raise Starting until the process is ready."""
         if self._stage is not None:
             seconds = round(self._elapsed() - self._since)
             raise Starting(f"{self._stage}, for {seconds} s now; nothing else is served before.")
 
     async def over(self) -> None:
-        """Wait until it serves, or failed."""
+        """Wait until the process is ready, or its start failed."""
         await self._over.wait()
 
 
 class StartupGate:
-    """The layer that answers for the routes behind it until they can be served."""
+    """ASGI middleware that refuses requests until the process is ready."""
 
     def __init__(self, app: ASGIApp, startup: Startup) -> None:
         self._app = app

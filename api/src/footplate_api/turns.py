@@ -1,4 +1,4 @@
-"""Turns of requests of which few are served at once: some wait, and the others are refused."""
+"""Concurrency limit with a bounded queue; requests beyond it are refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ Refusal = Callable[[int | None], ApiError]
 
 
 class Turns:
-    """Turns of `at_once` callers, one each, who come round-robin; `most` requests wait for `seconds` at most.
+    """Limit of `at_once` callers with one request each, round-robin; `most` wait, for `seconds` at most.
 
-    `of_one` of these are one caller's. Where all places are taken, the caller with the most waiting requests
-    gives up the newest of them to one with fewer. A request without a caller counts as a caller of its own.
+    `of_one` of the waiting requests may be one caller's. In a full queue, the caller with the most waiting
+    requests loses the newest of them to a caller with fewer. A request without a caller counts as a caller of
+    its own.
     """
 
     def __init__(self, at_once: int, most: int, seconds: float, refusal: Refusal, of_one: int = 1) -> None:
@@ -29,12 +30,12 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """Number of requests that wait."""
+        """Number of waiting requests."""
         return len(self._waiting)
 
     @asynccontextmanager
     async def turn(self, caller: str | None = None) -> AsyncIterator[None]:
-        """Give `caller` a turn while the block runs; raises TooManyRequests or what `refusal` gives."""
+        """Wait for a place of `caller`, and hold it in the block; raises TooManyRequests or the `refusal`."""
         self.check(caller)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[place] = place if caller is None else caller
@@ -50,7 +51,7 @@ class Turns:
             self._serve()
 
     def check(self, caller: str | None = None) -> None:
-        """Make room for a request of `caller`; raises TooManyRequests or what `refusal` gives."""
+        """Make room for a request of `caller`; raises TooManyRequests or the `refusal`."""
         if len(self._served) < self.at_once and caller not in self._served.values():
             return
         waiting = Counter(self._waiting.values())

@@ -1,12 +1,12 @@
-"""The page that shows the OpenAPI document: Swagger UI, served from here with all that it loads.
+"""Swagger UI page of the OpenAPI document, served with all that it loads.
 
-FastAPI's own page takes its scripts from a content delivery network: they would run with this
-API's origin, and in a cluster without internet there is none. The files in swagger-ui/ are those of
-a released package, with their licences, and are renewed by tools/vendor.py alone. Of the kept-up
-pages Swagger UI is the smallest (1.9 MB, 0.5 MB packed) that loads nothing from elsewhere: Redoc shows
-a logo from a network, RapiDoc fonts, Scalar has twice the size.
+FastAPI's own page loads its scripts from a content delivery network: they would run with this API's origin,
+and a cluster without internet has none. The files in swagger-ui/ are those of a released package, with their
+licences; only tools/vendor.py updates them. Of the maintained pages Swagger UI is the smallest (1.9 MB, 0.5
+MB packed) that loads nothing from elsewhere: Redoc shows a logo from a network, RapiDoc fonts, Scalar has
+twice the size.
 
-The policy lets the page load nothing but what this origin has; pictures inside its style sheet
+The policy lets the page load nothing from other origins; pictures inside its style sheet
 are `data:` addresses.
 """
 

@@ -1,1 +1,1 @@
-"""Work in the background, one file each: load, process, apply."""
+"""Background tasks, one a module: load, process, apply."""

@@ -1,8 +1,8 @@
-"""Has back-ups of the SQLite file made on schedule, each by a process of its own (`footplate_api.backups`).
+"""Scheduled back-ups of the SQLite file, each by a process of its own (`footplate_api.backups`).
 
-When the newest was made is told by the folder alone, so that a process that has just begun knows it too: what
-came due while none ran is made up for. One that fails is tried again, less and less often; that it failed is
-counted and logged, and is no trouble of the API's.
+The folder alone has the time of the newest back-up, so that a new process finds it, too, and makes up for
+back-ups that came due while none ran. A failed one is retried with backoff; the failure is counted and
+logged, and does not concern the rest of the API.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class BackingUp:
-    """One task for the life of the process."""
+    """Background task that makes scheduled back-ups."""
 
     url: str  # of the SQLite file
     plan: BackupPlan
@@ -42,7 +42,7 @@ class BackingUp:
     now: Callable[[], datetime]
 
     async def run(self) -> None:
-        """Makes what is due until cancelled."""
+        """Make due back-ups until cancelled."""
         failures = 0
         while True:
             wait = LOOK_SECONDS
@@ -61,7 +61,7 @@ class BackingUp:
             await asyncio.sleep(wait)
 
     def look(self) -> datetime | None:
-        """When the newest back-up was made; sets the gauges. A folder that is not there has none."""
+        """Set the gauges; return the newest back-up's time, None without one or without a readable folder."""
         folder = self.plan.folder
         try:
             found = names.newest(listed(folder), self.now())
@@ -75,7 +75,7 @@ class BackingUp:
         return newest
 
     async def make(self) -> bool:
-        """Whether there is one more now."""
+        """Make a back-up; return whether that succeeded."""
         environment = {
             **os.environ,
             DATABASE_URL: self.url,

@@ -1,7 +1,7 @@
-"""Carries metric rows over from the table of the release before, a few thousand at a time.
+"""Moves metric rows out of the previous release's table, a few thousand at a time.
 
-Not a migration: that would keep millions of rows, and whoever waits for the API, in one transaction. And a
-former release that still runs beside, in a roll-out, goes on writing there for a while.
+A migration would move millions of rows in one transaction, while the API could not start. And in a roll-out,
+a former release that still runs continues to write there for a while.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class CarryOver:
-    """One task for the life of the process."""
+    """Background task that moves rows of the former table."""
 
     database: Database
 
     async def run(self) -> None:
-        """Carries over until cancelled; first when the start is over."""
+        """Move rows until cancelled, beginning shortly after the start."""
         await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
@@ -48,9 +48,9 @@ class CarryOver:
             await asyncio.sleep(PAUSE_SECONDS if carried else AGAIN_SECONDS)
 
     async def bite(self) -> int:
-        """Moves some rows; how many.
+        """Move some rows; return how many.
 
-        One that a former release has replaced meanwhile, by a newer generation's, stays for the next bite.
+        A row that a former release replaces meanwhile, by a newer generation's, stays for the next call.
         """
         order = (STEP_METRICS.c.run_uid, STEP_METRICS.c.step)
         read = (*order, STEP_METRICS.c.epoch, STEP_METRICS.c.number)

@@ -1,13 +1,12 @@
-"""Of several replicas on one database one exports the gauges of runs, or each sum over them doubles.
+"""Lease by which one of several replicas on a database exports the runs' gauges, or each sum would double.
 
-The exporter is whoever holds a lease in the database, renewed every few seconds. Its time is
-counted by the database's clock alone, so no two machines' clocks are compared; and a scrape asks
-the database whether its replica holds the lease now, so a replica that was frozen, or cut off and
-came back, exports nothing on the strength of what it once knew. A session-level advisory lock
-would need no clock, but it goes only when the server notices that its client is gone: for a node
-that lost its power that is TCP's keepalive, two hours by default, and a pooler between them may
-give the session to another. A SQLite file has one program, which always exports: nothing is
-written there, so a full volume does not take the gauges.
+The exporter holds a lease in the database, renewed every few seconds. The database's clock alone counts its
+time, so no two machines' clocks are compared; and a scrape queries whether its replica holds the lease now,
+so a replica that was frozen, or cut off and came back, exports nothing from memory. A session-level advisory
+lock would need no clock, but it ends only when the server notices that its client is gone: for a node that
+lost its power that is TCP's keepalive, two hours by default, and a pooler between them may assign the session
+to another client. A SQLite file has one process, which always exports: nothing is written there, so a full
+volume does not stop the gauges.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Exporting:
-    """Holds the lease of one replica as long as it may."""
+    """Background task that claims and renews one replica's lease."""
 
     database: Database
     replica: str
@@ -40,7 +39,7 @@ class Exporting:
     renew_seconds: float = RENEW_SECONDS
 
     async def run(self) -> None:
-        """Claims the lease until cancelled, then gives it up; returns at once where nobody competes."""
+        """Renew the lease until cancelled, then release it; return at once on SQLite."""
         if not repository.shared(self.database.engine.dialect):
             return
         held = False

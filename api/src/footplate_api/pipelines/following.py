@@ -1,8 +1,7 @@
-"""Follows one kind of Kubernetes: lists it, watches what changes after the list, and lists again.
+"""Reflector of one Kubernetes kind: lists it, watches changes after the list, and lists again.
 
-A list gives the whole state, a watch what changes after it. Watches may lose events
-(an expired version, a restart of the API server), so everything is listed again after
-each trouble and every few minutes.
+A list has the whole state, a watch the changes after it. Watches may lose events (an expired version, a
+restart of the API server), so everything is listed again after each error and every few minutes.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Follower(ABC):
-    """One loop for the life of the process; any number of them may serve one database."""
+    """Background task that lists and watches one kind; any number of them may share one database."""
 
     kind: ClassVar[str]
 
@@ -53,21 +52,21 @@ class Follower(ABC):
 
     @abstractmethod
     async def list(self) -> str:
-        """Takes over all that exists; returns the version from which to watch.
+        """Store all that exists; return the version from which to watch.
 
-        Where what changes meanwhile may be taken over beside it, it says that version before: `may_watch`.
+        Where the task may watch during the list, call `may_watch` with that version first.
         """
 
     @abstractmethod
     def watch(self, version: str) -> AsyncIterator[Sequence[WatchEvent]]:
-        """What changes after `version`."""
+        """Yield changes after `version`."""
 
     @abstractmethod
     async def apply(self, events: Sequence[WatchEvent]) -> None:
-        """Takes over what changed."""
+        """Store the changes in `events`."""
 
     async def run(self) -> None:
-        """Follows until cancelled; trouble with Kubernetes or the database is waited out."""
+        """List and watch until cancelled, with retries after errors of Kubernetes and of the database."""
         while True:
             try:
                 await self._round()
@@ -87,16 +86,16 @@ class Follower(ABC):
 
     @property
     def watching(self) -> bool:
-        """Whether what changes is taken over already while the list is read."""
+        """True if the watch may run while the list is read."""
         return self._begun is not None and self._begun.done()
 
     def may_watch(self, version: str) -> None:
-        """The list that is read shows this version: what comes after it may be taken over already."""
+        """Start the watch from `version`, which the list that is being read shows."""
         if self._begun is not None and not self._begun.done():
             self._begun.set_result(version)
 
     async def _round(self) -> None:
-        """Lists, and watches what changes after the list until it is time to list again."""
+        """List, and watch changes after the list until it is time to list again."""
         self._begun, self._whole = asyncio.get_running_loop().create_future(), False
         listing = asyncio.create_task(self._list())
         tasks: list[asyncio.Task[None]] = [listing]
@@ -142,22 +141,22 @@ class Follower(ABC):
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _works(self) -> None:
-        """Kubernetes answered; that counts once the list is whole, too."""
+        """Record a response of Kubernetes, if the list is complete, too."""
         if self._whole:
             self.failures = 0
             self.heard()
 
     def heard(self) -> None:
-        """Notes that Kubernetes answered."""
+        """Record that Kubernetes answered, which ends the trouble with this kind."""
         self.health.troubles.pop(titled(self.kind, self.place), None)
 
 
 async def gathered(
     groups: AsyncIterator[Sequence[WatchEvent]], seconds: float, now: Callable[[], datetime]
 ) -> AsyncGenerator[Sequence[WatchEvent], None]:
-    """The events of `groups`, each with the time of its arrival, as many at a time as came in `seconds`.
+    """Yield the events of `groups` with their arrival times, in batches of `seconds`.
 
-    What ends the watch is raised when all before it was handed on.
+    An error of the watch is raised after all earlier events were yielded.
     """
     waiting: list[WatchEvent] = []
     news, room = asyncio.Event(), asyncio.Event()
@@ -193,7 +192,7 @@ async def gathered(
 
 
 def retry_delay(failures: int, chance: float) -> float:
-    """Seconds to wait after so many failures in a row; `chance` in [0, 1) spreads replicas."""
+    """Return the seconds to wait after so many failures in a row; `chance` in [0, 1) spreads replicas."""
     return backoff(
         failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.5, 1.0), chance=chance
     )

@@ -1,9 +1,9 @@
-"""One writer for all telemetry: what waits is committed together.
+"""Writer of all telemetry, which commits waiting batches together.
 
-A commit waits for the disk whatever it holds, so a fleet that sends a row a second from each of a thousand
-runs cannot have one of its own for each. Deliveries that came within a few milliseconds share one; a receipt
-is given once it is done. Small deliveries go first, and larger ones have half of the time and commits of
-their own: runs that bring an hour's rows after an outage must not hold up those that train.
+A commit waits for the disk whatever its size, so a fleet that sends a row a second from each of a thousand
+runs cannot have one commit for each batch. Deliveries that arrive within a few milliseconds share one; their
+receipts follow the commit. Small deliveries go first, and larger ones have half of the time and commits of
+their own: runs that send an hour's rows after an outage must not delay those that train.
 """
 
 from __future__ import annotations
@@ -51,22 +51,22 @@ class _Waiting:
 
 @dataclass
 class Turn:
-    """When larger deliveries are stored: half of the time, so that small ones find the writer free."""
+    """Schedule of large deliveries: half of the time, so that the writer is free for small ones."""
 
     _from: float = 0.0  # seconds of the caller's clock
 
     def has_come(self, now: float) -> bool:
-        """Whether some are stored now."""
+        """Return whether large deliveries may be stored at `now`."""
         return now >= self._from
 
     def took(self, started: float, ended: float) -> None:
-        """Some were stored meanwhile; for as long as that took it is the turn of the others."""
+        """Leave the writer to small deliveries for as long as large ones took from `started` to `ended`."""
         self._from = ended + (ended - started)
 
 
 @dataclass
 class Ingest:
-    """One task for the life of the process; `store` may be called by any number of requests."""
+    """Background task that stores deliveries; any number of requests may call `store`."""
 
     database: Database
     metrics: Metrics
@@ -80,7 +80,7 @@ class Ingest:
         self.metrics.ingest_waiting.set_function(lambda: len(self._small) + len(self._large))
 
     async def receive(self, sender: Coordinator, body: bytes) -> TelemetryReceipt:
-        """Stores the batch in `body`, of the run of its sender; raises what is wrong with it."""
+        """Store the batch in `body`, of the sender's run; raises what is wrong with it."""
         parse = partial(telemetry.delivery, sender.namespace, sender.name)
         delivery = await bodies.parsed(body, parse)
         check(sender, delivery)
@@ -92,14 +92,14 @@ class Ingest:
         )
 
     async def store(self, delivery: Delivery) -> None:
-        """Returns once `delivery` is durable; raises what is wrong with it, or with the database."""
+        """Wait until `delivery` is durable; raises what is wrong with it, or with the database."""
         waiting = _Waiting(delivery, asyncio.get_running_loop().create_future())
         (self._small if delivery.entries <= SMALL_ENTRIES else self._large).append(waiting)
         self._news.set()
         await waiting.stored
 
     async def run(self) -> None:
-        """Stores until cancelled."""
+        """Store deliveries until cancelled."""
         while True:
             await self._news.wait()
             await asyncio.sleep(GATHER_SECONDS)
@@ -129,7 +129,7 @@ class Ingest:
             self._settle(some, refused)
 
     async def _still_there(self) -> bool:
-        """Whether the database answers. One that is silent is not waited for: all would be told later."""
+        """Return whether the database answers in time; waiting for a silent one would delay all errors."""
         asked = asyncio.create_task(self.database.ping())
         asked.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody else may look
         try:
@@ -139,9 +139,9 @@ class Ingest:
         return bool(answered) and asked.exception() is None
 
     async def _smallest_first(self, some: Sequence[_Waiting], error: DatabaseUnavailable) -> None:
-        """One delivery that takes too long, or waits for a lock, must not take all others with it.
+        """Store deliveries one by one, smallest first, so that a slow or locked one does not fail all others.
 
-        The others have together the time of one request; whoever is not reached comes again.
+        Together they have the time of one request; the senders of the rest retry.
         """
         until = time.monotonic() + ANSWER_SECONDS
         for waiting in sorted(some, key=lambda waiting: waiting.delivery.entries):
@@ -151,7 +151,7 @@ class Ingest:
                 self._settle([waiting], [error])
 
     async def _apart(self, some: Sequence[_Waiting], error: Exception) -> None:
-        """One delivery that cannot be stored, for whatever reason, must not take the others with it."""
+        """Store deliveries one by one, so that one that cannot be stored does not fail the others."""
         if len(some) == 1:
             log.error("telemetry of %s failed", some[0].delivery.run_uid, exc_info=error)
             self._settle(some, [ApiError("Something went wrong here; the log has it.")])
@@ -173,7 +173,7 @@ class Ingest:
 
 
 def _taken(queue: deque[_Waiting]) -> list[_Waiting]:
-    """The oldest, as many as fit into one commit, without those who are gone meanwhile."""
+    """Remove and return the oldest waiting deliveries that fit one commit, without cancelled ones."""
     some: list[_Waiting] = []
     entries = 0
     while queue and (not some or entries + queue[0].delivery.entries <= MOST_ENTRIES):
@@ -185,7 +185,7 @@ def _taken(queue: deque[_Waiting]) -> list[_Waiting]:
 
 
 async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:
-    """Stores what `deliveries` bring, of runs that the mirror need not know; of each what is wrong."""
+    """Store `deliveries`, of runs that the mirror may not have seen; return each one's error, or None."""
     refused = await storage.store(session, deliveries)
     stored = [delivery for delivery, refusal in zip(deliveries, refused, strict=True) if refusal is None]
     await checkpoints.store(
@@ -198,7 +198,7 @@ async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[A
 
 
 async def _move_ends(session: WriteSession, stored: Sequence[Delivery]) -> None:
-    """A run that was found missing lived at least as long as its rows say."""
+    """Move the estimated ends of missing runs to the times of their newest rows."""
     guessed = await runs.ends_estimated(session, {delivery.run_uid for delivery in stored})
     lived = {
         delivery.run_uid: time
@@ -210,9 +210,9 @@ async def _move_ends(session: WriteSession, stored: Sequence[Delivery]) -> None:
 
 
 def check(sender: Coordinator, delivery: Delivery) -> None:
-    """Raises RunMismatch or Invalid for what this coordinator cannot know.
+    """Raise RunMismatch or Invalid for a delivery that this coordinator cannot have.
 
-    No part of a delivery is of a later epoch than the whole: telemetry.check sees to that.
+    No part of a delivery is of a later epoch than the whole: telemetry.check ensures that.
     """
     if delivery.run_uid != sender.run_uid:
         raise RunMismatch(

@@ -1,4 +1,4 @@
-"""All that is followed in Kubernetes, once it is known whose cluster it is."""
+"""Starts all reflectors, once the database is known to be this cluster's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def follow(
     now: Callable[[], datetime],
     served: Served,
 ) -> None:
-    """Follows until cancelled; returns, with `health.refusal` said, where the database is another's."""
+    """Run all reflectors until cancelled; set `health.refusal` and return on another cluster's database."""
     try:
         await recognised(cluster, database, health)
     except AnotherCluster as error:

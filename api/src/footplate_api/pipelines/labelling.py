@@ -1,8 +1,7 @@
-"""Gives labels to runs of former releases: once before anything is served, then to the few that follow.
+"""Back-fill of labels for runs of former releases: once before serving, then for late ones.
 
-Not a migration: the labels of tens of thousands of runs would keep whoever shares the database waiting
-in one transaction. And a former release that still runs beside, in a roll-out, goes on storing runs
-without them.
+A migration would lock the labels of tens of thousands of runs in one transaction, while others wait for the
+database. And in a roll-out, a former release that still runs continues to store runs without them.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Labelling:
-    """One task for the life of the process."""
+    """Background task that back-fills labels."""
 
     database: Database
 
     async def catch_up(self) -> int:
-        """Labels all runs that have none; how many. Lists are not served before."""
+        """Label all runs that have no labels yet, before lists are served; return how many."""
         while await self._take_specs():
             pass
         return await self._label_all()
 
     async def run(self) -> None:
-        """Labels until cancelled what is stored without."""
+        """Label runs that were stored without labels, until cancelled."""
         while True:
             await asyncio.sleep(AGAIN_SECONDS)
             try:

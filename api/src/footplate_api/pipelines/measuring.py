@@ -1,4 +1,4 @@
-"""Looks now and then at what nobody else has to know: how large the database is, and its room."""
+"""Gauges of the database's size and free space, updated periodically."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Measuring:
-    """One task for the life of the process; `room` as Retention has it."""
+    """Background task that updates the gauges; `room` is the limit that Retention has."""
 
     database: Database
     metrics: Metrics
     room: int | None = None
 
     async def run(self) -> None:
-        """Looks until cancelled."""
+        """Update the gauges until cancelled."""
         while True:
             try:
                 await self.look()
@@ -41,7 +41,7 @@ class Measuring:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Sets the gauges; raises DatabaseUnavailable."""
+        """Set the gauges; raises DatabaseUnavailable."""
         async with self.database.read() as session:
             taken, unused = await _sizes(session)
         self.metrics.database_bytes.set(taken)
@@ -54,7 +54,7 @@ class Measuring:
 
 
 async def _sizes(session: ReadSession) -> tuple[int, int]:
-    """Bytes that the database takes, and those of them that it can use again."""
+    """Return the database's size and the reusable part of it, in bytes."""
     if session.get_bind().dialect.name == "postgresql":
         whole = select(func.pg_database_size(func.current_database()))
         return int((await session.execute(whole)).scalar_one()), 0

@@ -1,11 +1,11 @@
-"""Brings the database to this release's schema while the process answers probes already.
+"""Migrates the database to this release's schema while the process already answers probes.
 
-A database that is away is waited for: it comes back by itself, or somebody mends it, and a
-process that ends for it would only be started again. A migration that fails is nobody's to
-wait for: the process ends and says why.
+The process waits for a database that is away: it comes back by itself, or an administrator repairs it, and a
+process that ended for it would only be started again. A migration that fails needs an administrator: the
+process ends and reports why.
 
 A migration may compute for minutes between two statements, and Kubernetes ends a process that answers no
-probe meanwhile. So it has a process of its own, with which the memory goes that it needed.
+probe meanwhile. So it runs in a process of its own, which also returns the memory that it needed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 async def bring_up(database: Database, scripts: Path, startup: Startup) -> bool:
-    """Whether `database` has the schema of `scripts` now; `startup` is told of each stage."""
+    """Migrate `database` to the schema of `scripts`, reporting to `startup`; return whether it succeeded."""
     tries = 0
     while True:
         try:
@@ -62,14 +62,17 @@ async def bring_up(database: Database, scripts: Path, startup: Startup) -> bool:
 
 
 async def _open(database: Database) -> None:
-    """Connect before all other work begins: whatever is cancelled while it connects can hold up the end."""
+    """Connect before all other work begins: a task that is cancelled while it connects can delay the end."""
     await database.ping()
     async with database.write() as session:
         await session.connection()
 
 
 async def _upgrade(database: Database, scripts: Path, startup: Startup) -> None:
-    """Raises DatabaseUnavailable, or MigrationFailed; then the database is as it was."""
+    """Run the migration in a child process.
+
+    Raises DatabaseUnavailable, or MigrationFailed; then the database is as it was.
+    """
     url = database.engine.url.render_as_string(hide_password=False)
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "footplate_api.migrate", "--scripts", str(scripts)),

@@ -1,55 +1,54 @@
-"""Keeps the table of runs like the runs in Kubernetes, and remembers those that are gone.
+"""Reflector of TrainingRuns, which stores their rows, and retains those of deleted runs.
 
-How two mirrors write one table, with no clock compared to another
--------------------------------------------------------------------
-All TrainingRuns of a cluster count their resource versions together (they are etcd's
-revisions), so versions tell what is newer, whichever replica heard of it. Each row has
-the version that it shows.
+How two mirrors write one table, without comparing clocks
+---------------------------------------------------------
+All TrainingRuns of a cluster share one sequence of resource versions (etcd's revisions), so
+versions order states, whichever replica received them. Each row has the version that it shows.
 
 *An event or a creation* replaces rows of smaller versions only: however late it comes,
-it never replaces a newer row. It never brings a deleted run back; a uid is used once.
+it never replaces a newer row. It never restores a deleted run; a uid is used once.
 
 *A list* is read whole, at one version L (its later pages continue at L). It shows every
 run as it is at L, so of rows of versions up to L it is the truth:
 
-- A run that it shows in another version than such a row's is taken from the list. A
+- A run that it shows in another version than such a row's is stored from the list. A
   smaller one there would be no later state of an ordinary cluster: nothing lies between
   the version in which L shows it and L itself.
-- A live row that it lacks is gone; the row gets version L. So neither an older list that
-  another replica still reads, nor an event from before the deletion on a watch that lags,
-  brings the run back. The deletion itself, should a lagging watch still bring it, is taken
-  all the same: it knows when, and the list had to guess.
+- A live row that it lacks is of a deleted run; the row gets version L. So neither an older list
+  that another replica still reads, nor an event from before the deletion on a lagging watch,
+  restores the run. The deletion event, should a lagging watch still bring it, is stored
+  all the same: it has the time, and the list had to guess.
 - A row of a version above L was written after L: by another replica's watch, or by a POST
-  between two pages. The list says nothing of it; the watch from L will.
+  between two pages. The list has no information on it; the watch from L will.
 
-So the watch from L may begin with the second page: a list of 30,000 runs takes seconds, and none of them
+So the watch from L may begin with the second page: a list of 30,000 runs takes seconds, and no run
 is behind for that long.
 
-Of most runs a list says what is known. So their metadata are listed, which tell versions, and those in
-another version than their rows are asked for one by one. What is answered is the run at L or later: it
-replaces rows of versions up to L, as an item of the list does. A run that is gone by then, or another one
-of its name, is left to the watch. Where too many changed, as at the first start, all are listed whole.
+Most items of a list are stored already. So the mirror lists metadata, which have the versions, and requests
+one by one the runs in another version than their rows. The response is the run at L or later: it replaces
+rows of versions up to L, as an item of the list does. A run that is deleted by then, or replaced by another
+one of its name, is left to the watch. Where too many changed, as at the first start, the mirror lists them
+whole.
 
 A POST that is answered, deleted and listed before its own transaction begins leaves a row
 that is live until the next list.
 
-*A cluster that was set back* (restored from a backup) counts from less, and the rows of
-the time that is no more would shadow those of the new one. Before a list is asked for,
-the newest version that any replica had heard of, N, is read; a list that is asked for
-after that has L >= N, however late its answer comes and whatever others write meanwhile.
-L < N therefore means one thing: the cluster was set back. Lists are asked for without a
+*A cluster that was restored from a backup* counts from a smaller version, and the rows of
+the lost time would shadow new ones. Before it requests a list, the mirror reads
+the newest version that any replica had seen, N; a list that is requested
+after that has L >= N, however late its response comes and whatever others write meanwhile.
+L < N therefore means one thing: the cluster was restored. Lists are requested without a
 resource version for that reason, periodic ones too. What older API servers answer from
 their watch cache has no pages, so hundreds of megabytes come at once; and with
 resourceVersion=0 it may be behind N (with resourceVersionMatch=NotOlderThan at N it is not,
-but a cluster that was set back then answers with a time-out). Since Kubernetes 1.31 the
+but a cluster that was restored then answers with a time-out). Since Kubernetes 1.31 the
 consistent list in pages of 500 comes from the watch cache as well, at no cost to etcd.
 
-Whoever finds the cluster set back begins a new timeline: the versions of all rows that may
-come back are forgotten, N becomes L, and the list is taken over as ever. Every transaction
-of a mirror names the timeline in which its list or watch began, and writes nothing when
-that is over: it lists again. They all touch the row of `installation` first, so none is
-half-way when the timeline ends. A set-back that no list sees, as the cluster has passed N
-before anybody asked, needs none of this: all rows are of versions up to L.
+The replica that finds the cluster restored begins a new timeline: it resets the versions of all rows that may
+return, sets N to L, and stores the list as usual. Every transaction of a mirror names the timeline in which
+its list or watch began, and writes nothing after the end of that timeline: it lists again. They all lock the
+row of `installation` first, so none is half-way when the timeline ends. A restore that no list notices, as
+the cluster has passed N before the next list, needs none of this: all rows are of versions up to L.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Told:
-    """What Kubernetes told, as rows: each run as it is last; all else that any of its states told of."""
+    """Rows from Kubernetes: each run in its last state, all else from any of its states."""
 
     runs: Sequence[Mapping[str, Any]] = ()
     attempts: Sequence[Mapping[str, Any]] = ()
@@ -110,7 +109,7 @@ class Told:
 
 @dataclass
 class Mirror(Follower):
-    """Follows TrainingRuns: all of them, or those of one namespace, of which alone its lists then speak."""
+    """Reflector of TrainingRuns: all of them, or those of one namespace, to which its lists are limited."""
 
     kind: ClassVar[str] = RUNS
 
@@ -133,7 +132,7 @@ class Mirror(Follower):
         return str(version)
 
     async def _read(self, ask: Asking, complete: Completing) -> int | None:
-        """Takes over a list, page by page; its version, None where `complete` leaves that to another list."""
+        """Store a list, page by page; return its version, or None where `complete` asks for a full list."""
         async with self.database.read(PAGE_SECONDS) as session:
             before = await installation.moment(session)
         page = await ask(None)
@@ -157,7 +156,7 @@ class Mirror(Follower):
         return version
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
-        """Stores the last event of each run, and the attempts of every event, in one transaction."""
+        """Store the last event of each run, and the attempts of every event, in one transaction."""
         told = await asyncio.to_thread(changes, events, self.now())
         if told.runs:
             newest = max(row["resource_version"] for row in told.runs)
@@ -187,13 +186,13 @@ class Mirror(Follower):
             raise ListExpired("the cluster was set back since the last list")
 
     async def _news(self, page: ListPage, version: int) -> Sequence[Manifest]:
-        """What a page of a list of this version tells that the table does not show."""
+        """Return the items of a page that the table does not show in the list's version."""
         async with self.database.read(PAGE_SECONDS) as session:
             known = await repository.known(session, versions(page.manifests).keys())
         return [manifest for manifest in page.manifests if is_news(manifest, known, version)]
 
     async def _changed(self, news: Sequence[Manifest]) -> Sequence[Manifest] | None:
-        """The runs of these metadata as they are now, without those that are gone; None of too many."""
+        """Return the current runs for these metadata, without deleted ones; None if there are too many."""
         if len(news) > MOST_ASKED_FOR:
             return None
         found = await asyncio.gather(*(self._asked_for(manifest["metadata"]) for manifest in news))
@@ -212,7 +211,7 @@ class Mirror(Follower):
         return news
 
     async def _take(self, news: Sequence[Manifest], version: int) -> None:
-        """Stores what a list of this version says anew."""
+        """Store the changed items of a list of this version."""
         for start in range(0, len(news), ROWS_A_TRANSACTION):
             told = await asyncio.to_thread(decoded, news[start : start + ROWS_A_TRANSACTION], self.now())
             async with self.database.write(PAGE_SECONDS) as session:
@@ -223,7 +222,7 @@ class Mirror(Follower):
                 await coordinators.store(session, told.coordinators)
 
     async def _miss(self, present: Collection[str], version: int) -> None:
-        """Notes the end of runs that a list of this version lacks."""
+        """Store the end of runs that a list of this version lacks."""
         gone = [*await self._missing(present, version)]
         async with self.database.read(PAGE_SECONDS) as session:
             gone += await repository.gone_without_end(session)
@@ -246,7 +245,7 @@ class Mirror(Follower):
 
 
 async def pages(ask: Asking, page: ListPage) -> AsyncGenerator[ListPage, None]:
-    """`page` and all after it; the next one is asked for while the caller works on the one before."""
+    """Yield `page` and all later ones; request the next one while the caller works on the one before."""
     while page.next_token is not None:
         asked = asyncio.ensure_future(ask(page.next_token))
         try:
@@ -259,7 +258,7 @@ async def pages(ask: Asking, page: ListPage) -> AsyncGenerator[ListPage, None]:
 
 
 async def note_gone(session: WriteSession, uid: str, version: int, noticed_at: datetime) -> None:
-    """Notes that a list of this version lacked a run, and when that ended as far as anybody knows."""
+    """Mark a run as missing from a list, with its end as far as that is known."""
     run = await repository.by_uid(session, uid)
     if run is None:
         return
@@ -270,16 +269,16 @@ async def note_gone(session: WriteSession, uid: str, version: int, noticed_at: d
 
 
 def versions(manifests: Iterable[Manifest]) -> dict[str, str]:
-    """uid -> resource version, of whatever has both."""
+    """Return uid -> resource version of all manifests that have a uid."""
     metadata = (manifest.get("metadata") or {} for manifest in manifests)
     return {about["uid"]: about.get("resourceVersion", "") for about in metadata if "uid" in about}
 
 
 def is_news(manifest: Manifest, known: Mapping[str, repository.Known], listed: int) -> bool:
-    """Whether a list of version `listed` tells more of this run than the table shows.
+    """Return whether a list of version `listed` has news of this run, compared with the table.
 
-    So it does of one in another version, shown as deleted, without its end or references, or not at all.
-    Of rows that are newer than the list it says nothing.
+    It has news of a run in another version, or that the table shows as deleted, without its end or
+    references, or not at all. It has none where the row is newer than the list.
     """
     metadata = manifest.get("metadata") or {}
     row = known.get(metadata.get("uid", ""))
@@ -291,7 +290,7 @@ def is_news(manifest: Manifest, known: Mapping[str, repository.Known], listed: i
 
 
 def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:
-    """Rows of those manifests that can be read; the others are logged and left out."""
+    """Return the rows of all readable manifests; log and skip the others."""
     rows, read = [], []
     for manifest in manifests:
         try:
@@ -303,7 +302,7 @@ def decoded(manifests: Iterable[Manifest], seen_at: datetime) -> Told:
 
 
 def changes(events: Iterable[WatchEvent], seen_at: datetime) -> Told:
-    """One row for each run that `events` tell of, as its last event leaves it, and all attempts."""
+    """Return one row for each run in `events`, after its last event, and all attempts."""
     last: dict[str, Mapping[str, Any]] = {}
     read = []
     for event in events:

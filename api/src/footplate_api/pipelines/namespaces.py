@@ -1,13 +1,12 @@
-"""Keeps the table of namespaces: which ones there were, by uid.
+"""Reflector of namespaces, which stores all that ever existed, by uid.
 
-They are listed and watched, not asked for one by one: a namespace that was made anew must
-hide its predecessor's runs before it has any of its own. Only metadata is read. Nothing is
-noted of their ends: the name's next bearer is what ends a namespace's turn.
+It lists and watches them, not each one by request: a recreated namespace must hide its predecessor's runs
+before it has any of its own. It reads metadata only. It stores no ends: the next namespace of the same name
+ends the former.
 
-Their versions are not compared with those of runs: an API server may keep both in
-different stores. Each transaction takes its turn at the row of `installation`, so a run
-that is stored meanwhile is shared out to the namespace that it belongs to, whichever is
-first.
+Their versions are not compared with those of runs: an API server may have different stores for them. Each
+transaction locks the row of `installation` first, so a run that is stored meanwhile is assigned to its
+namespace, whichever is first.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class NamespaceMirror(Follower):
-    """Follows namespaces."""
+    """Reflector of namespaces."""
 
     kind: ClassVar[str] = "Namespaces"
 
@@ -47,7 +46,7 @@ class NamespaceMirror(Follower):
         return version
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
-        """Notes those that are new."""
+        """Store new namespaces."""
         await self._note(event.manifest for event in events if event.type is not EventType.BOOKMARK)
 
     async def _note(self, manifests: Iterable[Manifest]) -> None:
@@ -61,7 +60,7 @@ class NamespaceMirror(Follower):
 
 
 def decoded(manifests: Iterable[Manifest]) -> dict[str, dict[str, Any]]:
-    """uid -> row of those manifests that can be read; the others are logged and left out."""
+    """Return uid -> row of all readable manifests; log and skip the others."""
     rows: dict[str, dict[str, Any]] = {}
     for manifest in manifests:
         try:

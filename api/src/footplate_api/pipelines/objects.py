@@ -1,8 +1,8 @@
-"""Follows a kind of the whole cluster whose objects are told again whenever they change.
+"""Reflector of a cluster-scoped kind whose objects are stored again whenever they change.
 
-Which version of an object was taken over last is remembered in the process: a list of tens of thousands
-that has nothing new reads their metadata and is done. After a restart all are taken over once more, which
-changes nothing that is known.
+The process remembers which version of each object it stored last: a list of tens of thousands without changes
+costs only the reading of their metadata. After a restart all objects are stored once more, which changes
+nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ObjectFollower(Follower):
-    """Follows one kind; its subclasses say what is kept of an object."""
+    """Reflector of one kind; subclasses store its objects."""
 
     resource: ClassVar[Resource]
 
@@ -58,7 +58,7 @@ class ObjectFollower(Follower):
         return version
 
     async def apply(self, events: Sequence[WatchEvent]) -> None:
-        """Takes over the last state of each object that is told of; one that is gone has a last one, too."""
+        """Store the last state of each object in `events`, deleted ones included."""
         last: dict[str, WatchEvent] = {}
         for event in events:
             if event.type is not EventType.BOOKMARK and _is_object(event.manifest):
@@ -86,32 +86,32 @@ class ObjectFollower(Follower):
         return self.taken.get(manifest["metadata"]["uid"]) != _version(manifest)
 
     def skip(self, error: ValueError) -> None:
-        """Notes that an object cannot be read."""
+        """Log and count an object that cannot be read."""
         log.error("skipped an object: %s", error)
         self.metrics.objects_skipped.labels(self.kind).inc()
 
     @abstractmethod
     async def store(self, manifests: Sequence[Manifest]) -> None:
-        """Takes over objects that are new, or of another version than before, in one transaction."""
+        """Store objects that are new, or of another version than before."""
 
     def stored(self, manifests: Sequence[Manifest]) -> None:
-        """Notes objects that are there, once all that they tell is stored; as a rule nothing."""
+        """Process existing objects after they are stored; by default do nothing."""
 
     async def settle(self) -> None:
-        """What follows for those that were noted, once all others are stored, too; as a rule nothing.
+        """Act on the objects passed to `stored`, after all others are stored, too; by default do nothing.
 
-        Trouble with it is noted, and keeps nobody from hearing what is told.
+        Implementations log errors, and do not raise them: the watch must go on.
         """
 
     async def lose(self, manifests: Iterable[Manifest]) -> None:
-        """Takes over that these objects are gone; what they told stands unless a kind says otherwise."""
+        """Handle deleted objects; by default their rows stay."""
 
     async def keep(self, names: Collection[str]) -> None:
-        """Takes over that no other objects than those of these names are there; as a rule nothing."""
+        """Delete the rows of objects with other names than `names`; by default do nothing."""
 
 
 def _is_object(manifest: Manifest) -> bool:
-    """Whether an API server would send it: it has a name, a uid and a version."""
+    """Return whether `manifest` has a name, a uid and a version, as all objects of an API server."""
     about = manifest.get("metadata")
     return isinstance(about, dict) and all(
         isinstance(about.get(name), str) for name in ("name", "uid", "resourceVersion")

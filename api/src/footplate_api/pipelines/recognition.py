@@ -1,8 +1,8 @@
-"""Finds out whether the database holds the history of this very cluster, before anything is mirrored.
+"""Compares the cluster's identity with the database's before anything is mirrored.
 
-Of two clusters on one database each would take the other's runs for deleted. What tells
-clusters apart is the uid of the namespace kube-system, which is made with the cluster and
-comes back with a backup of it. Until Kubernetes answers, the history is served as it is.
+Of two clusters on one database each would take the other's runs for deleted. A cluster's identity is the uid
+of its namespace kube-system, which is created with the cluster and restored with a backup of it. Until
+Kubernetes answers, the API serves the stored history.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def recognised(
     health: MirrorHealth,
     chance: Callable[[], float] = random.random,
 ) -> None:
-    """Returns once the database is known to be the cluster's; raises AnotherCluster where it is not."""
+    """Wait until the database is found to be the cluster's; raises AnotherCluster if it is not."""
     failures = 0
     while True:
         try:

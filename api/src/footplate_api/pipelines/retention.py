@@ -1,6 +1,6 @@
-"""Keeps the metric rows within what may be kept: looks every few minutes, and deletes in small bites.
+"""Retention of metric rows: checks the limits every few minutes, and deletes in small transactions.
 
-Any number of replicas may do so at once: what one has thinned, another finds thin.
+Any number of replicas may do so at once: rows that one has thinned another finds thin.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Retention:
-    """One task for the life of the process."""
+    """Background task that enforces retention."""
 
     database: Database
     now: Callable[[], datetime]
@@ -49,7 +49,7 @@ class Retention:
     _crowded: bool = False  # what is no metric row takes so much that deleting rows would not help
 
     async def run(self) -> None:
-        """Looks until cancelled; first when the start is over."""
+        """Enforce the limits until cancelled, beginning shortly after the start."""
         await asyncio.sleep(FIRST_SECONDS)
         while True:
             try:
@@ -61,7 +61,7 @@ class Retention:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> int:
-        """Thins what is beyond the limits; how many segments were. Old keys are forgotten."""
+        """Delete expired idempotency keys, thin rows and samples; return the number of thinned segments."""
         async with self.database.write(WORK_SECONDS) as session:
             await keys.forget(session, self.now())
         found = await self._segments()
@@ -96,7 +96,7 @@ class Retention:
             after = page[-1].id
 
     async def _stocks(self, found: dict[str, list[StoredSegment]], held: dict[str, int]) -> list[Stock]:
-        """A run that the mirror has not seen, for whatever reason, ended no earlier than its last row."""
+        """Return each run's rows and age; a run unknown to the mirror ended no earlier than its last row."""
         async with self.database.read(WORK_SECONDS) as session:
             ends = await runs.ends(session)
             unseen = [segment for run in found.keys() - ends.keys() for segment in found[run]]
@@ -105,7 +105,7 @@ class Retention:
         return [Stock(run, rows, _age(known[run][1], now), known[run][0]) for run, rows in held.items()]
 
     async def _most(self, rows: int) -> int | None:
-        """Rows that there is room for."""
+        """Return the number of rows that fit; None without a limit."""
         room = self._room()
         if room is None:
             return None
@@ -116,7 +116,7 @@ class Retention:
         return of_room.for_rows // ROW_BYTES[self.database.engine.dialect.name]
 
     def _say(self, room: Room) -> None:
-        """Log once that the rest of the database is too large, and that it is not any more."""
+        """Log once that the rest of the database is too large, and once that it no longer is."""
         if room.crowded and not self._crowded:
             log.warning(
                 "of %d bytes of room %d are taken by what is no metric row: rows are not deleted for that",
@@ -136,7 +136,7 @@ class Retention:
         return volume if self.room is None else min(volume, self.room)
 
     async def _drop(self, surplus: Sequence[StoredSegment]) -> None:
-        """Removes the oldest generations of a run that has too many, in bites."""
+        """Delete the surplus oldest generations of a run, in small transactions."""
         for segment in surplus:
             if segment.steps > _BITE:
                 await self._thin(segment, _NOTHING_LEFT)

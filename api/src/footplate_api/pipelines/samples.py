@@ -1,4 +1,4 @@
-"""Keeps samples within what may be kept: looked at with the rows, and deleted in small bites."""
+"""Retention of samples, after that of rows, in small transactions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BITE: Final = 100  # steps that one transaction removes the samples of
 
 
 async def thin(database: Database, with_rows: Sequence[Stock], limits: Limits, room: int | None) -> int:
-    """Removes what is beyond the limits; of how many runs it removed something. `limits` are those of rows.
+    """Delete samples beyond the limits, derived from the rows' `limits`; return how many runs lost some.
 
     A run that is not in `with_rows` is left alone.
     """
@@ -38,7 +38,7 @@ async def thin(database: Database, with_rows: Sequence[Stock], limits: Limits, r
 
 
 async def _known(database: Database) -> dict[str, tuple[int, int]]:
-    """Run -> steps that have samples, each counted once for each generation, and bytes of these."""
+    """Return run -> steps that have samples, each counted once a generation, and their bytes."""
     found: dict[str, tuple[int, int]] = {}
     after = ""
     while True:

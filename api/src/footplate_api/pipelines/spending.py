@@ -1,7 +1,7 @@
-"""Adds up what this month has cost, and looks which pods there are, for whoever scrapes.
+"""Computes this month's costs, and lists running pods, for scrapes.
 
-A month of many runs takes seconds to add up, and no scrape waits so long: it is done beside them, again and
-again, on the replica that exports what is about runs.
+A month of many runs takes seconds to add up, and no scrape waits so long: this task does it repeatedly, on
+the replica that exports the runs' gauges.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class SpendingFinder:
-    """One task for the life of the process; what it finds is in `scrapes.spending`."""
+    """Background task that stores this month's costs and the running pods in `scrapes.spending`."""
 
     database: Database
     costs: Costs
@@ -50,7 +50,7 @@ class SpendingFinder:
     _due: float = field(default=0.0, init=False)  # and when it is counted again
 
     async def run(self) -> None:
-        """Looks until cancelled."""
+        """Refresh until cancelled."""
         while True:
             try:
                 await self.look()
@@ -61,7 +61,7 @@ class SpendingFinder:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Finds what is due; raises DatabaseUnavailable, CostsBusy, and Invalid for far too many groups."""
+        """Refresh what is due; raises DatabaseUnavailable, CostsBusy, and Invalid for far too many groups."""
         async with self.database.read() as session:
             exports = await repository.exports(session, self.replica)
             found, count = await usage.running_pods(session, PODS) if exports else ((), 0)

@@ -1,7 +1,7 @@
-"""Takes over the price book, carbon intensities and profiles.
+"""Reflectors of the price book, carbon intensities and profiles.
 
-A PriceEntry that is gone from the cluster stays in the book: what was billed by it was billed. Intensities
-and profiles are here as they are in the cluster.
+A PriceEntry that is deleted from the cluster stays in the book: what was billed by it was billed. Intensities
+and profiles are as in the cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass
 class PriceFollower(ObjectFollower):
-    """Follows PriceEntries."""
+    """Reflector of PriceEntries."""
 
     kind: ClassVar[str] = PRICES
     resource: ClassVar[Resource] = Resource.PRICES
@@ -43,14 +43,14 @@ class PriceFollower(ObjectFollower):
 
 @dataclass
 class ShownFollower(ObjectFollower):
-    """Follows a kind that is shown as it is."""
+    """Reflector of a kind whose rows equal the cluster's current objects."""
 
     model: ClassVar[repository.Shown]
 
     @staticmethod
     @abstractmethod
     def row(manifest: Manifest) -> dict[str, Any]:
-        """What is shown of an object; raises ValueError where it cannot be read."""
+        """Return the row of an object; raises ValueError where it cannot be read."""
 
     async def store(self, manifests: Sequence[Manifest]) -> None:
         rows, failures = await asyncio.to_thread(_rows, self.row, manifests)
@@ -76,7 +76,7 @@ class ShownFollower(ObjectFollower):
 
 @dataclass
 class CarbonFollower(ShownFollower):
-    """Follows CarbonIntensities."""
+    """Reflector of CarbonIntensities."""
 
     kind: ClassVar[str] = CARBON
     resource: ClassVar[Resource] = Resource.CARBON
@@ -89,7 +89,7 @@ class CarbonFollower(ShownFollower):
 
 @dataclass
 class ProfileFollower(ShownFollower):
-    """Follows ComputeProfiles."""
+    """Reflector of ComputeProfiles."""
 
     kind: ClassVar[str] = PROFILES
     resource: ClassVar[Resource] = Resource.PROFILES
@@ -103,7 +103,7 @@ class ProfileFollower(ShownFollower):
 def _rows(
     make: Callable[[Manifest], dict[str, Any]], manifests: Iterable[Manifest]
 ) -> tuple[Rows, list[ValueError]]:
-    """The rows of those manifests that can be read, and what is wrong with the others."""
+    """Return the rows of all readable manifests, and the errors of the others."""
     rows: Rows = []
     failures: list[ValueError] = []
     for manifest in manifests:

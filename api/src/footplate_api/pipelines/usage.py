@@ -1,13 +1,13 @@
-"""Takes over what UsageRecords tell, and takes those away that are over.
+"""Reflector of UsageRecords, which stores their usage and deletes finished records.
 
-A record is a telling of pods and Nodes, and all tellings of one are merged (`footplate_ledger.usage`): any
-order, any repetition and any split of them gives the same rows. So nothing depends on which replica hears
-of what, and a record that was deleted unseen changes nothing.
+A record reports usage of pods and Nodes, and all reports on one pod or Node are merged
+(`footplate_ledger.usage`): any order, any repetition and any split of them gives the same rows. So nothing
+depends on which replica sees which record, and a record that was deleted unseen changes nothing.
 
-A record is deleted once what it tells is committed, and only as it was then: by its uid and version; all
-others are stored first, so that nobody who refuses or does not answer keeps them from it. One that is over
-tells nothing more, but it stands for as long as its run does, for the operator reckons the run's cost from
-it. One that cannot be read stays where it is.
+A finished record is deleted after its usage is committed, and only in that state: by its uid and version; all
+other records are stored first, so that an API server that refuses or does not answer cannot delay them. A
+finished record reports nothing more, but it stays for as long as its run does, for the operator computes the
+run's cost from it. A record that cannot be read stays.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """A record that is over: all that is needed to take it away, as there may be tens of thousands."""
+    """Finished record, as far as its deletion needs: there may be tens of thousands."""
 
     name: str
     uid: str
@@ -56,7 +56,7 @@ class Over:
 
 @dataclass
 class UsageFollower(ObjectFollower):
-    """Follows UsageRecords; those of runs elsewhere are another installation's, to store and to take away."""
+    """Reflector of UsageRecords; another installation stores and deletes those of runs that it serves."""
 
     kind: ClassVar[str] = USAGE
     resource: ClassVar[Resource] = Resource.USAGE
@@ -124,7 +124,7 @@ class UsageFollower(ObjectFollower):
         return over and self._is_ours(manifest) and (bool(_owner(manifest)) or self.served.cluster)
 
     def _is_ours(self, manifest: Manifest) -> bool:
-        """Whether it is of a run that is served here, or of Nodes, which are everybody's to know."""
+        """Return whether the record is of a run served here, or of Nodes, which every installation stores."""
         owner = _owner(manifest)
         return not owner or owner.get("namespace") in self.served
 
@@ -137,7 +137,7 @@ class UsageFollower(ObjectFollower):
         return found
 
     async def _is_gone(self, record: Over, known: Mapping[str, runs.Known]) -> bool:
-        """Whether what the record is of is not in the cluster any more; of a kind that is not known: no."""
+        """Return whether the record's owner is no longer in the cluster; False for an unknown kind."""
         owner = record.owner
         if not owner:
             return True  # it is of Nodes, and those are gone when it is over
@@ -161,12 +161,12 @@ class UsageFollower(ObjectFollower):
 
 
 def _owner(manifest: Manifest) -> Mapping[str, Any]:
-    """Empty of a record of Nodes."""
+    """Return the record's owner, empty for a record of Nodes."""
     return lenient.mapping(lenient.mapping(manifest, "spec"), "owner")
 
 
 def decoded(manifests: Iterable[Manifest]) -> tuple[list[Tellings], dict[str, ValueError]]:
-    """What those records tell that can be read; of the others what is wrong, by uid."""
+    """Return the usage of all readable records, and the errors of the others by uid."""
     read: list[Tellings] = []
     failures: dict[str, ValueError] = {}
     for manifest in manifests:
@@ -178,7 +178,7 @@ def decoded(manifests: Iterable[Manifest]) -> tuple[list[Tellings], dict[str, Va
 
 
 def gathered(tellings: Iterable[Tellings], most: int) -> list[Tellings]:
-    """The same tellings in as few as have at most so many rows each, where each alone has no more."""
+    """Combine batches up to `most` rows each, if none alone has more."""
     found: list[Tellings] = []
     for told in tellings:
         if not found or found[-1].size + told.size > most:

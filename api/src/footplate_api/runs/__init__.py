@@ -1,1 +1,1 @@
-"""TrainingRuns: what a caller may ask of them, answered from the mirror."""
+"""TrainingRuns: REST routes, queries and writes, answered from the mirror."""

@@ -1,4 +1,4 @@
-"""What OpenAPI says of a run's manifest, as Kubernetes takes it."""
+"""JSON schema of a run's manifest, for OpenAPI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _METADATA: Final[dict[str, Any]] = {
 
 
 def specific(schemas: dict[str, Any]) -> dict[str, Any]:
-    """`schemas` in which that of RunSubmission says what Kubernetes takes, where pydantic lets all pass."""
+    """Return `schemas` with Kubernetes' own schema in RunSubmission, where pydantic allows anything."""
     kept = schemas["RunSubmission"]
     parts = {"metadata": "TrainingRunMetadata", "spec": "TrainingRunSpec"}
     referring = {field: {"$ref": f"#/components/schemas/{name}"} for field, name in parts.items()}
@@ -37,6 +37,6 @@ def specific(schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def spec() -> dict[str, Any]:
-    """The schema of a run's spec, of the CRD's own fields and bounds."""
+    """Return the schema of a run's spec, with the CRD's fields and bounds."""
     read: dict[str, Any] = json.loads(_SPEC.read_text())
     return read

@@ -1,9 +1,8 @@
-"""When a run ended, as far as anybody can know; pure.
+"""End time of a run, as far as it is known; pure.
 
-A status says it of a run that came to its end. Of one that a person deleted the API
-server says it, to whoever watches. Of one that was found missing nobody does: what is
-left then is the last sign of its life, and that is an estimate. The moment at which it
-was found missing is never its end: hours that nobody used would be billed.
+The status has it for a run that finished. The API server's watch has it for a run that a person deleted. For
+a run that was found missing, the last sign of activity is an estimate. The time at which the run was found
+missing is never its end: hours without usage would be billed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _PHASES: Final = frozenset(Phase)
 
 @dataclass(frozen=True)
 class Ending:
-    """When a run ended, None while it has not; `estimated` where only its last sign of life is known."""
+    """End of a run, None before; `estimated` if it is only the last sign of activity."""
 
     at: datetime | None
     estimated: bool
@@ -32,9 +31,9 @@ NOT_ENDED: Final = Ending(None, False)
 
 
 def told(created_at: datetime, status: Mapping[str, Any]) -> Ending:
-    """What the status of a run that exists says.
+    """Return the end of an existing run by its status.
 
-    A release that has more phases than this one says by completionTime which of them are final.
+    A phase that only later releases have is final if there is a completionTime.
     """
     phase, completed = status.get("phase"), lenient.time(status, "completionTime")
     known = Phase(phase) if isinstance(phase, str) and phase in _PHASES else None
@@ -46,7 +45,7 @@ def told(created_at: datetime, status: Mapping[str, Any]) -> Ending:
 
 
 def deleted(known: Ending, manifest: Manifest, heard_at: datetime) -> Ending:
-    """Of a run whose deletion was heard of at `heard_at`: when that was asked for, where it is said."""
+    """Return the end of a deleted run: the one that is known, else the deletionTimestamp, else `heard_at`."""
     if known.at is not None:
         return known
     return Ending(lenient.time(manifest["metadata"], "deletionTimestamp") or heard_at, False)
@@ -59,14 +58,14 @@ def missing(
     last_row: datetime | None,
     noticed_at: datetime,
 ) -> Ending:
-    """Of a run that was found missing at `noticed_at`; `last_row` is the time of its newest metric row."""
+    """Return the end of a run found missing at `noticed_at`; `last_row` is its newest metric row's time."""
     if known.at is not None and not known.estimated:
         return known
     return Ending(min(last_sign(created_at, status, last_row), noticed_at), True)
 
 
 def last_sign(created_at: datetime, status: Mapping[str, Any], last_row: datetime | None) -> datetime:
-    """The newest time at which something shows that the run lived."""
+    """Return the newest time at which the run was active."""
     seen = [
         created_at,
         last_row,

@@ -1,7 +1,7 @@
-"""What an hour of a run costs, in dollars, energy and carbon, by the ledger's own units and prices; pure.
+"""Estimate of an hour's cost of a run, in dollars, energy and carbon, by the ledger's units and prices; pure.
 
-What nobody has said is unknown, and not nothing. Only what a kilowatt-hour emits is always known, if only
-as the world's mean; the estimate says by which rank.
+A missing price or power is unknown, not zero. Only the carbon intensity is always known, if only as the
+world's mean; the estimate has the rank of its source.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Where = tuple[str, str]
 
 @dataclass(frozen=True)
 class Hourly:
-    """Per hour of all nodes, spares included; None is unknown."""
+    """Cost of one hour of all nodes, spares included; None is unknown."""
 
     dollars: Decimal | None = None
     kilowatt_hours: Decimal | None = None  # at rated power, with cooling (PUE)
@@ -41,7 +41,7 @@ class Hourly:
 
 
 def nodes(spec: Mapping[str, Any]) -> int | None:
-    """The nodes that a run with this `spec` holds: those of workers and of spares."""
+    """Return how many nodes a run with this `spec` holds, workers and spares; None without workers."""
     compute = lenient.mapping(spec, "compute")
     workers = lenient.whole(compute, "nodes")
     return None if workers is None else workers + (lenient.whole(compute, "spares") or 0)
@@ -55,9 +55,9 @@ def hourly(
     places: Collection[Where],
     now: int,
 ) -> Hourly:
-    """Of `count` nodes of the profile of this name and `spec`, whose nodes are known in `places`.
+    """Return the cost of `count` nodes of the profile `name` with this `spec`, which has nodes in `places`.
 
-    Where these are several, it is not known in which a run will be: then the price is that of no region,
+    With several places it is unknown in which one a run will be: then the price is that of no region,
     and the intensity that of the profile's zone, or the world's.
     """
     try:
@@ -91,7 +91,7 @@ def hourly(
 
 
 def _rate(name: str, region: str, profile: ComputeProfileSpec, tariff: Tariff, now: int) -> Rate | None:
-    """The price in force; what the profile states counts for as long as the book has nothing of it."""
+    """Return the price in force; the profile's own price counts while the book has none for it."""
     price = profile.price
     capacity = Capacity.ON_DEMAND if price is None else price.capacity
     if price is not None and not _entered(name, tariff.book.entries):
@@ -104,7 +104,8 @@ def _entered(name: str, entries: Collection[Entry]) -> bool:
 
 
 def _plain(value: Decimal) -> Decimal:
-    """
+    """Return `value` without exponent and trailing zeros.
+
     >>> print(_plain(Decimal("24.600000")), _plain(Decimal("0.000000")), _plain(Decimal("100.000000")))
     24.6 0 100
     """

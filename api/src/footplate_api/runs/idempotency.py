@@ -1,8 +1,8 @@
-"""Asking twice and getting one run: what a caller's `Idempotency-Key` stands for; pure.
+"""Idempotency keys: a request that is sent twice creates one run; pure.
 
-The key is noted in the database before Kubernetes is asked, and on the object itself by the same
-request that creates it. So whoever asks again, whatever was killed in between, finds either the answer
-that was given or the run that was made.
+The key is stored in the database before the request to Kubernetes, and on the object itself by the request
+that creates it. So a caller who retries, whatever was killed in between, finds either the earlier response or
+the created run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PREFIX: Final = RUN_NAME_LIMIT - 10  # characters of generateName
 
 @dataclass(frozen=True)
 class Asking:
-    """What somebody asks for under a key."""
+    """Request of a caller under an idempotency key."""
 
     caller: str
     namespace: str
@@ -35,26 +35,27 @@ class Asking:
 
     @property
     def mark(self) -> str:
-        """What the object says of it."""
+        """Value of the annotation on the created object."""
         return f"{self.key[:32]}.{self.request[:32]}"
 
     @property
     def annotations(self) -> dict[str, str]:
-        """What a run that was created for it has.
+        """Annotations of a run that this request created.
 
-        The mark alone proves nothing, as anybody may write it on a run; its requester only this API may.
+        The mark alone proves nothing, as anybody may write it on a run; only this API may write the
+        requester.
         """
         return {ASKED_UNDER: self.mark, REQUESTED_BY_ANNOTATION: self.caller}
 
 
 def asking(caller: str, key: str, manifest: Mapping[str, Any]) -> Asking:
-    """What `caller` asks for by `manifest`, its namespace included."""
+    """Return the request of `caller` for `manifest`, its namespace included."""
     namespace = str(manifest["metadata"]["namespace"])
     return Asking(caller, namespace, _digest([caller, key]), _digest(manifest))
 
 
 def oldest(reserved_at: datetime) -> datetime:
-    """Before this no run was created that a key answers which was first sent, or sent anew, at `reserved_at`.
+    """Return the earliest creation time of a run that a key reserved at `reserved_at` may stand for.
 
     It is a day before, not that moment: the key's row may have been lost, and clocks differ.
     """
@@ -62,9 +63,9 @@ def oldest(reserved_at: datetime) -> datetime:
 
 
 def marked(manifest: Mapping[str, Any], asking: Asking, reserved_at: datetime) -> dict[str, Any]:
-    """`manifest` as it is created: it says under which key, and has a name that the next attempt has, too.
+    """Return `manifest` with the annotation of its key, and with a name that the next attempt has, too.
 
-    Once the key has run out, it is a new one: so the name depends on when the key was reserved.
+    A key that has expired is a new one: so the name depends on when the key was reserved.
     """
     metadata = dict(manifest["metadata"])
     annotations = metadata.get("annotations")
@@ -80,7 +81,7 @@ def marked(manifest: Mapping[str, Any], asking: Asking, reserved_at: datetime) -
 
 
 def is_marked(manifest: Manifest, asking: Asking, reserved_at: datetime) -> bool:
-    """Whether an object in the namespace that is asked for was created by an earlier attempt."""
+    """Return whether an earlier attempt created `manifest`, an object in the request's namespace."""
     metadata = manifest["metadata"]
     created = lenient.time(metadata, "creationTimestamp")
     if created is None or created < oldest(reserved_at):

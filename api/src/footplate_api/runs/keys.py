@@ -1,4 +1,4 @@
-"""Queries on the keys under which runs were asked for."""
+"""Queries on the idempotency keys of runs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _AS_THEY_ARE: Final = {column.name: column for column in _COLUMNS if not column.
 
 
 async def reserve(session: WriteSession, asking: Asking, now: datetime) -> IdempotencyKey:
-    """The key's row, which is of `asking` unless another was asked for under it less than a day ago.
+    """Return the key's locked row, which has another request if one used the key within the last day.
 
-    It is locked: nobody gives it back between its being found and its being read.
+    The lock ensures that nobody releases the key between finding and reading it.
     """
     await session.execute(delete(IdempotencyKey).where(_of(asking), IdempotencyKey.created_at < now - KEPT))
     row = {"id": asking.key, "request": asking.request, "created_at": now}
@@ -31,20 +31,20 @@ async def reserve(session: WriteSession, asking: Asking, now: datetime) -> Idemp
 
 
 async def answered(session: WriteSession, asking: Asking, answer: str) -> str:
-    """Notes what is answered; returns what stands, which is what the first attempt was answered."""
+    """Store the response; return the stored one, which is that of the first attempt."""
     first = update(IdempotencyKey).where(_of(asking), IdempotencyKey.answer.is_(None))
     await session.execute(first.values(answer=answer))
     return await session.scalar(select(IdempotencyKey.answer).where(_of(asking))) or answer
 
 
 async def give_back(session: WriteSession, asking: Asking) -> None:
-    """Lets the key be used for something else: nothing was created under it."""
+    """Release the key, under which nothing was created."""
     unanswered = and_(IdempotencyKey.request == asking.request, IdempotencyKey.answer.is_(None))
     await session.execute(delete(IdempotencyKey).where(_of(asking), unanswered))
 
 
 async def run_of(session: ReadSession, asking: Asking, reserved_at: datetime) -> Run | None:
-    """The run that an earlier attempt created and the mirror has seen."""
+    """Return the run that an earlier attempt created, if the mirror has it."""
     found = select(Run).where(Run.namespace == asking.namespace, Run.created_at >= oldest(reserved_at))
     for key, value in labels({"annotations": asking.annotations}).items():
         told = select(RunLabel.run_uid).where(RunLabel.key == key, RunLabel.value == value)
@@ -53,7 +53,7 @@ async def run_of(session: ReadSession, asking: Asking, reserved_at: datetime) ->
 
 
 async def forget(session: WriteSession, now: datetime) -> None:
-    """Deletes the keys of yesterday."""
+    """Delete keys that are older than a day."""
     await session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < now - KEPT))
 
 

@@ -1,8 +1,8 @@
-"""The queries behind lists of runs.
+"""SQL queries of run lists.
 
-Each page walks an index in the order of the list until it is full; what the list is filtered by
-stands in the same index, so runs that are passed over are not read. Where few runs have the labels that
-are asked for, these are looked up instead, and sorted.
+Each page walks an index in the order of the list until it is full; the index also has the columns of the
+filters, so runs that do not match are not read. Where few runs have the required labels, the query looks up
+these runs instead, and sorts them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUMMARY: Final = [getattr(Run, name) for name in RunSummary.model_fields]
 
 @dataclass(frozen=True)
 class Within:
-    """Whose runs: those of one namespace; else of these, or of all where there is no such limit."""
+    """Namespace whose runs to list; else several, or all if there is no limit."""
 
     namespace: str | None = None
     among: Collection[str] | None = None
@@ -37,9 +37,9 @@ class Within:
 async def page(
     session: ReadSession, within: Within, query: RunQuery, after: Position | None, few: int = labels.FEW
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Summaries after a position: one more than the limit if there are more.
+    """Return summaries after a position: one more than the limit if there are more.
 
-    `few` runs with the labels that are asked for are sooner looked up than met on a walk.
+    Up to `few` runs with the required labels are faster to look up than to find on a walk.
     """
     found: list[Row[*tuple[Any, ...]]] = []
     for statement in await statements(session, within, query, after, few):
@@ -52,7 +52,7 @@ async def page(
 async def statements(
     session: ReadSession, within: Within, query: RunQuery, after: Position | None, few: int = labels.FEW
 ) -> Sequence[Select[Any]]:
-    """What page() asks, one after the other, until it has enough."""
+    """Return the statements that page() executes, one after the other, until it has enough."""
     required = [*requirements(query)]
     found = await labels.few(session, required, few)
     asked = select(*_SUMMARY).where(*_conditions(within, query))
@@ -67,9 +67,9 @@ async def statements(
 
 
 async def _walking(session: ReadSession, asked: Select[Any], index: str) -> Select[Any]:
-    """`asked` in the order of an index, whatever planners think of labels that they know nothing of.
+    """Return `asked` in the order of an index, whatever a planner without statistics of labels prefers.
 
-    They would sooner fetch and sort all runs, for a page that the first few hundred fill.
+    It would fetch and sort all runs, for a page that the first few hundred fill.
     """
     if session.get_bind().dialect.name == "postgresql":
         await session.execute(select(func.set_config("enable_sort", "off", True)))  # to the transaction's end
@@ -91,7 +91,7 @@ def _leg(asked: Select[Any], given: Order, descending: bool, leg: Leg) -> Select
 
 
 async def namespaces_with_runs(session: ReadSession) -> Sequence[str]:
-    """All that ever had one, in their order; one look into an index for each."""
+    """Return all namespaces that ever had a run, in order; one index lookup for each."""
     one = select(func.min(Run.namespace).label("name")).cte("names", recursive=True)
     following = select(func.min(Run.namespace)).where(Run.namespace > one.c.name).scalar_subquery()
     names = one.union_all(select(following).where(one.c.name.is_not(None)))
@@ -123,7 +123,7 @@ def _conditions(within: Within, query: RunQuery) -> Iterator[ColumnElement[bool]
 
 
 def requirements(query: RunQuery) -> Iterator[Requirement]:
-    """What the query asks of labels, and of what is kept like labels."""
+    """Yield the query's requirements on labels, and on properties that are stored as labels."""
     for name, value in (
         (Property.PROFILE, query.profile),
         (Property.QUEUE, query.queue),

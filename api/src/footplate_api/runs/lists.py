@@ -1,7 +1,7 @@
-"""Lists of runs: the reader that each takes, and the price of those that look into many labels.
+"""Lists of runs, with a rate limit for those that look at many labels.
 
-A selector may pass all runs without meeting one that it wants, and looks into the labels of each for every
-requirement. Such a list costs its caller as many requests as it keeps a reader from others.
+A selector may pass over all runs without a match, and looks at each run's labels for every requirement. Such
+a list costs its caller as many requests as other callers lose while it holds a reader.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOKS_A_REQUEST: Final = 10_000  # into labels: 5 ms of a core
 def looks(requirements: Sequence[Requirement]) -> int:
     """Return how many labels are looked at for each run that a list may pass.
 
-    A list begins with the runs that have a certain label, where one is required: these an index finds.
+    A list begins with the runs that have a certain label, if one is required: an index finds these.
     """
     first = next((asked for asked in requirements if asked.positive), None)
     return len(requirements) - (first is not None and first.operator is Operator.IN)
@@ -35,7 +35,7 @@ def looks(requirements: Sequence[Requirement]) -> int:
 
 @dataclass
 class Lists:
-    """Lists of a process, for callers with these buckets of requests."""
+    """Lists of a process, rate-limited by the callers' buckets of requests."""
 
     database: Database
     requests: Buckets

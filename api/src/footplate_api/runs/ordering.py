@@ -1,7 +1,7 @@
-"""The orders in which lists of runs can be had; pure.
+"""Sort orders of run lists; pure.
 
-Each has indexes that give it (models.run). None is by what changes while a run trains, such as its
-step: pages of a list in such an order would skip runs and repeat others.
+Each has its indexes (models.run). None depends on a value that changes while a run trains, such as its step:
+pages in such an order would skip runs and repeat others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 
 class Sort(StrEnum):
-    """What comes first; a minus turns an order around."""
+    """Sort orders; a minus means descending."""
 
     NEWEST = "-createdAt"
     OLDEST = "createdAt"
@@ -25,13 +25,13 @@ class Sort(StrEnum):
 
     @property
     def descending(self) -> bool:
-        """Whether the largest comes first."""
+        """True if the largest value comes first."""
         return self.value.startswith("-")
 
 
 @dataclass(frozen=True)
 class Order:
-    """Columns, of equal ones the next one decides; `index` is the end of the name of what gives it."""
+    """Columns to sort by, and `index`, the suffix of their index's name."""
 
     index: str
     columns: Sequence[str]
@@ -45,23 +45,23 @@ _ORDERS: Final = {
 
 
 def order(sort: Sort) -> Order:
-    """What `sort` means, in either direction."""
+    """Return the columns of `sort`, whatever its direction."""
     return _ORDERS[sort.value.removeprefix("-")]
 
 
 @dataclass(frozen=True)
 class Position:
-    """The last run of a page: its values of the columns of the order."""
+    """Position of a page's last run: its values in the columns of the order."""
 
     values: tuple[datetime | str | None, ...]
 
 
 @dataclass(frozen=True)
 class Leg:
-    """A part of a list that an index gives as a whole: all runs after a position, or all of them.
+    """Part of a list that one index scan returns: all runs after a position, or all runs.
 
-    `ended` says which ones: None where that does not matter. Databases do not agree on where what is
-    absent comes; here a run that has not ended comes where one would that ends after all others.
+    `ended` limits it to ended runs, or to others; None: no limit. Databases do not agree on the position of
+    NULL; here a run that has not ended sorts as if it ended after all others.
     """
 
     ended: bool | None
@@ -69,7 +69,7 @@ class Leg:
 
 
 def legs(sort: Sort, after: Position | None) -> Sequence[Leg]:
-    """The parts of the list after a position, in their order."""
+    """Return the parts of the list after a position, in their order."""
     if order(sort).columns[0] != "ended_at":
         return (Leg(None, after),)
     first, last = (False, True) if sort.descending else (True, False)

@@ -1,7 +1,7 @@
-"""Cursors: where a page ended, so that the next goes on there whatever was added since; pure.
+"""Cursors: the position of a page's last run, so that the next page continues there whatever was added; pure.
 
-A cursor is of one query. It tells nobody anything that the page did not, and whoever forges one only
-skips runs that they may see; its digest is there to refuse what was cut off or is of another query.
+A cursor is for one query. It reveals nothing that the page did not, and a forged one only skips runs that its
+caller may see; the digest detects cursors that were truncated or are of another query.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _TIMES: Final = ("created_at", "ended_at")
 
 
 def encode(position: Position, query: str) -> str:
-    """An opaque text that is safe in a URL; `query` is all that the next page has to share with this one."""
+    """Return a URL-safe cursor; `query` is all that the next page must have in common with this one."""
     values = [value.isoformat() if isinstance(value, datetime) else value for value in position.values]
     said = json.dumps(values).encode()
     return base64.urlsafe_b64encode(_digest(said, query) + said).decode().rstrip("=")
 
 
 def decode(cursor: str, query: str, sort: Sort) -> Position:
-    """The inverse of encode(); raises Invalid for anything else, and for a cursor of another query."""
+    """Invert encode(); raises Invalid for anything else, and for a cursor of another query."""
     try:
         read = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         digest, said = read[:_DIGEST], read[_DIGEST:]

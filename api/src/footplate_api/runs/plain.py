@@ -1,7 +1,7 @@
-"""What Python reads as JSON and no API server does; pure.
+"""Checks for values that Python reads as JSON and no API server does; pure.
 
-A number that is none, or half of a character, would come back as a refusal of the
-whole body that names no field.
+The API server would refuse NaN, or half a surrogate pair, with an error on the whole body that names no
+field.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ DEEPEST: Final = 64  # levels; a pod's template, which is the deepest part of a 
 
 
 def check(place: str, value: Any) -> None:
-    """Raises Invalid for a part of `value` that JSON cannot carry; `place` is its name.
+    """Raise Invalid for a part of `value` that JSON cannot carry; `place` is its name.
 
-    The names of the parts are only put together for one that is wrong: a list may have a million.
+    The names of the parts are built only for a wrong one: a list may have a million.
     """
     _check([place], value)
 

@@ -1,8 +1,7 @@
-"""A TrainingRun as Kubernetes writes it -> what we keep of it; pure.
+"""Converts a TrainingRun of Kubernetes into its rows; pure.
 
-The object may come from a newer or older operator, so it is read leniently:
-what is missing or of another type is absent, never an error. Only metadata that
-the API server itself guarantees is relied upon.
+The object may come from a newer or older operator, so a value that is missing or of another type is absent,
+not an error. The conversion relies only on metadata that the API server itself guarantees.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from footplate_api.runs import ending
 
 
 def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
-    """What the tables `runs` and `run_specs` have of a run that exists, by column.
+    """Return the columns of an existing run in the tables `runs` and `run_specs`.
 
     Raises ValueError when the object is none that an API server would send.
     """
@@ -60,7 +59,7 @@ def row(manifest: Manifest, seen_at: datetime) -> dict[str, Any]:
 
 
 def deleted(manifest: Manifest, heard_at: datetime) -> dict[str, Any]:
-    """The row of a run whose deletion was heard of; `manifest` is its last state. Raises as row() does."""
+    """Return the row of a run with a deletion event; `manifest` is its last state. Raises as row() does."""
     made = row(manifest, heard_at)
     end = ending.deleted(ending.Ending(made["ended_at"], made["end_estimated"]), manifest, heard_at)
     return {**made, "deleted_at": heard_at, "ended_at": end.at, "end_estimated": end.estimated}

@@ -32,22 +32,24 @@ _END_UNKNOWN: Final = and_(Run.ended_at.is_(None), or_(Run.deleted_at.is_not(Non
 async def find(
     session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
 ) -> Run | None:
-    """The run of this name: the one with `uid`, else the live one, else the newest."""
+    """Return the run of this name: the one with `uid`, else the live one, else the newest."""
     return await session.scalar(_of_name(select(Run), namespace, name, uid, former_namespaces))
 
 
 async def find_uid(
     session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool = False
 ) -> str | None:
-    """The uid of the run that find() finds, without all that the row holds."""
+    """Return the uid of the run that find() returns, without reading its row."""
     return await session.scalar(_of_name(select(Run.uid), namespace, name, uid, former_namespaces))
 
 
 def _of_name(
     statement: Select[Found], namespace: str, name: str, uid: str | None, former: bool
 ) -> Select[Found]:
-    """Kubernetes gives a name away again at once but counts time in seconds, and this mirror may
-    not know yet that the former bearer is gone: of two of one second the later version is newer.
+    """Select the run of this name: the live one first, then the newest.
+
+    Kubernetes reuses a name at once but counts time in seconds, and this mirror may not know yet that the
+    former run is gone: of two runs of one second the one with the later version is newer.
     """
     statement = statement.where(Run.namespace == namespace, Run.name == name)
     if not former:
@@ -59,14 +61,14 @@ def _of_name(
 
 
 async def ends_estimated(session: ReadSession, uids: Iterable[str]) -> frozenset[str]:
-    """Those of `uids` that are known to be gone, but not since when: later evidence moves their ends."""
+    """Return those of `uids` whose end is only estimated, so that later evidence moves it."""
     statement = select(Run.uid).where(Run.uid.in_(list(uids)), Run.end_estimated.is_(True))
     return frozenset(await session.scalars(statement))
 
 
 @dataclass(frozen=True)
 class Known:
-    """State of a run in the table, as far as it decides whether a list has anything new."""
+    """Stored state of a run, as far as it decides whether a list has news."""
 
     resource_version: int
     deleted: bool
@@ -75,7 +77,7 @@ class Known:
 
 
 async def known(session: ReadSession, uids: Collection[str]) -> dict[str, Known]:
-    """Those of `uids` that the table has."""
+    """Return the stored states of those of `uids` that the table has."""
     deleted = Run.deleted_at.is_not(None)  # times of thousands of runs would take long to read
     statement = select(Run.uid, Run.resource_version, deleted, _END_UNKNOWN, _NOT_REFERRED)
     rows = await session.execute(statement.where(Run.uid.in_(uids)))
@@ -85,11 +87,11 @@ async def known(session: ReadSession, uids: Collection[str]) -> dict[str, Known]
 async def store(
     session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None
 ) -> Sequence[Mapping[str, Any]]:
-    """Inserts or renews runs, one row each; returns them with the namespaces that they belong to.
+    """Insert or update runs, one row each; return the rows with their namespaces' uids.
 
-    What an event or a creation tells replaces an older version, and a deletion what was only found
-    missing. A list of version `listed` shows how all was at that version: it replaces whatever else
-    is known of that time, and nothing that is newer. pipelines.mirror says why.
+    An event or a creation replaces an older version, and a deletion replaces what was only found missing. A
+    list of version `listed` shows the state at that version: it replaces every other state of that time, and
+    nothing newer. pipelines.mirror explains why.
     """
 
     def renews(new: Any) -> ColumnElement[bool]:
@@ -120,7 +122,7 @@ def _without_spec(row: Mapping[str, Any]) -> dict[str, Any]:
 async def _store_specs(
     session: WriteSession, rows: Mapping[str, Mapping[str, Any]], uids: Sequence[str]
 ) -> None:
-    """Writes what these runs were asked to be, where that changed; they are locked already."""
+    """Store the changed specs of these runs, whose rows are locked already."""
     digests = select(RunSpec.uid, RunSpec.digest).where(RunSpec.uid.in_(uids))
     known = {row.uid: row.digest for row in await session.execute(digests)}
     changed = [
@@ -134,7 +136,7 @@ async def _store_specs(
 
 
 async def spec_of(session: ReadSession, uid: str) -> RunSpec | None:
-    """Return what a run was asked to be; None where only an earlier release has written it."""
+    """Return a run's spec, labels and annotations; None where only an earlier release has written them."""
     return await session.get(RunSpec, uid)
 
 
@@ -146,7 +148,7 @@ async def _owned(session: ReadSession, rows: Sequence[Mapping[str, Any]]) -> Seq
 
 
 class LivePlace(NamedTuple):
-    """Return a run's position in the order in which live ones are read."""
+    """Sort key by which live runs are read."""
 
     namespace: str
     created_at: datetime
@@ -156,7 +158,7 @@ class LivePlace(NamedTuple):
 async def live(
     session: ReadSession, up_to: int, after: LivePlace | None, namespace: str = ""
 ) -> Sequence[LivePlace]:
-    """Some of the runs that are not known to be deleted, of versions up to `up_to`; none at the end.
+    """Return some of the runs that are not deleted, in versions up to `up_to`; none at the end.
 
     Args:
         namespace: of this one alone; empty: of all.
@@ -175,20 +177,20 @@ async def live(
 
 
 async def gone_without_end(session: ReadSession) -> Sequence[str]:
-    """Deleted runs of which an earlier release did not ask when they ended."""
+    """Return deleted runs whose end an earlier release has not stored."""
     statement = select(Run.uid).where(Run.deleted_at.is_not(None), Run.ended_at.is_(None))
     return (await session.scalars(statement)).all()
 
 
 async def by_uid(session: ReadSession, uid: str) -> Run | None:
-    """All of a run."""
+    """Return the whole row of a run."""
     return await session.get(Run, uid)
 
 
 async def mark_gone(session: WriteSession, uid: str, end: Ending, noticed_at: datetime, version: int) -> None:
-    """Notes that a list of this version lacked the run; the first such note stands.
+    """Mark the run as missing from a list of this version; the first such time stands.
 
-    The row gets the list's version: what is told late of the time before it changes nothing any more.
+    The row gets the list's version: late events from the time before it change nothing any more.
     """
     statement = update(Run).where(Run.uid == uid, Run.resource_version <= version)
     first = case((Run.deleted_at.is_(None), noticed_at), else_=Run.deleted_at)
@@ -197,10 +199,10 @@ async def mark_gone(session: WriteSession, uid: str, end: Ending, noticed_at: da
 
 
 async def later_evidence(session: WriteSession, uid: str, time: datetime) -> None:
-    """Moves the estimated end of a run to `time`, at which it is now known to have lived.
+    """Move the run's estimated end to `time`, at which it is now known to have lived.
 
-    Never back, never beyond the moment at which it was noticed to be gone; an end that is known stands.
-    Whoever moves several in one transaction does so in the order of their uids.
+    The end never moves back, nor beyond the time at which the run was found missing; a known end stands.
+    Several moves in one transaction must be in the order of their uids.
     """
     lived = case((Run.deleted_at < time, Run.deleted_at), else_=time)
     statement = update(Run).where(Run.uid == uid, Run.end_estimated.is_(True), Run.ended_at < lived)
@@ -208,12 +210,12 @@ async def later_evidence(session: WriteSession, uid: str, time: datetime) -> Non
 
 
 async def forget_versions(session: WriteSession, above: int) -> None:
-    """Lets the next list say anew what is there, after the cluster was set back to version `above`."""
+    """Reset versions, so that the next list is stored again after a restore of the cluster to `above`."""
     of_what_may_come_back = or_(Run.deleted_at.is_(None), Run.resource_version > above)
     await session.execute(update(Run).where(of_what_may_come_back).values(resource_version=0))
 
 
 async def ends(session: ReadSession) -> dict[str, tuple[str, datetime | None]]:
-    """Uid -> the run's namespace, and when it ended; None while it has not."""
+    """Return uid -> the run's namespace, and its end; None before."""
     rows = await session.execute(select(Run.uid, Run.namespace, Run.ended_at))
     return {uid: (namespace, ended_at) for uid, namespace, ended_at in rows}

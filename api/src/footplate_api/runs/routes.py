@@ -1,4 +1,4 @@
-"""REST of runs."""
+"""REST routes of runs."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ _PREVIEW: Responses = {200: {"model": RunPreview, "description": "The run as it 
     | _PREVIEW,
 )
 async def create_run(answer: Annotated[Response, Depends(_create)]) -> Response:
-    """Creates a TrainingRun in Kubernetes, under strict validation.
+    """Create a TrainingRun in Kubernetes, under strict validation.
 
     A refusal of the Kubernetes API server keeps its status (403, 409, 422 …) and message, save one
     of this API's own account (502).
@@ -138,7 +138,7 @@ async def list_runs(
     page: Pages,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """A page of the runs of a namespace, newest first by default; follow `nextCursor` for the next one."""
+    """List a page of a namespace's runs, newest first by default; follow `nextCursor` for the next one."""
     return conditional.tagged(await page(Within(namespace), query), if_none_match)
 
 
@@ -154,7 +154,7 @@ async def list_runs(
 async def list_all_runs(
     visible: Visible, query: Annotated[RunQuery, Query()], page: Pages, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """A page of the runs of those namespaces whose runs the caller may list, newest first by default."""
+    """List a page of the runs in all namespaces whose runs the caller may list, newest first by default."""
     return conditional.tagged(await page(visible, query), if_none_match)
 
 
@@ -172,7 +172,7 @@ async def get_run(
     session: Reading,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """The live run of this name, else the newest deleted one; `uid` picks a certain one."""
+    """Return the live run of this name, else the newest deleted one; `uid` picks a certain one."""
     found = await service.detail(session, namespace, name, query.uid, query.former_namespaces)
     return conditional.tagged(found, if_none_match)
 
@@ -188,7 +188,7 @@ async def get_run(
 async def delete_run(
     namespace: Namespace, name: RunName, query: Annotated[RunChoice, Query()], writer: Writing
 ) -> None:
-    """Deletes the TrainingRun in Kubernetes; its history stays here.
+    """Delete the TrainingRun in Kubernetes; its history stays here.
 
     With `uid`, a younger run of the same name is left alone (409).
     """

@@ -1,4 +1,4 @@
-"""Runs as callers send and see them."""
+"""Request and response schemas of runs."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ EXAMPLE: JsonDict = {
 
 
 class RunSubmission(Schema):
-    """A TrainingRun manifest; apiVersion and kind may be left out.
+    """TrainingRun manifest; apiVersion and kind may be absent.
 
-    `metadata` and `spec` go to the Kubernetes API server as they are: it alone knows
-    all rules, and its message comes back. A `status` is dropped, as Kubernetes does.
+    `metadata` and `spec` go to the Kubernetes API server unchanged: only it knows all rules, and its error
+    message is returned. A `status` is dropped, as Kubernetes does.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
@@ -94,7 +94,7 @@ _Property = Annotated[str, Field(max_length=LONGEST_VALUE, pattern=r"^[^\x00]+$"
 
 
 class RunQuery(Asked):
-    """Which runs to list, and in which order."""
+    """Filters and sort order of a list of runs."""
 
     phase: Phase | None = Field(None, description="only runs in this phase")
     stage: Stage | None = Field(None, description="only runs of this stage")
@@ -122,24 +122,24 @@ class RunQuery(Asked):
     )
 
     def identity(self) -> str:
-        """What all pages of one list share."""
+        """Return the part of the query that all pages of a list have in common."""
         return self.model_dump_json(exclude={"limit", "cursor"})
 
 
 class RunChoice(Asked):
-    """Which of the runs that have had one name."""
+    """Selection of one of the runs that have had a name."""
 
     uid: Uid | None = None
 
 
 class RunLookup(RunChoice):
-    """And whether those of earlier namespaces are among them."""
+    """Selection of a run, optionally from earlier namespaces of the same name."""
 
     former_namespaces: FormerNamespaces = False
 
 
 class RunSummary(Schema):
-    """One line of a list."""
+    """Run in a list."""
 
     uid: str
     namespace: str
@@ -167,7 +167,7 @@ class RunSummary(Schema):
 
 
 class RunDetail(RunSummary):
-    """Everything the mirror knows about a run."""
+    """Run with everything that the mirror has stored."""
 
     generation: int
     resource_version: int
@@ -179,7 +179,7 @@ class RunDetail(RunSummary):
 
 
 class RunList(Schema):
-    """A page of runs."""
+    """Page of runs."""
 
     items: list[RunSummary]
     next_cursor: str | None = Field(description="null on the last page")
@@ -194,7 +194,7 @@ Exact = Annotated[
 
 
 class HourlyEstimate(Schema):
-    """What each hour would cost with all nodes, spares included; null is unknown."""
+    """Estimated cost of each hour with all nodes, spares included; null is unknown."""
 
     nodes: int | None = Field(description="that are held: workers and spares")
     dollars: Exact | None = Field(description="by the price in force")
@@ -211,7 +211,7 @@ class HourlyEstimate(Schema):
 
 
 class RunPreview(Schema):
-    """A run as Kubernetes would store it; it was not created."""
+    """Run as Kubernetes would store it; it was not created."""
 
     namespace: str
     name: str

@@ -1,4 +1,4 @@
-"""Operations on runs. Kubernetes holds the truth, the database the history."""
+"""Operations on runs: Kubernetes has the current state, the database the history."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _OWN_ANNOTATIONS: Final = {
 
 
 def submission(body: bytes) -> RunSubmission:
-    """The manifest in `body`; raises Invalid if it is none, or cannot be sent."""
+    """Parse the manifest in `body`; raises Invalid if it is none, or cannot be sent."""
     read = reading.model(RunSubmission, body)
     plain.check("body.metadata", read.metadata)
     plain.check("body.spec", read.spec)
@@ -63,7 +63,7 @@ def _check_unsigned(metadata: dict[str, Any]) -> None:
 
 
 def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
-    """The object to create in `namespace`; raises Invalid if it names another one."""
+    """Return the object to create in `namespace`; raises Invalid if the submission names another one."""
     given = submission.metadata.get("namespace", namespace)
     if given != namespace:
         raise Invalid.field(
@@ -78,7 +78,7 @@ def manifest(namespace: str, submission: RunSubmission) -> dict[str, Any]:
 
 
 async def submit(writer: Writer, database: Database, manifest: Manifest, now: Callable[[], datetime]) -> str:
-    """Creates the run and notes it at once, so that its creator can read it back; its RunDetail as JSON."""
+    """Create the run and store it at once, for its creator to read back; return its RunDetail as JSON."""
     created = await writer.create_run(manifest["metadata"]["namespace"], manifest)
     async with database.write() as session:
         return await _note(session, created, now())
@@ -87,9 +87,9 @@ async def submit(writer: Writer, database: Database, manifest: Manifest, now: Ca
 async def submit_once(
     writer: Writer, database: Database, manifest: Manifest, asking: Asking, now: Callable[[], datetime]
 ) -> str:
-    """Submit once; whoever sends the same again gets the first answer.
+    """Submit once; a request that is sent again gets the first response.
 
-    Raises Invalid where something else was asked for under this key.
+    Raises Invalid where the key was used for another request.
     """
     async with database.write() as session:
         known = await keys.reserve(session, asking, now())
@@ -144,9 +144,9 @@ async def preview(
     tariffs: Tariffs,
     now: datetime,
 ) -> RunPreview:
-    """The run as it would be, by the word of the Kubernetes API server, and what an hour of it would cost.
+    """Return the run as a dry run of Kubernetes shows it, with an estimate of its hourly cost.
 
-    The latter only for a `caller` who may read the profile: this API reads it with its own account.
+    The estimate is only for a `caller` who may read the profile: this API reads it with its own account.
     """
     made = await cluster.try_run(manifest["metadata"]["namespace"], manifest)
     metadata, spec = made["metadata"], lenient.mapping(made, "spec")
@@ -170,7 +170,7 @@ async def preview(
 
 
 async def visible(authorization: Authorization, caller: Caller, database: Database) -> Within:
-    """Return what `caller` may list of all namespaces that have runs."""
+    """Return a filter for the namespaces with runs that `caller` may list."""
     if await authorization.allowed(caller, LIST_EVERYWHERE):
         return Within()
     async with database.read(quick=True) as session:
@@ -179,7 +179,7 @@ async def visible(authorization: Authorization, caller: Caller, database: Databa
 
 
 async def list_runs(session: ReadSession, within: Within, query: RunQuery) -> RunList:
-    """A page of the runs within these bounds."""
+    """Return a page of the runs within these bounds."""
     identity = f"{within.namespace or '*'} {query.identity()}"
     after = None if query.cursor is None else pagination.decode(query.cursor, identity, query.sort)
     rows = await listing.page(session, within, query, after)
@@ -194,7 +194,7 @@ async def list_runs(session: ReadSession, within: Within, query: RunQuery) -> Ru
 async def detail(
     session: ReadSession, namespace: str, name: str, uid: str | None, former_namespaces: bool
 ) -> RunDetail:
-    """All of a run, with what it was asked to be; raises RunNotFound."""
+    """Return all of a run, with its spec, labels and annotations; raises RunNotFound."""
     return await _shown(session, await get(session, namespace, name, uid, former_namespaces))
 
 
@@ -211,7 +211,7 @@ async def _shown(session: ReadSession, run: Run) -> RunDetail:
 async def get(
     session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
 ) -> Run:
-    """The run of this name, live or newest; raises RunNotFound."""
+    """Return the run of this name, live or newest; raises RunNotFound."""
     run = await repository.find(session, namespace, name, uid, former_namespaces)
     if run is None:
         raise _not_found(namespace, name, uid)
@@ -221,7 +221,7 @@ async def get(
 async def uid_of(
     session: ReadSession, namespace: str, name: str, uid: str | None = None, former_namespaces: bool = False
 ) -> str:
-    """The uid of the run that get() gives, for what is kept under it; raises RunNotFound."""
+    """Return the uid of the run that get() returns, for rows stored under it; raises RunNotFound."""
     found = await repository.find_uid(session, namespace, name, uid, former_namespaces)
     if found is None:
         raise _not_found(namespace, name, uid)

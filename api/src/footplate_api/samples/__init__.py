@@ -1,1 +1,1 @@
-"""A few samples of steps: in with their rows, out by step and by prompt."""
+"""Samples of some steps: stored with their rows, read by step and by prompt."""

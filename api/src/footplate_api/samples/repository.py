@@ -14,7 +14,7 @@ from footplate_api.models.sample import StepSample
 async def steps(
     session: ReadSession, spans: Sequence[Span], prompt: int | None, limit: int
 ) -> list[tuple[int, int]]:
-    """(segment, step) of the newest steps within `spans` that have samples, of `prompt` if that is given."""
+    """Return (segment, step) of the newest steps within `spans` that have samples, of `prompt` if given."""
     asked, row = spans_of(session, spans), StepSample
     on = (row.segment_id == asked.c.segment) & row.step.between(asked.c.low, asked.c.high)
     chosen = row.place == 0 if prompt is None else row.prompt == prompt
@@ -32,7 +32,7 @@ async def steps(
 async def of_steps(
     session: ReadSession, places: Sequence[tuple[int, int]], prompt: int | None
 ) -> Sequence[StepSample]:
-    """The samples of these (segment, step), newest step first, in the order in which they were shown."""
+    """Return the samples of these (segment, step), newest step first, then in the order they were shown."""
     asked, row = spans_of(session, [(segment, step, step) for segment, step in places]), StepSample
     on = (row.segment_id == asked.c.segment) & (row.step == asked.c.low)
     statement = select(row).join_from(asked, row, on).order_by(row.step.desc(), row.place)

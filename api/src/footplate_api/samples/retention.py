@@ -1,8 +1,8 @@
-"""Of how many steps a run keeps the samples; pure.
+"""Retention of samples: the number of steps that retain them; pure.
 
-Samples are a hundred times as long as rows, and read one step at a time. So they have bounds of their own, of
-which what is left lies evenly over the run: each further look leaves at most one step of each stretch.
-Samples of a future that was given up, which nobody is shown, go before any other of their run.
+Samples are a hundred times as long as rows, and read one step at a time. So they have limits of their own,
+and what is left is spread evenly over the run: each pass leaves at most one step of each interval. Samples of
+an abandoned branch, which no response shows, go before any other of their run.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ SHARE: Final = 0.125  # of the room, for the samples of all runs
 
 
 def limits(of_rows: Limits) -> Limits:
-    """As long as its rows are kept whole and thin, so are a run's samples."""
+    """Return the limits of samples, with the ages at which rows are thinned and deleted."""
     return Limits(STEPS, of_rows.full, STEPS_AFTER, of_rows.kept)
 
 
 def most(room: int | None, steps: int, size: int) -> int | None:
-    """Steps that there is room for, of which `steps` take `size` bytes; None: as many as there are.
+    """Return how many steps fit, if `steps` take `size` bytes; None without a limit.
 
     >>> most(80_000, 10, 1000), most(None, 10, 1000), most(80_000, 0, 0)
     (100, None, None)
@@ -34,10 +34,10 @@ def most(room: int | None, steps: int, size: int) -> int | None:
 
 
 def surplus(steps: Sequence[int], keep: int) -> list[int]:
-    """Which of `steps` (ascending) go, so that at most `keep` stay, and the last in any case.
+    """Return which of `steps` (ascending) to delete, so that at most `keep` stay, and the last in any case.
 
-    Of each stretch that ends with a multiple of some length the last one stays: which steps have samples
-    depends on how often a run samples.
+    The last step of each interval stays; intervals end at multiples of a length, as the steps with samples
+    depend on how often a run samples.
 
     >>> surplus([1, 5, 9, 13, 17, 21], 3), surplus([1, 2, 3], 3), surplus([1, 2, 3], 0)
     ([1, 9, 17], [], [1, 2])
@@ -52,7 +52,7 @@ def surplus(steps: Sequence[int], keep: int) -> list[int]:
 
 
 def gone(places: Iterable[tuple[int, int]], standing: Iterable[Stretch], keep: int) -> list[tuple[int, int]]:
-    """Which of `places`, (segment, step), go, in order: all beyond the run's history, and its surplus.
+    """Return which `places`, (segment, step), to delete, in order: all outside the history, and its surplus.
 
     >>> from footplate_api.metrics.lineage import Segment
     >>> history = [Stretch(Segment(1, 1, 1, 1, 3), 1, 1), Stretch(Segment(2, 1, 2, 2, 3), 2, 3)]

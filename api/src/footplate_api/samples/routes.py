@@ -1,4 +1,4 @@
-"""REST of samples."""
+"""REST routes of samples."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["metri
 async def list_samples(
     namespace: Namespace, name: RunName, query: Annotated[SampleQuery, Query()], session: Reading
 ) -> SampleList:
-    """A few prompts and answers of each step that shows some, with what they were worth.
+    """List a few prompts and answers of each step that has samples, with their rewards.
 
-    Of a step that was trained again there are those of the weights that exist. Of a long run not every step
-    keeps its samples.
+    For a step that was trained again, the samples are those of the weights that exist. A long run does not
+    retain the samples of every step.
     """
     return await service.list_samples(session, namespace, name, query)

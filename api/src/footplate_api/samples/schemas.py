@@ -1,4 +1,4 @@
-"""Samples as callers see them."""
+"""Request and response schemas of samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_STEPS = 50  # of one answer, of up to 48 KB each
 
 
 class SampleQuery(Asked):
-    """Which samples."""
+    """Filters of a list of samples."""
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
@@ -24,17 +24,17 @@ class SampleQuery(Asked):
 
     @model_validator(mode="after")
     def one_way(self) -> SampleQuery:
-        """A certain step has no pages."""
+        """Refuse `before` together with `step`, as a single step has no pages."""
         if self.step is not None and self.before is not None:
             raise ValueError(f"before={self.before} must be absent where step={self.step} is given")
         return self
 
 
 class SampleItem(Schema):
-    """A prompt and an answer to it, as text; long ones are cut, and ' […] ' stands where more was.
+    """Prompt and answer as text; long ones are cut, with ' […] ' in place of the rest.
 
-    No text has control characters but ends of lines and tabs. It is what a model wrote, or what it was asked:
-    whoever shows it escapes it.
+    No text has control characters except line ends and tabs. A model wrote it, or read it as a prompt: a
+    client that displays it must escape it.
     """
 
     prompt: int = Field(description="its number in the run's data, in each epoch the same")
@@ -49,7 +49,7 @@ class SampleItem(Schema):
 
 
 class StepSamples(Schema):
-    """The samples of a step."""
+    """Samples of a step."""
 
     step: int
     generation: str = Field(description="<epoch>.<number> that trained it")

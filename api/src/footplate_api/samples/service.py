@@ -1,4 +1,4 @@
-"""Reads the samples of a run."""
+"""Reads of a run's samples."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from footplate_api.samples.schemas import SampleItem, SampleList, SampleQuery, S
 
 
 async def list_samples(session: ReadSession, namespace: str, name: str, query: SampleQuery) -> SampleList:
-    """A page of a run's samples, newest step first; raises RunNotFound.
+    """Return a page of a run's samples, newest step first; raises RunNotFound.
 
-    They count as rows do: not those of a future that was given up.
+    As with rows, samples of an abandoned branch are left out.
     """
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     segments = (await metrics.segments(session, [run.uid])).get(run.uid, [])

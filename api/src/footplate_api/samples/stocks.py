@@ -1,4 +1,4 @@
-"""Queries of retention: how many steps have samples, of how many bytes, and which go."""
+"""Queries of sample retention: numbers of steps and bytes, and deletion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from footplate_api.models.sample import StepSample
 
 
 async def of_runs(session: ReadSession, after: str, limit: int) -> list[tuple[str, int, int]]:
-    """(run, steps, bytes) of at most `limit` runs above `after` that have samples, in order."""
+    """Return (run, steps, bytes) of at most `limit` runs above `after`, in order."""
     runs = (
         select(MetricSegment.run_uid)
         .where(MetricSegment.run_uid > after)
@@ -32,7 +32,7 @@ async def of_runs(session: ReadSession, after: str, limit: int) -> list[tuple[st
 
 
 async def places(session: ReadSession, run: str) -> list[tuple[int, int]]:
-    """(segment, step) of all that have samples, of one run."""
+    """Return (segment, step) of all steps of a run that have samples."""
     row, segment = StepSample, MetricSegment
     statement = (
         select(row.segment_id, row.step)
@@ -43,6 +43,6 @@ async def places(session: ReadSession, run: str) -> list[tuple[int, int]]:
 
 
 async def remove(session: WriteSession, segment: int, steps: Sequence[int]) -> None:
-    """Deletes the samples of these steps."""
+    """Delete the samples of these steps."""
     row = StepSample
     await session.execute(delete(row).where(row.segment_id == segment, row.step.in_(steps)))

@@ -1,4 +1,4 @@
-"""Writes samples, in the transaction of their rows."""
+"""Writes of samples, in the transaction of their rows."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _COLUMNS: Final = tuple(column.name for column in _TABLE.columns)
 
 
 async def store(session: WriteSession, shown: Iterable[tuple[Place, Sequence[ShownSample]]]) -> None:
-    """Stores those that are not there yet; those that are stay as they are."""
+    """Insert samples, and leave existing ones as they are."""
     rows = [row for place, samples in shown for row in _rows(place, samples)]
     rows.sort(key=lambda row: row[:3])  # so that two writers never wait for each other in a ring
     await insert_missing(session, _TABLE, _COLUMNS, rows)
 
 
 def _rows(place: Place, samples: Sequence[ShownSample]) -> list[tuple[Any, ...]]:
-    """Values in the order of the columns."""
+    """Return tuples in the order of the columns."""
     rewards = [to_json(sample.rewards, inf_nan_mode="strings").decode() for sample in samples]
     texts = [text for sample in samples for text in (sample.prompt_text, sample.answer_text)]
     size = sum(len(text.encode()) for text in (*texts, *rewards))
@@ -54,12 +54,12 @@ def _rows(place: Place, samples: Sequence[ShownSample]) -> list[tuple[Any, ...]]
 
 
 def _number(value: float | None) -> float | None:
-    """NaN is NULL, as SQLite has none."""
+    """Return None for NaN, which SQLite does not have."""
     return None if value is None or math.isnan(value) else value
 
 
 def rewards(text: str) -> dict[str, float]:
-    """What the column holds; the inverse of how it is written.
+    """Parse the column of rewards, written as JSON with NaN and infinities as strings.
 
     >>> rewards('{"right":1.0,"style":"NaN"}')
     {'right': 1.0, 'style': nan}

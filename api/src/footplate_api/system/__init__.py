@@ -1,1 +1,1 @@
-"""What operators of the API ask it: is it well, which version, which numbers."""
+"""Probes, versions and Prometheus metrics of the API."""

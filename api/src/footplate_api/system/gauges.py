@@ -1,13 +1,12 @@
-"""What is shown of runs as gauges and counters, in Prometheus' text format; pure.
+"""Gauges and counters of runs, in Prometheus' text format; pure.
 
-A dashboard asks for the same numbers of all runs at once, which the history
-answers for one. What a row did not measure, or a status does not say, has no
-sample: a gauge of zero would be a lie. A stage's own numbers (`values`) have none
-either: their names have no bound.
+A dashboard reads the same numbers of all runs at once, which the history serves for one. A value that a row
+or a status does not have gets no sample: a gauge of zero would be wrong. A stage's own numbers (`values`)
+have none either: their names have no bound.
 
-Written by hand: for 1,000 runs, 25,000 samples, prometheus_client takes 200 ms, which
-sorts and escapes the same labels for each of them. And the lines of a run are made
-apart from those of others, so that they can be kept until something of it changes.
+Formatted by hand: for 1,000 runs, 25,000 samples, prometheus_client takes 200 ms, as it sorts and escapes the
+same labels for each of them. And each run's lines are formatted separately, so that they can be cached until
+a value of the run changes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from footplate_contracts.metrics import COLUMNS, GaugeFamily
 
 
 class Fingerprint(NamedTuple):
-    """What the lines of a run depend on; they are the same as long as it is."""
+    """Version of all that the lines of a run depend on; equal fingerprints mean equal lines."""
 
     resource_version: int
     place: tuple[int, int] | None  # of its newest row: number of the segment, step
@@ -32,7 +31,7 @@ class Fingerprint(NamedTuple):
 
 
 class Gauged(NamedTuple):
-    """A run that has gauges: what the mirror knows of it, and the newest row of its history."""
+    """Run with gauges: its row in the mirror, and the newest row of its history."""
 
     fingerprint: Fingerprint
     namespace: str
@@ -52,7 +51,7 @@ causes, which labels say, and times. None: there is none.
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The lines of a run, for each family of RUNS those that it has, and the VALUES they were made of."""
+    """Formatted lines of a run, one text for each family of RUNS, and the VALUES in them."""
 
     fingerprint: Fingerprint
     spent: Spent
@@ -62,7 +61,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Shown:
-    """All that one scrape shows of runs."""
+    """Runs in one scrape."""
 
     runs: Sequence[Written] = ()
     phases: Mapping[str | None, int] = field(default_factory=dict)  # of all that Kubernetes has
@@ -101,7 +100,7 @@ VALUES: Final = (
 
 @dataclass(frozen=True)
 class Family:
-    """A metric that runs have."""
+    """Metric family of runs."""
 
     name: str
     help: str
@@ -110,7 +109,7 @@ class Family:
 
 
 def standing(run: Gauged) -> tuple[int, float | None]:
-    """(step, loss) from the newest metric row, else from the status, which lags behind it."""
+    """Return (step, loss) from the newest metric row, else from the status, which lags behind it."""
     if run.newest is None:
         return run.step, run.loss
     loss = run.newest[_LOSS]
@@ -132,7 +131,7 @@ def _values(run: Gauged) -> tuple[Value, ...]:
 
 
 def _families_of_rows() -> Iterator[Family]:
-    """Those of the columns of the history, as the contract has them."""
+    """Yield the families of the history's columns, as the contract declares them."""
     gauges: dict[GaugeFamily, dict[str, str]] = {}
     for column in COLUMNS:
         if column.shown is not None and (gauge := column.shown.gauge) is not None:
@@ -223,10 +222,10 @@ _SHOWN_IN: Final = tuple(
 
 
 def written(run: Gauged, before: Written | None = None) -> Written:
-    """What is exposed of a run; no less spent than was exposed `before`.
+    """Format the lines of a run, with no less spent than `before`.
 
-    Lines of `before`, which is of the same run, stay as long as their values are the same: of a run
-    that trains few change from one scrape to the next.
+    Lines of `before`, which is of the same run, stay as long as their values are the same: for a run that
+    trains few change from one scrape to the next.
     """
     if before is not None and (spent := run.numbers.spent.least(before.spent)) != run.numbers.spent:
         run = run._replace(numbers=replace(run.numbers, spent=spent))
@@ -239,7 +238,7 @@ def written(run: Gauged, before: Written | None = None) -> Written:
 
 
 def _changed(now: tuple[Value, ...], before: tuple[Value, ...]) -> set[int]:
-    """Places in RUNS of which a value may be written otherwise than before: zeros of both signs are equal."""
+    """Return the indices in RUNS of changed values; two zeros count as changed, as their signs may differ."""
     return {
         place
         for place, value, former in zip(_SHOWN_IN, now, before, strict=True)
@@ -248,7 +247,7 @@ def _changed(now: tuple[Value, ...], before: tuple[Value, ...]) -> set[int]:
 
 
 def _lines(place: int, labels: str, values: tuple[Value, ...]) -> str:
-    """Those of a run in this one of RUNS."""
+    """Format a run's lines of the family at `place` in RUNS."""
     name, samples = _SAMPLES[place]
     text = ""
     for at, more in samples:
@@ -264,7 +263,7 @@ def _lines(place: int, labels: str, values: tuple[Value, ...]) -> str:
 
 
 def exposition(shown: Shown | None) -> str:
-    """All that is said of runs; None where another replica exports them."""
+    """Format all metrics of runs; None where another replica exports them."""
     help_text = "1 on the one replica that exports the gauges of runs."
     exports = head("footplate_api_exports_runs", help_text) + (
         f"footplate_api_exports_runs {number(shown is not None)}\n"

@@ -1,6 +1,6 @@
-"""What the status of a run says in numbers; pure.
+"""Numbers from the status of a run, for gauges; pure.
 
-The status may be of any release: what it does not say is absent.
+The status may be of any release: a missing number is absent.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _UNKNOWN: Final = "Unknown"  # of a newer release, whose names have no bound
 
 
 class Spent(NamedTuple):
-    """What a run has used up; None is unknown."""
+    """Amounts that a run has used; None is unknown."""
 
     dollars: float | None = None
     joules: tuple[float | None, ...] = (None,) * len(METHODS)  # by each of METHODS
     grams: float | None = None
 
     def least(self, before: Spent) -> Spent:
-        """No less than before, as a counter has to be, whatever was corrected since."""
+        """Return amounts no less than `before`, as a counter needs, whatever was corrected since."""
         return Spent(
             most(self.dollars, before.dollars),
             tuple(most(now, then) for now, then in zip(self.joules, before.joules, strict=True)),
@@ -38,7 +38,7 @@ NOTHING: Final = Spent(0.0, (0.0,) * len(METHODS), 0.0)
 
 
 def most(now: float | None, before: float | None) -> float | None:
-    """The larger of both, of what is known."""
+    """Return the larger of both, or the known one."""
     if now is None or before is None:
         return before if now is None else now
     return max(now, before)
@@ -46,7 +46,7 @@ def most(now: float | None, before: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Times in seconds since the Unix epoch; a count of what never happened is 0."""
+    """Numbers of a status: times in seconds since the Unix epoch, 0 as the count of what never happened."""
 
     progress_ratio: float | None = None
     estimated_end: float | None = None
@@ -60,7 +60,7 @@ class Numbers:
 
 
 def numbers(status: Mapping[str, Any]) -> Numbers:
-    """What `status` says."""
+    """Read the numbers of `status`."""
     percentage = lenient.number(lenient.mapping(status, "progress"), "percentage")
     return Numbers(
         progress_ratio=None if percentage is None else percentage / 100,
@@ -76,7 +76,7 @@ def numbers(status: Mapping[str, Any]) -> Numbers:
 
 
 def _spent(status: Mapping[str, Any]) -> Spent:
-    """Nothing before there was a pod; what has no price, or was not measured, is unknown."""
+    """Return zeros before the first pod; amounts without a price or a measurement are unknown."""
     cost = lenient.mapping(status, "cost")
     if not cost:
         return NOTHING
@@ -90,7 +90,7 @@ def _spent(status: Mapping[str, Any]) -> Spent:
 
 
 def _last_failures(status: Mapping[str, Any]) -> Mapping[str, float]:
-    """Of the attempts that are listed, which are the newest ones."""
+    """Return cause -> time of its last failure, among the listed attempts, which are the newest ones."""
     found: dict[str, float] = {}
     for attempt in lenient.items(status, "attempts"):
         cause, end = lenient.text(attempt, "cause"), _seconds(attempt, "end")
@@ -101,13 +101,13 @@ def _last_failures(status: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def _last_sample(status: Mapping[str, Any]) -> float | None:
-    """None while ranks take steps: only in a rollout is what was seen then a token or a sample."""
+    """Return the last progress in a rollout; None while ranks take steps, which are no samples."""
     progress = lenient.mapping(status, "progress")
     return _seconds(progress, "lastUpdatedTime") if lenient.text(progress, "phase") else None
 
 
 def _estimated_end(status: Mapping[str, Any]) -> float | None:
-    """None of a run that has ended: it is no estimate any more."""
+    """Return the estimated end; None for a run that has ended."""
     if lenient.time(status, "completionTime") is not None:
         return None
     progress = lenient.mapping(status, "progress")

@@ -1,8 +1,8 @@
-"""Which runs have gauges first where there is no room for all; pure.
+"""Priority of runs for gauges where there is no room for all; pure.
 
-A series for each run and number is what Prometheus pays for, so their number is bounded. A run
-that trains comes before one that begins to, that before one that waits: a thousand younger ones
-in the queue take no gauge from it. What is left out is counted, never silent.
+Each series costs Prometheus memory, so their number is bounded. A run that trains comes before one that
+starts, and that before one that waits: a thousand younger runs in the queue take no gauge from it. Runs
+without gauges are counted.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _WAITS: Final = frozenset({Phase.QUEUED, Phase.ADMITTED, Phase.SUSPENDED, None})
 
 
 def ranks(phases: Iterable[str | None]) -> Sequence[Sequence[str | None]]:
-    """Those of `phases` whose runs have not ended, in groups: who trains, who begins to, who waits.
+    """Return the unfinished `phases` in groups: training, starting, waiting.
 
-    A phase that this release does not know stands with the beginners; None is that of a run
-    which the operator has not looked at yet.
+    A phase unknown to this release counts as starting; None is the phase of a run that the operator has not
+    reconciled yet.
 
     >>> ranks(["Queued", "Running", None, "Succeeded", "Starting", "Dreaming"])
     [['Running'], ['Starting', 'Dreaming'], ['Queued', None]]

@@ -1,4 +1,4 @@
-"""The runs worth a gauge, and which replica exports them."""
+"""Queries on the runs that have gauges, and on the lease of their exporter."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Known = Row[*tuple[Any, ...]]
 
 
 def _standing(served: Served) -> ColumnElement[bool]:
-    """Whether Kubernetes has the run, and this installation follows it."""
+    """Return the condition for runs that Kubernetes has and this installation follows."""
     there = _RUN.deleted_at.is_(None)
     return and_(there, _RUN.namespace.in_(served.namespaces)) if served.namespaces else there
 
 
 async def phases(session: ReadSession, served: Served) -> Mapping[str | None, int]:
-    """How many runs are in each phase; of all namespaces the index alone is read."""
+    """Return how many runs are in each phase; without namespaces the index alone is read."""
     statement = select(_RUN.phase, func.count()).where(_standing(served)).group_by(_RUN.phase)
     return {row[0]: row[1] for row in await session.execute(statement)}
 
@@ -50,7 +50,7 @@ async def phases(session: ReadSession, served: Served) -> Mapping[str | None, in
 async def youngest(
     session: ReadSession, served: Served, among: Sequence[str | None], limit: int
 ) -> Sequence[Standing]:
-    """At most `limit` runs of these phases, youngest first."""
+    """Return at most `limit` runs in the phases `among`, youngest first."""
     known = [phase for phase in among if phase is not None]
     of_phases: ColumnElement[bool] = _RUN.phase.in_(known)
     if None in among:
@@ -62,9 +62,9 @@ async def youngest(
 async def ended(
     session: ReadSession, served: Served, after: datetime, limit: int
 ) -> tuple[Sequence[Standing], int]:
-    """At most `limit` runs that ended after that, youngest first; how many there are.
+    """Return at most `limit` runs that ended after `after`, youngest first, and how many there are.
 
-    None is seen before it has ended, and the index knows when it was seen.
+    No run is seen before it has ended, and the index has the time at which it was seen.
     """
     since = and_(_RUN.seen_at > after, or_(_RUN.ended_at > after, _RUN.ended_at.is_(None)))
     lately = and_(_standing(served), _RUN.phase.in_(sorted(ENDED)), since)
@@ -76,19 +76,19 @@ async def ended(
 
 
 async def known(session: ReadSession, uids: Sequence[str]) -> Sequence[Known]:
-    """What the mirror knows of these runs."""
+    """Return the mirror's columns of these runs."""
     asked = texts_of(session, uids)
     statement = select(*_KNOWN).join_from(asked, table_of(Run), _RUN.uid == asked.c.text)
     return (await session.execute(statement)).all()
 
 
 def shared(dialect: Dialect) -> bool:
-    """Whether other replicas may read the same database: a SQLite file has one program."""
+    """Return whether other replicas may read the same database: a SQLite file has one process."""
     return dialect.name == "postgresql"
 
 
 async def exports(session: ReadSession, holder: str) -> bool:
-    """Whether `holder` exports the gauges of runs at this moment."""
+    """Return whether `holder` exports the runs' gauges now."""
     if not shared(session.get_bind().dialect):
         return True
     statement = select(RunExporter.holder).where(RunExporter.expires > func.clock_timestamp())
@@ -96,7 +96,7 @@ async def exports(session: ReadSession, holder: str) -> bool:
 
 
 async def claim(session: WriteSession, holder: str, lasting: timedelta) -> bool:
-    """Makes `holder` the exporter for so long, unless another one is at this moment."""
+    """Claim or renew the lease of `holder`, unless another replica has it; return whether that succeeded."""
     expires = func.clock_timestamp() + lasting
     statement = postgresql.insert(RunExporter).values(id=THE_ROW, holder=holder, expires=expires)
     statement = statement.on_conflict_do_update(
@@ -108,5 +108,5 @@ async def claim(session: WriteSession, holder: str, lasting: timedelta) -> bool:
 
 
 async def give_up(session: WriteSession, holder: str) -> None:
-    """Lets another replica export at once."""
+    """Release the lease of `holder`, so that another replica can claim it at once."""
     await session.execute(delete(RunExporter).where(RunExporter.holder == holder))

@@ -1,4 +1,4 @@
-"""Probes, versions and metrics."""
+"""REST routes of probes, versions and metrics."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _EXPOSITION: Final[Responses] = {
 
 @router.get("/healthz", summary="Alive")
 async def healthz() -> Health:
-    """The process answers; says nothing of what it depends on."""
+    """Report that the process answers, whatever the state of its dependencies."""
     return Health()
 
 
 @router.get("/readyz", summary="Ready", responses=raises(DatabaseUnavailable))
 async def readyz(context: Contextual) -> Readiness:
-    """200 when the database answers, else 503. Kubernetes being away only degrades."""
+    """Return 200 if the database answers, else 503; without Kubernetes the API is only degraded."""
     return await service.readiness(context.database, context.mirror)
 
 
 @router.get("/version", summary="Versions")
 async def version(context: Contextual) -> Version:
-    """Versions of the API, its contracts and the build."""
+    """Return the versions of the API, its contracts and the build."""
     return service.versions(context.revision)
 
 
@@ -51,8 +51,8 @@ async def version(context: Contextual) -> Version:
     responses=_EXPOSITION,
 )
 async def metrics(request: Request, context: Contextual) -> Response:
-    """The process's own instruments; on one of all replicas also runs by phase, and step, loss and
-    more of those that train, wait or just ended.
+    """Return the process's own metrics; on one of all replicas also runs by phase, and step, loss and
+    more of runs that train, wait or just ended.
     """
     return Response(await _scrapes(request).text(context.now()), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,4 +1,4 @@
-"""Answers about the process itself."""
+"""Response schemas of the process's health and version."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from footplate_api.schemas import Schema
 
 
 class Health(Schema):
-    """Alive."""
+    """Liveness of the process."""
 
     status: str = "ok"
 
 
 class Readiness(Schema):
-    """Ready as soon as the database answers: without Kubernetes the history is still served."""
+    """Readiness, which needs only the database: without Kubernetes the history is still served."""
 
     status: str = "ok"
     database: str = Field("ok", description="ok, or full: it is read, and nothing can be stored")
@@ -23,7 +23,7 @@ class Readiness(Schema):
 
 
 class Version(Schema):
-    """What runs here."""
+    """Versions of the running API."""
 
     api: str
     contracts: str

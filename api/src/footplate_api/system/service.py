@@ -1,4 +1,4 @@
-"""Health, version and numbers of the process."""
+"""Health, versions and Prometheus metrics of the process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ GAUGED_AFTER_END: Final = timedelta(minutes=15)
 
 
 async def readiness(database: Database, mirror: MirrorHealth) -> Readiness:
-    """Raises DatabaseUnavailable; that it is full, or Kubernetes is away, only degrades: reads go on."""
+    """Return the readiness; raises DatabaseUnavailable.
+
+    A full database, or missing Kubernetes, only degrades: reads work.
+    """
     await database.ping()
     full = None if database.full is None else f"The volume of the database is full ({database.full})."
     said = " ".join(text for text in (full, mirror.failure) if text)
@@ -41,13 +44,13 @@ async def readiness(database: Database, mirror: MirrorHealth) -> Readiness:
 
 
 def versions(revision: str | None) -> Version:
-    """Versions of the installed distributions."""
+    """Return the versions of the installed distributions."""
     return Version(api=version("footplate-api"), contracts=version("footplate-contracts"), revision=revision)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Findings of a scrape in the database."""
+    """Data that a scrape reads from the database."""
 
     runs: Mapping[str, Gauged | Written]  # by uid, in their order; Written where nothing has changed
     phases: Mapping[str | None, int]
@@ -55,7 +58,7 @@ class Found:
 
 
 async def found(session: ReadSession, served: Served, now: datetime, kept: Mapping[str, Written]) -> Found:
-    """The runs that have gauges, by rank and youngest first; and how many there are in all."""
+    """Return the runs that have gauges, by priority and youngest first, and counts of all runs."""
     phases = await repository.phases(session, served)
     standing: list[repository.Standing] = []
     for among in ranking.ranks(phases):
@@ -72,7 +75,7 @@ async def found(session: ReadSession, served: Served, now: datetime, kept: Mappi
 async def _runs(
     session: ReadSession, standing: Sequence[repository.Standing], kept: Mapping[str, Written]
 ) -> Mapping[str, Gauged | Written]:
-    """Each run as it is kept, or where something of it changed since, as it is now."""
+    """Return each run's cached lines, or its current state if that has changed."""
     versions: dict[str, int] = dict(standing)
     uids = list(versions)
     places = await metrics.newest_places(session, uids)
@@ -98,7 +101,7 @@ async def _runs(
 
 
 class Scrapes:
-    """Answers Prometheus; keeps the lines of each run, so that the next scrape reads only what changed."""
+    """Prometheus exporter, which caches each run's lines, so that a scrape reads only what changed."""
 
     def __init__(self, database: Database, registry: CollectorRegistry, served: Served, replica: str) -> None:
         self._database, self._registry, self._served, self._replica = database, registry, served, replica
@@ -106,10 +109,10 @@ class Scrapes:
         self.spending = Spending()  # a pipeline finds it every now and then
 
     async def text(self, now: datetime) -> bytes:
-        """The process's instruments and, on the replica that exports them, the runs' gauges.
+        """Return the process's metrics and, on the replica that exports them, the runs' gauges.
 
-        Without the database only the former: an outage is when they are wanted most. The text is made
-        in a thread: with a thousand runs it is two megabytes, and others are served meanwhile.
+        Without the database only the former: they are needed most in an outage. The text is formatted
+        in a thread: with a thousand runs it is two megabytes, and other requests are served meanwhile.
         """
         read: Found | None = None
         with suppress(DatabaseUnavailable):

@@ -1,9 +1,9 @@
-"""What runs cost together, and which pods they have, in Prometheus' text format; pure.
+"""Costs of runs in a month, and their pods, in Prometheus' text format; pure.
 
 Sums are of the calendar month, in UTC, as a bill is: they begin again at zero with the next one, which
-Prometheus takes for a counter that was reset. What is known may become less, when a price is corrected or a
-pod turns out to have ended earlier; a counter may not, or its rate would count all of it again: so within a
-month the most that was ever shown is shown, and the answer of /v1/costs is the truth.
+Prometheus takes for a counter reset. A sum may fall, when a price is corrected or a pod turns out to have
+ended earlier; a counter may not, or its rate would count all of it again: so within a month the largest sum
+so far is exported, and the response of /v1/costs is exact.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Name = TypeVar("Name", Group, str)
 
 
 class Pod(NamedTuple):
-    """A pod of a run that is there."""
+    """Running pod of a run."""
 
     namespace: str
     name: str  # of the run
@@ -35,7 +35,7 @@ class Pod(NamedTuple):
 
 @dataclass(frozen=True)
 class Pods:
-    """Those that are shown, and how many are not, for want of room."""
+    """Exported pods, and the number of others, for which there is no room."""
 
     shown: Collection[Pod] = ()
     left_out: int = 0
@@ -43,14 +43,14 @@ class Pods:
 
 @dataclass(frozen=True)
 class Totals:
-    """Of the month so far; None is unknown, and has no sample."""
+    """Amounts of the month so far; None is unknown, and has no sample."""
 
     dollars: float | None = None
     joules: float | None = None
     grams: float | None = None
 
     def least(self, before: Totals) -> Totals:
-        """No less than before."""
+        """Return amounts no less than `before`."""
         pairs = zip(_members(self), _members(before), strict=True)
         return Totals(*(most(now, then) for now, then in pairs))
 
@@ -61,7 +61,7 @@ def _members(amounts: Totals) -> tuple[float | None, float | None, float | None]
 
 @dataclass(frozen=True)
 class Month:
-    """What was used since `since`, counted up to `until`; both are seconds since the Unix epoch."""
+    """Amounts used since `since`, counted up to `until`; both are seconds since the Unix epoch."""
 
     since: int
     until: int
@@ -69,7 +69,7 @@ class Month:
     idle: Mapping[str, Totals] = field(default_factory=dict)  # by profile: what nobody held of nodes
 
     def after(self, before: Month | None) -> Month:
-        """With no amount that is less than before in the same month."""
+        """Return the month with no amount less than in `before`, if that is of the same month."""
         if before is None or before.since != self.since:
             return self
         held = {**before.held, **_no_less(self.held, before.held)}
@@ -83,14 +83,14 @@ def _no_less(now: Mapping[Name, Totals], before: Mapping[Name, Totals]) -> dict[
 
 @dataclass(frozen=True)
 class Spending:
-    """What was found last; None before, and on a replica that does not export."""
+    """Latest costs and pods; None before the first, and on a replica that does not export."""
 
     month: Month | None = None
     pods: Pods | None = None
 
 
 def exposition(spending: Spending) -> str:
-    """All of it as text."""
+    """Format all metrics of costs and pods."""
     return "".join((*_of_month(spending.month), *_of_pods(spending.pods)))
 
 
@@ -144,7 +144,7 @@ def _of_pods(pods: Pods | None) -> Iterator[str]:
 
 
 def _distinct(pods: Collection[Pod]) -> Sequence[str]:
-    """Labels of each; a pod that was made again under its name may be known twice for a moment."""
+    """Return each pod's labels once; a pod recreated under its name may be there twice for a moment."""
     return list(
         dict.fromkeys(
             f'{{name="{escaped(pod.name)}",namespace="{escaped(pod.namespace)}",'

@@ -1,4 +1,4 @@
-"""Prometheus' text format, as far as this package writes it by itself; pure."""
+"""Formatter of Prometheus' text format, as far as this package needs it; pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _NO_NUMBERS: Final = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 
 
 def head(name: str, help_text: str, kind: str = "gauge") -> str:
-    """The two lines before the samples of a metric."""
+    """Return the HELP and TYPE lines of a metric."""
     return f"# HELP {name} {help_text}\n# TYPE {name} {kind}\n"
 
 
 def number(value: float) -> str:
-    """A sample's value.
+    """Format a sample's value.
 
     >>> number(1), number(float("nan")), number(float("-inf"))
     ('1.0', 'NaN', '-Inf')
@@ -25,5 +25,5 @@ def number(value: float) -> str:
 
 
 def escaped(text: str) -> str:
-    """A label's value, which goes between quotation marks."""
+    """Escape a label's value, which goes between quotation marks."""
     return text.translate(_ESCAPES)

@@ -1,1 +1,1 @@
-"""Prices, carbon intensities and profiles: what turns usage into amounts."""
+"""Prices, carbon intensities and profiles, which convert usage into amounts."""

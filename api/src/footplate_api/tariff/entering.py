@@ -1,9 +1,8 @@
-"""What may be entered into the price book; pure.
+"""Rules for entries of the price book; pure.
 
-An entry holds until a later one of the same goods begins. So one that begins later than all others needs
-nothing; one that would hold in a time for which there is a later price already has to end before that
-begins, or has to supersede it: of two prices for one second nobody should have to know which was written
-last.
+An entry holds until a later one of the same goods begins. So an entry that begins later than all others needs
+nothing; an entry that begins before an existing price has to end before that begins, or has to supersede it:
+the price of a second must not depend on which of two entries was written last.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ _DIGEST: Final = 16
 
 
 def entry(asked: PriceSubmission, now: datetime, book: Sequence[Entry]) -> Entry:
-    """What is asked for, as the ledger reckons with it; raises Invalid where it would hold at no time.
+    """Convert a submission into the ledger's entry; raises Invalid where it would never hold.
 
-    A correction that does not say for which nodes it is, is for those of the entry that it supersedes.
+    A correction without capacity or region gets those of the entry that it supersedes.
     """
     begins = second(asked.effective_from or now)
     ends = FOREVER if asked.effective_to is None else second(asked.effective_to)
@@ -55,7 +54,7 @@ def entry(asked: PriceSubmission, now: datetime, book: Sequence[Entry]) -> Entry
 
 
 def check(asked: Entry, book: Sequence[Entry]) -> None:
-    """Raises Invalid where `asked` contradicts what is in the book, or says that a profile is its source."""
+    """Raise Invalid if `asked` contradicts the book, or claims a profile as its source."""
     if asked.source.startswith(OF_A_PROFILE):
         said = (
             f"must not begin with {OF_A_PROFILE!r}: that is for what the operator makes of a profile's price"
@@ -77,7 +76,7 @@ def check(asked: Entry, book: Sequence[Entry]) -> None:
 
 
 def _check_superseded(asked: Entry, book: Sequence[Entry], superseded: Mapping[str, Entry]) -> None:
-    """Raises Invalid where `asked` cannot take the place it asks for; `superseded` says what, and by what."""
+    """Raise Invalid if `asked` cannot supersede its entry; `superseded` maps entries to their corrections."""
     if asked.supersedes is None:
         return
     wrong = next((known for known in book if known.id == asked.supersedes), None)
@@ -93,7 +92,7 @@ def _check_superseded(asked: Entry, book: Sequence[Entry], superseded: Mapping[s
 
 
 def manifest(asked: PriceSubmission, made: Entry, username: str, key: str | None) -> dict[str, Any]:
-    """The object to create; under a `key` with a name that the next attempt has, too."""
+    """Return the object to create; with a `key`, its name is the same at each attempt."""
     spec: dict[str, Any] = {
         "profile": asked.profile,
         "capacity": made.goods.capacity.value,
@@ -114,17 +113,17 @@ def manifest(asked: PriceSubmission, made: Entry, username: str, key: str | None
 
 
 def name(username: str, key: str) -> str:
-    """That of the entry which a user asks for under a key: for good, as an entry is never taken back."""
+    """Return the name of a user's entry under a key, valid for ever, as no entry is deleted."""
     return f"price-{_digest([username, key])}"
 
 
 def mark(asked: PriceSubmission, username: str, key: str) -> str:
-    """What the object says of who asked for what."""
+    """Return the value of the annotation for the requester, the key and the request."""
     return f"{_digest([username, key])}.{_digest(asked.model_dump(mode='json'))}"
 
 
 def is_marked(manifest: Any, username: str, mark: str) -> bool:
-    """Whether an earlier attempt at the same created this object."""
+    """Return whether an earlier attempt at the same request created this object."""
     annotations = manifest["metadata"].get("annotations") or {}
     return {ASKED_UNDER: mark, REQUESTED_BY_ANNOTATION: username}.items() <= annotations.items()
 

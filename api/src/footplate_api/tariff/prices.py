@@ -1,4 +1,4 @@
-"""Enters prices into the book, and tells them."""
+"""Creates and lists entries of the price book."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CONFLICT: Final = 409
 
 
 def submission(body: bytes) -> PriceSubmission:
-    """The price in `body`; raises Invalid."""
+    """Parse the price in `body`; raises Invalid."""
     return reading.model(PriceSubmission, body)
 
 
@@ -37,9 +37,9 @@ async def enter(
     key: str | None,
     now: Callable[[], datetime],
 ) -> PriceShown:
-    """Creates the entry, or gives that which the same was asked for under this key before.
+    """Create the entry, or return the one that an earlier request with this key created.
 
-    Raises Invalid, with the field, for what contradicts the book.
+    Raises Invalid, with the field, for an entry that contradicts the book.
     """
     if key is not None:
         standing = await _standing(cluster, asked, writer.username, key)
@@ -62,7 +62,7 @@ async def enter(
 async def preview(
     writer: AuditedWriter, cluster: Cluster, database: Database, asked: PriceSubmission, now: datetime
 ) -> PriceShown:
-    """The entry as it would be, by the word of the Kubernetes API server; raises as enter() does."""
+    """Return the entry as a dry run of Kubernetes shows it; raises as enter() does."""
     made = await _checked(cluster, database, asked, now)
     manifest = entering.manifest(asked, made, writer.username, None)
     tried = await writer.create_price(manifest, dry_run=True)
@@ -70,7 +70,7 @@ async def preview(
 
 
 class _Row:
-    """A row that is not stored."""
+    """Row that is not stored."""
 
     def __init__(self, columns: dict[str, Any]) -> None:
         self.__dict__.update(columns)
@@ -90,7 +90,7 @@ async def _checked(cluster: Cluster, database: Database, asked: PriceSubmission,
 
 
 async def _unseen(cluster: Cluster, name: str) -> list[Entry]:
-    """An entry that the mirror may not have seen yet."""
+    """Return the entry `name` from Kubernetes, if it exists, as the mirror may not have it yet."""
     found = await _get(cluster, name)
     return [] if found is None else [record.entry_of(_Row(record.price_row(found)))]
 
@@ -105,7 +105,7 @@ async def _get(cluster: Cluster, name: str) -> Manifest | None:
 
 
 async def _standing(cluster: Cluster, asked: PriceSubmission, username: str, key: str) -> Manifest | None:
-    """What an earlier attempt created; raises Invalid where that asked for something else."""
+    """Return the object that an earlier attempt created; raises Invalid if that was another request."""
     found = await _get(cluster, entering.name(username, key))
     if found is None or entering.is_marked(found, username, entering.mark(asked, username, key)):
         return found
@@ -114,7 +114,7 @@ async def _standing(cluster: Cluster, asked: PriceSubmission, username: str, key
 
 
 async def _note(database: Database, created: Manifest) -> PriceShown:
-    """Stores it at once, so that who entered it can read it back."""
+    """Store the entry at once, so that its creator can read it back."""
     row = record.price_row(created)
     async with database.write() as session:
         await repository.add_prices(session, [row])
@@ -124,7 +124,7 @@ async def _note(database: Database, created: Manifest) -> PriceShown:
 
 
 async def list_prices(session: ReadSession, query: PriceQuery) -> PriceList:
-    """The book, or what of it is in force at a time."""
+    """Return the book, or its entries in force at a time."""
     rows = await repository.book(session, query.profile)
     return await asyncio.to_thread(_list, rows, query)
 
@@ -136,19 +136,19 @@ def _list(rows: Sequence[Any], query: PriceQuery) -> PriceList:
 
 
 def book_of(rows: Sequence[Any]) -> Book:
-    """The book as the ledger reckons with it; of ten thousand rows beside the event loop."""
+    """Convert rows into the ledger's book; with ten thousand rows, call it in a thread."""
     return Book(record.entries_of(rows))
 
 
 def in_force(book: Book, moment: int) -> frozenset[str]:
-    """The ids of those by which their goods have their price in a second."""
+    """Return the ids of all entries whose price is in force at `moment`, a second."""
     goods = {known.goods for known in book.entries}
     found = (book.entry(wanted, moment) for wanted in goods)
     return frozenset(known.id for known in found if known is not None)
 
 
 def shown(rows: Sequence[Any], book: Book, only: frozenset[str] | None = None) -> list[PriceShown]:
-    """The entries in `rows` of `book`, those of these ids alone if they are given."""
+    """Return the entries in `rows` of `book`, filtered by the ids in `only` if given."""
     return [_shown(row, book.corrected_by(row.name)) for row in rows if only is None or row.name in only]
 
 

@@ -1,4 +1,4 @@
-"""Tells what an hour of a node of each profile costs, draws and emits."""
+"""Prices, power and carbon intensities of each profile's nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Nodes = Sequence[tuple[str, str, str, str, int]]
 
 
 async def list_profiles(session: ReadSession, tariff: Tariff, now: int) -> ProfileList:
-    """All of them."""
+    """Return all profiles."""
     specs = await repository.specs(session, Profile)
     book = await repository.book(session)
     nodes = await usage.running_nodes(session)
@@ -31,7 +31,7 @@ async def list_profiles(session: ReadSession, tariff: Tariff, now: int) -> Profi
 
 
 async def get_profile(session: ReadSession, name: str, tariff: Tariff, now: int) -> ProfileShown:
-    """One of them; raises ProfileNotFound."""
+    """Return one profile; raises ProfileNotFound."""
     specs = await repository.specs(session, Profile, [name])
     if name not in specs:
         raise ProfileNotFound(f"No ComputeProfile {name!r} was seen.")

@@ -1,4 +1,4 @@
-"""PriceEntries, CarbonIntensities and ComputeProfiles -> rows -> what the ledger reckons with; pure."""
+"""Converts PriceEntries, CarbonIntensities and ComputeProfiles into rows, and rows for the ledger; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from footplate_ledger.usage import Goods
 
 
 def price_row(manifest: Manifest) -> dict[str, Any]:
-    """Column -> value of the table `price_entries`; raises ValueError, with its name, for what cannot be."""
+    """Return a row of the table `price_entries`; raises ValueError, with the name, for a bad object."""
     about = manifest["metadata"]
     try:
         spec = PriceEntrySpec.from_any_release(manifest.get("spec"))
@@ -46,12 +46,12 @@ def price_row(manifest: Manifest) -> dict[str, Any]:
 
 
 def entries_of(rows: Iterable[Any]) -> list[Entry]:
-    """Those of many rows; of ten thousand it takes a tenth of a second: beside the event loop."""
+    """Convert rows into entries; ten thousand take a tenth of a second, in a thread."""
     return [entry_of(row) for row in rows]
 
 
 def entry_of(row: Any) -> Entry:
-    """An entry of the book, of its row."""
+    """Convert a row into an entry of the book."""
     return Entry(
         id=row.name,
         goods=Goods(row.profile, Capacity(row.capacity), row.region),
@@ -66,7 +66,7 @@ def entry_of(row: Any) -> Entry:
 
 
 def carbon_row(manifest: Manifest) -> dict[str, Any]:
-    """Column -> value of the table `carbon_series`; raises ValueError, with its name, for what cannot be."""
+    """Return a row of the table `carbon_series`; raises ValueError, with the name, for a bad object."""
     about = manifest["metadata"]
     try:
         spec = CarbonIntensitySpec.from_any_release(manifest.get("spec"))
@@ -77,12 +77,12 @@ def carbon_row(manifest: Manifest) -> dict[str, Any]:
 
 
 def series_of(specs: Mapping[str, Mapping[str, Any]]) -> Series:
-    """What the series say, by their names."""
+    """Convert name -> spec into the ledger's carbon series."""
     return records.series({name: CarbonIntensitySpec.from_json(spec) for name, spec in specs.items()})
 
 
 def profile_row(manifest: Manifest) -> dict[str, Any]:
-    """Column -> value of the table `profiles`; raises ValueError, with its name, for what cannot be."""
+    """Return a row of the table `profiles`; raises ValueError, with the name, for a bad object."""
     about = manifest["metadata"]
     try:
         spec = ComputeProfileSpec.from_any_release(manifest.get("spec"))
@@ -98,7 +98,7 @@ def _row(about: Mapping[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(row: Mapping[str, Any]) -> None:
-    """Raises ValueError for a text that no database takes."""
+    """Raise ValueError for a text that no database stores."""
     texts: Iterable[str] = (value for value in row.values() if isinstance(value, str))
     for text in texts:
         text.encode()

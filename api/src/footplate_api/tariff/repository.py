@@ -1,4 +1,4 @@
-"""Queries on prices, carbon intensities and profiles; nothing here changes or deletes a price."""
+"""Queries on prices, carbon intensities and profiles, none of which changes or deletes a price."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Shown = type[CarbonSeries] | type[Profile]
 
 
 async def add_prices(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Adds entries to the book; one whose name is in it already changes nothing."""
+    """Add entries to the book; skip those whose names it has already."""
     names = [row["name"] for row in rows]
     known = set(await session.scalars(select(BookEntry.name).where(BookEntry.name.in_(names))))
     new = sorted((row for row in rows if row["name"] not in known), key=lambda row: str(row["name"]))
@@ -27,7 +27,7 @@ async def add_prices(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -
 
 
 async def book(session: ReadSession, profile: str | None = None) -> Sequence[Any]:
-    """All entries, or those of a profile, in the order in which they begin."""
+    """Return all entries, or those of a profile, in the order in which they begin."""
     statement = select(table_of(BookEntry)).order_by(BookEntry.effective_from, BookEntry.name)
     if profile is not None:
         statement = statement.where(BookEntry.profile == profile)
@@ -35,25 +35,25 @@ async def book(session: ReadSession, profile: str | None = None) -> Sequence[Any
 
 
 async def show(session: WriteSession, model: Shown, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Takes over how objects are now."""
+    """Insert or replace the rows of existing objects."""
     made = sorted((dict(row) for row in rows), key=lambda row: str(row["name"]))
     await session.execute(upsert(session, model, lambda new: true()), made)
 
 
 async def hide(session: WriteSession, model: Shown, names: Collection[str]) -> None:
-    """Takes over that these objects are gone."""
+    """Delete the rows of deleted objects."""
     await session.execute(delete(model).where(model.name.in_(names)))
 
 
 async def versions(session: ReadSession, model: Shown) -> Mapping[str, str]:
-    """Name -> version of all objects that are shown."""
+    """Return name -> version of all stored objects."""
     return {row[0]: row[1] for row in await session.execute(select(model.name, model.resource_version))}
 
 
 async def specs(
     session: ReadSession, model: Shown, names: Collection[str] | None = None
 ) -> Mapping[str, Any]:
-    """Name -> spec, of all or of those of these names, by name."""
+    """Return name -> spec of all objects, or of those named, sorted by name."""
     statement = select(model.name, model.spec).order_by(model.name)
     if names is not None:
         statement = statement.where(model.name.in_(names))

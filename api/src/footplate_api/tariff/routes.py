@@ -1,4 +1,4 @@
-"""REST of prices and profiles."""
+"""REST routes of prices and profiles."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ _PREVIEW: Responses = {200: {"model": PriceShown, "description": "The entry as i
     | _PREVIEW,
 )
 async def create_price(answer: Annotated[Response, Depends(_enter)]) -> Response:
-    """Creates a PriceEntry in Kubernetes, for whoever may `update` the ComputeProfiles.
+    """Create a PriceEntry in Kubernetes, for callers who may `update` ComputeProfiles.
 
-    Nobody changes or takes back an entry: who was wrong enters another that supersedes it.
+    Entries cannot be changed or deleted: to correct one, create another that supersedes it.
     """
     return answer
 
@@ -104,7 +104,7 @@ async def create_price(answer: Annotated[Response, Depends(_enter)]) -> Response
     responses=raises(DatabaseUnavailable),
 )
 async def list_prices(query: Annotated[PriceQuery, Query()], session: Reading) -> PriceList:
-    """All entries, those that were superseded included; with `at`, what is in force in that second."""
+    """List all entries, superseded ones included; with `at`, those in force in that second."""
     return await prices.list_prices(session, query)
 
 
@@ -117,7 +117,7 @@ async def list_prices(query: Annotated[PriceQuery, Query()], session: Reading) -
 async def list_profiles(
     _: Annotated[NothingAsked, Query()], context: Contextual, tariffs: Pricing
 ) -> ProfileList:
-    """All ComputeProfiles, by name."""
+    """List all ComputeProfiles, by name."""
     tariff = await tariffs.now()
     async with context.database.read() as session:
         return await profiles.list_profiles(session, tariff, second(context.now()))
@@ -132,7 +132,7 @@ async def list_profiles(
 async def get_profile(
     name: Name, _: Annotated[NothingAsked, Query()], context: Contextual, tariffs: Pricing
 ) -> ProfileShown:
-    """One ComputeProfile, as Kubernetes shows it."""
+    """Return a ComputeProfile with its prices, power, carbon intensities and nodes."""
     tariff = await tariffs.now()
     async with context.database.read() as session:
         return await profiles.get_profile(session, name, tariff, second(context.now()))

@@ -1,4 +1,4 @@
-"""Prices and profiles as callers send and see them."""
+"""Request and response schemas of prices and profiles."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _Long = Annotated[str, Field(max_length=253, pattern=_TEXT)]
 
 
 class PriceSubmission(Schema):
-    """An entry of the price book, which nobody changes or takes back."""
+    """Entry of the price book; it cannot be changed or deleted."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
@@ -69,14 +69,14 @@ class PriceSubmission(Schema):
 
 
 class PriceQuery(Asked):
-    """Which prices."""
+    """Filters of a list of prices."""
 
     profile: Name | None = Field(None, description="only of this ComputeProfile")
     at: Counted | None = Field(None, description="only what is in force in this second")
 
 
 class PriceShown(Schema):
-    """An entry of the price book."""
+    """Entry of the price book."""
 
     id: str = Field(description="name of the PriceEntry")
     profile: str
@@ -94,13 +94,13 @@ class PriceShown(Schema):
 
 
 class PriceList(Schema):
-    """The price book, or a part of it, in the order in which prices begin."""
+    """Entries of the price book, in the order in which they begin."""
 
     items: list[PriceShown]
 
 
 class CarbonShown(Schema):
-    """What a kilowatt-hour emits where the nodes of a profile are."""
+    """Carbon intensity where nodes of a profile are."""
 
     provider: str
     region: str
@@ -112,7 +112,7 @@ class CarbonShown(Schema):
 
 
 class NodesShown(Schema):
-    """Nodes of a profile that are there."""
+    """Number of running nodes of a profile."""
 
     capacity: Capacity
     provider: str
@@ -121,7 +121,7 @@ class NodesShown(Schema):
 
 
 class ProfileShown(Schema):
-    """What an hour of a node of a profile costs, draws and emits; null is unknown."""
+    """Prices, power and carbon intensity of a profile's nodes; null is unknown."""
 
     name: str
     product: str | None = Field(description="of its devices; null: it has none")

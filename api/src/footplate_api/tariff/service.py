@@ -1,4 +1,4 @@
-"""The price book and the carbon intensities as they are now, put together once for all who ask."""
+"""Reader of the current price book and carbon intensities, which caches the latter."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from footplate_ledger.prices import Book
 
 
 class Tariffs:
-    """Reads the tariff; a series of hours is thousands of numbers, and is read again when it has changed."""
+    """Reader of the tariff; it caches carbon series, thousands of numbers, until one changes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: tuple[Mapping[str, str], Series] = {}, Series()
 
     async def now(self) -> Tariff:
-        """All that is known; raises DatabaseUnavailable."""
+        """Return the current tariff; raises DatabaseUnavailable."""
         async with self._database.read() as session:
             rows = await repository.book(session)
             series = await self._series(session)
         return Tariff(await asyncio.to_thread(_book, rows), series)
 
     async def places(self, profile: str) -> frozenset[tuple[str, str]]:
-        """Provider and region of the nodes of a profile that are there; raises DatabaseUnavailable."""
+        """Return provider and region of a profile's running nodes; raises DatabaseUnavailable."""
         async with self._database.read() as session:
             found = await usage.running_nodes(session)
         return frozenset((provider, region) for name, _, provider, region, _ in found if name == profile)

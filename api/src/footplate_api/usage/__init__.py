@@ -1,1 +1,1 @@
-"""What pods and nodes used, as UsageRecords told it."""
+"""Usage of pods and nodes, as UsageRecords report it."""

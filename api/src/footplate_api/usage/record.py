@@ -1,4 +1,4 @@
-"""UsageRecords as the operator writes them -> what the ledger reckons with -> rows, and back; pure."""
+"""Converts UsageRecords of the operator into the ledger's usage and into rows, and back; pure."""
 
 from __future__ import annotations
 
@@ -31,44 +31,44 @@ _MILLI: Final = 1000
 
 @dataclass(frozen=True)
 class ToldPod:
-    """A pod, and its name for people."""
+    """Usage of a pod, with its name."""
 
     usage: PodUsage
     name: str = ""
 
     def merged(self, told: ToldPod) -> ToldPod:
-        """What is known after both tellings, in whatever order they came."""
+        """Return the union of both reports, in whatever order they came."""
         return ToldPod(merged(self.usage, told.usage), max(self.name, told.name))
 
 
 @dataclass(frozen=True)
 class ToldNode:
-    """A Node, and whose machines it is one of."""
+    """Usage of a Node, with its cloud provider."""
 
     usage: NodeUsage
     provider: str = ""
 
     def merged(self, told: ToldNode) -> ToldNode:
-        """What is known after both tellings, in whatever order they came."""
+        """Return the union of both reports, in whatever order they came."""
         return ToldNode(merged_node(self.usage, told.usage), max(self.provider, told.provider))
 
 
 @dataclass
 class Tellings:
-    """What some records tell, each pod and each Node once, by uid."""
+    """Usage from several records, each pod and each Node once, by uid."""
 
     pods: dict[str, ToldPod] = field(default_factory=dict)
     nodes: dict[str, ToldNode] = field(default_factory=dict)
 
     def add(self, other: Tellings) -> None:
-        """Takes in what `other` tells."""
+        """Merge `other` into this batch."""
         for uid, pod in other.pods.items():
             self.pods[uid] = self.pods[uid].merged(pod) if uid in self.pods else pod
         for uid, node in other.nodes.items():
             self.nodes[uid] = self.nodes[uid].merged(node) if uid in self.nodes else node
 
     def news(self, known: Tellings) -> Tellings:
-        """What is to be stored where `known` stands: nothing that it has already."""
+        """Return the merged entries to store that differ from `known`."""
         whole = Tellings(dict(known.pods), dict(known.nodes))
         whole.add(self)
         return Tellings(
@@ -78,12 +78,12 @@ class Tellings:
 
     @property
     def size(self) -> int:
-        """How many rows it is."""
+        """Number of rows."""
         return len(self.pods) + len(self.nodes)
 
 
 def told(manifest: Manifest) -> Tellings:
-    """What one record tells; raises ValueError, with its name, where that cannot be read or stored."""
+    """Parse a record; raises ValueError, with its name, where it cannot be read or stored."""
     name = (manifest.get("metadata") or {}).get("name")
     try:
         spec = UsageRecordSpec.from_any_release(manifest.get("spec"))
@@ -105,7 +105,7 @@ def _texts(rows: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def pod_row(told: ToldPod) -> dict[str, Any]:
-    """Column -> value of the table `used_pods`."""
+    """Return a row of the table `used_pods`."""
     pod, site = told.usage, told.usage.site
     return {
         "uid": pod.uid,
@@ -132,7 +132,7 @@ def pod_row(told: ToldPod) -> dict[str, Any]:
 
 
 def node_row(told: ToldNode) -> dict[str, Any]:
-    """Column -> value of the table `used_nodes`."""
+    """Return a row of the table `used_nodes`."""
     return {
         "uid": told.usage.uid,
         "name": told.usage.name,
@@ -155,17 +155,17 @@ def _held(used: PodUsage | NodeUsage) -> dict[str, Any]:
 
 
 def _decimal(number: Fraction) -> str:
-    """As it was written: what is read of an object is a decimal number of at most 17 digits."""
+    """Format a number as it was in the object, a decimal of at most 17 digits."""
     return str(float(number))
 
 
 def pod_of(row: Any) -> ToldPod:
-    """The inverse of pod_row()."""
+    """Convert a row of `used_pods`; inverse of pod_row()."""
     return ToldPod(usage_of(row), row.name)
 
 
 def usage_of(row: Any) -> PodUsage:
-    """What the ledger reckons with, of a row of `used_pods`."""
+    """Convert a row of `used_pods` into the ledger's usage."""
     return PodUsage(
         row.uid,
         Owner(row.owner_kind, row.owner_namespace, row.owner_name, row.owner_uid),
@@ -192,12 +192,12 @@ def usage_of(row: Any) -> PodUsage:
 
 
 def node_of(row: Any) -> ToldNode:
-    """The inverse of node_row()."""
+    """Convert a row of `used_nodes`; inverse of node_row()."""
     return ToldNode(node_usage_of(row), row.provider)
 
 
 def node_usage_of(row: Any) -> NodeUsage:
-    """What the ledger reckons with, of a row of `used_nodes`."""
+    """Convert a row of `used_nodes` into the ledger's usage."""
     return NodeUsage(
         row.uid,
         row.name,

@@ -1,4 +1,4 @@
-"""Queries on what was used."""
+"""Queries on the usage of pods and nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _POD, _NODE = table_of(UsedPod), table_of(UsedNode)
 
 
 async def known(session: ReadSession, told: Tellings, lock: bool = False) -> Tellings:
-    """What the tables have of these pods and nodes; with `lock`, nobody changes it before the end."""
+    """Return the stored usage of these pods and nodes; with `lock`, lock the rows until the commit."""
     return Tellings(
         {row.uid: record.pod_of(row) for row in await _rows(session, UsedPod, told.pods, lock)},
         {row.uid: record.node_of(row) for row in await _rows(session, UsedNode, told.nodes, lock)},
@@ -31,9 +31,9 @@ async def known(session: ReadSession, told: Tellings, lock: bool = False) -> Tel
 
 
 async def store(session: WriteSession, told: Tellings) -> None:
-    """Merges `told` with what is known.
+    """Merge `told` with the stored usage.
 
-    Another replica may be told of the same at once: whoever comes second merges with what the first stored.
+    Another replica may store the same at once: the second one merges with what the first stored.
     """
     pods = sorted((record.pod_row(pod) for pod in told.pods.values()), key=_uid)
     nodes = sorted((record.node_row(node) for node in told.nodes.values()), key=_uid)
@@ -65,14 +65,14 @@ async def _replace(session: WriteSession, model: type[Base], rows: list[dict[str
 
 
 def _during(table: Table, span: Span) -> ColumnElement[bool]:
-    """Whether what a row tells of is, or may be, there in some second of `span`."""
+    """Return the condition for rows whose pod or node runs, or may run, in some second of `span`."""
     return and_(table.c.start < span.end, or_(table.c.end_known == RUNNING, table.c.end_until > span.start))
 
 
 async def crowds(
     session: ReadSession, span: Span, namespaces: Collection[str] | None = None
 ) -> Sequence[tuple[str, int]]:
-    """The nodes that pods were on in `span`, and how many; those of pods of `namespaces` alone, if given."""
+    """Return (node, number of pods) in `span`; only nodes with pods of `namespaces` if given."""
     statement = select(_POD.c.node, func.count()).where(_during(_POD, span))
     if namespaces is not None:
         theirs = select(_POD.c.node).where(_POD.c.owner_namespace.in_(namespaces), _during(_POD, span))
@@ -82,33 +82,33 @@ async def crowds(
 
 
 async def pods_on(session: ReadSession, nodes: Collection[str], span: Span) -> Sequence[Any]:
-    """Rows of all pods that were on these nodes in `span`, node by node."""
+    """Return the rows of all pods that were on these nodes in `span`, node by node."""
     statement = select(_POD).where(_POD.c.node.in_(nodes), _during(_POD, span))
     return (await session.execute(statement.order_by(_POD.c.node, _POD.c.start, _POD.c.uid))).all()
 
 
 async def pods_beside(session: ReadSession, spans: Mapping[str, Span]) -> Sequence[Any]:
-    """As pods_on(), of each node in its own time; of some dozens of nodes, each is a condition."""
+    """Return rows as pods_on(), with a span for each node; for some dozens of nodes, each a condition."""
     there = or_(*(and_(_POD.c.node == node, _during(_POD, span)) for node, span in spans.items()))
     statement = select(_POD).where(there).order_by(_POD.c.node, _POD.c.start, _POD.c.uid)
     return (await session.execute(statement)).all()
 
 
 async def nodes_of(session: ReadSession, uids: Collection[str]) -> Mapping[str, NodeUsage]:
-    """Those of these nodes that somebody told of, by uid."""
+    """Return the stored usage of these nodes, by uid."""
     rows = await session.execute(select(_NODE).where(_NODE.c.uid.in_(uids)))
     return {row.uid: record.node_usage_of(row) for row in rows}
 
 
 async def nodes_during(session: ReadSession, span: Span, after: str, limit: int) -> Sequence[NodeUsage]:
-    """Nodes that were there in `span`, in the order of their uids, after one of them."""
+    """Return the nodes that ran in `span`, in the order of their uids, after one of them."""
     statement = select(_NODE).where(_during(_NODE, span), _NODE.c.uid > after)
     rows = await session.execute(statement.order_by(_NODE.c.uid).limit(limit))
     return [record.node_usage_of(row) for row in rows]
 
 
 async def spans_of(session: ReadSession, owner: str, now: int) -> Mapping[str, Span]:
-    """By node, from the first second in which a pod of a run was on it to the last, as known at `now`."""
+    """Return node -> span from the first to the last second of a run's pods on it, as known at `now`."""
     until = case((or_(_POD.c.end_known == RUNNING, _POD.c.end_until > now), now), else_=_POD.c.end_until)
     there = select(_POD.c.node, func.min(_POD.c.start), func.max(until)).where(
         _POD.c.owner_uid == owner, _POD.c.start < until
@@ -118,13 +118,13 @@ async def spans_of(session: ReadSession, owner: str, now: int) -> Mapping[str, S
 
 
 async def count_of(session: ReadSession, owner: str) -> int:
-    """How many pods a run has had."""
+    """Return how many pods a run has had."""
     statement = select(func.count()).select_from(_POD).where(_POD.c.owner_uid == owner)
     return await session.scalar(statement) or 0
 
 
 async def pods_of(session: ReadSession, owner: str, after: tuple[int, str], limit: int) -> Sequence[ToldPod]:
-    """Pods of a run in the order of their starts and uids, after one of them."""
+    """Return the pods of a run in the order of their starts and uids, after one of them."""
     place = tuple_(_POD.c.start, _POD.c.uid)
     statement = select(_POD).where(_POD.c.owner_uid == owner, place > after)
     rows = await session.execute(statement.order_by(_POD.c.start, _POD.c.uid).limit(limit))
@@ -132,7 +132,7 @@ async def pods_of(session: ReadSession, owner: str, after: tuple[int, str], limi
 
 
 async def running_pods(session: ReadSession, limit: int) -> tuple[Sequence[tuple[str, str, str, str]], int]:
-    """(namespace, run, pod, role) of pods of runs that are there, the youngest; and how many there are."""
+    """Return (namespace, run, pod, role) of the youngest running pods, and the number of all."""
     there = _POD.c.end_known == RUNNING
     count = await session.scalar(select(func.count()).select_from(_POD).where(there)) or 0
     those = (_POD.c.owner_namespace, _POD.c.owner_name, _POD.c.name, _POD.c.role)
@@ -141,7 +141,7 @@ async def running_pods(session: ReadSession, limit: int) -> tuple[Sequence[tuple
 
 
 async def namespaces(session: ReadSession) -> Sequence[str]:
-    """All whose pods used something, in their order; one look into an index for each."""
+    """Return all namespaces with usage, in order; one index lookup for each."""
     first = select(func.min(_POD.c.owner_namespace).label("name")).cte("names", recursive=True)
     following = select(func.min(_POD.c.owner_namespace)).where(_POD.c.owner_namespace > first.c.name)
     names = first.union_all(select(following.scalar_subquery()).where(first.c.name.is_not(None)))
@@ -151,7 +151,7 @@ async def namespaces(session: ReadSession) -> Sequence[str]:
 async def kept(
     session: ReadSession, key: str, span: Span, after: str, limit: int
 ) -> Sequence[tuple[str, str]]:
-    """Uid and value of runs that used something in `span` and have a label, or what is kept like one."""
+    """Return uid and value of runs with usage in `span` that have the label or property `key`."""
     using = select(_POD.c.owner_uid).where(_during(_POD, span))
     statement = select(RunLabel.run_uid, RunLabel.value).where(
         RunLabel.key == key, RunLabel.run_uid.in_(using)
@@ -163,7 +163,7 @@ async def kept(
 
 
 async def running_nodes(session: ReadSession) -> Sequence[tuple[str, str, str, str, int]]:
-    """(profile, capacity, provider, region, how many) of the nodes that are there."""
+    """Return (profile, capacity, provider, region, count) of the running nodes."""
     those = (_NODE.c.profile, _NODE.c.capacity, _NODE.c.provider, _NODE.c.region)
     statement = select(*those, func.count()).where(_NODE.c.end_known == RUNNING).group_by(*those)
     return [tuple(row) for row in await session.execute(statement.order_by(*those))]
@@ -172,7 +172,7 @@ async def running_nodes(session: ReadSession) -> Sequence[tuple[str, str, str, s
 async def owner_named(
     session: ReadSession, namespace: str, name: str, uid: str | None, since: int | None
 ) -> str | None:
-    """The uid of the run of this name, whose first pod is no older than `since`; of several the newest."""
+    """Return the uid of the run of this name whose pod started last, no earlier than `since`."""
     statement = select(_POD.c.owner_uid).where(_POD.c.owner_namespace == namespace, _POD.c.owner_name == name)
     if uid is not None:
         statement = statement.where(_POD.c.owner_uid == uid)
