@@ -1,1 +1,1 @@
-"""Keeps the ranks of a run in step through faults: a coordinator, an agent a node, and what they say."""
+"""Elastic training: a run's coordinator, one agent per node, and the protocol between them."""

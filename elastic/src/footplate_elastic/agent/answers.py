@@ -1,4 +1,4 @@
-"""What the coordinator's answers to an agent mean. Pure, but for what is logged."""
+"""Interpretation of the coordinator's answers to an agent; pure except for logging."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def joined(answer: Answer, agent: AgentIdentity) -> SealedGeneration | None:
-    """What a join of `agent` is answered; None: ask again. Raises SlotTaken or RunOver."""
+    """Return the generation in the answer to a join; None: ask again. Raises SlotTaken or RunOver."""
     if answer.status == 200:
         return SealedGeneration.model_validate_json(answer.body)
     reason = reason_of(answer)
@@ -28,7 +28,7 @@ def joined(answer: Answer, agent: AgentIdentity) -> SealedGeneration | None:
 
 
 def own_identity(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentity:
-    """What `agent` is called in `sealed`: a spare learns here which slot it has taken."""
+    """Return this agent's identity in `sealed`; a spare learns here which slot it has taken."""
     return next(
         member.agent
         for member in sealed.members
@@ -37,7 +37,7 @@ def own_identity(sealed: SealedGeneration, agent: AgentIdentity) -> AgentIdentit
 
 
 def granted(answer: Answer, step: int) -> bool:
-    """Whether the checkpoint of `step` may be committed, of an answer with status 200."""
+    """Return whether `answer`, which has status 200, permits the commit of the checkpoint at `step`."""
     grant = Grant.model_validate_json(answer.body)
     if not grant.granted:
         _log.warning("no commit of step %d: %s", step, grant.reason)
@@ -45,7 +45,7 @@ def granted(answer: Answer, step: int) -> bool:
 
 
 def reason_of(answer: Answer) -> str:
-    """Why the coordinator refuses, in its words where it gives a reason, else what its answer begins with."""
+    """Return the coordinator's reason for a refusal, else the beginning of its answer."""
     try:
         return str(json.loads(answer.body)["reason"])
     except (ValueError, KeyError, TypeError):

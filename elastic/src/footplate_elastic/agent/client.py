@@ -1,8 +1,8 @@
-"""HTTP to the coordinator with the standard library, one persistent connection a thread.
+"""HTTP to the coordinator with the standard library, one persistent connection per thread.
 
-The coordinator is replaced now and then and comes back under another address.
-So an address is looked up again for every new connection, and an answer counts
-only if it comes from the highest epoch that this agent has ever heard.
+The coordinator is replaced now and then and comes back under another address. So an address is looked up
+again for every new connection, and an answer counts only if it comes from the highest epoch that this agent
+has ever received.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socke
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the coordinator is: an address that was right once, and a name that always is."""
+    """The coordinator's location: an address that may be outdated, and a DNS name that always holds."""
 
     host: str
     hint: str
@@ -40,12 +40,12 @@ class Endpoint:
     certificate: Path | None  # the only one that is trusted; None: plain HTTP
 
     def tls(self) -> ssl.SSLContext | None:
-        """A context that trusts the run's own certificate and nothing else."""
+        """Return a context that trusts the run's own certificate and nothing else; None: plain HTTP."""
         return ssl.create_default_context(cafile=self.certificate) if self.certificate else None
 
 
 class Directory:
-    """What all connections of one agent share: the last good address and the highest epoch."""
+    """State shared by an agent's connections: the last good address and the highest epoch."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -55,7 +55,7 @@ class Directory:
         self._lock = threading.Lock()
 
     def addresses(self) -> Iterator[str]:
-        """Addresses to try, best first; the name is only resolved when the first one fails."""
+        """Yield addresses to try, best first; the name is only resolved when the first one fails."""
         good = self._good
         if good:
             yield good
@@ -67,7 +67,7 @@ class Directory:
             yield self.endpoint.hint
 
     def answered(self, address: str, epoch: int) -> bool:
-        """Take note of an answer; whether it counts."""
+        """Record an answer; return whether it counts, which one from an earlier epoch does not."""
         with self._lock:
             if epoch < self._epoch:
                 return False
@@ -76,7 +76,7 @@ class Directory:
             return True
 
     def failed(self, address: str) -> None:
-        """Nobody who counts is at `address` now: look elsewhere first."""
+        """Record that `address` has failed, so that others are tried first."""
         with self._lock:
             if self._good == address:
                 self._good = ""
@@ -91,7 +91,7 @@ class _Http(http.client.HTTPConnection):
         self._name = directory.endpoint.host or address
 
     def connect(self) -> None:
-        """Connect within a second; keep the connection under watch."""
+        """Connect within a second and enable TCP keepalive."""
         plain = socket.create_connection((self.host, self.port), timing.CONNECT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -102,31 +102,31 @@ class _Http(http.client.HTTPConnection):
 
 
 class Backoff:
-    """Pauses that double up to a second, and start small again after a success."""
+    """Pauses that double up to a second and start small again after a success."""
 
     def __init__(self) -> None:
         self._failures = 0
 
     def pause(self, ending: threading.Event) -> None:
-        """Wait, unless this agent ends meanwhile."""
+        """Sleep for the next pause, or until this agent ends."""
         self._failures += 1
         ending.wait(backoff(self._failures, first=timing.FIRST_PAUSE, longest=timing.LONGEST_PAUSE))
 
     def reset(self) -> None:
-        """It worked."""
+        """Record a success: the next pause is short again."""
         self._failures = 0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status and body."""
+    """Status and body of an HTTP response."""
 
     status: int
     body: bytes
 
 
 class Connection:
-    """One persistent connection, for one thread. Not usable after close()."""
+    """A persistent connection for one thread; unusable after close()."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -134,7 +134,7 @@ class Connection:
         self._epoch: int | None = None  # of the coordinator at the other end, once it has spoken
 
     def request(self, method: str, path: str, body: str | None, timeout: float) -> Answer:
-        """One request; raises Unreachable, after which the next request connects anew."""
+        """Send one request; raises Unreachable, after which the next request reconnects."""
         address, response = self._open(method, path, body, timeout)
         try:
             content = response.read(ANSWER_BYTES + 1)
@@ -154,7 +154,7 @@ class Connection:
         return self.request("POST", path, message.model_dump_json(by_alias=True, exclude_none=True), timeout)
 
     def stay(self, path: str) -> int:
-        """GET `path` and read until the other side ends; the status. Raises Unreachable."""
+        """GET `path` and read until the other side closes; return the status. Raises Unreachable."""
         _, response = self._open("GET", path, None, timing.CONNECT)
         assert self._http is not None
         if response.status == 200 and self._http.sock is not None:
@@ -166,7 +166,7 @@ class Connection:
         return response.status
 
     def hang_up(self, epoch: int) -> None:
-        """From another thread: let a `stay` with a coordinator before `epoch` end now."""
+        """End a `stay` with a coordinator before `epoch`; called from another thread."""
         current = self._http
         earlier = self._epoch is not None and self._epoch < epoch
         if earlier and current is not None and current.sock is not None:
@@ -174,7 +174,7 @@ class Connection:
                 current.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._http is not None:
             self._http.close()
             self._http = None

@@ -1,8 +1,8 @@
-"""What an agent is told by its environment.
+"""The agent's configuration, read from environment variables.
 
-Read by hand, where the other programs have pydantic-settings: an agent registers before it imports torch,
-and that library, which brings asyncio and a command line along, takes 20 to 45 ms more, a tenth of what
-comes before.
+Read by hand, where the other programs use pydantic-settings: an agent registers before it imports torch, and
+that library, which brings asyncio and a command line along, takes 20 to 45 ms more, a tenth of what comes
+before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from footplate_elastic.protocol.outline import (
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Who this agent is, and where its coordinator."""
+    """This agent's identity and its coordinator's endpoint."""
 
     identity: AgentIdentity
     endpoint: Endpoint
@@ -38,7 +38,7 @@ class AgentConfig:
 
 
 def from_environment(environment: Mapping[str, str]) -> AgentConfig:
-    """The configuration; raises ValueError for what cannot work."""
+    """Return the configuration; raises ValueError for invalid settings."""
     outline = read_outline(run_config_path(environment))
     host = environment.get(Env.COORDINATOR_HOST, "")
     hint = environment.get(Env.COORDINATOR_ADDRESS, "")

@@ -1,4 +1,4 @@
-"""What an agent makes of the coordinator's answers. Pure.
+"""An agent's view of the coordinator, merged from its answers; pure.
 
 Answers arrive over several connections and out of order, and a join is
 answered while a heartbeat from before it is still on its way. An answer that
@@ -20,13 +20,13 @@ _NOTHING = GenerationId(epoch=0, number=0)
 
 
 def moment(answer: HeartbeatAnswer) -> tuple[int, int, int, bool]:
-    """Orders answers by when they were true: epoch, generation, then sealed before open."""
+    """Return a sort key by when an answer was true: epoch, generation, then sealed before open."""
     generation = answer.generation or _NOTHING
     return answer.epoch, generation.epoch, generation.number, answer.rendezvous_open
 
 
 def concerns(answer: HeartbeatAnswer, running: GenerationId) -> bool:
-    """Whether `answer` was given by someone who may know of `running`, and not before it was sealed."""
+    """Return whether `answer` is recent enough to know `running`: not from before that was sealed."""
     told = answer.generation or _NOTHING
     start_of_epoch = GenerationId(epoch=answer.epoch, number=0)
     newest = told if told.newer_than(start_of_epoch) else start_of_epoch
@@ -35,7 +35,7 @@ def concerns(answer: HeartbeatAnswer, running: GenerationId) -> bool:
 
 @dataclass
 class CoordinatorView:
-    """The newest answer, and the two that can never be taken back."""
+    """The newest answer, and the two facts that no later answer reverts: evicted and closed."""
 
     answer: HeartbeatAnswer | None = None
     evicted: bool = False
@@ -46,7 +46,7 @@ class CoordinatorView:
     probes: tuple[int, int] = (0, 0)  # the same of probes
 
     def take(self, answer: HeartbeatAnswer) -> None:
-        """Fold in an answer, in whatever order it comes."""
+        """Merge an answer; answers may arrive in any order."""
         self.evicted = self.evicted or answer.evicted
         self.closed = self.closed or answer.closed
         self.learn(answer.limits)
@@ -59,13 +59,13 @@ class CoordinatorView:
             self.answer = answer
 
     def learn(self, limits: NumberedLimits | None) -> None:
-        """NumberedLimits come with answers and with a sealed generation, in whatever order."""
+        """Store `limits` if newer; they arrive with answers and with a sealed generation, in any order."""
         if limits is not None and (self.limits is None or limits.newer_than(self.limits)):
             self.limits = limits
 
     @property
     def known(self) -> str:
-        """What to tell the coordinator that we know."""
+        """The `known` token of the newest answer; empty before the first."""
         return known(self.answer) if self.answer is not None else ""
 
     @property
@@ -74,7 +74,7 @@ class CoordinatorView:
         return self.answer.command if self.answer is not None else Command.NONE
 
     def new_question(self) -> Diagnosis | None:
-        """A question to the ranks that was not handed out yet, once."""
+        """Return the ranks' next diagnosis request; each one only once."""
         asked = self.answer.diagnosis if self.answer is not None else None
         if self.answer is None or asked is None or (self.answer.epoch, asked.number) <= self.questions:
             return None
@@ -82,7 +82,7 @@ class CoordinatorView:
         return asked
 
     def new_probe(self) -> tuple[int, Probe] | None:
-        """A probe that was not handed out yet, once, with the epoch of whoever asks."""
+        """Return the next probe and its coordinator's epoch; each probe only once."""
         asked = self.answer.probe if self.answer is not None else None
         if self.answer is None or asked is None or (self.answer.epoch, asked.number) <= self.probes:
             return None
@@ -90,7 +90,7 @@ class CoordinatorView:
         return self.answer.epoch, asked
 
     def must_rejoin(self, running: GenerationId) -> bool:
-        """Whether ranks of `running` have to stop."""
+        """Return whether the ranks of `running` have to stop."""
         if self.evicted or self.closed:
             return True
         if self.answer is None or not concerns(self.answer, running):
@@ -99,5 +99,5 @@ class CoordinatorView:
         return self.answer.rendezvous_open or (newest is not None and newest.newer_than(running))
 
     def knows(self, running: GenerationId) -> bool:
-        """Whether the coordinator has told us that it knows of `running`."""
+        """Return whether the newest answer names `running` as its generation."""
         return self.answer is not None and self.answer.generation == running

@@ -1,7 +1,7 @@
-"""The devices of this pod, as the driver's library (NVML) shows their energy.
+"""The pod's devices and their energy, as reported by the driver's library (NVML).
 
-A device is known by its UUID, so that it is the same one after the driver was loaded anew. One of which the
-pod has a slice alone (MIG) is left out: its counter and its power are those of the whole device.
+A device is identified by its UUID, so that it stays the same after the driver was reloaded. A device of which
+the pod has only a slice (MIG) is left out: its counter and its power are those of the whole device.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ _UUID: Final = "GPU-"  # other values, such as "all", name none that could be to
 
 
 class LibraryMissing(Exception):
-    """There is no library that could be asked, and there will be none."""
+    """The driver's library is missing and will stay so."""
 
 
 class Devices(Protocol):
-    """What can be asked how much energy it has consumed."""
+    """Devices whose energy can be read."""
 
     def read(self) -> Iterator[tuple[str, Reading]]:
-        """What each device shows now, by its UUID, as it is read; then raises what kept one from being read.
+        """Yield each device's UUID and reading as it is read; then raise the first read error, if any.
 
-        Raises LibraryMissing where it is of no use to ask again.
+        Raises LibraryMissing where retrying is of no use.
         """
         ...
 
 
 def load() -> Any:
-    """The module `pynvml` of the package nvidia-ml-py; raises LibraryMissing."""
+    """Return the module `pynvml` of the package nvidia-ml-py; raises LibraryMissing."""
     try:
         return importlib.import_module("pynvml")
     except ImportError as error:
@@ -41,9 +41,9 @@ def load() -> Any:
 
 
 class NvmlDevices:
-    """Those that NVML shows in this container; `visible` is the value of VISIBLE_DEVICES.
+    """Devices that NVML reports in this container; `visible` is the value of VISIBLE_DEVICES.
 
-    After an error the library is opened anew: a driver that was loaded again is a new one.
+    After an error the library is opened anew: a reloaded driver is a new one.
     """
 
     def __init__(self, visible: str, load: Callable[[], Any] = load) -> None:
@@ -52,7 +52,7 @@ class NvmlDevices:
         self._open = False
 
     def read(self) -> Iterator[tuple[str, Reading]]:
-        """See Devices.read."""
+        """Yield UUIDs and readings; see Devices.read."""
         library = self._load()
         try:
             if not self._open:
@@ -97,7 +97,7 @@ def _sliced(library: Any, device: Any) -> bool:
 
 
 def _shown(library: Any, ask: Callable[[Any], int], device: Any, errors: list[Exception]) -> int | None:
-    """What `device` shows, None where it has no such thing; an error goes to `errors`."""
+    """Return the device's value, None if unsupported or on an error, which is added to `errors`."""
     try:
         return ask(device)
     except (library.NVMLError_NotSupported, library.NVMLError_FunctionNotFound):

@@ -1,4 +1,4 @@
-"""torch's elastic agent with ranks from the zygote and ends decided by the coordinator.
+"""torch's elastic agent with ranks from the zygote and their end decided by the coordinator.
 
 The subclass stays thin: torch's loop restarts on failure and on membership
 change, and this overrides what starts, stops and watches processes. Ranks that
@@ -36,7 +36,7 @@ RESTARTS: Final = 2**31 - 1
 
 
 class FootplateAgent(LocalElasticAgent):
-    """`wake` is set by whoever knows of a change: the session's threads, the zygote's listener."""
+    """Elastic agent of torch; the session's and the zygote's threads set `wake` on a change."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class FootplateAgent(LocalElasticAgent):
         self._ranks.stop()
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
-        """Whoever runs this agent stops the ranks, and says goodbye before."""
+        """Do nothing: the owner of this agent reports its end and then stops the ranks."""
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         self._wake.wait(timing.LOOK)
@@ -104,7 +104,7 @@ class FootplateAgent(LocalElasticAgent):
         return RunResult(state=WorkerState.HEALTHY)
 
     def _look_whether_to_leave(self) -> None:
-        """SIGTERM: tell the others, who save what all did; raises Terminated once that is done."""
+        """Request a checkpoint after SIGTERM; raises Terminated once all ranks have saved."""
         if not self._session.leaving:
             return
         if self._session.may_leave:
@@ -115,7 +115,7 @@ class FootplateAgent(LocalElasticAgent):
             self._asked_to_save = True
 
     def _exit_barrier(self) -> None:
-        """The coordinator has closed the run: all others are done as well."""
+        """Do nothing: the coordinator has closed the run, so all others are done as well."""
 
     def _environment(self, worker: Worker, group: WorkerGroup, generation: GenerationId) -> Mapping[str, str]:
         spec, limits = group.spec, self._session.view.limits

@@ -1,12 +1,12 @@
-"""What one device has consumed, by samples as they come. Pure, and it keeps none of them but the last.
+"""Energy of a single device, summed from samples as they come; pure, and only the last one is stored.
 
-Of the time between two samples the difference of the device's energy counter tells it, or else the line
-between its power at both ends. A counter that shows less than before has begun again, as it does when the
-driver is loaded anew: what it shows now was consumed since. Where neither is known, or two samples of power
-are far apart, that time is left out and nothing is guessed.
+Between two samples the energy is the difference of the device's energy counter, else the integral of the line
+between its power at both ends. A counter that is lower than before has restarted, as it does when the driver
+is reloaded: its value was consumed since. Where neither is known, or two power samples are far apart, that
+time is left out and nothing is guessed.
 
-It is the arithmetic of `footplate_ledger.energy` for a series without an end, in whole numbers. A test holds
-the two together; an agent, which registers before it imports anything large, does without that package.
+It is the arithmetic of `footplate_ledger.energy` for a series without an end, in whole numbers. A test
+compares the two; an agent, which registers before it imports anything large, does without that package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONGEST_GAP: Final = 120  # seconds between two samples of power that are joined
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a device shows; what it has not, or what cannot be read, is None."""
+    """A device's counters; a value that is unsupported or unreadable is None."""
 
     millijoules: int | None  # its energy counter
     milliwatts: int | None  # its power
@@ -27,7 +27,7 @@ class Reading:
 
 @dataclass
 class DeviceEnergy:
-    """Sums of one device since its first sample; seconds are whole ones of a clock that never goes back."""
+    """A device's sums since its first sample; seconds are whole ones of a monotonic clock."""
 
     half_millijoules: int = 0  # the mean of two whole numbers has halves
     counter_seconds: int = 0
@@ -36,7 +36,7 @@ class DeviceEnergy:
     _last: Reading | None = None
 
     def take(self, second: int, shown: Reading) -> None:
-        """One more sample; one that is not later than the last is passed over."""
+        """Add a sample; one that is not later than the last is ignored."""
         before, length = self._last, second - self._second
         if before is not None and length <= 0:
             return

@@ -1,7 +1,7 @@
-"""What the devices of this pod consume, measured beside everything else that an agent does.
+"""Measures the energy of this pod's devices in a thread of its own.
 
-A driver's library may hang for as long as a device does, so it is asked by a thread that nobody waits for:
-whoever speaks to the coordinator finds the sums that were known last.
+A driver's library may hang for as long as a device does, so a thread that nobody waits for reads it: the
+threads that talk to the coordinator use the last known sums.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _log = logging.getLogger(__name__)
 
 
 class EnergyMeter:
-    """`energy` is what is to be told; None until there is any. A meter without `devices` measures nothing.
+    """Background meter; `energy` has the latest sums, None before any, and always without `devices`.
 
-    `clock` is monotonic: another time of day makes no gap.
+    `clock` is monotonic: a change of the time of day makes no gap.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class EnergyMeter:
         self._thread = threading.Thread(target=self._measure, name="footplate-energy", daemon=True)
 
     def start(self) -> None:
-        """Measure from now on."""
+        """Start measuring."""
         if self._devices is not None:
             self._thread.start()
 
     def look(self, seconds: float) -> None:
-        """Have `energy` reach up to now, which takes milliseconds; no longer than `seconds` are waited."""
+        """Update `energy` to now, which takes milliseconds; wait no longer than `seconds`."""
         if self._thread.is_alive():
             done = threading.Event()
             self._asked.put(done)
             done.wait(seconds)
 
     def sample(self) -> None:
-        """Look at the devices once; raises LibraryMissing."""
+        """Read the devices once; raises LibraryMissing."""
         assert self._devices is not None
         seen = False
         try:
@@ -92,7 +92,7 @@ class EnergyMeter:
         )
 
     def _note(self, trouble: str) -> None:
-        """Say so once when devices cannot be read, and once when they can again."""
+        """Log once when devices become unreadable, and once when they are readable again."""
         if trouble and not self._troubled:
             _log.warning("energy is not measured, or not of all devices: %s", trouble)
         elif self._troubled and not trouble:
@@ -113,7 +113,7 @@ class EnergyMeter:
                 self._asked.get().set()
 
     def _next(self) -> threading.Event | None:
-        """Wait until it is time for another sample, or somebody asks for one."""
+        """Wait until the next sample is due or another thread requests one."""
         try:
             return self._asked.get(timeout=self._period)
         except queue.Empty:

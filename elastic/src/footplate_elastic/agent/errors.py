@@ -1,4 +1,4 @@
-"""Why an agent ends, as types.
+"""Reasons for which an agent ends, as exception types.
 
 AgentError
 ├── Unreachable      no answer from a coordinator that counts; always tried again
@@ -21,23 +21,23 @@ SIGTERM_EXIT: Final = 143  # what a shell says of a process that SIGTERM ended
 
 
 class AgentError(Exception):
-    """The root."""
+    """Base class of the agent's errors."""
 
 
 class Unreachable(AgentError):
-    """No answer from the coordinator, or one from a coordinator that was replaced."""
+    """No answer from the coordinator, or an answer from a replaced one."""
 
 
 class SlotTaken(AgentError):
-    """A newer incarnation has this slot."""
+    """A newer incarnation in this slot."""
 
 
 class RunOver(AgentError):
-    """The run has ended for all."""
+    """The end of the run, for all agents."""
 
 
 class RanksRefused(AgentError):
-    """A rank ended with the exit code for configuration, cannot be imported, or its device is broken."""
+    """Ranks with the exit code for configuration, without a working import, or with a broken device."""
 
     def __init__(self, failure: FailureReport) -> None:
         super().__init__(failure.message)
@@ -45,11 +45,11 @@ class RanksRefused(AgentError):
 
 
 class ZygoteFailed(AgentError):
-    """The imports that all ranks share have raised an exception; the text is its traceback."""
+    """An exception in the imports that all ranks share; the text is its traceback."""
 
 
 class ZygoteGone(AgentError):
-    """The zygote has ended and did not say why; `code` as of a process, negative for a signal."""
+    """An end of the zygote without a reason; `code` as in subprocess, negative for a signal."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"killed by signal {-code}" if code < 0 else f"exit code {code}")
@@ -57,4 +57,4 @@ class ZygoteGone(AgentError):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived: a BaseException, so that nothing on the way takes it for a failure."""
+    """Arrival of SIGTERM; a BaseException, so that no handler on the way mistakes it for a failure."""

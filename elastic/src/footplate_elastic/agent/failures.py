@@ -1,8 +1,7 @@
-"""Why ranks ended, told from what they left behind. Pure apart from one counter file.
+"""Classifies why ranks ended from the traces that they left; pure apart from one counter file.
 
-A rank that can still speak leaves an error file with a FailureReport. One that
-cannot leaves an exit code or a signal, and its last lines. The first one that
-failed speaks for all: the others most likely lost their connection to it.
+A rank that still can leaves an error file with a FailureReport. Any other leaves an exit code or a signal,
+and its last lines. The first rank that failed decides: the others most likely lost their connection to it.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ _ANYTHING: Final = OUTCOMES[ExitCode.USER_ERROR]  # any program ends so
 
 
 def first_failure(reports: Iterable[FailureReport]) -> FailureReport:
-    """The report that speaks for all `reports` of ranks, of which there is at least one.
+    """Return the failure that stands for all `reports`, of which there is at least one.
 
-    An echo (a lost connection) speaks only where nothing else does; among the others the earliest.
+    An echo (a lost connection) is chosen only where nothing else is there; among the others the earliest.
     """
     return min(reports, key=lambda report: (is_secondary(report), report.time))
 
@@ -43,10 +42,10 @@ def first_failure(reports: Iterable[FailureReport]) -> FailureReport:
 def classify(
     rank: int, end: End | None, said: FailureReport | None, tail: str, out_of_memory: bool
 ) -> FailureReport | None:
-    """Why one rank ended: what its error file `said`, or else what its exit code and its last lines say.
+    """Return why a rank ended: from its error file `said`, else from its exit code and last lines.
 
-    None for one that still runs (no `end`) and has not spoken: it may be writing that file.
-    `out_of_memory` says that the kernel killed a process of this container for memory.
+    None for a rank that still runs (no `end`) and has no error file: it may be writing that file.
+    `out_of_memory` means that the kernel killed a process of this container for memory.
     """
     if said is not None:
         whose = rank if said.rank is None else said.rank
@@ -60,7 +59,7 @@ def classify(
 
 
 def oom_kills(files: Sequence[Path] = MEMORY_EVENTS) -> int:
-    """How many processes of this container the kernel has killed for memory; 0 where it does not say."""
+    """Return how many of the container's processes the kernel has OOM-killed; 0 where it is unknown."""
     lines: list[str] = []
     for file in files:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""One agent from start to end: puts the parts together and turns the end into an exit code."""
+"""Wires one agent's parts, runs it to its end and returns an exit code."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MEMORY: Final = "/dev/shm"
 
 
 class _FromRanks:
-    """Carries what ranks say into the session."""
+    """Forwarder of the ranks' messages into the session."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -75,12 +75,12 @@ class _FromRanks:
         return self._session.grant(generation, step)
 
     def forked(self, timeline: StartupTimeline) -> None:
-        """The ranks of a new generation are on their way."""
+        """Store the timeline of a generation whose ranks were just forked."""
         self.timeline = timeline
 
 
 class _ToRanks(SessionListener):
-    """Carries what the coordinator says to the ranks."""
+    """Forwarder of the coordinator's messages to the ranks."""
 
     def __init__(self, server: RankServer, ranks: Ranks, wake: threading.Event) -> None:
         self._server = server
@@ -109,7 +109,7 @@ class _ToRanks(SessionListener):
 
 
 class Launch:
-    """The parts of one agent, wired."""
+    """The wired parts of an agent."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class Launch:
         self.memory = _memory_folder() if config.outline.checkpoint.memory else None
 
     def run(self) -> int:
-        """The exit code of this process. Registers first; torch is imported after that."""
+        """Return this process's exit code; it registers first and imports torch after that."""
         self.session.start(_ToRanks(self.server, self.ranks, self.wake))
         failure: FailureReport | None = None
         try:
@@ -166,7 +166,7 @@ class Launch:
         return code
 
     def _find_refusal(self) -> FailureReport | None:
-        """The reason for which ranks cannot train here; None where they may."""
+        """Return why ranks cannot train on this node; None where they can."""
         locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
         capabilities = rdma.effective_capabilities(rdma.STATUS.read_text())
         refusal = rdma.find_refusal(self.config.rdma, locked, capabilities, rdma.DEVICES, time.time())
@@ -235,7 +235,7 @@ class Launch:
 
 
 def _code_of(refused: FailureReport) -> int:
-    """Exit code after ranks were refused. Where the node is to blame, a substitute may go elsewhere."""
+    """Return the exit code for refused ranks; one that blames the node lets a substitute go elsewhere."""
     if refused.reason == Reason.GPU_ERROR:
         return int(ExitCode.GPU_ERROR)
     of_node = refused.cause is Cause.NODE_LOST or refused.reason == Reason.NODE_MISCONFIGURED
@@ -243,12 +243,12 @@ def _code_of(refused: FailureReport) -> int:
 
 
 def _meter(config: AgentConfig) -> EnergyMeter:
-    """Of the devices of this pod; outside Kubernetes nobody keeps what is measured."""
+    """Return a meter of this pod's devices; outside Kubernetes nothing is measured, as nobody stores it."""
     if config.outline.world.backend is not Backend.NCCL or not config.identity.pod_uid:
         return EnergyMeter()
     return EnergyMeter(config.identity.pod_uid, NvmlDevices(config.visible_devices))
 
 
 def _memory_folder() -> Path:
-    """A new folder in memory, which ends with this agent."""
+    """Create a folder in memory, which is removed when this agent ends."""
     return Path(tempfile.mkdtemp(prefix=f"footplate-memory-{os.getpid()}-", dir=MEMORY))

@@ -1,4 +1,4 @@
-"""Until when the ranks of a generation of one may begin steps. Pure.
+"""Lease of a generation with one member: until when its ranks may begin steps; pure.
 
 Why there is such a time: docs/decisions/ADR-0021-a-generation-of-one.md.
 """
@@ -12,15 +12,15 @@ from footplate_elastic.protocol import wire
 
 @dataclass
 class Lease:
-    """Times are of CLOCK_MONOTONIC, which all processes of a machine share."""
+    """Lease expiry; times are of CLOCK_MONOTONIC, which all processes of a machine share."""
 
     asked: float  # when the newest question that a coordinator answered was put
     until: float | None = None  # as ranks were told; None: for as long as they run
 
     def renewed(self, asked: float, members: int) -> bool:
-        """Whether ranks are to be told of another `until`, as a question that was put then is answered.
+        """Return whether `until` has changed, now that a coordinator answered a request sent at `asked`.
 
-        `members`: of the generation that runs here.
+        `members`: size of the generation that runs here.
         """
         self.asked = max(self.asked, asked)
         until = self.asked + wire.LEASE_SECONDS if members == 1 else None

@@ -1,8 +1,7 @@
-"""Rows that must not be lost, kept until the coordinator says that they are durable.
+"""Queue of rows that must not be lost, stored until the coordinator reports them durable.
 
-The samples of a step are kept with its row, unless half of the room is taken: rows
-come first. They are kept as JSON: as an object of Python a row takes up to six times
-the room.
+A step's samples are stored with its row, unless half of the capacity is used: rows come first. Entries are
+stored as JSON: as a Python object a row takes up to six times the space.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ CHUNK_BYTES: Final = 2_000_000  # a heartbeat; with samples an item has up to 55
 
 
 class Outbox:
-    """A queue with sequences from 1; one that is full drops its oldest items. Thread-safe."""
+    """A queue with sequence numbers from 1; when full it drops its oldest items. Thread-safe."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
-        """`capacity` is bytes."""
+        """Create an empty queue of `capacity` bytes."""
         self._items: deque[bytes] = deque()  # their sequences follow one another
         self._capacity = capacity
         self._size = 0  # bytes, of all items
@@ -52,11 +51,11 @@ class Outbox:
         self._add(generation=generation, checkpoint=record)
 
     def removal(self, generation: GenerationId | None, removal: CheckpointRemoval) -> None:
-        """Add that a durable checkpoint is gone."""
+        """Add the removal of a durable checkpoint."""
         self._add(generation=generation, removal=removal)
 
     def next(self, received: int) -> list[TelemetryItem]:
-        """The oldest items above `received`, at most a heartbeat's worth."""
+        """Return the oldest items above `received`, at most one heartbeat's worth."""
         with self._lock:
             if not self._items or self._sequence <= received:
                 return []
@@ -65,7 +64,7 @@ class Outbox:
         return [TelemetryItem.model_validate_json(text) for text in texts]
 
     def forget(self, acknowledged: int) -> RowName | None:
-        """Everything up to `acknowledged` is durable; the last row among what was not yet known to be so."""
+        """Delete items up to `acknowledged`, which are durable; return the last metric row among them."""
         texts: list[bytes] = []
         with self._lock:
             while self._items and self._oldest <= acknowledged:
@@ -77,7 +76,7 @@ class Outbox:
         return None
 
     def answered(self, received: int, overflowed: int) -> None:
-        """A coordinator that has items up to `received` has answered to so many `overflowed` ones."""
+        """Record an answer from a coordinator with items up to `received`, and its `overflowed` count."""
         with self._lock:
             self._received = received
             self.overflowed_told = max(self.overflowed_told, overflowed)
@@ -104,7 +103,7 @@ class Outbox:
 
     @property
     def oldest(self) -> int:
-        """The sequence of the first item kept, of the next one where none is."""
+        """The sequence of the oldest stored item, or of the next one if the queue is empty."""
         with self._lock:
             return self._oldest
 
@@ -115,7 +114,7 @@ class Outbox:
 
 
 def _fitting(texts: Iterable[bytes]) -> Iterator[bytes]:
-    """The first of `texts` that a heartbeat has room for; one at least."""
+    """Yield the first of `texts` that fit into a heartbeat; at least one."""
     size = 0
     for text in texts:
         size += len(text)

@@ -1,9 +1,8 @@
-"""Brings the output of ranks to the agent's own, line by line.
+"""Forwards the ranks' output to the agent's own, line by line.
 
-`kubectl logs` shows what the agent's process writes; lines of several ranks
-must not run into each other. A rank's log lines name it already; whatever else
-it prints gets the rank in front. What the last lines of each rank say is kept:
-where a rank dies without an error file it is all there is to say why.
+`kubectl logs` shows what the agent's process writes; lines of several ranks must not run into each other. A
+rank's log lines name it already; any other output is prefixed with the rank. The last lines of each rank are
+stored: where a rank dies without an error file they are the only explanation.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ KEPT_LINES: Final = 30
 
 
 def shown(text: str, rank: int, log_format: LogFormat) -> str:
-    """A line of `rank` as the pod's log has it: a log line as it is, any other with the rank."""
+    """Return a rank's line for the pod's log: a log line unchanged, any other with the rank."""
     if message_of(text) != text:
         return text
     if log_format is LogFormat.JSON:
@@ -48,7 +47,7 @@ class _Stream:
 
 @dataclass
 class OutputForwarder:
-    """One thread for all pipes."""
+    """Forwarder of all pipes, in one thread."""
 
     log_format: LogFormat
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -62,7 +61,7 @@ class OutputForwarder:
         threading.Thread(target=self._run, name="footplate-output", daemon=True).start()
 
     def open(self, rank: int) -> tuple[int, int]:
-        """Descriptors for stdout and stderr of `rank`; the caller closes them once they are passed on."""
+        """Return descriptors for stdout and stderr of `rank`; the caller closes them after the fork."""
         tail: deque[str] = deque(maxlen=KEPT_LINES)
         writers: list[int] = []
         with self._lock:
@@ -76,7 +75,7 @@ class OutputForwarder:
         return writers[0], writers[1]
 
     def finish(self, ranks: Iterable[int], seconds: float) -> None:
-        """Wait until all that `ranks`, which have ended, had to say is passed on.
+        """Wait until all output of `ranks`, which have ended, is forwarded.
 
         At most `seconds`: a process that a rank has left behind may hold its pipes open.
         """
@@ -86,7 +85,7 @@ class OutputForwarder:
                 stream.ended.wait(max(0.0, deadline - time.monotonic()))
 
     def tail(self, rank: int) -> str:
-        """The last lines of `rank` so far."""
+        """Return the last lines of `rank` so far."""
         return "\n".join(self._tails.get(rank, ()))
 
     def _run(self) -> None:

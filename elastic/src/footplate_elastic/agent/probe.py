@@ -1,7 +1,7 @@
-"""Whom this agent reaches, of those who wait for the next generation with it.
+"""Connectivity probe from this agent to the others that wait for the next generation.
 
-A connection is tried, and nothing is said over it: the kernel at the other end accepts it, however
-busy its agent is. So it tells of the network between two nodes, in both directions, and of nothing else.
+It only opens a connection and sends nothing over it: the kernel at the other end accepts it, however busy its
+agent is. So it tests the network between two nodes, in both directions, and nothing else.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _AT_ONCE: Final = 64  # connections
 
 
 def answer(epoch: int, probe: Probe) -> ProbeResult:
-    """What is said to `probe` of the coordinator of `epoch`; takes two seconds where a peer is silent."""
+    """Return the result of `probe` for the coordinator of `epoch`; takes two seconds if a peer is silent."""
     return ProbeResult(epoch=epoch, number=probe.number, unreached=unreached(probe.peers))
 
 
 def unreached(peers: Sequence[Peer]) -> list[str]:
-    """The pods of those `peers` that cannot be reached, in their order."""
+    """Return the pods of the `peers` that cannot be reached, in their order."""
     if not peers:
         return []
     with ThreadPoolExecutor(min(len(peers), _AT_ONCE), thread_name_prefix="footplate-probe") as pool:

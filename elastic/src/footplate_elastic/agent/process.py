@@ -1,7 +1,7 @@
 """`python -m footplate_elastic.agent`: the main process of a worker pod.
 
-The zygote is started before anything else is imported: its seconds of imports
-run beside the registration with the coordinator and the imports of the agent.
+The zygote is started before anything else is imported: its seconds of imports run beside the registration
+with the coordinator and the imports of the agent.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def main(
 ) -> NoReturn:
     """End this process as the agent ends: 0 finished, 79 suspended, 80 evicted, 78 cannot work, 143 SIGTERM.
 
-    Ranks run `entry` ("module:function") in forks of a process that imported the modules `warm`.
-    `check` looks at a run before anything slow is done, and returns why it cannot be trained. Tests have
-    a `zygote` that starts otherwise.
+    Ranks run `entry` ("module:function") in forks of a process that imported the modules `warm`. `check`
+    looks at a run before anything slow is done, and returns why it cannot be trained. Tests pass a `zygote`
+    that starts otherwise.
     """
     _end(_main(_arguments(entry, warm), check, zygote))
 
@@ -73,7 +73,7 @@ def _run(
     wake: threading.Event,
     ending: Ending,
 ) -> int:
-    """What needs more than the standard library; raises ValueError for a wrong environment."""
+    """Run the part that needs more than the standard library; raises ValueError for invalid settings."""
     from footplate_contracts import logs
     from footplate_elastic.agent.config import from_environment
     from footplate_elastic.agent.launch import Launch
@@ -88,9 +88,9 @@ def _run(
 
 
 class Ending:
-    """What SIGTERM does: it ends the process at once, or `later` says that what ranks did is saved first.
+    """SIGTERM handler: ends the process at once, unless `later` returns that ranks save first.
 
-    Whoever sent it ends us by force after the grace of the pod, whatever we wait for.
+    Whoever sent SIGTERM kills this process after the pod's grace period, whatever it waits for.
     """
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Ending:
 
 
 def _at_once() -> bool:
-    """There is nothing to save before ranks run."""
+    """Return False: there is nothing to save before ranks run."""
     return False
 
 
@@ -123,7 +123,7 @@ def _arguments(entry: str | None, warm: Sequence[str]) -> argparse.Namespace:
 
 
 def _end(code: int) -> NoReturn:
-    """Without the interpreter's own farewell: torch's store threads can hang it, and the pod with it."""
+    """Exit without the interpreter's cleanup: torch's store threads can hang it, and the pod with it."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

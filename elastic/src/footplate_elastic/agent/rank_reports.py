@@ -1,4 +1,4 @@
-"""What the ranks of one agent have reported, and how they ended. Pure; the session holds the lock."""
+"""Reports of one agent's ranks, and how they ended; pure; the session holds the lock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from footplate_elastic.agent import timing
 
 @dataclass
 class RankReports:
-    """The newest report of each rank of the generation that runs."""
+    """The newest report of each rank in the running generation."""
 
     total_steps: int | None  # the step that the ranks end with
     finished: bool = False  # all ended with success
@@ -21,12 +21,12 @@ class RankReports:
     _starts: dict[int, RankReport] = field(default_factory=dict)  # before the first step, until sent
 
     def clear(self) -> None:
-        """Forget the ranks of a generation that is over."""
+        """Discard the reports of a generation that is over."""
         self._latest, self._starts = {}, {}
         self.finished = self.suspended = False
 
     def take(self, report: RankReport) -> bool:
-        """Take note of `report`; whether its rank has finished a step for the first time."""
+        """Store `report`; return whether its rank has finished a step for the first time."""
         before = self._latest.get(report.rank)
         stepped = before is not None and before.step_seconds is not None
         self.total_steps = report.total_steps or self.total_steps
@@ -39,21 +39,21 @@ class RankReports:
         return report.step_seconds is not None and not stepped
 
     def end(self, suspended: bool, now: float) -> None:
-        """All ranks ended well."""
+        """Record that all ranks ended without a failure."""
         self.finished, self.suspended, self.ended_at = not suspended, suspended, now
 
     def end_told(self, complete: bool, now: float) -> bool:
-        """Whether their end may be told: after every row, or so late where nobody takes these.
+        """Return whether the ranks' end may be sent: after every row, or after a timeout.
 
-        `complete` says that the coordinator has them all, or gets them with the same word.
+        `complete` means that the coordinator has all rows, or gets them with the same message.
         """
         return complete or now - self.ended_at >= timing.ALL_TOLD
 
     def to_send(self) -> list[RankReport]:
-        """Where ranks started, which is told once, before where they are."""
+        """Return the reports to send: starts, each sent once, before the latest ones."""
         return [*self._starts.values(), *self._latest.values()]
 
     def sent(self, reports: Iterable[RankReport]) -> None:
-        """The coordinator knows `reports`; a first step a moment later must not hide where a rank started."""
+        """Drop the starts among `reports`, now sent; until then a first step must not hide them."""
         known = list(reports)
         self._starts = {rank: start for rank, start in self._starts.items() if start not in known}

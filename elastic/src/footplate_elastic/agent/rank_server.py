@@ -1,4 +1,4 @@
-"""The agent's end of its ranks' sockets: one thread for each rank that connects."""
+"""The agent's end of its ranks' sockets: one thread for each connected rank."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
-    """Who hears what ranks say; called from many threads."""
+    """Receiver of the ranks' messages; called from many threads."""
 
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
-        """The newest state of a rank."""
+        """Receive a rank's newest state."""
 
     def metrics(
         self, generation: GenerationId | None, row: StepMetrics, samples: Sequence[ShownSample]
     ) -> None:
-        """A row of the metric history, and some samples of its step."""
+        """Receive a row of the metric history, and some samples of its step."""
 
     def checkpoint(self, generation: GenerationId | None, record: CheckpointRecord) -> None:
-        """A durable checkpoint."""
+        """Receive a durable checkpoint."""
 
     def removal(self, generation: GenerationId | None, removal: CheckpointRemoval) -> None:
-        """A durable checkpoint is gone."""
+        """Receive the removal of a durable checkpoint."""
 
     def grant(self, generation: GenerationId, step: int) -> bool:
-        """May it commit? Blocks until that is known."""
+        """Return whether a generation may commit `step`; blocks until that is known."""
 
 
 class RankServer:
-    """A socket in a directory of its own, which close() removes."""
+    """A Unix socket in a directory of its own, which close() removes."""
 
     def __init__(self, listener: Listener) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="footplate-"))
@@ -64,13 +64,13 @@ class RankServer:
         threading.Thread(target=self._accept, name="footplate-ranks", daemon=True).start()
 
     def push(self, command: Command) -> None:
-        """Tell all ranks, and those that connect later."""
+        """Send a command to all ranks, and to those that connect later."""
         with self._lock:
             self._command = command
             self._tell_all({"command": command.value})
 
     def inform(self, limits: NumberedLimits) -> None:
-        """Tell all ranks of newer limits, and those that connect later; what comes late itself is dropped."""
+        """Send newer limits to all ranks, and to those that connect later; ignore older ones."""
         with self._lock:
             if self._limits is not None and not limits.newer_than(self._limits):
                 return
@@ -78,37 +78,37 @@ class RankServer:
             self._tell_all({"limits": limits.to_json()})
 
     def lease(self, until: float | None) -> None:
-        """Tell all ranks until when they may begin steps (CLOCK_MONOTONIC), and those that connect later."""
+        """Send all ranks, also later ones, until when they may begin steps (CLOCK_MONOTONIC)."""
         with self._lock:
             self._until = until
             self._tell_all({"until": until})
 
     def stored(self, row: RowName) -> None:
-        """Tell the ranks that are there that a row is stored, and those before it."""
+        """Notify the connected ranks that a row, and those before it, are stored."""
         with self._lock:
             self._tell_all({"stored": {"generation": str(row.generation), "step": row.step}})
 
     def diagnose(self, diagnosis: Diagnosis) -> None:
-        """Pass a question on to the ranks that are there."""
+        """Forward a diagnosis request to the connected ranks."""
         with self._lock:
             self._tell_all({"diagnose": diagnosis.to_json()})
 
     def drain(self, seconds: float) -> None:
-        """Wait until all that ended ranks have said is heard."""
+        """Wait until all messages of ended ranks are received."""
         with self._lock:
             threads = list(self._channels.values())
         for thread in threads:
             thread.join(seconds)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening and remove the directory."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _tell_all(self, message: dict[str, Any]) -> None:
-        """Under the lock, so that no rank hears what held before after what holds now; a send never waits."""
+        """Send under the lock, so that no rank gets an older message after a newer one; never blocks."""
         for channel in self._channels:
             _send(channel, message)
 

@@ -1,4 +1,4 @@
-"""The ranks of one agent: forked together, watched, stopped within half a second."""
+"""The ranks of an agent: forked together, watched, stopped within half a second."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Rank:
 
 @dataclass(frozen=True)
 class RankStatus:
-    """Where the ranks are: `failure` when one failed, `codes` when all have ended well."""
+    """State of the ranks: `failure` when one failed, `codes` when all have ended without a failure."""
 
     failure: FailureReport | None = None
     codes: tuple[int, ...] | None = None
@@ -45,7 +45,7 @@ class RankStatus:
 
 @dataclass
 class Ranks:
-    """`make_zygote` starts a new zygote where the old one is gone; called from the main thread."""
+    """Rank processes; `make_zygote` starts a zygote where the old one is gone, in the main thread."""
 
     entry: str
     directory: Path
@@ -65,9 +65,9 @@ class Ranks:
         self._killed_for_memory = self.oom_kills()
 
     def start(self, environments: Mapping[int, Mapping[str, str]]) -> dict[int, int]:
-        """Fork a rank for each local rank with its environment; pids by local rank.
+        """Fork a rank for each local rank with its environment; return pids by local rank.
 
-        None at all where no zygote comes through: the next look() says why. Raises RanksRefused where the
+        Empty where no zygote comes through: the next look() returns why. Raises RanksRefused where the
         imports that all ranks share fail.
         """
         self._ranks = []
@@ -77,20 +77,20 @@ class Ranks:
         return {local_rank: rank.pid for local_rank, rank in zip(environments, self._ranks, strict=True)}
 
     def prepare(self) -> FailureReport | None:
-        """Wait until ranks can be forked; why they cannot be where no zygote comes through.
+        """Wait until ranks can be forked; return why not where no zygote comes through.
 
         Raises RanksRefused where the imports that all ranks share fail.
         """
         return self._until_it_works(lambda: self.zygote.wait_ready())
 
     def dump_stacks(self) -> None:
-        """Have every rank write the stacks of all its threads to its stderr, also one that hangs."""
+        """Have every rank write all its threads' stacks to its stderr, even if it hangs."""
         for rank in self._ranks:
             if self.zygote.end_of(rank.pid) is None:
                 self.zygote.kill(rank.pid, signal.SIGUSR1)
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL half a second later, to all that still run."""
+        """Send SIGTERM, and SIGKILL half a second later, to all ranks that still run."""
         running = [rank.pid for rank in self._ranks if self.zygote.end_of(rank.pid) is None]
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in running:
@@ -100,14 +100,14 @@ class Ranks:
         self._ranks = []
 
     def close(self) -> None:
-        """End all ranks and the zygote; what ranks have said is passed on."""
+        """End all ranks and the zygote, after their output was forwarded."""
         said = [rank.rank for rank in self._ranks]
         self.stop()
         self._output.finish(said, timing.LAST_LINES)
         self.zygote.close()
 
     def look(self) -> RankStatus:
-        """Where they stand now; waits for the last lines of ranks that failed, and a moment for the cause."""
+        """Return the ranks' state; wait for the last lines of failed ranks, and a moment for the cause."""
         if self._not_started is not None:
             return RankStatus(failure=self._not_started)
         ends = self._ends()
@@ -124,7 +124,7 @@ class Ranks:
         return RankStatus()
 
     def _until_it_works(self, act: Callable[[], None]) -> FailureReport | None:
-        """Do what needs a zygote, with another one where it ends meanwhile; why that was given up."""
+        """Run `act`, with a new zygote whenever one ends meanwhile; return why it was given up."""
         starts = ZygoteStarts()
         while True:
             if self._zygote_is_spent or (self.zygote.was_ready and not self.zygote.alive):
@@ -163,7 +163,7 @@ class Ranks:
         return {rank: self.zygote.end_of(rank.pid) for rank in self._ranks}
 
     def _failure(self, ends: Mapping[_Rank, End | None]) -> FailureReport:
-        """What speaks for the ranks of `ends`, of which at least one failed."""
+        """Return the failure that stands for the ranks of `ends`, of which at least one failed."""
         self._output.finish(_unexplained(ends), timing.LAST_LINES)
         out_of_memory = self.oom_kills() > self._killed_for_memory
         reports = [
@@ -175,14 +175,14 @@ class Ranks:
 
 
 def _given_up(failure: FailureReport) -> FailureReport:
-    """`failure`, where another try may mend it; raises RanksRefused where none will."""
+    """Return `failure`, where another try may succeed; raises RanksRefused where none will."""
     if failure.cause is Cause.IMAGE_OR_CONFIG:
         raise RanksRefused(failure)
     return failure
 
 
 def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:
-    """Ranks that failed, of which nothing but their last lines can tell why."""
+    """Return the failed ranks whose last lines are the only explanation."""
     return [
         rank.rank
         for rank, end in ends.items()
@@ -191,6 +191,6 @@ def _unexplained(ends: Mapping[_Rank, End | None]) -> list[int]:
 
 
 def _said(rank: _Rank, end: End | None) -> FailureReport | None:
-    """What the rank's error file says, where there is one and it is whole."""
+    """Return the report in the rank's error file, where it exists and is complete."""
     time = end.time if end else float("inf")
     return error_file.read(rank.error_file.read_text(), time) if rank.error_file.exists() else None

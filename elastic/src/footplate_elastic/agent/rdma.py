@@ -20,7 +20,7 @@ _IPC_LOCK: Final = 1 << 14  # CAP_IPC_LOCK: the kernel pins without a limit
 def find_refusal(
     resource: str, locked: int, capabilities: int, devices: Path, now: float
 ) -> FailureReport | None:
-    """Return why RDMA cannot work here; None where it can, or where nobody requests it.
+    """Return why RDMA cannot work here; None where it can, or where it is not requested.
 
     Args:
         resource: extended resource of the profile's RDMA devices; empty for none.

@@ -1,4 +1,4 @@
-"""torch's rendezvous handler over a session: the meaning of each of its methods."""
+"""torch's rendezvous handler on top of a session."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class FootplateRendezvous(RendezvousHandler):
-    """Joins through `session`. One thread, except for the cached flags."""
+    """Rendezvous through `session`; one thread, except for the cached flags."""
 
     def __init__(self, session: Session, run_id: str) -> None:
         self._session = session
@@ -39,16 +39,16 @@ class FootplateRendezvous(RendezvousHandler):
         self._own_store: TCPStore | None = None
 
     def get_backend(self) -> str:
-        """What torch's logs call it."""
+        """Return the name that torch's logs show."""
         return "footplate"
 
     def get_run_id(self) -> str:
-        """The run's uid."""
+        """Return the run's uid."""
         return self._run_id
 
     @property
     def use_agent_store(self) -> bool:
-        """Ranks use the store of the group instead of opening another one."""
+        """True: ranks use the group's store instead of opening another one."""
         return True
 
     def next_rendezvous(self) -> RendezvousInfo:
@@ -76,19 +76,19 @@ class FootplateRendezvous(RendezvousHandler):
             return RendezvousInfo(store, own.group_rank, len(sealed.members), info)
 
     def num_nodes_waiting(self) -> int:
-        """1 when the ranks must stop and join again; a cached flag."""
+        """Return 1 when the ranks must stop and join again; a cached flag."""
         return int(self._session.must_rejoin())
 
     def is_closed(self) -> bool:
-        """A cached flag."""
+        """Return whether the run is over; a cached flag."""
         return self._closed or self._session.view.closed
 
     def set_closed(self) -> None:
-        """The ranks here are done: the coordinator ends the run once those of all members are."""
+        """Report that the ranks here are done; the coordinator closes the run once all are."""
         self._session.ended(suspended=False)
 
     def shutdown(self) -> bool:
-        """Leave, this member only."""
+        """Leave the run, this member only."""
         self._session.leave()
         return True
 

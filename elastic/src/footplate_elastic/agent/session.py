@@ -1,11 +1,10 @@
-"""An agent's standing conversation with the coordinator.
+"""An agent's session with the coordinator.
 
-Three threads, each with a connection of its own, so that none waits for
-another: a heartbeat that is a long-poll for changes, a second one that carries
-news at once (reports, telemetry, the end of ranks), and an idle connection
-whose end tells the coordinator that this process is gone. The main thread
-joins. A coordinator that is away delays rendezvous and commits; it never stops
-ranks, but for those of a generation of one, after a while: its place may have been given away.
+Three threads, each with a connection of its own, so that none waits for another: a heartbeat that is a long-
+poll for changes, a second one that sends news at once (reports, telemetry, the end of ranks), and an idle
+connection whose end shows the coordinator that this process is gone. The main thread joins. A coordinator
+that is away delays rendezvous and commits; it never stops ranks, except for those of a generation of one,
+after a while: its slot may have been reassigned.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class Session:
-    """What an agent says to the coordinator, and what it knows from it."""
+    """Connection state between an agent and the coordinator."""
 
     def __init__(
         self, identity: AgentIdentity, endpoint: Endpoint, total_steps: int | None, meter: EnergyMeter
@@ -72,7 +71,7 @@ class Session:
         self._idle = Connection(self._directory)
 
     def start(self, listener: SessionListener | None = None) -> None:
-        """Register, keep speaking from now on, and tell `listener` what is heard."""
+        """Register, start the threads, and pass what the coordinator sends to `listener`."""
         self._listener = listener or self._listener
         for name, target in (("heartbeat", self._beat), ("news", self._tell), ("idle", self._stay_connected)):
             threading.Thread(target=target, name=f"footplate-{name}", daemon=True).start()
@@ -80,7 +79,7 @@ class Session:
     # -- what ranks say ----------------------------------------------------------------
 
     def report(self, generation: GenerationId | None, report: RankReport) -> None:
-        """The newest state of one rank; ranks of an older generation are not heard."""
+        """Store one rank's newest state; reports of an older generation are ignored."""
         with self._lock:
             if self.running is None or generation != self.running.generation:
                 return
@@ -88,7 +87,7 @@ class Session:
         self.tell(urgent=begins)
 
     def tell(self, urgent: bool = False) -> None:
-        """There is something new to send."""
+        """Wake the news thread; `urgent`: without the usual pause."""
         if urgent:
             self._urgent.set()
         self._news.set()
@@ -120,12 +119,12 @@ class Session:
         return sealed
 
     def failed(self, failure: FailureReport) -> None:
-        """Why the ranks ended: goes with the next join."""
+        """Store why the ranks ended; the next join sends it."""
         with self._lock:
             self._failure = failure
 
     def ended(self, suspended: bool) -> None:
-        """All ranks here ended well; what their devices consumed until now is told with that."""
+        """Record that all ranks here ended without a failure, and sample their devices' energy first."""
         self.meter.look(timing.LAST_SAMPLE)
         with self._lock:
             self._reports.end(suspended, time.monotonic())
@@ -133,13 +132,13 @@ class Session:
 
     @property
     def finished(self) -> bool:
-        """Whether all ranks here ended with the last step that is asked for."""
+        """True if all ranks here ended with the last step that is wanted."""
         limits, last = self.view.limits, self._reports.total_steps
         more = limits is not None and last is not None and last < limits.steps
         return self._reports.finished and not more
 
     def save_first(self) -> bool:
-        """This agent was told to end: whether it should wait until what its ranks did is saved.
+        """Handle SIGTERM: return whether to wait until the ranks have saved.
 
         For a signal handler: it takes no lock, and wakes nobody.
         """
@@ -148,20 +147,20 @@ class Session:
 
     @property
     def may_leave(self) -> bool:
-        """Whether an agent that was told to end need not wait any longer.
+        """True if an agent that got SIGTERM need not wait any longer.
 
-        Nobody asks the ranks to save where no coordinator answers: the whole run may be deleted.
+        Nobody requests a checkpoint where no coordinator answers: the whole run may be deleted.
         """
         unheard = time.monotonic() - self._answered >= timing.UNANSWERED
         return self.leaving and (unheard or self.must_rejoin() or self.view.command is Command.DISCARD)
 
     def must_rejoin(self) -> bool:
-        """Whether the ranks that run now have to stop; looks at what is cached."""
+        """Return whether the running ranks have to stop; uses the cached view."""
         running = self.running
         return running is not None and self.view.must_rejoin(running.generation)
 
     def grant(self, generation: GenerationId, step: int) -> bool:
-        """Whether `generation` may commit `step`; waits for a coordinator as long as it runs."""
+        """Return whether `generation` may commit `step`; wait for a coordinator as long as it runs."""
         request = GrantRequest(generation=generation, step=step)
         pauses = Backoff()
         with closing(Connection(self._directory)) as connection:
@@ -177,7 +176,7 @@ class Session:
         return False
 
     def hand_over(self, seconds: float) -> bool:
-        """Wait until the coordinator has received all telemetry; whether it has."""
+        """Wait until the coordinator has received all telemetry; return whether it has."""
         deadline = time.monotonic() + seconds
         while self.view.received < self.outbox.sequence:
             if time.monotonic() >= deadline:
@@ -187,7 +186,7 @@ class Session:
         return True
 
     def explain(self, failure: FailureReport, seconds: float) -> bool:
-        """Say why this agent ends, again and again for `seconds`; whether a coordinator has answered."""
+        """Send why this agent ends, retrying for `seconds`; return whether a coordinator has answered."""
         word = self._word(news=True).model_copy(update={"failure": failure})
         deadline, pauses = time.monotonic() + seconds, Backoff()
         with closing(Connection(self._directory)) as connection:
@@ -199,7 +198,7 @@ class Session:
         return False
 
     def leave(self) -> None:
-        """Say goodbye; best effort within a second."""
+        """Send that this agent leaves; best effort within a second."""
         self.meter.look(timing.LAST_SAMPLE)
         self._ending.set()
         self.tell(urgent=True)

@@ -1,4 +1,4 @@
-"""What an agent hears from the coordinator, for whoever has to do with it."""
+"""Callbacks for changes that the coordinator sends to an agent."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from footplate_elastic.protocol.unstored_rows import RowName
 
 
 class SessionListener:
-    """Hears what the coordinator tells, from any thread; does nothing with it unless it is overridden."""
+    """Callbacks from any thread; the defaults do nothing."""
 
     def changed(self) -> None:
-        """There is something that the main thread should look at."""
+        """Handle a change that concerns the main thread."""
 
     def commanded(self, command: Command) -> None:
-        """The standing command is another one."""
+        """Handle a new standing command."""
 
     def informed(self, limits: NumberedLimits) -> None:
-        """Newer limits hold."""
+        """Handle newer limits."""
 
     def diagnosed(self, diagnosis: Diagnosis) -> None:
-        """Ranks are asked a question."""
+        """Handle a diagnosis request to the ranks."""
 
     def leased(self, until: float | None) -> None:
-        """Ranks may begin steps until then (CLOCK_MONOTONIC); None: for as long as they run."""
+        """Handle a lease: ranks may begin steps until then (CLOCK_MONOTONIC); None: without an end."""
 
     def stored(self, row: RowName) -> None:
-        """This row of the history is stored, and all that ranks gave before it."""
+        """Handle that this row of the history, and all that ranks sent before it, are stored."""

@@ -1,7 +1,7 @@
-"""When the ranks of this agent passed the stations of a start, for a line of the log.
+"""Timeline of a start, from an agent's rank reports, for one log line.
 
-Recovery has a bar in seconds, and whoever misses it wants to know where the
-time went. The stations are read off the reports that ranks send anyway.
+Recovery has a bar in seconds, and whoever misses it wants to know where the time went. The stations are
+derived from the reports that ranks send anyway.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _STARTING = (RankPhase.STARTING, RankPhase.LOADING)
 
 @dataclass
 class StartupTimeline:
-    """One generation on one agent. Times in seconds since the Unix epoch.
+    """A generation's start on one agent. Times in seconds since the Unix epoch.
 
     A station is passed when the last of the `local_world_size` ranks has passed it:
     `grouped` at its first report, `loaded` at the first one after loading,
@@ -32,7 +32,7 @@ class StartupTimeline:
     _told: bool = False
 
     def report(self, report: RankReport, now: float) -> dict[str, float] | None:
-        """Take note; all stations once all ranks step, else None."""
+        """Record a report; return all stations once all ranks step, else None."""
         stations = {
             "grouped": True,
             "loaded": report.phase not in _STARTING,

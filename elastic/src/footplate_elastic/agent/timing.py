@@ -1,11 +1,10 @@
-"""How long an agent waits, in seconds: for its ranks, for the coordinator, and at its end.
+"""Timeouts of an agent in seconds: for its ranks, for the coordinator, and at its end.
 
-Three rules give the numbers. Everybody waits for the slowest member to join
-again, so ranks are gone within a second whatever they do. A coordinator may be
-replaced at any moment and a dead one answers with silence, so no question waits
-long for its answer; it is put again, at first at once and then once a second,
-which a thousand agents may do. And a pod has 30 s of grace by default, within
-which an agent hands over what it knows and says goodbye.
+Three rules determine the numbers. All members wait for the slowest one to join again, so ranks are gone
+within a second whatever they do. A coordinator may be replaced at any moment and a dead one answers with
+silence, so no request waits long for its answer; it is retried, at first at once and then once a second,
+which a thousand agents may do. And a pod has a grace period of 30 s by default, within which an agent sends
+its remaining data and leaves.
 """
 
 from __future__ import annotations

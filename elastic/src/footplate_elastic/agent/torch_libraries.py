@@ -1,9 +1,9 @@
 """torch's shared libraries, loaded while other threads go on.
 
-`import torch` loads half a gigabyte of them under the interpreter's lock, and whoever speaks to the
-coordinator meanwhile is silent: a third of a second on a free core, many on one that others want, too.
-What is in memory already costs the import nothing. A call through ctypes gives the lock up, as an
-import does not.
+`import torch` loads half a gigabyte of them under the interpreter's lock, and meanwhile the threads that talk
+to the coordinator are silent: a third of a second on a free core, many on one that others want, too.
+Libraries that are in memory already cost the import nothing. A call through ctypes releases the lock, which
+an import does not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LIBRARIES: Final = ("libtorch_global_deps.so", "libtorch_python.so")
 
 
 def load() -> bool:
-    """Whether all are in memory now; where one cannot be loaded, the import of torch says why."""
+    """Return whether all libraries are loaded now; where one cannot be, the import of torch says why."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
         return False

@@ -33,14 +33,14 @@ CONFIG_EXIT: Final = 78  # ExitCode.CONFIG; spelled here because contracts are i
 
 
 def die_with_parent(parent: int) -> None:
-    """SIGKILL for this process when `parent` ends, also if it has ended already."""
+    """Have this process killed (SIGKILL) when `parent` ends, also if it has ended already."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def main(arguments: list[str]) -> int:
-    """`arguments`: descriptor of the socket, pid of the agent, modules to import."""
+    """Run the zygote. `arguments`: descriptor of the socket, pid of the agent, modules to import."""
     control = socket.socket(fileno=int(arguments[0]))
     die_with_parent(int(arguments[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the agent's business
@@ -102,7 +102,7 @@ def _fork(control: socket.socket, order: dict[str, Any], descriptors: list[int])
 
 
 def _kill(pid: int, number: int, children: set[int]) -> None:
-    """Signal a rank and, to end them, whatever it has started."""
+    """Send a signal to a rank; a terminating one also to all processes that it started."""
     if pid in children and number == signal.SIGUSR1:
         os.kill(pid, number)
     elif pid in children:
@@ -157,7 +157,7 @@ def _become_rank(order: dict[str, Any], descriptors: list[int]) -> NoReturn:
 
 
 def _record(error: BaseException) -> None:
-    """Leave the error where torch's own agents look for it, unless the trainer did."""
+    """Write the error where torch's own agents look for it, unless the trainer did."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE", "")
     if not path or Path(path).exists():
         return

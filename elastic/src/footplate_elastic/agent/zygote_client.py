@@ -1,7 +1,7 @@
-"""The agent's end of the zygote: start it, fork ranks, hear of their ends.
+"""The agent's end of the zygote: starts it, forks ranks, and receives their exits.
 
-Only the standard library, and no contracts: the zygote is the first thing an
-agent starts, before it has imported anything of its own.
+It uses only the standard library, and no contracts: the zygote is the first thing that an agent starts,
+before it has imported anything of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ZYGOTE: Final = "footplate_elastic.agent.zygote"
 
 @dataclass(frozen=True)
 class End:
-    """How a process ended: exit code, negative for a signal, and when (Unix time)."""
+    """A process's exit: its code, negative for a signal, and its Unix time."""
 
     code: int
     time: float
@@ -49,7 +49,7 @@ class Process(Protocol):
 
 
 class Zygote:
-    """One zygote process. Start it from the main thread: it dies with the thread that made it."""
+    """A zygote process. Start it from the main thread: it dies with the thread that made it."""
 
     def __init__(self, modules: Sequence[str], changed: Callable[[], None]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -74,19 +74,19 @@ class Zygote:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still fork."""
+        """True if it can still fork."""
         return self._gone is None
 
     @property
     def was_ready(self) -> bool:
-        """Whether it has come so far that it could."""
+        """True once it was ready to fork."""
         return self._ready is not None
 
     def fork(self, entry: str, environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
-        """Pid of a new rank that runs `entry` ("module:function"), stdout and stderr on `descriptors`.
+        """Fork a rank that runs `entry` ("module:function") with these stdout and stderr; return its pid.
 
-        Waits until the zygote has imported everything. Raises ZygoteFailed with the traceback if it
-        could not, and ZygoteGone if it has ended.
+        Waits until the zygote has imported everything. Raises ZygoteFailed with the traceback if it could
+        not, and ZygoteGone if it has ended.
         """
         # What was set for the zygote's own start must not reach a rank in its stead.
         unset = [name for name in SINGLE if name not in os.environ]
@@ -102,10 +102,10 @@ class Zygote:
             return self._started.pop(0)
 
     def wait_ready(self) -> None:
-        """Wait until it can fork.
+        """Wait until the zygote can fork.
 
-        Raises ZygoteFailed with the traceback of the import that failed, and ZygoteGone if it ended
-        without a word.
+        Raises ZygoteFailed with the traceback of the import that failed, and ZygoteGone if it ended without a
+        message.
         """
         with self._state:
             self._state.wait_for(lambda: self._ready is not None or self._gone is not None)
@@ -115,17 +115,17 @@ class Zygote:
                 raise ZygoteGone(self._code)
 
     def end_of(self, pid: int) -> End | None:
-        """How the rank ended, None while it runs. A rank does not outlive the zygote."""
+        """Return the rank's exit, None while it runs. A rank does not outlive the zygote."""
         with self._state:
             return self._ends.get(pid) or self._gone
 
     def kill(self, pid: int, number: int) -> None:
-        """Send signal `number` to a rank and all it has started."""
+        """Send signal `number` to a rank and all processes that it started."""
         with contextlib.suppress(OSError):
             self._control.send(json.dumps({"kill": pid, "signal": int(number)}).encode())
 
     def wait_ended(self, pids: Sequence[int], seconds: float) -> bool:
-        """Wait until all of `pids` have ended; whether they have."""
+        """Wait until all of `pids` have ended; return whether they have."""
         with self._state:
             return self._state.wait_for(
                 lambda: self._gone is not None or all(pid in self._ends for pid in pids), seconds
@@ -140,7 +140,7 @@ class Zygote:
         self._control.close()
 
     def _start(self, control: socket.socket, modules: Sequence[str]) -> Process:
-        """The process itself, which has `control`; tests fork it."""
+        """Start the process itself, which inherits `control`; tests fork it."""
         return subprocess.Popen(
             [sys.executable, "-m", _ZYGOTE, str(control.fileno()), str(os.getpid()), *modules],
             pass_fds=[control.fileno()],

@@ -1,9 +1,9 @@
-"""Whether another zygote is started after one that ended before it could fork. Pure.
+"""Retry policy for zygotes that ended before they could fork; pure.
 
-A zygote that is killed while it imports says nothing: the kernel wanted memory, or somebody was rough.
-That is chance, and another one may come through. An import that raises says why. It will most likely
-raise again, but a file system that was away for a moment makes the same traceback, so one more zygote
-has to prove it.
+A zygote that is killed while it imports leaves no message: the kernel wanted memory, or another process
+killed it. That is chance, and a retry may succeed. An import that raises names its error. It will most likely
+raise again, but a file system that was away for a moment causes the same traceback, so one more zygote has to
+confirm it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ZygoteStarts:
     _for_memory: bool = False
 
     def ended(self, end: ZygoteGone | ZygoteFailed, out_of_memory: bool) -> None:
-        """One more has ended; `out_of_memory` says that the kernel killed a process of this container."""
+        """Count a zygote's end; `out_of_memory`: the kernel killed a process of this container."""
         for_memory = out_of_memory if isinstance(end, ZygoteGone) else _out_of_memory(end)
         self._for_memory |= for_memory
         if isinstance(end, ZygoteGone) or for_memory:
@@ -43,17 +43,17 @@ class ZygoteStarts:
 
     @property
     def more(self) -> bool:
-        """Whether another one should be started."""
+        """True if another zygote should be started."""
         return self._gone < TRIES and self._raised < PROOF
 
     @property
     def pause(self) -> float:
-        """Seconds until then."""
+        """Seconds to wait before the next zygote."""
         ended = self._gone + self._raised
         return backoff(ended, first=timing.ZYGOTE_PAUSE, longest=timing.LONGEST_ZYGOTE_PAUSE)
 
     def failure(self, end: ZygoteGone | ZygoteFailed, now: float) -> FailureReport:
-        """Why no other one is started after the last `end`; `now` in seconds since the Unix epoch."""
+        """Return why no zygote follows the last `end`; `now` in seconds since the Unix epoch."""
         if self._raised >= PROOF:
             return FailureReport(
                 cause=Cause.IMAGE_OR_CONFIG,

@@ -1,6 +1,5 @@
-"""Membership of one run: who trains together, in which generation, and how that ends.
+"""The coordinator: one run's membership, its generations, and how they end.
 
-`membership` decides and is pure; `server` is its HTTP edge. Nothing here knows
-torch: the coordinator runs where there is no GPU, starts in a second and is
-replaced without disturbing a healthy generation.
+`membership` decides and is pure; `server` is its HTTP edge. Nothing here knows torch: the coordinator runs
+where there is no GPU, starts in a second and is replaced without disturbing a healthy generation.
 """

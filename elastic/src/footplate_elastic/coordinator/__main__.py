@@ -32,7 +32,7 @@ _BACKLOG = 4096  # three connections of each agent, which all come at once behin
 
 
 def main(timing: Timing | None = None) -> int:
-    """Exit code of the process: 0 after SIGTERM, 78 when it cannot start; tests vary `timing`."""
+    """Return the exit code: 0 after SIGTERM, 78 for invalid settings; tests vary `timing`."""
     bind = _arguments().bind
     try:
         config = environment.read(CoordinatorConfig)
@@ -48,7 +48,7 @@ def main(timing: Timing | None = None) -> int:
 
 
 async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> None:
-    """Serve until SIGTERM or SIGINT, then hand the rest of the telemetry to the API."""
+    """Serve until SIGTERM or SIGINT, then send the rest of the telemetry to the API."""
     coordinator = new_coordinator(config, timing, time.monotonic(), time.time)
     logs.describe_process(generation=lambda: coordinator.state.generation)
     shipper = _shipper(config, coordinator)
@@ -82,7 +82,7 @@ async def serve(config: CoordinatorConfig, bind: str | None, timing: Timing) -> 
 def new_coordinator(
     config: CoordinatorConfig, timing: Timing, now: float, wall: Callable[[], float]
 ) -> Coordinator:
-    """A coordinator that has heard of nobody, and begins with the size that is wanted now.
+    """Return a coordinator without any agents, which begins with the size that is wanted now.
 
     `now` is monotonic, `wall` the time in reports.
     """
@@ -128,10 +128,10 @@ def _tls(config: CoordinatorConfig) -> ssl.SSLContext | None:
 
 
 async def until_told_to_end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for SIGTERM or SIGINT; raises what ended one of `tasks`, which should run for ever.
+    """Wait for SIGTERM or SIGINT; re-raise what ended one of `tasks`, which should run forever.
 
-    A coordinator whose clock stands still would answer as if all were well: rather
-    have it replaced.
+    A coordinator whose clock task has stopped would answer as if all were well: it is better to have it
+    replaced.
     """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -145,7 +145,7 @@ async def until_told_to_end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 def _nobody() -> None:
-    """No API is configured: nothing is queued for it."""
+    """Do nothing: no API is configured."""
 
 
 def _arguments() -> argparse.Namespace:

@@ -1,7 +1,7 @@
-"""What a decision of the membership asks its surroundings to do.
+"""Actions that membership decisions return.
 
-The decisions change nothing outside themselves; the server writes these to the
-log, wakes whoever waits, and lists the failures.
+The decisions change nothing outside themselves; the coordinator writes these to the log, wakes the waiting
+agents, and lists the failures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOLD_TO_END: Final = "it was told to end"  # why an agent is gone
 
 @dataclass(frozen=True)
 class Opened:
-    """Ranks of `generation` stop and their agents join again."""
+    """A rendezvous: the ranks of `generation` stop and their agents join again."""
 
     generation: GenerationId | None
     why: str
@@ -28,35 +28,35 @@ class Opened:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A new generation starts."""
+    """The start of a new generation."""
 
     sealed: SealedGeneration
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """The generation of an earlier coordinator goes on undisturbed."""
+    """The takeover of an earlier coordinator's generation, which goes on undisturbed."""
 
     sealed: SealedGeneration
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """An agent speaks for the first time, or again after it was held to be gone."""
+    """An agent's first message, or its first after it counted as lost."""
 
     agent: AgentIdentity
 
 
 @dataclass(frozen=True)
 class Evicted:
-    """A newer incarnation has this agent's slot."""
+    """The loss of an agent's slot to a newer incarnation."""
 
     agent: AgentIdentity
 
 
 @dataclass(frozen=True)
 class Promoted:
-    """A spare has taken a slot, and is called `agent` from now on."""
+    """A spare's move into a slot; its identity is `agent` from now on."""
 
     spare: AgentIdentity
     agent: AgentIdentity
@@ -64,7 +64,7 @@ class Promoted:
 
 @dataclass(frozen=True)
 class Lost:
-    """A member is held to be gone."""
+    """The loss of a member."""
 
     agent: AgentIdentity
     generation: GenerationId | None
@@ -74,7 +74,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Displaced:
-    """An agent is heard, but not by its peers: another one should have its place."""
+    """An agent that the coordinator hears and its peers do not reach; its slot should move."""
 
     agent: AgentIdentity
     why: str
@@ -82,14 +82,14 @@ class Displaced:
 
 @dataclass(frozen=True)
 class Leaving:
-    """An agent was told to end: all ranks save first."""
+    """An agent that got SIGTERM; all ranks save first."""
 
     agent: AgentIdentity
 
 
 @dataclass(frozen=True)
 class Closed:
-    """The run is over: agents end."""
+    """The end of the run: agents end."""
 
     state: RunState
 
@@ -111,7 +111,7 @@ Action = (
 
 
 def told(action: Action) -> tuple[int, str]:
-    """What the log says of it, and at which level."""
+    """Return the log level and the log message of an action."""
     match action:
         case Opened(generation, why):
             return logging.INFO, f"opened a new generation after {generation or 'none'}: {why}"

@@ -1,4 +1,4 @@
-"""What the coordinator is told by its environment."""
+"""The coordinator's configuration, read from environment variables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILE: Final = "a file that exists"
 
 
 def as_admitted(outline: RunOutline) -> Directives:
-    """What the RunConfig says, and so what holds until an operator says something else."""
+    """Return the directives of the RunConfig, which hold until an operator sends others."""
     return Directives(
         nodes=outline.world.nodes,
         min_nodes=outline.world.min_nodes,
@@ -35,7 +35,7 @@ def _directives(text: str) -> Directives:
 
 
 class CoordinatorConfig(BaseSettings):
-    """Everything the coordinator is told; an empty variable is as good as none."""
+    """The coordinator's settings; an empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, validate_default=False, frozen=True)
 
@@ -68,7 +68,7 @@ class CoordinatorConfig(BaseSettings):
 
     @property
     def directives(self) -> Directives:
-        """What was wanted when this process was started."""
+        """The directives at the start of this process."""
         admitted = as_admitted(self.outline)
         if self.told is None:
             return admitted
@@ -77,12 +77,12 @@ class CoordinatorConfig(BaseSettings):
 
     @property
     def token(self) -> str:
-        """The run's token, empty where none is configured."""
+        """The run's token; empty where none is configured."""
         return self.token_file.read_text().strip() if self.token_file else ""
 
     @property
     def telemetry_url(self) -> str:
-        """Where batches go; empty when no API is configured."""
+        """The URL that receives telemetry batches; empty when no API is configured."""
         if not self.api_url:
             return ""
         run = self.outline.run

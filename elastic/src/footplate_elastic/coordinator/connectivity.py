@@ -1,8 +1,8 @@
-"""Who reaches whom, asked of all agents in rounds; and who goes where two do not reach each other. Pure.
+"""Connectivity between agents, probed in rounds, and the choice of agents to replace; pure.
 
 A connection that fails once says little: its packets were lost, or the agent at the other end had just opened
-another port. So two agents count as cut off from each other when, in two rounds in a row, either of them
-did not reach the other. Agents are known by the names of their pods.
+another port. So two agents count as cut off from each other when, in two rounds in a row, either of them did
+not reach the other. Agents are identified by their pods' names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Pair = frozenset[str]
 
 @dataclass
 class Round:
-    """One question to all who are `asked`. `began` is of the same clock as `now` everywhere here."""
+    """A probe of all `asked` agents; `began` uses the clock of `now` everywhere in this module."""
 
     number: int
     began: float
@@ -32,7 +32,7 @@ class Round:
 
 @dataclass
 class Connectivity:
-    """What is known of it."""
+    """The results of all probe rounds, and the round under way."""
 
     doubted: bool = False  # the last generation was broken in a way that two who are cut off would explain
     round: Round | None = None  # that is under way
@@ -46,25 +46,25 @@ class Connectivity:
 
     @property
     def round_number(self) -> int | None:
-        """Of the round that is under way."""
+        """The number of the round under way; None without one."""
         return self.round.number if self.round else None
 
     def begin(self, peers: Mapping[str, Peer], now: float, asked: Iterable[str] | None = None) -> None:
-        """Ask all `peers` for each other, or those who are `asked` for all others.
+        """Start a round: all `peers` probe each other, or only the `asked` ones probe all others.
 
-        Not where that is too early: it was just done, and came to nothing.
+        Does nothing where it is too early: a round has just ended without a result.
         """
         if self.round is None and (now >= self._due or peers != self._asked):
             self._number += 1
             self.round = Round(self._number, now, peers, frozenset(peers if asked is None else asked))
 
     def asked_of(self, pod: str) -> Round | None:
-        """The round that waits for an answer of `pod`."""
+        """Return the round that still waits for an answer from `pod`."""
         waits = self.round is not None and pod in self.round.asked and pod not in self.round.unreached
         return self.round if waits else None
 
     def answered(self, pod: str, result: ProbeResult) -> bool:
-        """`pod` says whom it reaches; whether that may have been the last answer that was waited for."""
+        """Record a pod's result; return whether it may have been the last one that was awaited."""
         known = self.asked_of(pod)
         if known is None or known.number != result.number:
             return False
@@ -73,7 +73,7 @@ class Connectivity:
         return known.awaited <= 0
 
     def conclude(self, here: Collection[str], now: float) -> bool:
-        """Whether the round has just come to its end: all who are still `here` have answered, or had time."""
+        """Return whether the round has just ended: all pods still `here` answered or timed out."""
         known = self.round
         if known is None:
             return False
@@ -85,25 +85,25 @@ class Connectivity:
         return True
 
     def clears(self, pods: Set[str]) -> bool:
-        """Whether all `pods` were asked in the last round, and reach each other."""
+        """Return whether all `pods` took part in the last round and reach each other."""
         return pods <= self._asked.keys() and not any(pair <= pods for pair in self._failed)
 
     def suspects(self, pod: str, others: Iterable[str]) -> bool:
-        """Whether there is one among `others` whom `pod` is not known to reach."""
+        """Return whether `pod` may not reach one of `others`."""
         return any(frozenset((pod, other)) in self.cut | self._failed for other in others)
 
     def undecided(self, now: float) -> bool:
-        """Whether a round is under way, or another one soon tells of a pair whether it is cut off."""
+        """Return whether a round is under way, or the next one soon decides about a suspected pair."""
         soon = now - self._due < timing.ROUND and self._failures < timing.ROUNDS
         return self.round is not None or (bool(self._failed - self.cut) and soon)
 
     @property
     def in_vain(self) -> bool:
-        """Whether many rounds had failures, and never of the same pair: nothing follows from that."""
+        """True if many rounds had failures, never of the same pair: nothing follows from that."""
         return not self.cut and self._failures >= timing.ROUNDS
 
     def forget(self, here: Set[str]) -> None:
-        """A generation begins: what was found out holds no longer, but for those `here` who are cut off."""
+        """Reset for a new generation, except for the pairs `here` that are cut off."""
         self.doubted, self.round, self._asked = False, None, {}
         self._failed, self._failures, self._due = frozenset(), 0, 0.0
         self.cut = frozenset(pair for pair in self.cut if pair <= here)
@@ -133,17 +133,17 @@ def who_goes(
     complaints: Mapping[str, int],
     gone: Collection[str],
 ) -> tuple[str, ...]:
-    """Those of `workers` without whom all others reach each other; nobody where more than half had to go.
+    """Return the `workers` without whom all others reach each other; empty if over half had to go.
 
-    The one that is cut off from most goes first. Of two that are only cut off from each other it is the one
-    that has given its place up already, then the one with more complaints, then the one that a
-    spare can replace, then the one with the higher index: the first member hosts the store of all.
+    The worker that is cut off from most goes first. Between two that are only cut off from each other, the
+    choice is the one that has given up its slot already, then the one with more complaints, then the one that
+    a spare can replace, then the one with the higher index: the first member hosts the store of all.
 
     Args:
         workers: in order of their index.
         spares: that are ready.
         complaints: how often each was cut off from another one before.
-        gone: who has given its place up.
+        gone: workers that have given up their slots.
     """
     left = {pair for pair in cut if pair <= set(workers)}
     going: list[str] = []

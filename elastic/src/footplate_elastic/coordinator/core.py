@@ -1,8 +1,7 @@
 """The coordinator without its sockets: membership, failures, progress and telemetry as one.
 
-The server calls in with an event and the time, and asks for answers. All
-actions of the membership end here: they go to the log, into the list of failures, and
-raise the version that the operator's long-poll waits for.
+The server calls in with an event and the time, and reads the answers. All actions of the membership end here:
+they go to the log, into the list of failures, and raise the version that the operator's long-poll waits for.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ Spoken = TypeVar("Spoken", JoinRequest, Heartbeat)
 
 @dataclass
 class Coordinator:
-    """`now` is monotonic everywhere; `wall` is only for the time in reports."""
+    """A run's coordinator. `now` is monotonic everywhere; `wall` is only for the time in reports."""
 
     state: Membership
     telemetry: TelemetryBuffer
@@ -74,13 +73,13 @@ class Coordinator:
     # -- events: each returns why the agent is turned away, or None -------------------
 
     def join(self, request: JoinRequest, now: float) -> Refusal | None:
-        """See membership.joined."""
+        """Process a join; see membership.joined."""
         refusal, actions = membership.joined(self.state, self._called(request), now)
         self._apply(actions, now)
         return refusal
 
     def heartbeat(self, word: Heartbeat, now: float) -> Refusal | None:
-        """See membership.beat; reports and telemetry come first, so that nothing of an end is missed."""
+        """Process a heartbeat, reports and telemetry first, so that no end is missed; see membership.beat."""
         self.energy.hear(word.energy, self.state.nodes)
         word = self._called(word)
         started, saved = self.progress.report(word.generation, word.ranks), False
@@ -109,22 +108,22 @@ class Coordinator:
         return refusal
 
     def connect(self, agent: AgentIdentity, now: float) -> Refusal | None:
-        """See membership.connected."""
+        """Process a new idle connection; see membership.connected."""
         refusal, actions = membership.connected(self.state, self.state.called(agent), now)
         self._apply(actions, now)
         return refusal
 
     def disconnect(self, agent: AgentIdentity, now: float) -> None:
-        """See membership.disconnected."""
+        """Process the end of an idle connection; see membership.disconnected."""
         self._apply(membership.disconnected(self.state, self.state.called(agent), now), now)
 
     def leave(self, farewell: Farewell, now: float) -> None:
-        """See membership.left."""
+        """Process an agent's departure; see membership.left."""
         self.energy.hear(farewell.energy, self.state.nodes)
         self._apply(membership.left(self.state, self.state.called(farewell), now), now)
 
     def direct(self, directives: Directives, now: float) -> None:
-        """How the operator wants the gang from now on; what cannot be is refused, and the rest holds."""
+        """Apply the operator's directives; impossible ones are refused, and the rest holds."""
         self.state.polled = now
         before, self.directives = self.directives, directives
         self.version += directives != before
@@ -139,7 +138,7 @@ class Coordinator:
         self.watchdog.bounds = directives.hang or self.watchdog.bounds
 
     def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
-        """Ask every rank; agents hear of it with their next answer."""
+        """Request a diagnosis from every rank; agents receive it with their next answer."""
         number = self.diagnosis.number + 1 if self.diagnosis else 1
         self.diagnosis = Diagnosis(kind=request.kind, steps=request.steps, number=number)
         self.version += 1
@@ -147,7 +146,7 @@ class Coordinator:
         return self.diagnosis
 
     def tick(self, now: float) -> None:
-        """See membership.tick."""
+        """Advance the clock; see membership.tick."""
         self._set_limits()
         self._apply(membership.tick(self.state, now), now)
         if self.state.rendezvous is Rendezvous.SEALED:
@@ -163,11 +162,11 @@ class Coordinator:
 
     @property
     def announced(self) -> tuple[object, ...]:
-        """The part of an answer that is the same for all agents; its change wakes those that wait."""
+        """The part of an answer that all agents share; its change wakes waiting agents."""
         return self.state.announced, self.diagnosis
 
     def sealed_for(self, request: JoinRequest) -> SealedGeneration | None:
-        """The answer to this join, None while it waits."""
+        """Return the answer to this join, None while it waits."""
         if self.state.rendezvous is Rendezvous.SEALED and answered_by(
             self.state.sealed, self._called(request)
         ):
@@ -175,7 +174,7 @@ class Coordinator:
         return None
 
     def turned_away(self, agent: AgentIdentity) -> Refusal | None:
-        """Why an agent that waits for an answer need not wait any longer."""
+        """Return why a waiting agent need not wait any longer; None while it has to."""
         agent = self.state.called(agent)
         slot = self.state.slots.get(agent.index)
         if slot is not None and slot.agent.incarnation > agent.incarnation:
@@ -185,7 +184,7 @@ class Coordinator:
         return Refusal.CLOSED if self.state.rendezvous is Rendezvous.CLOSED else None
 
     def answer(self, agent: AgentIdentity) -> HeartbeatAnswer:
-        """What a heartbeat of `agent` is told."""
+        """Return the answer to a heartbeat from `agent`."""
         agent = self.state.called(agent)
         refusal = self.turned_away(agent)
         return HeartbeatAnswer(
@@ -203,7 +202,7 @@ class Coordinator:
         )
 
     def grant(self, request: GrantRequest) -> Grant | None:
-        """Whether that generation may commit; None while this coordinator does not know yet."""
+        """Return whether that generation may commit; None while this coordinator does not know yet."""
         if self.state.rendezvous is Rendezvous.UNDECIDED:
             return None
         newest = self.state.generation
@@ -213,7 +212,7 @@ class Coordinator:
         return Grant(granted=False, reason=f"generation {request.generation} may not commit: {stands}")
 
     def view(self) -> CoordinatorState:
-        """The whole for the operator."""
+        """Return the whole state for the operator."""
         return CoordinatorState(
             version=self.version,
             epoch=self.state.epoch,
@@ -240,7 +239,7 @@ class Coordinator:
         )
 
     def _resize(self, now: float) -> None:
-        """See membership.resized. Of a size in which nobody can train it is said why, and no more."""
+        """Apply the wanted size; if no size can train, only record the refusal. See membership.resized."""
         nodes, least = self.directives.nodes, self.directives.min_nodes
         legal = self.legal_sizes(least or nodes, nodes)
         self._refuse("nodes", "" if legal else size.refusal(nodes, least, self.legal_sizes))
@@ -248,7 +247,7 @@ class Coordinator:
             self._apply(membership.resized(self.state, nodes, legal, now), now)
 
     def _set_limits(self) -> None:
-        """Hold to what is asked for, as far as it lies ahead of what is trained."""
+        """Apply the requested limits, as far as they lie ahead of the trained steps."""
         asked, known = self.directives.limits, self.state.limits
         if asked is None:
             return
@@ -263,24 +262,24 @@ class Coordinator:
         self._refuse("limits", refused)
 
     def _refuse(self, directive: str, why: str) -> None:
-        """Say why a directive is not in force; empty where it is."""
+        """Record why a directive is not in force; empty where it is."""
         self.version += why != self.refusals.get(directive, "")
         self.refusals[directive] = why
         if not why:
             del self.refusals[directive]
 
     def _reached(self) -> int:
-        """The step below which the run cannot end; what a broken generation did not save is none."""
+        """Return the step below which the run cannot end; steps lost with a generation do not count."""
         trained = self.progress.highest if self.state.rendezvous is Rendezvous.SEALED else 0
         return max(self.telemetry.checkpoint_step or 0, self.progress.begun_with, trained)
 
     def _called(self, message: Spoken) -> Spoken:
-        """`message` from the slot that its agent has, which a spare may not know yet."""
+        """Return `message` with its agent's current slot, which a spare may not know yet."""
         agent = self.state.called(message.agent)
         return message if agent == message.agent else message.model_copy(update={"agent": agent})
 
     def _show(self, now: float) -> None:
-        """Who waits, is missed, does not reach whom or is asked for that, and what is given up, is news."""
+        """Raise the version on a change of waiting or missed agents, cut pairs, probe round or lost rows."""
         self._missed, known = missed(self.state, now), self.state.connectivity
         gone = [(gone.agent, gone.verdict) for gone in self._missed]
         shown = (self._waiting(), gone, known.cut, known.round_number, self.telemetry.given_up)
@@ -317,12 +316,12 @@ class Coordinator:
             self._apply(membership.hung(self.state, agent, failure, now), now)
 
     def _at_the_end(self) -> bool:
-        """Whether the newest checkpoint is the last one."""
+        """Return whether the newest checkpoint is the last one."""
         end = self.state.limits.steps if self.state.limits else self.progress.total_steps
         return 0 < end <= (self.telemetry.checkpoint_step or 0)
 
     def _tell_end(self, now: float) -> bool:
-        """Whether the end of the run may be told from now on, and could not before."""
+        """Return whether the run's end may be reported from now on, and could not before."""
         if self._closed_at is None or self._end_told:
             return False
         late = now - self._closed_at >= timing.LAST_NUMBERS

@@ -1,4 +1,4 @@
-"""What follows from the state alone: adopt, seal, open, close.
+"""Decisions that follow from the state alone: adopt, seal, open, close.
 
 `advance` is called after every event and every tick, and does the one thing
 that the state of the rendezvous allows, if anything.
@@ -26,7 +26,7 @@ SAVED: Final = f"{TOLD_TO_END}, after all had saved"
 
 
 def advance(state: Membership, now: float) -> list[Action]:
-    """The decision that is due."""
+    """Make the decision that is due and return its actions."""
     state.quiet = 0
     if state.rendezvous is Rendezvous.UNDECIDED:
         return _decide(state, now)
@@ -41,9 +41,9 @@ def advance(state: Membership, now: float) -> list[Action]:
 
 
 def advance_if_due(state: Membership, now: float) -> list[Action]:
-    """The decision that is due after a word of an agent, if that word may have brought one about.
+    """Advance after an agent's message, if that message may have made a decision due.
 
-    A look at all agents after each word of each would be quadratic in agents.
+    A look at all agents after each message would be quadratic in agents.
     """
     if state.quiet > 0:
         state.quiet -= 1
@@ -117,7 +117,7 @@ def _seal(state: Membership, now: float) -> list[Action]:
 
 
 def _lacking(state: Membership, ready: int, now: float) -> int:
-    """Words of agents, at least, before a generation can be sealed at `now`."""
+    """Return how many more messages, at least, are needed before a generation can be sealed at `now`."""
     passed, all_nodes = now - state.opened, state.nodes - ready
     if passed >= state.timing.joining:
         return min(all_nodes, state.legal[0] - ready)
@@ -128,22 +128,22 @@ def _lacking(state: Membership, ready: int, now: float) -> int:
 
 
 def _alone(state: Membership) -> Slot | None:
-    """The member of a generation of one that was told of, unless its place has gone to another."""
+    """Return the slot of a generation with one member, unless another agent has that slot now."""
     members = state.sealed.members if state.sealed else []
     return state.slot_of(members[0].agent) if len(members) == 1 else None
 
 
 def _may_be_replaced(state: Membership, now: float) -> bool:
-    """Whether a successor of ours may gather the others: those that are cut off with us are to wait."""
+    """Return whether our successor may gather the others; agents cut off with us have to wait."""
     return state.polled is not None and now - state.polled > state.timing.operator
 
 
 def _may_train_still(state: Membership, training: Sequence[Slot], now: float) -> bool:
-    """Whether a generation of one may still make steps beside the one that is to be sealed.
+    """Return whether a generation of one may still train beside the one about to be sealed.
 
-    A larger one is held back by those of its members that are here. That one holds itself back once its
-    agent has heard no coordinator for a while. Until then nobody else begins, but where it is known to have
-    ended.
+    A larger generation is held back by those of its members that are here. A generation of one holds itself
+    back once its agent has had no answer from a coordinator for a while. Until then no other one begins,
+    unless it is known to have ended.
     """
     alone = state.alone
     if alone is None or alone in training:
@@ -152,7 +152,7 @@ def _may_train_still(state: Membership, training: Sequence[Slot], now: float) ->
 
 
 def open_generation(state: Membership, now: float, why: str, goal: int | None = None) -> list[Action]:
-    """Break the running generation, if any, and let everybody join; `goal`: see Membership."""
+    """Break the running generation, if any, and let all agents join; `goal`: see Membership."""
     state.quiet = 0
     state.goal = goal or (len(state.sealed.members) if state.sealed else state.nodes)
     if state.rendezvous is Rendezvous.SEALED:
@@ -195,13 +195,13 @@ def _finish(state: Membership, now: float) -> list[Action]:
 
 
 def more_to_do(state: Membership, ended: Sequence[Slot]) -> int:
-    """The last step that is asked for now where ranks `ended` with an earlier one; else 0."""
+    """Return the last step that is wanted now where ranks `ended` with an earlier one; else 0."""
     last = state.limits.steps if state.limits else 0
     return last if any(slot.last_step is not None and slot.last_step < last for slot in ended) else 0
 
 
 def _unheard(state: Membership) -> bool:
-    """Whether no member of the newest generation has told how far it came, or nobody knows of one."""
+    """Return whether no member of the newest generation reported its last step, or none is known."""
     if state.sealed is None:
         return state.epoch > 1 and not any(slot.waiting for slot in state.slots.values())
     slots = [state.slot_of(member.agent) for member in state.sealed.members]

@@ -1,8 +1,7 @@
-"""What each pod of a run has consumed, as its agent told it last.
+"""Energy of each pod of a run, as its agent reported it last.
 
-Agents repeat their sums with every word, so a coordinator that was replaced knows them a second later. More
-energy alone is no news for the operator: it reads the sums with whatever else has changed, or when its
-question has waited long enough.
+Agents repeat their sums with every message, so a replaced coordinator knows them a second later. More energy
+alone is no news for the operator: it reads the sums with the next change, or when its long-poll times out.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ SPARES: Final = 256  # the most that a run may have beside its nodes
 
 
 def kept(nodes: int) -> int:
-    """Of how many pods a run of `nodes` keeps the sums: of all that live, and of as many that have ended."""
+    """Return for how many pods a run of `nodes` stores sums: all live ones, and as many ended ones."""
     return min(MOST_PODS, 2 * (nodes + SPARES))
 
 
 @dataclass
 class EnergyOfPods:
-    """Sums by pod, of those that were heard last; also of pods that are gone."""
+    """Sums by pod, for the most recently reported pods, including ended ones."""
 
     _pods: dict[str, PodEnergy] = field(default_factory=dict)  # heard longest ago first
 
     def hear(self, energy: PodEnergy | None, nodes: int) -> None:
-        """An agent of a run of `nodes` tells its pod's sums: none falls, in whatever order words come."""
+        """Store a pod's sums in a run of `nodes`; none falls, in whatever order messages arrive."""
         if energy is None:
             return
         known = self._pods.pop(energy.pod_uid, energy)
@@ -36,5 +35,5 @@ class EnergyOfPods:
             del self._pods[next(iter(self._pods))]
 
     def told(self) -> list[PodEnergy]:
-        """All that is known."""
+        """Return all known sums."""
         return list(self._pods.values())

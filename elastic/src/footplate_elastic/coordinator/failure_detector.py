@@ -1,9 +1,8 @@
-"""When an agent is held to be gone, and what that does to its generation.
+"""Failure detection: when an agent counts as lost, and what that does to its generation.
 
-Being wrong here is cheap: an agent that speaks again is back, and has lost the
-work since the last checkpoint. So evidence acts at once, and only silence,
-which may be ours, is weighed: time in which we did not run, or came to read only
-part of what was sent to us, counts for nobody.
+Being wrong here is cheap: an agent that speaks again is back, and has lost the work since the last
+checkpoint. So evidence acts at once, and only silence, which may be ours, is weighed: time in which we did
+not run, or read only part of what was sent to us, counts for no agent.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from footplate_elastic.protocol import wire
 def lose(
     state: Membership, slot: Slot, now: float, reason: Reason, why: str, silent: bool = False
 ) -> list[Action]:
-    """Hold the agent to be gone until it speaks again, and break its generation.
+    """Mark the agent lost until it speaks again, and break its generation.
 
-    An agent whose ranks have all ended is not needed any more. `silent`: nothing but its silence tells it.
+    An agent whose ranks have all ended is not needed any more. `silent`: its silence is the only evidence.
     """
     if (slot.lost and not slot.unreachable) or state.rendezvous is Rendezvous.CLOSED:
         return []
@@ -41,7 +40,7 @@ def lose(
 
 
 def excuse(state: Membership, late: float, now: float) -> None:
-    """A tick came `late` seconds after it should: nobody could be heard meanwhile, nor answered."""
+    """Extend all deadlines by a tick's delay of `late` seconds, in which no agent could be heard."""
     state.late = now
     state.opened = min(now, state.opened + late)
     for slot in (*state.slots.values(), *state.successors.values()):
@@ -53,16 +52,16 @@ def excuse(state: Membership, late: float, now: float) -> None:
 
 
 def _late(state: Membership, now: float) -> bool:
-    """Whether we were late a moment ago, so that agents may have waited for our answers."""
+    """Return whether a tick was late a moment ago, so that agents may have waited for our answers."""
     return now - state.late < state.timing.silence
 
 
 def disconnected_too_long(state: Membership, now: float) -> list[Slot]:
-    """Agents whose idle connection ended and did not come back.
+    """Return the slots whose idle connection ended and did not come back.
 
-    A word that arrives well after the end cannot be one that a dying process
-    had still on its way: the process lives, and only its connection broke. Where we
-    were late it may be the agent that gave its connection up, and opens another one.
+    A message that arrives well after the end cannot be one that a dying process had still on its way: the
+    process lives, and only its connection broke. Where we were late the agent may have closed its connection
+    itself, and opens another one.
     """
     grace = state.timing.late_connection if _late(state, now) else state.timing.connection
     gone: list[Slot] = []
@@ -77,17 +76,17 @@ def disconnected_too_long(state: Membership, now: float) -> list[Slot]:
 
 
 def _counts(state: Membership, slot: Slot, now: float) -> bool:
-    """Whether its silence tells of the agent.
+    """Return whether a slot's silence is evidence against its agent.
 
-    Not where we were late for most of it: an agent gives a question up that is not answered in time, and what
-    we come to read then is a closed connection. Nor where we heard hardly anybody a moment ago: of those
-    that a network brings back one is the first.
+    Not where we were late for most of it: an agent abandons a request that is not answered in time, and what
+    we come to read then is a closed connection. Nor where we heard hardly any agent a moment ago: the first
+    of those that a recovering network brings back.
     """
     return now - state.deaf > state.timing.silence and slot.silent_for(now) > slot.excused
 
 
 def is_suspect(state: Membership, slot: Slot) -> bool:
-    """Whether silence of this live agent is suspect: every member was just told to join again."""
+    """Return whether this live agent's silence is suspect: every member was just told to join again."""
     told = (
         state.rendezvous is Rendezvous.OPEN
         and state.suspicion
@@ -97,9 +96,9 @@ def is_suspect(state: Membership, slot: Slot) -> bool:
 
 
 def longest_wait(state: Membership, agent: AgentIdentity) -> float:
-    """Seconds after which a heartbeat of `agent` is answered without news.
+    """Return the seconds after which a heartbeat from `agent` is answered without news.
 
-    One that is told to join again, and first has to stop its ranks, speaks often meanwhile.
+    An agent that has to join again, and first stops its ranks, sends often meanwhile.
     """
     slot = state.slots.get(state.called(agent).index)
     suspect = slot is not None and is_suspect(state, slot)
@@ -107,7 +106,7 @@ def longest_wait(state: Membership, agent: AgentIdentity) -> float:
 
 
 def suspects(state: Membership, now: float) -> list[Slot]:
-    """Agents that are silent for longer than any live one should be, and not held to be gone yet."""
+    """Return the slots that are silent for longer than a live agent should be, and not yet lost."""
     if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []
     return [
@@ -116,7 +115,7 @@ def suspects(state: Membership, now: float) -> list[Slot]:
 
 
 def missed(state: Membership, now: float) -> list[MissedAgent]:
-    """Agents that had a slot, and are not heard."""
+    """Return the agents that had a slot and are not heard."""
     lost = [slot for slot in state.slots.values() if slot.lost]
     found = [(slot, _verdict(slot)) for slot in lost]
     found += [(slot, Verdict.SUSPECT) for slot in suspects(state, now)]
@@ -133,11 +132,11 @@ def _verdict(slot: Slot) -> Verdict:
 
 
 def too_silent(state: Membership, now: float) -> list[Slot]:
-    """Live agents whose silence counts as loss.
+    """Return the live slots whose silence counts as loss.
 
-    Where fewer than half are heard the silence is more likely ours: then only
-    those are judged whose pods Kubernetes holds to be gone as well. So are those for whose words we
-    had no time, or that we could not hear a moment ago.
+    Where fewer than half are heard the silence is more likely ours: then only those count as lost whose pods
+    Kubernetes reports as gone as well. The same holds for agents whose messages we had no time for, or that
+    we could not hear a moment ago.
     """
     if state.rendezvous in (Rendezvous.CLOSED, Rendezvous.UNDECIDED):
         return []

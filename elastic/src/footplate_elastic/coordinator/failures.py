@@ -1,9 +1,8 @@
-"""Which failure speaks for the end of a generation.
+"""The failure that explains a generation's end.
 
-One rank fails and within milliseconds all others lose their connection to it.
-Counted one by one, a single mistake of the user would spend the budget for
-network faults as well. So one failure is listed for each generation, and once
-listed it never changes: the operator counts by number.
+One rank fails and within milliseconds all others lose their connection to it. Counted one by one, a single
+mistake of the user would spend the budget for network faults as well. So one failure is listed for each
+generation, and once listed it never changes: the operator counts by number.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ LISTED: Final = 32  # the contract's maximum
 
 
 def may_be_partition(failure: FailureReport) -> bool:
-    """Whether nodes that do not reach each other would end a generation like this."""
+    """Return whether nodes that do not reach each other would end a generation like this."""
     return is_secondary(failure) or failure.cause is Cause.HANG
 
 
 def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport:
-    """A lost agent as a failure; `wall_time` in seconds since the Unix epoch."""
+    """Return a lost agent as a failure; `wall_time` in seconds since the Unix epoch."""
     agent = lost.agent
     where = f" on node {agent.node_name}" if agent.node_name else ""
     return FailureReport(
@@ -46,10 +45,10 @@ def loss_report(lost: Lost, step: int | None, wall_time: float) -> FailureReport
 def hang_report(
     sealed: SealedGeneration, watchdog: Watchdog, step: int | None, now: float, wall_time: float
 ) -> tuple[AgentIdentity, FailureReport]:
-    """A standstill of `sealed` as a failure, and the agent of the rank that is behind.
+    """Return the agent with the rank that is behind, and a standstill of `sealed` as a failure.
 
-    No node is named where no rank is. `step` is the last that any rank finished, `wall_time` in seconds
-    since the Unix epoch.
+    No node is named where no rank is. `step` is the last that any rank finished, `wall_time` in seconds since
+    the Unix epoch.
     """
     behind = watchdog.behind()
     agent = sealed.members[0].agent.model_copy(update={"node_name": ""})
@@ -86,10 +85,10 @@ class FailureLog:
     def add(
         self, agent: AgentIdentity, generation: GenerationId | None, failure: FailureReport, now: float
     ) -> list[NumberedFailure]:
-        """`agent` says why its ranks of `generation` ended; what is listed therefore, if anything.
+        """Record why an agent's ranks of `generation` ended; return the failures listed for it.
 
-        Outside a generation every failure is its own, unless it is said again
-        since its first answer was lost.
+        Outside a generation every failure is listed on its own, unless it is a repetition because its first
+        answer was lost.
         """
         if generation is None:
             known = [(listed.agent, listed.failure) for listed in self._listed]
@@ -104,7 +103,7 @@ class FailureLog:
         return [self._list(agent, generation, failure)]
 
     def settle(self, now: float, everything: bool = False) -> list[NumberedFailure]:
-        """List what no other failure explained in time, or `everything`; what was listed."""
+        """List what no other failure explained in time, or `everything`; return what was listed."""
         due = [
             (agent, generation, failure)
             for generation, (agent, failure, since) in self._pending.items()
@@ -115,9 +114,9 @@ class FailureLog:
     def explain(
         self, generation: GenerationId, agent: AgentIdentity | None, message: str
     ) -> list[NumberedFailure]:
-        """List that nodes do not reach each other where no more is known than what follows from it.
+        """List a network partition where nothing more is known than what follows from it.
 
-        `agent` is the one whose place was given up, None where nobody's was.
+        `agent` is the one that gave up its slot, None where none did.
         """
         pending = self._pending.get(generation)
         if pending is None:
@@ -128,7 +127,7 @@ class FailureLog:
         return [self._list(whose, generation, failure.model_copy(update={**update, "rank": None}))]
 
     def explained_otherwise(self, generation: GenerationId) -> bool:
-        """Whether something is listed that ended `generation` and does not follow from anything else."""
+        """Return whether a listed failure ended `generation` and follows from nothing else."""
         return any(
             listed.generation == generation
             and not may_be_partition(listed.failure)
@@ -137,11 +136,11 @@ class FailureLog:
         )
 
     def listed(self) -> list[NumberedFailure]:
-        """Oldest first, at most 32."""
+        """Return the listed failures, oldest first, at most 32."""
         return list(self._listed)
 
     def by_cause(self) -> dict[str, int]:
-        """How many there were of each cause, also of those that are not listed any more."""
+        """Return the number of failures by cause, including those that are not listed any more."""
         return dict(self._by_cause)
 
     def _list(

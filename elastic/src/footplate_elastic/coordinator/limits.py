@@ -1,8 +1,8 @@
-"""How long a run trains and how often it saves, where that changes while it trains.
+"""Limits of a run, its length and checkpoint interval, which may change while it trains.
 
-What the spec asks for reaches the ranks through their agents, and they change all
-after the same step (see loop/limits.py). A length that lies in the past is
-refused, since an end cannot be taken back; whatever else was asked for holds.
+What the spec wants reaches the ranks through their agents, and they change all after the same step (see
+loop/limits.py). A length that lies in the past is refused, since an end cannot be reverted; the other wanted
+limits hold.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from footplate_contracts.directives import Limits, NumberedLimits
 
 
 def refusal(asked: Limits, reached: int) -> str:
-    """Why a run at step `reached` cannot have the length that is asked for; empty where it can."""
+    """Return why a run at step `reached` cannot have the requested length; empty where it can."""
     if asked.steps >= reached:
         return ""
     return (
@@ -21,14 +21,14 @@ def refusal(asked: Limits, reached: int) -> str:
 
 
 def too_late(asked: Limits, last: int) -> str:
-    """Why a run that has ended with step `last` cannot go on; empty where it need not."""
+    """Return why a run that has ended with step `last` cannot go on; empty where it need not."""
     if asked.steps == last:
         return ""
     return f"the run has ended with step {last}, before it was asked for {asked.steps} steps"
 
 
 def renewed(before: NumberedLimits | None, asked: Limits, steps: int, epoch: int) -> NumberedLimits:
-    """What ranks are told when `asked` holds for a run of `steps`: `before`, where nothing has changed."""
+    """Return the ranks' limits for `asked` and `steps`; `before`, where nothing has changed."""
     held = {**asked.model_dump(), "steps": steps}
     if before is not None and before.model_dump(exclude={"epoch", "number"}) == held:
         return before

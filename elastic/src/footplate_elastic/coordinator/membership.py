@@ -1,4 +1,4 @@
-"""Who trains together: one generation at a time is open, sealed, or over.
+"""Membership of a run: one generation at a time is open, sealed, or over.
 
 Every function takes an event and the time `now` (seconds of one monotonic
 clock), changes the membership and returns the actions that follow. There is no
@@ -31,10 +31,10 @@ from footplate_elastic.protocol.wire import Refusal
 
 
 def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
-    """Any word of `agent`: its slot is filled, or it is turned away.
+    """Process any message from `agent`: its slot is filled, or it is turned away.
 
-    Raises ValueError for a number of ranks that differs from the run's. Any
-    index may speak: it may train already in a size that we are about to be told.
+    Raises ValueError for a number of ranks that differs from the run's. Any index may speak: it may train
+    already in a size that the operator is about to send.
     """
     if agent.local_world_size != state.local_world_size:
         raise ValueError(
@@ -63,7 +63,7 @@ def heard(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal 
 
 
 def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal | None, list[Action]]:
-    """`request.agent` is ready for the next generation; from a member this reports a failure."""
+    """Process a join: `request.agent` is ready; from a member this reports a failure."""
     refusal, actions = heard(state, request.agent, now)
     if refusal is None and state.rendezvous is Rendezvous.CLOSED:
         refusal = Refusal.CLOSED
@@ -90,9 +90,9 @@ def joined(state: Membership, request: JoinRequest, now: float) -> tuple[Refusal
 
 
 def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None, list[Action]]:
-    """A heartbeat: word of life, of steps, and of the end of ranks.
+    """Process a heartbeat: a sign of life, steps, and the end of ranks.
 
-    One that tells of nothing else leaves what time brings about to the next tick.
+    A heartbeat without news leaves what time brings about to the next tick.
     """
     if word.generation is not None and word.generation.epoch > state.epoch:
         state.superseded = True
@@ -127,7 +127,7 @@ def beat(state: Membership, word: Heartbeat, now: float) -> tuple[Refusal | None
 
 
 def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: float) -> list[Action]:
-    """The ranks of the running generation stand still; `agent` has the one to blame."""
+    """Break the running generation, whose ranks stand still; `agent` has the one to blame."""
     if state.rendezvous is not Rendezvous.SEALED:
         return []
     state.connectivity.doubted |= may_be_partition(failure)
@@ -136,7 +136,7 @@ def hung(state: Membership, agent: AgentIdentity, failure: FailureReport, now: f
 
 
 def connected(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refusal | None, list[Action]]:
-    """An idle connection of `agent` was opened."""
+    """Count an idle connection that `agent` has opened."""
     refusal, actions = heard(state, agent, now)
     if refusal is None:
         slot = state.slot_of(agent)
@@ -147,7 +147,7 @@ def connected(state: Membership, agent: AgentIdentity, now: float) -> tuple[Refu
 
 
 def disconnected(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
-    """An idle connection of `agent` ended; where it was the last one, the process is most likely gone."""
+    """Count the end of an idle connection; after the last one, the process is most likely gone."""
     slot = state.slot_of(agent)
     if slot is None:
         return []
@@ -158,7 +158,7 @@ def disconnected(state: Membership, agent: AgentIdentity, now: float) -> list[Ac
 
 
 def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
-    """`agent` ends by request and says so."""
+    """Process the departure of an agent that ends by request."""
     slot = state.slot_of(agent)
     if slot is None:
         return []
@@ -167,19 +167,19 @@ def left(state: Membership, agent: AgentIdentity, now: float) -> list[Action]:
 
 
 def ended(state: Membership, workers: Sequence[WorkerId]) -> None:
-    """Ranks of these workers run no more: their agents said so, or their containers have ended."""
+    """Record that these workers' ranks have ended, as their agents or containers show."""
     if state.alone is not None and state.alone.agent.worker in workers:
         state.alone = None
 
 
 def commanded(state: Membership, command: Command, now: float) -> list[Action]:
-    """The operator's command; idempotent. Without running ranks a suspension is done at once."""
+    """Set the operator's command; idempotent. Without running ranks a suspension is done at once."""
     state.command = command
     return advance(state, now)
 
 
 def resized(state: Membership, nodes: int, legal: Sequence[int], now: float) -> list[Action]:
-    """The operator wants so many nodes, of which `legal` numbers may train.
+    """Set the wanted number of nodes, and the `legal` numbers that may train.
 
     The generation that trains goes on until a checkpoint or a loss, whatever its size.
     """
@@ -188,7 +188,7 @@ def resized(state: Membership, nodes: int, legal: Sequence[int], now: float) -> 
 
 
 def saved(state: Membership, now: float) -> list[Action]:
-    """A checkpoint is durable: now a restart with more nodes, or with fewer that were asked for, is cheap."""
+    """Resize after a durable checkpoint: now a restart with more, or fewer wanted, nodes is cheap."""
     if state.rendezvous is not Rendezvous.SEALED or state.command is not Command.NONE:
         return []
     count = better(state)
@@ -199,7 +199,7 @@ def saved(state: Membership, now: float) -> list[Action]:
 
 
 def tick(state: Membership, now: float) -> list[Action]:
-    """Time passed. Call it several times a second."""
+    """Advance the clock to `now`; call it several times a second."""
     late, state.ticked = now - state.ticked - state.timing.own_pause, now
     state.evicted_before = state.evicted
     if late > 0:
@@ -219,7 +219,7 @@ def tick(state: Membership, now: float) -> list[Action]:
 
 
 def _follow(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> list[Action]:
-    """A newer incarnation speaks: it has the slot at once, unless the old one still saves what it did."""
+    """Give the slot to a newer incarnation at once, unless the old one still saves its work."""
     if not state.saves_for(old):
         return _replace(state, old, agent, now)
     known = state.successors.get(agent.index)
@@ -231,7 +231,7 @@ def _follow(state: Membership, old: Slot, agent: AgentIdentity, now: float) -> l
 
 
 def _leaves(state: Membership, slot: Slot, now: float) -> list[Action]:
-    """The agent of `slot` was told to end: what its generation did is saved first, if it did anything."""
+    """Start the departure of a slot's agent: its generation's work is saved first, if there is any."""
     member = member_of(state.sealed, slot.agent) is not None
     if state.rendezvous is Rendezvous.SEALED and member and state.step > state.step_at_seal:
         slot.leaving = True
@@ -262,13 +262,13 @@ def _claim(state: Membership, word: Heartbeat) -> None:
 
 
 def _progress(state: Membership, word: Heartbeat) -> None:
-    """Only a step with a duration was finished here; a start step was merely loaded."""
+    """Record finished steps; only a step with a duration counts, as a start step was merely loaded."""
     finished = [rank.step for rank in word.ranks if rank.step_seconds is not None]
     state.step = max([state.step, *finished])
 
 
 def _overtaken(waiting: JoinRequest | None, request: JoinRequest) -> bool:
-    """Whether a late copy of an old join follows the newer one that already waits."""
+    """Return whether `request` is a late copy of a join older than the one that waits."""
     if waiting is None or waiting.agent.incarnation != request.agent.incarnation:
         return False
     if waiting.last_generation is None:

@@ -1,7 +1,7 @@
-"""When the next batch of telemetry goes to the API: at our own pace, unless the API asks for another one.
+"""Pace of telemetry batches: our own, unless the API requests another one.
 
-One API has a thousand senders. When it is busy it says so, with how long to stay away, and each answer may
-say how long to gather before the next batch.
+One API has a thousand senders. When it is busy it answers with how long to stay away, and each answer may
+hold how long to gather rows before the next batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BUSY: Final = frozenset({429, 503})  # statuses that may say when to come back
 
 
 def told_delay(status: int, retry_after: str | None) -> float | None:
-    """Seconds that an answer asks to stay away; None where it does not, or says a date."""
+    """Return the seconds of Retry-After in an answer; None without them, or for a date."""
     if status not in BUSY or retry_after is None:
         return None
     try:
@@ -28,9 +28,10 @@ def told_delay(status: int, retry_after: str | None) -> float | None:
 
 
 def retry_delay(failures: int, chance: float, told: float | None = None) -> float:
-    """Seconds to wait after so many failures in a row, of which the last one asked for `told`.
+    """Return seconds to wait after `failures` in a row, of which the last requested `told`.
 
-    `chance` in [0, 1) spreads runs. What was told is never undercut, but for the longest wait of all.
+    `chance` in [0, 1) spreads runs. The requested delay is never undercut, except for the longest wait of
+    all.
     """
     if told is not None:
         return min(told * (1.0 + timing.LONGER_THAN_TOLD * chance), timing.LONGEST_TOLD)
@@ -40,7 +41,7 @@ def retry_delay(failures: int, chance: float, told: float | None = None) -> floa
 
 
 def gather_delay(receipt: TelemetryReceipt | None) -> float:
-    """Seconds to gather before the batch after the one that `receipt` is for."""
+    """Return seconds to gather rows before the batch after the one that `receipt` is for."""
     asked = receipt.gather_seconds if receipt is not None else None
     if asked is None or math.isnan(asked):
         return timing.GATHER

@@ -1,11 +1,11 @@
-"""What follows where members do not reach each other, though all are heard: one of two gives its place up.
+"""Network partitions among live members: one of two that do not reach each other loses its slot.
 
-They are asked only when a generation was broken as it would be by that (a connection was lost, or all stood
-still) and nothing else explains it, or when it was broken before this coordinator came. Then none is sealed
-before its members have said whom of each other they reach.
+Agents are probed only when a generation was broken as it would be by a partition (a connection was lost, or
+all stood still) and nothing else explains it, or when it was broken before this coordinator came. Then none
+is sealed before its members have reported which of their peers they reach.
 
-Whoever gives its place up stays where it is until another one has it. Meanwhile it is asked again and
-again, also while fewer train without it, and where it reaches all before that, it is taken back.
+An agent that gives up its slot stays where it is until another one has that slot. Meanwhile it is probed
+again and again, also while fewer train without it, and where it reaches all before that, it is taken back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHOWN: Final = 3
 
 
 def examine(state: Membership, now: float) -> list[Action]:
-    """Say what follows from a round that has its answers; ask those again who have given their place up."""
+    """Act on a round that has its answers; probe again the agents that gave up their slots."""
     here = _here(state, now)
     if state.connectivity.conclude(here, now):
         return _judge(state, here)
@@ -36,7 +36,7 @@ def examine(state: Membership, now: float) -> list[Action]:
 
 
 def examine_again(state: Membership, now: float) -> list[Action]:
-    """While others train: whether one that has given its place up reaches all of them by now."""
+    """Take back, while others train, an agent that gave up its slot and reaches all of them now."""
     if not any(slot.unreachable for slot in state.slots.values()):
         return []
     gone = {pod: slot for pod, slot in _here(state, now).items() if slot.unreachable}
@@ -54,7 +54,7 @@ def examine_again(state: Membership, now: float) -> list[Action]:
 
 
 def holds(state: Membership, training: Sequence[Slot], now: float) -> bool:
-    """Whether `training` may not be sealed yet, as it is not known whether all of them reach each other."""
+    """Return whether `training` may not be sealed yet, as their connectivity is not known."""
     known = state.connectivity
     if not known.doubted or len(training) < 2 or known.in_vain:
         return False
@@ -67,7 +67,7 @@ def holds(state: Membership, training: Sequence[Slot], now: float) -> bool:
 
 
 def probe_for(state: Membership, agent: AgentIdentity) -> Probe | None:
-    """What `agent` is asked now."""
+    """Return the probe that `agent` has to answer now; None without one."""
     asked = state.connectivity.asked_of(agent.pod_name)
     if asked is None:
         return None
@@ -76,7 +76,7 @@ def probe_for(state: Membership, agent: AgentIdentity) -> Probe | None:
 
 
 def pairs(state: Membership) -> list[UnreachablePair]:
-    """Agents that do not reach each other, at most 32 pairs."""
+    """Return agents that do not reach each other, at most 32 pairs."""
     return [UnreachablePair(one=lower, other=higher) for lower, higher in _agents(state)[:_LISTED]]
 
 
@@ -84,7 +84,7 @@ def pairs(state: Membership) -> list[UnreachablePair]:
 
 
 def _here(state: Membership, now: float) -> dict[str, Slot]:
-    """Who waits for the next generation, in its place or having given it up, by the names of their pods."""
+    """Return slots that wait for the next generation, also displaced ones, by pod name."""
     return {
         slot.agent.pod_name: slot
         for slot in state.slots.values()
@@ -108,7 +108,7 @@ def _peer(agent: AgentIdentity, port: int) -> Peer:
 
 
 def _taken_back(state: Membership, here: Mapping[str, Slot], others: Collection[str]) -> list[Action]:
-    """Those of `here` who had given their places up, and reach all `others` again."""
+    """Take back the displaced agents of `here` that reach all `others` again."""
     actions: list[Action] = []
     for pod, slot in here.items():
         if slot.unreachable and not state.connectivity.suspects(pod, others):
@@ -139,7 +139,7 @@ def _judge(state: Membership, here: Mapping[str, Slot]) -> list[Action]:
 
 
 def _explain(state: Membership, gone: Sequence[AgentIdentity]) -> list[Action]:
-    """That, and nothing else, has ended the last generation, of which no more was known than that."""
+    """List the partition as the cause of the last generation's end, where no other is known."""
     found = _agents(state)
     if not found or state.generation is None:
         return []

@@ -1,4 +1,4 @@
-"""Where the run stands: made of what ranks report and of the rows that pass by."""
+"""A run's progress, from the ranks' reports and from the telemetry rows that pass by."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ProgressTracker:
     _furthest: dict[int, RankReport] = field(default_factory=dict)  # the newest with progress, by rank
 
     def begin(self, generation: GenerationId) -> None:
-        """A new generation: its ranks have not reported yet."""
+        """Reset for a new generation, whose ranks have not reported yet."""
         self.generation = generation
         self.ranks = {}
         self.start_step = None
@@ -47,7 +47,7 @@ class ProgressTracker:
         self.saving, self._saving_since = False, None
 
     def report(self, generation: GenerationId | None, reports: list[RankReport]) -> bool:
-        """Take over the reports of one agent, in order; True when its ranks have just begun to train."""
+        """Store one agent's reports, in order; return whether its ranks have just begun to train."""
         if generation is None or generation != self.generation:
             return False
         before = self.started
@@ -68,13 +68,13 @@ class ProgressTracker:
         return self.started != before
 
     def look(self, now: float) -> None:
-        """Whether training has waited for a checkpoint for longer than anybody would miss."""
+        """Update `saving`: whether training has waited for a checkpoint for a noticeable time."""
         waits = bool(self.ranks) and all(rank.phase is RankPhase.CHECKPOINT for rank in self.ranks.values())
         since = self._saving_since = (self._saving_since or now) if waits else None
         self.saving = since is not None and now - since >= timing.SAVING
 
     def row(self, generation: GenerationId, metrics: StepMetrics) -> None:
-        """A row of the history; one that an older generation computed is no news."""
+        """Store a row of the history; one that an older generation computed is ignored."""
         if self._row_generation is not None and self._row_generation.newer_than(generation):
             return
         if (
@@ -86,10 +86,10 @@ class ProgressTracker:
             self._sampling.append((metrics.rollout_seconds or 0.0) + (metrics.scoring_seconds or 0.0))
 
     def view(self) -> Progress:
-        """The numbers for the operator.
+        """Return the numbers for the operator.
 
-        A step that one rank has finished is trained: all have given their part of it, though the agent of
-        another one may be stopped, or silent, and not say so.
+        A step that one rank has finished is trained: all have contributed their part, though the agent of
+        another one may be stopped, or silent, and not report it.
         """
         row = self._row
         return Progress(
@@ -107,7 +107,7 @@ class ProgressTracker:
         )
 
     def is_news(self, now: float) -> bool:
-        """Whether the operator should be told by now how far ranks are, or what they are at."""
+        """Return whether the operator should be notified now of the ranks' step or phase."""
         passed = now - self._told_at
         if passed < timing.PROGRESS:
             return False
@@ -119,24 +119,24 @@ class ProgressTracker:
         return True
 
     def _step_seconds(self) -> float | None:
-        """Ranks tell what a step takes without its rollout and scoring, which several steps may share."""
+        """Return a step's duration, adding rollout and scoring, which several steps may share."""
         if not self._seconds:
             return None
         return median(self._seconds) + (fmean(self._sampling) if self._sampling else 0.0)
 
     def _sampling_phase(self) -> RankPhase | None:
-        """Rollout or scoring, as long as any rank is at it."""
+        """Return rollout or scoring while any rank is in it; else None."""
         at = {rank.phase for rank in self.ranks.values()}
         return next((phase for phase in (RankPhase.ROLLOUT, RankPhase.SCORING) if phase in at), None)
 
     def _finished(self, phase: RankPhase) -> int:
-        """What all ranks have finished in it, those that are done and wait for the others included."""
+        """Return all ranks' progress in `phase`, including ranks that have finished it and wait."""
         step = max(rank.step for rank in self.ranks.values() if rank.phase is phase)
         told = [rank for rank in self._furthest.values() if (rank.phase, rank.step) == (phase, step)]
         return sum(rank.progress or 0 for rank in told)
 
     def _step(self) -> int:
-        """While ranks load, what they report is no step of theirs yet: the last known one stands."""
+        """Return the current step; while ranks load, the last known one, as they report none."""
         if any(rank.step_seconds is not None for rank in self.ranks.values()):
             return self.highest
         return max(self._row.step if self._row else 0, self.start_step or 0)

@@ -1,4 +1,4 @@
-"""Order of a generation's members, by which they are given their ranks.
+"""Order of a generation's members, which determines their ranks.
 
 Without topology domains the order is that of the slots, so survivors keep their
 ranks and a substitute takes those of the worker it replaces. With domains, the nodes
@@ -28,12 +28,12 @@ class RankOrder:
 
     @classmethod
     def of(cls, parallelism: Parallelism, ranks_per_node: int) -> Self:
-        """The order for a run that has `ranks_per_node` ranks on each node."""
+        """Return the order for a run that has `ranks_per_node` ranks on each node."""
         width = -(-parallelism.tensor * parallelism.context // ranks_per_node)
         return cls(stages=parallelism.pipeline, width=width)
 
     def members(self, joins: Sequence[JoinRequest]) -> list[Member]:
-        """Members of a generation in order of their ranks."""
+        """Return the members of a generation in order of their ranks."""
         ordered = sorted(joins, key=lambda join: join.agent.index)
         if self.domains:
             ordered = self._by_domain(ordered)
@@ -48,7 +48,7 @@ class RankOrder:
         return [seated[group_rank] for group_rank in range(len(joins))]
 
     def _seats(self, nodes: int) -> list[int]:
-        """Group ranks of `nodes` nodes, one copy of the model after the other.
+        """Return the group ranks of `nodes` nodes, one copy of the model after the other.
 
         The grid of ranks has its stages outermost: see footplate_planning.topology.
         """
@@ -63,7 +63,7 @@ class RankOrder:
         ]
 
     def _neighbours(self, joins: Sequence[JoinRequest]) -> list[JoinRequest]:
-        """`joins` by domain and then by node; those that complete no copy in their domain come last."""
+        """Return `joins` by domain and node; those that complete no copy in a domain come last."""
         domains: dict[str, dict[str, list[JoinRequest]]] = {}
         for join in joins:
             node = join.agent.node_name

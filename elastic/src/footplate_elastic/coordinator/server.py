@@ -1,4 +1,4 @@
-"""The HTTP edge of the coordinator: decode, ask the service, encode."""
+"""The coordinator's HTTP edge: decodes requests, calls the service, encodes responses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Server:
         self._encoded: tuple[SealedGeneration, bytes] | None = None  # the newest that was sent
 
     def application(self) -> web.Application:
-        """The routes with authentication and error translation around them."""
+        """Return the routes with authentication and error translation around them."""
         app = web.Application(middlewares=[self._edge], client_max_size=BODY_LIMIT)
         app.add_routes(
             [
@@ -64,27 +64,27 @@ class Server:
         return app
 
     def end(self) -> None:
-        """Let go of the idle connections; from here on their end says nothing."""
+        """Release the idle connections; from here on their end means nothing."""
         self._ending.set()
 
     # -- routes ------------------------------------------------------------------------
 
     async def join(self, request: web.Request) -> web.StreamResponse:
-        """SealedGeneration; 202 when the wait was too long (ask again); 409 when turned away."""
+        """Answer with a SealedGeneration; 202 when the wait was too long (retry); 409 when turned away."""
         found = await self.service.join(await _read(request, JoinRequest))
         if isinstance(found, Refusal):
             return _refused(found)
         return await self._send(request, found) if found is not None else web.Response(status=202)
 
     async def heartbeat(self, request: web.Request) -> web.StreamResponse:
-        """HeartbeatAnswer; waits `wait` seconds while it would say what `known` already says."""
+        """Answer with a HeartbeatAnswer; wait up to `wait` seconds while it would equal `known`."""
         word, known = await _read(request, Heartbeat), request.query.get("known", "")
         return _json(await self.service.heartbeat(word, known, _seconds(request, "wait")))
 
     async def connection(self, request: web.Request) -> web.StreamResponse:
-        """Stays open and silent: its end says that the agent's process is gone.
+        """Hold the connection open and silent: its end shows that the agent's process is gone.
 
-        One that ended before we came to it says no more than that nobody waited so long.
+        A connection that ended before we came to it only shows that the agent did not wait so long.
         """
         if request.transport is None or request.transport.is_closing():
             return web.Response(status=204)
@@ -102,30 +102,30 @@ class Server:
         return response
 
     async def leave(self, request: web.Request) -> web.StreamResponse:
-        """The agent ends by request."""
+        """Process the departure of an agent that ends by request."""
         self.service.leave(await _read(request, Farewell))
         return web.Response(status=204)
 
     async def grant(self, request: web.Request) -> web.StreamResponse:
-        """Grant; 503 while a replaced coordinator does not know the newest generation."""
+        """Answer with a Grant; 503 while a replaced coordinator does not know the newest generation."""
         grant = self.service.grant(await _read(request, GrantRequest))
         return _json(grant) if grant is not None else web.Response(status=503)
 
     async def state(self, request: web.Request) -> web.StreamResponse:
-        """CoordinatorState as soon as its version is above `after`, or after `wait` seconds."""
+        """Answer with the CoordinatorState once its version is above `after`, or after `wait` seconds."""
         after = int(request.query.get("after", "0"))
         return _json(await self.service.state(after, _seconds(request, "wait")))
 
     async def directives(self, request: web.Request) -> web.StreamResponse:
-        """How the operator wants the gang from now on; answers with the CoordinatorState after it."""
+        """Apply the operator's directives; answer with the CoordinatorState after it."""
         return _json(self.service.direct(await _read(request, Directives)))
 
     async def diagnose(self, request: web.Request) -> web.StreamResponse:
-        """Pass the question on to all agents; answers with its Diagnosis."""
+        """Forward the request to all agents; answer with its Diagnosis."""
         return _json(self.service.diagnose(await _read(request, DiagnosisRequest)))
 
     async def health(self, request: web.Request) -> web.StreamResponse:
-        """Alive."""
+        """Answer 200: the process is alive."""
         return web.Response(text="ok\n")
 
     # -- particulars -------------------------------------------------------------------

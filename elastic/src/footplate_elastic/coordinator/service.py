@@ -1,8 +1,7 @@
-"""What a coordinator answers and when: each event is handed in, and then a long-poll waits for news.
+"""The coordinator's events and their answers: each event is processed, then a long-poll waits.
 
-One event loop, so there are no locks: an event is handed in and answered
-without an await in between, and only then does a long-poll wait. How messages
-travel is the server's business.
+One event loop, so there are no locks: an event is processed and answered without an await in between, and
+only then does a long-poll wait. The transport is the server's business.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ Value = TypeVar("Value")
 
 
 class ChangeNotifier:
-    """Wakes everybody who waits for a change."""
+    """Event that wakes all waiters on a change."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
     def tell(self) -> None:
-        """Something has changed."""
+        """Wake all waiters."""
         self._event.set()
         self._event = asyncio.Event()
 
     async def wait_for(self, look: Callable[[], Value | None], seconds: float) -> Value | None:
-        """The first value other than None that `look` gives, or None after `seconds`."""
+        """Return the first value other than None from `look`, or None after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 while (value := look()) is None:
@@ -58,7 +57,7 @@ class ChangeNotifier:
 
 
 class Service:
-    """One coordinator; `queued` is called when telemetry may have come, `clock` is monotonic."""
+    """A coordinator with long-polls; `queued` is called on new telemetry, `clock` is monotonic."""
 
     def __init__(
         self, coordinator: Coordinator, queued: Callable[[], None], clock: Callable[[], float]
@@ -73,7 +72,7 @@ class Service:
 
     @property
     def epoch(self) -> int:
-        """Of this coordinator."""
+        """The epoch of this coordinator."""
         return self.coordinator.state.epoch
 
     async def keep_time(self, interval: float = timing.TICK) -> None:
@@ -86,7 +85,7 @@ class Service:
     # -- agents ------------------------------------------------------------------------
 
     async def join(self, request: JoinRequest) -> SealedGeneration | Refusal | None:
-        """The generation that is sealed, or why there is none; None when the wait was too long: ask again."""
+        """Return the sealed generation, or a refusal; None when the wait was too long: retry."""
         refusal = self.coordinator.join(request, self._clock())
         self._tell()
         if refusal is not None:
@@ -98,7 +97,7 @@ class Service:
         return await self._announcements.wait_for(look, wire.JOIN_SECONDS)
 
     async def heartbeat(self, word: Heartbeat, known: str, wait: float) -> HeartbeatAnswer:
-        """Waits `wait` seconds while the answer would say what `known` already says."""
+        """Return the answer; wait up to `wait` seconds while it would equal `known`."""
         self.coordinator.heartbeat(word, self._clock())
         self._tell()
         self._queued()
@@ -112,29 +111,29 @@ class Service:
         return found or self.coordinator.answer(word.agent)
 
     def connect(self, agent: AgentIdentity) -> Refusal | None:
-        """An idle connection was opened; why it is refused, or None."""
+        """Process a new idle connection; return why it is refused, or None."""
         refusal = self.coordinator.connect(agent, self._clock())
         self._tell()
         return refusal
 
     def disconnect(self, agent: AgentIdentity) -> None:
-        """An idle connection ended."""
+        """Process the end of an idle connection."""
         self.coordinator.disconnect(agent, self._clock())
         self._tell()
 
     def leave(self, farewell: Farewell) -> None:
-        """The agent ends by request."""
+        """Process the departure of an agent that ends by request."""
         self.coordinator.leave(farewell, self._clock())
         self._tell()
 
     def grant(self, request: GrantRequest) -> Grant | None:
-        """None while a replaced coordinator does not know the newest generation."""
+        """Return the grant; None while a replaced coordinator does not know the newest generation."""
         return self.coordinator.grant(request)
 
     # -- the operator ------------------------------------------------------------------
 
     async def state(self, after: int, wait: float) -> CoordinatorState:
-        """The whole, as soon as its version is above `after`, or after `wait` seconds."""
+        """Return the whole state once its version is above `after`, or after `wait` seconds."""
         self.coordinator.state.polled = self._clock()
 
         def look() -> bool | None:
@@ -144,13 +143,13 @@ class Service:
         return self.coordinator.view()
 
     def direct(self, directives: Directives) -> CoordinatorState:
-        """How the operator wants the gang from now on; the whole after it."""
+        """Apply the operator's directives; return the whole state after it."""
         self.coordinator.direct(directives, self._clock())
         self._tell()
         return self.coordinator.view()
 
     def diagnose(self, request: DiagnosisRequest) -> Diagnosis:
-        """Pass a question on to all agents."""
+        """Forward the request to all agents."""
         diagnosis = self.coordinator.diagnose(request)
         self._tell()
         return diagnosis

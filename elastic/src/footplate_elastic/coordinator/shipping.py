@@ -1,13 +1,11 @@
-"""Brings queued telemetry to the API: in batches, again and again until it is stored.
+"""Sends queued telemetry to the API in batches, retrying until it is stored.
 
-The API may be away for minutes. Nothing is dropped for that and nobody waits:
-training goes on, the queue grows, and it is emptied oldest first when the API
-answers again. Nor is anything dropped for a 401 or 403: a token may have ended
-a moment before the kubelet renewed it, and a pod sends before the operator has
-written into the status that it is the coordinator. Nor for an answer that is no
-receipt, as a proxy gives one, whatever its status. Only what the API itself says it
-will never take is given up, with a line in the log: one bad row must not keep all
-rows after it from being stored.
+The API may be away for minutes. Nothing is dropped for that and nothing waits: training goes on, the queue
+grows, and it is emptied oldest first when the API answers again. Nor is anything dropped for a 401 or 403: a
+token may have expired a moment before the kubelet renewed it, and a pod sends before the operator has written
+into the status that it is the coordinator. Nor for an answer that is no receipt, as from a proxy, whatever
+its status. Only entries that the API itself reports as never acceptable are given up, with a line in the log:
+one bad row must not keep all rows after it from being stored.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
 
 @dataclass(frozen=True)
 class Destination:
-    """Where the batches go, and what shows there who sends them."""
+    """The API's URL and the sender's credentials."""
 
     url: str
     token_file: Path | None
@@ -55,18 +53,18 @@ class Destination:
         return self.url.startswith("https://")
 
     def headers(self) -> dict[str, str]:
-        """Of the next request: the kubelet writes a new token into the file well before the old one ends.
+        """Return the next request's headers, with the token file's current content.
 
-        The token is for an API that has proven who it is: over plain HTTP there is none among them. The
-        run's own token is for its coordinator alone, and never is. Raises ValueError while the file holds
-        no text.
+        The kubelet writes a new token into the file well before the old one expires. The token is sent only
+        to an API that has proven its identity, never over plain HTTP. The run's own token is for its
+        coordinator alone and is never sent. Raises ValueError while the file holds no text.
         """
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         token = _content(self.token_file) if self.token_file and self._verified else ""
         return {**headers, "Authorization": f"Bearer {token}"} if token else headers
 
     def trust(self) -> ssl.SSLContext | bool:
-        """With which the API of the next request is verified; one that cannot prove who it is gets none.
+        """Return the TLS trust for the next request; True over plain HTTP, which verifies nothing.
 
         Raises OSError, or ValueError, while the file was never there or holds no certificates.
         """
@@ -101,9 +99,9 @@ def _content(path: Path) -> str:
 
 @dataclass
 class Shipper:
-    """One task that empties `buffer` into the API; `chance` spreads what runs try again.
+    """A task that empties `buffer` into the API; `chance` spreads the retries of runs.
 
-    `over` says whether the run has ended: then nothing more is worth gathering.
+    `over` returns whether the run has ended: then gathering more rows is not worthwhile.
     """
 
     buffer: TelemetryBuffer
@@ -118,7 +116,7 @@ class Shipper:
     _most: int = BATCH  # entries of the next batch
 
     def wake(self) -> None:
-        """Something was queued, or the run has ended."""
+        """Wake the task: rows were queued, or the run has ended."""
         self._news.set()
         if self.over():
             self._last.set()
@@ -137,7 +135,7 @@ class Shipper:
                 pause = await self.ship(session)
 
     async def flush(self, seconds: float) -> None:
-        """Ship what waits, for at most `seconds`: this process is the only one that has it."""
+        """Ship the queue, for at most `seconds`: this process is the only one that has it."""
         deadline = asyncio.get_running_loop().time() + seconds
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             try:
@@ -149,7 +147,7 @@ class Shipper:
                 _log.warning("%d rows of telemetry were not stored in time", len(self.buffer))
 
     async def ship(self, session: aiohttp.ClientSession) -> float | None:
-        """Send the oldest batch; seconds after which to send again, None where that batch is settled."""
+        """Send the oldest batch; return seconds until the next try, None where that batch is settled."""
         batch = self.buffer.batch(self.destination.run_uid, self.destination.epoch, self._most)
         if batch is None:
             return None
@@ -179,7 +177,7 @@ class Shipper:
         return None
 
     def _refused(self, batch: Batch, status: int, said: bytes, told: float | None) -> float | None:
-        """Narrow down to the entry that the API will never take, and give that one up."""
+        """Halve the batch to find the entry that the API will never accept, and give that one up."""
         reason, final = said[:200].decode(errors="replace"), _final(status, said)
         narrower = final is not ProblemType.RUN_MISMATCH and (final is not None or status == TOO_LARGE)
         if narrower and batch.count > 1:
@@ -193,7 +191,7 @@ class Shipper:
         return self._failed(told)
 
     def _say(self, trouble: str, why: str = "") -> None:
-        """Log once why telemetry is kept, however often it is tried for that; and that it is taken again."""
+        """Log once why telemetry is retained, however often it is retried, and when it is accepted again."""
         if trouble != self._trouble:
             if trouble:
                 _log.warning("telemetry is kept and sent again, %s", why)
@@ -217,13 +215,13 @@ class Shipper:
 
 
 def _within(pause: float, deadline: float) -> float:
-    """`pause`, or less where that leaves a last try before `deadline`, a time of the running loop."""
+    """Return `pause`, or less to fit a last try before `deadline`, a time of the running loop."""
     left = deadline - asyncio.get_running_loop().time()
     return left - timing.LAST_TRY if pause >= left > timing.LAST_TRY else pause
 
 
 async def _said(answer: aiohttp.ClientResponse) -> bytes:
-    """Its body; raises ValueError for one that is longer than what the API can have to say."""
+    """Return the answer's body; raises ValueError if it is longer than any answer of the API."""
     said = bytearray()
     async for part in answer.content.iter_any():
         said += part
@@ -233,7 +231,7 @@ async def _said(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _final(status: int, said: bytes) -> ProblemType | None:
-    """Why the API will never take it; None where it may, or where somebody else speaks."""
+    """Return why the API will never accept it; None where it may, or where another server answers."""
     try:
         kind = ProblemType(Problem.model_validate_json(said).type)
     except ValueError:  # also of what is no JSON
@@ -242,7 +240,7 @@ def _final(status: int, said: bytes) -> ProblemType | None:
 
 
 def _receipt(text: bytes) -> TelemetryReceipt | None:
-    """What the API says of a batch that it took; None where that cannot be read."""
+    """Return the API's receipt for a batch; None where it cannot be parsed."""
     try:
         return TelemetryReceipt.model_validate_json(text)
     except ValidationError:

@@ -1,9 +1,8 @@
-"""How many train: as many as are wanted, or fewer where the run may go on with fewer.
+"""The number of nodes that train: as many as are wanted, or fewer where the run allows it.
 
-A restart costs seconds and the steps since the last checkpoint, a node that
-stands idle costs its share of every step. So a lost slot is awaited for a
-while, and only then do fewer go on; and whoever comes later waits for the next
-checkpoint, where a restart costs no step.
+A restart costs seconds and the steps since the last checkpoint, an idle node costs its share of every step.
+So a lost slot is awaited for a while, and only then do fewer go on; and an agent that comes later waits for
+the next checkpoint, where a restart costs no step.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _SHOWN: Final = 4
 
 
 def refusal(nodes: int, min_nodes: int | None, legal_sizes: LegalSizes) -> str:
-    """What is said where no number of nodes between can train, with the nearest that can."""
+    """Return the message where no number of nodes in the range can train, with the nearest that can."""
     near = legal_sizes(max(1, nodes - _NEAR), nodes + _NEAR)
     nearest = sorted(sorted(near, key=lambda count: abs(count - nodes))[:_SHOWN])
     shown = ", ".join(map(str, nearest)) or "none"
@@ -34,9 +33,9 @@ def refusal(nodes: int, min_nodes: int | None, legal_sizes: LegalSizes) -> str:
 
 
 def count_of(ready: int, nodes: int, legal: Sequence[int]) -> int:
-    """How many of `ready` agents train where `nodes` are wanted; 0 where it is too early for any.
+    """Return how many of `ready` agents train where `nodes` are wanted; 0 if it is too early.
 
-    Where no number of at most `nodes` is legal, `nodes` it is: the ranks say why that cannot work.
+    Where no number of at most `nodes` is legal, the result is `nodes`: the ranks report why that cannot work.
     """
     fitting = [count for count in legal if count <= min(ready, nodes)]
     if fitting:
@@ -45,12 +44,12 @@ def count_of(ready: int, nodes: int, legal: Sequence[int]) -> int:
 
 
 def wanted(state: Membership) -> list[Slot]:
-    """The live slots that the run should have."""
+    """Return the live slots that the run should have."""
     return [slot for slot in state.slots.values() if not slot.lost and slot.agent.index < state.nodes]
 
 
 def patience(state: Membership, count: int) -> float:
-    """Seconds after its opening that a generation of `count` nodes is held for more to come."""
+    """Return the seconds after its opening for which a generation of `count` nodes waits for more."""
     joined = sum(slot.ready for slot in wanted(state))
     if joined >= state.nodes:
         return 0.0
@@ -60,14 +59,14 @@ def patience(state: Membership, count: int) -> float:
 
 
 def chosen(state: Membership, count: int) -> list[Slot]:
-    """The `count` ready slots that train: those that trained before, then in order of their index."""
+    """Return the `count` ready slots that train: former members first, then by index."""
     joined = [slot for slot in wanted(state) if slot.ready]
     joined.sort(key=lambda slot: (member_of(state.sealed, slot.agent) is None, slot.agent.index))
     return joined[:count]
 
 
 def better(state: Membership) -> int:
-    """How many nodes should train from this checkpoint on; 0 where those that train now should go on."""
+    """Return how many nodes should train from this checkpoint on; 0 if the current ones go on."""
     assert state.sealed is not None
     training = [state.slots.get(member.agent.index) for member in state.sealed.members]
     if any(slot is None or slot.ended is not None for slot in training):

@@ -1,4 +1,4 @@
-"""One slot of the gang: the agent that fills it now and what is known of it."""
+"""A slot of the gang: the agent that fills it now and that agent's state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from footplate_contracts.rendezvous import AgentIdentity, JoinRequest, Member, S
 
 
 class Ended(StrEnum):
-    """How all ranks of an agent ended in the current generation."""
+    """The way in which all ranks of an agent ended in the current generation."""
 
     FINISHED = "finished"
     SUSPENDED = "suspended"
@@ -33,23 +33,23 @@ class Slot:
     last_step: int | None = None  # that its ranks ended with, or would have
 
     def silent_for(self, now: float) -> float:
-        """Seconds since the last word."""
+        """Return the seconds since the agent's last message."""
         return now - self.heard
 
     @property
     def ready(self) -> bool:
-        """Whether it may be sealed into a generation."""
+        """True if it may be sealed into a generation."""
         return self.waiting is not None and not self.lost and self.disconnected is None and not self.leaving
 
 
 def member_of(sealed: SealedGeneration | None, agent: AgentIdentity) -> Member | None:
-    """The member that is exactly this incarnation in `sealed`."""
+    """Return the member that is exactly this incarnation in `sealed`."""
     member = sealed.by_index.get(agent.index) if sealed is not None else None
     return member if member is not None and member.agent.incarnation == agent.incarnation else None
 
 
 def answered_by(sealed: SealedGeneration | None, request: JoinRequest) -> bool:
-    """Whether `sealed` is the answer to this very join.
+    """Return whether `sealed` is the answer to this very join.
 
     An agent opens a new store, on a new port, for every join; a join whose
     answer was lost on the way comes again with the same port.

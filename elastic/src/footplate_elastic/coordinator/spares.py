@@ -1,8 +1,7 @@
 """Spares: agents that wait, warm, for a slot to become free.
 
-One takes the slot of a lost member in the moment of the loss; the generation is
-still sealed only when every live member has joined again, so none can overtake
-a survivor. From then on it is the worker of that slot.
+A spare takes a lost member's slot at the moment of the loss; the generation is still sealed only when every
+live member has joined again, so none can overtake a survivor. From then on it is the worker of that slot.
 """
 
 from __future__ import annotations
@@ -19,16 +18,15 @@ LEAD: Final = 100
 
 
 def ready(state: Membership) -> list[Slot]:
-    """Spares that wait, in order."""
+    """Return the spares that wait, in order."""
     waiting = [slot for slot in state.slots.values() if slot.agent.spare and slot.ready]
     return sorted(waiting, key=lambda slot: slot.agent.index)
 
 
 def vacant(state: Membership, now: float | None = None) -> list[int]:
-    """Slots whose agent is lost; from `now` on also those that nobody has spoken for in time.
+    """Return slots whose agent is lost; from `now` on also those without an agent in time.
 
-    Whoever is merely late, at the start or behind a new coordinator, has a
-    moment to speak first.
+    An agent that is merely late, at the start or behind a new coordinator, has a moment to speak first.
     """
     timing = state.timing
     late = timing.joining if state.sealed is None else timing.substitute
@@ -37,7 +35,7 @@ def vacant(state: Membership, now: float | None = None) -> list[int]:
 
 
 def promote(state: Membership, now: float) -> list[Action]:
-    """Ready spares take vacant slots."""
+    """Move ready spares into vacant slots."""
     return [
         _take(state, spare, index) for spare, index in zip(ready(state), vacant(state, now), strict=False)
     ]

@@ -1,4 +1,4 @@
-"""What the coordinator knows of the gang, as one record that only decisions change."""
+"""The coordinator's state of the gang, as one record that only decisions change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from footplate_elastic.coordinator.timing import Timing
 
 
 class Rendezvous(Enum):
-    """Whether the gang gathers, trains or is done."""
+    """Phase of the rendezvous: the gang gathers, trains or is done."""
 
     UNDECIDED = "undecided"  # replaced coordinator: a generation may be running
     OPEN = "open"
@@ -74,51 +74,51 @@ class Membership:
 
     @property
     def generation(self) -> GenerationId | None:
-        """The newest sealed or adopted one."""
+        """The newest generation, sealed or adopted."""
         return self.sealed.generation if self.sealed else None
 
     @property
     def closed(self) -> bool:
-        """Whether the run is over: agents end, and nothing more comes but what they still have."""
+        """True if the run is over: agents end, and only send their remaining data."""
         return self.rendezvous is Rendezvous.CLOSED
 
     @property
     def asked(self) -> Command:
-        """What the ranks are asked to do: whoever has to leave asks for a checkpoint, too."""
+        """The command for the ranks; an agent that leaves requests a checkpoint, too."""
         leaves = any(self.saves_for(slot) for slot in self.leaving.values())
         return Command.CHECKPOINT_AND_EXIT if leaves else self.command
 
     @property
     def announced(self) -> tuple[object, ...]:
-        """The part of an answer that is the same for all agents, but for evictions: each would wake all."""
+        """The part of an answer that all agents share; evictions count once per tick, to wake fewer."""
         shared = (self.generation, self.rendezvous, self.asked, self.limits, self.superseded)
         return (*shared, self.connectivity.round_number, self.evicted_before)
 
     @property
     def finished_step(self) -> int | None:
-        """`step`, and None before the first."""
+        """The highest finished step; None before the first."""
         return self.step if self.step >= 0 else None
 
     def called(self, agent: AgentIdentity) -> AgentIdentity:
-        """Who `agent` is here: a spare may have a slot before it knows."""
+        """Return the agent's current identity: a spare may have a slot before it knows."""
         return self.aliases.get(agent.worker, agent)
 
     def sealed_agent(self, index: int) -> AgentIdentity | None:
-        """Who fills slot `index` in the newest generation."""
+        """Return the agent that fills slot `index` in the newest generation."""
         member = self.sealed.by_index.get(index) if self.sealed else None
         return member.agent if member else None
 
     def slot_of(self, agent: AgentIdentity) -> Slot | None:
-        """The slot that exactly this incarnation fills, or will; None for one that does not."""
+        """Return the slot that exactly this incarnation fills, or will; None without one."""
         slots = (self.slots.get(agent.index), self.successors.get(agent.index))
         return next((slot for slot in slots if slot is not None and slot.agent.worker == agent.worker), None)
 
     def saves_for(self, slot: Slot) -> bool:
-        """Whether all save what they have done, because the agent of `slot` leaves."""
+        """Return whether all save their work because the agent of `slot` leaves."""
         return slot.leaving and self.rendezvous is Rendezvous.SEALED and not slot.lost
 
     def missing(self) -> list[int]:
-        """Slots without a live agent, ascending."""
+        """Return the slots without a live agent, ascending."""
         return [
             index for index in range(self.nodes) if index not in self.slots or bool(self.slots[index].lost)
         ]
@@ -132,10 +132,10 @@ def new_membership(
     timing: Timing,
     legal: Sequence[int] = (),
 ) -> Membership:
-    """A membership that has heard of nobody; only the first epoch knows that nothing runs yet.
+    """Return a membership without agents; only the first epoch knows that nothing runs yet.
 
-    `legal` are the numbers of nodes that may train; where there are none, `nodes`
-    it is, and the ranks say why that cannot work.
+    `legal` are the numbers of nodes that may train; where there are none, `nodes` is used, and the ranks
+    report why that cannot work.
     """
     return Membership(
         epoch,

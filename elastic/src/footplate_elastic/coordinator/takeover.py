@@ -1,4 +1,4 @@
-"""What a replaced coordinator makes of a generation that it did not seal.
+"""A replaced coordinator's decision about a generation that it did not seal.
 
 The agents train on while there is no coordinator; the next epoch knows nothing
 until they speak. It must neither stop a healthy generation nor seal a second
@@ -16,7 +16,7 @@ from footplate_elastic.coordinator.slots import Slot, answered_by
 
 
 class Takeover(Enum):
-    """What to do about the last generation."""
+    """Decision about the last generation."""
 
     WAIT = "wait"
     ADOPT = "adopt"
@@ -24,14 +24,14 @@ class Takeover(Enum):
 
 
 def newest(claims: Mapping[int, SealedGeneration]) -> SealedGeneration | None:
-    """The newest generation that any agent says its ranks run; `claims` by index of the agent."""
+    """Return the newest generation that any agent reports as running; `claims` by agent index."""
     return max(
         claims.values(), key=lambda sealed: (sealed.generation.epoch, sealed.generation.number), default=None
     )
 
 
 def lacking(claims: Mapping[int, SealedGeneration], slots: Mapping[int, Slot], nodes: int) -> int:
-    """Words of agents, at least, before `judge` does anything but wait, unless the generation breaks."""
+    """Return how many messages, at least, `judge` still waits for, unless the generation breaks."""
     last = newest(claims)
     joining = nodes - sum(slot.ready and slot.agent.index < nodes for slot in slots.values())
     if last is None:
@@ -47,8 +47,8 @@ def judge(
 ) -> Takeover:
     """Adopt the newest claimed generation, open a new one, or wait.
 
-    `waited_out` says that the time limit has passed. Broken is a generation
-    of which a member has joined again, was replaced or is gone.
+    `waited_out` means that the time limit has passed. A generation is broken if a member has joined again,
+    was replaced or is gone.
     """
     if sum(slot.ready and slot.agent.index < nodes for slot in slots.values()) == nodes:
         return Takeover.OPEN  # everybody waits to start: nothing can be running

@@ -1,13 +1,11 @@
-"""What waits in the coordinator for the API, and who may forget what.
+"""Telemetry that waits in the coordinator for the API, and its acknowledgements.
 
-An agent keeps every row until it is durable; the coordinator keeps it until
-the API has stored it. Two numbers per agent say how far each has come:
-`received` (need not be sent again to this coordinator) and `acknowledged`
-(stored by the API, may be forgotten). Where no API is configured, received
-rows count as stored.
+An agent stores every row until it is durable; the coordinator stores it until the API has it. Two numbers per
+agent record how far each has come: `received` (need not be sent again to this coordinator) and `acknowledged`
+(stored by the API, may be deleted). Where no API is configured, received rows count as stored.
 
-What waits is kept as the JSON in which it will be sent: as an object of Python a
-row takes up to six times the room.
+Entries are stored as the JSON in which they will be sent: as a Python object a row takes up to six times the
+space.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ BATCH_BYTES: Final = 750_000  # below what proxies let through by default
 
 
 class _Kind(Enum):
-    """Which list of a TelemetryBatch an entry stands in."""
+    """The list of a TelemetryBatch that an entry belongs to."""
 
     ROW = b"rows"
     CHECKPOINT = b"checkpoints"
@@ -92,31 +90,29 @@ class TelemetryBuffer:
 
     @property
     def given_up(self) -> GivenUp:
-        """What will never be in the history, since this coordinator began."""
+        """The counts of entries lost to the history since this coordinator began."""
         overflowed = sum(total - earlier for total, earlier in self._overflowed.values())
         return GivenUp(refused=self._refused, overflowed=overflowed)
 
     @property
     def waits(self) -> bool:
-        """Whether there is anything that the API should know."""
+        """True if there is anything to send to the API."""
         return bool(self._queue) or self.given_up != self._told
 
     @property
     def checkpoint_step(self) -> int | None:
-        """Of the newest checkpoint."""
+        """The step of the newest checkpoint."""
         return self.checkpoint.step if self.checkpoint else None
 
     def offer(
         self, agent: AgentIdentity, items: Sequence[TelemetryItem], oldest: int, fallback: GenerationId
     ) -> list[GenerationRow]:
-        """Queue what is new; the rows that were taken.
+        """Queue new items; return the accepted rows.
 
-        `oldest` is the first item that the agent still keeps. An agent that
-        does not know yet that it speaks to another coordinator sends what
-        follows upon what the one before received: that must not be taken, or
-        the items between would count as stored. `fallback` is the generation
-        of items that name none. A full queue takes nothing: the agent keeps
-        it and sends it again.
+        `oldest` is the first item that the agent still stores. An agent that does not know yet that it talks
+        to another coordinator sends the items after those that the previous one received: they must not be
+        accepted, or the items between would count as stored. `fallback` is the generation of items that name
+        none. A full queue accepts nothing: the agent retains the items and sends them again.
         """
         key = agent.worker
         if items and key not in self._received and items[0].sequence > oldest:
@@ -154,22 +150,22 @@ class TelemetryBuffer:
         return taken
 
     def hear(self, word: Heartbeat) -> None:
-        """Take over how many items the agent's outbox had no room for: a total that only grows."""
+        """Store how many items the agent's outbox had no room for: a total that only grows."""
         total, earlier = self._overflowed.get(word.agent.worker, (word.overflowed_told, word.overflowed_told))
         self._overflowed[word.agent.worker] = max(total, word.overflowed), earlier
 
     def received(self, agent: AgentIdentity) -> int:
-        """Highest sequence taken from this agent."""
+        """Return the highest sequence received from this agent."""
         return self._received.get(agent.worker, 0)
 
     def acknowledged(self, agent: AgentIdentity) -> int:
-        """Everything of this agent up to here is durable."""
+        """Return the sequence up to which this agent's items are durable."""
         return self._stored.get(agent.worker, 0)
 
     def batch(self, run_uid: str, epoch: int, most: int = BATCH) -> Batch | None:
-        """The oldest entries, at most `most`; None when nothing waits.
+        """Return the oldest entries, at most `most`; None when nothing waits.
 
-        None of them where only the counts of what is given up have grown.
+        The batch has no entries where only the counts of lost items have grown.
         """
         if not self.waits:
             return None
@@ -183,18 +179,18 @@ class TelemetryBuffer:
         return Batch(b"".join([*parts, b"}"]), len(entries), given_up)
 
     def settle(self, count: int, told: GivenUp) -> None:
-        """The API has the oldest `count` entries, and was `told` what is given up."""
+        """Delete the oldest `count` entries, which the API has stored with the `told` lost counts."""
         self._told = told
         self._refused += sum(entry.kind is None for entry in self._forget(count))
 
     def give_up(self, count: int, told: GivenUp) -> None:
-        """The API will never take the oldest `count` entries; of an empty batch, what it was `told`."""
+        """Drop the oldest `count` entries, which the API refuses; of an empty batch, note `told`."""
         self._refused += count
         self._told = self._told if count else told
         self._forget(count)
 
     def _forget(self, count: int) -> list[_Queued]:
-        """Takes the oldest `count` entries away, as ones that need no longer be kept."""
+        """Remove the oldest `count` entries, which need not be stored any longer."""
         gone = [self._queue.popleft() for _ in range(count)]
         for entry in gone:
             self._size -= entry.size
@@ -202,7 +198,7 @@ class TelemetryBuffer:
         return gone
 
     def _fitting(self, most: int) -> Iterator[_Queued]:
-        """The first entries that a batch has room for; one at least."""
+        """Yield the first entries that fit into a batch; at least one."""
         size = 0
         for entry in islice(self._queue, most):
             if size and size + len(entry.text) > BATCH_BYTES:
@@ -219,7 +215,7 @@ class TelemetryBuffer:
 def _queued(
     worker: WorkerId, item: TelemetryItem, row: GenerationRow | None, record: CheckpointRecord | None
 ) -> _Queued:
-    """`item` as it waits: `row` or `record` is what it holds, if that is one."""
+    """Return `item` as a queue entry: its content is `row` or `record`, if it is one of these."""
     known: tuple[tuple[_Kind, Report | None], ...] = (
         (_Kind.ROW, row),
         (_Kind.CHECKPOINT, record),
@@ -233,13 +229,13 @@ def _queued(
 
 
 def _named(record: CheckpointRecord | None, generation: GenerationId | None) -> CheckpointRecord | None:
-    """`record` with the generation that committed it, which an earlier trainer left to its agent to say."""
+    """Return `record` with its generation, which earlier trainers left for their agent to report."""
     if record is None or record.generation is not None or generation is None:
         return record
     return record.model_copy(update={"generation": generation})
 
 
 def _age(record: CheckpointRecord) -> tuple[int, int, int]:
-    """Grows with the step, and with the generation: clocks of two nodes may differ."""
+    """Return a sort key by step, then generation: clocks of two nodes may differ."""
     generation = record.generation
     return (record.step, generation.epoch, generation.number) if generation else (record.step, -1, -1)

@@ -1,7 +1,7 @@
-"""How long is too long for a coordinator, in seconds.
+"""Timeouts of a coordinator, in seconds.
 
-`Timing` is what membership judges agents by, and tests vary it. The constants are
-the pace of the program itself.
+`Timing` holds the limits by which membership judges agents, and tests vary it. The constants are the pace of
+the program itself.
 """
 
 from __future__ import annotations
@@ -77,5 +77,5 @@ _HOLD_SECONDS: Final = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0)
 
 
 def hold_seconds(fruitless: int) -> float:
-    """How long to hold the seal after `fruitless` generations in a row that finished no new step."""
+    """Return how long to hold the seal after `fruitless` generations in a row without a new step."""
     return _HOLD_SECONDS[min(fruitless, len(_HOLD_SECONDS) - 1)]

@@ -1,17 +1,15 @@
-"""When ranks stand still that should not. Pure.
+"""Detection of ranks that stand still; pure.
 
-Within a step a rank may not take its time: after some times what nearly all steps
-take, something hangs; a wait for data has ten times that patience. Around its steps
-it may, over loading, checkpoints, validation and the records that it is asked for,
-and its first step may compile for minutes; so each of these has a bound of its own.
-A rank that enters another of them is a sign of life, a save that goes on beside
-the steps is none of them. Rollout and scoring may take hours and say how far they
-are: each token or sample more is a sign of life, and their bound is for the time
-without any. Where everybody stands is worth more than any message,
-so their stacks are asked for first, and only then are they restarted.
+Within a step a rank may not take its time: after a multiple of what nearly all steps take, something hangs; a
+wait for data has ten times that limit. Around its steps it may, over loading, checkpoints, validation and
+requested recordings, and its first step may compile for minutes; so each of these has a bound of its own. A
+rank that enters another of them shows a sign of life; a save in the background does not. Rollout and scoring
+may take hours and report their progress: each token or sample more is a sign of life, and their bound is for
+the time without any. Stacks are worth more than any message, so they are requested first, and only then are
+the ranks restarted.
 
-Only whoever sees all ranks can tell: one that waits in a collective looks the
-same whether its peer hangs or reads from a slow disk.
+Only a process that sees all ranks can decide: a rank that waits in a collective looks the same whether its
+peer hangs or reads from a slow disk.
 """
 
 from __future__ import annotations
@@ -58,7 +56,7 @@ _BOUNDS: Final = {
 
 
 class WatchdogAction(Enum):
-    """What to do about a standstill."""
+    """Action on a standstill."""
 
     NOTHING = "nothing"
     DUMP = "dump"  # ask for stacks, once
@@ -67,7 +65,7 @@ class WatchdogAction(Enum):
 
 @dataclass(frozen=True)
 class Patience:
-    """How long ranks may stand still where they are, in seconds, and which field of the spec says so."""
+    """The longest allowed standstill in seconds, and the spec field that sets it."""
 
     seconds: float
     field: str
@@ -75,7 +73,7 @@ class Patience:
 
 @dataclass
 class Watchdog:
-    """All ranks of one generation."""
+    """Hang detection over all ranks of one generation."""
 
     bounds: HangBounds = field(default_factory=lambda: HangBounds(**Hang().model_dump()))
     _size: int = 0
@@ -86,13 +84,13 @@ class Watchdog:
     _asked: float | None = None  # since when stacks are asked for
 
     def begin(self, size: int, now: float) -> None:
-        """A new generation of `size` ranks."""
+        """Reset for a new generation of `size` ranks."""
         self._size = size
         self._ranks, self._moved, self._asked = {}, now, None
         self._stepping = set()
 
     def report(self, report: RankReport, now: float) -> None:
-        """A rank has said something; leaving a phase that may last, or more of it, is a sign of life, too."""
+        """Record a rank's report; a new step, a left phase or more progress is a sign of life."""
         before = self._ranks.get(report.rank)
         self._ranks[report.rank] = report
         steps = before is None or before.step != report.step
@@ -104,7 +102,7 @@ class Watchdog:
             self._moved, self._asked = now, None
 
     def look(self, now: float) -> WatchdogAction:
-        """Call it several times a second."""
+        """Return the action that is due; call it several times a second."""
         if self.still(now) <= self.patience().seconds:
             return WatchdogAction.NOTHING
         if self._asked is None:
@@ -113,11 +111,11 @@ class Watchdog:
         return WatchdogAction.RESTART if now - self._asked >= timing.STACKS else WatchdogAction.NOTHING
 
     def still(self, now: float) -> float:
-        """Seconds since any rank moved."""
+        """Return the seconds since any rank moved."""
         return now - self._moved
 
     def patience(self) -> Patience:
-        """The longest that any rank may take: the others wait for it."""
+        """Return the longest limit of any rank: the others wait for it."""
         places = {(rank.phase, rank.rank in self._stepping) for rank in self._ranks.values()}
         if len(self._ranks) < self._size:
             places.add((RankPhase.STARTING, False))
@@ -125,14 +123,14 @@ class Watchdog:
         return max(found, key=lambda patience: (patience.seconds, patience.field))
 
     def behind(self) -> RankReport | None:
-        """The one rank that is not as far as all others; None where no single one is."""
+        """Return the one rank that is not as far as all others; None where no single one is."""
         ordered = sorted([*self._ranks.values(), *self._unheard()], key=_position)
         if len(ordered) > 1 and _position(ordered[0]) < _position(ordered[1]):
             return ordered[0]
         return ordered[0] if len(ordered) == 1 else None
 
     def _unheard(self) -> list[RankReport]:
-        """Ranks that have not said anything yet, as if they had said that they start."""
+        """Return a STARTING report for each rank that has not reported yet."""
         step = min((rank.step for rank in self._ranks.values()), default=0)
         silent = (rank for rank in range(self._size) if rank not in self._ranks)
         return [RankReport(rank=rank, local_rank=0, step=step, phase=RankPhase.STARTING) for rank in silent]
@@ -156,7 +154,7 @@ class Watchdog:
 
 
 def _gets_on(before: RankReport, report: RankReport) -> bool:
-    """Whether the rank has left a phase that may last, or tells progress that it had not told there."""
+    """Return whether the rank has left a phase of its own bound, or reports new progress."""
     left = before.phase is not report.phase and before.phase not in _AT_WORK
     return left or (report.progress is not None and _place(before) != _place(report))
 

@@ -1,1 +1,1 @@
-"""What ranks, agents and the coordinator of a run say to each other; all of them import it."""
+"""Messages between a run's ranks, agents and coordinator; all of them import this package."""

@@ -1,11 +1,9 @@
-"""How a rank speaks with whoever started it, without knowing who that is.
+"""A rank's client of its agent, which also works without one.
 
-Under Footplate an agent listens; under torchrun or alone nobody does. The
-training loop must read the same in both cases and must never wait for the
-network in the middle of a step, so it talks to this class: reports are
-handed over and forgotten, rows are kept until they are known to be stored,
-the command is a cached value, and only a grant, asked for by the thread that
-writes checkpoints, may block.
+Under Footplate an agent listens; under torchrun or alone nobody does. The training loop must read the same in
+both cases and must never wait for the network in the middle of a step, so it uses this class: reports are
+sent without waiting, rows are stored until they are known to be durable, the command is a cached value, and
+only a grant, requested by the thread that writes checkpoints, may block.
 """
 
 from __future__ import annotations
@@ -38,19 +36,19 @@ CLOSE_SECONDS: Final = 5.0
 
 
 class AgentClient:
-    """What a rank tells its agent, and what it may ask; by itself, the client of a rank that has none."""
+    """A rank's connection to its agent; this base class serves a rank without an agent."""
 
     def report(self, report: RankReport) -> None:
-        """Replace what is known of this rank; never blocks."""
+        """Replace this rank's report; never blocks."""
 
     def metrics(self, row: StepMetrics, samples: Sequence[ShownSample] = ()) -> None:
         """Add a row to the metric history, and some samples of its step; never blocks."""
 
     def metrics_again(self, rows: Sequence[GenerationRow]) -> None:
-        """Add what an earlier generation has added, and may be missing all the same; never blocks."""
+        """Add rows that an earlier generation added and that may be missing; never blocks."""
 
     def unstored(self) -> list[GenerationRow]:
-        """What was added here and nobody has said is stored, the newest thousand at most; never blocks."""
+        """Return rows added here and not known to be stored, the newest thousand at most; never blocks."""
         return []
 
     def checkpoint(self, record: CheckpointRecord) -> None:
@@ -60,32 +58,32 @@ class AgentClient:
         """Announce a checkpoint whose commit marker is gone; never blocks."""
 
     def grant(self, step: int) -> bool:
-        """Whether this generation may commit its checkpoint of `step`; blocks until it is known.
+        """Return whether this generation may commit its checkpoint of `step`; blocks until it is known.
 
-        Always where there is no agent: then there is one generation only.
+        Always True where there is no agent: then there is one generation only.
         """
         return True
 
     def wait_for_lease(self) -> None:
-        """Wait while another generation may train: the agent has not heard a coordinator for long."""
+        """Wait while another generation may train: no coordinator has answered the agent for long."""
 
     def command(self) -> Command:
-        """The newest command known here; a cached value."""
+        """Return the newest command known here; a cached value."""
         return Command.NONE
 
     def limits(self) -> NumberedLimits | None:
-        """The newest limits known here, a cached value; None where the RunConfig alone says them."""
+        """Return the newest limits, a cached value; None where only the RunConfig sets them."""
         return None
 
     def listen(self, diagnosed: Callable[[Diagnosis], None]) -> None:
-        """Have `diagnosed` called, from another thread, for every question to this rank."""
+        """Register `diagnosed`, which another thread calls for every diagnosis request to this rank."""
 
     def close(self) -> None:
-        """Hand over what is still queued, and end."""
+        """Send the rest of the queue, and end."""
 
 
 def open_client(environment: Mapping[str, str]) -> AgentClient:
-    """The client of the agent whose socket is announced in `environment`, else one that has no agent.
+    """Return the client of the agent whose socket `environment` names, else one without an agent.
 
     Raises OSError where nobody listens there.
     """
@@ -100,15 +98,15 @@ def open_client(environment: Mapping[str, str]) -> AgentClient:
 
 
 class SocketClient(AgentClient):
-    """Speaks with an agent over a socket. Thread-safe.
+    """Client of an agent over a socket. Thread-safe.
 
-    Packets: each is one JSON object, whole or not at all. The training loop never
-    waits: what the socket does not take at once is queued, and only the newest
-    report is kept. A thread receives the command and the answers to grants.
+    Packets: each is one JSON object, whole or not at all. The training loop never waits: packets that do not
+    fit into the socket at once are queued, and only the newest report is stored. A thread receives the
+    command and the answers to grants.
     """
 
     def __init__(self, channel: socket.socket, generation: str, limits: NumberedLimits | None = None) -> None:
-        """`limits` hold at the start."""
+        """Start with `limits` in force; `channel` is a connected SOCK_SEQPACKET socket."""
         self._channel = channel
         self._queue: deque[bytes] = deque()
         self._report: bytes | None = None
@@ -156,7 +154,7 @@ class SocketClient(AgentClient):
         self._put({"removal": removal.to_json()})
 
     def grant(self, step: int) -> bool:
-        """Whether this generation may commit; False as well when the agent is gone."""
+        """Return whether this generation may commit; False as well when the agent is gone."""
         with self._answered:
             self._asked += 1
             number = self._asked
@@ -178,7 +176,7 @@ class SocketClient(AgentClient):
         self._diagnosed = diagnosed
 
     def close(self) -> None:
-        """Hand over what is still queued, for at most five seconds, and end."""
+        """Send the rest of the queue, for at most five seconds, and end."""
         with self._lock, contextlib.suppress(OSError):
             self._channel.settimeout(CLOSE_SECONDS)
             for packet in [*self._queue, *([self._report] if self._report else [])]:
@@ -194,7 +192,7 @@ class SocketClient(AgentClient):
             self._flush()
 
     def _flush(self) -> None:
-        """Send without waiting; what does not go stays for the next time."""
+        """Send without waiting; the rest stays in the queue for the next time."""
         try:
             while self._queue:
                 self._channel.send(self._queue[0], socket.MSG_DONTWAIT)
@@ -208,7 +206,7 @@ class SocketClient(AgentClient):
             self._queue.clear()  # the agent is gone, and this process with it in a moment
 
     def _learn(self, limits: NumberedLimits) -> None:
-        """The agent may have started this rank with newer ones than it could push at that moment."""
+        """Store newer limits; a rank may start with newer ones than its agent could push then."""
         if self._limits is None or limits.newer_than(self._limits):
             self._limits = limits
 
@@ -243,11 +241,11 @@ class SocketClient(AgentClient):
 
 
 def _ignored(diagnosis: Diagnosis) -> None:
-    """Nobody has asked to hear of questions yet."""
+    """Ignore a diagnosis request: no callback is registered yet."""
 
 
 def _shown(samples: Sequence[ShownSample] | None) -> dict[str, Any]:
-    """What a packet says of `samples`."""
+    """Return the part of a packet that holds `samples`."""
     return {"samples": [sample.to_json() for sample in samples]} if samples else {}
 
 

@@ -1,8 +1,7 @@
-"""The file that a rank leaves behind when it fails: what torch's own `record` writes, and our report.
+"""The file that a rank leaves behind when it fails: torch's own `record` format, and our report.
 
-Agents of torch read the text, ours the FailureReport beside it. A script that
-knows nothing of Footplate leaves the text alone, and a rank that was killed
-while it wrote leaves half of it.
+Agents of torch read the text, ours the FailureReport beside it. A script that knows nothing of Footplate
+writes the text alone, and a rank that was killed while it wrote leaves half of it.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ class _ErrorFile(Report):
 
 
 def content(report: FailureReport, callstack: str) -> str:
-    """What the file should hold: torch's keys, and ours under "failure"."""
+    """Return the file's content: torch's keys, and ours under "failure"."""
     extra = {"py_callstack": callstack, "timestamp": str(int(report.time))}
     message = {"message": report.message, "extraInfo": extra}
     return json.dumps({"message": message, "failure": report.to_json()})
 
 
 def read(text: str, time: float) -> FailureReport | None:
-    """The report in `text`, or one made of torch's words; None where it holds neither, whole.
+    """Return the report in `text`, or one made from torch's text; None where it holds neither, whole.
 
     `time`, in seconds since the Unix epoch, is when the rank ended, for a text without a time of its own.
     """

@@ -1,8 +1,8 @@
-"""What the coordinator and the agents read of a run: a few fields of RunConfig, and the environment.
+"""The outline of a run that the coordinator and agents read: a few RunConfig fields, and the environment.
 
-The whole RunConfig is for ranks. Importing its models takes a sixth of a
-coordinator's start, for fields that it never looks at, and they refuse keys that
-they do not know, while an agent of an older image can do without them.
+The whole RunConfig is for ranks. Importing its models takes a sixth of a coordinator's start, for fields that
+it never reads, and they refuse keys that they do not know, while an agent of an older image can do without
+them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Part(BaseModel):
 
 
 class RunName(_Part):
-    """Which run this is."""
+    """Name, namespace and uid of the run."""
 
     name: str
     namespace: str = "default"
@@ -46,7 +46,7 @@ class RunWorld(_Part):
 
 
 class RunTraining(_Part):
-    """Where training ends, and what a step is made of."""
+    """The end of training, and the size of a step."""
 
     steps: int | None = None
     global_batch_size: int = 1
@@ -60,7 +60,7 @@ class RunPlace(_Part):
 
 
 class RunData(_Part):
-    """Where the data lies."""
+    """Locations of the data."""
 
     uri: str | None = None
     sources: list[RunPlace] | None = None
@@ -73,25 +73,25 @@ class RunData(_Part):
 
 
 class RunMemory(_Part):
-    """That copies of the state are kept in memory."""
+    """In-memory copies of the state."""
 
     every_steps: int
 
 
 class RunCheckpoint(_Part):
-    """What of checkpoints concerns agents."""
+    """The checkpoint settings that concern agents."""
 
     memory: RunMemory | None = None
 
 
 class RunRollout(_Part):
-    """How ranks share the network while they generate."""
+    """Parallelism of the network while ranks generate."""
 
     parallelism: RolloutParallelism = RolloutParallelism()
 
 
 class RunOutline(_Part):
-    """The fields of RunConfig that matter outside the ranks."""
+    """The RunConfig fields that matter outside the ranks."""
 
     run: RunName
     world: RunWorld
@@ -106,7 +106,7 @@ class RunOutline(_Part):
     @model_validator(mode="before")
     @classmethod
     def _gather_limits(cls, document: Any) -> Any:
-        """The RunConfig says each limit in a section of its own."""
+        """Collect the limits, each of which has a section of its own in the RunConfig."""
         if not isinstance(document, dict):
             return document
         steps = _said_in(document, "training.steps")
@@ -114,7 +114,7 @@ class RunOutline(_Part):
         return document | {"limits": {"steps": steps, **limits} if steps is not None else None}
 
     def legal_sizes(self, least: int, most: int) -> tuple[int, ...]:
-        """Numbers of nodes from `least` to `most` that may train, ascending."""
+        """Return the numbers of nodes from `least` to `most` that may train, ascending."""
         training = self.training
         return legal_node_counts(
             least,
@@ -127,16 +127,16 @@ class RunOutline(_Part):
 
 
 def _said_in(document: Mapping[str, Any], path: str) -> Any:
-    """What a RunConfig says in "section.field"; None where it says nothing."""
+    """Return the value of "section.field" in a RunConfig; None where it is unset."""
     section, _, field = path.partition(".")
     part = document.get(section)
     return part.get(field) if isinstance(part, dict) else None
 
 
 def read_outline(path: Path) -> RunOutline:
-    """The outline of the RunConfig in `path`; raises ValueError that names the file and the field.
+    """Return the outline of the RunConfig in `path`; raises ValueError naming the file and the field.
 
-    An operator of a newer release may say more of a part that is strict in a spec: that is passed over.
+    An operator of a newer release may add fields to a part that is strict in a spec: they are ignored.
     """
     try:
         return RunOutline.model_validate_json(path.read_bytes(), extra="ignore")
@@ -149,7 +149,7 @@ def read_outline(path: Path) -> RunOutline:
 
 
 def whole_number(environment: Mapping[str, str], name: Env, default: int) -> int:
-    """The integer in variable `name`; raises ValueError for anything else."""
+    """Return the integer in variable `name`; raises ValueError for anything else."""
     text = environment.get(name, "")
     try:
         return int(text) if text else default
@@ -158,7 +158,7 @@ def whole_number(environment: Mapping[str, str], name: Env, default: int) -> int
 
 
 def existing_file(environment: Mapping[str, str], name: Env) -> Path | None:
-    """The file that variable `name` points to, None where unset; raises ValueError if it is not there."""
+    """Return the file that variable `name` names, None if unset; raises ValueError if it is missing."""
     text = environment.get(name, "")
     if not text:
         return None
@@ -169,11 +169,11 @@ def existing_file(environment: Mapping[str, str], name: Env) -> Path | None:
 
 
 def read_token(environment: Mapping[str, str]) -> str:
-    """The run's token, empty where none is configured."""
+    """Return the run's token, empty where none is configured."""
     path = existing_file(environment, Env.RUN_TOKEN_FILE)
     return path.read_text().strip() if path else ""
 
 
 def run_config_path(environment: Mapping[str, str]) -> Path:
-    """Where the RunConfig is mounted."""
+    """Return the path at which the RunConfig is mounted."""
     return Path(environment.get(Env.RUN_CONFIG) or f"{RUN_CONFIG_MOUNT}/{RUN_CONFIG_FILE}")

@@ -1,9 +1,8 @@
-"""The rows of a run's history that nobody has said are stored.
+"""The rows of a run's history that are not known to be stored.
 
-Whoever keeps them for the API can be lost together: the agent of rank 0, and the
-coordinator. So a checkpoint carries them, and the ranks that go on from it give
-them again: the history reaches as far as the weights do. See
-docs/decisions/ADR-0023-rows-in-checkpoints.md.
+The holders of these rows can be lost together: the agent of rank 0, and the coordinator. So a checkpoint
+carries them, and the ranks that go on from it send them again: the history reaches as far as the weights do.
+See docs/decisions/ADR-0023-rows-in-checkpoints.md.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ MOST_WITH_SAMPLES: Final = 20  # of these, of up to 48 KB more each; older ones 
 
 
 class RowName(NamedTuple):
-    """Which row."""
+    """Identity of a row: the generation that computed it, and its step."""
 
     generation: GenerationId  # that computed it
     step: int
 
 
 class UnstoredRows:
-    """In the order in which they were given, at most `most`: beyond that the oldest are left out.
+    """Rows in the order in which they were added, at most the newest `most`.
 
-    Of these the newest `with_samples` have the samples of their step, where there are any.
+    The newest `with_samples` of them have the samples of their step, where there are any.
     """
 
     def __init__(self, most: int = MOST, with_samples: int = MOST_WITH_SAMPLES) -> None:
@@ -35,20 +34,20 @@ class UnstoredRows:
         self._with_samples = with_samples
 
     def add(self, row: GenerationRow) -> None:
-        """It was given."""
+        """Add a row."""
         self._rows.append(row)
         older = len(self._rows) - self._with_samples - 1
         if older >= 0:
             self._rows[older] = self._rows[older].model_copy(update={"samples": None})
 
     def stored(self, name: RowName) -> None:
-        """This one is stored, and all that were given before it; one that is not here says nothing."""
+        """Remove this row, now stored, and all before it; an unknown row changes nothing."""
         if any(_name(row) == name for row in self._rows):
             while _name(self._rows.popleft()) != name:
                 pass
 
     def all(self) -> list[GenerationRow]:
-        """Oldest first."""
+        """Return the rows, oldest first."""
         return list(self._rows)
 
 

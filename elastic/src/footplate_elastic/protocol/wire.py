@@ -1,8 +1,7 @@
-"""The HTTP between agents and coordinator, as both ends spell it.
+"""The HTTP protocol between agents and coordinator, shared by both ends.
 
-Paths, headers and the token by which a long-poll knows that there is news: the
-agent sends back the `known` of the last answer it has read, so an answer that
-was lost on the way is simply given again at once.
+Paths, headers and the token by which a long-poll detects news: the agent sends back the `known` token of the
+last answer it has read, so an answer that was lost on the way is simply sent again at once.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ JOIN_SECONDS: Final = 10.0  # how long a join waits before it is asked again (20
 
 
 class Refusal(Enum):
-    """Why an agent is turned away; the text is what it reads."""
+    """Reason for which an agent is turned away; the text is what it reads."""
 
     EVICTED = "evicted"
     CLOSED = "closed"
@@ -41,7 +40,7 @@ class Refusal(Enum):
 
 
 def known(answer: HeartbeatAnswer) -> str:
-    """What an agent must act upon, as a word without spaces."""
+    """Return a token without spaces for all parts of an answer that an agent must act upon."""
     flags = f"{int(answer.rendezvous_open)}{int(answer.evicted)}{int(answer.closed)}"
     asked = answer.diagnosis.number if answer.diagnosis else 0
     limits = answer.limits.number if answer.limits else 0
