@@ -1,1 +1,1 @@
-"""Footplate's operator: turns TrainingRuns into gangs of pods and keeps them training."""
+"""Footplate's operator: turns TrainingRuns into gangs of pods that train despite faults."""

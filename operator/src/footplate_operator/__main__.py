@@ -1,4 +1,4 @@
-"""`python -m footplate_operator`: read the environment, take the Lease, reconcile until told to end."""
+"""`python -m footplate_operator`: reads the environment, acquires the Lease, reconciles until SIGTERM."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _LEAVE_SECONDS: Final = 3.0  # for what was cancelled to end
 
 
 def main(kinds: Sequence[NewController] = KINDS) -> int:
-    """Exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
+    """Return the exit code: 0 after SIGTERM, 78 for settings that cannot work, 1 otherwise."""
     try:
         own = environment.read(Settings)
     except ValueError as error:
@@ -91,7 +91,7 @@ def main(kinds: Sequence[NewController] = KINDS) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Kind:
-    """What works for one kind."""
+    """Queue, handlers and workers of one kind."""
 
     queue: WorkQueue[Key]
     handlers: handlers.Handlers
@@ -99,18 +99,18 @@ class _Kind:
 
     @property
     def watched(self) -> list[Kind]:
-        """Every kind that is watched for it."""
+        """All kinds that are watched for this kind."""
         return list(self.handlers.watches())
 
     @property
     def hints(self) -> frozenset[Kind]:
-        """Those that it can do without."""
+        """The watched kinds that it can do without."""
         return frozenset(self.handlers.controller.hints)
 
 
 @dataclass(eq=False)
 class _Replica:
-    """What this replica says of itself while it is asked."""
+    """This replica's state for metrics and probes."""
 
     metrics: Metrics
     served: Sequence[_Kind]
@@ -131,11 +131,11 @@ class _Replica:
                 kind.handlers.controller.measure(kind.handlers.cache.count)
 
     def unready(self) -> str:
-        """Why it is not ready; empty while it is."""
+        """Return why this replica is not ready; empty while it is."""
         return self.missing or self.sight.blind()
 
     def without(self) -> str:
-        """What it may not see and can do without."""
+        """Return the kinds that it may not watch and can do without."""
         return ", ".join(sorted({kind.name for own in self.served for kind in own.handlers.unseen}))
 
 
@@ -185,7 +185,7 @@ async def operate(own: Settings, kinds: Sequence[NewController]) -> None:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What all kinds have in common."""
+    """Dependencies that all kinds share."""
 
     cluster: Cluster
     leadership: Leadership
@@ -197,7 +197,7 @@ class _Parts:
 
 
 async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _Kind:
-    """What works for one kind, until `stack` ends; it changes nothing unless this replica leads."""
+    """Return the queue, handlers and workers of a kind, until `stack` ends; writes need the Lease."""
     own, metrics, now, check = parts.own, parts.metrics, parts.now, parts.leadership.check
     cluster = Fenced(parts.cluster, check)
     queue: WorkQueue[Key] = WorkQueue(random.Random(), metrics.waited.observe)
@@ -214,7 +214,7 @@ async def _serve(new: NewController, parts: _Parts, stack: AsyncExitStack) -> _K
 
 
 async def _wait_for_kinds(cluster: Cluster, replica: _Replica, own: Settings) -> None:
-    """kopf looks once for what it may watch: everything must be there, and ours to see, before."""
+    """Wait until every kind can be listed: kopf looks only once for the kinds that it may watch."""
     namespace = own.watch_namespaces[0] if own.watch_namespaces else ""
     for served, kind in [(worker, kind) for worker in replica.served for kind in worker.watched]:
         for tries in itertools.count(1):
@@ -237,7 +237,7 @@ async def _wait_for_kinds(cluster: Cluster, replica: _Replica, own: Settings) ->
 
 
 async def _first_of(stop: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:
-    """Run all `works` until one ends or `stop` is set; raises what ended it."""
+    """Run all `works` until one ends or `stop` is set; re-raise what ended it."""
     tasks = [asyncio.create_task(work) for work in works]
     waiting = asyncio.create_task(stop.wait())
     try:
@@ -256,7 +256,7 @@ def _listen_for_signals(stop: asyncio.Event) -> None:
 
 
 async def _watch(replica: _Replica, own: Settings, stop: asyncio.Event) -> None:
-    """kopf.operator, but for the signals: by its own handlers kopf takes seconds to end, and it is no end."""
+    """Run kopf without its signal handlers: with those it takes seconds to end, and ends nothing else."""
     before, told = asyncio.all_tasks(), [kind.handlers for kind in replica.served]
     tasks = await kopf.spawn_tasks(
         registry=handlers.registry(told, replica.sight.heard, replica.metrics.count_request),

@@ -1,6 +1,6 @@
-"""The way to the API: where it is, who vouches for it, and what it is shown.
+"""Access to the API: URL, CA bundle and token.
 
-Both who vouches and the token change while a process lives, so each request asks for them anew.
+The CA bundle and the token change while a process lives, so each request reads them anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def _nobody_of_ours() -> str | None:
 
 @dataclass(eq=False)
 class ApiAccess:
-    """Of an operator; an empty `url` is no API."""
+    """Access of an operator to the API; an empty `url` means no API."""
 
     url: str = ""
     token_file: Path | None = None  # the kubelet writes a new token well before the old one ends
@@ -29,11 +29,11 @@ class ApiAccess:
 
     @property
     def verified(self) -> bool:
-        """Whether the API proves who it is."""
+        """True if the API proves its identity."""
         return self.url.startswith("https://")
 
     def context(self) -> ssl.SSLContext | bool:
-        """With which it is asked; raises ApiUnreachable while nobody is known who vouches for it."""
+        """Return the TLS context for requests; raises ApiUnreachable while no CA bundle is known."""
         if not self.verified:
             return True
         bundle = self.bundle()
@@ -44,12 +44,12 @@ class ApiAccess:
         return self._context[1]
 
     def headers(self) -> dict[str, str]:
-        """Of the next request: the token goes only to an API that proves who it is."""
+        """Return the next request's headers: only an API that proves its identity gets the token."""
         token = self.token()
         return {"Authorization": f"Bearer {token}"} if token and self.verified else {}
 
     def token(self) -> str:
-        """That of the file as it is now; empty without one."""
+        """Return the file's token as it is now; empty without one."""
         try:
             return self.token_file.read_text().strip() if self.token_file is not None else ""
         except OSError:

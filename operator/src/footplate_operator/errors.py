@@ -1,29 +1,29 @@
-"""What can go wrong between the operator and its cluster, as one tree.
+"""Errors between the operator and its cluster, as one tree.
 
-Callers decide by type: an object that is there already is no failure, one that
-is gone needs no deletion, and a refused manifest is the user's to mend. Only
-the edges (`reconcile`, `__main__`) turn these into conditions or exit codes.
+Callers decide by type: an object that exists already is no failure, one that is gone needs no deletion, and a
+refused manifest is for the user to correct. Only the edges (`reconcile`, `__main__`) turn these into
+conditions or exit codes.
 """
 
 from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """The root of everything that was foreseen; `retry_after`: seconds that whoever refused asks to wait."""
+    """Base class of expected errors; `retry_after`: seconds that the refusing side requests to wait."""
 
     retry_after = 0.0
 
 
 class LeadershipLost(OperatorError):
-    """Another replica holds the Lease, or ours ran out unrenewed."""
+    """Loss of the Lease: another replica holds it, or ours expired before its renewal."""
 
 
 class Blind(OperatorError):
-    """The API server has said nothing on a watch for too long."""
+    """A watch on which the API server has been silent for too long."""
 
 
 class CoordinatorUnreachable(OperatorError):
-    """No answer from a run's coordinator; says nothing about the run.
+    """No answer from a run's coordinator; implies nothing about the run.
 
     `refused`: its address answered that nobody listens at the port.
     """
@@ -34,19 +34,19 @@ class CoordinatorUnreachable(OperatorError):
 
 
 class ApiUnreachable(OperatorError):
-    """No answer of the API, or none that can be read; says nothing about what it has."""
+    """No answer from the API, or an unreadable one; implies nothing about the API's data."""
 
 
 class ApiRefused(ApiUnreachable):
-    """The API does not know the operator, or lets it not see the run: nothing that passes by itself."""
+    """The API rejects the operator's credentials or its access to the run; it does not pass by itself."""
 
 
 class CertificateMissing(OperatorError):
-    """Whoever keeps the API's certificate has left out who vouches for it."""
+    """A CA bundle that the owner of the API's certificate has not stored."""
 
 
 class ClusterError(OperatorError):
-    """The API server refused, or did not answer (status 0)."""
+    """A refusal by the API server, or no answer (status 0)."""
 
     def __init__(self, message: str, status: int = 0, reason: str = "", retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -77,4 +77,4 @@ class Forbidden(ClusterError):
 
 
 class Invalid(ClusterError):
-    """422 or 400: neither the API server nor a webhook that it asks accepts this as it is."""
+    """422 or 400: the API server or one of its webhooks rejects the object as it is."""

@@ -1,4 +1,4 @@
-"""What this installation looks after, where several share a cluster."""
+"""Scope of this installation, where several share a cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Scope:
-    """Runs of some namespaces, or of all, and in one installation of several what belongs to no namespace.
+    """Namespaces of the runs, none meaning all, and whether cluster-scoped duties are included.
 
     >>> "team-a" in Scope(), "team-a" in Scope(("team-b",))
     (True, False)

@@ -1,4 +1,4 @@
-"""What the operator is told by its environment, checked before anything starts."""
+"""The operator's settings from environment variables, validated before anything starts."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def _words(text: str) -> list[str]:
 
 
 def _usual_identity(known: dict[str, Any]) -> str:
-    """A pod's container that is restarted keeps its name, and so gets its own Lease back at once.
+    """Return the default identity: a restarted container has the same, and its own Lease back at once.
 
-    Outside a pod the id of the process tells two operators on one machine apart.
+    Outside a pod the process id distinguishes two operators on one machine.
     """
     name = known["pod_name"] or socket.gethostname()
     return name if known["in_pod"] else f"{name}-{os.getpid()}"
 
 
 class InstallationSettings(BaseSettings):
-    """Whose runs are looked after, and where their key is; an empty variable is as good as none."""
+    """Settings of the installation: namespaces and key; an empty variable counts as unset."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, validate_default=False, frozen=True
@@ -51,7 +51,7 @@ class InstallationSettings(BaseSettings):
 
     @property
     def keys(self) -> KeyPlace:
-        """Where the key and handed over credentials are."""
+        """The names of the Secrets for the key and handed over credentials."""
         return KeyPlace(self.namespace, self.keys_name)
 
 
@@ -94,29 +94,29 @@ class Settings(InstallationSettings):
 
     @property
     def scope(self) -> Scope:
-        """What this installation looks after."""
+        """The scope of this installation."""
         return Scope(self.watch_namespaces, self.cluster_duties, self.namespace)
 
     @property
     def keeps_certificates(self) -> bool:
-        """Whether this installation has an API of its own, which serves with a certificate."""
+        """True if this installation has an API of its own, which serves with a certificate."""
         return bool(self.api_service)
 
     @property
     def place(self) -> Place:
-        """Where certificates of the API are kept."""
+        """The Service and namespace of the API's certificate objects."""
         return Place(self.namespace, self.api_service)
 
     @property
     def given(self) -> Given | None:
-        """Where to find who vouches for a certificate that somebody else makes."""
+        """The object with the CA bundle, where somebody else makes the certificate; else None."""
         if self.api_ca_config_map:
             return Given(CONFIG_MAP, self.api_ca_config_map)
         return Given(SECRET, self.api_ca_secret) if self.api_ca_secret else None
 
     @property
     def defaults(self) -> Defaults:
-        """What the installation says where a run says nothing."""
+        """The installation's defaults for fields that a run leaves out."""
         # What is usual is left out, so that a revision is what it was before there was a choice.
         log_format = None if self.log_format is LogFormat.LOGFMT else self.log_format
         policy = self.coordinator_image_pull_policy

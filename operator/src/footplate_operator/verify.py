@@ -1,8 +1,8 @@
-"""Waits until an installation works: a run would be admitted, and the API answers who has a token.
+"""Waits until an installation works: a run would be admitted, and the API accepts a token.
 
 `python -m footplate_operator.verify`, which `helm test` runs in a pod with rights of its own. Nothing is left
-behind: the API server is asked whether it would create a run, with all that admission checks. What it waits
-for is said once, and again where that changes.
+behind: creating a run is a dry run, with all that admission checks. Each missing item is logged once, and
+again where it changes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Missing = Callable[[], Awaitable[str]]  # what is missing, in words; empty: noth
 
 
 class VerifySettings(BaseSettings):
-    """Where to look; an empty variable is as good as none."""
+    """Settings of the verification; an empty variable counts as unset."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
@@ -52,17 +52,17 @@ class VerifySettings(BaseSettings):
 
 
 class Kubernetes(Protocol):
-    """What of it is asked. Every method may raise ClusterError."""
+    """The calls that verification needs. Every method may raise ClusterError."""
 
     async def find(self, kind: Kind, namespace: str) -> list[Json]:
-        """All objects of the kind."""
+        """Return all objects of the kind."""
 
     async def would_create(self, kind: Kind, body: Json) -> None:
-        """Raises where the object would not be created."""
+        """Raise where the object would not be created."""
 
 
 def smallest_run(namespace: str, profile: str) -> Json:
-    """A run that says as little as one can, on one node of `profile`."""
+    """Return a run with as few fields as possible, on one node of `profile`."""
     return {
         "apiVersion": API_VERSION,
         "kind": TRAINING_RUN.name,
@@ -84,7 +84,7 @@ def smallest_run(namespace: str, profile: str) -> Json:
 
 
 async def admission(cluster: Kubernetes, namespace: str) -> str:
-    """Why no run would be admitted there; empty where one would be."""
+    """Return why no run would be admitted in `namespace`; empty where one would be."""
     try:
         names = sorted(str(profile["metadata"]["name"]) for profile in await cluster.find(PROFILE, ""))
         if not names:
@@ -96,7 +96,7 @@ async def admission(cluster: Kubernetes, namespace: str) -> str:
 
 
 async def answer(session: aiohttp.ClientSession, api: ApiAccess, namespace: str) -> str:
-    """Why the API does not tell the runs of a namespace; empty where it does."""
+    """Return why the API does not list the runs of a namespace; empty where it does."""
     try:
         async with session.get(
             f"{api.url.rstrip('/')}/v1/namespaces/{namespace}/runs",
@@ -112,7 +112,7 @@ async def answer(session: aiohttp.ClientSession, api: ApiAccess, namespace: str)
 
 
 def problem(status: int, text: bytes) -> str:
-    """What an answer says is wrong; of one that will change only what it is called."""
+    """Return an error answer as a message; of a server error, which will change, only its title."""
     try:
         said = json.loads(text)["detail" if status < 500 else "title"]
     except (ValueError, KeyError, TypeError):
@@ -121,7 +121,7 @@ def problem(status: int, text: bytes) -> str:
 
 
 async def wait_for(checks: Mapping[str, Missing], seconds: float, pause: float = PAUSE_SECONDS) -> list[str]:
-    """What is still missing after so many seconds; empty as soon as nothing is."""
+    """Return the items still missing after `seconds`; empty as soon as none is."""
     until = asyncio.get_running_loop().time() + seconds
     left, told = dict(checks), dict.fromkeys(checks, "")
     while True:
@@ -139,7 +139,7 @@ async def wait_for(checks: Mapping[str, Missing], seconds: float, pause: float =
 
 
 def bundle_in(file: Path) -> str:
-    """Certificates in PEM, as the kubelet has brought them; empty while they are not there."""
+    """Return CA certificates in PEM from the kubelet's file; empty while it does not exist."""
     try:
         return file.read_text()
     except OSError:
@@ -161,7 +161,7 @@ async def _main(own: VerifySettings, seconds: float) -> list[str]:
 
 
 def main() -> int:
-    """Exit code 0 once all is there, 78 for settings that cannot work, 1 where something is missing."""
+    """Return the exit code: 0 once all is there, 78 for invalid settings, 1 where something is missing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

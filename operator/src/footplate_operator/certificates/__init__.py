@@ -1,1 +1,1 @@
-"""What the API proves itself with, and by whom it is vouched for: kept in the release's namespace."""
+"""The API's certificate and the CA bundle that verifies it, stored in the release's namespace."""

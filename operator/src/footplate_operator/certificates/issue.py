@@ -1,4 +1,4 @@
-"""Certificates, made by chance, at the edge."""
+"""Issues certificates; the random part, at the edge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from footplate_operator.certificates.x509 import named, new_key, usage
 
 
 def new_authority(place: Place, now: datetime) -> Pair:
-    """An authority that signs itself, and vouches for the Service of `place`."""
+    """Create a self-signed CA for the Service of `place`."""
     key, serial = new_key(), x509.random_serial_number()
     # Of its own: whoever verifies finds an authority by its name, and several stand in one bundle.
     name = named(f"footplate {now:%Y-%m-%d} {serial & 0xFFFF:04x} {place.namespace}/{place.service}")
@@ -37,7 +37,7 @@ def new_authority(place: Place, now: datetime) -> Pair:
 
 
 def new_serving(authority: Pair, names: Sequence[x509.GeneralName], now: datetime) -> Pair:
-    """A certificate for a server of these names, which outlives its authority not."""
+    """Create a server certificate for these names, which does not outlive its CA."""
     key, vouching = new_key(), authority.key.public_key()
     certificate = (
         x509.CertificateBuilder()

@@ -1,9 +1,9 @@
-"""Keeps the API's certificate and who vouches for it, whatever becomes of the objects.
+"""Maintains the API's certificate and its CA bundle, whatever happens to the objects.
 
-Only the replica that leads does. What it makes, it makes of what the API server has now, and writes with
-preconditions: another replica, or a person, who was faster wins, and everything is looked at anew. What
-somebody deletes or breaks is made anew with the next look, so to delete the Secret of the authorities is
-how to be rid of them at once.
+Only the leader does. It derives everything from the API server's present objects, and writes with
+preconditions: another replica, or a person, who was faster wins, and everything is read anew. Objects that
+somebody deletes or breaks are made anew at the next look, so deleting the Secret of the authorities replaces
+them at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Given:
-    """Where somebody else keeps who vouches for the API."""
+    """A Secret or ConfigMap in which somebody else stores the API's CA bundle."""
 
     kind: Kind
     name: str
@@ -38,7 +38,7 @@ class Given:
 
 @dataclass(eq=False)
 class Keeper:
-    """Of one installation; with `given` it makes no certificate, and only hands on who vouches."""
+    """Certificate reconciler of one installation; with `given` it only publishes that CA bundle."""
 
     cluster: Cluster
     place: Place
@@ -47,15 +47,15 @@ class Keeper:
     bundle: str = ""  # certificates in PEM, as they were published last
 
     async def begin(self) -> None:
-        """Look once, for whoever begins now and wants to know who vouches."""
+        """Reconcile once, so that the CA bundle is known before anything else begins."""
         await upkeep.begin(self.look, _TROUBLES)
 
     async def run(self) -> None:
-        """Keep them for ever; raises LeadershipLost."""
+        """Reconcile forever; raises LeadershipLost."""
         await upkeep.keep(self.look, _TROUBLES, "the certificates of the API")
 
     async def look(self) -> None:
-        """Set right whatever is not as it should be; raises ClusterError, CertificateMissing."""
+        """Reconcile once; raises ClusterError, CertificateMissing."""
         if self.given is not None:
             await self._publish(await self._bundle_of(self.given))
             return
@@ -110,7 +110,7 @@ class Keeper:
             return None
 
     async def _put(self, kind: Kind, wanted: Json, found: Json | None) -> None:
-        """Bring `found` to what is wanted; raises Conflict where it is not that any more."""
+        """Write `wanted` over `found`; raises Conflict where the object has changed since."""
         if found is None:
             await self.cluster.create(kind, wanted)
         elif manifests.same(wanted, found):

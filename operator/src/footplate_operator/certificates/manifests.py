@@ -1,7 +1,7 @@
-"""The objects that certificates and keys are kept in, and what is read of them again.
+"""Manifests of the objects that store certificates and keys, and their parsers.
 
-Three objects, as three circles of readers: the authorities' keys are the operator's alone, the key of the
-API is mounted into its pods, and the bundle is for everybody.
+Three objects for three groups of readers: the authorities' keys are the operator's alone, the API's key is
+mounted into its pods, and the bundle is for everybody.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LABELS: Final = {
 
 @dataclass(frozen=True)
 class Place:
-    """The Service that the certificate is for, by whose name all objects are called."""
+    """The certificate's Service, whose name prefixes the names of all objects."""
 
     namespace: str
     service: str
@@ -57,12 +57,12 @@ class Place:
 
     @property
     def bundle(self) -> str:
-        """Name of the ConfigMap with the certificates that vouch for the API."""
+        """Name of the ConfigMap with the CA certificates that verify the API."""
         return f"{self.service}-ca"
 
 
 def authority_secret(place: Place, authorities: Sequence[Pair]) -> Json:
-    """The Secret of all authorities, numbered from the oldest."""
+    """Return the Secret of all authorities, numbered from the oldest."""
     data = {}
     for number, pair in enumerate(authorities, start=1):
         data[f"{number}.crt"] = certificate_text(pair.certificate)
@@ -71,24 +71,24 @@ def authority_secret(place: Place, authorities: Sequence[Pair]) -> Json:
 
 
 def serving_secret(place: Place, serving: Pair) -> Json:
-    """The Secret of the API's certificate."""
+    """Return the Secret of the API's certificate."""
     data = {CERTIFICATE_KEY: certificate_text(serving.certificate), PRIVATE_KEY_KEY: key_text(serving.key)}
     return _secret(place, place.serving, "kubernetes.io/tls", data)
 
 
 def bundle_config_map(place: Place, bundle: str) -> Json:
-    """The ConfigMap of the certificates that vouch for the API."""
+    """Return the ConfigMap with the CA certificates that verify the API."""
     metadata = _metadata(place, place.bundle)
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {API_CA_FILE: bundle}}
 
 
 def bundle_of(authorities: Sequence[Pair]) -> str:
-    """Their certificates in PEM, one after the other."""
+    """Return the authorities' certificates in PEM, one after the other."""
     return _texts([pair.certificate for pair in authorities])
 
 
 def read_authorities(body: Json | None) -> tuple[list[Pair], list[str]]:
-    """The authorities of a Secret, and what is wrong with whatever is none there."""
+    """Return the authorities in a Secret, and the errors of its other entries."""
     if body is None:
         return [], []
     found, faults = [], []
@@ -102,7 +102,7 @@ def read_authorities(body: Json | None) -> tuple[list[Pair], list[str]]:
 
 
 def read_serving(body: Json | None) -> Pair | None:
-    """The certificate that the API has; None where there is none that can be read."""
+    """Return the API's certificate; None where there is none, or it cannot be parsed."""
     try:
         return _pair(body, CERTIFICATE_KEY, PRIVATE_KEY_KEY, vouches=False) if body else None
     except ValueError:
@@ -110,7 +110,7 @@ def read_serving(body: Json | None) -> Pair | None:
 
 
 def read_bundle(kind: Kind, body: Json) -> str:
-    """The certificates in somebody else's Secret or ConfigMap; ValueError says why there are none."""
+    """Return the CA certificates in a foreign Secret or ConfigMap; raises ValueError without any."""
     what = f"{kind.name} {body['metadata']['name']}"
     found = _value(body, API_CA_FILE) if kind == SECRET else str(_data(body).get(API_CA_FILE, "")).encode()
     if not found.strip():
@@ -126,12 +126,12 @@ def _texts(certificates: Sequence[x509.Certificate]) -> str:
 
 
 def same(wanted: Json, found: Json) -> bool:
-    """Whether `found` says what is wanted."""
+    """Return whether `found` has the wanted data and type."""
     return wanted["data"] == found.get("data") and _type(wanted) == _type(found)
 
 
 def replaceable(wanted: Json, found: Json) -> bool:
-    """Whether `found` can be changed into that: the API server changes no type, and nothing immutable."""
+    """Return whether `found` can be replaced: the API server changes no type, and nothing immutable."""
     return not found.get("immutable") and _type(wanted) == _type(found)
 
 
@@ -140,7 +140,7 @@ def _type(body: Json) -> str:
 
 
 def _pair(body: Json, certificate_name: str, key_name: str, *, vouches: bool) -> Pair:
-    """Raises ValueError with what is wrong."""
+    """Return a certificate and its key; raises ValueError where they are invalid."""
     try:
         certificate = x509.load_pem_x509_certificate(_value(body, certificate_name))
         key = serialization.load_pem_private_key(_value(body, key_name), password=None)
@@ -167,7 +167,7 @@ def _data(body: Json) -> Json:
 
 
 def _value(body: Json, name: str) -> bytes:
-    """Raises ValueError where that is no base64."""
+    """Return the decoded value of `name`; raises ValueError where it is no base64."""
     try:
         return base64.b64decode(_data(body).get(name, ""), validate=True)
     except binascii.Error as error:

@@ -1,8 +1,8 @@
-"""Which certificates there should be, and when they are made anew.
+"""The certificates that should exist, and when they are renewed.
 
-An authority signs the certificate that the API serves with. Both are renewed while whoever trusts them
-has time to learn of it: the next authority stands in everybody's bundle for a month before it signs, and
-the one before it until it ends. So a client whose bundle is weeks old still knows who vouches for the API.
+An authority signs the certificate that the API serves with. Both are renewed early enough for clients to
+learn of it: the next authority is in every bundle for a month before it signs, and its predecessor until it
+expires. So a client whose bundle is weeks old can still verify the API.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ class Pair:
 
     @property
     def begins(self) -> datetime:
-        """From when on it is valid."""
+        """Start of the validity."""
         return self.certificate.not_valid_before_utc
 
     @property
     def ends(self) -> datetime:
-        """Until when it is valid."""
+        """End of the validity."""
         return self.certificate.not_valid_after_utc
 
     def valid(self, now: datetime) -> bool:
-        """Whether it is, now."""
+        """Return whether the certificate is valid at `now`."""
         return self.begins <= now < self.ends
 
 
 def names_of(service: str, namespace: str) -> tuple[x509.GeneralName, ...]:
-    """Every name by which a Service of the cluster, or a forwarded port of it, is reached."""
+    """Return every name by which a Service of the cluster, or a forwarded port of it, is reached."""
     hosts = (
         service,
         f"{service}.{namespace}",
@@ -61,12 +61,12 @@ def names_of(service: str, namespace: str) -> tuple[x509.GeneralName, ...]:
 
 
 def standing(known: Sequence[Pair], now: datetime) -> list[Pair]:
-    """The authorities of the bundle, the oldest first: all but those that have ended."""
+    """Return the authorities of the bundle, the oldest first: all that have not expired."""
     return sorted((pair for pair in known if now < pair.ends), key=lambda pair: pair.begins)
 
 
 def authority_fault(known: Sequence[Pair], now: datetime) -> str:
-    """Why another authority is made; empty while none is."""
+    """Return why another authority is needed; empty where none is."""
     valid = [pair for pair in known if pair.valid(now)]
     if not valid:
         return "none that is valid is there"
@@ -75,7 +75,7 @@ def authority_fault(known: Sequence[Pair], now: datetime) -> str:
 
 
 def signer(known: Sequence[Pair], now: datetime) -> Pair:
-    """The authority that signs: the newest of those that everybody knows by now, else the oldest.
+    """Return the authority that signs: the newest in the bundle for KNOWN_FOR, else the oldest valid one.
 
     `known` has one that is valid.
     """
@@ -87,7 +87,7 @@ def signer(known: Sequence[Pair], now: datetime) -> Pair:
 def serving_fault(
     serving: Pair | None, authorities: Sequence[Pair], names: Sequence[x509.GeneralName], now: datetime
 ) -> str:
-    """Why the API gets another certificate; empty while it does not."""
+    """Return why the API needs another certificate; empty where it does not."""
     if serving is None:
         return "none that can be read is there"
     if now < serving.begins:

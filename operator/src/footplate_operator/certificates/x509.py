@@ -1,4 +1,4 @@
-"""Parts of a certificate that all of ours have in common."""
+"""Common parts of the certificates."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ NAME_CHARACTERS = 64  # of a common name; clients look at the alternative names 
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
-    """A key that nobody has yet."""
+    """Generate a private key."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def named(text: str) -> x509.Name:
-    """The name of a subject, cut off where a common name ends."""
+    """Return a subject's name, truncated to the length limit of a common name."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:NAME_CHARACTERS])])
 
 
 def usage(*, proves: bool, vouches: bool) -> x509.KeyUsage:
-    """What a key may be used for: to prove who one is, to sign certificates, or both."""
+    """Return the usages of a key: to prove an identity, to sign certificates, or both."""
     return x509.KeyUsage(
         digital_signature=proves,
         key_cert_sign=vouches,
@@ -36,12 +36,12 @@ def usage(*, proves: bool, vouches: bool) -> x509.KeyUsage:
 
 
 def certificate_text(certificate: x509.Certificate) -> bytes:
-    """`certificate` in PEM."""
+    """Return `certificate` in PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def key_text(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
-    """`key` in PEM, in clear."""
+    """Return `key` in PEM, unencrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

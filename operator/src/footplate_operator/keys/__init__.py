@@ -1,1 +1,1 @@
-"""The key from which credentials of runs follow, and credentials that other operators made."""
+"""The key from which runs' credentials are derived, and credentials that other operators made."""

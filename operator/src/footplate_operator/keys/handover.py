@@ -1,10 +1,10 @@
-"""Hands the credentials of runs that train over to an operator that may read no Secret of theirs.
+"""Copies credentials of live runs for an operator that may read none of the runs' Secrets.
 
-`python -m footplate_operator.keys.handover`, once: before and after an upgrade from a release whose
-operator made credentials by chance, and where an installation comes back to runs that another key had. It
-has the right to read these Secrets while it runs, and copies what the operator cannot know into Secrets of
-the operator's own namespace. With `--rollout DEPLOYMENT` it goes on until no pod of an operator before this
-one is left, which may admit runs until then.
+`python -m footplate_operator.keys.handover`, once: before and after an upgrade from a release whose operator
+made random credentials, and where an installation comes back to runs of another key. It has the right to read
+these Secrets while it runs, and copies what the operator cannot derive into Secrets of the operator's own
+namespace. With `--rollout DEPLOYMENT` it goes on until no pod of an earlier operator is left, which may admit
+runs until then.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _log = logging.getLogger("footplate_operator.keys")
 
 
 async def hand_over(cluster: Cluster, place: KeyPlace, namespaces: Sequence[str]) -> int:
-    """Copy the credentials of all runs that may have pods; how many. Raises ClusterError.
+    """Copy the credentials of all runs that may have pods; return how many. Raises ClusterError.
 
-    What was handed over of runs that have ended is taken away; of one that lives it stays, also where its
-    Secret is lost by now.
+    Copies for runs that have ended are deleted; a live run's copy stays, also where its Secret is lost by
+    now.
     """
     shards: dict[str, dict[str, Credentials | None]] = {name: {} for name in place.shards}
     async for run in _live(cluster, namespaces):
@@ -61,7 +61,7 @@ async def _live(cluster: Cluster, namespaces: Sequence[str]) -> AsyncIterator[Js
 
 
 async def _credentials(cluster: Cluster, run: Json) -> Credentials | None:
-    """None where its Secret is gone, is another's, or was emptied."""
+    """Return a run's credentials; None where its Secret is gone, another object's, or was emptied."""
     about = run["metadata"]
     try:
         body = await cluster.get(SECRET, about["namespace"], secret_name(about["name"]))
@@ -88,7 +88,7 @@ async def _put(cluster: Cluster, place: KeyPlace, name: str, found: Mapping[str,
 
 
 async def _is_rolled_out(cluster: Cluster, place: KeyPlace, deployment: str) -> bool:
-    """Whether no pod of an earlier template is left."""
+    """Return whether no pod of an earlier template is left."""
     body = await cluster.get(DEPLOYMENT, place.namespace, deployment)
     status, wanted = body.get("status", {}), body["spec"].get("replicas", 1)
     seen = status.get("observedGeneration") == body["metadata"]["generation"]
@@ -112,7 +112,7 @@ async def _main(own: InstallationSettings, rollout: str) -> None:
 
 
 def main() -> int:
-    """Exit code 0, 78 for settings that cannot work, 1 where the API server refuses."""
+    """Return the exit code: 0, 78 for settings that cannot work, 1 where the API server refuses."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,8 @@
-"""Knows the credentials of every run: of the installation's key, or as they were handed over.
+"""Credentials of every run: derived from the installation's key, or handed over.
 
-The key is made by chance, once, by the first replica that leads, and lies in a Secret of the operator's own
-namespace. A revision says which key its run's credentials are of; those of an operator before this one, which
-made them by chance, and those of another key, are handed over by `handover.py`.
+The key is random, made once by the first leader, and stored in a Secret of the operator's own namespace. A
+revision names the key of its run's credentials; those of an earlier operator, which made random ones, and
+those of another key, are handed over by `handover.py`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _log = logging.getLogger(__name__)
 
 
 class Keys(Protocol):
-    """What the operator asks of the keyring."""
+    """The operator's interface to the keyring."""
 
     @property
     def current(self) -> str:
-        """What the key is called of which credentials of runs are that are admitted now.
+        """The id of the key from which the credentials of newly admitted runs are derived.
 
         Raises ClusterError while it is not known.
         """
 
     def credentials(self, run: Run, key: str | None) -> Credentials | None:
-        """Those of a run whose revision names this key; None where nobody knows them.
+        """Return the credentials of a run whose revision names this key; None where they are unknown.
 
         Raises ClusterError while the key is not known.
         """
@@ -48,7 +48,7 @@ class Keys(Protocol):
 
 @dataclass(eq=False)
 class Keyring(Keys):
-    """Of one installation; `cluster` refuses to change anything unless this replica leads."""
+    """The keyring of one installation; `cluster` refuses changes unless this replica leads."""
 
     cluster: Cluster
     place: KeyPlace
@@ -70,15 +70,15 @@ class Keyring(Keys):
         return found
 
     async def begin(self) -> None:
-        """Look once, for whoever begins now."""
+        """Look once, before anything else begins."""
         await upkeep.begin(self.look, _TROUBLES)
 
     async def run(self) -> None:
-        """Keep the key for ever; raises LeadershipLost."""
+        """Maintain the key forever; raises LeadershipLost."""
         await upkeep.keep(self.look, _TROUBLES, "the key of runs' credentials", self._usual)
 
     async def look(self) -> None:
-        """Find the key, or make it, and what was handed over; raises ClusterError, ValueError."""
+        """Read the key, or create it, and the handed over credentials; raises ClusterError, ValueError."""
         found = await self._find() or await self._make()
         if self._key is None:
             self._key = found
@@ -109,7 +109,7 @@ class Keyring(Keys):
         return manifests.read_key(body)
 
     async def _make(self) -> bytes:
-        """A new key, or the one that is known where somebody has deleted its Secret."""
+        """Create the Secret and return its key: a new one, or the cached one if the Secret was deleted."""
         key = self._key or secrets.token_bytes(KEY_BYTES)
         try:
             await self.cluster.create(SECRET, manifests.secret(self.place, self.place.name, {KEY: key}))

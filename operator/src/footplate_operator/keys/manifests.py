@@ -1,4 +1,4 @@
-"""The Secrets of the operator's own namespace that the key and handed over credentials are in; pure."""
+"""Secrets in the operator's own namespace for the key and handed over credentials; pure."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ LABELS: Final = {
 
 @dataclass(frozen=True)
 class KeyPlace:
-    """Where they are; all names begin with `name`."""
+    """Names of the Secrets; all begin with `name`."""
 
     namespace: str
     name: str
 
     @property
     def shards(self) -> list[str]:
-        """Names of the Secrets with credentials that were handed over."""
+        """Names of the Secrets with handed over credentials."""
         return [f"{self.name}-handed-over-{number}" for number in range(SHARDS)]
 
     def shard(self, uid: str) -> str:
-        """The one of these that a run's are in."""
+        """Return the name of the shard for a run's credentials."""
         return self.shards[hashlib.sha256(uid.encode()).digest()[0] % SHARDS]
 
 
 def secret(place: KeyPlace, name: str, data: Mapping[str, bytes]) -> Json:
-    """The Secret `name` with this data."""
+    """Return the Secret `name` with this data."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -52,7 +52,7 @@ def secret(place: KeyPlace, name: str, data: Mapping[str, bytes]) -> Json:
 
 
 def read_key(body: Json) -> bytes:
-    """The key in its Secret; raises ValueError where there is none."""
+    """Return the key in its Secret; raises ValueError where there is none."""
     name = body["metadata"]["name"]
     try:
         key = base64.b64decode((body.get("data") or {})[KEY], validate=True)
@@ -66,7 +66,7 @@ def read_key(body: Json) -> bytes:
 
 
 def entry(credentials: Credentials) -> bytes:
-    """A run's credentials as they are handed over."""
+    """Return a run's credentials as an entry of a shard."""
     told = {
         "token": credentials.token,
         "certificate": credentials.certificate.decode(),
@@ -76,7 +76,7 @@ def entry(credentials: Credentials) -> bytes:
 
 
 def read_entries(body: Json) -> dict[str, Credentials]:
-    """Uid of a run -> what was handed over of it; an entry that cannot be read is left out."""
+    """Return handed over credentials by run uid; unreadable entries are skipped."""
     found = {}
     for uid, text in (body.get("data") or {}).items():
         try:

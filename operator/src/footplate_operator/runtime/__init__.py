@@ -1,1 +1,1 @@
-"""The machinery that reconciles: work-queue, cache, cluster, status writer, Lease."""
+"""Common parts of all controllers: work queue, cache, Kubernetes client, status writer, Lease."""

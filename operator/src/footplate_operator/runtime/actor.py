@@ -1,4 +1,4 @@
-"""Does what was decided: the calls that change children, in an order that may break off anywhere."""
+"""Applies decisions: calls that change children, in an order that may stop anywhere."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Actor:
-    """The only one that lists, makes and deletes children of one kind of objects."""
+    """The only component that lists, creates and deletes children of one kind's objects."""
 
     controller: Controller[Any, Any, Any]
     cluster: Cluster
@@ -49,9 +49,9 @@ class Actor:
             self.cache.set_children(owned.kind, owner.namespace, owner.uid, found)
 
     async def confirm(self, owner: Object[Any, Any]) -> None:
-        """Ask for each child that a watch or a list shows no more whether it is gone; raises ClusterError.
+        """Get each child that a watch or a list no longer shows, to find whether it is gone.
 
-        Both show only what is labelled as ours, and labels are written by anybody.
+        Raises ClusterError. Both show only objects with our label, and anybody may write labels.
         """
         for child in self.cache.doubted(owner.namespace, owner.uid):
             with suppress(NotFound):
@@ -62,7 +62,7 @@ class Actor:
             self.cache.drop_child(child)
 
     async def act(self, owner: Object[Any, Any], groups: Iterable[Iterable[Change]]) -> list[ClusterError]:
-        """Make the changes, group after group; what was refused, and why."""
+        """Apply the changes, group after group; return the refusals."""
         refused: list[ClusterError] = []
         complete = True  # what is to be made next has all that it needs
         for group in groups:
@@ -78,9 +78,9 @@ class Actor:
         return refused
 
     async def purge(self, key: Key, uid: str) -> None:
-        """Delete all children of an object that is gone, with one request a kind.
+        """Delete all children of a deleted object, with one request per kind.
 
-        Raises ClusterError where that has to be tried again, once all kinds have been.
+        Raises ClusterError where that has to be retried, once all kinds have been tried.
         """
         _log.info("deleting the children of a deleted object", extra=fields(uid=uid))
         refused: ClusterError | None = None
@@ -133,7 +133,7 @@ class Actor:
             self.cache.put_child(kind, made)
 
     async def _put(self, owner: Object[Any, Any], kind: Kind, manifest: Json) -> None:
-        """In the place of what has its name, which nobody here may look at; a policy lets ours alone go."""
+        """Replace the object with this name, which the operator may not read; a policy permits only ours."""
         name = manifest["metadata"]["name"]
         try:
             await self.cluster.delete(kind, owner.namespace, name)
@@ -150,7 +150,7 @@ class Actor:
             raise NameTaken(str(error), 409, Reason.CHILD_CONFLICT) from None
 
     async def _claim(self, owner: Object[Any, Any], kind: Kind, manifest: Json) -> Json:
-        """The child whose name is taken: ours, or made where what has the name goes."""
+        """Return the existing child if it is ours, else create it once the other object is deleted."""
         with suppress(NotFound):
             known = await self.cluster.get(kind, owner.namespace, manifest["metadata"]["name"])
             if controller_of(known).get("uid") == owner.uid:
@@ -162,10 +162,10 @@ class Actor:
             raise NameTaken(str(error), 409, Reason.CHILD_CONFLICT) from None
 
     async def _displace(self, owner: Object[Any, Any], kind: Kind, body: Json) -> None:
-        """Delete what has the name of a child, if it belonged to an object that had the name of `owner`.
+        """Delete the object with a child's name, if an earlier object named like `owner` owned it.
 
-        Names are unique: where `owner` is there, the other one is gone, and garbage collection is late.
-        Raises Conflict where it is somebody else's, NameTaken while it is on its way out.
+        Names are unique: where `owner` exists, the earlier one is gone, and garbage collection is late.
+        Raises Conflict where another object owns it, NameTaken while it is being deleted.
         """
         name, holder = body["metadata"]["name"], controller_of(body)
         message = (
@@ -207,7 +207,7 @@ class Actor:
 
 
 async def _together(steps: Sequence[Callable[[], Awaitable[None]]]) -> list[ClusterError | None]:
-    """Run all `steps`, a few at a time; what refused each of them, if anything did."""
+    """Run all `steps`, a few at a time; return each one's error or None."""
     gate = asyncio.Semaphore(_AT_ONCE)
     errors: list[ClusterError | None] = [None] * len(steps)
 

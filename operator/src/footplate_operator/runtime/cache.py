@@ -1,10 +1,9 @@
-"""What the watches delivered of one kind and its children, indexed.
+"""Indexed cache of a kind's objects and their children, filled by the watches.
 
-Our own writes enter at once, with the answer of the API server: a decision
-right after a child was made must not make it again because the watch is slow. An
-older version never replaces a newer one, be it of another object of the same
-name, and what is gone stays gone. Objects that have ended are many and hardly
-looked at: they are kept as compressed text, a tenth of what they take otherwise.
+Our own writes enter at once, with the API server's response: a decision right after a child was created must
+not create it again because the watch is slow. An older version never replaces a newer one, not even of
+another object with the same name, and deleted objects stay deleted. Ended objects are many and rarely read:
+they are stored as compressed JSON, a tenth of their size otherwise.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _PREDECESSORS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """An object as it was last seen; one that has ended is packed."""
+    """An object as it was last seen; the body of an ended one is compressed."""
 
     uid: str
     version: int
@@ -58,7 +57,7 @@ class Cache:
     # -- objects -------------------------------------------------------------------------
 
     def get(self, key: Key) -> Json | None:
-        """The object called `key`."""
+        """Return the object called `key`; None without one."""
         known = self._objects.get(key)
         if known is None:
             return None
@@ -71,7 +70,7 @@ class Cache:
         return key in self._objects
 
     def put(self, body: Json) -> bool:
-        """A version of an object; whether it is news: an older one than is known counts for nothing."""
+        """Store a version of an object; return whether it is news, which an older version is not."""
         if body["metadata"]["uid"] in self._tombstones:
             return False
         key = key_of(body)
@@ -86,7 +85,7 @@ class Cache:
         return known is None or (known.uid, known.version) != (fresh.uid, fresh.version)
 
     def drop(self, body: Json) -> None:
-        """The object is gone for good; its children are to be purged."""
+        """Remove an object that is gone for good; its children are to be purged."""
         key, uid = key_of(body), body["metadata"]["uid"]
         self._gone(key, uid)
         known = self._objects.get(key)
@@ -95,11 +94,11 @@ class Cache:
             self._live.discard(key)
 
     def unpurged(self, key: Key) -> list[str]:
-        """Uids of objects called `key` that are gone, and whose children may still be there."""
+        """Return the uids of deleted objects called `key` whose children may still exist."""
         return sorted(self._unpurged.get(key, ()))
 
     def purged(self, key: Key, uid: str) -> None:
-        """The deletion of the children of an object that is gone was accepted."""
+        """Record that the API server accepted the deletion of a deleted object's children."""
         for child in self.children(key.namespace, uid):
             self.mark_deleted(child)
         left = self._unpurged.get(key, set())
@@ -108,30 +107,30 @@ class Cache:
             self._unpurged.pop(key, None)
 
     def live(self) -> int:
-        """How many objects have not ended."""
+        """Return the number of objects that have not ended."""
         return len(self._live)
 
     def where(self, values: Mapping[str, str]) -> list[Key]:
-        """Objects with these values in their index."""
+        """Return the objects with these values in their index."""
         return [key for key, known in self._objects.items() if values.items() <= known.index.items()]
 
     def count(self, name: str) -> Counter[str]:
-        """Objects by their value of one name in the index."""
+        """Count objects by their value of one name in the index."""
         return Counter(known.index[name] for known in self._objects.values() if name in known.index)
 
     # -- children ------------------------------------------------------------------------
 
     def children(self, namespace: str, owner_uid: str) -> list[Child]:
-        """Children of an object."""
+        """Return an object's children."""
         return list(self._children.get((namespace, owner_uid), {}).values())
 
     def predecessors(self, key: Key) -> list[Child]:
-        """Children of objects called `key` that are gone: their names cannot be had yet."""
+        """Return children of deleted objects called `key`: their names are not free yet."""
         uids = self._survived.get(key, ())
         return [child for uid in sorted(uids) for child in self.children(key.namespace, uid)]
 
     def put_child(self, kind: Kind, body: Json) -> None:
-        """A version of a child; an older one than is known counts for nothing."""
+        """Store a version of a child; an older one than the cached one is ignored."""
         controller, metadata = controller_of(body), body["metadata"]
         owner = controller.get("uid")
         if metadata["uid"] in self._tombstones:
@@ -152,12 +151,12 @@ class Cache:
             self._keep_survivor(key, owner)
 
     def drop_child(self, child: Child) -> None:
-        """The child is gone for good."""
+        """Remove a child that is gone for good."""
         self._bury(child.uid)
         self._remove((child.namespace, child.owner_uid), child.kind, child.name, child.uid)
 
     def doubt_child(self, kind: Kind, body: Json) -> None:
-        """A watch tells that the child is gone, or not labelled as ours any more: it does not say which."""
+        """Mark a child that a watch no longer shows: deleted, or without our label."""
         child, owner = self._controller.view(kind, body), controller_of(body)
         live = self._objects.get(Key(child.namespace, str(owner.get("name", ""))), _NOBODY)
         known = self._children.get((child.namespace, child.owner_uid), {}).get((kind, child.name))
@@ -167,12 +166,12 @@ class Cache:
             self._doubted.setdefault((child.namespace, child.owner_uid), set()).add((kind, child.name))
 
     def doubted(self, namespace: str, owner_uid: str) -> list[Child]:
-        """Children of an object that a watch or a list shows no more."""
+        """Return an object's children that a watch or a list no longer shows."""
         siblings = self._children.get((namespace, owner_uid), {})
         return [siblings[name] for name in self._doubted.get((namespace, owner_uid), ()) if name in siblings]
 
     def set_children(self, kind: Kind, namespace: str, owner_uid: str, bodies: Iterable[Json]) -> None:
-        """All children of one kind, as a list has just shown them: what is not among them is doubted."""
+        """Store all children of one kind from a list; cached ones that are missing there are doubted."""
         names = set()
         for body in bodies:
             names.add(body["metadata"]["name"])
@@ -182,7 +181,7 @@ class Cache:
                 self._doubted.setdefault((namespace, owner_uid), set()).add((kind, child.name))
 
     def mark_deleted(self, child: Child) -> None:
-        """The deletion of `child` was accepted: it is gone, or on its way out."""
+        """Record that the API server accepted the deletion of `child`."""
         owner = (child.namespace, child.owner_uid)
         known = self._children.get(owner, {}).get((child.kind, child.name))
         if known is None or known.uid != child.uid:
@@ -193,7 +192,7 @@ class Cache:
             self.drop_child(known)
 
     def forget_children(self, namespace: str, owner_uid: str) -> None:
-        """Children that stand by themselves are of no interest any more."""
+        """Remove an object's children, except for kinds that linger after a deletion."""
         for child in self.children(namespace, owner_uid):
             if not self._controller.lingers(child.kind):
                 self._remove((namespace, owner_uid), child.kind, child.name, child.uid)
@@ -224,7 +223,7 @@ class Cache:
             self._children.pop(owner, None)
 
     def _believe(self, child: Child) -> None:
-        """What is known of `child` now is beyond doubt."""
+        """Remove `child` from the doubted ones."""
         owner = (child.namespace, child.owner_uid)
         doubted = self._doubted.get(owner, set())
         doubted.discard((child.kind, child.name))
@@ -238,7 +237,7 @@ class Cache:
             self._keep_survivor(key, uid)
 
     def _keep_survivor(self, key: Key, uid: str) -> None:
-        """Children outlive their owner; those whose end nobody told are forgotten one day."""
+        """Track children that outlive their owner; the oldest owners' children are dropped."""
         left = {known for known in self._survived.pop(key, ()) if (key.namespace, known) in self._children}
         self._survived[key] = left | {uid}
         if len(self._survived) > _PREDECESSORS:

@@ -1,8 +1,8 @@
 """The only Kubernetes client: a handful of verbs on plain JSON.
 
-The generated client has a class for every field of Kubernetes and would cost
-more memory than all runs together; its transport and login are what is used
-here. Errors become types, since callers decide by what went wrong.
+The generated client has a class for every field of Kubernetes and would cost more memory than all runs
+together; only its transport and login are used here. Errors become types, since callers decide by the kind of
+error.
 """
 
 from __future__ import annotations
@@ -36,48 +36,48 @@ Login = Configuration  # who we are, and where the API server is
 
 
 class Cluster(Protocol):
-    """What the operator asks of Kubernetes. Every method may raise ClusterError."""
+    """The operator's interface to Kubernetes. Every method may raise ClusterError."""
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json:
-        """The object; raises NotFound."""
+        """Return the object; raises NotFound."""
 
     async def find(self, kind: Kind, namespace: str, labels: str = "", fields: str = "") -> list[Json]:
-        """All objects that match the selectors; an empty namespace means all."""
+        """Return all objects that match the selectors; an empty namespace means all."""
 
     def pages(
         self, kind: Kind, namespace: str, labels: str = "", fields: str = "", size: int = PAGE
     ) -> AsyncIterator[list[Json]]:
-        """As `find`, at most `size` objects at once: the next are asked for when whoever looks has done."""
+        """Yield the objects of `find` in pages of at most `size`; the next is requested on demand."""
 
     async def create(self, kind: Kind, body: Json) -> Json:
-        """The object as it stands now; raises AlreadyExists, Invalid."""
+        """Create the object and return it; raises AlreadyExists, Invalid."""
 
     async def would_create(self, kind: Kind, body: Json, *, strict: bool = True) -> None:
-        """Ask for `create` with all its checks, and no trace; raises as that does.
+        """Dry-run `create` with all its checks; raises as that does.
 
-        `strict`: and for unknown fields, too.
+        `strict`: also for unknown fields.
         """
 
     async def apply(self, kind: Kind, body: Json, subresource: str = "") -> Json:
-        """Server-side apply, ours by force; the object as it stands now."""
+        """Apply server-side, with force; return the object."""
 
     async def replace(self, kind: Kind, body: Json) -> Json:
-        """Put `body`; raises Conflict where its resourceVersion is not the newest."""
+        """Replace with `body`; raises Conflict where its resourceVersion is not the newest."""
 
     async def merge(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
-        """A JSON merge patch; the object as it stands now."""
+        """Apply a JSON merge patch; return the object."""
 
     async def delete(
         self, kind: Kind, namespace: str, name: str, uid: str = "", grace: int | None = None
     ) -> None:
-        """Delete the object that has this uid; one that is gone, or another, is no error."""
+        """Delete the object with this uid; one that is gone, or another object, is no error."""
 
     async def delete_all(self, kind: Kind, namespace: str, labels: str, grace: int | None = None) -> None:
         """Delete all objects that match, with one request."""
 
 
 class KubernetesCluster:
-    """A real API server; `counted` is told method and status of each answer, 0 where there was none."""
+    """Client of an API server; `counted` receives each answer's method and status, 0 without one."""
 
     def __init__(
         self, configuration: Configuration, counted: Callable[[str, int], None] = lambda method, status: None
@@ -88,11 +88,11 @@ class KubernetesCluster:
         self._client.user_agent = "footplate-operator"
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         await self._client.close()  # type: ignore[no-untyped-call]  # the client has no annotations
 
     async def served(self, api_version: str) -> frozenset[str]:
-        """The kinds of that version which can be asked for, by their names in URLs; empty: none yet."""
+        """Return the plural names of the kinds served in that version; empty: none yet."""
         try:
             found = await self._request("GET", f"/apis/{api_version}")
         except NotFound:
@@ -200,11 +200,10 @@ class KubernetesCluster:
 
 
 def as_yaml(body: Json) -> bytes:
-    """`body` as JSON that a YAML parser reads as well, in UTF-8.
+    """Return `body` as JSON that a YAML parser reads as well, in UTF-8.
 
-    Server-side apply takes YAML only, and YAML knows no surrogate pairs, breaks
-    lines at characters that JSON does not, and refuses others unless escaped.
-    Messages come from users' programs and hold all of them.
+    Server-side apply takes YAML only, and YAML knows no surrogate pairs, breaks lines at characters that JSON
+    does not, and refuses others unless escaped. Messages come from users' programs and hold all of them.
     """
     text = json.dumps(body, ensure_ascii=False)
     return _NOT_IN_YAML.sub(_escaped, text).encode()
@@ -236,12 +235,12 @@ def _error(method: str, path: str, status: int, text: bytes, exists: bool) -> Cl
 
 
 def _retry_after(said: str | None) -> float:
-    """Seconds that the API server asks to wait before the next try; it never names a date."""
+    """Return the seconds in Retry-After, 0 without; the API server never sends a date."""
     return float(said) if said is not None and said.isdecimal() else 0.0
 
 
 async def login(kubeconfig: str | None = None) -> Login:
-    """Who we are: the pod's service account, or what a kubeconfig says.
+    """Return credentials and server: from the pod's service account, else from a kubeconfig.
 
     Args:
         kubeconfig: path of the file; default: KUBECONFIG, else the usual place.

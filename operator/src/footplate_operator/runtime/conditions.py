@@ -1,7 +1,7 @@
-"""Conditions with the meaning that `metav1.Condition` gives them.
+"""Conditions with the meaning of `metav1.Condition`.
 
-`lastTransitionTime` is when the *status* changed, not when the message did;
-clients wait on it, so a condition that is merely said again keeps its time.
+`lastTransitionTime` is when the *status* changed, not when the message did; clients wait on it, so a repeated
+condition keeps its time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STATUS = {True: "True", False: "False", None: "Unknown"}
 
 @dataclass(frozen=True)
 class NewCondition:
-    """What is to be said: a condition without its generation and time."""
+    """A condition without its generation and time."""
 
     type: ConditionType
     holds: bool | None  # None: nobody knows
@@ -29,7 +29,7 @@ class NewCondition:
 
 
 def condition(new: NewCondition, generation: int, now: datetime) -> Condition:
-    """A condition that became so `now`, of `metadata.generation` of its object."""
+    """Return a condition with its transition `now`, for the object's `metadata.generation`."""
     return Condition(
         type=new.type.value,
         status=_STATUS[new.holds],
@@ -46,16 +46,16 @@ def shorten(words: Sequence[str], most: int = 4) -> str:
 
 
 def find(conditions: Iterable[Condition], name: ConditionType) -> Condition | None:
-    """The condition of this type, if there is one."""
+    """Return the condition of this type; None without one."""
     return next((known for known in conditions if known.type == name), None)
 
 
 def merge(
     before: Sequence[Condition], after: Sequence[NewCondition], generation: int, now: datetime
 ) -> list[Condition]:
-    """The conditions `before`, with those that are said anew: as `meta.SetStatusCondition` does.
+    """Return `before` updated with `after`, as `meta.SetStatusCondition` does.
 
-    A condition whose status is as it was keeps its transition time.
+    A condition whose status is unchanged keeps its transition time.
     """
     merged = {known.type: known for known in before}
     for new in after:

@@ -1,9 +1,8 @@
-"""What the machinery knows of a kind.
+"""The interface between the machinery and a kind.
 
-A kind is a folder, and this is its only door: what is watched, how an object is
-decoded, what was seen, what should exist and what is told. Queue, cache, actor
-and status writer see nothing else of it, so a second kind is a second subclass.
-As in controller-runtime, each controller has a queue of its own.
+A kind is a folder, and this is its only entry: what is watched, how an object is decoded and observed, what
+should exist and what is reported. Queue, cache, actor and status writer see nothing else of it, so a second
+kind is a second subclass. As in controller-runtime, each controller has a queue of its own.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ DecisionT = TypeVar("DecisionT", bound=Decision[Any])
 
 @dataclass(frozen=True)
 class Owned:
-    """A kind of children. What is not watched is listed now and then.
+    """A kind of children. Kinds that are not watched are listed now and then.
 
-    Of one that is `unread` the operator may make and delete objects and see none: garbage collection takes
-    them away, and to create one is to put it in the place of what has its name.
+    Objects of an `unread` kind the operator may create and delete, but not read: garbage collection removes
+    them, and to create one is to replace the object with its name.
     """
 
     kind: Kind
@@ -41,11 +40,11 @@ class Owned:
 
 
 class Controller(Generic[ObjectT, ObservedT, DecisionT]):
-    """One kind. The first three methods are its own to write, all others have a plain answer.
+    """Controller of one kind; a subclass writes the first three methods, the others have defaults.
 
-    Children carry `uid_label` with the uid of their owner, and MANAGED_BY_LABEL.
-    `parameters` are cluster-scoped kinds that many objects read; so are `hints`, without which it goes
-    on where it may not see them. What follows from a change of the `patient` ones among them can wait.
+    Children carry `uid_label` with the uid of their owner, and MANAGED_BY_LABEL. `parameters` are cluster-
+    scoped kinds that many objects read; so are `hints`, without which the controller works where it may not
+    watch them. Consequences of a change to the `patient` ones among them can wait.
     """
 
     kind: Kind
@@ -57,107 +56,107 @@ class Controller(Generic[ObjectT, ObservedT, DecisionT]):
     patient: Sequence[Kind] = ()
 
     def decode(self, body: Json) -> ObjectT:
-        """The object in `body`; raises Undecodable."""
+        """Return the object in `body`; raises Undecodable."""
         raise NotImplementedError
 
     async def observe(
         self, obj: ObjectT, children: Sequence[Child], now: datetime, predecessors: Sequence[Child] = ()
     ) -> ObservedT:
-        """Everything that a decision about `obj` may look at; may raise ClusterError.
+        """Return everything that a decision about `obj` may read; may raise ClusterError.
 
-        `predecessors`: children of deleted objects of the same name, whose names cannot be had yet.
+        `predecessors`: children of deleted objects of the same name, whose names are not free yet.
         """
         raise NotImplementedError
 
     def desire(self, obj: ObjectT, observed: ObservedT, problem: Problem | None, now: datetime) -> DecisionT:
-        """What should exist and what the status says; `problem`: why that could not be had just now.
+        """Return what should exist and the status; `problem`: why it could not be had just now.
 
-        Of a problem that is `passing` nothing is said, but what was refused is not there either.
+        A `passing` problem is not reported, but the refused objects are missing all the same.
         """
         raise NotImplementedError
 
     def watched(self) -> list[Kind]:
-        """Kinds of children that are watched."""
+        """Return the kinds of children that are watched."""
         return [owned.kind for owned in self.owns if owned.watched]
 
     def unread(self, kind: Kind) -> bool:
-        """Whether children of this kind are not looked at."""
+        """Return whether the operator does not read children of this kind."""
         return any(owned.kind == kind and owned.unread for owned in self.owns)
 
     def lingers(self, kind: Kind) -> bool:
-        """Whether children of this kind are there for a while still once they were deleted."""
+        """Return whether children of this kind exist for a while after their deletion."""
         return any(owned.kind == kind and owned.lingers for owned in self.owns)
 
     # -- what an undecoded object says ---------------------------------------------------
 
     def index(self, body: Json) -> Mapping[str, str]:
-        """Values by which the cache finds and counts objects."""
+        """Return the values by which the cache finds and counts objects."""
         return {}
 
     def has_ended(self, body: Json) -> bool:
-        """Whether the object is kept for its history only."""
+        """Return whether the object exists for its history only."""
         return False
 
     def view(self, kind: Kind, body: Json) -> Child:
-        """What is kept of a child."""
+        """Return the cached part of a child."""
         return view_child(kind, body)
 
     def about(self, obj: ObjectT) -> Mapping[str, object]:
-        """What each line of the log about `obj` says, beside its name and uid."""
+        """Return the fields of each log line about `obj`, beside its name and uid."""
         return {}
 
     # -- what a status is worth ----------------------------------------------------------
 
     def compare(self, before: Any, after: Any) -> StatusChange:
-        """Whether the status `after` says something new, and whether that may wait."""
+        """Return whether the status `after` has news, and whether that may wait."""
         return StatusChange.NOTHING if before == after else StatusChange.STATE
 
     def complete(self, obj: ObjectT, after: Any) -> Any:
-        """`after`, which is about to be written, with what is no reason to write and costs much to know."""
+        """Return `after`, about to be written, with fields that are no reason to write and costly to get."""
         return after
 
     def last_progress(self, obj: ObjectT) -> datetime | None:
-        """When progress was written last, for an operator that has just started."""
+        """Return when progress was written last, for an operator that has just started."""
         return None
 
     # -- what follows --------------------------------------------------------------------
 
     def tell(self, obj: ObjectT, decision: DecisionT) -> None:
-        """Have the object's own programs told what was decided, after the children were changed.
+        """Start sending the decision to the object's own programs, after the children were changed.
 
-        Nobody waits for them here: one that does not answer must not hold up other objects.
+        Nothing waits for them here: one that does not answer must not block other objects.
         """
 
     def reported(self, obj: ObjectT, after: Any) -> Iterable[Event]:
-        """Events that go with the status `after`, which has just been written."""
+        """Return the Events for the status `after`, which has just been written."""
         return ()
 
     def parameter_changed(
         self, kind: Kind, body: Json, gone: bool, where: Callable[[Mapping[str, str]], Iterable[Key]]
     ) -> Iterable[Key]:
-        """A parameter or a hint came, changed or is gone: the objects that this concerns.
+        """Return the objects that a changed, new or deleted parameter or hint concerns.
 
         `where` finds objects by values of their index.
         """
         return ()
 
     def heard(self, kind: Kind, body: Json, gone: bool) -> None:
-        """A watch has told of an object or a child; `gone`: for the last time, as far as it knows."""
+        """Handle a watch event of an object or a child; `gone`: the watch no longer shows it."""
 
     def neighbours(self, body: Json, gone: bool) -> Iterable[Key]:
-        """Other objects of this kind to look at, as this one came, changed or is gone."""
+        """Return other objects of this kind to reconcile after a change or deletion of this one."""
         return ()
 
     async def keep(self) -> None:
-        """What goes on by itself while this replica leads; never ends."""
+        """Run this kind's background work while this replica leads; never ends."""
         await asyncio.get_running_loop().create_future()
 
     def lean(self, kind: Kind, body: Json) -> Json:
-        """What of a parameter or a hint is worth being kept in memory."""
+        """Return the part of a parameter or a hint to store in memory."""
         return body
 
     def forget(self, uid: str) -> None:
-        """The object is gone, or ended long ago."""
+        """Drop the state of an object that is gone, or ended long ago."""
 
     def measure(self, count: Callable[[str], Mapping[str, int]]) -> None:
-        """Bring gauges up to date; `count` counts objects by their value of one name in the index."""
+        """Update gauges; `count` counts objects by their value of one name in the index."""

@@ -1,4 +1,4 @@
-"""What a decision asks the machinery to do, as data."""
+"""Changes that a decision requests of the machinery, as data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from footplate_operator.runtime.objects import Child, StatusT
 
 @dataclass(frozen=True)
 class Create:
-    """Make a child that is missing. One that exists is never written again."""
+    """Creation of a missing child. An existing one is never written again."""
 
     manifest: Json
     needed: bool = True  # by what is made in later groups
@@ -21,7 +21,7 @@ class Create:
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete a child, and no other of its name; `grace` in seconds, None for its own."""
+    """Deletion of a child, by uid; `grace` in seconds, None for the child's own."""
 
     child: Child
     grace: int | None = None
@@ -29,7 +29,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Patch:
-    """Merge `patch` into a child; one that is gone meanwhile is passed over."""
+    """Merge patch of a child; one that is gone meanwhile is skipped."""
 
     child: Child
     patch: Json
@@ -39,7 +39,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Replace:
-    """Delete a child that is not as it was made, and make it anew."""
+    """Deletion and new creation of a child that differs from its manifest."""
 
     child: Child
     manifest: Json
@@ -50,12 +50,11 @@ Change = Create | Patch | Delete | Replace
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(Generic[StatusT]):
-    """One decision about one object.
+    """A decision about an object.
 
-    `changes` are made group after group, those of a group at the same time. One
-    that is refused holds back nothing but, where it would have made what is
-    `needed`, what is made in later groups. `told`: Events
-    that go with them, once they are made. `requeue_after`: seconds after which to decide
+    `changes` are applied group after group, those of a group at the same time. A refused change blocks
+    nothing, except that a refused creation marked `needed` blocks the creations in later groups. `told`:
+    Events that go with the changes, once they are applied. `requeue_after`: seconds after which to decide
     anew without news.
     """
 
@@ -67,7 +66,7 @@ class Decision(Generic[StatusT]):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why the last attempt to act failed."""
+    """The reason for which the last attempt to act failed."""
 
     reason: Reason
     message: str

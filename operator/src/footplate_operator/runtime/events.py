@@ -1,7 +1,6 @@
-"""Kubernetes Events, for what a person reads in `kubectl describe`.
+"""Kubernetes Events, for `kubectl describe`.
 
-The name is made from what happened, so that an operator that died in between
-does not say it twice.
+The name is derived from the content, so that an operator that died in between does not write an Event twice.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _NOTE_LIMIT: Final = 1024
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to an object; two with the same `once` are one."""
+    """An occurrence on an object; two with the same `once` are one."""
 
     reason: str
     note: str
@@ -30,7 +29,7 @@ class Event:
 
 
 def manifest(kind: Kind, regarding: Object[Any, Any], event: Event, instance: str, now: datetime) -> Json:
-    """The Event as Kubernetes keeps it; `instance` is the replica that tells it."""
+    """Return the Event's manifest; `instance` is the reporting replica."""
     digest = hashlib.sha256(f"{regarding.uid}{event.once}".encode()).hexdigest()[:12]
     return {
         "apiVersion": "events.k8s.io/v1",

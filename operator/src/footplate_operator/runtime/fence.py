@@ -1,8 +1,8 @@
-"""Keeps a replica from changing anything once its Lease may be another one's.
+"""Prevents a replica from changing anything once another replica may hold its Lease.
 
-A process that was stopped, or whose machine was, goes on in the middle of whatever it did, and
-another replica leads by then. What each call does is safe beside another one's, by preconditions
-and fixed names; that a decision is an old one, only the Lease tells.
+A process that was stopped, or whose machine was, resumes in the middle of its work, and another replica leads
+by then. Each call is safe beside another replica's, by preconditions and fixed names; only the Lease shows
+that a decision is outdated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from footplate_operator.runtime.kinds import Json, Kind
 
 @dataclass(frozen=True)
 class Fenced(Cluster):
-    """`cluster`, where every call that changes something is preceded by `check`, which may raise."""
+    """Wrapper of `cluster` that calls `check`, which may raise, before every change."""
 
     cluster: Cluster
     check: Callable[[], None]

@@ -1,7 +1,7 @@
-"""kopf delivers the streams; this puts keys into the work-queue of a kind.
+"""Event handlers that put the keys from kopf's streams into a kind's work queue.
 
-Only `on.event`: the other decorators keep annotations and finalizers on the
-objects, and none of ours must ever hang in deletion.
+Only `on.event`: the other decorators store annotations and finalizers on the objects, and none of ours must
+ever hang in deletion.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Handler = Callable[..., Coroutine[Any, Any, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Handlers:
-    """What events mean for cache and queue of one kind."""
+    """Effects of events on the cache and queue of one kind."""
 
     controller: Controller[Any, Any, Any]
     cache: Cache
@@ -42,7 +42,7 @@ class Handlers:
     unseen: set[Kind] = field(default_factory=set)  # hints that this replica may not see
 
     def watches(self) -> dict[Kind, Handler]:
-        """What to watch, and who is told."""
+        """Return the kinds to watch, with their handlers."""
         hints = [kind for kind in self.controller.hints if kind not in self.unseen]
         return {
             self.controller.kind: self._object,
@@ -51,7 +51,7 @@ class Handlers:
         }
 
     async def _object(self, event: Mapping[str, Any], **_: Any) -> None:
-        """An object was listed, made, changed or deleted."""
+        """Handle an object that was listed, created, changed or deleted."""
         body = _copy(event["object"])
         self.controller.heard(self.controller.kind, body, _gone(event))
         for key in self.controller.neighbours(body, _gone(event)):
@@ -66,7 +66,7 @@ class Handlers:
         (self.queue.add_last if listed else self.queue.add)(key_of(body))
 
     async def _child(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
-        """A child changed, of ours or of another kind's."""
+        """Handle a changed child, of ours or of another kind's."""
         body = _copy(event["object"])
         owner = controller_of(body)
         if owner.get("kind") == self.controller.kind.name:
@@ -83,7 +83,7 @@ class Handlers:
         return self.controller.uid_label in body["metadata"].get("labels", {})
 
     async def _parameter(self, kind: Kind, event: Mapping[str, Any], **_: Any) -> None:
-        """A parameter appeared, changed or is gone: whoever waits for it may go on."""
+        """Handle a new, changed or deleted parameter: objects that wait for it may go on."""
         body = _copy(event["object"])
         add = self.queue.add_last if kind in self.controller.patient else self.queue.add
         for key in self.controller.parameter_changed(kind, body, _gone(event), self.cache.where):
@@ -91,9 +91,9 @@ class Handlers:
 
 
 def registry(all_handlers: Iterable[Handlers], heard: Heard, counted: Counted) -> kopf.OperatorRegistry:
-    """A registry of its own, so that importing this module registers nothing.
+    """Return a registry of its own, so that importing this module registers nothing.
 
-    `heard` and `counted` are told of the answers that the watches get.
+    The callbacks `heard` and `counted` receive the answers to the watches.
     """
     own, known = kopf.OperatorRegistry(), list(all_handlers)
     kopf.on.login(registry=own, id="login")(_login(heard, counted, _leanings(known)))
@@ -104,7 +104,7 @@ def registry(all_handlers: Iterable[Handlers], heard: Heard, counted: Counted) -
 
 
 def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
-    """kopf's settings, against the traps that are known."""
+    """Return kopf's settings, against its known traps."""
     own = kopf.OperatorSettings()
     own.posting.enabled = False  # it would copy log lines into Events
     own.peering.standalone = True  # the Lease decides
@@ -123,7 +123,7 @@ def settings(all_handlers: Iterable[Handlers]) -> kopf.OperatorSettings:
 
 
 def _leanings(all_handlers: Iterable[Handlers]) -> Mapping[str, Lean]:
-    """By the URL path of a cluster-scoped kind: what of its objects is kept when they are listed."""
+    """Return, by a cluster-scoped kind's URL path, the functions that reduce its listed objects."""
     return {
         kind.path(""): partial(handlers.controller.lean, kind)
         for handlers in all_handlers
@@ -132,7 +132,7 @@ def _leanings(all_handlers: Iterable[Handlers]) -> Mapping[str, Lean]:
 
 
 def _login(heard: Heard, counted: Counted, leanings: Mapping[str, Lean]) -> Handler:
-    """Logs in as our own client does it; kopf asks again, and at once, when its token is refused."""
+    """Return a login handler like our own client's; kopf calls it again on a 401, so it pauses."""
     waits = itertools.chain([0.0], itertools.repeat(RETRY_SECONDS))
 
     async def log_in(**_: Any) -> kopf.AiohttpSession:
@@ -154,5 +154,5 @@ def _gone(event: Mapping[str, Any]) -> bool:
 
 
 def _copy(body: Mapping[str, Any]) -> Json:
-    """A shallow copy with metadata of its own: kopf keeps the event."""
+    """Return a shallow copy with metadata of its own: kopf retains the event."""
     return {**body, "metadata": dict(body["metadata"])}

@@ -1,4 +1,4 @@
-"""Kinds of objects, and where the API server keeps them."""
+"""Kinds of objects, and their URL paths on the API server."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Kind:
     namespaced: bool = True
 
     def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        """URL path of the collection, the object, or its subresource.
+        """Return the URL path of the collection, the object, or its subresource.
 
-        Names are quoted: some are those that a pod gives, and must not lead elsewhere.
+        Names are quoted: some are chosen by a pod, and must not lead elsewhere.
         """
         root = "/api" if "/" not in self.api_version else "/apis"
         parts = [root, self.api_version]
@@ -48,6 +48,6 @@ REVISION: Final = Kind("apps/v1", "ControllerRevision", "controllerrevisions")
 
 
 def kind_of(manifest: Json, kinds: Iterable[Kind]) -> Kind:
-    """The one of `kinds` that `manifest` is of; raises KeyError for any other."""
+    """Return the kind of `manifest` among `kinds`; raises KeyError for any other."""
     by_type = {(kind.api_version, kind.name): kind for kind in kinds}
     return by_type[manifest["apiVersion"], manifest["kind"]]

@@ -1,11 +1,10 @@
-"""One operator acts at a time, by a Lease that is taken, renewed and given back.
+"""Leader election by a Lease that is acquired, renewed and released.
 
-kopf's own peering only pauses and does not fence, so the Lease decides. Clocks of
-two nodes differ, and are put back and forth: whoever waits counts the seconds since it
-last saw the Lease renewed, and does not compare times that a clock wrote. Whoever
-holds it lets go before those seconds are over, also where the API server hangs. One
-that was stopped meanwhile has not noticed yet when it goes on: so every call that
-changes something asks first whether the Lease is still alive (`fence.py`).
+kopf's own peering only pauses and does not fence, so the Lease decides. Clocks of two nodes differ, and step:
+a waiting replica counts the seconds since it last saw the Lease renewed, and does not compare times that a
+clock wrote. The holder stops before those seconds are over, also where the API server hangs. A replica that
+was stopped meanwhile has not noticed yet when it resumes: so every call that changes something first checks
+that the Lease is still alive (`fence.py`).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class LeaseAction(StrEnum):
-    """What to do about the Lease."""
+    """Next action on the Lease."""
 
     CREATE = "create"
     TAKE = "take"  # it is free, expired or ours
@@ -42,7 +41,7 @@ class LeaseAction(StrEnum):
 
 @dataclass(frozen=True)
 class LeaseView:
-    """The Lease as the API server keeps it."""
+    """The Lease as the API server stores it."""
 
     holder: str
     renewed: datetime | None
@@ -51,7 +50,7 @@ class LeaseView:
 
 
 def view(lease: Json | None) -> LeaseView | None:
-    """What matters of a Lease; None where there is none."""
+    """Return the fields of a Lease that matter; None where there is none."""
     if lease is None:
         return None
     spec = lease.get("spec", {})
@@ -65,7 +64,7 @@ def view(lease: Json | None) -> LeaseView | None:
 
 
 def next_action(lease: LeaseView | None, identity: str, unchanged: float) -> LeaseAction:
-    """Create, take (also: renew) or wait; `unchanged`: seconds since it was first seen as it is."""
+    """Create, take (also: renew) or wait; `unchanged`: seconds since this version was first seen."""
     if lease is None:
         return LeaseAction.CREATE
     if lease.holder in ("", identity) or lease.renewed is None:
@@ -76,7 +75,7 @@ def next_action(lease: LeaseView | None, identity: str, unchanged: float) -> Lea
 def render(
     namespace: str, name: str, identity: str, seconds: float, before: Json | None, now: datetime
 ) -> Json:
-    """The Lease held by `identity` (empty: by nobody) from `now` on, on top of `before`."""
+    """Return the Lease held by `identity` (empty: by nobody) from `now` on, based on `before`."""
     known = view(before)
     moved = known is not None and known.holder != identity
     spec = dict((before or {}).get("spec", {}))
@@ -97,7 +96,7 @@ def render(
 
 @dataclass(eq=False)
 class Leadership:
-    """The Lease of one replica; `seconds` is its life, `now` a clock in UTC, for what people read."""
+    """The Lease of one replica; `seconds` is its duration, `now` a clock in UTC, for people to read."""
 
     cluster: Cluster
     namespace: str
@@ -110,11 +109,11 @@ class Leadership:
     _renewed: float | None = None
 
     def alive(self) -> bool:
-        """Whether the Lease is ours, and nobody can have taken it yet."""
+        """Return whether the Lease is ours, and no other replica can have taken it yet."""
         return self._left() > 0
 
     def check(self) -> None:
-        """Raises LeadershipLost unless the Lease is alive."""
+        """Raise LeadershipLost unless the Lease is alive."""
         if not self.alive():
             raise LeadershipLost(f"Lease {self.namespace}/{self.name} is not ours, or not any more")
 
@@ -129,7 +128,7 @@ class Leadership:
         _log.info("acquired the Lease", extra=fields(name=self.name, identity=self.identity))
 
     async def keep(self) -> None:
-        """Renew for ever; raises LeadershipLost once that was impossible for most of the Lease's life."""
+        """Renew forever; raises LeadershipLost once that was impossible for most of the Lease's duration."""
         pause = self.seconds / RENEWALS
         while (left := self._left()) > MOMENT_SECONDS:
             await asyncio.sleep(min(left, pause))
@@ -146,7 +145,7 @@ class Leadership:
         raise LeadershipLost(f"Lease {self.namespace}/{self.name} could not be renewed")
 
     async def release(self) -> None:
-        """Let the next replica start at once; this one does nothing more."""
+        """Release the Lease for the next replica; this one does nothing more."""
         self._renewed = None
         try:
             lease = await self._read()
@@ -160,7 +159,7 @@ class Leadership:
             _log.warning("the Lease is not released", extra=fields(error=error))
 
     async def _renew(self) -> bool:
-        """Whether the Lease is ours from now on; it lives from when it was asked for."""
+        """Acquire or renew the Lease, valid from the request's start; return whether it is ours."""
         began = _clock()
         if not await self._take():
             return False
@@ -192,7 +191,7 @@ class Leadership:
         return _clock() - self._seen[1]
 
     def _left(self) -> float:
-        """Seconds in which the Lease may still be renewed."""
+        """Return the seconds in which the Lease may still be renewed."""
         return -1.0 if self._renewed is None else self.seconds * LET_GO - (_clock() - self._renewed)
 
     async def _taken(self) -> bool:

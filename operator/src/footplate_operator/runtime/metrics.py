@@ -1,8 +1,7 @@
-"""The operator's own metrics, few, with bounded labels and base units, and where they are asked for.
+"""The operator's own metrics, few, with bounded labels and base units, and their HTTP server.
 
-A kind adds its own to `registry`. A replica that waits for the Lease is ready as
-well: otherwise a rolling update would wait for a new pod that waits for the old one.
-One that does not see what it has to watch is not.
+A kind adds its own to `registry`. A replica that waits for the Lease is ready as well: otherwise a rolling
+update would wait for a new pod that waits for the old one. A replica whose watches are blind is not ready.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ KeyType = TypeVar("KeyType")
 
 
 class Metrics:
-    """One registry per operator, so that tests share nothing."""
+    """Metrics with a registry per operator, so that tests share nothing."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # halves the number of series
@@ -97,11 +96,11 @@ class Metrics:
             self.requests.labels(verb, "200")
 
     def count_request(self, method: str, status: int) -> None:
-        """One request to the API server was answered; `status` 0: it was not."""
+        """Count a request to the API server; `status` 0: no answer."""
         self.requests.labels(method, str(status)).inc()
 
     def measured(self, work: Callable[[KeyType], Awaitable[None]]) -> Callable[[KeyType], Awaitable[None]]:
-        """`work`, counted and timed."""
+        """Return `work`, counted and timed."""
 
         async def run(key: KeyType) -> None:
             began, result = time.monotonic(), "error"
@@ -115,7 +114,7 @@ class Metrics:
         return run
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return the exposition format."""
         return generate_latest(self.registry)
 
 
@@ -125,10 +124,10 @@ def application(
     unready: Callable[[], str],
     without: Callable[[], str] = lambda: "",
 ) -> web.Application:
-    """`/metrics`, `/healthz` and `/readyz`.
+    """Return the application with `/metrics`, `/healthz` and `/readyz`.
 
-    `before` brings gauges up to date; `unready` says why this replica is not ready, or nothing; `without`
-    what a ready one lacks and can do without.
+    `before` updates the gauges; `unready` returns why this replica is not ready, or nothing; `without`
+    returns what a ready one lacks and can do without.
     """
 
     async def show_metrics(_: web.Request) -> web.Response:

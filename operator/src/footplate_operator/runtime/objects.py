@@ -1,12 +1,10 @@
-"""An object of a kind of ours, decoded once, at the edge, and what it owns.
+"""Objects of our kinds, decoded once, at the edge, and their children.
 
-The API server keeps objects that an older release accepted. One that this
-release cannot read must end in a condition, not in a crash, so decoding is a
-step of its own with an error of its own.
+The API server stores objects that an older release accepted. An object that this release cannot decode must
+end in a condition, not in a crash, so decoding is a step of its own with an error of its own.
 
-Of children no more is kept than decisions read. Labels are written by anybody, so
-they only narrow what is listed and watched; whose child something is, its
-controlling owner reference says.
+Of children only the fields are cached that decisions read. Anybody may write labels, so they only narrow
+lists and watches; a child's controlling owner reference names its owner.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ StatusT = TypeVar("StatusT", bound=Contract)
 
 @dataclass(frozen=True)
 class Key:
-    """How an object is named in queues and logs."""
+    """Namespace and name of an object, as in queues and logs."""
 
     namespace: str
     name: str
@@ -39,20 +37,20 @@ class Key:
 
 
 class Undecodable(ValueError):
-    """The object does not fit this release's models; the message names the first field."""
+    """An object that does not fit this release's models; the message names the first field."""
 
     reason = Reason.CONFIG_REFUSED
 
 
 class UnreadableStatus(Undecodable):
-    """Another release wrote the status; the message names that release."""
+    """A status that another release wrote; the message names that release."""
 
     reason = Reason.STATUS_UNREADABLE
 
 
 @dataclass(frozen=True)
 class Object(Generic[SpecT, StatusT]):
-    """One object; `status` is what was written last."""
+    """An object; `status` is the last written one."""
 
     key: Key
     uid: str
@@ -75,7 +73,7 @@ class Object(Generic[SpecT, StatusT]):
 
     @property
     def ended(self) -> datetime | None:
-        """When there was nothing more to do for it but to tidy up; None while there is."""
+        """The time from which only tidying up was left to do; None before."""
         return None
 
     @classmethod
@@ -86,10 +84,10 @@ class Object(Generic[SpecT, StatusT]):
         status: type[StatusT],
         before: tuple[Mapping[str, Any], Self] | None = None,
     ) -> Self:
-        """The object in `body`; raises Undecodable.
+        """Return the object in `body`; raises Undecodable.
 
         Args:
-            before: what was read last, and the object that it is: what says the same is not read again.
+            before: the previous body, and its object: unchanged parts are not decoded again.
         """
         metadata = body["metadata"]
         text, known = before or ({}, None)
@@ -111,7 +109,7 @@ ContractT = TypeVar("ContractT", bound=Contract)
 
 
 def read(model: type[ContractT], value: object) -> ContractT:
-    """The record in `value`; raises Undecodable."""
+    """Return the record in `value`; raises Undecodable."""
     try:
         return model.from_json(value)
     except ValidationError as error:
@@ -119,7 +117,7 @@ def read(model: type[ContractT], value: object) -> ContractT:
 
 
 def unreadable(what: str, written_by: str, error: str) -> str:
-    """For whoever installed this release over another: which one wrote `what`, and how to go on."""
+    """Return a message for an administrator: which release wrote `what`, and how to go on."""
     writer = f"operator {written_by}" if written_by else "an operator that did not leave its version"
     return (
         f"this release cannot read {what}: {writer} wrote it ({error}); nothing is made or deleted until"
@@ -144,7 +142,7 @@ def _read_status(model: type[ContractT], body: Mapping[str, Any]) -> ContractT:
 
 
 def key_of(body: Mapping[str, Any]) -> Key:
-    """The key of an object."""
+    """Return the key of an object."""
     return Key(body["metadata"]["namespace"], body["metadata"]["name"])
 
 
@@ -153,7 +151,7 @@ def key_of(body: Mapping[str, Any]) -> Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Child:
-    """A child as it was seen last; a kind may add what its decisions read of it."""
+    """A child as it was last seen; a kind may add fields that its decisions read."""
 
     kind: Kind
     name: str
@@ -166,7 +164,7 @@ class Child:
 
 
 def view_child(kind: Kind, body: Mapping[str, Any]) -> Child:
-    """The view of a child of which it is enough that it exists."""
+    """Return the view of a child whose existence is enough."""
     metadata = body["metadata"]
     return Child(
         kind=kind,
@@ -180,13 +178,16 @@ def view_child(kind: Kind, body: Mapping[str, Any]) -> Child:
 
 
 def controller_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The owner reference of whoever controls the object; empty for nobody."""
+    """Return the owner reference of the object's controller; empty without one."""
     references = body["metadata"].get("ownerReferences", [])
     return next((reference for reference in references if reference.get("controller")), {})
 
 
 def owner_reference(kind: Kind, owner: Object[Any, Any]) -> Json:
-    """What makes an object a child of `owner`; a foreground deletion of the owner need not wait for it."""
+    """Return a reference that makes an object a child of `owner`.
+
+    A foreground deletion of the owner need not wait for the child.
+    """
     return {
         "apiVersion": kind.api_version,
         "kind": kind.name,

@@ -1,8 +1,8 @@
-"""One object, once: decode, observe, desire, apply.
+"""Reconciliation of one object: decode, observe, desire, apply.
 
-Every step may be the last one before the process dies, so each is safe to do
-again: names are fixed before anything is made, what exists is never made twice,
-and the status, written last, never claims what was not seen.
+Every step may be the last one before the process dies, so each is safe to repeat: names are fixed before
+anything is created, existing children are never created twice, and the status, written last, never claims
+what was not seen.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
-    """Brings objects nearer to what their specs ask. `now` is a clock in UTC."""
+    """Reconciler of one kind's objects. `now` is a clock in UTC."""
 
     controller: Controller[ObjectT, ObservedT, DecisionT]
     cluster: Cluster
@@ -48,7 +48,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
     _times: dict[Key, SyncTimes] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> None:
-        """Reconcile the object called `key`; an exception means: try again later."""
+        """Reconcile the object called `key`; an exception means: retry later."""
         with ExitStack() as about:
             about.enter_context(bind(**{self.controller.noun: key}))
             try:
@@ -62,7 +62,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
 
     @property
     def remembered(self) -> int:
-        """Of how many objects something is remembered; those that ended long ago are not among them."""
+        """The number of objects with state here; objects that ended long ago have none."""
         return len(self._times)
 
     # -- steps -------------------------------------------------------------------------
@@ -78,7 +78,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             raise refused
 
     async def _work_on(self, body: Json, about: ExitStack) -> None:
-        """Bring the object nearer; `about` takes what log lines should say of it."""
+        """Reconcile the object; `about` collects the fields of log lines about it."""
         about.enter_context(bind(uid=body["metadata"]["uid"]))
         try:
             obj = self.controller.decode(body)
@@ -92,7 +92,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             raise max(refused, key=lambda error: error.retry_after)
 
     async def _bring_nearer(self, obj: ObjectT, body: Json) -> list[ClusterError]:
-        """What was refused, and told; what else goes wrong is told, and raised."""
+        """Reconcile; return reported refusals. Any other error is reported and raised."""
         try:
             return await self._reconcile(obj) if await self._up_to_date(obj, body) else []
         except ClusterError as error:
@@ -111,7 +111,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             raise
 
     async def _up_to_date(self, obj: ObjectT, body: Json) -> bool:
-        """Whether the object is as it was read, and its children as they were listed now and then."""
+        """List the children if due; return whether the object is still as it was read."""
         times = self._times_of(obj)
         if not self._needs_listing(obj, times):
             return True
@@ -122,7 +122,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         return True
 
     async def _reconcile(self, obj: ObjectT) -> list[ClusterError]:
-        """What was refused of the changes; the status says so."""
+        """Apply a decision and write the status; return the refusals, which the status reports."""
         await self.actor.confirm(obj)
         decision, times = await self._desire(obj, None), self._times_of(obj)
         refused = await self.actor.act(obj, decision.changes)
@@ -147,9 +147,9 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         return self.controller.desire(obj, observed, problem, now)
 
     async def _newest(self, obj: ObjectT, body: Json) -> bool:
-        """Whether the object is as it was read; where it is not, the next round has what it is now.
+        """Return whether the object is as it was read; if not, requeue it with its present version.
 
-        A watch that was cut off for minutes never tells what ended meanwhile.
+        A watch that was cut off for minutes never reports what ended meanwhile.
         """
         try:
             known = await self.cluster.get(self.controller.kind, obj.namespace, obj.name)
@@ -167,13 +167,13 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         return False
 
     def _tell_neighbours(self, body: Json, gone: bool) -> None:
-        """Have those looked at whom a watch that was cut off has not brought here."""
+        """Queue the neighbours, which a disconnected watch has not queued."""
         for key in self.controller.neighbours(body, gone):
             if key in self.cache:
                 self.queue.add(key)
 
     async def _purge_predecessors(self, key: Key) -> ClusterError | None:
-        """Take away what belonged to objects called `key` that are gone; what refused that, if anything."""
+        """Delete children of deleted objects called `key`; return the last refusal, if any."""
         refused: ClusterError | None = None
         for uid in self.cache.unpurged(key):
             try:
@@ -221,5 +221,5 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
         return times.listed is None or (self.now() - times.listed).total_seconds() >= self.resync_seconds
 
     def _settled(self, obj: ObjectT) -> bool:
-        """Whether an object ended so long ago that it has no children left to tidy."""
+        """Return whether an object ended so long ago that it has no children left to tidy."""
         return obj.ended is not None and self.now() - obj.ended > SETTLED

@@ -1,8 +1,7 @@
-"""What a refusal of the API server means for an object, and from when on.
+"""Effects of the API server's refusals on an object, and their deadlines.
 
-Most refusals are over in a moment: an API server that is busy or starts, a webhook that was
-rolled out with a mistake. What stands must be told, and what no waiting mends ends
-an object that has not begun.
+Most refusals are over in a moment: an API server that is busy or starts, a webhook that was rolled out with a
+mistake. Lasting ones must be reported, and what no waiting mends ends an object that has not begun.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _QUOTA: Final = "exceeded quota"
 
 
 class Sort(StrEnum):
-    """How a call was refused."""
+    """Category of a refusal."""
 
     UNANSWERED = "unanswered"
     BUSY = "busy"  # or about to be done with what is in the way
@@ -39,7 +38,7 @@ Standing = Mapping[Sort, datetime]
 
 
 def sort(error: ClusterError) -> Sort:
-    """How `error` refused a call."""
+    """Return the category of `error`."""
     if error.status == 0:
         return Sort.UNANSWERED
     if error.status == 429 or error.status >= 500 or isinstance(error, NameTaken):
@@ -48,12 +47,12 @@ def sort(error: ClusterError) -> Sort:
 
 
 def standing(before: Standing, refused: Sequence[ClusterError], now: datetime) -> Standing:
-    """Since when calls are refused in each way; `before`: the same when they were tried last."""
+    """Return since when each category is refused; `before`: the same at the previous attempt."""
     return {found: before.get(found, now) for found in map(sort, refused)}
 
 
 def problem_of(refused: Sequence[ClusterError], since: Standing, now: datetime) -> Problem | None:
-    """What the refusals mean for the object: one that is to be told, if there is one."""
+    """Return the problem to report for the refusals; None without any."""
     problems = [_problem(error, now - since[sort(error)]) for error in refused]
     worst = min(problems, key=lambda problem: problem.passing, default=None)
     if worst is None or worst.reason is not Reason.CHILD_CONFLICT:

@@ -1,9 +1,9 @@
-"""Waits until the API server serves kinds whose definitions it was just given.
+"""Waits until the API server serves kinds whose definitions were just created.
 
 `python -m footplate_operator.runtime.served footplate.dev/v1alpha1 trainingruns computeprofiles …`, as a Job
-of the chart, before Helm makes the first objects of these kinds: the API server takes a definition at once,
-and serves its kind some tenths of a second later, on a busy machine some seconds. It asks for no object, and
-needs no right but to ask what is served, which whoever is authenticated has.
+of the chart, before Helm creates the first objects of these kinds: the API server accepts a definition at
+once, and serves its kind some tenths of a second later, on a busy machine some seconds. It reads no object,
+and needs only the right to discovery, which every authenticated client has.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _log = logging.getLogger(__name__)
 
 
 class Discovery(Protocol):
-    """What says which kinds are served."""
+    """Client that returns which kinds are served."""
 
     async def served(self, api_version: str) -> frozenset[str]:
-        """Their names in URLs; raises ClusterError."""
+        """Return the served kinds' plural names; raises ClusterError."""
 
 
 async def wait(
@@ -41,7 +41,7 @@ async def wait(
     seconds: float,
     pause: float = PAUSE_SECONDS,
 ) -> None:
-    """Return once all are served; raises ClusterError that says which are not, and why, after `seconds`."""
+    """Return once all are served; after `seconds` raise a ClusterError with the missing ones and why."""
     deadline = time.monotonic() + seconds
     while True:
         said = ""
@@ -68,7 +68,7 @@ async def _main(api_version: str, plurals: Collection[str]) -> None:
 
 
 def main() -> int:
-    """Exit code 0, 78 for a setting that cannot be, 1 where a kind is not served in time."""
+    """Return the exit code: 0, 78 for an invalid setting, 1 where a kind is not served in time."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

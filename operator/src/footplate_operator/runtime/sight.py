@@ -1,9 +1,8 @@
-"""Whether the watches see: since when the API server has said nothing on each of them.
+"""Liveness of the watches: how long the API server has been silent on each of them.
 
-A watch on which nothing happens is not silent: once a minute the API server says how far
-it is. So silence that lasts longer, over a connection made anew, means that this
-replica is blind, by a dead network, a revoked right or a name that is gone, though
-it may still renew its Lease. Another replica may see.
+A watch on which nothing happens is not silent: once a minute the API server sends a bookmark. So silence that
+lasts longer, over a connection made anew, means that this replica is blind, by a dead network, a revoked
+right or a deleted namespace, though it may still renew its Lease. Another replica may see.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ _PAUSE: Final = 1.0
 
 
 def paths(kinds: Iterable[Kind], namespaces: Iterable[str]) -> dict[str, Kind]:
-    """Where `kinds` are watched in `namespaces`, in all where there are none; by URL path."""
+    """Return the watched `kinds` by URL path in `namespaces`, in all where there are none."""
     names = list(namespaces) or [""]
     return {kind.path(name): kind for kind in kinds for name in (names if kind.namespaced else [""])}
 
 
 @dataclass(eq=False)
 class Sight:
-    """When each watch was answered last; until it is told to begin, nobody expects to see."""
+    """The last answer's time per watch; before `begin` no watch is expected to answer."""
 
     watches: Mapping[str, Kind]  # by URL path
     clock: Callable[[], float] = field(default_factory=lambda: asyncio.get_running_loop().time)
@@ -39,21 +38,21 @@ class Sight:
     _heard: dict[str, float] = field(default_factory=dict)
 
     def begin(self) -> None:
-        """The watches begin now."""
+        """Start counting: the watches begin now."""
         self._heard = dict.fromkeys(self.watches, self.clock())
 
     def leave(self, kind: Kind) -> None:
-        """There is no watch of this kind."""
+        """Remove a kind without a watch."""
         self.watches = {path: known for path, known in self.watches.items() if known != kind}
 
     def heard(self, path: str) -> None:
-        """The API server has said something at this URL path, which may begin with more."""
+        """Record an answer of the API server at `path`, which may have a prefix."""
         for known in self._heard:
             if path.endswith(known):
                 self._heard[known] = self.clock()
 
     def ages(self) -> dict[str, float]:
-        """Seconds of silence, by the name of the kind: of its worst watch."""
+        """Return the seconds of silence by kind name, from its most silent watch."""
         now, ages = self.clock(), defaultdict[str, float](float)
         for path, heard in self._heard.items():
             name = self.watches[path].name
@@ -61,7 +60,7 @@ class Sight:
         return dict(ages)
 
     def blind(self, seconds: float = BLIND_SECONDS) -> str:
-        """What this replica has not seen for so long, in words; empty where it sees everything."""
+        """Return a message with the kinds silent for `seconds`; empty where no watch is."""
         dispensable = {kind.name for kind in self.hints}
         ages = sorted(
             (name, age) for name, age in self.ages().items() if age >= seconds and name not in dispensable
@@ -69,7 +68,7 @@ class Sight:
         return ", ".join(f"no word of {name} for {age:.0f} s" for name, age in ages)
 
     async def keep(self) -> None:
-        """Look for ever; raises Blind once a watch has been silent for too long."""
+        """Check forever; raises Blind once a watch has been silent for too long."""
         while True:
             if silent := self.blind(LET_GO_SECONDS):
                 raise Blind(silent)

@@ -1,4 +1,4 @@
-"""Writes what is known of an object where its owner times: status and Events."""
+"""Writes an object's status and Events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class SyncTimes:
-    """When an object was looked at, written and refused; `uid` tells it from another of the same name."""
+    """Times of an object's last list, write and refusals; `uid` distinguishes objects of the same name."""
 
     uid: str
     listed: datetime | None = None  # with its children
@@ -40,7 +40,7 @@ class SyncTimes:
 
 @dataclass(frozen=True, eq=False)
 class StatusWriter:
-    """One write a reconciliation at most, and none without news.
+    """Status writer: at most one write per reconciliation, and none without news.
 
     `now` is a clock in UTC; `identity` is that of this replica, for Events.
     """
@@ -53,7 +53,7 @@ class StatusWriter:
     identity: str
 
     async def report(self, obj: Object[Any, Any], after: Contract, times: SyncTimes) -> None:
-        """Write what has changed: a state at once, bare progress when its time has come."""
+        """Write a changed status: a state at once, bare progress when it is due."""
         change = self.controller.compare(obj.status, after)
         if change is StatusChange.NOTHING:
             return
@@ -75,17 +75,17 @@ class StatusWriter:
         await self.tell(obj, self.controller.reported(obj, after))
 
     async def tell(self, obj: Object[Any, Any], told: Iterable[Event]) -> None:
-        """Write Events of what happened to an object."""
+        """Write Events about an object."""
         for event in told:
             await self._emit(obj, event, self.now())
 
     async def refuse(self, body: Json, error: Undecodable) -> None:
-        """An object that this release cannot read: say so, and touch nothing else."""
+        """Report an object that this release cannot decode, and change nothing else."""
         if await self.complain(body, error.reason, str(error)):
             _log.warning("undecodable", extra=fields(error=error))
 
     async def complain(self, body: Json, reason: Reason, message: str) -> bool:
-        """Say why nothing can be done for an object, and touch nothing else; whether that is news."""
+        """Report why nothing can be done for an object, in its condition only; return whether it is news."""
         key, metadata = key_of(body), body["metadata"]
         status = dict(body.get("status", {}))
         generation = int(metadata.get("generation", 0))
@@ -101,7 +101,7 @@ class StatusWriter:
         return True
 
     async def _write(self, key: Key, version: str, status: Json) -> bool:
-        """Whether it went on top of what was read: the object may be gone, and another have its name."""
+        """Write `status`; return whether the object still had this version."""
         kind = self.controller.kind
         body = {
             "apiVersion": kind.api_version,

@@ -1,9 +1,8 @@
-"""How often progress is written to the API server.
+"""Rate of progress writes to the API server.
 
-A thousand objects that are each written every second would be a load that serves no
-reader, yet a demo that shows nothing for 15 s looks dead. State changes are
-written at once; bare progress every max(15 s, live objects / 50 per second), and
-every 3 s where fewer than 50 live, which is at most 17 writes a second.
+A thousand objects that are each written every second would be a load that serves no reader, yet a demo that
+shows nothing for 15 s looks dead. State changes are written at once; bare progress every max(15 s, live
+objects / 50 per second), and every 3 s where fewer than 50 live, which is at most 17 writes a second.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _JITTER: Final = 0.2
 
 
 class StatusChange(StrEnum):
-    """What a new status is worth."""
+    """Importance of a new status."""
 
     NOTHING = "nothing"
     PROGRESS = "progress"
@@ -28,11 +27,11 @@ class StatusChange(StrEnum):
 
 
 def progress_interval(live: int, uid: str) -> float:
-    """Seconds between two writes of bare progress of the object `uid`, one of `live`."""
+    """Return the seconds between two progress writes of the object `uid`, one of `live`."""
     base = FEW_SECONDS if live < FEW else max(LEAST_SECONDS, live / WRITES_PER_SECOND)
     return base * jitter(uid)
 
 
 def jitter(uid: str) -> float:
-    """A factor of 0.8 to 1.2 that spreads objects in time; the same for each call."""
+    """Return a factor of 0.8 to 1.2 that spreads objects in time; the same for each call."""
     return 1.0 - _JITTER + 2.0 * _JITTER * zlib.crc32(uid.encode()) / 0xFFFFFFFF

@@ -1,4 +1,4 @@
-"""What is looked at for ever while a replica leads, and set right: trouble is told once and tried again."""
+"""Periodic checks while a replica leads: trouble is logged once and retried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 async def begin(look: Look, troubles: tuple[type[Exception], ...]) -> None:
-    """Look once, for whoever begins now; which of `troubles` it meets is told by `keep`."""
+    """Call `look` once at the start; `keep` logs any of `troubles` later."""
     with suppress(*troubles, TimeoutError):
         async with asyncio.timeout(BEGIN_SECONDS):
             await look()
@@ -31,7 +31,7 @@ async def keep(
     what: str,
     usual: Callable[[], float] = lambda: LOOK_SECONDS,
 ) -> None:
-    """Look for ever, every `usual` seconds; `what` it keeps is named where it meets one of `troubles`."""
+    """Call `look` forever, every `usual` seconds; logs name `what` where it raises one of `troubles`."""
     failures = 0
     while True:
         try:

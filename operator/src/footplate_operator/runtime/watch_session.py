@@ -1,10 +1,10 @@
-"""The HTTP session of the watches, which tells whoever asks that the API server has said something.
+"""The HTTP session of the watches, with a callback for each answer of the API server.
 
-A connection whose other end has vanished would stay open until the kernel gives it up, after
-a quarter of an hour; ours is given up after some seconds, and made anew.
+A connection whose other end has vanished would stay open until the kernel closes it, after a quarter of an
+hour; ours is closed after some seconds, and made anew.
 
-kopf asks again where a request fails, but not where its answer breaks off: that would end the operator
-while it asks what the API server serves. So an answer is whole before kopf has it, unless it is a watch.
+kopf retries where a request fails, but not where its answer breaks off: that would end the operator during
+discovery. So an answer is complete before kopf has it, unless it is a watch.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _PROBES: Final = 3
 def watch_session(
     known: Login, heard: Heard, counted: Counted, leanings: Mapping[str, Lean]
 ) -> aiohttp.ClientSession:
-    """A session as `known` logs in.
+    """Return a session with the login `known`.
 
-    `leanings`: by URL path. A page of a list is hundreds of objects, of which kopf keeps each for a second
+    `leanings`: by URL path. A page of a list is hundreds of objects, each of which kopf retains for a second
     or more; thousands of nodes with the names of their images would not fit.
     """
 
@@ -69,7 +69,7 @@ def watch_session(
 
 
 class _Listened:
-    """The content of an answer; `heard` is called for each piece of it."""
+    """The content of an answer; `heard` is called for each chunk of it."""
 
     def __init__(self, content: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
         self._content = content
@@ -79,7 +79,7 @@ class _Listened:
         return getattr(self._content, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """Pieces of at most `size` bytes, as they come."""
+        """Yield chunks of at most `size` bytes, as they arrive."""
         async for piece in self._content.iter_chunked(size):
             self._heard()
             yield piece
@@ -98,7 +98,7 @@ def _tls(known: Login) -> ssl.SSLContext | bool:
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices within seconds that nobody is there any more."""
+    """Return a socket that detects a vanished peer within seconds."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     options = {

@@ -1,10 +1,9 @@
-"""One work-queue for everything that happens.
+"""A work queue for all keys.
 
-Events come in bursts and tell nothing that the state does not: so they only name
-an object. A key that waits is not queued twice, a key that is worked on is not
-worked on by a second worker, and one that failed comes back later and later, but
-never before whoever refused it asked for it. Work that takes long, as a webhook does
-not answer, gives its place to the next key: it holds up its own object only.
+Events come in bursts and hold nothing that the state does not: so they only name an object. A key that waits
+is not queued twice, a key in work is not given to a second worker, and a failed one comes back later and
+later, but never before its Retry-After. Work that takes long, as behind a slow webhook, frees its slot for
+the next key: it blocks its own object only.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ Work = Callable[[KeyType], Awaitable[None]]
 
 
 def retry_delay(failures: int, chance: float) -> float:
-    """Seconds before the next try after `failures` in a row; `chance` in 0..1 spreads them by half."""
+    """Return seconds before the next try after `failures` in a row; `chance` in 0..1 jitters by ±25 %."""
     return backoff(
         failures, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS, jitter=(0.75, 1.25), chance=chance
     )
 
 
 class Queue(Protocol[AnyKey]):
-    """Where a reconciliation notes what is to be done later."""
+    """Interface through which a reconciliation schedules later work."""
 
     def add(self, key: AnyKey) -> None:
         """Work on `key` as soon as possible."""
@@ -52,7 +51,7 @@ class Queue(Protocol[AnyKey]):
 
 @dataclass
 class _Place:
-    """One of few, which is given to another once."""
+    """A worker slot, which is released once."""
 
     places: asyncio.Semaphore
     given: bool = False
@@ -64,9 +63,9 @@ class _Place:
 
 
 class WorkQueue(Generic[KeyType]):
-    """Coalescing keys. Its size is bounded by the number of objects, since no key is in it twice.
+    """Coalescing queue of keys. Its size is bounded by the number of objects, as no key is in it twice.
 
-    `waited` is told for how many seconds a key that could be worked on was not.
+    `waited` receives the seconds for which a ready key was not worked on.
     """
 
     def __init__(self, chance: random.Random, waited: Callable[[float], None] = lambda seconds: None) -> None:
@@ -121,9 +120,9 @@ class WorkQueue(Generic[KeyType]):
         self._timers[key] = loop.call_at(due, self._timer_rang, key)
 
     async def run(self, workers: int, work: Work[KeyType]) -> None:
-        """Work on so many keys at a time until cancelled; an exception of `work` means: try again later.
+        """Work on up to `workers` keys at a time until cancelled; retry later after an exception of `work`.
 
-        `work` logs what it raises: it knows what it was about.
+        `work` logs what it raises: it knows the context.
         """
         places, most = asyncio.Semaphore(workers), asyncio.Semaphore(max(workers, MOST_AT_ONCE))
         async with asyncio.TaskGroup() as group:
@@ -163,7 +162,7 @@ class WorkQueue(Generic[KeyType]):
         return key
 
     def _done(self, key: KeyType, failed: bool, asked: float) -> None:
-        """`asked`: seconds for which whoever refused the work asks to wait."""
+        """Finish `key`; `asked`: seconds for which the refusing side requests to wait."""
         self._working.discard(key)
         again = key in self._again
         self._again.discard(key)
@@ -180,7 +179,7 @@ class WorkQueue(Generic[KeyType]):
             self.add(key)
 
     def _refused_for(self, key: KeyType) -> float:
-        """Seconds for which whoever refused the last work on `key` asked to wait still."""
+        """Return the remaining seconds of the last refusal's Retry-After for `key`."""
         left = self._refused_until[key] - asyncio.get_running_loop().time()
         if left <= 0:
             del self._refused_until[key]

@@ -1,1 +1,1 @@
-"""Prices and carbon intensities as they stand in the cluster, and entries that follow from profiles."""
+"""Prices and carbon intensities in the cluster, and the entries derived from profiles."""

@@ -1,8 +1,8 @@
-"""Writes the entries that follow from the prices of ComputeProfiles.
+"""Writes the price entries that follow from the prices of ComputeProfiles.
 
-Only the replica that leads can. A profile is looked at when the watch tells of it, so all of them are when an
-operator begins to lead, and again later where an entry was refused. What is there already is no failure: it
-is what another replica, or an earlier try, has written.
+Only the leader can. A profile is processed when the watch delivers it, so all of them are when an operator
+begins to lead, and again later where an entry was refused. An entry that exists already is no failure:
+another replica, or an earlier try, has written it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class ProfilePrices:
-    """`now` is a clock in UTC; `cluster` refuses to change anything unless this replica leads."""
+    """Writer of price entries. `now` is in UTC; `cluster` refuses changes unless this replica leads."""
 
     cluster: Cluster
     tariffs: Tariffs
@@ -42,12 +42,12 @@ class ProfilePrices:
     _told: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, profile: Json) -> None:
-        """A profile as it is now. One that is gone says nothing any more: its last price stands."""
+        """Queue a changed profile. A deleted one needs no call: its last price stays in force."""
         self._profiles[profile["metadata"]["name"]] = profile
         self._told.set()
 
     async def run(self) -> None:
-        """Write for ever what is told; raises LeadershipLost."""
+        """Write entries of queued profiles forever; raises LeadershipLost."""
         while True:
             await self._told.wait()
             self._told.clear()
@@ -63,7 +63,7 @@ class ProfilePrices:
             self._told.set()
 
     async def look(self) -> bool:
-        """Write what is missing of the profiles that were told; whether all of it is there.
+        """Write the missing entries of queued profiles; return whether all were written.
 
         Raises LeadershipLost.
         """

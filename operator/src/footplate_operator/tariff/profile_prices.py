@@ -1,13 +1,13 @@
-"""Which entries of the price book follow from what a ComputeProfile says of its price; pure.
+"""Price entries derived from the price in a ComputeProfile; pure.
 
-A profile says what its nodes cost from a moment on, and every statement becomes an entry of its own. Who
-says another price says it from then on; who says since when (`effectiveFrom`) says it of that time too, and
-entries of the profile that begin later are superseded. Nodes that are bought in another way (`capacity`) have
-prices of their own. Who takes the price away ends all of them: nobody knows then what a node costs. What
-others have written into the book is left as it is.
+A profile states its nodes' cost from a moment on, and every statement becomes an entry of its own. A new
+price holds from then on; with `effectiveFrom` it holds from that time on, and entries of the profile that
+begin later are superseded. Nodes that are bought in another way (`capacity`) have prices of their own.
+Removing the price ends all of them: a node's cost is unknown then. Entries that others have written into the
+book are left as they are.
 
-Nothing but the entries themselves is remembered: they have numbers, and what is written follows from what
-is there. So whoever breaks off in the middle, or writes beside another one, writes the same.
+No state but the entries themselves is used: they have numbers, and the new ones follow from the existing
+ones. So a replica that stops in the middle, or writes beside another one, writes the same.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NEVER: Final = (0, 1)
 
 @dataclass(frozen=True)
 class Stated:
-    """What one profile says; moments in whole seconds since 1970."""
+    """The price statement of one profile; moments in whole seconds since 1970."""
 
     profile: str
     price: Price | None
@@ -46,7 +46,7 @@ class Stated:
 
     @property
     def source(self) -> str:
-        """What its entries name as their source."""
+        """The source that its entries name."""
         return source(self.profile)
 
 
@@ -59,7 +59,7 @@ class NewEntry:
 
 
 def source(profile: str) -> str:
-    """What entries that follow from a profile name as their source.
+    """Return the source that a profile's entries name.
 
     >>> source("h100")
     'ComputeProfile h100'
@@ -68,7 +68,7 @@ def source(profile: str) -> str:
 
 
 def stated(body: Mapping[str, Any]) -> Stated:
-    """What the ComputeProfile in `body` says; ValueError (Undecodable) where that cannot be read."""
+    """Return the statement of the ComputeProfile in `body`; raises ValueError (Undecodable) if unreadable."""
     metadata, price = body["metadata"], body.get("spec", {}).get("price")
     return Stated(
         profile=metadata["name"],
@@ -80,7 +80,7 @@ def stated(body: Mapping[str, Any]) -> Stated:
 
 
 def _written_at(managers: Iterable[Mapping[str, Any]]) -> int | None:
-    """When whoever says the price wrote it last; of those who say anything of the spec, where nobody does."""
+    """Return when the price was last written; where no manager has it, when the spec was."""
     specs = [
         (manager["time"], manager.get("fieldsV1", {}).get("f:spec", {}))
         for manager in managers
@@ -91,11 +91,11 @@ def _written_at(managers: Iterable[Mapping[str, Any]]) -> int | None:
 
 
 def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
-    """The entries that are missing, in the order in which to write them; ValueError for a time that is none.
+    """Return the missing entries, in the order to write them; raises ValueError for an invalid time.
 
     Args:
         known: entries of the book that name the profile as their source.
-        now: when a price ends that was taken away, as the API server notes no time of that.
+        now: when a removed price ends, as the API server notes no time for that.
     """
     own = sorted(
         (entry for entry in known if entry.goods.profile == said.profile and _number(entry)), key=_order
@@ -122,19 +122,19 @@ def to_write(said: Stated, known: Iterable[Entry], now: int) -> list[NewEntry]:
 
 
 def _same(entry: Entry, other: Entry) -> bool:
-    """Whether both say the same; one statement has as many entries as it supersedes."""
+    """Return whether both hold the same price; one statement has an entry for each one it supersedes."""
     return (entry.rate, entry.effective_from) == (other.rate, other.effective_from)
 
 
 def _says(price: Price, goods: Goods, last: Entry) -> bool:
-    """Whether the newest statement, `last`, is what the profile says."""
+    """Return whether the newest entry, `last`, equals the profile's statement."""
     if (last.goods, last.rate) != (goods, _rate(price)):
         return False
     return price.effective_from is None or moment(price.effective_from) == last.effective_from
 
 
 def _begins(said: Stated, first: bool, now: int) -> int:
-    """From when on the price holds."""
+    """Return the second from which the price holds."""
     assert said.price is not None, "a price is stated"
     if said.price.effective_from:
         return moment(said.price.effective_from)
@@ -142,7 +142,7 @@ def _begins(said: Stated, first: bool, now: int) -> int:
 
 
 def _ends(said: Stated, stands: Iterable[Entry], end: int, count: int) -> list[NewEntry]:
-    """Entries by which those that stand hold until `end` and no longer."""
+    """Return entries that end those in `stands` at `end`."""
     return [
         _entry(
             said,
@@ -173,7 +173,7 @@ def _entry(
 
 
 def _name(said: Stated, spec: PriceEntrySpec, number: int) -> str:
-    """The same for the same statement after the same ones before it, whenever it is seen."""
+    """Return a name that is the same for the same statement after the same predecessors."""
     price = said.price
     since = price.effective_from if price is not None else None
     what = (spec.profile, spec.capacity, spec.dollars_per_node_hour, spec.supersedes, number, since)
@@ -182,7 +182,7 @@ def _name(said: Stated, spec: PriceEntrySpec, number: int) -> str:
 
 
 def _number(entry: Entry) -> int:
-    """Of an entry that was made here, from 1; 0 for any other."""
+    """Return the number of an entry that was made here, from 1; 0 for any other."""
     found = _NUMBER.search(entry.id)
     return int(found[1]) if found else 0
 
@@ -192,5 +192,5 @@ def _order(entry: Entry) -> tuple[int, int, str]:
 
 
 def _rate(price: Price) -> Rate:
-    """Whole nano-dollars an hour, as the ledger has them."""
+    """Return whole nano-dollars an hour, as in the ledger."""
     return Rate(Fraction(round(exact(price.dollars_per_node_hour) * Money.NANO)))

@@ -1,12 +1,13 @@
-"""What usage is reckoned with: the entries of the price book and the carbon series that the cluster has.
+"""The cluster's price book entries and carbon series, with which usage is priced.
 
-They are watched. What a watch tells comes object by object, and nothing says which is the last of its first
-list; a run of which a price is still on its way would be told that nobody knows it. So before the first
-decision they are listed once, and until then nothing that the watch tells is news to anybody.
+They are watched. A watch delivers object by object, and nothing marks the last of its first list; a run whose
+price is still on its way would appear unpriced. So before the first decision they are listed once, and until
+then no watch event changes an amount.
 
-Training waits for none of it: while they cannot be listed the tariff is unknown, what was counted stands, and
-they are listed again now and then. So are those of which no watch tells anything, as there may be none; and,
-not as often, all: a watch that was away tells what there is, and not what went meanwhile.
+Training waits for none of it: while they cannot be listed the tariff is unknown, counted amounts stand, and
+the list is retried now and then. Kinds without watch events, which may have no objects, are listed again as
+well; and, less often, all: a watch that was disconnected delivers the existing objects, and not the deleted
+ones.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 class Tariffs:
-    """Each object by its name; one that cannot be read is left out, and the log names it.
+    """Price entries and carbon series by name; unreadable ones are left out and logged.
 
     `now` is a clock in UTC.
     """
@@ -68,24 +69,24 @@ class Tariffs:
         self._written: defaultdict[str, list[tuple[int, int]]] | None = None
 
     async def look(self) -> None:
-        """List them, unless that is done; may raise ClusterError."""
+        """List all, unless that is done; may raise ClusterError."""
         async with self._listing:
             if not self._listed:
                 await self._list(KINDS)
                 self._listed = True
 
     async def known(self) -> Tariff | None:
-        """As `listed`, which is tried first unless it has just failed."""
+        """Return the tariff as `listed` does; the list is tried first unless it has just failed."""
         if not self._listed and self._now().timestamp() >= self._retry:
             await self._try(self.look, ANSWER_SECONDS)
         return self.listed()
 
     def listed(self) -> Tariff | None:
-        """As `current`; None until they could be listed."""
+        """Return the current tariff; None until the lists have succeeded."""
         return self.current() if self._listed else None
 
     async def keep(self) -> None:
-        """List for ever what could not be listed, what no watch tells of, and now and then all."""
+        """List forever what could not be listed, kinds without watch events, and now and then all."""
         time = asyncio.get_running_loop().time
         due = time() + RELIST_SECONDS
         while True:
@@ -97,7 +98,7 @@ class Tariffs:
                 await self._try(self.look_again if self._listed else self.look)
 
     async def look_again(self) -> None:
-        """List those of which no watch tells anything; may raise ClusterError."""
+        """List the kinds without watch events again; may raise ClusterError."""
         async with self._listing:
             await self._list([kind for kind in KINDS if kind not in self._watched])
 
@@ -107,16 +108,16 @@ class Tariffs:
             await self._list(KINDS)
 
     def put(self, kind: Kind, body: Json) -> int | None:
-        """A watch tells of an object: amounts from which second on may be others since; None: none are.
+        """Store a watched object; return the first second whose amounts may change, None without any.
 
-        What a list found before any watch told of it, or in place of one, is said with the next word of a
-        watch, which tells of all objects whenever it begins anew.
+        A change that a list found before any watch event, or in place of one, is returned with the next watch
+        event; a watch delivers all objects whenever it begins anew.
         """
         self._watched.add(kind)
         return self._with_found(self.take(kind, body))
 
     def take(self, kind: Kind, body: Json) -> int | None:
-        """An object as it is now: as `put`."""
+        """Store an object's present version; return as `put`."""
         name, version = body["metadata"]["name"], int(body["metadata"].get("resourceVersion") or 0)
         if version <= self._versions.get((kind, name), -1):
             return None
@@ -139,7 +140,7 @@ class Tariffs:
         return self._changed(before, self._known(kind, name))
 
     def drop(self, kind: Kind, body: Json) -> int | None:
-        """A watch tells that an object is gone: as `put`."""
+        """Remove a deleted object; return as `put`."""
         name = body["metadata"]["name"]
         self._watched.add(kind)
         if not self._listed or self._listing.locked():
@@ -147,18 +148,18 @@ class Tariffs:
         return self._with_found(self._lose(kind, name))
 
     def current(self) -> Tariff:
-        """The book and the series; the same object until something changes."""
+        """Return the book and the series; the same object until something changes."""
         if self._current is None:
             book = Book([self._entries[name] for name in sorted(self._entries)])
             self._current = Tariff(book, records.series(self._intensities))
         return self._current
 
     def written(self, source: str) -> list[Entry]:
-        """The entries of the book that name this source."""
+        """Return the entries of the book that name this source."""
         return [entry for entry in self._entries.values() if entry.source == source]
 
     def priced(self, at: int) -> Collection[str] | None:
-        """The profiles that have a price in the second `at`, or later; None while the book is not known."""
+        """Return the profiles with a price at second `at` or later; None while the book is unknown."""
         if not self._listed:
             return None
         if self._ends is None:
@@ -171,7 +172,7 @@ class Tariffs:
         return {profile for profile, end in self._ends.items() if at < end}
 
     def corrected(self, profile: str, since: int, until: int) -> bool:
-        """Whether an entry that was written in the second `since` or later concerns nodes before `until`."""
+        """Return whether an entry written at second `since` or later concerns nodes before `until`."""
         if self._written is None:
             self._written = defaultdict(list)
             for entry in self._entries.values():
@@ -179,7 +180,7 @@ class Tariffs:
         return any(since <= at and begins < until for at, begins in self._written.get(profile, ()))
 
     async def _list(self, kinds: Sequence[Kind]) -> None:
-        """Take what there is of these kinds; raises ClusterError."""
+        """List and store these kinds; raises ClusterError."""
         for kind in kinds:
             before = {name: version for (known, name), version in self._versions.items() if known == kind}
             bodies = await self._cluster.find(kind, "")
@@ -192,7 +193,7 @@ class Tariffs:
         self._gone.clear()
 
     def _find(self, kind: Kind, since: int | None) -> None:
-        """A list found that amounts from `since` on are others; None for what the first one finds."""
+        """Record that a list changed amounts from `since` on; None for a kind's first list."""
         if since is not None and kind in self._watched:
             self._found = min(self._found, since)
 
@@ -223,7 +224,7 @@ class Tariffs:
         return self._changed(before, None)
 
     def _begins(self, entry: Entry) -> int:
-        """The first second that is another one by this entry."""
+        """Return the first second that this entry changes."""
         superseded = self._entries.get(entry.supersedes or "")
         return min(entry.effective_from, superseded.effective_from if superseded else FOREVER)
 
@@ -249,7 +250,7 @@ class Tariffs:
 
 
 def _first_difference(known: CarbonIntensitySpec, other: CarbonIntensitySpec | None = None) -> int | None:
-    """The first second of which the two do not say the same."""
+    """Return the first second at which the two series differ; without `other`, the first of all."""
     points = [
         {(spec.zone, records.moment(at.effective_from), at.grams_per_kilowatt_hour) for at in spec.points}
         for spec in (known, other)

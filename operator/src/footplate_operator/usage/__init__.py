@@ -1,1 +1,1 @@
-"""What pods and Nodes were used, noted in the cluster where it outlives them."""
+"""Usage of pods and Nodes, recorded in the cluster where it outlives them."""

@@ -1,10 +1,12 @@
-"""Keeps the usage of pods: in memory while anything may come, and in UsageRecords for whoever bills.
+"""Tracks the usage of pods: in memory while it may change, and in UsageRecords for billing.
 
-What a decision rests on is noted before it is acted upon, so that no pod is deleted before its end is
-written. But nothing waits for a note: what is refused, or takes long, is written later, and training goes on.
+The inputs of a decision are recorded before it is applied, so that no pod is deleted before its end is
+written. But nothing waits for a record: writes that are refused, or take long, are retried later, and
+training goes on.
 
-Pods outlive their owners, and operators. So owners that are gone are kept until their pods are, and what a
-record tells of pods that nobody shows any more is asked about: one that is gone ended by the last evidence.
+Pods outlive their owners, and operators. So deleted owners are tracked until their pods are gone, and the
+operator gets recorded pods that nothing shows any more from the API server: one that is gone ended by the
+last evidence.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class UsageKeeper:
-    """Of all owners. `now` is a clock in UTC, `kinds` those of owners, by name."""
+    """Usage tracker of all owners. `now` is a clock in UTC, `kinds` the owners' kinds by name."""
 
     cluster: Cluster
     now: Callable[[], datetime]
@@ -73,7 +75,7 @@ class UsageKeeper:
     # -- what is told ------------------------------------------------------------------
 
     def hear(self, owner: Owner, pod: Sighting, gone: bool) -> None:
-        """A version of a pod, the last one where it is `gone` or not labelled as ours any more."""
+        """Store a version of a pod; `gone`: it was deleted, or lost our label."""
         if pod.role not in _ROLES:
             return
         kept = self._strays.find(owner, self.kept.get(owner.uid))
@@ -86,7 +88,7 @@ class UsageKeeper:
             kept.missing.pop(pod.uid, None)
 
     def tell_owner(self, owner: Owner, gone: bool) -> None:
-        """An owner is there, or gone."""
+        """Record that an owner exists; a deleted one is tracked until its pods are gone."""
         if not gone:
             self.there[owner.uid], self._told[owner.uid] = owner, self.second()
             return
@@ -95,24 +97,24 @@ class UsageKeeper:
         self.adopt(owner)
 
     def forget(self, uid: str) -> None:
-        """Nobody decides about the owner any more; its pods may still be there."""
+        """Record that no controller decides about the owner any more; its pods may still exist."""
         if uid in self.kept:
             self.kept[uid].followed = False
             self.there.pop(uid, None)  # it may be gone, and no watch have said so
             self._told.pop(uid, None)
 
     def adopt(self, owner: Owner) -> Kept:
-        """Look after an owner about whom nobody decides."""
+        """Track an owner about which no controller decides."""
         self._keep(owner).followed = False
         return self.kept[owner.uid]
 
     def adopt_strays(self) -> None:
-        """All owners that are there have been told of: others have gone, and their pods may be there."""
+        """Track the owners that pods named and no watch has shown: they are gone, their pods may not be."""
         for owner in self._strays.gone(self.kept):
             self.adopt(owner)
 
     def adopt_written(self, owner: Owner, is_open: bool) -> None:
-        """Look after an owner that records tell of, if nobody else does; `is_open`: pods of it may go on."""
+        """Track an owner from records, unless it is tracked; `is_open`: a pod of it may still run."""
         if owner.uid in self.kept or not (is_open or owner.uid not in self.there):
             return
         if said := problem(owner, self.kinds):
@@ -121,13 +123,13 @@ class UsageKeeper:
             self.adopt(owner)
 
     def is_quiet(self, owner: Owner) -> bool:
-        """Whether nobody keeps the owner, and it was told last long ago that it is there."""
+        """Return whether the owner is untracked and was last reported more than a day ago."""
         told = self._told.get(owner.uid, 0)
         is_there = self.there.get(owner.uid) == owner
         return is_there and owner.uid not in self.kept and self.second() - told >= UNTOLD_SECONDS
 
     async def ask(self, owner: Owner) -> None:
-        """Whether an owner is there still, of which a watch has told; raises ClusterError."""
+        """Get a reported owner and record whether it still exists; raises ClusterError."""
         gone = False
         with suppress(Forbidden):  # as it was known
             body = await found(self.cluster, self.kinds[owner.kind], owner.namespace, owner.name, owner.uid)
@@ -142,12 +144,12 @@ class UsageKeeper:
         attempt: Callable[[int], int],
         measured: Mapping[str, Measured],
     ) -> OwnUsage | None:
-        """Note what is seen of all pods of an owner; its usage, or None while that could not be read.
+        """Record all pods of an owner as seen; return its usage, None until the records were read.
 
         Args:
-            terms: by what its pods are made.
-            attempt: the number of the attempt to which a pod belongs that began in a second.
-            measured: by uid of the pod; of all that anything is known of.
+            terms: the profile from which its pods are made.
+            attempt: returns the number of the attempt for a pod that began in a second.
+            measured: by uid of the pod; only pods with measurements.
         """
         kept = self._keep(owner)
         kept.attempt, kept.followed = attempt, True
@@ -175,7 +177,7 @@ class UsageKeeper:
     # -- what goes on by itself ------------------------------------------------------------
 
     async def tend(self) -> None:
-        """Write what is due, and look after owners about whom nobody decides; raises LeadershipLost."""
+        """Write what is due, and check owners about which no controller decides; raises LeadershipLost."""
         gate, now = asyncio.Semaphore(_AT_ONCE), self._seconds()
         period = max(LEAST_SECONDS, len(self.kept) / OWNERS_PER_SECOND)
 
@@ -196,7 +198,7 @@ class UsageKeeper:
     # -- what is known ---------------------------------------------------------------------
 
     def second(self) -> int:
-        """Now."""
+        """Return the current time in whole seconds since 1970."""
         return second(self.now())
 
     # -- particulars -----------------------------------------------------------------------
@@ -215,7 +217,7 @@ class UsageKeeper:
         return kept
 
     async def _load(self, kept: Kept) -> None:
-        """Read what was written; raises ClusterError. One that somebody has deleted hides no later one."""
+        """Read the owner's records; a deleted one does not hide later ones. Raises ClusterError."""
         number = missing = 0
         while not kept.loaded:
             try:
@@ -241,7 +243,7 @@ class UsageKeeper:
         kept.measure(measured)
 
     async def _ask(self, kept: Kept, shown: Collection[str]) -> None:
-        """Whether pods that have not ended, and are not among those `shown`, are still there."""
+        """Get the open pods that are not `shown`, to find which are gone; raises ClusterError."""
         now = self.second()
         for pod in kept.records.open():
             often = ASK_SECONDS if pod.uid in kept.missing else ASK_AGAIN_SECONDS
@@ -283,7 +285,7 @@ class UsageKeeper:
             kept.failed(self._seconds(), error, foreseen=False)
 
     async def _look_after(self, kept: Kept) -> None:
-        """Nobody else asks whether the owner is there, and its pods."""
+        """Check an owner without a controller, and its pods, on the API server."""
         kept.shown = frozenset()
         if not kept.gone and self.there.get(kept.owner.uid) != kept.owner:
             try:
@@ -297,9 +299,10 @@ class UsageKeeper:
         await self._ask(kept, ())
 
     async def _set_aside(self, kept: Kept) -> None:
-        """It is in a namespace that this installation may not see, or not any more; a sweep asks again.
+        """Drop an owner whose namespace this installation may not read; a sweep retries.
 
-        Where another one looks after it, that says now and then that its pods go on. Else they have ended.
+        Where another installation tracks it, that reports now and then that its pods still run. Else they
+        count as ended a day after the last report.
         """
         for pod in kept.records.open():
             if self.second() - pod.end.until >= UNSEEN_SECONDS:
@@ -309,7 +312,7 @@ class UsageKeeper:
             self._drop(kept)
 
     async def _write(self, kept: Kept, everything: bool = False) -> None:
-        """Write what is news; raises ClusterError."""
+        """Write the news; raises ClusterError."""
         for number, write in kept.records.writes(everything):
             try:
                 body = await put(self.cluster, write)
@@ -324,9 +327,9 @@ class UsageKeeper:
             kept.wrote = self._seconds()
 
     async def _let_go(self, kept: Kept) -> None:
-        """All has ended and is written: where the owner is gone, nothing will be added.
+        """Drop an owner whose pods all ended and are written; mark a deleted owner's records as over.
 
-        The last record is the first to go, so that those that are left are still found by counting.
+        The last record is the first to be marked, so that the others are still found by counting.
         """
         if kept.gone:
             for number in reversed(kept.records.numbers):

@@ -1,4 +1,4 @@
-"""What is remembered of one owner of pods."""
+"""In-memory state of one owner of pods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Kept:
-    """What is known of one owner. Moments are seconds since 1970."""
+    """State of one owner. Moments are seconds since 1970."""
 
     records: PodRecords
     terms: Terms = field(default_factory=Terms)
@@ -49,11 +49,11 @@ class Kept:
 
     @property
     def owner(self) -> Owner:
-        """Whose pods they are."""
+        """The owner of the pods."""
         return self.records.owner
 
     def put(self, pod: PodUsage, name: str = "") -> None:
-        """What is known of a pod of this name, as far as a record can hold it."""
+        """Store a pod's usage under this name, clamped to the limits of a record."""
         held = holdable(pod)
         if held != pod and pod.uid not in self.said:
             self.said.add(pod.uid)
@@ -62,7 +62,7 @@ class Kept:
         self.records.put(held, name)
 
     def take(self, pods: Iterable[Sighting], now: int) -> None:
-        """Whoever decides about the owner sees these pods at `now`, and no other."""
+        """Store exactly these pods as the ones that the owner's controller sees at `now`."""
         self.take_heard(now)
         seen = {pod.uid: pod for pod in pods}
         for uid in self.shown - seen.keys():
@@ -73,38 +73,38 @@ class Kept:
             self._take(pod, now)
 
     def take_heard(self, now: int) -> None:
-        """What was told of pods that are known."""
+        """Merge the watch events of known pods."""
         for uid, pod in self.heard.items():
             self._take(pod, self.missing.get(uid, now))
         known = self.records.pods
         self.heard = {uid: pod for uid, pod in self.heard.items() if uid not in known and pod.node}
 
     def has_read_all(self) -> None:
-        """Of all records; that pods go on was written when they say, and not when this leader began."""
+        """Record that all records were read; the last write is as old as the oldest open evidence."""
         self.loaded = True
         self.wrote = min([self.wrote, *(pod.end.until for pod in self.records.open())])
 
     def measure(self, measured: Mapping[str, Measured]) -> None:
-        """Take sums that have grown, by uid of the pod."""
+        """Store sums that have grown, by uid of the pod."""
         for uid, sums in measured.items():
             known = self.records.pods.get(uid)
             if known is not None and sums > known.measured:
                 self.put(replace(known, measured=sums))
 
     def confirm(self, uid: str) -> None:
-        """The pod was there as long as the others were."""
+        """Extend a running pod's evidence to the time until which the others existed."""
         known = self.records.pods.get(uid)
         if known is not None and known.end.known == RUNNING:
             self.records.put(replace(known, end=Evidence(RUNNING, max(self.alive, known.end.until))))
 
     def attempt_of(self, start: int) -> int:
-        """Of a pod that began then; where nobody says it, the newest that is known."""
+        """Return the attempt of a pod that began at `start`; without a source, the newest known."""
         if self.attempt is not None:
             return self.attempt(start)
         return max((pod.attempt for pod in self.records.pods.values()), default=0)
 
     def failed(self, now: float, error: Exception, foreseen: bool = True) -> None:
-        """Something went wrong at the moment `now`: it is tried again after a while."""
+        """Record and log an error at the moment `now`, and schedule a retry."""
         self.failures += 1
         self.retry = now + backoff(self.failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
         said = f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What is known of the usage of one object, as an account needs it."""
+"""Usage of one object, as input of its cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_ledger.usage import NodeUsage, PodUsage
 
 @dataclass(frozen=True)
 class OwnUsage:
-    """Its pods, and with whom they shared their Nodes."""
+    """An object's pods, and the pods and Nodes that they shared."""
 
     pods: Sequence[PodUsage] = ()
     others: Sequence[PodUsage] = ()  # of other objects, on the same Nodes

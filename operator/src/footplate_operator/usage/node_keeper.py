@@ -1,8 +1,8 @@
-"""Keeps the usage of Nodes: in memory, and in a UsageRecord of each one that is of any profile or had a pod.
+"""Tracks the usage of Nodes, and writes a UsageRecord for each one that fits a profile or had a pod.
 
-What is known of a Node's goods is decided once: by the profile that fits it, else by the first pod that was
-bound to it; by that, too, while several fit and the book that says which has a price cannot be read. Where
-Nodes may not be seen, none is known, and pods tell of them by their name.
+A Node's price category is decided once: by the profile that fits it, else by the first pod that was bound to
+it; also by that pod while several profiles fit and the price book cannot be read. Where Nodes may not be
+read, none is known, and pods identify them by their name.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _log = logging.getLogger(__name__)
 
 
 def record_name(uid: str) -> str:
-    """Of the record of a Node."""
+    """Return the name of a Node's record."""
     return f"node-{uid}"
 
 
 @dataclass(eq=False)
 class _Kept:
-    """One Node."""
+    """State of one Node."""
 
     usage: NodeUsage
     provider: str
@@ -61,7 +61,7 @@ class _Kept:
 
     @property
     def news(self) -> bool:
-        """Whether anything was not written yet."""
+        """True if anything was not written yet."""
         return self.wanted and self.told != _lasting(self.usage)
 
 
@@ -74,10 +74,10 @@ class _Gone(NamedTuple):
 
 @dataclass(eq=False)
 class NodeKeeper:
-    """By uid.
+    """Usage tracker of Nodes, by uid.
 
-    `profiles` are those that can be read, by name; `priced` those that have a price in the book at a
-    second or later, None while that is not known. Where it `notes` nothing, another installation does.
+    `profiles` returns the readable ones, by name; `priced` those that have a price in the book at a second or
+    later, None while that is not known. With `notes` False it writes nothing: another installation does.
     """
 
     cluster: Cluster
@@ -97,7 +97,7 @@ class NodeKeeper:
     # -- what is told ------------------------------------------------------------------
 
     def put(self, body: Mapping[str, Any]) -> None:
-        """A Node as it is now."""
+        """Store a Node as it is now."""
         sight = sighted_node(body)
         last, named = self._gone.get(sight.name), self._named.get(sight.name)
         if last is not None and last.sight.uid == sight.uid:
@@ -115,19 +115,19 @@ class NodeKeeper:
         self._resolve(kept)
 
     def drop(self, body: Mapping[str, Any]) -> None:
-        """The Node is gone."""
+        """Record that the Node is gone."""
         sight = sighted_node(body)
         self._bury(sight.name, sight.uid, Evidence(TOLD, self._second()))
 
     def reconsider(self) -> None:
-        """More is known of profiles: one may fit a Node that none has fitted."""
+        """Match Nodes without a profile again, after profiles have changed."""
         self._undecided.clear()
         for kept in self._kept.values():
             if not kept.usage.goods.profile:
                 self._resolve(kept)
 
     def bind(self, uid: str, by: Terms) -> None:
-        """A pod was bound to the Node; `by` names no profile where it is a coordinator."""
+        """Record that a pod was bound to the Node; `by` names no profile for a coordinator."""
         kept = self._kept.get(uid)
         if kept is None:
             return
@@ -139,7 +139,7 @@ class NodeKeeper:
     # -- what is known -------------------------------------------------------------------
 
     async def find(self, name: str, bound: int) -> NodeSight | None:
-        """The Node of this name that was there at the second `bound`; None where it cannot be seen.
+        """Return the Node of this name that existed at the second `bound`; None where it cannot be read.
 
         Raises ClusterError, where that is not known yet.
         """
@@ -161,7 +161,7 @@ class NodeKeeper:
         return found if found is not None and found.created <= bound else None
 
     def successor(self, uid: str, bound: int) -> NodeSight | None:
-        """The Node that has the name of the one that is gone, `uid`, if it was there at `bound`."""
+        """Return the Node with the name of the deleted Node `uid`, if it existed at `bound`."""
         kept = self._kept.get(uid)
         if kept is None or kept.sight is not None:
             return None
@@ -169,24 +169,24 @@ class NodeKeeper:
         return named if named is not None and named.uid != uid and named.created <= bound else None
 
     def is_unread(self, uid: str) -> bool:
-        """Return whether nobody has read yet what was written of the Node."""
+        """Return whether the Node's record has not been read yet."""
         kept = self._kept.get(uid)
         return uid not in self._unknown if kept is None else not kept.loaded
 
     async def load(self, uids: Iterable[str]) -> None:
-        """Read what was written of these Nodes; raises ClusterError."""
+        """Read the records of these Nodes; raises ClusterError."""
         for uid in uids:
             if self.is_unread(uid):
                 await self._load(uid)
 
     def of(self, uids: Iterable[str]) -> list[NodeUsage]:
-        """Those of which anything is known, as far as it is."""
+        """Return the usage of the known Nodes among `uids`."""
         return [self._kept[uid].usage for uid in uids if uid in self._kept]
 
     # -- what goes on by itself ------------------------------------------------------------
 
     async def tend(self) -> None:
-        """Write what is news; raises LeadershipLost."""
+        """Write the news; raises LeadershipLost."""
         if self._undecided and self.priced(self._second()) is not None:
             self.reconsider()
         if not self.notes:
@@ -206,11 +206,11 @@ class NodeKeeper:
         await asyncio.gather(*(write(kept) for kept in due))
 
     async def tidy(self, names: Mapping[str, str], needed: Collection[str]) -> list[str]:
-        """Uids of Nodes that are gone for good, and whose time nobody needs to know any more.
+        """Return the uids of Nodes that are gone for good, and whose time is not needed any more.
 
         Args:
-            names: of Nodes that have a record, by uid.
-            needed: uids of Nodes on which pods of runs were that are still there.
+            names: names of the Nodes that have a record, by uid.
+            needed: uids of the Nodes of existing runs' pods.
         """
         quiet = self._second() - QUIET_SECONDS
         told = {uid for uid, kept in self._kept.items() if kept.sight is not None and kept.told_at > quiet}
@@ -233,7 +233,7 @@ class NodeKeeper:
     # -- particulars -----------------------------------------------------------------------
 
     def _resolve(self, kept: _Kept) -> None:
-        """Bring its usage to what is seen of it; goods that are known stay."""
+        """Update the usage from the observed Node; a known profile stays."""
         sight = kept.sight
         if sight is None:
             return
@@ -271,7 +271,7 @@ class NodeKeeper:
             kept.usage = merged_node(kept.usage, replace(kept.usage, end=end))
 
     def _lose(self, name: str, uid: str) -> None:
-        """The Node is gone, and nobody has told when: the last evidence counts."""
+        """Record that the Node is gone since an unknown time: the last evidence counts."""
         kept = self._kept.get(uid)
         self._bury(name, uid, Evidence(LAST_SEEN, self._second() if kept is None else kept.usage.end.until))
 
@@ -307,7 +307,7 @@ class NodeKeeper:
         self._resolve(kept)
 
     async def _write(self, kept: _Kept) -> None:
-        """What fails is tried again with the next look."""
+        """Write a Node's record; errors are logged and retried at the next look."""
         uid = kept.usage.uid
         try:
             if not kept.loaded:
@@ -333,7 +333,7 @@ class NodeKeeper:
             self._say(kept.usage.name, error)
 
     async def _close(self, uid: str, name: str) -> None:
-        """Of a Node that no watch has told of for long: whether it is there."""
+        """Get a Node that no watch has shown for long, to find whether it exists."""
         try:
             await self.load([uid])
             body = await self.cluster.get(NODE, "", name)
@@ -363,5 +363,5 @@ class NodeKeeper:
 
 
 def _lasting(node: NodeUsage) -> NodeUsage:
-    """Without what grows while it is there."""
+    """Return the usage without the parts that grow while the Node exists."""
     return node if node.end.known != RUNNING else replace(node, end=Evidence(RUNNING, 0))

@@ -1,4 +1,4 @@
-"""What a Node is worth: its goods, by its labels and by the ComputeProfile that fits it; pure."""
+"""A Node's price category, from its labels and the ComputeProfile that fits it; pure."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _REPELLING: Final = ("NoSchedule", "NoExecute")
 
 @dataclass(frozen=True)
 class NodeSight:
-    """One version of a Node; `created` in seconds since 1970."""
+    """A version of a Node; `created` in seconds since 1970."""
 
     uid: str
     name: str
@@ -54,12 +54,12 @@ class NodeSight:
 
     @property
     def region(self) -> str:
-        """Empty where no label says it."""
+        """The region; empty where no label has it."""
         return self.labels.get(REGION, "")
 
     @property
     def capacity(self) -> Capacity | None:
-        """How it was bought; None where no label says it."""
+        """The capacity type; None where no label has it."""
         said = (
             (self.labels[label].lower(), known)
             for label, known in _CAPACITIES.items()
@@ -69,7 +69,7 @@ class NodeSight:
 
 
 def sighted_node(body: Mapping[str, Any]) -> NodeSight:
-    """What is to be read in a Node."""
+    """Return the observed fields of a Node."""
     metadata, spec = body["metadata"], body.get("spec", {})
     scheme, stated, _ = str(spec.get("providerID") or "").partition("://")
     there = body.get("status", {}).get("allocatable") or {}
@@ -89,10 +89,10 @@ def sighted_node(body: Mapping[str, Any]) -> NodeSight:
 def fitting(
     node: NodeSight, profiles: Mapping[str, ComputeProfileSpec], priced: Collection[str] | None
 ) -> str | None:
-    """The profile that such a node is for; empty where none fits, None where that is not known yet.
+    """Return the profile that such a node is for; empty where none fits, None while unknown.
 
-    Of several one that has a price, of those the one that asks most of a node, and of equal ones the first
-    by name.
+    Ties are broken in this order: a profile with a price, then the most demanding one, then the first by
+    name.
 
     Args:
         priced: profiles that have a price in the book; None while the book is not known.
@@ -109,7 +109,7 @@ def fitting(
 
 
 def fits(node: NodeSight, profile: ComputeProfileSpec) -> bool:
-    """Whether pods of the profile may be bound to such a node, and find their devices there."""
+    """Return whether pods of the profile can be bound to such a node, and find their devices there."""
     scheduling, gpu = profile.scheduling, profile.gpu
     announced = {taint.key for taint in scheduling.disruption_taints}
     lasting = [
@@ -127,12 +127,12 @@ def fits(node: NodeSight, profile: ComputeProfileSpec) -> bool:
 
 
 def devices_of(gpu: Gpu, resources: Mapping[str, Fraction]) -> int:
-    """Devices among what a node has or a pod asks for; those of a claim are not there, but in the profile."""
+    """Return the devices among a node's or pod's `resources`; those of a claim are only in the profile."""
     return gpu.count if gpu.resource_claim is not None else int(resources.get(gpu.resource, 0))
 
 
 def goods_of(node: NodeSight | None, name: str, profile: ComputeProfileSpec | None) -> Goods:
-    """What has a price: `name` is that of the profile; of a node that is not seen, as the profile says."""
+    """Return the price category for profile `name`; without `node`, as the profile has it."""
     stated = Capacity.ON_DEMAND if profile is None or profile.price is None else profile.price.capacity
     if node is None:
         return Goods(name, stated)
@@ -140,7 +140,7 @@ def goods_of(node: NodeSight | None, name: str, profile: ComputeProfileSpec | No
 
 
 def usage_of(node: NodeSight, name: str, profile: ComputeProfileSpec | None, now: int) -> NodeUsage:
-    """A Node that is there, of the profile `name`."""
+    """Return the usage of an existing Node for the profile `name`."""
     gpu = None if profile is None else profile.gpu
     usage = NodeUsage(
         node.uid,
@@ -159,7 +159,7 @@ def _asked(profile: ComputeProfileSpec) -> int:
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, str]) -> bool:
-    """As Kubernetes has it."""
+    """Return whether `toleration` matches `taint`, as in Kubernetes."""
     if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
         return False
     if toleration.get("operator") == "Exists":

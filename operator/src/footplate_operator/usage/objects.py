@@ -1,4 +1,4 @@
-"""What is asked of the API server about usage: UsageRecords, and whether what they tell of is there."""
+"""API server calls for usage: UsageRecords, and checks that an object still exists."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from footplate_operator.usage.writes import USAGE_RECORD, Write
 
 
 async def put(cluster: Cluster, write: Write) -> Json:
-    """The record as it stands then; raises NotFound or AlreadyExists where it was known otherwise."""
+    """Write a record and return it; raises NotFound or AlreadyExists where `write.known` is wrong."""
     if not write.known:
         return await cluster.create(USAGE_RECORD, write.manifest)
     return await cluster.merge(USAGE_RECORD, "", write.name, {"spec": write.spec})
 
 
 async def record(cluster: Cluster, name: str) -> Json:
-    """The record of this name; raises NotFound."""
+    """Return the record of this name; raises NotFound."""
     body = await cluster.get(USAGE_RECORD, "", name)
     if body.get("metadata", {}).get("name") != name:
         raise ClusterError(f"UsageRecord {name} was asked for, and the API server answers something else")
@@ -24,7 +24,7 @@ async def record(cluster: Cluster, name: str) -> Json:
 
 
 async def found(cluster: Cluster, kind: Kind, namespace: str, name: str, uid: str) -> Json | None:
-    """The object that has this uid; None where it is gone, or another one has its name."""
+    """Return the object with this uid; None where it is gone, or another one has its name."""
     try:
         body = await cluster.get(kind, namespace, name)
     except NotFound:

@@ -1,4 +1,4 @@
-"""On which Nodes pods are, as they were found when each was heard of first."""
+"""Nodes of pods, looked up when each pod was first seen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROLES: Final = frozenset(Role)
 
 @dataclass(eq=False)
 class Places:
-    """Of the pods of all owners in `kept`, by uid of the owner; `second` is now."""
+    """Node lookup for the pods of all owners in `kept`, by uid of the owner; `second` returns now."""
 
     nodes: NodeKeeper
     kept: Mapping[str, Kept]
@@ -32,7 +32,7 @@ class Places:
     _on: defaultdict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
     def usage(self, kept: Kept) -> OwnUsage:
-        """What an account needs."""
+        """Return the input of an owner's cost."""
         pods = list(kept.records.pods.values())
         there = sorted({pod.node for pod in pods})
         others = [
@@ -53,7 +53,7 @@ class Places:
         return deque([*new, *(uid for uid in sorted(recorded) if self.nodes.is_unread(uid))])
 
     async def read(self, kept: Kept, wanted: deque[Sighting | str]) -> None:
-        """Find and read all that is `wanted`, until nothing is left of it; raises ClusterError."""
+        """Look up all items of `wanted`, until it is empty; raises ClusterError."""
         while wanted:
             sought = wanted.popleft()
             if isinstance(sought, str):
@@ -62,10 +62,10 @@ class Places:
                 kept.places[sought.uid] = sought, await self._node_of(sought)
 
     async def search(self, kept: Kept, pods: Iterable[Sighting]) -> None:
-        """Look for the Nodes of new pods in the background, and note the pods whose Nodes were found.
+        """Look up the Nodes of new pods in the background, and record the pods whose Nodes were found.
 
-        What needs no answer of the API server is found after one round of the loop. Raises ClusterError where
-        the last search did.
+        A Node that is cached is found after one round of the loop. Raises ClusterError where the last search
+        did.
         """
         if not kept.searches and (wanted := self.unread(kept, pods)):
             kept.placed = kept.placed or not any(isinstance(sought, str) for sought in wanted)
@@ -81,7 +81,7 @@ class Places:
         self.begin(kept)
 
     def begin(self, kept: Kept) -> None:
-        """Note the pods whose Nodes were found."""
+        """Record the pods whose Nodes were found."""
         for uid in list(kept.places):
             pod, node = kept.places.pop(uid)
             if uid not in kept.records.pods:
@@ -109,22 +109,22 @@ class Places:
         self.nodes.bind(usage.node, Terms() if pod.role == Role.COORDINATOR else terms)
 
     def take(self, pods: Iterable[PodUsage]) -> None:
-        """Pods that are known to be on their Nodes."""
+        """Store the Nodes of these pods."""
         for pod in pods:
             self._on[pod.node][pod.uid] = pod.owner.uid
 
     def drop(self, pods: Iterable[PodUsage]) -> None:
-        """Pods of which nothing is known any more."""
+        """Remove pods."""
         for pod in pods:
             self._on[pod.node].pop(pod.uid, None)
             if not self._on[pod.node]:
                 del self._on[pod.node]
 
     def _move(self, kept: Kept) -> None:
-        """Bring pods to the Nodes that they are on.
+        """Move pods to their present Nodes.
 
-        A pod that was heard of before its Node, where that was made anew with its name, was put down for the
-        one before it.
+        A pod that was seen before its Node, where that was created anew with the same name, was recorded on
+        the earlier Node.
         """
         pods = kept.records.pods
         found = [(pod, self.nodes.successor(pod.node, pod.start)) for pod in pods.values()]

@@ -1,8 +1,8 @@
-"""From what was seen of a Pod to what it used; pure.
+"""Conversion of observed Pods to usage; pure.
 
-Workers and spares are of the goods of their profile. A coordinator is of none: it is recorded apart, holds no
-device, and has of a node without devices what it requests of its CPU. So it is free wherever a node's price
-is one of devices, and shares and what is idle are still the whole node.
+Workers and spares have their profile's price category. A coordinator has none: it is recorded apart, holds no
+device, and on a node without devices has the share of its CPU request. So it is free wherever a node's price
+is per device, and shares and idle time still add up to the whole node.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from footplate_operator.usage.sighting import CPU, Sighting
 
 @dataclass(frozen=True)
 class Terms:
-    """By what an owner's pods were made; without `profile` it is not known what that says."""
+    """The profile from which an owner's pods are made; without `profile` its content is unknown."""
 
     name: str = ""  # of the ComputeProfile
     profile: ComputeProfileSpec | None = None
@@ -29,7 +29,7 @@ class Terms:
 def used(
     pod: Sighting, owner: Owner, terms: Terms, attempt: int, node: NodeSight | None, now: int
 ) -> PodUsage:
-    """The usage of a pod that is bound; without `node` only the name of that is known."""
+    """Return the usage of a bound pod; without `node` only the node's name is known."""
     profile, apart = terms.profile, pod.role == Role.COORDINATOR
     gpu = None if profile is None else profile.gpu
     provider, region = ("", "") if node is None else (node.provider, node.region)
@@ -52,7 +52,7 @@ def used(
 
 
 def end_of(pod: Sighting, now: int) -> Evidence:
-    """What a pod that is seen at `now` says of its end."""
+    """Return the evidence of the pod's end, seen at `now`."""
     if not pod.over:
         return Evidence(RUNNING, max(now, pod.bound))
     if pod.ended is None:
@@ -61,12 +61,12 @@ def end_of(pod: Sighting, now: int) -> Evidence:
 
 
 def seen_again(known: PodUsage, pod: Sighting, now: int) -> PodUsage:
-    """What is known once it was seen again: its end, and whether a spare has become a worker."""
+    """Return the usage updated from a new observation: its end, and a spare's promotion to worker."""
     return merged(known, replace(known, role=Role(pod.role), end=end_of(pod, now)))
 
 
 def moved(known: PodUsage, node: NodeSight, profile: ComputeProfileSpec | None) -> PodUsage:
-    """The pod on another Node, on which it was all the time; `profile` is that of its goods."""
+    """Return the pod on another Node, as if it had been there all the time; `profile` is its own."""
     return replace(
         known,
         node=node.uid,
@@ -76,5 +76,5 @@ def moved(known: PodUsage, node: NodeSight, profile: ComputeProfileSpec | None) 
 
 
 def vanished(known: PodUsage, evidence: int) -> PodUsage:
-    """A pod that is gone and that nobody saw end: there was evidence of it until then."""
+    """Return the usage of a pod that is gone without an observed end: it ends at `evidence`."""
     return merged(known, replace(known, end=Evidence(LAST_SEEN, max(evidence, known.start))))

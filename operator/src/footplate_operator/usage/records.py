@@ -1,8 +1,8 @@
-"""The UsageRecords of one owner: which entries are in which, and what of them is to be written; pure.
+"""The UsageRecords of one owner: which entries are in which, and which are to be written; pure.
 
-An entry is written once it is there, and again when anything of it is news: that a pod goes on is none, and
-is written now and then, for the day on which nobody sees it end. What was written, an answer of the API
-server says; a write whose answer was lost is written again, which does no harm.
+An entry is written once it exists, and again when it has news: that a pod still runs is none, and is written
+now and then, for the day on which its end is not seen. The API server's answer shows what was written; a
+write whose answer was lost is repeated, which does no harm.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _GOES_ON: Final = Evidence(RUNNING, 0)
 
 
 class AnotherOwner(ValueError):
-    """A record is of another owner than its name says."""
+    """A record whose owner differs from its name."""
 
 
 @dataclass(eq=False)
@@ -40,20 +40,20 @@ class PodRecords:
     _told: dict[str, PodUsage] = field(default_factory=dict)  # as written, without what grows
 
     def name(self, number: int) -> str:
-        """Of a record."""
+        """Return the name of a record."""
         return f"{self.owner.uid}-{number}"
 
     @property
     def numbers(self) -> list[int]:
-        """Of the records that are there."""
+        """The numbers of the existing records."""
         return sorted(self._entries)
 
     def pod_name(self, uid: str) -> str:
-        """Of a pod."""
+        """Return the name of a pod."""
         return self._names[uid]
 
     def read(self, number: int, spec: Json) -> None:
-        """A record as the API server has it; ValueError (AnotherOwner) where it cannot be read."""
+        """Store a record from the API server; raises ValueError (AnotherOwner) where it is invalid."""
         self._unreadable.add(number)
         found = pods_of(UsageRecordSpec.from_any_release(spec))
         for pod in found:
@@ -68,17 +68,17 @@ class PodRecords:
         self._entries[number] = _open(entries)
 
     def written(self, number: int, write: Write, spec: Json) -> None:
-        """A record as the API server has it after a write of ours."""
+        """Store a record as the API server returned it after our write."""
         self._entries[number] = _open(spec.get("pods") or {})
         self._told.update(write.told)
 
     def lost(self, number: int) -> None:
-        """A record is not there any more."""
+        """Remove a record that does not exist any more."""
         for uid in self._entries.pop(number, ()):
             self._told.pop(uid, None)
 
     def put(self, pod: PodUsage, name: str = "") -> None:
-        """What is known of a pod, merged with what was known of it."""
+        """Merge a pod's usage into the stored one."""
         known = self.pods.get(pod.uid)
         if known is None:
             pod = replace(pod, site=self._sites.setdefault(pod.site, pod.site))
@@ -86,15 +86,15 @@ class PodRecords:
         self._names[pod.uid] = name or self._names.get(pod.uid, "")
 
     def replace(self, pod: PodUsage) -> None:
-        """Something else than was known of a pod."""
+        """Replace the stored usage of a pod."""
         self.pods[pod.uid] = replace(pod, site=self._sites.setdefault(pod.site, pod.site))
 
     def open(self) -> list[PodUsage]:
-        """Pods that have not ended, as far as is known."""
+        """Return the pods that have not ended, as far as is known."""
         return [pod for pod in self.pods.values() if pod.end.known == RUNNING]
 
     def writes(self, everything: bool = False) -> list[tuple[int, Write]]:
-        """What to write, by number; of pods that go on only what is news, unless `everything`."""
+        """Return the writes by number; for running pods only news, unless `everything`."""
         self._settle()
         wanted: defaultdict[int, Json] = defaultdict(dict)
         told: defaultdict[int, dict[str, PodUsage]] = defaultdict(dict)
@@ -109,7 +109,7 @@ class PodRecords:
         return [(number, self._write(number, pods, told[number])) for number, pods in sorted(wanted.items())]
 
     def _settle(self) -> None:
-        """Find a place for pods that have none; a record that is full begins the next."""
+        """Assign a record to each pod without one; a full record starts the next."""
         filled = Counter(self._place.values())
         last = max(filled, default=0)
         for uid in sorted(self.pods.keys() - self._place.keys()):
@@ -128,10 +128,10 @@ class PodRecords:
 
 
 def _lasting(pod: PodUsage) -> PodUsage:
-    """Without what grows while it goes on."""
+    """Return the usage without the parts that grow while the pod runs."""
     return pod if pod.end.known != RUNNING else replace(pod, end=_GOES_ON, measured=Measured())
 
 
 def _open(entries: Mapping[str, Json]) -> dict[str, Json]:
-    """Of pods that have ended nothing has to be taken out any more: that they are written is enough."""
+    """Return the entries, emptied for ended pods: no field of them has to be removed any more."""
     return {uid: {} if "end" in entry else entry for uid, entry in entries.items()}

@@ -1,8 +1,8 @@
-"""What a Pod says of its own use: where it is bound, since when, what it asks for and when it ended; pure.
+"""A Pod's observed use: node, binding time, requests and end; pure.
 
 All times are Kubernetes' own. A pod counts from when the scheduler bound it until its containers have ended.
-One that its kubelet refused, or that was evicted before it began, has no container that ended: the last
-transition of its conditions says when that was. A pod whose node is lost has not ended, since nobody says so.
+A pod that its kubelet refused, or that was evicted before it began, has no container that ended: the last
+transition of its conditions is the end. A pod whose node is lost has not ended, since nothing reports an end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SCHEDULED: Final = "PodScheduled"
 
 @dataclass(frozen=True)
 class Sighting:
-    """One version of a Pod; seconds since 1970."""
+    """A version of a Pod; seconds since 1970."""
 
     uid: str = ""
     name: str = ""
@@ -38,7 +38,7 @@ class Sighting:
 
 
 def sighted(body: Mapping[str, Any], role: str, profile: str) -> Sighting:
-    """What is to be read in a Pod, which its kind knows to have this role and profile."""
+    """Return the observed fields of a Pod, whose role and profile its kind knows."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     ends = _ends(spec, status)
     over = status.get("phase") in _OVER or ends is not None
@@ -56,7 +56,7 @@ def sighted(body: Mapping[str, Any], role: str, profile: str) -> Sighting:
 
 
 def _bound(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> int:
-    """When a node was bound to it; of a pod that was made with one, when its kubelet took note of it."""
+    """Return when a node was bound to the pod; else when its kubelet accepted it, or its creation."""
     times = [
         condition.get("lastTransitionTime")
         for condition in status.get("conditions") or []
@@ -67,7 +67,7 @@ def _bound(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> int:
 
 
 def _ends(spec: Mapping[str, Any], status: Mapping[str, Any]) -> list[str] | None:
-    """When its containers ended, those that prepared it included; None while one has not."""
+    """Return the end times of its containers, init containers included; None while one has not ended."""
     main = status.get("containerStatuses") or []
     if not main or len(main) < len(spec.get("containers", ())):
         return None
@@ -85,7 +85,7 @@ def _finished(shown: Mapping[str, Any]) -> str:
 
 
 def _without_containers(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> int | None:
-    """When a pod was over of whose containers not each has ended."""
+    """Return the end of a pod some of whose containers have no end time; None if unknown."""
     shown = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     times = [
         *filter(None, map(_finished, shown)),
@@ -105,7 +105,7 @@ def _last(times: Iterable[str]) -> int:
 
 
 def _requests(spec: Mapping[str, Any]) -> dict[str, Fraction]:
-    """CPU and extended resources of a pod, as the scheduler counts them.
+    """Return CPU and extended resources of a pod, as the scheduler counts them.
 
     Containers and sidecars run together; an init container runs beside the sidecars that began before it.
     """
@@ -133,14 +133,14 @@ def _sum(parts: Iterable[Mapping[str, Fraction]]) -> dict[str, Fraction]:
 
 
 def _asked(container: Mapping[str, Any]) -> dict[str, Fraction]:
-    """A limit without a request is one, as the API server has it."""
+    """Return a container's requests; a limit without a request is one, as on the API server."""
     resources = container.get("resources") or {}
     asked = {**(resources.get("limits") or {}), **(resources.get("requests") or {})}
     return {name: quantity_of(quantity) for name, quantity in asked.items() if name == CPU or "/" in name}
 
 
 def quantity_of(quantity: object) -> Fraction:
-    """The number that a quantity of Kubernetes stands for, to the thousandth; 0 for what is none.
+    """Return the number in a Kubernetes quantity, to the thousandth; 0 for an invalid one.
 
     >>> quantity_of("1500m"), quantity_of(8)
     (Fraction(3, 2), Fraction(8, 1))

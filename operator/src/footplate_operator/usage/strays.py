@@ -1,8 +1,8 @@
-"""Pods whose owner nobody keeps: it was not told of yet, it is gone, or it never was.
+"""Pods of untracked owners: not reported yet, deleted, or nonexistent.
 
-A pod names its owner itself, and whoever may make pods may name any: text that is no uid, or the uid of a run
-of another namespace. So nothing is asked or noted of an owner that cannot be one, and a uid belongs to the
-object that was told of with it.
+A pod names its owner itself, and whoever may create pods may name any: text that is no uid, or the uid of a
+run in another namespace. So nothing is read or recorded for an owner that cannot exist, and a uid belongs to
+the object that was reported with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 def problem(owner: Owner, kinds: Collection[str]) -> str:
-    """Why there can be no such owner; empty where there can. `kinds`: names of those of owners."""
+    """Return why there can be no such owner; empty where there can. `kinds`: names of owners' kinds."""
     if owner.kind not in kinds:
         return f"kind is {owner.kind!r:.100}, and has to be one of {', '.join(sorted(kinds))}"
     if not _LABEL.fullmatch(owner.uid):
@@ -41,9 +41,9 @@ def problem(owner: Owner, kinds: Collection[str]) -> str:
 
 @dataclass(eq=False)
 class Strays:
-    """`kinds`: names of those of owners; `there`: owners that are, as far as was told, by uid.
+    """Owners named by pods only. `kinds`: names of owners' kinds; `there`: reported owners, by uid.
 
-    Of more than `most` owners only those that are there are remembered.
+    Beyond `most` owners only those that are `there` are stored.
     """
 
     kinds: Collection[str]
@@ -53,9 +53,9 @@ class Strays:
     _refused: OrderedDict[Owner, None] = field(default_factory=OrderedDict)
 
     def find(self, owner: Owner, known: Kept | None = None) -> Kept | None:
-        """What is remembered of an owner that a pod names; None: it is none.
+        """Return the state of an owner that a pod names; None: there is no such owner.
 
-        `known`: who is kept by its uid.
+        `known`: the tracked owner with its uid.
         """
         if known is not None and known.owner == owner:
             return known
@@ -71,18 +71,18 @@ class Strays:
         return self._kept[owner]
 
     def take(self, owner: Owner) -> Kept:
-        """What was remembered of an owner, which is kept from now on."""
+        """Remove and return the state of an owner, which is tracked from now on."""
         return self._kept.pop(owner, None) or Kept(PodRecords(owner))
 
     def gone(self, kept: Collection[str] = ()) -> list[Owner]:
-        """Owners that are not there, once all that are have been told of; `kept`: uids of those of others."""
+        """Return the owners that are not there, once all were reported; `kept`: uids of tracked owners."""
         for owner in list(self._kept):
             if owner.uid in kept or self.there.get(owner.uid, owner) != owner:
                 self.refuse(owner, _TAKEN)
         return [owner for owner in self._kept if owner.uid not in self.there]
 
     def refuse(self, owner: Owner, why: str) -> None:
-        """Pods that name this owner are not noted; the log says so once."""
+        """Ignore pods that name this owner; the log has it once."""
         self._kept.pop(owner, None)
         if owner in self._refused:
             return
@@ -93,7 +93,7 @@ class Strays:
         _log.warning("pods that name an owner that is none are not noted", extra=about)
 
     def _shrink(self) -> None:
-        """Room is made by those that are not there."""
+        """Evict the oldest owner that is not there, if there are too many."""
         if len(self._kept) <= self.most:
             return
         oldest = next((owner for owner in self._kept if owner.uid not in self.there), None)

@@ -1,9 +1,10 @@
-"""Looks at all UsageRecords now and then, for owners and Nodes that went while nobody looked.
+"""Periodic sweep of all UsageRecords, for owners and Nodes whose deletion nobody saw.
 
-What is over is for the API to take, which deletes it. Where none does, it goes after a while.
+Records that are over are for the API to fetch, which deletes them. Where it does not, they are deleted after
+a while.
 
 There may be tens of thousands of records, of up to a quarter of a megabyte. They are read page by page, and
-of each no more is kept than names and uids: what is to be done follows once all have been read.
+only names and uids are retained of each: the actions follow once all have been read.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Found:
-    """What of all records is needed."""
+    """The data of all records that a sweep needs."""
 
     needed: set[str] = field(default_factory=set)  # uids of Nodes of owners that are there
     names: dict[str, str] = field(default_factory=dict)  # of Nodes that have a record, by uid
@@ -51,12 +52,12 @@ class _Found:
 
 @dataclass(eq=False)
 class _Failures:
-    """A few objects that the API server refuses keep the others from nothing."""
+    """Error limit: a few refused objects do not stop a sweep."""
 
     count: int = 0
 
     async def over(self, work: Awaitable[None]) -> None:
-        """Do it; raises the ClusterError of the last of many."""
+        """Await `work`; raises its ClusterError only after too many."""
         try:
             await work
         except ClusterError as error:
@@ -68,10 +69,10 @@ class _Failures:
 
 @dataclass(eq=False)
 class Sweeper:
-    """Of all records; those that are over and that nobody took go after `kept_for`.
+    """Sweeper of all records; over ones that the API has not fetched are deleted after `kept_for`.
 
-    Records of runs that are not of our `scope` are another installation's, unless nobody is left who says
-    that their pods go on.
+    Records of runs outside our `scope` belong to another installation, unless nothing reports any longer that
+    their pods run.
     """
 
     cluster: Cluster
@@ -81,7 +82,7 @@ class Sweeper:
     _unreadable: set[str] = field(default_factory=set)  # names of records that the log has named
 
     async def run(self) -> None:
-        """Keep usage for ever; raises LeadershipLost."""
+        """Track usage forever; raises LeadershipLost."""
         began = self.keeper.second()
         due = began + FIRST_SECONDS
         while True:
@@ -98,7 +99,7 @@ class Sweeper:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def sweep(self) -> None:
-        """Look once; raises ClusterError."""
+        """Look at all records once; raises ClusterError."""
         found, failures = _Found(), _Failures()
         broken_off: ClusterError | None = None
         try:
@@ -149,12 +150,12 @@ class Sweeper:
             found.names |= {uid: node.name for uid, node in record.nodes.items()}
 
     def _is_told_of(self, record: UsageRecordSpec) -> bool:
-        """Whether somebody has said within a day that a pod of it goes on."""
+        """Return whether an open pod of the record was reported within a day."""
         seen = (moment(pod.seen) for pod in record.pods.values() if pod.end is None and pod.seen is not None)
         return self.keeper.second() - max(seen, default=0) < UNSEEN_SECONDS
 
     def _over_for(self, body: Json) -> int | None:
-        """Seconds since it was said to be over; None: nobody has said since when."""
+        """Return the seconds since the record was marked as over; None without a time."""
         since = (body["metadata"].get("annotations") or {}).get(OVER_SINCE)
         return None if since is None else self.keeper.second() - moment(since)
 

@@ -1,4 +1,4 @@
-"""What is written of a UsageRecord; pure."""
+"""Writes of a UsageRecord; pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OVER_SINCE: Final = f"{GROUP}/over-since"  # annotation
 
 @dataclass(frozen=True)
 class Write:
-    """What one record is to be given; `known`: it is there already."""
+    """A write of one record; `known`: the record exists already."""
 
     name: str
     spec: Json
@@ -26,7 +26,7 @@ class Write:
 
     @property
     def manifest(self) -> Json:
-        """To create it."""
+        """The manifest to create it."""
         return {
             "apiVersion": USAGE_RECORD.api_version,
             "kind": USAGE_RECORD.name,
@@ -36,11 +36,11 @@ class Write:
 
 
 def over(since: str) -> Json:
-    """The patch that says that nothing will be added."""
+    """Return the patch that marks a record as over: nothing will be added."""
     return {"metadata": {"annotations": {OVER_SINCE: since}}, "spec": {"over": True}}
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Json:
-    """The merge patch from one entry to another; what is in it no more is taken out by null."""
+    """Return the merge patch from one entry to another; null removes missing fields."""
     gone = dict.fromkeys(before.keys() - after.keys())
     return gone | {name: value for name, value in after.items() if before.get(name) != value}
