@@ -89,7 +89,7 @@ class Connectivity:
         return pods <= self._asked.keys() and not any(pair <= pods for pair in self._failed)
 
     def suspects(self, pod: str, others: Iterable[str]) -> bool:
-        """Return whether `pod` may not reach one of `others`."""
+        """Return whether the last round, or an earlier cut, separates `pod` from one of `others`."""
         return any(frozenset((pod, other)) in self.cut | self._failed for other in others)
 
     def undecided(self, now: float) -> bool:
