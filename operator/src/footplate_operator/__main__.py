@@ -256,7 +256,7 @@ def _listen_for_signals(stop: asyncio.Event) -> None:
 
 
 async def _watch(replica: _Replica, own: Settings, stop: asyncio.Event) -> None:
-    """Run kopf without its signal handlers: with those it takes seconds to end, and ends nothing else."""
+    """Run kopf.operator without its signal handlers, which end kopf only after seconds, not the process."""
     before, told = asyncio.all_tasks(), [kind.handlers for kind in replica.served]
     tasks = await kopf.spawn_tasks(
         registry=handlers.registry(told, replica.sight.heard, replica.metrics.count_request),

@@ -92,7 +92,7 @@ class Reconciler(Generic[ObjectT, ObservedT, DecisionT]):
             raise max(refused, key=lambda error: error.retry_after)
 
     async def _bring_nearer(self, obj: ObjectT, body: Json) -> list[ClusterError]:
-        """Reconcile; return reported refusals. Any other error is reported and raised."""
+        """Reconcile; return the refusals. Other errors are raised, lasting ones also reported."""
         try:
             return await self._reconcile(obj) if await self._up_to_date(obj, body) else []
         except ClusterError as error:

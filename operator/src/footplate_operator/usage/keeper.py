@@ -243,7 +243,7 @@ class UsageKeeper:
         kept.measure(measured)
 
     async def _ask(self, kept: Kept, shown: Collection[str]) -> None:
-        """Get the open pods that are not `shown`, to find which are gone; raises ClusterError."""
+        """Get open pods that are not `shown`, and record those that are gone; raises ClusterError."""
         now = self.second()
         for pod in kept.records.open():
             often = ASK_SECONDS if pod.uid in kept.missing else ASK_AGAIN_SECONDS

@@ -206,7 +206,7 @@ class NodeKeeper:
         await asyncio.gather(*(write(kept) for kept in due))
 
     async def tidy(self, names: Mapping[str, str], needed: Collection[str]) -> list[str]:
-        """Return the uids of Nodes that are gone for good, and whose time is not needed any more.
+        """Check quiet Nodes; return the uids of Nodes that are gone and not needed any more.
 
         Args:
             names: names of the Nodes that have a record, by uid.
