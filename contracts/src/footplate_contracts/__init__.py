@@ -1,7 +1,6 @@
-"""The one definition of what Footplate's programs say to each other.
+"""Contracts between Footplate's programs: messages, custom resources, labels and exit codes.
 
-Operator, API, trainer and chart are released apart and written apart. Each of
-them would otherwise keep its own idea of a label, a field or an exit code, and
-the ideas would drift. Whatever crosses a process border is defined here, once,
-and depends on nothing but pydantic.
+Operator, API, trainer and chart are released apart and written apart. With their own definitions of a
+label, a field or an exit code they would drift apart. Whatever crosses a process border is defined here,
+once, and depends on nothing but pydantic.
 """

@@ -1,10 +1,9 @@
-"""How long to wait before something that failed is tried again.
+"""Exponential backoff with jitter.
 
-Each program asks another one for something that may be away for minutes, and
-each waits longer from try to try, up to a bound. Jitter keeps thousands of
-clients from returning at the same moment. tenacity and stamina wrap the retried
-call itself; here the waits are part of state machines and long-polls with ends of
-their own, so that a number is all that is needed.
+Programs call others that may be unavailable for minutes, and wait longer from try to try, up to a bound.
+Jitter keeps thousands of clients from returning at the same moment. tenacity and stamina wrap the retried
+call itself; here the waits belong to state machines and long-polls with ends of their own, so a number is
+all that they need.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ def backoff(
     jitter: tuple[float, float] = (1.0, 1.0),
     chance: float = 0.0,
 ) -> float:
-    """Seconds to wait after so many `failures` in a row (from 1).
+    """Return the seconds to wait after so many `failures` in a row (from 1).
 
     Args:
         first: the wait after the first failure; each further one multiplies it by `factor`.
-        longest: the bound of that, before jitter.
-        jitter: the wait is multiplied by a number within these two,
-        chance: which in [0, 1) chooses.
+        longest: the upper bound of the wait, before jitter.
+        jitter: the lowest and the highest factor on the wait.
+        chance: a number in [0, 1) that chooses the factor within `jitter`.
     """
     low, high = jitter
     wait = min(longest, first * factor ** min(failures - 1, _LARGEST_EXPONENT))

@@ -1,4 +1,4 @@
-"""What a coordinator tells the operator of its run, whole each time."""
+"""Messages from a coordinator to the operator: the run's whole state each time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from footplate_contracts.v1alpha1.types import DataDigest, Digest
 
 
 class Progress(Report):
-    """Where the run stands, from the newest rows."""
+    """Training progress, from the newest rows."""
 
     step: int = 0
     total_steps: int = 0
@@ -41,7 +41,7 @@ class Progress(Report):
 
 
 class NumberedFailure(Report):
-    """A failure with its place in the coordinator's list."""
+    """A failure with its number in the coordinator's list."""
 
     number: int = Field(ge=1, description="counts up within one epoch")
     failure: FailureReport
@@ -53,7 +53,7 @@ class NumberedFailure(Report):
 
 
 class Verdict(StrEnum):
-    """What a coordinator makes of an agent that it misses."""
+    """Verdict of a coordinator on an agent that it misses."""
 
     SUSPECT = "suspect"  # silent, as are so many that it may be the coordinator that hears nobody
     SILENT = "silent"  # held to be gone, because it said nothing: its node may be gone, too
@@ -62,7 +62,7 @@ class Verdict(StrEnum):
 
 
 class MissedAgent(Report):
-    """An agent that had a slot, and is not heard."""
+    """An agent that had a slot, and that the coordinator or a peer does not reach."""
 
     agent: AgentIdentity
     verdict: Annotated[Verdict, read_unknown_as(Verdict.SUSPECT)]  # which Kubernetes has to confirm
@@ -70,14 +70,14 @@ class MissedAgent(Report):
 
 
 class UnreachablePair(Report):
-    """Two agents that do not reach each other, though the coordinator hears both."""
+    """Two agents that do not reach each other, though both send heartbeats to the coordinator."""
 
     one: AgentIdentity
     other: AgentIdentity
 
 
 class RunState(StrEnum):
-    """The coordinator's view of the whole run."""
+    """State of the whole run, as the coordinator sees it."""
 
     GATHERING = "gathering"  # a generation is open, members are missing
     LOADING = "loading"  # sealed, no rank has finished a step since, nor got on in a rollout
@@ -87,10 +87,10 @@ class RunState(StrEnum):
 
 
 class CoordinatorState(Report):
-    """Answer to the operator's long-poll; `version` grows with each change.
+    """Response to the operator's long-poll; `version` grows with each change.
 
-    It speaks for one run, and who listens to it listens to all of them: there is an end to each list, and
-    what is wrong with one entry is said once.
+    A coordinator reports one run, and the operator reads the reports of all runs: each list has a maximum
+    length, and validation reports one error of a list, not one for each entry.
     """
 
     version: int
@@ -144,12 +144,12 @@ class CoordinatorState(Report):
 
     @classmethod
     def silent(cls) -> Self:
-        """What is known of a coordinator before it has answered: nothing. No answer has version 0."""
+        """Return the state of a coordinator that has not answered yet: version 0, which no answer has."""
         return cls(version=0, epoch=0, state=RunState.GATHERING)
 
     @property
     def heard(self) -> bool:
-        """Whether a coordinator answered this."""
+        """True if a coordinator sent this state."""
         return self.version > 0
 
     @property

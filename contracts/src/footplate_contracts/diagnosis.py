@@ -1,4 +1,4 @@
-"""What a person may ask the ranks of a run while they train."""
+"""Diagnoses that a person may request from a run's ranks while they train."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from footplate_contracts.model import Report
 
 
 class DiagnosisKind(StrEnum):
-    """What ranks can be asked for while they run."""
+    """Kind of diagnosis that ranks can record while they run."""
 
     STACKS = "stacks"  # of every thread, into the log; on a hang too
     TRACE = "trace"  # torch profiler
@@ -19,20 +19,20 @@ class DiagnosisKind(StrEnum):
 
 
 class DiagnosisRequest(Report):
-    """A person's question; what is recorded covers `steps` steps."""
+    """A person's request for a diagnosis; the recording covers `steps` steps."""
 
     kind: DiagnosisKind
     steps: int = Field(default=3, ge=1, le=1000)
 
 
 class Diagnosis(DiagnosisRequest):
-    """A request with its place in the coordinator's list."""
+    """A request with its number in the coordinator's list."""
 
     number: int = Field(ge=1, description="counts up within one epoch")
 
 
 def _if_known(diagnosis: Any) -> Any:
-    """None for one of a kind that a newer release added: nobody here could make it."""
+    """Return `diagnosis`, or None for a kind that a newer release added, which no program here can record."""
     kind = diagnosis.get("kind") if isinstance(diagnosis, dict) else None
     return None if isinstance(kind, str) and kind not in frozenset(DiagnosisKind) else diagnosis
 

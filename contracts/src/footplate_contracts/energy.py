@@ -1,11 +1,11 @@
-"""What the devices of a worker pod have consumed, as its agent measures it.
+"""Energy that the devices of a worker pod have consumed, as its agent measures it.
 
-An agent tells sums that only grow, so whoever reads them needs the newest alone: none is lost with a
-message, and none counts twice. What the agent did not measure is not in them, and nothing is guessed here:
-of the time that its devices were there, the rest is to be rated by their thermal design power.
+An agent sends sums that only grow, so a reader needs the newest alone: a lost message loses none, and none
+counts twice. The sums leave out what the agent did not measure, and nothing is guessed here: the rest of
+the devices' time is rated by their thermal design power.
 
-Sums that no record of usage can hold are refused. Whoever hears them with other words passes them over, and
-reads the rest: what a device shows wrongly ends no run.
+Sums that no usage record can hold are refused. A receiver drops them and reads the rest of the message: a
+device's wrong reading ends no run.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ MOST_PODS: Final = (
 
 
 class PodEnergy(Report):
-    """All devices of one pod together, since its agent began.
+    """Energy of all devices of one pod together, since its agent began.
 
-    Seconds are whole seconds of a device: eight devices that are measured for a minute have 480. They are
-    read from a clock's whole seconds, so that a device's parts of a time are together that time.
+    Seconds are whole device-seconds: eight devices, measured for a minute, have 480. They are read from a
+    clock's whole seconds, so that the parts of a device's time add up to the whole.
     """
 
     pod_uid: str = Field(min_length=1)
@@ -36,7 +36,7 @@ class PodEnergy(Report):
     power_seconds: Whole = Field(description="for which it is their power between two samples")
 
     def newest(self, other: Self) -> Self:
-        """What is known of the pod from two of its words, in whatever order they came."""
+        """Merge two reports of the pod, in whatever order they came: the larger of each sum."""
         return self.model_copy(
             update={
                 "millijoules": max(self.millijoules, other.millijoules),
@@ -47,7 +47,7 @@ class PodEnergy(Report):
 
 
 def _or_none(told: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> PodEnergy | None:
-    """The sums, or None; a list that is the context of the reading is told why."""
+    """Return the sums, or None if they are invalid; append the error to the context if that is a list."""
     try:
         found: PodEnergy | None = read(told)
     except ValidationError as error:

@@ -1,7 +1,7 @@
-"""What programs are told by their environment; what is wrong with it, in the words of whoever set it.
+"""Settings from environment variables, with errors that name the variable.
 
-Programs read theirs with pydantic-settings, each into one class: a field `x` is the variable FOOTPLATE_X,
-or the one that its alias names, and the field's description says what is right for it.
+Programs read their settings with pydantic-settings, each into one class: a field `x` is the variable
+FOOTPLATE_X, or the variable that its alias names, and the field's description says what is right for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def read(settings: type[Settings]) -> Settings:
-    """The settings of this process; raises ValueError that names the variable."""
+    """Read the settings of this process; raises ValueError that names the variable."""
     try:
         return settings()
     except ValidationError as error:
@@ -23,7 +23,7 @@ def read(settings: type[Settings]) -> Settings:
 
 
 def _mistake(settings: type[BaseModel], error: ValidationError) -> str:
-    """The first mistake: the variable, its value, and what is right; or what a validator of ours says."""
+    """Return the first error: the variable, its value and what is right; or our own validator's message."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])

@@ -1,7 +1,7 @@
-"""What a failure is: one record from the rank that failed to the status of its run.
+"""Failure classification: one record from the rank that failed to the status of its run.
 
-A rank meets an exception, its process an exit code, its neighbours a text of gloo or NCCL. What these
-mean stands here alone, so that trainer, agent, coordinator and operator never disagree about it.
+A rank meets an exception, its process an exit code, its neighbours a text of gloo or NCCL. Their meaning is
+defined here alone, so that trainer, agent, coordinator and operator never disagree about it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REASON_LIMIT: Final = 64
 
 
 class Outcome(NamedTuple):
-    """How a process should end after a failure, and what the failure policy makes of it."""
+    """Exit code of a process that failed, with the cause and the reason for the failure policy."""
 
     exit_code: ExitCode
     cause: Cause
@@ -95,22 +95,22 @@ _TEXTS: Final = tuple(
 
 
 def outcome_of_text(text: str) -> Outcome | None:
-    """What an error (type and text) or the last lines of a process say; None where any program says it."""
+    """Classify an error (type and text) or the last lines of a process; None if no pattern matches."""
     return next((outcome for pattern, outcome, _ in _TEXTS if pattern.search(text)), None)
 
 
 def fit(message: str, limit: int = MESSAGE_LIMIT) -> str:
-    """The end of a message that is too long for a report: a traceback's last lines say most."""
+    """Cut a message that is too long for a report to its end: a traceback's last lines say most."""
     return message if len(message) <= limit else "…" + message[-(limit - 1) :]
 
 
 def is_peer_gone(text: str) -> bool:
-    """Whether `text` says that the other end has closed a connection: the news is with another rank."""
+    """Return whether `text` says that the peer has closed a connection: then another rank has the cause."""
     return re.search(_PEER_GONE, text) is not None
 
 
 def _without_surrogates(message: object) -> object:
-    """What a user's program said may hold half of a surrogate pair, which no JSON carries."""
+    """Replace halves of surrogate pairs, which JSON cannot carry and a user's program may print."""
     return message.encode(errors="replace").decode() if isinstance(message, str) else message
 
 
@@ -119,7 +119,7 @@ Message = Annotated[str, BeforeValidator(_without_surrogates)]
 
 
 class FailureReport(Report):
-    """Why ranks or a pod ended; of a generation the first rank that failed speaks."""
+    """Failure of ranks or of a pod; a generation reports that of the first rank that failed."""
 
     # One that a newer release added counts as the user's error: never retried for ever.
     cause: Annotated[Cause, read_unknown_as(Cause.USER_ERROR)]
@@ -140,21 +140,21 @@ def remedy_of(report: FailureReport) -> str:
 
 
 class Explained(Protocol):
-    """What says why something ended: a FailureReport, or an attempt in the status of a run."""
+    """Record of an end with its cause and reason: a FailureReport, or an attempt in a run's status."""
 
     @property
     def cause(self) -> Cause | None:
-        """Whose budget it counts against."""
+        """Cause, whose budget the failure counts against."""
 
     @property
     def reason(self) -> str:
-        """In one word."""
+        """Reason, in one word."""
 
 
 def is_secondary(failure: Explained) -> bool:
-    """Whether `failure` is the echo of another failure: a rank has lost its connection to one that failed.
+    """Return whether another failure caused `failure`: a rank has lost its connection to a failed one.
 
-    A rank that was killed is none, although it counts as communication too: it has lost more than
-    that, and nobody else explains it.
+    A killed rank is not secondary, although it counts as communication too: it has lost more than a
+    connection, and no other failure explains it.
     """
     return failure.cause is Cause.COMMUNICATION and failure.reason == Reason.PEER_LOST

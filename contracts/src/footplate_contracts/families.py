@@ -1,7 +1,7 @@
-"""What each family of models does where nothing is stated.
+"""Defaults of each family of models.
 
 The values are those of the published models, so that `family: gpt2` with
-GPT-2's sizes is GPT-2. What is stated wins, and any mixture that the rules of
+GPT-2's sizes is GPT-2. A stated value wins, and any mixture that the rules of
 `spec.model` allow is a model; another library may have no name for it.
 """
 
@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class FamilyDefaults:
-    """One family's defaults."""
+    """Defaults of one family."""
 
     architecture: Architecture = Architecture.DECODER
     norm: NormName = NormName.RMS
@@ -78,12 +78,12 @@ _FIRST_OF: Final = {
 
 
 def family_of(model: Model) -> Family:
-    """The family stated, or the first of the architecture stated, or llama."""
+    """Return the stated family, else the first of the stated architecture, else llama."""
     return model.family or _FIRST_OF[model.architecture or Architecture.DECODER]
 
 
 def resolve_model(model: Model) -> Model:
-    """`model` with all that its family implies filled in; ValueError where its sizes are not stated."""
+    """Fill in all that the family of `model` implies; ValueError where its sizes are not stated."""
     if model.hidden_size is None or model.attention_heads is None:
         raise ValueError(
             f"model.hiddenSize {model.hidden_size} and model.attentionHeads {model.attention_heads}: both are"
@@ -132,6 +132,6 @@ def _stated(value: Value | None, default: Value) -> Value:
 
 
 def _feed_forward(hidden_size: int, activation: Activation) -> int:
-    """4 x hidden; with a gate 2/3 of that, since it makes three matrices of two, a multiple of 32."""
+    """Return 4 x hidden; with a gate, which makes three matrices of two, 2/3 of it up to a multiple of 32."""
     gated = activation in (Activation.SWIGLU, Activation.GEGLU)
     return -(-8 * hidden_size // (3 * 32)) * 32 if gated else 4 * hidden_size

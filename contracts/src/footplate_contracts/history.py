@@ -1,4 +1,4 @@
-"""What the API answers for a run, as far as other programs of ours read it."""
+"""Responses of the API, as far as other programs read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from footplate_contracts.model import Report
 
 
 class RecordedRun(Report):
-    """A run as the API has it: `GET /v1/namespaces/{namespace}/runs/{name}?uid={uid}`."""
+    """A run as the API stores it: `GET /v1/namespaces/{namespace}/runs/{name}?uid={uid}`."""
 
     uid: str
     phase: str | None = None

@@ -1,4 +1,4 @@
-"""JSON that stays on one line, whoever reads it."""
+"""JSON that stays on one line for any reader."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _ENDS_OF_LINES: Final = str.maketrans({end: f"\\u{ord(end):04x}" for end in "\x8
 
 
 def json_line(value: object) -> str:
-    """`value` as JSON on one line, readable in any script; ends of lines in its texts are escaped."""
+    """Encode `value` as JSON on one line, readable in any script; ends of lines in its texts are escaped."""
     return json.dumps(value, ensure_ascii=False).translate(_ENDS_OF_LINES)

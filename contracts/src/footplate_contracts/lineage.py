@@ -1,4 +1,4 @@
-"""Other runs that a spec names, and the folders that stand for them once they are resolved."""
+"""References from a spec to other runs, and their replacement by resolved folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARTS: Final[dict[ReferenceField, tuple[str, ...]]] = {
 
 
 def references(spec: TrainingRunSpec) -> dict[ReferenceField, RunReference | AnswersOf]:
-    """The runs that `spec` names, by where it does."""
+    """Return the runs that `spec` names, by the field that names them."""
     named = {}
     for field, path in _PARTS.items():
         part: Any = spec
@@ -32,7 +32,7 @@ def references(spec: TrainingRunSpec) -> dict[ReferenceField, RunReference | Ans
 
 
 def with_folders(spec: TrainingRunSpec, lineage: Sequence[LineageEntry]) -> TrainingRunSpec:
-    """`spec` with a folder in the place of each run; ValueError where `lineage` has none for one."""
+    """Replace each run that `spec` names by its folder; ValueError where `lineage` has none for one."""
     found = {entry.field: entry for entry in lineage}
     for field, reference in references(spec).items():
         if field not in found:

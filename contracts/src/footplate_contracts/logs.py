@@ -1,12 +1,11 @@
-"""One shape of log lines for all programs, so that those of a run can be read and searched together.
+"""Log format shared by all programs, so that a run's lines can be read and searched together.
 
-Every line says when (UTC), how grave, who and what, then what the line is about:
-the run, the generation, the rank. A person reads `key=value` with any pager, and
-a log store takes JSON; one setting chooses. Two kinds of fields are bound rather
-than passed: those of the whole process (a rank is a rank all its life), and those
+Every line has its time (UTC), level, logger and message, then fields: the run, the generation, the rank.
+A person reads `key=value` with any pager, and a log store reads JSON; one setting chooses. Two kinds of
+fields are bound rather than passed: those of the whole process (a rank is a rank all its life), and those
 of a task (a reconciliation is about one run).
 
-structlog does the same and more. What is needed of it is this file, and the
+structlog does the same and more. This file is all that is needed of it, and the
 libraries around us (kopf, uvicorn, torch) log through the standard library anyway.
 """
 
@@ -35,9 +34,9 @@ _of_task: ContextVar[Mapping[str, object]] = ContextVar("log fields", default=Ma
 
 
 def configure(*speakers: str, level: str = "INFO", log_format: LogFormat = LogFormat.LOGFMT) -> None:
-    """Send all logs of this process to stderr; as TEXT, what is no warning goes to stdout.
+    """Send all logs of this process to stderr; as TEXT, records below WARNING go to stdout.
 
-    The loggers `speakers` are heard from `level` on, all others, libraries mostly, from WARNING on.
+    The loggers `speakers` log from `level` on, all others, libraries mostly, from WARNING on.
     """
     handler = _Console(log_format)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -46,12 +45,12 @@ def configure(*speakers: str, level: str = "INFO", log_format: LogFormat = LogFo
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
-    """What writes lines in this format."""
+    """Return a formatter of this format."""
     return _FORMATTERS[log_format]()
 
 
 def format_of(environment: Mapping[str, str], default: LogFormat = LogFormat.LOGFMT) -> LogFormat:
-    """The format that `environment` asks for, else `default`; raises ValueError for an unknown one."""
+    """Read the log format from `environment`, else return `default`; raises ValueError for an unknown one."""
     text = environment.get(Env.LOG_FORMAT, "")
     try:
         return LogFormat(text) if text else default
@@ -60,13 +59,13 @@ def format_of(environment: Mapping[str, str], default: LogFormat = LogFormat.LOG
 
 
 def describe_process(**about: object) -> None:
-    """Fields of every line from now on; one that is None or "" is left out, a function is asked each time."""
+    """Add fields to every line from now on, unless None or ""; a function is called for each line."""
     _of_process.update(about)
 
 
 @contextmanager
 def bind(**about: object) -> Iterator[None]:
-    """Fields of every line that is logged within the block, and in the tasks that it starts."""
+    """Add fields to every line that is logged within the block, and in the tasks that it starts."""
     token = _of_task.set({**_of_task.get(), **about})
     try:
         yield
@@ -75,12 +74,12 @@ def bind(**about: object) -> Iterator[None]:
 
 
 def fields(**about: object) -> dict[str, Any]:
-    """Fields of one line, to be passed as `extra`; `exception` is a traceback that is text already."""
+    """Return fields of one line, to be passed as `extra`; `exception` is a traceback that is text already."""
     return {"fields": about}
 
 
 def message_of(line: str) -> str:
-    """The message of a log line, whatever its format; a line that is none is its own message."""
+    """Return the message of a log line, whatever its format; any other line is its own message."""
     if line.startswith(_JSON_BEGINS):
         return str(json.loads(line)["message"])
     found = _LOGFMT_MESSAGE.match(line)
@@ -90,7 +89,7 @@ def message_of(line: str) -> str:
 
 
 class _Console(logging.Handler):
-    """Writes to what stdout and stderr are at the moment: tests and commands redirect them."""
+    """Handler that writes to the current stdout and stderr, which tests and commands redirect."""
 
     def __init__(self, log_format: LogFormat) -> None:
         super().__init__()
@@ -106,10 +105,10 @@ class _Console(logging.Handler):
 
 
 class _Formatter(logging.Formatter):
-    """Collects the members of a line."""
+    """Base of the formatters, which collects the fields of a line."""
 
     def members(self, record: logging.LogRecord) -> dict[str, object]:
-        """What the line says by name, in order; `exception` comes last where there is one."""
+        """Return the fields of the line by name, in order; `exception` comes last where there is one."""
         own = dict(getattr(record, "fields", {}))
         exception = own.pop("exception", None)
         if record.exc_info:
@@ -154,13 +153,13 @@ _FORMATTERS: Final = {LogFormat.LOGFMT: _Logfmt, LogFormat.JSON: _Json, LogForma
 
 
 def _plain(value: object) -> object:
-    """`value` as JSON has it: a number as such, anything else as text, NaN and infinities too."""
+    """Convert `value` for JSON: a finite number stays, anything else becomes text, NaN and infinities too."""
     is_number = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
     return value if is_number else str(value)
 
 
 def _quoted(text: str) -> str:
-    """`text` as one logfmt value: in quotes where it holds a blank, a quote, "=" or a control character."""
+    """Format a logfmt value: quoted if empty, or with a blank, a quote, "=" or an unprintable character."""
     if text and text.isprintable() and not any(sign in text for sign in ' "='):
         return text
     return json_line(text)

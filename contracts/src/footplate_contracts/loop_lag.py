@@ -1,4 +1,4 @@
-"""How long the event loop stood still: meanwhile nothing is seen, renewed or answered."""
+"""Lag of the event loop: meanwhile the process sees, renews and answers nothing."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _WINDOW: Final = 60.0
 
 
 class LoopLag:
-    """The longest lag of the last minute or two; however many ask, all are told the same."""
+    """The longest lag of the last minute or two, the same for all readers."""
 
     def __init__(self) -> None:
         self._now = self._before = 0.0
 
     @property
     def longest(self) -> float:
-        """Seconds."""
+        """Longest lag, in seconds."""
         return max(self._now, self._before)
 
     async def measure(self) -> None:
-        """Measure until cancelled: whoever wakes late was kept waiting."""
+        """Measure until cancelled: the lag is the time by which a sleep ends late."""
         clock = asyncio.get_running_loop().time
         began = clock()
         while True:

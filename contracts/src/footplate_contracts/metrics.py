@@ -1,9 +1,9 @@
-"""The metric history, one column after the other; nobody else lists them.
+"""Columns of the metric history, which are listed nowhere else.
 
 A stage's own numbers (rewards, divergences, scores) are no columns: they travel and are stored as `values`,
-under names that nobody has to know beforehand.
+under names that no program has to know beforehand.
 
-From a field of StepMetrics follow a column of the API's table, of its answers and of its queries, a sample
+Each field of StepMetrics makes a column of the API's table, of its responses and of its queries, a sample
 of a Prometheus gauge and a scalar of TensorBoard. A new optional field needs a migration of the database
 beside it, and its row in docs/observability.md.
 """
@@ -35,7 +35,7 @@ class GaugeFamily:
 
 @dataclass(frozen=True)
 class Shown:
-    """Metadata of a field: where its numbers are shown beside the history."""
+    """Metadata of a field: the TensorBoard tag and the Prometheus gauge of its numbers."""
 
     tag: str  # of TensorBoard; what stands before the slash is a group of charts
     gauge: GaugeFamily | None = None
@@ -52,10 +52,10 @@ _MFU: Final = GaugeFamily(
 
 
 class StepMetrics(Report):
-    """One row of the metric history: what global rank 0 saw at one step.
+    """A row of the metric history: measurements of global rank 0 at one step.
 
-    What was not measured is absent. The seconds are parts of `step_seconds`: what
-    happens after a row is written counts in the next one.
+    Values that were not measured are absent. The seconds are parts of `step_seconds`: time
+    after a row is written counts in the next one.
     """
 
     step: int
@@ -137,10 +137,10 @@ class StepMetrics(Report):
 
     @classmethod
     def of_columns(cls, **measured: Any) -> Self:
-        """The row of what was measured, by field; ValueError for a name that is none.
+        """Build a row from measurements by field name; ValueError for an unknown name.
 
-        A reader passes over what a newer release says. Whoever measures would lose a number in that way, and
-        never know.
+        A reader ignores fields of a newer release. A program that measures would lose a number in that way
+        without notice.
         """
         return cls.model_validate(measured, extra="forbid", by_name=True, by_alias=False)
 
@@ -150,7 +150,7 @@ VALUE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./-]{0,62}")
 
 
 def unfit(values: Mapping[str, float]) -> str | None:
-    """What is wrong with the `values` of a row, and what would be right; None where nothing is."""
+    """Return the error in the `values` of a row, and what would be right; None if there is none."""
     if len(values) > VALUES:
         return f"must be at most {VALUES} numbers, not {len(values)}"
     for name in values:
@@ -166,7 +166,7 @@ def unfit(values: Mapping[str, float]) -> str | None:
 
 @dataclass(frozen=True)
 class Column:
-    """A field of StepMetrics, as whoever stores or shows it needs it."""
+    """A field of StepMetrics, with the details that storage and exporters need."""
 
     name: str  # in Python, and in the database
     alias: str  # in JSON

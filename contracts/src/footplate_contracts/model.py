@@ -1,9 +1,9 @@
-"""The base of every contract: camelCase outside, frozen, nothing unknown.
+"""Base classes of all contracts: camelCase outside, frozen, without unknown keys.
 
-Kubernetes writes camelCase, Python snake_case; one alias generator keeps both
-honest. Unknown keys are errors, because a misspelt field that is ignored costs
-a training run days later. What programs write for one another is another matter:
-they may be of different releases, and whoever reads passes over what is new to it.
+Kubernetes writes camelCase, Python snake_case; one alias generator maps between them.
+Unknown keys are errors, because a misspelt field that is ignored costs a training run
+days later. Messages between programs differ: sender and receiver may be of different
+releases, so the receiver ignores keys that are new to it.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ class Contract(BaseModel):
     )
 
     def to_json(self) -> dict[str, Any]:
-        """This record as plain JSON values: camelCase keys, absent where None."""
+        """Return this record as plain JSON values: camelCase keys, absent where None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """The record in `value` (decoded JSON); raises pydantic.ValidationError."""
+        """Parse the record in `value` (decoded JSON); raises pydantic.ValidationError."""
         return cls.model_validate(value)
 
     @classmethod
     def from_any_release(cls, value: object) -> Self:
-        """As from_json, without the members, however deep, that only another release knows."""
+        """Parse `value` as from_json does, without the keys, at any depth, of another release alone."""
         return cls.model_validate(value, extra="ignore")
 
     @classmethod
     def passed_over(cls, value: object) -> list[str]:
-        """The paths of what from_any_release leaves out of `value`."""
+        """Return the paths of the keys that from_any_release leaves out of `value`."""
         try:
             cls.model_validate(value)
         except ValidationError as error:
@@ -63,28 +63,28 @@ class Contract(BaseModel):
 class Report(Contract):
     """A message between programs that may be of different releases.
 
-    A newer sender may say more than an older receiver knows; that is no reason
-    to lose the rest, so unknown keys are dropped instead of refused. Losses are
-    sometimes NaN, and that must reach whoever watches: non-finite numbers pass.
+    A newer sender may send more than an older receiver knows; the receiver drops unknown keys
+    instead of refusing the message. Losses are sometimes NaN, and that must reach the reader:
+    non-finite numbers pass.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=True, ser_json_inf_nan="strings")
 
     def to_json(self) -> dict[str, Any]:
-        """As every contract does, and what JSON has no number for is text: "NaN", "Infinity"."""
+        """Return plain JSON values as every contract does; non-finite numbers become "NaN" and "Infinity"."""
         text = self.model_dump_json(by_alias=True, exclude_none=True)  # model_dump() would leave NaN as it is
         plain: dict[str, Any] = json.loads(text)
         return plain
 
 
 def digest(plain: object) -> str:
-    """Hex SHA-256 of the canonical JSON: equal records, equal digests."""
+    """Return the hex SHA-256 of the canonical JSON: equal records, equal digests."""
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read_unknown_as(known: StrEnum) -> BeforeValidator:
-    """For a field with members of an enum: one that a newer release added is read as `known`."""
+    """Build a validator for a field with members of an enum: members of a newer release become `known`."""
     members = frozenset(type(known))
     return BeforeValidator(lambda value: known if isinstance(value, str) and value not in members else value)
 
@@ -101,7 +101,7 @@ IF_READABLE = WrapValidator(_readable)
 
 
 def first_error(error: ValidationError) -> str:
-    """The first thing that is wrong, as text: where, what, and the value that was given."""
+    """Return the first validation error as text: the field, the message and the given value."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}, not {str(first.get('input'))[:100]!r}"

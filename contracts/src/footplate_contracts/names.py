@@ -1,7 +1,6 @@
-"""Every name that two programs must spell alike, spelled once.
+"""Names that two programs must spell alike: labels, objects, variables, exit codes, causes and reasons.
 
-Labels and annotations carry the group as prefix. Functions, not constants,
-build whatever holds a run's name, so that no two callers share a dict.
+Labels and annotations carry the group as prefix. Functions build the names that contain a run's name.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ RunUid = NewType("RunUid", str)
 
 @dataclass(frozen=True, slots=True)
 class WorkerId:
-    """One pod of one slot of a gang: no two workers of a run have the same, ever."""
+    """Slot and incarnation of a worker pod: no two workers of a run ever have the same."""
 
     index: int  # the slot
     incarnation: int  # grows with every pod of a run
@@ -49,7 +48,7 @@ FIELD_MANAGER: Final = "footplate-operator"
 
 
 class Role(StrEnum):
-    """What a pod of a run does; the value of ROLE_LABEL."""
+    """Role of a run's pod; the value of ROLE_LABEL."""
 
     COORDINATOR = "coordinator"
     WORKER = "worker"
@@ -67,7 +66,7 @@ class Backend(StrEnum):
 
 
 def worker_pod_name(run: str, index: int, incarnation: int) -> str:
-    """Name and hostname of worker `index` in its `incarnation` (both from 0)."""
+    """Return the name and hostname of worker `index` in its `incarnation` (both from 0)."""
     return f"{run}-w{index}-{incarnation}"
 
 
@@ -76,37 +75,37 @@ FIRST_SPARE: Final = 4096
 
 
 def spare_pod_name(run: str, number: int, incarnation: int) -> str:
-    """Name and hostname of spare `number` in its `incarnation` (both from 0); it keeps it as a worker."""
+    """Return the name and hostname of spare `number` in its `incarnation` (from 0), even once a worker."""
     return f"{run}-s{number}-{incarnation}"
 
 
 def coordinator_pod_name(run: str, epoch: int) -> str:
-    """Name of the coordinator pod of `epoch` (from 1)."""
+    """Return the name of the coordinator pod of `epoch` (from 1)."""
     return f"{run}-c{epoch}"
 
 
 def coordinator_service_name(run: str) -> str:
-    """Name of the headless Service in front of the coordinator."""
+    """Return the name of the headless Service in front of the coordinator."""
     return f"{run}-coordinator"
 
 
 def secret_name(run: str) -> str:
-    """Name of the Secret with the run's token and TLS key."""
+    """Return the name of the Secret with the run's token and TLS key."""
     return f"{run}-run"
 
 
 def config_map_name(run: str, digest: str) -> str:
-    """Name of the ConfigMap of a RunConfig whose content hashes to `digest`."""
+    """Return the name of the ConfigMap of a RunConfig whose content hashes to `digest`."""
     return f"{run}-config-{digest[:10]}"
 
 
 def api_ca_name(run: str) -> str:
-    """Name of the ConfigMap with the certificates that vouch for the API to the run's coordinator."""
+    """Return the name of the ConfigMap with the API's CA certificates for the run's coordinator."""
     return f"{run}-api-bundle"  # the release has its own under "-api-ca", maybe beside the run
 
 
 def revision_name(run: str, revision: int) -> str:
-    """Name of the ControllerRevision that froze profile and defaults."""
+    """Return the name of the ControllerRevision that froze profile and defaults."""
     return f"{run}-{revision}"
 
 
@@ -164,7 +163,7 @@ class Env(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How a log line is written, see logs."""
+    """Format of a log line, see logs."""
 
     LOGFMT = "logfmt"  # time=… level=INFO logger=… message="…" run=…; a traceback follows on lines of its own
     JSON = "json"  # one object a line; a traceback is its member `exception`
@@ -172,7 +171,7 @@ class LogFormat(StrEnum):
 
 
 class ExitCode(IntEnum):
-    """How our processes end; a pod's exit code is evidence for the failure policy."""
+    """Exit codes of our processes; the failure policy reads that of a pod."""
 
     SUCCESS = 0
     USER_ERROR = 1
@@ -184,7 +183,7 @@ class ExitCode(IntEnum):
 
 
 class Cause(StrEnum):
-    """Why an attempt ended; each has its own budget (see the failure policy)."""
+    """Cause of an attempt's end; each has its own budget (see the failure policy)."""
 
     USER_ERROR = "UserError"
     OUT_OF_MEMORY = "OutOfMemory"
@@ -200,7 +199,7 @@ class Cause(StrEnum):
 
     @classmethod
     def unknown(cls, text: str) -> Cause:
-        """One that a newer release added: written as it was read, and equal to none of these."""
+        """Return a cause that a newer release added: it keeps its text, and equals none of these."""
         cause = str.__new__(cls, text)
         cause._name_ = cause._value_ = text
         return cause
@@ -223,7 +222,7 @@ class Phase(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether a run in this phase has ended for good."""
+        """True if a run in this phase has ended for good."""
         return self in (Phase.SUCCEEDED, Phase.FAILED)
 
 

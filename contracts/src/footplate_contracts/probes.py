@@ -1,7 +1,8 @@
-"""What a coordinator asks agents about each other: whom of their peers do they reach?
+"""Connectivity checks between agents, which the coordinator requests.
 
-It hears all of them, and so cannot see that two of them do not hear each other. Agents that wait for the
-next generation listen for it already, each on a port of its own, and so may try to connect to each other.
+The coordinator receives heartbeats from all agents, and so cannot see that two of them do not reach each
+other. Agents that wait for the next generation listen for it already, each on a port of its own, and so may
+try to connect to each other.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from footplate_contracts.v1alpha1.types import ShortText
 
 
 class Peer(Report):
-    """Where an agent listens while it waits for the next generation."""
+    """Address on which an agent listens while it waits for the next generation."""
 
     pod_name: str
     address: str
@@ -21,14 +22,14 @@ class Peer(Report):
 
 
 class Probe(Report):
-    """A question to an agent: which of these do you reach?"""
+    """Request to an agent to connect to its peers and report those that it does not reach."""
 
     number: int = Field(ge=1, description="of the round of questions, counts up within one epoch")
     peers: list[Peer]
 
 
 class ProbeResult(Report):
-    """The answer to the probe `number` of the coordinator of `epoch`."""
+    """Response to the probe `number` of the coordinator of `epoch`."""
 
     epoch: int
     number: int

@@ -1,6 +1,6 @@
 """The problems of the API by which programs act, as RFC 9457 has them.
 
-A status alone may be the word of a proxy, or of the API server of Kubernetes, that the API passed on.
+A status alone may come from a proxy, or from the Kubernetes API server through the API.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from footplate_contracts.model import Report
 
 
 class ProblemType(StrEnum):
-    """Of whom and of what a problem is."""
+    """Origin and kind of a problem."""
 
     INVALID = "urn:footplate:problem:invalid"  # something within the request cannot be taken
     RUN_MISMATCH = "urn:footplate:problem:run-mismatch"  # the name belongs to another run by now
@@ -19,6 +19,6 @@ class ProblemType(StrEnum):
 
 
 class Problem(Report):
-    """The body of an answer that is an error of the API."""
+    """Body of an error response of the API."""
 
     type: str  # a ProblemType, or another one

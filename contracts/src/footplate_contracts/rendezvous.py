@@ -1,4 +1,4 @@
-"""What an agent and the coordinator say to each other: who joins, heartbeats, and who may commit."""
+"""Messages between an agent and the coordinator: joins, heartbeats, and grants to commit a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from footplate_contracts.v1alpha1.types import ShortText
 
 
 class AgentIdentity(Report):
-    """Who speaks: the slot in the gang and the process that fills it now."""
+    """Identity of an agent: the slot in the gang and the process that fills it now."""
 
     index: int = Field(ge=0, description="worker index, the slot")
     incarnation: int = Field(ge=0, description="grows with every new pod of that slot")
@@ -33,17 +33,17 @@ class AgentIdentity(Report):
 
     @property
     def worker(self) -> WorkerId:
-        """Its slot, and which pod of that slot it runs in."""
+        """Slot of the agent, and the incarnation of its pod."""
         return WorkerId(self.index, self.incarnation)
 
     @property
     def spare(self) -> bool:
-        """Whether it has no slot yet."""
+        """True if the agent has no slot yet."""
         return self.index >= FIRST_SPARE
 
 
 class JoinRequest(Report):
-    """'I am ready for the next generation'; answered when one is sealed."""
+    """Request of an agent that is ready for the next generation; answered when one is sealed."""
 
     agent: AgentIdentity
     store_port: int = Field(description="port of the TCPStore that this agent would host")
@@ -52,13 +52,13 @@ class JoinRequest(Report):
 
 
 class Farewell(AgentIdentity):
-    """An agent ends by request: its last word, in which an earlier coordinator reads who it is."""
+    """Last message of an agent that ends on request; an earlier coordinator reads its identity alone."""
 
     energy: ReadableEnergy = None
 
 
 class Member(Report):
-    """One agent of a sealed generation."""
+    """An agent of a sealed generation."""
 
     agent: AgentIdentity
     group_rank: int
@@ -67,7 +67,7 @@ class Member(Report):
 
 
 class SealedGeneration(Report):
-    """Answer to a join: the membership that everybody starts with."""
+    """Response to a join: the membership that all agents start with."""
 
     generation: GenerationId
     members: list[Member]
@@ -83,7 +83,7 @@ class SealedGeneration(Report):
 
 
 class Heartbeat(Report):
-    """An agent's word to the coordinator; itself the long-poll for changes."""
+    """Heartbeat of an agent to the coordinator; itself the long-poll for changes."""
 
     agent: AgentIdentity
     generation: GenerationId | None = None
@@ -114,7 +114,7 @@ class Heartbeat(Report):
 
 
 class HeartbeatAnswer(Report):
-    """What the coordinator knows and the agent must act upon."""
+    """Response to a heartbeat: the coordinator's state and commands for the agent."""
 
     epoch: int
     generation: GenerationId | None = Field(default=None, description="newest sealed or adopted")
@@ -130,14 +130,14 @@ class HeartbeatAnswer(Report):
 
 
 class GrantRequest(Report):
-    """May `generation` commit the checkpoint of `step`?"""
+    """Request of `generation` to commit the checkpoint of `step`."""
 
     generation: GenerationId
     step: int
 
 
 class Grant(Report):
-    """The answer; `granted` only for the newest generation."""
+    """Response to a GrantRequest; `granted` only for the newest generation."""
 
     granted: bool
     reason: str = Field(default="", max_length=1024)

@@ -1,10 +1,10 @@
-"""What ranks report, and what the API stores of it.
+"""Reports of ranks, and the records that the API stores of them.
 
 The way of a number: a rank reports to its agent over a Unix socket, the agent to
 the coordinator with its next heartbeat (`rendezvous.py`), the coordinator to the API
 in batches and to the operator's long-poll (`coordinator_state.py`). Each hop may be
-down for minutes, so whatever must not be lost carries a sequence and is kept until
-acknowledged.
+down for minutes, so data that must not be lost carries a sequence and stays with its
+sender until the receiver acknowledges it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from footplate_contracts.v1alpha1.types import CHECKPOINT_URI_LIMIT, MOST_STANDI
 
 
 class GenerationId(Report):
-    """One sealed membership: (epoch of the coordinator, number within it)."""
+    """Identity of a sealed membership: (epoch of the coordinator, number within it)."""
 
     epoch: int = Field(ge=0)
     number: int = Field(ge=0)
@@ -30,18 +30,18 @@ class GenerationId(Report):
         return f"{self.epoch}.{self.number}"
 
     def newer_than(self, other: GenerationId) -> bool:
-        """Whether this generation was opened after `other`."""
+        """Return whether this generation was opened after `other`."""
         return (self.epoch, self.number) > (other.epoch, other.number)
 
     @classmethod
     def parse(cls, text: str) -> GenerationId:
-        """The inverse of str(); ValueError for anything else."""
+        """Parse the text of str(); ValueError for anything else."""
         epoch, _, number = text.partition(".")
         return cls(epoch=int(epoch), number=int(number))
 
 
 class RankPhase(StrEnum):
-    """What a rank is doing; hang detection allows a standstill only in some."""
+    """Phase of a rank; hang detection allows a standstill only in some."""
 
     STARTING = "starting"
     LOADING = "loading"
@@ -81,7 +81,7 @@ class RankReport(Report):
 
 
 class StandingCheckpoint(Report):
-    """A checkpoint that stays after the newest one."""
+    """A durable checkpoint that retention leaves."""
 
     step: int
     generation: GenerationId = Field(description="that committed it")
@@ -116,7 +116,7 @@ class CheckpointRecord(Report):
 
 
 class CheckpointRemoval(Report):
-    """A checkpoint that was durable and is gone: retention removed it, or it was found to be damaged."""
+    """A checkpoint that was durable: retention removed it, or a reader found it damaged."""
 
     step: int
     generation: GenerationId = Field(description="that had committed it")
@@ -124,7 +124,7 @@ class CheckpointRemoval(Report):
 
 
 class TelemetryItem(Report):
-    """One entry of an agent's outbox: a row, a checkpoint or a removal, or nothing that can be read."""
+    """Entry of an agent's outbox: a row, a checkpoint or a removal, or none if it cannot be read."""
 
     sequence: int = Field(ge=1, description="counts up within one incarnation of an agent")
     generation: GenerationId | None = Field(default=None, description="the one that computed it")
@@ -135,12 +135,12 @@ class TelemetryItem(Report):
 
     @property
     def unreadable(self) -> bool:
-        """Whether what it held could not be read."""
+        """True if the entry's content could not be read."""
         return self.metrics is None and self.checkpoint is None and self.removal is None
 
 
 class GivenUp(Report):
-    """Telemetry that will never be in the history: how many entries, since the coordinator began."""
+    """Numbers of telemetry entries that will never be in the history, since the coordinator began."""
 
     refused: int = Field(default=0, description="that the API will never take")
     overflowed: int = Field(default=0, description="that an outbox had no room for")
@@ -171,7 +171,7 @@ class GenerationRow(Report):
 
 
 class TelemetryReceipt(Report):
-    """How much of a batch is stored now, and when the next one should come."""
+    """Numbers of a batch's entries that are stored now, and the wait before the next batch."""
 
     rows: int
     checkpoints: int

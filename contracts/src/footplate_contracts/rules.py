@@ -1,8 +1,8 @@
-"""Rules that no type can say, written in CEL and kept beside the fields they bind.
+"""Validation rules that no type can express, written in CEL beside the fields they bind.
 
 A Kubernetes API server runs them from the CRD; the trainer runs the same text
-on a file that never saw a cluster. So a rule exists once. Each has a message
-that says what is wrong, what was given and what would be right.
+on a file that no cluster has seen. So a rule exists once. Each has a message
+with the error, the given value and what would be right.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")  # in a message: CEL whose valu
 
 
 class Refusal(StrEnum):
-    """How an API server titles a failed rule: `spec.queue: Forbidden: …`."""
+    """Reason of a failed rule, as an API server writes it: `spec.queue: Forbidden: …`."""
 
     INVALID = "FieldValueInvalid"
     FORBIDDEN = "FieldValueForbidden"
@@ -25,7 +25,7 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """One CEL rule of a schema node: `expression` must be true of `self`.
+    """CEL rule of a schema node: `expression` must be true of `self`.
 
     `template` is the message; CEL within braces is replaced by its value, as in
     "minNodes {self.minNodes} is above nodes {self.nodes}". `field` is the member
@@ -40,7 +40,7 @@ class Rule:
 
     @property
     def is_transition(self) -> bool:
-        """Whether this rule compares with the object before the update."""
+        """True if this rule compares with the object before the update."""
         return "oldSelf" in self.expression
 
     @property
@@ -52,18 +52,18 @@ class Rule:
 
 
 def literal(text: str) -> str:
-    """`text` as a CEL string literal."""
+    """Return `text` as a CEL string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def _one_of(field: str, values: tuple[str, ...]) -> str:
-    """CEL: `field` holds one of `values`."""
+    """Return the CEL expression that `field` holds one of `values`."""
     return f"self.{field} in [{', '.join(literal(value) for value in values)}]"
 
 
 def refuse(field: str) -> Rule:
-    """A field that has its place in the shape and no behaviour yet."""
+    """Return the rule for a field of the schema that has no behaviour yet: it must be absent."""
     return Rule(
         f"!has(self.{field})",
         f"{field} is not supported by this release; remove it",
@@ -73,7 +73,7 @@ def refuse(field: str) -> Rule:
 
 
 def only(field: str, *allowed: str) -> Rule:
-    """A closed set of which this release does only a part."""
+    """Return the rule that a field holds one of the `allowed` values, the part that this release supports."""
     return Rule(
         _one_of(field, allowed),
         f"{field} {{self.{field}}} is not supported by this release; use {' or '.join(allowed)}",
@@ -83,12 +83,12 @@ def only(field: str, *allowed: str) -> Rule:
 
 
 def positive(field: str) -> Rule:
-    """A number above zero; OpenAPI in CRDs has no numeric exclusive minimum."""
+    """Return the rule that a number is above zero; OpenAPI in CRDs has no numeric exclusive minimum."""
     return Rule(f"self.{field} > 0.0", f"{field} must be above 0, not {{self.{field}}}", field=field)
 
 
 def belongs(field: str, of: str, *owners: str) -> Rule:
-    """A field that makes sense only where `of` holds one of `owners`."""
+    """Return the rule that a field is present only where `of` holds one of `owners`."""
     return Rule(
         f"!has(self.{field}) || {_one_of(of, owners)}",
         f"{field} is a field of {' and '.join(owners)}, and {of} is {{self.{of}}}; remove it",
@@ -98,7 +98,7 @@ def belongs(field: str, of: str, *owners: str) -> Rule:
 
 
 def required(field: str, remedy: str) -> Rule:
-    """A field that a later release will let be absent; `remedy` says what it is."""
+    """Return the rule for a field that a later release will let be absent; `remedy` says what it is."""
     return Rule(f"has(self.{field})", f"{field} is required: {remedy}", field=field, refusal=Refusal.REQUIRED)
 
 
@@ -106,7 +106,7 @@ _ANOTHER_RUN = "; create another run instead"
 
 
 def unchanging(field: str, *, optional: bool = False, unless: str = "", remedy: str = _ANOTHER_RUN) -> Rule:
-    """A field that an update must leave as it is, unless the CEL condition `unless` holds.
+    """Return the rule that an update leaves a field as it is, unless the CEL condition `unless` holds.
 
     `field` may be a path, "training.seed"; its last part may be absent where `optional`.
     """

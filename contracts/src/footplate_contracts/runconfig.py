@@ -1,9 +1,9 @@
-"""RunConfig: what a worker reads, with nothing left to guess.
+"""RunConfig: the complete configuration that a worker reads.
 
 A TrainingRun leaves most things to defaults that depend on other fields. If
 operator and trainer each filled them in, they would disagree one day; so
 `resolve` does it once, for a run under the operator and for a file on a laptop
-alike, and the result is what is mounted, hashed and kept with checkpoints.
+alike, and its result is mounted, hashed and stored with checkpoints.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 
 
 class RunIdentity(Contract):
-    """Which run this is; a file without a cluster has an empty uid."""
+    """Identity of a run; a file without a cluster has an empty uid."""
 
     name: str
     namespace: str = "default"
@@ -62,7 +62,7 @@ class RunIdentity(Contract):
 
 
 class World(Contract):
-    """The gang that the coordinator gathers. Left aside by a run without a cluster."""
+    """Size and backend of the gang that the coordinator gathers. Ignored by a run without a cluster."""
 
     nodes: int = Field(1, ge=1)
     min_nodes: int | None = Field(None, description="absent: as many as nodes")
@@ -73,7 +73,7 @@ class World(Contract):
 
 
 class RunConfig(Contract):
-    """Everything a rank needs to know; all optional fields of the spec are filled in."""
+    """Configuration of a rank, with all optional fields of the spec filled in."""
 
     run: RunIdentity
     world: World
@@ -97,19 +97,19 @@ class RunConfig(Contract):
     hang: Hang | None = Field(None, description="what the coordinator holds to be one, beside its defaults")
 
     def digest(self) -> str:
-        """Hex SHA-256 of the canonical JSON: equal configs, equal digests."""
+        """Return the hex SHA-256 of the canonical JSON: equal configs, equal digests."""
         return digest(self.to_json())
 
 
 def resolve_loss(loss: Loss) -> Loss:
-    """`loss` with the defaults of its kind filled in."""
+    """Fill in the defaults of the loss's kind."""
     if loss.name == LossName.CONTRASTIVE and loss.temperature is None:
         return loss.model_copy(update={"temperature": 0.05})
     return loss
 
 
 def resolve_optimizer(optimizer: Optimizer) -> Optimizer:
-    """`optimizer` with the defaults of its kind filled in; what it has no use for stays absent."""
+    """Fill in the defaults of the optimizer's kind; fields that it does not use stay absent."""
     name, given = optimizer.name, optimizer.model_dump(exclude_none=True)
     defaults: dict[str, object] = {"weight_decay": 0.1 if name is OptimizerName.ADAMW else 0.0}
     if name in (OptimizerName.ADAM, OptimizerName.ADAMW):
@@ -120,14 +120,14 @@ def resolve_optimizer(optimizer: Optimizer) -> Optimizer:
 
 
 def resolve_schedule(schedule: Schedule) -> Schedule:
-    """`schedule` with the defaults of its kind filled in."""
+    """Fill in the defaults of the schedule's kind."""
     if schedule.name is ScheduleName.WSD and schedule.decay_share is None:
         return schedule.model_copy(update={"decay_share": 0.2})
     return schedule
 
 
 def resolve_steps(training: Training, context_length: int) -> int:
-    """`steps` as stated, or else ceil(tokens / (globalBatchSize x contextLength)); ValueError for neither."""
+    """Return `steps`, or else ceil(tokens / (globalBatchSize x contextLength)); ValueError for neither."""
     if training.steps is not None:
         return training.steps
     if training.tokens is None:
@@ -136,7 +136,7 @@ def resolve_steps(training: Training, context_length: int) -> int:
 
 
 def resolve_training(training: Training, context_length: int) -> Training:
-    """`training` with `steps` stated, and all defaults."""
+    """Fill in `steps` and all defaults."""
     return training.model_copy(
         update={
             "steps": resolve_steps(training, context_length),
@@ -148,7 +148,7 @@ def resolve_training(training: Training, context_length: int) -> Training:
 
 
 def resolve_data(data: Data, training: Training, architecture: Architecture) -> Data:
-    """`data` with the masking that the architecture learns from, unless the loss reads whole texts."""
+    """Add the masking that the architecture learns from, unless the loss reads whole texts."""
     usual = {Architecture.ENCODER: MaskingName.MLM, Architecture.ENCODER_DECODER: MaskingName.SPAN}
     name = usual.get(architecture)
     if data.masking is not None or name is None or training.loss.name != LossName.CROSS_ENTROPY:
@@ -157,7 +157,7 @@ def resolve_data(data: Data, training: Training, architecture: Architecture) -> 
 
 
 def resolve_samples(data: Data, stage: Stage) -> Data:
-    """`data` with what becomes of samples that are too long, where a stage learns from samples."""
+    """Fill in `overlong`, for stages that learn from samples."""
     if stage not in (Stage.SFT, Stage.REWARD, Stage.DPO) or data.overlong is not None:
         return data
     return data.model_copy(update={"overlong": Overlong.REFUSE})
@@ -172,7 +172,7 @@ _OF_LOSSES: Final[Mapping[PreferenceLoss, Mapping[str, object]]] = {
 
 
 def resolve_preference(preference: Preference | None, stage: Stage) -> Preference | None:
-    """`preference` with the defaults of its loss, for stage dpo; what that has no use for stays absent."""
+    """Fill in the defaults of the loss, for stage dpo; fields that it does not use stay absent."""
     if stage is not Stage.DPO:
         return preference
     preference = preference or Preference()
@@ -185,7 +185,7 @@ def resolve_preference(preference: Preference | None, stage: Stage) -> Preferenc
 
 
 def resolve_network(model: Model, data: Data, training: Training) -> tuple[Model, Data]:
-    """Both with what the family of `model` implies."""
+    """Fill in all that the family of `model` implies, in both."""
     model = resolve_model(model)
     assert model.architecture is not None, "resolve_model fills this in"
     return model, resolve_data(data, training, model.architecture)
@@ -200,7 +200,7 @@ class LearningSections(TypedDict):
 
 
 def resolve_learning(spec: TrainingRunSpec) -> LearningSections:
-    """What such a stage learns from or generates, with all defaults; of other stages as it is."""
+    """Fill in all defaults of these sections for stages that generate; leave other stages' as they are."""
     if spec.stage is Stage.GENERATE and spec.rollout is not None:
         return LearningSections(
             reward=spec.reward and resolve_reward(spec.reward),
@@ -224,7 +224,7 @@ def resolve_learning(spec: TrainingRunSpec) -> LearningSections:
 
 
 def model_of(spec: TrainingRunSpec) -> Model:
-    """The model of a spec that passed the CRD's rules; ValueError for one that did not."""
+    """Return the model of a spec that passed the CRD's rules; ValueError for one that did not."""
     if spec.model is None:
         raise ValueError("model is required: the shape of the network")
     return spec.model
@@ -233,9 +233,9 @@ def model_of(spec: TrainingRunSpec) -> Model:
 def resolve(
     spec: TrainingRunSpec, identity: RunIdentity, world: World, lineage: Sequence[LineageEntry] = ()
 ) -> RunConfig:
-    """The RunConfig of a spec that passed the CRD's rules; ValueError for one that did not.
+    """Resolve a spec that passed the CRD's rules; ValueError for one that did not.
 
-    `lineage`: what stands for other runs that the spec names; ValueError where one is missing.
+    `lineage` has the folders of the other runs that the spec names; ValueError where one is missing.
     """
     spec = with_folders(spec, lineage)
     model, data = model_of(spec), resolve_samples(spec.data, spec.stage)

@@ -1,8 +1,8 @@
-"""A few samples of a step, for whoever wants to read what a run says and how that is rewarded.
+"""Sample prompts and answers of a step, with their rewards, for people who watch a run.
 
-They travel with the step's row, and never instead of it: who knows nothing of samples, or has no room for
-them, passes them over and keeps the row. So all of them are bounded, and their texts are made fit for a
-terminal, a log and any database where they are made, and wherever they are read: what is fit stays as it is.
+They travel with the step's row, and never instead of it: a receiver that does not know samples, or has no
+room for them, drops them and keeps the row. So all of them are bounded, and their texts are made safe for a
+terminal, a log and any database where they are written, and wherever they are read: safe text stays as it is.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _UNFIT: Final = {**_CONTROLS, **dict.fromkeys(_TURNING, 0xFFFD)}
 
 
 def plain(text: str, most: int) -> str:
-    """`text` without control characters, and with at most `most` characters of its begin and its end.
+    """Replace control characters in `text`, and keep at most `most` characters of its begin and its end.
 
-    Of an answer the end is worth as much as the begin: there stands what it comes to.
+    The end of an answer is worth as much as its begin: the result stands there.
 
     >>> plain("a\\x1b[31mb", 20), plain("0123456789abcdefghij", 11)
     ('a␛[31mb', '012 […] hij')
@@ -65,7 +65,7 @@ def _named(rewards: dict[str, float]) -> dict[str, float]:
 
 
 class SampleEnd(StrEnum):
-    """Why an answer has no more tokens."""
+    """Reason that an answer has no more tokens."""
 
     END = "end"  # its last token is one that ends a text
     STOP = "stop"  # its last tokens brought a text that ends it
@@ -73,7 +73,7 @@ class SampleEnd(StrEnum):
 
 
 class ShownSample(Report):
-    """A prompt and an answer to it, with what it was worth; absent is what a stage does not have."""
+    """A prompt and an answer to it, with its rewards; values that a stage does not have are absent."""
 
     prompt: int = Field(ge=0, le=LARGEST, description="its number in the data, in each epoch the same")
     sibling: int = Field(0, ge=0, le=LARGEST, description="which of the answers to this prompt")
@@ -103,17 +103,17 @@ _SHOWN: Final[TypeAdapter[list[ShownSample] | None]] = TypeAdapter(ShownSamples)
 
 
 def read(given: object) -> list[ShownSample]:
-    """The samples in `given` (decoded JSON); none where anything is wrong with them."""
+    """Parse the samples in `given` (decoded JSON); return none if anything is wrong with them."""
     return fitting(_SHOWN.validate_python(given) or [])
 
 
 def size(samples: Sequence[ShownSample]) -> int:
-    """Bytes of `samples` in the longest form of JSON, in which a character has up to twelve."""
+    """Return the bytes of `samples` in the longest form of JSON, in which a character has up to twelve."""
     return len(json.dumps([sample.to_json() for sample in samples]))
 
 
 def fitting(samples: Sequence[ShownSample]) -> list[ShownSample]:
-    """The first MOST of `samples`, their texts cut until together they have at most BYTES."""
+    """Return the first MOST of `samples`, their texts cut until together they have at most BYTES."""
     shown, most = list(samples[:MOST]), ANSWER_CHARACTERS
     while size(shown) > BYTES and most > _SHORTEST:
         most = most * 3 // 4
@@ -122,6 +122,6 @@ def fitting(samples: Sequence[ShownSample]) -> list[ShownSample]:
 
 
 def _cut(sample: ShownSample, most: int) -> ShownSample:
-    """`sample` with texts of at most `most` characters."""
+    """Cut the texts of `sample` to at most `most` characters."""
     texts = {"prompt_text": plain(sample.prompt_text, most), "answer_text": plain(sample.answer_text, most)}
     return sample.model_copy(update=texts)

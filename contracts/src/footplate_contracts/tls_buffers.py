@@ -1,4 +1,4 @@
-"""Size of the buffers of TLS connections."""
+"""Buffer size of TLS connections."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ BUFFER_BYTES: Final = 4096  # a read; a larger TLS record takes several
 
 
 def limit_tls_buffers() -> None:
-    """Give each TLS connection that this process opens or accepts from now on a buffer of BUFFER_BYTES.
+    """Limit the buffer of each TLS connection that this process opens from now on to BUFFER_BYTES.
 
-    asyncio writes zeros into 256 KiB for each of them, most of which wait for news of some hundred bytes.
+    This includes accepted connections. asyncio writes zeros into 256 KiB for each of them, most of which wait
+    for messages of some hundred bytes.
     """
     SSLProtocol.max_size = BUFFER_BYTES

@@ -1,4 +1,4 @@
-"""`spec.model.adapter`: thin matrices that are trained in place of the network's own."""
+"""`spec.model.adapter`: low-rank matrices that are trained in place of the network's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from footplate_contracts.v1alpha1.types import Part, Probability
 
 
 class AdapterName(StrEnum):
-    """Which adapter."""
+    """Kind of adapter."""
 
     LORA = "lora"
 

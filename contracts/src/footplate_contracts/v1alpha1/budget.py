@@ -1,4 +1,4 @@
-"""`spec.budget`: what a run may cost, and what happens once that is spent."""
+"""`spec.budget`: limits of a run's cost, and the action once one is spent."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Allowed = Annotated[float, Field(ge=0.0, le=1e12)]
 
 
 class OnExceeded(StrEnum):
-    """What happens to a run that has spent its budget."""
+    """Action on a run that has spent its budget."""
 
     SUSPEND = "Suspend"
     WARN = "Warn"
 
 
 class Budget(Part):
-    """Whatever is spent first counts; an amount that is absent is not limited."""
+    """Limits of a run's cost; the first that is spent counts, and an absent amount is not limited."""
 
     dollars: Allowed | None = Field(None, description="as status.cost.dollars counts them")
     carbon_kilograms: Allowed | None = Field(
@@ -52,7 +52,10 @@ class Budget(Part):
 
 
 def _not_below_what_is_spent(amount: str) -> Rule:
-    """Binds whoever changes the budget; amounts pass it without anybody's doing, and must be told then."""
+    """Return the rule that a changed budget does not lie below the amount spent.
+
+    Spending passes an unchanged budget by itself, and the status must still be able to report it.
+    """
     budget, spent = f"self.spec.budget.{amount}", f"self.status.cost.{amount}"
     stated = f"has(self.spec.budget) && has({budget})"
     before = f"oldSelf.spec.budget.{amount}"

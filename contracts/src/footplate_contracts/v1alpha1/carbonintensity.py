@@ -1,4 +1,4 @@
-"""CarbonIntensity: what a kilowatt-hour emits in one zone, from a moment on; hourly if one has it."""
+"""CarbonIntensity: emissions of a kilowatt-hour in one zone, from a moment on; hourly where available."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ POINTS_LIMIT: Final = 9000  # a year of hours
 
 
 class IntensityPoint(Part):
-    """From this moment until the next point."""
+    """Intensity from this moment until the next point."""
 
     effective_from: Time = Field(alias="from", description="the first second in which it holds")
     grams_per_kilowatt_hour: Amount = Field(description="grams of CO2 equivalent a kilowatt-hour")
 
 
 class CarbonIntensitySpec(Part):
-    """A series of one zone; it wins over the yearly mean."""
+    """A series of intensities of one zone; it wins over the yearly mean."""
 
     zone: Annotated[str, Field(min_length=1, max_length=16)] = Field(
         description="as in energy.carbonZone of profiles, without regard to case"

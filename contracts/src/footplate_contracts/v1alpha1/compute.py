@@ -1,4 +1,4 @@
-"""`spec.compute`, `spec.checkpoint` and `spec.resumeFrom`: where it runs, and where its state is kept."""
+"""`spec.compute`, `spec.checkpoint` and `spec.resumeFrom`: nodes of a run, and storage of its state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CROSSED = "(has(self.minNodes) && has(self.maxNodes) && self.minNodes > self.ma
 
 
 class Compute(Part):
-    """How many nodes of which profile."""
+    """Number of nodes, and their profile."""
 
     profile: Name = Field(description="name of a ComputeProfile")
     processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = Field(
@@ -55,7 +55,7 @@ class Compute(Part):
 
 
 def _checkpoint_folder(field: str) -> Rule:
-    """URIs whose exclusive creation of a commit marker is known to hold."""
+    """Return the rule for URIs whose exclusive creation of a commit marker is known to hold."""
     return Rule(
         f"!has(self.{field}) || self.{field}.startsWith('file:///') || self.{field}.startsWith('s3://')"
         f" || !self.{field}.contains('://')",
@@ -73,7 +73,7 @@ class MemoryCheckpoint(Part):
 
 
 class Promotion(Part):
-    """A mark with a name on one checkpoint; whatever bears one is kept."""
+    """A mark with a name on one checkpoint, which retention then keeps."""
 
     list_key: ClassVar = "name"
 
@@ -82,7 +82,7 @@ class Promotion(Part):
 
 
 class Checkpoint(Part):
-    """Where and how often the state becomes durable."""
+    """Location and interval of durable checkpoints."""
 
     uri: Uri = Field(description="folder of this run alone")
     every_steps: Count = Field(500, description="how often; may change while the run trains")

@@ -1,4 +1,4 @@
-"""ComputeProfile: what one node of a kind gives, stated once by the administrator."""
+"""ComputeProfile: hardware and settings of one kind of node, stated once by the administrator."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class ResourceClaim(Part):
 
 
 class Overridable(StrEnum):
-    """Fields of a run, in `spec`, `spec.compute` or `spec.trainer`, that say other than a profile."""
+    """Fields of a run, in `spec`, `spec.compute` or `spec.trainer`, that override a profile."""
 
     PROCESSES_PER_NODE = "processesPerNode"
     PRIORITY_CLASS_NAME = "priorityClassName"
@@ -229,7 +229,7 @@ _PRODUCT_ASKED: Final = f"('{_PRODUCT}' in {_SELECTED} ? {_SELECTED}['{_PRODUCT}
 
 
 class ComputeProfileSpec(Part):
-    """One node, as a worker pod uses it."""
+    """A node, as a worker pod uses it."""
 
     gpu: Gpu | None = None
     network: Network = Network()

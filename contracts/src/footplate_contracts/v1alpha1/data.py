@@ -1,4 +1,4 @@
-"""`spec.data` and `spec.validation`: which tokens, in which order."""
+"""`spec.data` and `spec.validation`: token shards, their order and their masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from footplate_contracts.v1alpha1.types import Count, Label, Part, Probability, 
 
 
 class Source(Part):
-    """One part of a mixture."""
+    """Part of a mixture."""
 
     name: Label = Field(description="how metrics call it")
     uri: Uri = Field(description="a folder of shards")
@@ -33,7 +33,7 @@ class Tokenizer(Part):
 
 
 class Packing(Part):
-    """How documents share a sequence."""
+    """Documents in one sequence."""
 
     enabled: bool = Field(True, description="documents share sequences; false: one document a sequence")
     cross_document_attention: bool = Field(
@@ -42,7 +42,7 @@ class Packing(Part):
 
 
 class MaskingName(StrEnum):
-    """How a text is corrupted."""
+    """Kind of corruption of a text."""
 
     MLM = "mlm"
     SPAN = "span"
@@ -67,7 +67,7 @@ class Masking(Part):
 
 
 class Mask(StrEnum):
-    """Which tokens of a conversation are learnt."""
+    """Tokens of a conversation that the loss counts."""
 
     ASSISTANT = "assistant"  # each turn of the assistant
     COMPLETION = "completion"  # those behind the prompt; without a prompt the last one
@@ -75,7 +75,7 @@ class Mask(StrEnum):
 
 
 class Overlong(StrEnum):
-    """What becomes of a sample that is longer than model.contextLength."""
+    """Treatment of a sample that is longer than model.contextLength."""
 
     REFUSE = "refuse"
     DROP = "drop"

@@ -1,4 +1,4 @@
-"""What a run of stage generate may say."""
+"""Rules for runs of stage generate."""
 
 from __future__ import annotations
 

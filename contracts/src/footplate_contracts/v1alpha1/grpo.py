@@ -1,4 +1,4 @@
-"""What runs of stages that learn from their own answers may say, and what of it is not for grpo."""
+"""Rules for runs of stages that learn from their own answers, and those of grpo alone."""
 
 from __future__ import annotations
 

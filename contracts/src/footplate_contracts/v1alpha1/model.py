@@ -1,7 +1,7 @@
 """`spec.model`: the shape of the network.
 
-Most fields may be left out; `footplate_contracts.families` fills them in. A
-field that later releases will act upon is refused by name here.
+Most fields may be left out; `footplate_contracts.families` fills them in. Rules here
+refuse by name the fields that later releases will support.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from footplate_contracts.v1alpha1.types import Part, Probability, Uri, own_files
 
 
 class Architecture(StrEnum):
-    """Which chain of blocks."""
+    """Chain of blocks."""
 
     DECODER = "decoder"
     ENCODER = "encoder"
@@ -26,7 +26,7 @@ class Architecture(StrEnum):
 
 
 class Family(StrEnum):
-    """Whose habits fill in what is not stated."""
+    """Published model whose settings are the defaults."""
 
     LLAMA = "llama"
     MISTRAL = "mistral"
@@ -63,7 +63,7 @@ class Activation(StrEnum):
 
 
 class Bias(Part):
-    """Which linear layers carry a bias; default: the family's do."""
+    """Biases of linear layers; default: the family's."""
 
     query_key_value: bool | None = Field(None, description="in the projections to queries, keys and values")
     output: bool | None = Field(None, description="in attention's output projection")
@@ -71,7 +71,7 @@ class Bias(Part):
 
 
 class PositionName(StrEnum):
-    """How a token learns where it stands."""
+    """Kind of position encoding."""
 
     ROPE = "rope"
     LEARNED = "learned"
@@ -79,7 +79,7 @@ class PositionName(StrEnum):
 
 
 class RopeScalingName(StrEnum):
-    """How rotary frequencies are stretched."""
+    """Method of stretching rotary frequencies."""
 
     LLAMA3 = "llama3"
 
@@ -134,7 +134,7 @@ class Position(Part):
 
 
 class AttentionBackend(StrEnum):
-    """Which attention kernel."""
+    """Attention kernel."""
 
     AUTO = "auto"
     SDPA = "sdpa"
@@ -176,7 +176,7 @@ class Initialization(Part):
 
 
 class InitFormat(StrEnum):
-    """How a folder of weights is laid out."""
+    """Format of a folder of weights."""
 
     HUGGING_FACE = "huggingface"
 
@@ -210,14 +210,14 @@ class InitFrom(Part):
 
     @property
     def place(self) -> str:
-        """Where the weights lie; ValueError for another run that was not resolved to a checkpoint."""
+        """Folder of the weights; ValueError for another run that was not resolved to a checkpoint."""
         if self.uri is None:
             raise ValueError("initFrom names no folder")
         return self.uri
 
 
 def architecture_of(model: str) -> str:
-    """CEL: the architecture of the Model at `model`, whether it or its family says so."""
+    """Return CEL for the architecture of the Model at `model`, stated by it or implied by its family."""
     family = f"has({model}.family) && {model}.family"
     return (
         f"(has({model}.architecture) ? {model}.architecture : {family} == 'bert' ? 'encoder'"
@@ -236,7 +236,7 @@ _ROPES = (
 
 
 def _suits(what: str, absent: str, remedy: str, *architectures: str) -> Rule:
-    """`what`, unless CEL `absent` holds, makes sense for some architectures only."""
+    """Return the rule that `what`, unless CEL `absent` holds, is for some architectures only."""
     field = what.split()[0]
     suited = ", ".join(f"'{architecture}'" for architecture in architectures)
     return Rule(

@@ -1,4 +1,4 @@
-"""NodeRecord: what is known of a node's health, named as the Node."""
+"""NodeRecord: health record of a node, named as the Node."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from footplate_contracts.v1alpha1.types import Part, Text, Time
 
 
 class NodeRecordSpec(Part):
-    """The administrator's word; it wins over what was counted."""
+    """The administrator's decision; it wins over counted faults."""
 
     exclude: bool = Field(False, description="true: no worker of any run is placed here")
 
 
 class Strike(Part):
-    """One fault that this node is held to account for."""
+    """A fault that counts against this node."""
 
     time: Time = Field(description="when")
     cause: Cause
@@ -26,7 +26,7 @@ class Strike(Part):
 
 
 class PreflightVerdict(Part):
-    """The last check of the node."""
+    """Result of the node's last check."""
 
     time: Time = Field(description="when")
     passed: bool = Field(description="whether the node may be used")
@@ -34,7 +34,7 @@ class PreflightVerdict(Part):
 
 
 class NodeRecordStatus(Part):
-    """Written by the operator alone."""
+    """Faults and checks of a node, written by the operator alone."""
 
     strikes: Annotated[list[Strike], Field(max_length=32)] = Field([], description="the newest ones")
     excluded_until: Time | None = Field(None, description="no worker is placed here before then")

@@ -1,6 +1,6 @@
-"""`spec.parallelism`: how ranks share the work.
+"""`spec.parallelism`: division of the work among ranks.
 
-Apart from `spec.training`, since a coordinator reckons with this and with nothing there.
+Separate from `spec.training`, since a coordinator computes with this and with nothing there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from footplate_contracts.v1alpha1.types import Part
 
 
 class Sharding(StrEnum):
-    """What data-parallel ranks share out among themselves."""
+    """State that data-parallel ranks shard among themselves."""
 
     NONE = "none"
     OPTIMIZER = "optimizer"
@@ -24,7 +24,7 @@ class Sharding(StrEnum):
 
 
 class Offload(StrEnum):
-    """Where a rank's shards of parameters, gradients and optimizer state are between their uses."""
+    """Memory of a rank's shards of parameters, gradients and optimizer state between their uses."""
 
     NONE = "none"
     CPU = "cpu"

@@ -14,7 +14,7 @@ HOSTNAME: Final = "kubernetes.io/hostname"
 
 
 class Pack(Part):
-    """One domain of a Node label for the workers of a run."""
+    """A single domain of a Node label for the workers of a run."""
 
     topology_key: TopologyKey = Field(
         description="label of Nodes whose value names their domain, such as a rack or nvidia.com/gpu.clique"

@@ -1,4 +1,4 @@
-"""`spec.trainer`: what a user may say about the pods themselves."""
+"""`spec.trainer`: settings of the worker pods themselves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from footplate_contracts.v1alpha1.types import Name, Part, Passthrough, StringMa
 
 
 class PullPolicy(StrEnum):
-    """As in a pod."""
+    """Image pull policy, as in a pod."""
 
     ALWAYS = "Always"
     IF_NOT_PRESENT = "IfNotPresent"
@@ -26,7 +26,7 @@ class LocalReference(Part):
 
 
 class EnvVar(Part):
-    """As in a pod; `valueFrom` is passed through."""
+    """Environment variable, as in a pod; `valueFrom` is passed through."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(description="its name")
     value: Annotated[str, Field(max_length=32_768)] | None = Field(None, description="its value")

@@ -1,7 +1,7 @@
 """`podTemplate` of a ComputeProfile: the part of its schema by which it is merged.
 
-Its other fields are passed through. An admission policy of the chart refuses what a template must not take:
-rules of a CRD read no field without a schema.
+Its other fields are passed through. An admission policy of the chart refuses fields that a template must
+not set: CRD rules cannot read a field without a schema.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run of stage ppo may say beside what all stages may that learn from their own answers."""
+"""Rules for runs of stage ppo, beside those of all stages that learn from their own answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`spec.preference`: what stage dpo minimises over answers of which one is liked better."""
+"""`spec.preference`: the loss of stage dpo over preferences."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class PreferenceLoss(StrEnum):
 
 
 class Smoothing(StrEnum):
-    """What is made of preferences that are wrong with some probability."""
+    """Treatment of preferences that are wrong with some probability."""
 
     CONSERVATIVE = "conservative"
     ROBUST = "robust"
 
 
 class LogProbabilities(StrEnum):
-    """How those of an answer's tokens become one number."""
+    """Reduction of the log-probabilities of an answer's tokens to one number."""
 
     AVERAGE = "average"
     SUM = "sum"
 
 
 class Preference(Part):
-    """Log-probabilities are those of the answer's tokens alone, each against the reference's."""
+    """Loss over preferences; log-probabilities are the answer's alone, each against the reference's."""
 
     loss: PreferenceLoss = PreferenceLoss.SIGMOID
     beta: _Weight | None = Field(

@@ -1,4 +1,4 @@
-"""What the presets of stage grpo stand for, and the other defaults of ppo and grpo."""
+"""Presets of stage grpo, and the other defaults of ppo and grpo."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNREWARDED: Final = 0.1
 
 @dataclass(frozen=True)
 class Choices:
-    """What a preset chooses."""
+    """Values that a preset sets."""
 
     advantage: GroupAdvantage
     aggregation: Aggregation
@@ -63,7 +63,7 @@ PRESETS: Final[Mapping[Preset, Choices]] = {
 
 
 def resolve_ppo(stated: Reinforcement) -> Reinforcement:
-    """`stated` with the defaults of ppo filled in."""
+    """Fill in the defaults of ppo."""
     clip, kl = stated.clip, stated.kl
     low = LOW if clip.low is None else clip.low
     usual = Estimator.K3 if kl.placement is KlIn.LOSS else Estimator.K1  # in a loss k1 moves nothing
@@ -91,7 +91,7 @@ def resolve_ppo(stated: Reinforcement) -> Reinforcement:
 
 
 def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforcement:
-    """`stated` with the choices of its preset, and all other defaults of grpo, filled in."""
+    """Fill in the choices of the preset, and all other defaults of grpo."""
     preset = stated.preset or Preset.GRPO
     chosen, clip, kl = PRESETS[preset], stated.clip, stated.kl
     low = LOW if clip.low is None else clip.low
@@ -119,14 +119,14 @@ def resolve_reinforcement(stated: Reinforcement, max_tokens: int) -> Reinforceme
 
 
 def resolve_rollout(stated: Rollout, global_batch_size: int, group: int = GROUP) -> Rollout:
-    """`stated` with its defaults filled in; `group` is that of the stage."""
+    """Fill in the defaults; `group` is that of the stage."""
     return stated.model_copy(
         update={"samples": stated.samples or global_batch_size, "group": stated.group or group}
     )
 
 
 def resolve_reward(stated: Reward, usual: RewardNormalization = RewardNormalization.NONE) -> Reward:
-    """`stated` with its defaults filled in; `usual` is how the stage normalises a reward model's scores."""
+    """Fill in the defaults; `usual` is the stage's normalization of a reward model's scores."""
     share = UNREWARDED if stated.max_unrewarded is None else stated.max_unrewarded
     filled: dict[str, object] = {"max_unrewarded": share}
     if stated.uri is not None:

@@ -1,7 +1,7 @@
-"""PriceEntry: one line of the price book, which nobody changes or takes back.
+"""PriceEntry: one line of the price book, which is never changed.
 
-An entry holds from `effectiveFrom` to `effectiveTo`, or until a later one of the same goods begins. Who was
-wrong writes another that supersedes it.
+An entry holds from `effectiveFrom` to `effectiveTo`, or until a later one of the same profile, capacity and
+region begins. A correction is another entry that supersedes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ OF_A_PROFILE: Final = "ComputeProfile "
 
 
 class PriceEntrySpec(Part):
-    """What an hour of a node costs."""
+    """Price of an hour of a node."""
 
     profile: Name = Field(description="ComputeProfile of the nodes")
     capacity: Capacity = Field(Capacity.ON_DEMAND, description="how they are bought")

@@ -1,4 +1,4 @@
-"""What one run may name of another, and where a frozen model comes from."""
+"""References to other runs, and sources of frozen models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_FOLLOWERS: Final = 32  # runs for which one keeps checkpoints at once
 
 
 class ReferenceField(StrEnum):
-    """Where a spec may name another run: the part that has `uri` and `run`."""
+    """Fields of a spec that may name another run: the parts that have `uri` and `run`."""
 
     INIT_FROM = "initFrom"
     PREFERENCE = "preference.reference"
@@ -56,7 +56,7 @@ class AnswersOf(Part):
 
 
 class LineageEntry(Part):
-    """What another run gave to this one: resolved once, and never again."""
+    """Artifact of another run that this one uses: resolved once, and never again."""
 
     list_key: ClassVar = "field"
 
@@ -71,7 +71,7 @@ class LineageEntry(Part):
 
 
 class Follower(Part):
-    """A run that waits for a checkpoint of this one, or stands on one."""
+    """A run that waits for a checkpoint of this one, or depends on one."""
 
     list_key: ClassVar = "name"
 
@@ -99,7 +99,7 @@ class FrozenModel(Part):
 
 
 class ReferenceModel(FrozenModel):
-    """The model from which a trained one is kept near; by default, the weights that training starts from."""
+    """The model that a trained one stays near; by default, the weights that training starts from."""
 
     precomputed: bool = Field(
         False,

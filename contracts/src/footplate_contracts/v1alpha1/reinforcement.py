@@ -1,7 +1,7 @@
-"""`spec.reinforcement`: what stages ppo and grpo minimise over answers that were generated and rewarded.
+"""`spec.reinforcement`: the objective of stages ppo and grpo over generated and rewarded answers.
 
-Where papers and libraries mean several things by one word, each has a name here;
-what a preset fills in is stated in `runconfig`.
+Where papers and libraries use one word for several things, each has a name here;
+`presets` states what a preset fills in.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Preset(StrEnum):
 
 
 class GroupAdvantage(StrEnum):
-    """How the reward of an answer becomes its advantage over those of its group."""
+    """Computation of an answer's advantage from the rewards of its group."""
 
     MEAN = "groupMean"
     GROUP_DEVIATION = "groupDeviation"
@@ -39,7 +39,7 @@ class GroupAdvantage(StrEnum):
 
 
 class Aggregation(StrEnum):
-    """How the losses of tokens become one number; counts are those of the whole optimizer step."""
+    """Reduction of token losses to one number; counts are those of the whole optimizer step."""
 
     SEQUENCE_MEAN = "sequenceMean"
     TOKEN_MEAN = "tokenMean"
@@ -47,21 +47,21 @@ class Aggregation(StrEnum):
 
 
 class RatioOf(StrEnum):
-    """Of what the ratio to the sampler is taken."""
+    """Unit whose ratio to the sampler is taken."""
 
     TOKEN = "token"
     SEQUENCE = "sequence"
 
 
 class ScoreAt(StrEnum):
-    """Which place gets the score of an answer."""
+    """Position that gets the score of an answer."""
 
     END = "end"
     AFTER_END = "afterEnd"
 
 
 class Estimator(StrEnum):
-    """How KL is estimated from x, the log-ratio of the model to its reference."""
+    """Estimator of KL from x, the log-ratio of the model to its reference."""
 
     K1 = "k1"
     K2 = "k2"
@@ -69,14 +69,14 @@ class Estimator(StrEnum):
 
 
 class KlIn(StrEnum):
-    """Where the KL divergence from the reference counts."""
+    """Term in which the KL divergence from the reference counts."""
 
     REWARD = "reward"
     LOSS = "loss"
 
 
 class Clip(Part):
-    """How far the ratio to the sampler counts."""
+    """Bounds of the ratio to the sampler."""
 
     low: Probability | None = Field(None, description="below 1; default: 0.2")
     high: _Distance | None = Field(None, description="above 1; default: low, and 0.28 with dapo")
@@ -87,7 +87,7 @@ class Clip(Part):
 
 
 class KlPenalty(Part):
-    """What keeps the model near its reference: their KL divergence, estimated from sampled tokens."""
+    """Penalty that keeps the model near its reference: their KL divergence, estimated from sampled tokens."""
 
     coefficient: _Weight | None = Field(
         None,
@@ -126,7 +126,7 @@ class KlPenalty(Part):
 
 
 class ValueModel(FrozenModel):
-    """Of ppo: what an answer is still worth after each of its tokens; by default made of the reward model."""
+    """Value model of ppo: what an answer is still worth after each token; default: from the reward model."""
 
     from_policy: bool = Field(
         False, description="true: the starting weights of the model that is trained, with a new head"
@@ -145,7 +145,7 @@ class ValueModel(FrozenModel):
 
 
 class DynamicSampling(Part):
-    """Groups whose rewards are all the same teach nothing: others are drawn in their place."""
+    """Replacement of groups whose rewards are all the same, which teach nothing."""
 
     enabled: bool = Field(True, description="whether")
     max_rounds: Annotated[int, Field(ge=1, le=1000)] = Field(
@@ -154,7 +154,7 @@ class DynamicSampling(Part):
 
 
 class Reinforcement(Part):
-    """One rollout is trained on epochs x rollout.samples / training.globalBatchSize times, a step each."""
+    """Policy optimisation; a rollout has epochs x rollout.samples / training.globalBatchSize steps."""
 
     preset: Preset | None = Field(None, description="of grpo; default: grpo")
     epochs: Annotated[int, Field(ge=1, le=1000)] | None = Field(

@@ -1,6 +1,6 @@
-"""`spec.resilience`: what a run survives.
+"""`spec.resilience`: failure budgets, deadlines and bounds of a hang.
 
-Apart from `spec.compute`, since agent and coordinator read no more of it than what a hang is.
+Separate from `spec.compute`, since agent and coordinator read only `hang` of it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SCORING_SECONDS: Final = 3600  # a reward may be computed elsewhere, and slowly
 
 
 class Hang(Part):
-    """When a standstill is a hang: max(factor x P99 of step time, floor); ten times that for data.
+    """Bounds of a standstill: max(factor x P99 of step time, floor); ten times that for data.
 
-    What a rank does around its steps has bounds of its own, in which no rank may get any further. A rollout
-    and scoring get further with each token and sample, and so may last as long as they like.
+    The phases around a rank's steps have bounds of their own, on the time in which no rank progresses.
+    Rollout and scoring progress with each token and sample, and so may last for any time.
     """
 
     factor: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(
@@ -51,7 +51,7 @@ class Hang(Part):
 
 
 class Straggler(Part):
-    """When a rank is slow: above ratio x median for so many steps."""
+    """Threshold of a slow rank: above ratio x median for so many steps."""
 
     ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = Field(1.5, description="over the median of all ranks")
     steps: Count = Field(20, description="for so long")

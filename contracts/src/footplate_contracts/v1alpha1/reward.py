@@ -1,4 +1,4 @@
-"""`spec.reward`: how a reward model is trained, and what rewards the answers of a rollout."""
+"""`spec.reward`: training of a reward model, and rewards of a rollout's answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class OwnFunction(Part):
-    """A function of one's own in the trainer's image, or on a mounted volume; async is allowed."""
+    """A user's function in the trainer's image, or on a mounted volume; async is allowed."""
 
     name: Annotated[str, Field(min_length=3, max_length=256)] = Field(description="package.module:function")
     secrets: Annotated[list[Name], Field(max_length=16)] = Field(
@@ -34,30 +34,30 @@ class OwnFunction(Part):
 
 
 class NumberAfter(Part):
-    """1 where the last number behind a mark equals the reference answer's, otherwise 0."""
+    """Reward 1 where the last number behind a mark equals the reference answer's, otherwise 0."""
 
     mark: Annotated[str, Field(min_length=1, max_length=64)] = Field("####", description="text before it")
 
 
 class MathVerify(Part):
-    """1 where the answer and the reference are one in mathematics, otherwise 0."""
+    """Reward 1 where the answer and the reference are one in mathematics, otherwise 0."""
 
 
 class RegularExpression(Part):
-    """1 where it is found in the answer, otherwise 0."""
+    """Reward 1 where it is found in the answer, otherwise 0."""
 
     pattern: Annotated[str, Field(min_length=1, max_length=1024)] = Field(description="as Python writes one")
     whole: bool = Field(False, description="true: the whole answer must match")
 
 
 class JsonSchema(Part):
-    """1 where the answer is JSON that its schema allows, otherwise 0."""
+    """Reward 1 where the answer is JSON that its schema allows, otherwise 0."""
 
     text: Annotated[str, Field(min_length=2, max_length=16_384)] = Field(description="the schema, as JSON")
 
 
 class Length(Part):
-    """How long an answer is, as a share of rollout.maxTokens; or how far it goes beyond what is wanted."""
+    """Length of an answer, as a share of rollout.maxTokens; or a penalty beyond the wanted length."""
 
     tokens: Count | None = Field(None, description="0 up to here, then falling to -1 at rollout.maxTokens")
 
@@ -80,7 +80,7 @@ _KINDS: Final = (
 
 
 class RewardFunction(Part):
-    """One reward; exactly one kind is stated."""
+    """A reward; exactly one kind is stated."""
 
     name: Label = Field(description="how metrics call it")
     weight: _Weight = Field(1.0, description="in the sum of rewards; 0: it is reported, and no more")
@@ -112,7 +112,7 @@ class RewardFunction(Part):
 
 
 class RewardNormalization(StrEnum):
-    """What is subtracted from the scores of a reward model, and what they are divided by."""
+    """Mean and deviation that normalize the scores of a reward model."""
 
     NONE = "none"
     HELD_OUT = "heldOut"
@@ -163,7 +163,7 @@ class Reward(FrozenModel):
 
 
 def secret_names(functions: Iterable[RewardFunction] | None) -> list[str]:
-    """Variables that reward functions want of Secrets."""
+    """Return the variables that reward functions need from Secrets."""
     return [
         name for reward in functions or () if reward.function is not None for name in reward.function.secrets
     ]

@@ -1,4 +1,4 @@
-"""`spec.rollout`: how answers are generated, by the ranks that train."""
+"""`spec.rollout`: generation of answers, by the ranks that train."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RolloutParallelism(Part):
 
 
 class Sampling(Part):
-    """From which distribution a token is drawn; what is not stated leaves it as the model says."""
+    """Distribution of the next token; values that are not stated leave the model's."""
 
     temperature: Annotated[float, Field(ge=0.0, le=100.0)] = Field(
         1.0, description="what logits are divided by; 0: the likeliest token"
@@ -46,7 +46,7 @@ class Sampling(Part):
 
 
 class Output(Part):
-    """Where stage generate leaves its answers."""
+    """Output of stage generate."""
 
     uri: Uri = Field(description="a folder for shards, as footplate-trainer pack writes them")
     best: Count | None = Field(

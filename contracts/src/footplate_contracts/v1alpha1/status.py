@@ -1,7 +1,7 @@
-"""`status` of a TrainingRun: what was seen, never what was meant.
+"""`status` of a TrainingRun: observations, never intentions.
 
 It stays within 16 KiB: each list has a maximum, each message 1 KiB, and lists
-that grow for ever keep their newest entries.
+that grow for ever hold their newest entries.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Condition(Part):
 
 
 class ProgressStatus(Part):
-    """How far the training is."""
+    """Progress of the training."""
 
     step: Whole = Field(0, description="last finished optimizer step")
     total_steps: Whole = Field(0, description="steps in all")
@@ -65,7 +65,7 @@ class ProgressStatus(Part):
 
 
 class DataStatus(Part):
-    """Which data the run read, and which it wrote, as its ranks told."""
+    """Data that the run read and wrote, as its ranks reported."""
 
     digest: DataDigest | None = Field(
         None, description="of the shards that it reads: equal for equal tokens, wherever they lie"
@@ -103,7 +103,7 @@ class KeptCheckpoint(Part):
 
 
 class PromotedCheckpoint(Part):
-    """A mark of `spec.checkpoint.promoted`, and what bears it."""
+    """A mark of `spec.checkpoint.promoted`, and its checkpoint."""
 
     list_key: ClassVar = "name"
 
@@ -116,7 +116,7 @@ class PromotedCheckpoint(Part):
 
 
 class CheckpointStatus(Part):
-    """The newest durable checkpoint, and those that stand beside it."""
+    """The newest durable checkpoint, and the others that retention leaves."""
 
     latest_step: Whole = Field(description="its step")
     uri: CheckpointUri = Field(description="its folder")
@@ -141,7 +141,7 @@ def _cause(cause: object) -> object:
 
 
 class Attempt(Part):
-    """One stretch of training between two interruptions."""
+    """A period of training between two interruptions."""
 
     number: Whole = Field(description="from 1")
     start: Time = Field(description="when")
@@ -199,7 +199,7 @@ class NodeStatus(Part):
 
 
 class TimeStatus(Part):
-    """Where the wall time went, in seconds; the members add up to it."""
+    """Wall time by activity, in seconds; the members add up to it."""
 
     queued: Duration = Field(0.0, description="waiting for admission")
     starting: Duration = Field(0.0, description="pods, rendezvous, loading")
@@ -211,7 +211,7 @@ class TimeStatus(Part):
 
 
 class TelemetryStatus(Part):
-    """What will never be in the run's history: rows, and records of checkpoints."""
+    """Entries that will never be in the run's history: rows, and records of checkpoints."""
 
     refused: Whole = Field(0, description="that the API will never take")
     overflowed: Whole = Field(0, description="that a worker had no room for, while nobody took them")
@@ -223,7 +223,7 @@ class TelemetryStatus(Part):
 
 
 class DeviceTime(Part):
-    """What the devices of all pods did while they were held, in seconds of a device."""
+    """Time of the devices of all pods by activity, in device-seconds."""
 
     productive: Duration = Field(0.0, description="steps that counted")
     checkpointing: Duration = Field(0.0, description="standing still for a checkpoint")
@@ -234,7 +234,7 @@ class DeviceTime(Part):
 
 
 class EnergyByMethod(Part):
-    """Joules, with those of cooling (PUE), by how they were found."""
+    """Joules, with those of cooling (PUE), by the method that found them."""
 
     counter: Duration = Field(0.0, description="by the devices' energy counters")
     power: Duration = Field(0.0, description="by samples of the devices' power")
@@ -242,7 +242,7 @@ class EnergyByMethod(Part):
 
 
 class CostStatus(Part):
-    """What the run has cost so far; what is not known is absent, and never 0."""
+    """Cost of the run so far; unknown amounts are absent, and never 0."""
 
     dollars: Duration | None = Field(None, description="nodes x hours x price, of what has a price")
     kilowatt_hours: Duration | None = Field(None, description="energy, with that of cooling (PUE)")
@@ -263,7 +263,7 @@ class CostStatus(Part):
 
 
 class TrainingRunStatus(Part):
-    """Written by the operator alone."""
+    """Status of a TrainingRun, written by the operator alone."""
 
     phase: Phase | None = None  # of those that a newer release added: the nearest
     observed_generation: Whole | None = Field(None, description="of the spec that was acted upon")
@@ -339,7 +339,7 @@ class TrainingRunStatus(Part):
 
 
 def _nearest_phase(status: Mapping[str, Any]) -> Phase | None:
-    """What the phase of a run comes down to that was written by a release with more of them."""
+    """Return the known phase nearest to that of a newer release; None if the run was never admitted."""
     if status.get("completionTime"):
         conditions = {known.get("type"): known.get("status") for known in status.get("conditions", ())}
         return Phase.SUCCEEDED if conditions.get(ConditionType.COMPLETE) == "True" else Phase.FAILED

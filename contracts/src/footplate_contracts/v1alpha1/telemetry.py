@@ -1,4 +1,4 @@
-"""`spec.telemetry`: where metrics go beside the API."""
+"""`spec.telemetry`: sinks of metrics beside the API."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from footplate_contracts.v1alpha1.types import Part, Uri, local_path
 
 
 class SinkName(StrEnum):
-    """What reads them there."""
+    """Program that reads a sink."""
 
     TENSORBOARD = "tensorboard"
 
 
 class Sink(Part):
-    """A further place for every metric row."""
+    """A further destination of every metric row."""
 
     name: SinkName = Field(description="who reads it")
     uri: Uri = Field(description="a folder of this run alone")
@@ -26,6 +26,6 @@ class Sink(Part):
 
 
 class Telemetry(Part):
-    """Metrics beside the API's."""
+    """Sinks of metrics beside the API."""
 
     sinks: Annotated[list[Sink], Field(max_length=8)] = Field([], description="further sinks of metrics")

@@ -1,4 +1,4 @@
-"""`spec.stage` and `spec.training`: how the weights move."""
+"""`spec.stage` and `spec.training`: length, loss, optimizer and precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from footplate_contracts.v1alpha1.types import Count, Part, Probability, Whole
 
 
 class Stage(StrEnum):
-    """Which part of a model's life this run is."""
+    """Stage of a model's life cycle that this run is."""
 
     PRETRAIN = "pretrain"
     SFT = "sft"
@@ -32,7 +32,7 @@ class LossName(StrEnum):
 
 
 class Loss(Part):
-    """The loss; `package.module:function` names one's own."""
+    """The loss; `package.module:function` names a user's own."""
 
     name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
         "crossEntropy", description="crossEntropy, mse, contrastive, or package.module:function"
@@ -86,7 +86,7 @@ class OptimizerName(StrEnum):
 
 
 class Optimizer(Part):
-    """Decay applies to matrices, embeddings among them, and not to norms and biases."""
+    """Optimizer; decay applies to matrices, embeddings among them, and not to norms and biases."""
 
     name: OptimizerName = OptimizerName.ADAMW
     learning_rate: Annotated[float, Field(ge=0.0, le=1000.0)] = Field(description="peak, after warm-up")
@@ -153,14 +153,14 @@ class Schedule(Part):
 
 
 class Precision(StrEnum):
-    """bf16 means fp32 master weights, bf16 compute, fp32 reduction."""
+    """Number format; bf16 means fp32 master weights, bf16 compute, fp32 reduction."""
 
     FP32 = "fp32"
     BF16 = "bf16"
 
 
 class Recomputation(StrEnum):
-    """Which activations are computed again in the backward pass."""
+    """Activations that are computed again in the backward pass."""
 
     NONE = "none"
     SELECTIVE = "selective"

@@ -85,7 +85,7 @@ _STEPS = f"(self.training.tokens + {_STEP_TOKENS} - 1) / ({_STEP_TOKENS})"
 
 
 def _of_stages(field: str, *stages: str) -> Rule:
-    """A field that makes sense only in some stages."""
+    """Return the rule that a field is present only in some stages."""
     return Rule(
         f"!has(self.{field}) || self.stage in {list(stages)}",
         f"{field} is a field of stage {' and '.join(stages)}, and stage is {{self.stage}}; remove it",
@@ -95,7 +95,7 @@ def _of_stages(field: str, *stages: str) -> Rule:
 
 
 class TrainingRunSpec(Part):
-    """What should be trained, on what, for how long."""
+    """Model, data and length of a training, and the nodes for it."""
 
     stage: Stage = Stage.PRETRAIN
     model: Model | None = None
@@ -304,23 +304,23 @@ class TrainingRunSpec(Part):
 
 
 def _same_length(length: str) -> str:
-    """CEL: an update leaves `training.length` as it is.
+    """Return CEL for an update that leaves `training.length` as it is.
 
-    Progress may pass a length that was lowered a moment ago, and must be told all the same.
+    Progress may pass a length that was lowered a moment ago, and the status must still be able to report it.
     """
     new, old = f"self.spec.training.{length}", f"oldSelf.spec.training.{length}"
     return f"(has({new}) && has({old}) && {new} == {old})"
 
 
 def _names_no_run(field: str) -> str:
-    """CEL: the spec names no other run in `field`."""
+    """Return CEL for a spec that names no other run in `field`."""
     parts = f"spec.{field}.run".split(".")
     paths = [".".join(parts[:length]) for length in range(2, len(parts) + 1)]
     return "(" + " || ".join(f"!has(self.{path})" for path in paths) + ")"
 
 
 class TrainingRun(Part):
-    """One model, trained once: spec and status; metadata is Kubernetes'."""
+    """A model, trained once: spec and status; metadata is Kubernetes'."""
 
     spec: Annotated[TrainingRunSpec, Field()]
 

@@ -44,14 +44,14 @@ Passthrough = Annotated[
 
 
 class Part(Contract):
-    """A node of a resource; `rules` are its CEL rules."""
+    """Base of the objects in a resource; `rules` are their CEL rules."""
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     list_key: ClassVar[str] = ""  # what tells items of a list of these apart; "": their places
 
 
 def local_path(field: str) -> Rule:
-    """URIs that this release reads: a path, or file:// before one."""
+    """Return the rule that a URI is a path, or file:// before one, which this release reads."""
     return Rule(
         f"!has(self.{field}) || self.{field}.startsWith('file:///') || !self.{field}.contains('://')",
         f"{field} {{self.{field}}} is not supported by this release; use a path on a mounted volume",
@@ -61,7 +61,7 @@ def local_path(field: str) -> Rule:
 
 
 def own_files(field: str) -> Rule:
-    """file:// URIs are of the machine that reads them."""
+    """Return the rule that a file:// URI names no other host: it is of the machine that reads it."""
     return Rule(
         f"!has(self.{field}) || !self.{field}.startsWith('file://') || self.{field}.startsWith('file:///')",
         f"{field} {{self.{field}}} names another host; write file:/// and a path on a mounted volume",

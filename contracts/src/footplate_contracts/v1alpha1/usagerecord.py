@@ -1,7 +1,7 @@
-"""UsageRecord: which pods held which nodes for how long, for the bill.
+"""UsageRecord: time for which pods held nodes, for the bill.
 
-The operator writes it while the pods are there; it outlives them, their run and their namespace, until the
-API has stored it. A record is named `<uid of the owner>-<number>`, or `node-<uid of the Node>`.
+The operator writes it while the pods exist; it outlives them, their run and their namespace, until the API
+has stored it. A record is named `<uid of the owner>-<number>`, or `node-<uid of the Node>`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Short = Annotated[str, Field(max_length=253)]
 
 
 class UsageOwner(Part):
-    """The object whose pods they are."""
+    """The object that owns the pods."""
 
     kind: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="such as TrainingRun")
     namespace: Annotated[str, Field(min_length=1, max_length=63)] = Field(description="its namespace")
@@ -30,7 +30,7 @@ class UsageOwner(Part):
 
 
 class Held(Part):
-    """What has a price, and from when to when; half-open, whole seconds, UTC."""
+    """A priced quantity over a time: half-open, whole seconds, UTC."""
 
     profile: _Short = Field("", description="ComputeProfile; empty: none fits")
     capacity: Capacity = Field(Capacity.ON_DEMAND, description="how the node was bought")
@@ -45,7 +45,7 @@ class Held(Part):
 
 
 class Rating(Part):
-    """What the profile said of the node's power when the pod was made; absent is unknown."""
+    """The node's power by its profile when the pod was created; absent is unknown."""
 
     device_watts: Amount | None = Field(None, description="rated power of one device (TDP)")
     node_watts: Amount | None = Field(None, description="of the node beside its devices")
@@ -65,7 +65,7 @@ class EnergyUsed(Part):
 
 
 class PodUsage(Held):
-    """One pod on its node, from when it was bound until its containers had ended."""
+    """Usage of one pod on its node, from its binding until its containers had ended."""
 
     name: _Short = Field("", description="of the pod")
     role: Role = Field(description="what it is in its run")
@@ -79,13 +79,13 @@ class PodUsage(Held):
 
 
 class NodeUsage(Held):
-    """One Node, from when it was made until it was gone."""
+    """Lifetime of one Node, from its creation until it was gone."""
 
     name: _Short = Field(description="of the Node")
 
 
 class UsageRecordSpec(Part):
-    """What was used; what has ended is not changed any more."""
+    """Usage of an owner's pods, or of Nodes; entries that have ended do not change."""
 
     owner: UsageOwner | None = Field(None, description="whose pods they are; absent: they are Nodes")
     pods: Annotated[dict[Uid, PodUsage], Field(max_length=PODS_LIMIT)] = Field({}, description="by uid")
