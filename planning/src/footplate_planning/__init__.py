@@ -1,1 +1,1 @@
-"""Layouts of a run and what they cost, in pure arithmetic: nothing here sees a rank, a tensor or a file."""
+"""Layouts of a run and their costs, in pure arithmetic: nothing here reads a rank, a tensor or a file."""

@@ -1,4 +1,4 @@
-"""What a run states of its model beside a folder that has one; pure."""
+"""Merge of a run's model settings with those of a folder of weights; pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from footplate_contracts.v1alpha1.model import Model, PositionName
 
 
 def agreed(stated: Model, folder: Model) -> Model:
-    """The folder's model with what `stated` may decide: context, dropout, initialisation, kernel, adapter.
+    """Return the folder's model with `stated`'s context, dropout, initialisation, kernel and adapter.
 
-    And a larger vocabulary, where it asks for that: only then does the model keep `grow_embeddings`.
+    It has the larger vocabulary of `stated` too, if that asks to grow: only then `grow_embeddings` stays.
 
     Raises ValueError that lists every stated field with which the folder disagrees.
     """
@@ -54,7 +54,7 @@ def _disagreement(path: str, ours: Any, theirs: Any) -> str:
 
 
 def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
-    """(path, ours, theirs) of each field in which two models differ."""
+    """Return (path, ours, theirs) of each field in which two models differ."""
     left, right = _flat(ours.to_json()), _flat(theirs.to_json())
     return [
         (path, left.get(path), right.get(path))
@@ -64,7 +64,7 @@ def differences(ours: Model, theirs: Model) -> list[tuple[str, Any, Any]]:
 
 
 def free(path: str) -> bool:
-    """Whether a field says how to train, and not what the weights are for."""
+    """Return whether a field configures training, and does not describe the weights."""
     return path in ("contextLength", "growEmbeddings") or path.startswith(
         ("dropout.", "initialization.", "attention.backend", "adapter.")
     )

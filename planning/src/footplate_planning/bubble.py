@@ -1,4 +1,4 @@
-"""How long a pipeline's ranks wait, by schedule, before any rank exists. Pure.
+"""Waiting time of a pipeline's ranks, by schedule, before any rank exists. Pure.
 
 In units of a third of a stage's forward and backward pass of one micro-batch:
 forward 1, gradient of inputs 1, gradient of weights 1. All stages cost the same
@@ -13,11 +13,11 @@ from footplate_planning.topology import Topology
 
 
 def idle(topology: Topology, count: int) -> int:
-    """Units that each rank waits in a step of `count` micro-batches, from the first action to the last.
+    """Return the units that each rank waits in a step of `count` micro-batches, from first to last action.
 
     The first terms are the published ones (Huang et al. 2019 for GPipe, Narayanan
     et al. 2021 for interleaving, Qi et al. 2023 and 2024 for zero bubble); the
-    others tell of fewer micro-batches than fill the pipeline.
+    others apply to fewer micro-batches than fill the pipeline.
     """
     ranks, rounds = topology.pipeline, topology.virtual_stages
     missing = max(0, ranks - count)
@@ -33,7 +33,7 @@ def idle(topology: Topology, count: int) -> int:
 
 
 def bubble(topology: Topology, count: int) -> float:
-    """The share of a step's time that each rank waits; 0 without a pipeline."""
+    """Return the share of a step's time that each rank waits; 0 without a pipeline."""
     if topology.pipeline == 1:
         return 0.0
     waiting = idle(topology, count)

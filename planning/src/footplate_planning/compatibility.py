@@ -1,8 +1,8 @@
-"""What goes together, and what a run is told when something does not: before any rank starts.
+"""Compatibility of features, and errors for a run that combines others: before any rank starts.
 
-One table says for each pair of features whether it works, and if not, why. The
-documentation prints it, `problems` refuses by it, and the layout tests run what
-it says works.
+A table of refused pairs of features has the reason for each; all other pairs work. The
+documentation prints it, `problems` refuses by it, and the layout tests run the pairs that
+work.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from footplate_planning.topology import Topology, schedule_wants
 
 
 class Feature(StrEnum):
-    """What a run may ask for."""
+    """Feature that a run may use."""
 
     NONE = "sharding: none"
     OPTIMIZER = "sharding: optimizer"
@@ -101,7 +101,7 @@ REFUSED: dict[frozenset[Feature], str] = {
 
 
 def features(config: RunConfig) -> list[Feature]:
-    """What `config` asks for, in the order of Feature."""
+    """Return the features that `config` uses, in the order of Feature."""
     parallelism, shape = config.parallelism, model_shape(config)
     pipelined = parallelism.pipeline > 1
     asked: dict[Feature, bool] = {
@@ -126,7 +126,7 @@ def features(config: RunConfig) -> list[Feature]:
 
 
 def problems(config: RunConfig, world_size: int) -> list[str]:
-    """Why `config` cannot run on `world_size` ranks, a sentence each; empty when it can."""
+    """Return the reasons why `config` cannot run on `world_size` ranks, a sentence each; empty if it can."""
     try:
         topology = Topology.of(world_size, config.parallelism)
     except ValueError as error:
@@ -143,9 +143,10 @@ def problems(config: RunConfig, world_size: int) -> list[str]:
 def rollout_problems(
     shape: ModelShape, parallelism: RolloutParallelism, world_size: int, of: str = "rollout.parallelism."
 ) -> list[str]:
-    """Why `world_size` ranks cannot generate with `shape` so, a sentence each; `of` begins fields' names.
+    """Return the reasons why `world_size` ranks cannot generate with `shape` so, a sentence each.
 
-    A vocabulary need not be a multiple of the tensor ranks: nothing is computed of its columns but logits.
+    `of` is the prefix of the fields' names. A vocabulary need not be a multiple of the tensor ranks: ranks
+    compute nothing of its columns but logits.
     """
     tensor, pipeline = parallelism.tensor, parallelism.pipeline
     found = []
@@ -194,7 +195,7 @@ def _tensor(config: RunConfig, shape: ModelShape, topology: Topology) -> Iterato
 
 
 def _matrices(shape: ModelShape, ranks: int, field: str) -> Iterator[str]:
-    """What keeps the `ranks` of `field` from sharing the matrices of blocks."""
+    """Yield the reasons why the `ranks` of `field` cannot share the matrices of blocks."""
     for name, size in (("attentionHeads", shape.heads), ("feedForwardSize", shape.feed_forward)):
         if size % ranks:
             above = -(-size // ranks) * ranks

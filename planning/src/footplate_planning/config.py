@@ -1,4 +1,4 @@
-"""RunConfig as the trainer's modules want it: small frozen records and derived numbers.
+"""RunConfig for the trainer's modules: small frozen records and derived numbers.
 
 The contract groups fields for the person who writes them; a module here should
 see only what it computes with. Nothing below has defaults that the contract has
@@ -20,18 +20,18 @@ Value = TypeVar("Value")
 
 
 def model_shape(config: RunConfig) -> ModelShape:
-    """The network of a resolved RunConfig."""
+    """Return the network of a resolved RunConfig."""
     shape = replace(shape_of(config.model), embedding_noise=config.training.neftune or 0.0)
     return scoring(shape) if config.stage is Stage.REWARD else shape
 
 
 def scoring(shape: ModelShape) -> ModelShape:
-    """`shape` with a head that gives each sequence one score; so nothing there is tied to the embedding."""
+    """Return `shape` with a head that gives each sequence one score, not tied to the embedding."""
     return replace(shape, labels=1, tied_embeddings=False)
 
 
 def shape_of(model: Model) -> ModelShape:
-    """The network of a resolved spec.model."""
+    """Return the network of a resolved spec.model."""
     norm, bias, position, dropout = model.norm, model.bias, model.position, model.dropout
     return ModelShape(
         layers=_filled(model.layers),
@@ -79,6 +79,6 @@ def _filled(value: Value | None) -> Value:
 
 
 def total_steps(config: RunConfig) -> int:
-    """Optimizer steps of the whole run."""
+    """Return the optimizer steps of the whole run."""
     assert config.training.steps is not None, "resolve() fills this in"
     return config.training.steps

@@ -1,7 +1,7 @@
-"""Model FLOPs and what share of the hardware's peak they are. Pure.
+"""Model FLOPs, and utilisation of the hardware's peak. Pure.
 
 Four conventions are in use and differ by up to a third, so a figure without its
-convention means little. Here every function says which one it follows, and an
+convention means little. Here every function names its convention, and an
 unknown device gives no utilisation at all rather than a guess.
 """
 
@@ -21,7 +21,7 @@ _ATTENTION: Final = 12  # per layer, head, feature and pair of positions: QK^T a
 
 
 class Convention(StrEnum):
-    """How attention is counted."""
+    """Convention for counting attention."""
 
     NONE = "6N"  # all weights, no attention: Kaplan, Chinchilla
     FULL = "full"  # every pair of positions: PaLM, torchtitan
@@ -30,7 +30,7 @@ class Convention(StrEnum):
 
 @lru_cache(maxsize=16)  # each step's metric row asks
 def flops_per_token(shape: ModelShape, length: int, convention: Convention, decoder_length: int = 0) -> float:
-    """FLOPs of forward and backward for one token of a sequence of `length`.
+    """Return the FLOPs of forward and backward for one token of a sequence of `length`.
 
     With attention: 6 (N - N_embedding) + 12 L H d_head s, torchtitan's formula;
     looking up an embedding is no multiplication. A tied embedding is the output
@@ -48,7 +48,7 @@ def flops_per_token(shape: ModelShape, length: int, convention: Convention, deco
 def block_flops(
     shape: ModelShape, number: int, length: int, convention: Convention, decoder_length: int = 0
 ) -> float:
-    """Of block `number`, for one sequence; `convention` with attention.
+    """Return the FLOPs of block `number` for one sequence; `convention` is one with attention.
 
     A causal mask leaves half of the pairs of a decoder's own positions, and all of
     an encoder's and of those between the two.
@@ -69,20 +69,20 @@ def block_flops(
 
 
 def head_flops(shape: ModelShape, length: int, decoder_length: int = 0) -> float:
-    """Of what stands behind the last block, for one sequence."""
+    """Return the FLOPs behind the last block, for one sequence."""
     tied = shape.projection if shape.tied_embeddings else 0
     adapters = _adapters(shape, "transform") + _adapters(shape, "head")
     return _weights(shape, shape.head_parameters + tied, adapters) * (decoder_length or length)
 
 
 def _weights(shape: ModelShape, multiplied: int, adapters: int) -> float:
-    """With so many weights of the network and of its adapters, for a token."""
+    """Return the FLOPs a token of so many weights of the network and of its adapters."""
     each = FORWARD_AND_BACKWARD if shape.adapter is None else FROZEN
     return float(each * multiplied + FORWARD_AND_BACKWARD * adapters)
 
 
 def _adapters(shape: ModelShape, prefix: str) -> int:
-    """Weights of the adapters of all layers whose names begin so."""
+    """Count the weights of the adapters of all layers whose names begin with `prefix`."""
     return sum(count for name, count in _adapters_by_name(shape) if name.startswith(prefix))
 
 
@@ -114,7 +114,7 @@ _BF16_PEAKS: Final = (
 
 
 def peak_tflops(device_name: str) -> float | None:
-    """Dense bf16 peak of the device in TFLOP/s; None where it is not known.
+    """Return the device's dense bf16 peak in TFLOP/s; None if it is not known.
 
     >>> peak_tflops("NVIDIA H100 80GB HBM3"), peak_tflops("NVIDIA H100 80GB HBM3 MIG 1g.10gb")
     (989.4, None)
@@ -123,5 +123,5 @@ def peak_tflops(device_name: str) -> float | None:
 
 
 def utilisation(flops_a_token: float, tokens_per_second: float, devices: int, tflops: float) -> float:
-    """Model FLOPs utilisation: FLOPs done over those that `devices` of `tflops` each could do, a ratio."""
+    """Return the model FLOPs utilisation: FLOPs done over the peak of `devices` of `tflops` each, a ratio."""
     return flops_a_token * tokens_per_second / (devices * tflops * 1e12)

@@ -1,4 +1,4 @@
-"""What keys and values of sequences that a model goes on from take of memory."""
+"""Memory of the key/value cache, for sequences that a model generates."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ CACHE_SHARE: Final[Mapping[str, float]] = {"cuda": 0.9, "cpu": 0.5}
 
 
 def key_value_bytes(shape: ModelShape, tokens: int, number_bytes: int) -> int:
-    """Of `tokens` tokens: 2 · layers · key/value heads · head size numbers of `number_bytes` each."""
+    """Return the bytes of `tokens` tokens, of 2 · layers · key/value heads · head size numbers each."""
     return 2 * shape.layers * shape.key_value_heads * shape.head_size * number_bytes * tokens
 
 
 def heads_here(shape: ModelShape, tensor: int) -> int:
-    """Key/value heads whose keys one of `tensor` ranks keeps; one, where there are fewer heads than ranks."""
+    """Return the key/value heads that one of `tensor` ranks holds; one, if heads are fewer than ranks."""
     return max(1, shape.key_value_heads // tensor)
 
 
 def rank_key_value_bytes(shape: ModelShape, topology: Topology, tokens: int, number_bytes: int) -> list[int]:
-    """What `tokens` tokens take on a rank of each pipeline stage: its layers', of its heads."""
+    """Return the bytes of `tokens` tokens on a rank of each pipeline stage: of its layers and its heads."""
     of_layer = 2 * heads_here(shape, topology.tensor) * shape.head_size * number_bytes * tokens
     return [of_layer * len(layers) for layers in stage_layers(shape, topology)]
 
@@ -34,17 +34,17 @@ def rank_key_value_bytes(shape: ModelShape, topology: Topology, tokens: int, num
 def blocks_within(
     shape: ModelShape, room: int, block_size: int, number_bytes: int, topology: Topology | None = None
 ) -> int:
-    """How many blocks of `block_size` tokens each rank of a copy can hold in `room` bytes."""
+    """Return the blocks of `block_size` tokens that each rank of a copy can hold in `room` bytes."""
     return room // max(rank_key_value_bytes(shape, topology or Topology(), block_size, number_bytes))
 
 
 def answer_blocks(lengths: Iterable[int], block_size: int) -> int:
-    """How many blocks hold sequences of `lengths` tokens at once, if they share none."""
+    """Return the blocks that hold sequences of `lengths` tokens at once, if they share none."""
     return sum(-(-length // block_size) for length in lengths)
 
 
 def cache_blocks(answers: int, longest: int, cache_tokens: int | None, most: int | None = None) -> int:
-    """The blocks of a rollout: for as many of its `answers` as are under way, each of `longest` tokens.
+    """Return the blocks of a rollout, for the answers in flight at once, each of `longest` tokens.
 
     Fewer where `cache_tokens` (of the spec) says so, or else where memory has room for `most`; one answer
     has room in any case.
@@ -57,7 +57,7 @@ def cache_blocks(answers: int, longest: int, cache_tokens: int | None, most: int
 
 
 def blocks_of_room(shape: ModelShape, topology: Topology, number_bytes: int, free: int, device: str) -> int:
-    """How many blocks a copy has where each of its ranks has `free` bytes left on its `device`."""
+    """Return the blocks of a copy whose ranks each have `free` bytes left on their `device`."""
     room = int(CACHE_SHARE[device] * free)
     return blocks_within(shape, room, BLOCK_SIZE, number_bytes, topology)
 
@@ -71,9 +71,9 @@ def too_small(
     *,
     at_most: bool = False,
 ) -> str | None:
-    """Why `free` bytes on a rank hold no answer that has `longest` tokens with its prompt; None: they do.
+    """Return why `free` bytes on a rank cannot hold an answer of `longest` tokens with its prompt, else None.
 
-    `at_most`: there never are more, whoever else takes memory.
+    `at_most`: `free` is an upper bound, before other programs take memory.
     """
     tokens = BLOCK_SIZE * -(-longest // BLOCK_SIZE)
     needed = max(rank_key_value_bytes(shape, topology, tokens, number_bytes))

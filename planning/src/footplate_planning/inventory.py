@@ -1,6 +1,6 @@
-"""Which weights each pipeline stage has, and how its tensor ranks cut them, before any network exists. Pure.
+"""Weights of each pipeline stage, and their cuts among tensor ranks, before any network exists. Pure.
 
-Counts of parameters are enough for memory. What a collective moves depends on
+Counts of parameters are enough for memory. The bytes of a collective depend on
 more: a shard of few rows is padded, a small vector may be whole where a matrix
 is cut, and each pipeline stage has its own.
 """
@@ -31,12 +31,12 @@ class Stage:
 
     @property
     def groups(self) -> tuple[tuple[Weight, ...], ...]:
-        """What is gathered and reduced together; a stage may have nothing outside its blocks."""
+        """Weights that are gathered and reduced together; a stage may have nothing outside its blocks."""
         return (*self.blocks, self.outside) if self.outside else self.blocks
 
 
 def inventory(shape: ModelShape, topology: Topology) -> tuple[Stage, ...]:
-    """All stages, in the network's order."""
+    """Return all stages, in the network's order."""
     layers = stage_layers(shape, topology)
     adapted = shape.adapted_layers() if shape.adapter else {}
     behind = _adapted(shape, adapted, weights_behind_blocks(shape))
@@ -63,7 +63,10 @@ def inventory(shape: ModelShape, topology: Topology) -> tuple[Stage, ...]:
 def _adapted(
     shape: ModelShape, layers: Mapping[str, tuple[int, int]], weights: Iterable[Weight]
 ) -> Iterator[Weight]:
-    """`weights` and, behind each of `layers`, its adapter's A and B; the one is cut that meets a cut side."""
+    """Yield `weights` and, behind each of `layers`, its adapter's A and B.
+
+    The matrix that meets the cut side of the layer is cut.
+    """
     for weight in weights:
         yield weight
         layer = weight.name.removesuffix(".weight")
@@ -75,12 +78,12 @@ def _adapted(
 
 
 def _shared(weight: Weight, tensor: int) -> Weight:
-    """`weight` as `tensor` ranks have it: where there are fewer heads than ranks, each has all of them."""
+    """Return `weight` as `tensor` ranks have it: uncut where there are fewer heads than ranks."""
     return replace(weight, cut=None) if weight.heads is not None and weight.heads < tensor else weight
 
 
 def _is_in(weight: Weight, shape: ModelShape, blocks: Collection[int], *, first: bool, last: bool) -> bool:
-    """Whether a stage with these blocks has a weight outside of blocks."""
+    """Return whether a stage with these blocks has a weight outside of blocks."""
     match weight.name.partition(".")[0]:
         case "embedding":
             return first or (last and shape.tied_embeddings)

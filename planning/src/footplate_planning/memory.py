@@ -1,11 +1,11 @@
-"""How many bytes a rank will hold at once, before any rank exists. Pure.
+"""Peak memory of a rank in bytes, before any rank exists. Pure.
 
 A step has three moments at which memory may peak: in the loss, when all
 activations of a micro-batch are there; at the beginning of the backward pass,
 when the first gradients come on top; and at its end, when activations are gone
 and all gradients are there. Each is a sum of a few products, and the peak is
-the largest. What the model keeps for its backward pass was counted on the code
-as it is; `bench/trainer/plan_memory.py` compares the estimate with the truth.
+the largest. The activations that the model stores for its backward pass were counted
+on the code as it is; `bench/trainer/plan_memory.py` compares estimates with measurements.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _GPU_LOGITS: Final = 2**28
 
 
 class Kind(StrEnum):
-    """What memory is for."""
+    """Kind of memory."""
 
     PARAMETERS = "parameters"  # fp32 master shards
     FROZEN = "frozen"  # the same of models that are computed and not trained
@@ -50,7 +50,7 @@ _RESIDENT: Final = (Kind.PARAMETERS, Kind.FROZEN, Kind.MOMENTS)
 
 @dataclass(frozen=True)
 class Batch:
-    """What passes through a rank: micro-batches of `sequences`, `count` in a step."""
+    """Batch of a rank: micro-batches of `sequences`, `count` in a step."""
 
     sequences: int
     count: int
@@ -58,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """What decides a rank's memory and traffic; `decoder_length` is 0 without a decoder behind an encoder."""
+    """Settings behind a rank's memory and traffic; without a decoder behind an encoder `decoder_length` is 0."""
 
     batch: Batch
     precision: Precision = Precision.FP32
@@ -68,7 +68,7 @@ class Step:
 
     @property
     def compute(self) -> int:
-        """Bytes of a number that is computed with."""
+        """Bytes of a number in computations."""
         return 2 if self.precision is Precision.BF16 else FP32
 
 
@@ -80,16 +80,16 @@ class Estimate:
 
     @property
     def peak(self) -> int:
-        """All kinds together."""
+        """Bytes of all kinds together."""
         return sum(self.bytes.values())
 
     @property
     def resident(self) -> int:
-        """What is there between two steps, too."""
+        """Bytes that a rank holds between two steps, too."""
         return sum(self.bytes.get(kind, 0) for kind in _RESIDENT)
 
     def offloaded(self) -> Estimate:
-        """Without what is in the host's memory instead: shards, and what the optimizer keeps for them.
+        """Return the estimate with all shards and the optimizer's moments in the host's memory.
 
         Gradients stay counted, as each block's are on the device until they have been sent away.
         """
@@ -97,9 +97,9 @@ class Estimate:
         return Estimate({kind: away.get(kind, held) for kind, held in self.bytes.items()})
 
     def beside(self, frozen: int) -> Estimate:
-        """With `frozen` bytes of other models' shards, where there are any.
+        """Return the estimate with `frozen` bytes of other models' shards; unchanged for 0.
 
-        What is gathered to compute one of them is given back before the trained model is computed, which
+        A frozen model's gathered parameters are freed before the trained model is computed, which
         needs more. Where none is trained, see `scoring`.
         """
         if not frozen:
@@ -108,14 +108,14 @@ class Estimate:
         return Estimate({**kinds, Kind.FROZEN: frozen})
 
     def at_once(self, more: Mapping[Kind, int]) -> Estimate:
-        """With `more` bytes of each kind, of another model, that a rank holds at the same moment."""
+        """Return the estimate with `more` bytes by kind, of another model held at the same moment."""
         kinds = [kind for kind in Kind if kind in self.bytes or kind in more]
         return Estimate({kind: self.bytes.get(kind, 0) + more.get(kind, 0) for kind in kinds})
 
 
 @dataclass(frozen=True)
 class LocalCounts:
-    """Numbers (not bytes) of this rank's part of the network, tensor parallelism taken off."""
+    """Numbers (not bytes) in this rank's part of the network, after tensor parallelism."""
 
     blocks: tuple[int, ...]
     beginning: int  # embeddings; 0 where another stage has them
@@ -127,22 +127,22 @@ class LocalCounts:
 
     @property
     def outside(self) -> int:
-        """Embedding and head, which stay gathered from the first forward to the last backward pass."""
+        """Numbers in embedding and head, which stay gathered from first forward to last backward pass."""
         return self.beginning + self.end
 
     @property
     def all(self) -> int:
-        """Parameters of this pipeline stage."""
+        """Parameters of this rank's pipeline stages."""
         return sum(self.blocks) + self.outside + self.adapters
 
     @property
     def trained(self) -> int:
-        """Of these, those that have gradients."""
+        """Parameters that have gradients."""
         return self.adapters + self.moved if self.frozen else self.all
 
 
 def local_counts(shape: ModelShape, topology: Topology, pipeline: int) -> LocalCounts:
-    """What ranks with the `pipeline` coordinate hold before data parallelism shards it."""
+    """Count the numbers on ranks with the `pipeline` coordinate before data parallelism shards them."""
     layers = stage_layers(shape, topology)
     stages = topology.stages_of(pipeline)
     tensor = topology.tensor
@@ -166,7 +166,7 @@ def local_counts(shape: ModelShape, topology: Topology, pipeline: int) -> LocalC
 
 
 def _adapters(shape: ModelShape, blocks: Iterable[int], is_last: bool, tensor: int) -> int:
-    """A matrix that meets the cut side of its layer is cut, the other one whole."""
+    """Count the numbers of adapters: only a matrix that meets the cut side of its layer is cut."""
     if shape.adapter is None:
         return 0
     here = tuple(f"blocks.{number}." for number in blocks)
@@ -180,13 +180,13 @@ def _adapters(shape: ModelShape, blocks: Iterable[int], is_last: bool, tensor: i
 
 
 def _block(shape: ModelShape, number: int, tensor: int) -> int:
-    """Norms are whole on every tensor rank, matrices are cut."""
+    """Count the numbers of a block: norms are whole on every tensor rank, matrices are cut."""
     norms = 2 * shape.norm_parameters
     return norms + (shape.block_parameters(number) - norms) // tensor
 
 
 def moments_per_parameter(optimizer: Optimizer) -> float:
-    """fp32 numbers that the optimizer keeps for each weight of a matrix."""
+    """Return the fp32 numbers that the optimizer stores for each weight of a matrix."""
     match optimizer.name:
         case OptimizerName.ADAM | OptimizerName.ADAMW:
             return 2.0
@@ -205,12 +205,12 @@ class _Activations:
     step: Step
 
     def of_block(self) -> int:
-        """What one block keeps for its backward pass where nothing is computed again.
+        """Return the bytes that one block stores for its backward pass without recomputation.
 
-        Attention keeps query, result and merged heads, key and value; a gated
+        Attention stores query, result and merged heads, key and value; a gated
         feed-forward layer four of its width, a plain one two. Tensor ranks cut these,
-        and hold a piece of the sequence of what is between the matrices; what they
-        gather for a matrix is whole.
+        and hold a piece of the sequence of the values between the matrices; the values
+        that they gather for a matrix are whole.
         """
         shape, compute = self.shape, self.step.compute
         inner = (4 if shape.gated else 2) * shape.feed_forward
@@ -220,9 +220,9 @@ class _Activations:
         return cut // self.tensor + (compute * 4 * shape.hidden if self.tensor > 1 else 0)
 
     def kept(self) -> int:
-        """What one block keeps until its backward pass begins, beside its input.
+        """Return the bytes that one block stores until its backward pass begins, beside its input.
 
-        Full recomputation keeps nothing; selective keeps the products of matrices and
+        Full recomputation stores nothing; selective stores the products of matrices and
         attention's result, and computes the rest again.
         """
         match self.step.recomputation:
@@ -236,17 +236,17 @@ class _Activations:
                 return self.step.compute * numbers // self.tensor
 
     def again(self) -> int:
-        """What one block had let go, and has again while its backward pass runs."""
+        """Return the bytes that one block recomputes for its backward pass."""
         return self.of_block() - self.kept()
 
     def of_norm(self) -> int:
-        """Normalised input and result; in bf16 on a CPU the former is two fp32 copies."""
+        """Return the bytes of normalised input and result; in bf16 on a CPU the former is two fp32 copies."""
         compute = self.step.compute
         on_cpu_in_bf16 = self.step.device == "cpu" and compute != FP32
         return self.shape.hidden * (compute + (2 * FP32 if on_cpu_in_bf16 else compute))
 
     def of_rank(self, here: LocalCounts, flight: int) -> int:
-        """Of a micro-batch, of which `flight` are kept at once; the loss's input once."""
+        """Return the bytes of `flight` micro-batches stored at once; the loss's input counts once."""
         stream = self.step.compute * self.shape.hidden
         inputs = stream * (1 if self.step.recomputation is Recomputation.NONE else len(here.blocks))
         end = self.of_norm() + (stream if self.tensor > 1 else 0)
@@ -262,14 +262,14 @@ class _Activations:
 
 
 def frozen_bytes(shape: ModelShape, topology: Topology, pipeline: int) -> int:
-    """What a rank holds of a network of `shape` that is laid out as the trained one and not trained."""
+    """Return the bytes of a rank's shards of a frozen network of `shape` in the trained network's layout."""
     return FP32 * -(-local_counts(shape, topology, pipeline).all // topology.shards)
 
 
 def trained_bytes(
     shape: ModelShape, topology: Topology, pipeline: int, optimizer: Optimizer
 ) -> dict[Kind, int]:
-    """What a rank keeps of a network of `shape` that is trained beside another one, before that moves too.
+    """Return the bytes by kind of a network of `shape` that is trained beside another one, before any update.
 
     Its activations take turns with the other's; its gradients wait until those of both are known.
     """
@@ -283,14 +283,14 @@ def trained_bytes(
 
 
 def at_rest(shape: ModelShape, topology: Topology, pipeline: int) -> Estimate:
-    """What a rank holds of a network that nothing is trained of, between two rollouts."""
+    """Estimate the memory of a network of which nothing is trained, between two rollouts."""
     return Estimate({Kind.PARAMETERS: frozen_bytes(shape, topology, pipeline)})
 
 
 def scoring(shape: ModelShape, topology: Topology, pipeline: int, step: Step) -> dict[Kind, int]:
-    """What a rank holds beside shards while a network of `shape` reads a micro-batch and keeps nothing of it.
+    """Return the bytes beside shards while a network of `shape` computes a micro-batch without gradients.
 
-    That is one block's activations with its input, and what is gathered of the network.
+    These are one block's activations with its input, and the gathered parameters of the network.
     """
     here, compute = local_counts(shape, topology, pipeline), step.compute
     stays = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER
@@ -305,7 +305,7 @@ def scoring(shape: ModelShape, topology: Topology, pipeline: int, step: Step) ->
 
 
 def micro_batches_in_flight(topology: Topology, pipeline: int, count: int) -> int:
-    """Of one stage: how many micro-batches have gone forward and not yet come back, at most."""
+    """Return the most micro-batches of one stage between their forward and backward passes."""
     if topology.pipeline == 1:
         return 1
     if topology.schedule is PipelineSchedule.GPIPE:
@@ -325,7 +325,7 @@ class _Differentiated:
 
     @classmethod
     def of(cls, here: LocalCounts) -> _Differentiated:
-        """Of frozen weights there are none; adapters count as if all were in blocks."""
+        """Build from local counts: frozen weights have none; adapters count as if all were in blocks."""
         if here.frozen:
             return cls(0, here.adapters // len(here.blocks), 0)
         return cls(here.projection, max(here.blocks), here.outside)
@@ -334,7 +334,7 @@ class _Differentiated:
 def estimate(
     shape: ModelShape, topology: Topology, pipeline: int, step: Step, optimizer: Optimizer
 ) -> Estimate:
-    """The peak of a rank with this `pipeline` coordinate."""
+    """Estimate the peak of a rank with this `pipeline` coordinate."""
     here, batch, compute = local_counts(shape, topology, pipeline), step.batch, step.compute
     sharded, trained = -(-here.all // topology.shards), -(-here.trained // topology.shards)
     whole_gradients = topology.pipeline > 1 or topology.sharding is Sharding.OPTIMIZER or topology.shards == 1
@@ -386,7 +386,7 @@ def estimate(
 
 
 def _loss_workspace(rows: int, tokens: int, step: Step) -> int:
-    """Logits for one chunk of tokens, fp32; in bf16 products and gradients of their size beside them."""
+    """Return the bytes of one chunk's logits, fp32; in bf16 with products and gradients of their size."""
     if rows == 0:
         return 0
     chunk = min(tokens, loss_chunk(rows, step.device))
@@ -394,6 +394,6 @@ def _loss_workspace(rows: int, tokens: int, step: Step) -> int:
 
 
 def loss_chunk(rows: int, device: str) -> int:
-    """Tokens whose logits over `rows` of the output head the loss holds at once."""
+    """Return the tokens whose logits over `rows` of the output head the loss holds at once."""
     budget = _CPU_LOGITS if device == "cpu" else _GPU_LOGITS
     return max(64, budget // (FP32 * max(1, rows)) // 64 * 64)  # matrix products like whole tiles

@@ -1,4 +1,4 @@
-"""Which block of which weight lies on which rank of a layout. Pure.
+"""Placement of each weight's blocks on the ranks of a layout. Pure.
 
 A rank holds one block of a weight, or none: a range of each dimension. Tensor ranks
 cut first, along the dimension that the weight names; data and context ranks cut
@@ -27,18 +27,18 @@ class Box:
 
     @property
     def numbers(self) -> int:
-        """How many there are in it."""
+        """Count of the numbers in it."""
         return prod(self.size)
 
     def common(self, other: Box) -> Box | None:
-        """What both have; None where that is nothing."""
+        """Return the intersection with `other`; None if it is empty."""
         start = tuple(max(mine, theirs) for mine, theirs in zip(self.start, other.start, strict=True))
         ends = zip(self._end, other._end, start, strict=True)
         size = tuple(min(mine, theirs) - first for mine, theirs, first in ends)
         return Box(start, size) if all(length > 0 for length in size) else None
 
     def piece(self, number: int, of: int) -> Box:
-        """Rows of piece `number` of `of`, about equally many in each; some may have none."""
+        """Return the rows of piece `number` of `of`, about equally many in each; some may have none."""
         rows = self.size[0]
         first, end = rows * number // of, rows * (number + 1) // of
         return Box((self.start[0] + first, *self.start[1:]), (end - first, *self.size[1:]))
@@ -50,7 +50,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Placement:
-    """One weight in a layout."""
+    """A weight's placement in a layout."""
 
     name: str
     shape: tuple[int, ...]
@@ -58,7 +58,7 @@ class Placement:
 
     @cached_property
     def holders(self) -> dict[Box, list[int]]:
-        """The ranks that hold each of its boxes."""
+        """Ranks that hold each of its boxes."""
         found: dict[Box, list[int]] = {}
         for rank, box in self.boxes.items():
             found.setdefault(box, []).append(rank)
@@ -66,12 +66,12 @@ class Placement:
 
     @property
     def largest(self) -> int:
-        """Numbers in the largest of its boxes."""
+        """Count of the numbers in the largest of its boxes."""
         return max(box.numbers for box in self.holders)
 
 
 def placements(shape: ModelShape, topology: Topology) -> Iterator[Placement]:
-    """All weights of a network, adapters' too, as `topology` lays them out; each once, in one order."""
+    """Yield all weights of a network, adapters' too, as `topology` lays them out; each once, by name."""
     stages = inventory(shape, topology)
     ranks_of = _ranks_by_pipeline(topology)
     weights: dict[str, Weight] = {}

@@ -1,4 +1,4 @@
-"""What a run would be on any number of ranks, without starting one. Pure.
+"""Plan of a run on any number of ranks, without starting one. Pure.
 
 Ranks that differ in data, context and tensor coordinate only are alike, so a
 plan has a row for each place in the pipeline, however many ranks there are.
@@ -26,7 +26,7 @@ from footplate_planning.traffic import Traffic, traffic
 
 @dataclass(frozen=True)
 class PlannedRank:
-    """What each rank with one pipeline coordinate has to hold and to do."""
+    """Memory and work of each rank with one pipeline coordinate."""
 
     pipeline: int
     layers: list[int]
@@ -40,7 +40,7 @@ class PlannedRank:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run on `topology`."""
+    """Layout and costs of a run on `topology`."""
 
     config: RunConfig
     shape: ModelShape
@@ -54,16 +54,16 @@ class Plan:
 
     @property
     def trains(self) -> bool:
-        """Whether a step has a pass that moves weights; else it is a rollout and no more."""
+        """True if a step has a pass that moves weights; otherwise it is a rollout and no more."""
         return self.config.stage is not Stage.GENERATE
 
     @property
     def step_tokens(self) -> int:
-        """Places in a global batch."""
+        """Tokens in a global batch, padding included."""
         return self.config.training.global_batch_size * self.shape.context
 
     def flops_per_token(self, convention: Convention) -> float:
-        """Forward and backward, for each of `step_tokens`; 0 where nothing trains."""
+        """Return the FLOPs of forward and backward for each of `step_tokens`; 0 where nothing trains."""
         if not self.trains:
             return 0.0
         return flops_per_token(self.shape, self.shape.context, convention, decoder_length(self.config))
@@ -77,11 +77,11 @@ def plan(
     value: ModelShape | None = None,
     rank_memory: int | None = None,
 ) -> Plan:
-    """`config`, which `compatibility` allows, on `ranks` ranks of `device`, "cpu" or "cuda".
+    """Plan `config`, which `compatibility` allows, on `ranks` ranks of `device`, "cpu" or "cuda".
 
-    `frozen` are models that the ranks hold beside the one that they train, in its layout; `value` is a
+    `frozen` are models that the ranks hold beside the model that they train, in its layout; `value` is a
     second one that they train. A row's numbers of parameters, FLOPs and bytes sent are of the first alone.
-    With `rank_memory`, the bytes that a rank has, a rollout keeps what fits into the rest.
+    With `rank_memory`, a rank's bytes, a rollout's cache takes what fits into the rest.
     """
     topology, shape = Topology.of(ranks, config.parallelism), model_shape(config)
     training, step = config.training, step_of(config, topology, device)
@@ -127,7 +127,7 @@ def plan(
 def _answering(
     shape: ModelShape, topology: Topology, pipeline: int, step: Step, frozen: Sequence[ModelShape]
 ) -> Estimate:
-    """Of a rank that trains nothing: the larger of what each of `frozen` holds while it scores answers."""
+    """Estimate the memory of a rank that trains nothing: the peak while one of `frozen` scores answers."""
     others = sum(memory.frozen_bytes(other, topology, pipeline) for other in frozen)
     held = memory.at_rest(shape, topology, pipeline).beside(others)
     moments = [held.at_once(memory.scoring(other, topology, pipeline, step)) for other in frozen]
@@ -135,7 +135,7 @@ def _answering(
 
 
 def step_of(config: RunConfig, topology: Topology, device: str) -> Step:
-    """What of `config` decides a rank's step on `topology`."""
+    """Return the settings of `config` behind a rank's memory and traffic on `topology`."""
     training = config.training
     count = topology.micro_batches(training.global_batch_size, training.micro_batch_size)
     return Step(
@@ -155,7 +155,7 @@ def _flops(
     is_last: bool,
     convention: Convention,
 ) -> float:
-    """Of these blocks for one sequence on each of the ranks that share it."""
+    """Return the FLOPs of these blocks for one sequence on each of the ranks that share it."""
     length, behind = shape.context, step.decoder_length
     blocks = sum(block_flops(shape, number, length, convention, behind) for number in numbers)
     head = head_flops(shape, length, behind) if is_last else 0.0

@@ -1,4 +1,4 @@
-"""Which model a trained one is kept near, and whether ranks hold another copy of it. Pure."""
+"""Reference model and value model of a run, and the ranks' copies of them. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_contracts.v1alpha1.training import Stage
 
 
 class ReferenceKind(StrEnum):
-    """Where the weights of a reference are."""
+    """Location of a reference's weights."""
 
     NONE = "none"
     ADAPTERS_OFF = "adaptersOff"  # in the trained network itself, which is frozen but for its adapters
@@ -19,7 +19,7 @@ class ReferenceKind(StrEnum):
 
 
 def reference_model(config: RunConfig) -> ReferenceModel | None:
-    """The reference that the stage of a resolved `config` has; None where it has none."""
+    """Return the reference that the stage of a resolved `config` has; None where it has none."""
     learning = config.reinforcement
     if config.stage in (Stage.PPO, Stage.GRPO) and learning is not None:
         return (learning.reference or ReferenceModel()) if learning.kl.coefficient else None
@@ -29,7 +29,7 @@ def reference_model(config: RunConfig) -> ReferenceModel | None:
 
 
 def value_uri(config: RunConfig) -> str | None:
-    """Where the value model of a resolved `config` begins; None where it begins as the policy does."""
+    """Return the value model's initial weights of a resolved `config`; None if it starts from the policy."""
     learning, reward = config.reinforcement, config.reward
     if learning is None or learning.value is None or learning.value.from_policy:
         return None
@@ -37,7 +37,7 @@ def value_uri(config: RunConfig) -> str | None:
 
 
 def reference_kind(config: RunConfig) -> ReferenceKind:
-    """Where the weights of that are."""
+    """Return the location of the reference's weights."""
     reference = reference_model(config)
     if reference is None:
         return ReferenceKind.NONE
@@ -47,7 +47,7 @@ def reference_kind(config: RunConfig) -> ReferenceKind:
 
 
 def holds_reference(config: RunConfig) -> bool:
-    """Whether ranks hold a second model while they train."""
+    """Return whether ranks hold a second model while they train."""
     reference = reference_model(config)
     copied = reference_kind(config) in (ReferenceKind.START, ReferenceKind.ELSEWHERE)
     return copied and reference is not None and not reference.precomputed

@@ -1,11 +1,10 @@
-"""How weights go from one layout to another: who sends which block of what to whom, and when. Pure.
+"""Resharding of weights from one layout to another: blocks, senders, receivers and rounds. Pure.
 
-Training and generation want different layouts of the same ranks. What a rank is to
-hold comes from whoever holds it: from itself where it can, else from one of the
-holders, among whom the copies to be filled are shared out, neighbours to neighbours. It goes in
-rounds, so that what is on its way at once stays small: several small weights in one,
-or a large one in pieces of rows of each block, so that all who hold it send at the same
-time. Every rank reckons its own part of each round and needs to be told nothing.
+Training and generation want different layouts of the same ranks. A rank receives its target blocks from
+ranks that hold them: from itself where it can, else from one of the holders, among whom the copies to be
+filled are divided, neighbours to neighbours. Transfers go in rounds, so that few bytes are in flight at
+once: several small weights in one round, or a large one in pieces of rows of each block, so that all its
+holders send at the same time. Every rank computes its own part of each round and needs no messages.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ _SHARE_ON_ITS_WAY: Final = 32  # and no more than this part of what the leanest 
 
 
 def rollout_topology(world_size: int, parallelism: RolloutParallelism) -> Topology:
-    """The grid of the ranks while answers are generated: whole copies, one for each data rank.
+    """Return the grid of the ranks during generation: whole copies, one for each data rank.
 
-    `compatibility.rollout_problems` says whether they can form it.
+    `compatibility.rollout_problems` checks that they can form it.
     """
     tensor, pipeline = parallelism.tensor, parallelism.pipeline
     assert world_size % (tensor * pipeline) == 0
@@ -38,7 +37,7 @@ def rollout_topology(world_size: int, parallelism: RolloutParallelism) -> Topolo
 
 @dataclass(frozen=True)
 class Move:
-    """A block of a weight on its way, or one that stays where sender and receiver are one."""
+    """Transfer of a weight's block, or a block that stays where sender and receiver are one."""
 
     name: str
     sender: int
@@ -48,21 +47,21 @@ class Move:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One weight in both layouts."""
+    """A weight in both layouts."""
 
     source: Placement
     target: Placement
     copies: Topology  # whose data coordinate says which copy a receiver belongs to
 
     def received(self, rank: int, piece: int = 0, pieces: int = 1) -> Iterator[Move]:
-        """What `rank` gets in a piece, from itself too."""
+        """Yield the moves to `rank` in a piece, from itself too."""
         wanted = self.target.boxes.get(rank)
         for box in self.source.holders if wanted is not None else ():
             if found := self._move(box, rank, piece, pieces):
                 yield found
 
     def sent(self, rank: int, piece: int = 0, pieces: int = 1) -> Iterator[Move]:
-        """What `rank` gives in a piece, to itself too; by receiver."""
+        """Yield the moves from `rank` in a piece, to itself too; by receiver."""
         box = self.source.boxes.get(rank)
         for receiver in self.target.boxes if box is not None else ():
             assert box is not None
@@ -72,7 +71,7 @@ class Exchange:
 
     @property
     def most_at_once(self) -> int:
-        """Numbers that one rank sends, or receives, at most, were it one piece."""
+        """Numbers that one rank sends, or receives, at most, if all went in one piece."""
         first = [rank for rank in self.target.boxes if self.copies.coordinates(rank).data == 0]
         sends = 0
         for box, holders in self.source.holders.items():
@@ -101,17 +100,17 @@ class Part:
     of: int
 
     def received(self, rank: int) -> Iterator[Move]:
-        """As the exchange says."""
+        """Yield the moves to `rank`, as the exchange does."""
         return self.exchange.received(rank, self.number, self.of)
 
     def sent(self, rank: int) -> Iterator[Move]:
-        """As the exchange says."""
+        """Yield the moves from `rank`, as the exchange does."""
         return self.exchange.sent(rank, self.number, self.of)
 
 
 @dataclass(frozen=True)
 class Relayout:
-    """All weights of a network from `source` to `target`; a number that travels takes `number_bytes`."""
+    """Plan to move all weights from `source` to `target`; a number in transit takes `number_bytes`."""
 
     exchanges: Sequence[Exchange]
     rounds: Sequence[Sequence[Part]]
@@ -126,7 +125,7 @@ class Relayout:
         number_bytes: int,
         most_on_its_way: int = _MOST_ON_ITS_WAY,
     ) -> Relayout:
-        """`most_on_its_way` bytes are sent and received by a rank at once, or a few rows more."""
+        """Plan rounds in which a rank sends and receives `most_on_its_way` bytes, or a few rows more."""
         assert source.world_size == target.world_size
         pairs = zip(placements(shape, source), placements(shape, target), strict=True)
         exchanges = [Exchange(before, behind, target) for before, behind in pairs]
@@ -137,15 +136,15 @@ class Relayout:
         return cls(exchanges, list(_rounds(exchanges, room)), number_bytes)
 
     def held_before(self, rank: int, number_bytes: int) -> int:
-        """Bytes of `rank`'s part of the source, whose numbers take `number_bytes`."""
+        """Return the bytes of `rank`'s part of the source, whose numbers take `number_bytes`."""
         return number_bytes * _numbers((exchange.source for exchange in self.exchanges), rank)
 
     def held_behind(self, rank: int) -> int:
-        """Bytes of `rank`'s part of the target."""
+        """Return the bytes of `rank`'s part of the target."""
         return self.number_bytes * _numbers((exchange.target for exchange in self.exchanges), rank)
 
     def received(self, rank: int) -> int:
-        """Bytes that come to `rank` from others: its part of the target but what it held before."""
+        """Return the bytes that `rank` receives from others: its part of the target but what it held."""
         moves = (move for exchange in self.exchanges for move in exchange.received(rank))
         return self.number_bytes * sum(move.box.numbers for move in moves if move.sender != rank)
 
@@ -163,7 +162,7 @@ def _one_copy(target: Topology) -> list[int]:
 
 
 def _rounds(exchanges: Sequence[Exchange], room: int) -> Iterator[list[Part]]:
-    """Parts that go together: `room` numbers of one rank at most, or what one row of its blocks takes."""
+    """Yield parts that go together: `room` numbers of one rank at most, or one row of its blocks."""
     together: list[Part] = []
     taken = 0
     for exchange in exchanges:

@@ -1,4 +1,4 @@
-"""What generation holds on each rank beside what training keeps there. Pure."""
+"""Memory of generation on each rank, beside that of training. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from footplate_planning.topology import Topology
 
 @dataclass(frozen=True)
 class PlannedRollout:
-    """The copies that generate, and bytes on a rank of each of their pipeline stages."""
+    """Copies that generate, and bytes on a rank of each of their pipeline stages."""
 
     topology: Topology
     answers: int  # of one copy in one rollout, the copy that has most
@@ -39,10 +39,10 @@ def planned_rollout(
     device: str = "cuda",
     left: int | None = None,
 ) -> PlannedRollout:
-    """`rollout`, which `compatibility` allows, on `ranks` ranks; numbers take `number_bytes`.
+    """Plan `rollout`, which `compatibility` allows, on `ranks` ranks; numbers take `number_bytes`.
 
-    A rank has `left` bytes beside what it holds all the time; None: enough. No prompt is known here: as if
-    each with its answer filled the context.
+    A rank has `left` bytes beside those that it always holds; None: enough. Prompts are unknown here: the
+    plan assumes that each fills the context together with its answer.
     """
     topology = rollout_topology(ranks, rollout.parallelism)
     answers = -(-(rollout.samples or global_batch_size) // topology.data)

@@ -1,8 +1,8 @@
-"""The shape of a network, with nothing left to guess, and every weight that follows from it.
+"""Complete shape of a network, and every weight that follows from it.
 
 Pure: model code builds from it, the plan counts with it, and the names of
-another library's files follow from it. It is filled in from a RunConfig by
-`config.model_shape`.
+another library's files follow from it. `config.model_shape` fills it in from a
+RunConfig.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class AdapterShape:
     targets: tuple[str, ...] = (IN_BLOCKS,)
 
     def parameters(self, inputs: int, outputs: int) -> int:
-        """Weights of A and B beside one layer."""
+        """Count the weights of A and B beside one layer."""
         return self.rank * (inputs + outputs)
 
 
 def is_target(layer: str, pattern: str) -> bool:
-    """Whether `pattern` is the name of `layer` or the end of it behind a dot; * stands for any text."""
+    """Return whether `pattern` is the name of `layer` or its end behind a dot; * stands for any text."""
     return fnmatchcase(layer, pattern) or fnmatchcase(layer, f"*.{pattern}")
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What is built; without more than the sizes, a Llama-style decoder."""
+    """Shape of a network; with sizes alone, a Llama-style decoder."""
 
     layers: int  # blocks; of an encoder-decoder, the encoder's
     hidden: int
@@ -85,7 +85,7 @@ class ModelShape:
 
     @property
     def gated(self) -> bool:
-        """Whether the feed-forward layer has a gate, and so three matrices."""
+        """True if the feed-forward layer has a gate, and so three matrices."""
         return self.activation in (Activation.SWIGLU, Activation.GEGLU)
 
     @property
@@ -99,7 +99,7 @@ class ModelShape:
         return self.hidden * (2 if self.norm is NormName.LAYER else 1)
 
     def block_parameters(self, number: int) -> int:
-        """Weights in block `number`."""
+        """Count the weights in block `number`."""
         return _numbers(block_weights(self, number))
 
     @property
@@ -139,7 +139,7 @@ class ModelShape:
         return self.adapter_parameters + self.labels * self.hidden
 
     def linear_layers(self) -> dict[str, tuple[int, int]]:
-        """(inputs, outputs) of each linear layer, by its name in the network."""
+        """Return (inputs, outputs) of each linear layer, by its name in the network."""
         blocks = (block_weights(self, number) for number in range(self.blocks))
         return {
             weight.name.removesuffix(".weight"): (weight.shape[1], weight.shape[0])
@@ -148,7 +148,7 @@ class ModelShape:
         }
 
     def adapted_layers(self) -> dict[str, tuple[int, int]]:
-        """Those of the linear layers that have an adapter."""
+        """Return the linear layers that have an adapter."""
         targets = self.adapter.targets if self.adapter else ()
         return {
             name: sizes
@@ -159,7 +159,7 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Weight:
-    """One parameter of a network, and how ranks may share it."""
+    """Parameter of a network, and how ranks may share it."""
 
     name: str
     shape: tuple[int, ...]
@@ -168,11 +168,11 @@ class Weight:
     linear: bool = False  # the matrix of a linear layer, [outputs, inputs]
 
     def here(self, tensor: int) -> tuple[int, ...]:
-        """Its shape on one of `tensor` ranks."""
+        """Return its shape on one of `tensor` ranks."""
         return tuple(size // tensor if axis == self.cut else size for axis, size in enumerate(self.shape))
 
     def shard(self, tensor: int, shards: int) -> int:
-        """Numbers in the first and largest of `shards` pieces of rows of that."""
+        """Count the numbers in the first and largest of `shards` pieces of rows of one tensor rank's part."""
         rows, *others = self.here(tensor)
         return -(-rows // shards) * prod(others)
 
@@ -182,7 +182,7 @@ def _numbers(weights: Iterable[Weight]) -> int:
 
 
 def block_weights(shape: ModelShape, number: int) -> Iterator[Weight]:
-    """Those of block `number`; a decoder's behind an encoder have cross-attention and a third norm."""
+    """Yield the weights of block `number`; a decoder's behind an encoder have cross-attention and its norm."""
     prefix, inner, bias = f"blocks.{number}", shape.feed_forward, shape.feed_forward_bias
     yield from _norm(shape, f"{prefix}.attention_norm")
     yield from _attention(shape, f"{prefix}.attention")
@@ -196,7 +196,7 @@ def block_weights(shape: ModelShape, number: int) -> Iterator[Weight]:
 
 
 def weights_before_blocks(shape: ModelShape) -> Iterator[Weight]:
-    """Those that tokens meet first, and the tables of relative positions."""
+    """Yield the weights before the first block, and the tables of relative positions."""
     yield Weight("embedding.weight", (shape.vocabulary, shape.hidden), ROWS)
     if shape.position is PositionName.LEARNED:
         yield Weight("positions.weight", (shape.context, shape.hidden))
@@ -211,7 +211,7 @@ def weights_before_blocks(shape: ModelShape) -> Iterator[Weight]:
 
 
 def weights_behind_blocks(shape: ModelShape) -> Iterator[Weight]:
-    """Those behind the last block, and behind the encoder's last where a decoder follows."""
+    """Yield the weights behind the last block, and behind the encoder's last where a decoder follows."""
     if shape.architecture is Architecture.ENCODER_DECODER:
         yield from _norm(shape, "encoder_norm")
     yield from _norm(shape, "norm")

@@ -1,4 +1,4 @@
-"""How many spans of a text are hidden, and how long that leaves both sides: before any text exists. Pure."""
+"""Counts and lengths of T5's span corruption: before any text exists. Pure."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class SpanPlan:
     targets: int  # T, of the decoder
 
     def counts(self, length: int) -> tuple[int, int]:
-        """(hidden tokens, spans) in `length` tokens."""
+        """Return (hidden tokens, spans) in `length` tokens."""
         return span_counts(length, self.probability, self.mean_span)
 
 
 def span_counts(length: int, probability: float, mean_span: float) -> tuple[int, int]:
-    """(hidden tokens, spans) in `length` tokens; nothing is hidden in fewer than two."""
+    """Return (hidden tokens, spans) in `length` tokens; nothing is hidden in fewer than two."""
     if length < 2:
         return 0, 0
     hidden = min(max(round(length * probability), 1), length - 1)
@@ -37,7 +37,7 @@ def span_counts(length: int, probability: float, mean_span: float) -> tuple[int,
 
 
 def plan_spans(context_length: int, probability: float, mean_span: float) -> SpanPlan:
-    """The longest stretch whose corruption fits into `context_length`, one eos included.
+    """Return the longest stretch whose corruption fits into `context_length`, one eos included.
 
     ValueError when it would need more spans than there are sentinels.
     """
@@ -60,7 +60,7 @@ def plan_spans(context_length: int, probability: float, mean_span: float) -> Spa
 
 
 def decoder_length(config: RunConfig) -> int:
-    """Tokens of a decoder's sequence behind an encoder; 0 where there is none."""
+    """Return the tokens of a decoder's sequence behind an encoder; 0 where there is none."""
     masking = config.data.masking
     if masking is None or masking.name is not MaskingName.SPAN:
         return 0

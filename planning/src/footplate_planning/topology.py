@@ -1,9 +1,9 @@
-"""Which rank does what: pure arithmetic on degrees, before any process exists.
+"""Grid of ranks: pure arithmetic on degrees, before any process exists.
 
 Ranks form a grid, outermost axis first: pipeline x data x context x tensor.
-Neighbours in rank speak most (tensor), the ends of the grid least (pipeline),
-as machines are wired. Data and context ranks hold the same layers; they are cut
-once more, into copies of the parameters x shards of a copy, as `sharding` says.
+Neighbours in rank communicate most (tensor), the ends of the grid least (pipeline),
+as machines are wired. Data and context ranks hold the same layers; `sharding` cuts
+them once more, into copies of the parameters x shards of a copy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a coordinator reckons with nodes, and needs no word for net
 
 @dataclass(frozen=True)
 class RankCoordinates:
-    """A rank's coordinates."""
+    """Coordinates of a rank."""
 
     pipeline: int
     data: int
@@ -47,7 +47,7 @@ class Topology:
 
     @classmethod
     def of(cls, world_size: int, parallelism: Parallelism) -> Self:
-        """The grid of `world_size` ranks; ValueError when they cannot form it."""
+        """Build the grid of `world_size` ranks; ValueError when they cannot form it."""
         one_copy = parallelism.tensor * parallelism.pipeline * parallelism.context
         if world_size < 1 or world_size % one_copy:
             raise ValueError(
@@ -72,12 +72,12 @@ class Topology:
         )
 
     def micro_batches(self, global_batch_size: int, micro_batch_size: int) -> int:
-        """How many each rank runs a step; ranks that are dealt fewer are filled up."""
+        """Return the micro-batches of each rank in a step; ranks with fewer get empty ones."""
         return -(-global_batch_size // (micro_batch_size * self.data))
 
     @property
     def world_size(self) -> int:
-        """All ranks."""
+        """Number of all ranks."""
         return self.pipeline * self.data * self.context * self.tensor
 
     @property
@@ -94,7 +94,7 @@ class Topology:
 
     @property
     def has_data_ranks(self) -> bool:
-        """Whether others hold the same layers: shards of this rank's parameters, or copies."""
+        """True if other ranks hold the same layers: shards of this rank's parameters, or copies."""
         return self.data * self.context > 1
 
     @property
@@ -103,64 +103,64 @@ class Topology:
         return self.pipeline * self.virtual_stages
 
     def coordinates(self, rank: int) -> RankCoordinates:
-        """Where `rank` stands in the grid."""
+        """Return the coordinates of `rank`."""
         rank, tensor = divmod(rank, self.tensor)
         rank, context = divmod(rank, self.context)
         pipeline, data = divmod(rank, self.data)
         return RankCoordinates(pipeline, data, context, tensor)
 
     def rank(self, place: RankCoordinates) -> int:
-        """Who stands at `place`."""
+        """Return the rank with these coordinates."""
         outer = (place.pipeline * self.data + place.data) * self.context + place.context
         return outer * self.tensor + place.tensor
 
     def copy_of(self, rank: int) -> int:
-        """Which copy of its parameters `rank` belongs to; copy 0 speaks for values that all share."""
+        """Return the number of `rank`'s copy of its parameters; copy 0 reports values that all share."""
         place = self.coordinates(rank)
         return (place.data * self.context + place.context) // self.shards
 
     def counts_samples(self, rank: int) -> bool:
-        """Whether `rank` counts the samples that its pipeline, context and tensor peers hold too."""
+        """Return whether `rank` counts the samples that its pipeline, context and tensor peers hold too."""
         place = self.coordinates(rank)
         return place.pipeline == place.context == place.tensor == 0
 
     def stages_of(self, pipeline: int) -> tuple[int, ...]:
-        """Stages that the ranks of this pipeline coordinate hold: dealt in turn or, for ZBV, in a V."""
+        """Return the stages of ranks with this pipeline coordinate: dealt in turn or, for ZBV, in a V."""
         if self.schedule is PipelineSchedule.ZBV and self.pipeline > 1:
             return pipeline, self.stages - 1 - pipeline
         return tuple(range(pipeline, self.stages, self.pipeline))
 
     def context_groups(self) -> Iterator[list[int]]:
-        """Ranks that share the same sequences, group by group."""
+        """Yield the ranks that share the same sequences, group by group."""
         for pipeline, data, tensor in product(range(self.pipeline), range(self.data), range(self.tensor)):
             yield [self.rank(RankCoordinates(pipeline, data, part, tensor)) for part in range(self.context)]
 
     def copy_groups(self) -> Iterator[list[int]]:
-        """Ranks that hold one copy of the whole network together where each data rank has one."""
+        """Yield the ranks that hold one copy of the whole network together where each data rank has one."""
         for data in range(self.data):
             yield [rank for rank in range(self.world_size) if self.coordinates(rank).data == data]
 
     def holder_groups(self, holders: Sequence[int]) -> Iterator[list[int]]:
-        """Ranks that differ in their pipeline coordinate only, which is one of `holders`."""
+        """Yield the ranks that differ in their pipeline coordinate only, which is one of `holders`."""
         for data, part, tensor in product(range(self.data), range(self.context), range(self.tensor)):
             yield [self.rank(RankCoordinates(pipeline, data, part, tensor)) for pipeline in holders]
 
 
 def context_chunks(part: int, context: int) -> tuple[int, int]:
-    """The two of 2 x `context` pieces of a sequence that context rank `part` computes.
+    """Return the two of 2 x `context` pieces of a sequence that context rank `part` computes.
 
-    Head-tail: causal attention costs a piece as much as its end is far from the
-    beginning, and a piece from each end makes all ranks equal.
+    Head-tail: the cost of causal attention on a piece grows with the distance of its end from
+    the beginning, and a piece from each end makes all ranks equal.
     """
     return part, 2 * context - 1 - part
 
 
 def split_layers(costs: Sequence[float], stages: int, first: float, last: float) -> tuple[range, ...]:
-    """Consecutive layers for each stage, the dearest stage as cheap as can be.
+    """Split consecutive layers into stages so that the most expensive stage is as cheap as possible.
 
     `costs` of the layers in any unit; `first` and `last` are those of embedding
     and output head, which the outer stages have on top. Each stage has a layer.
-    Of equal splits the one with the earliest cuts, seen from the end.
+    Of equal splits, the earliest cuts win, seen from the end.
     """
     layers = len(costs)
     if stages > layers:
@@ -183,7 +183,7 @@ def split_layers(costs: Sequence[float], stages: int, first: float, last: float)
 def _best_cut(
     dearest: list[float], sums: list[float], stage: int, end: int, extra: float
 ) -> tuple[float, int]:
-    """(cost of the dearest stage, first layer of the last one) when `stage` stages end before layer `end`."""
+    """Return (cost of the dearest stage, first layer of the last one) of `stage` stages before layer `end`."""
     best = (math.inf, 0)
     for cut in range(end - 1, stage - 2, -1):
         own = sums[end] - sums[cut] + extra
@@ -195,7 +195,7 @@ def _best_cut(
 
 @lru_cache(maxsize=64)  # a plan asks for each rank and micro-batch size
 def stage_layers(shape: ModelShape, topology: Topology) -> tuple[range, ...]:
-    """The layers of each pipeline stage.
+    """Return the layers of each pipeline stage.
 
     A layer costs its multiplications; a token is looked up in the embedding and
     multiplied with the whole head, or a sequence with that of scores.
@@ -206,7 +206,7 @@ def stage_layers(shape: ModelShape, topology: Topology) -> tuple[range, ...]:
 
 
 def schedule_wants(topology: Topology, micro_batches: int) -> str | None:
-    """What the pipeline schedule wants of a rank's `micro_batches` a step; None where it is content."""
+    """Return what the schedule requires and a rank's `micro_batches` a step do not meet; None if they do."""
     schedule, stages = topology.schedule, topology.pipeline
     if stages == 1:
         return None
@@ -227,7 +227,7 @@ def legal_node_counts(
     micro_batches: int,
     rollout: RolloutParallelism | None = None,
 ) -> tuple[int, ...]:
-    """Node counts from `minimum` to `maximum` whose ranks form both grids and suit the schedule.
+    """Return the node counts from `minimum` to `maximum` whose ranks form both grids and suit the schedule.
 
     `micro_batches` make up the global batch. A count that does not divide them
     is legal: the shorter ranks get empty ones. `rollout` is of a run that generates.

@@ -1,9 +1,9 @@
-"""What a rank sends in one step: collectives, messages and their bytes, before any rank exists. Pure.
+"""Traffic of a rank in one step: collectives, messages and their bytes, before any rank exists. Pure.
 
-Whoever lays a run out over machines wants to know which axis speaks how much.
-Each formula here stands in docs/parallelism.md, and `bench/trainer/collectives.py`
-counts real steps and finds the same numbers. Bytes are those that go into each
-call on one rank: the shard for an all-gather, the whole for a reduce-scatter.
+A layout over machines depends on the bytes of each axis. Each formula here stands
+in docs/parallelism.md, and `bench/trainer/collectives.py` counts real steps and
+finds the same numbers. Bytes are those that go into each call on one rank: the
+shard for an all-gather, the whole for a reduce-scatter.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STATISTICS: Final = 3 * FP32  # of the vocabulary-parallel loss, for each token
 
 
 class Axis(StrEnum):
-    """Between which ranks."""
+    """Axis of the ranks that communicate."""
 
     DATA = "data"  # and context, where parameters are concerned
     TENSOR = "tensor"
@@ -39,7 +39,7 @@ class Axis(StrEnum):
 
 
 class Call(StrEnum):
-    """What is called."""
+    """Kind of a collective or message."""
 
     ALL_GATHER = "all-gather"
     REDUCE_SCATTER = "reduce-scatter"
@@ -50,7 +50,7 @@ class Call(StrEnum):
 
 @dataclass(frozen=True)
 class Load:
-    """So many calls, and the bytes of all of them together."""
+    """Number of calls, and their bytes all together."""
 
     calls: int
     bytes: int
@@ -65,11 +65,11 @@ _Part = tuple[Axis, Call, int, int]
 
 
 def traffic(shape: ModelShape, topology: Topology, pipeline: int, step: Step) -> Traffic:
-    """Of a rank with this `pipeline` coordinate that holds the first shard; what is not there is left out.
+    """Estimate a rank with this `pipeline` coordinate that holds the first shard; absent calls are left out.
 
-    An elementwise optimizer (Adafactor sums more) and cross-entropy, without
-    validation, checkpoints and compilation. Nothing is foreseen for adapters, whose
-    gradients alone are summed.
+    The optimizer is elementwise (Adafactor sums more) and the loss cross-entropy, without
+    validation, checkpoints and compilation. With adapters, whose gradients alone are
+    summed, the result is empty.
     """
     if shape.adapter is not None:
         return {}
@@ -84,7 +84,7 @@ def traffic(shape: ModelShape, topology: Topology, pipeline: int, step: Step) ->
 
 
 def sent(traffic: Traffic, axis: Axis) -> int:
-    """Bytes that go into all calls of `axis`."""
+    """Return the bytes that go into all calls of `axis`."""
     return sum(
         load.bytes for (along, call), load in traffic.items() if along is axis and call is not Call.RECEIVE
     )
@@ -100,7 +100,7 @@ def _summed(parts: Iterable[_Part]) -> Traffic:
 
 @dataclass(frozen=True)
 class _Forward:
-    """What tensor ranks call around some layers in a forward pass, and in one that is computed again."""
+    """Calls of tensor ranks around some layers in a forward pass, and in a recomputed one."""
 
     gathers: int = 0  # of pieces of a sequence
     scatters: int = 0  # of sums
@@ -110,14 +110,14 @@ class _Forward:
 
 @dataclass(frozen=True)
 class _Rank:
-    """A rank's calls in a step, kind by kind."""
+    """Calls of a rank in a step, kind by kind."""
 
     shape: ModelShape
     topology: Topology
     step: Step
 
     def parameters(self, stages: list[Stage]) -> Iterator[_Part]:
-        """Parameters made whole, gradients summed and cut; and what tensor ranks have whole, summed."""
+        """Yield gathers of parameters and sums of gradients, also of weights that tensor ranks have whole."""
         topology, count = self.topology, self.step.batch.count
         shards, tensor = topology.shards, topology.tensor
         kept = topology.sharding is Sharding.OPTIMIZER or topology.pipeline > 1
@@ -138,7 +138,7 @@ class _Rank:
             yield Axis.TENSOR, Call.ALL_REDUCE, 1 if numbers else 0, FP32 * numbers
 
     def tied(self, stages: tuple[Stage, ...], pipeline: int) -> Iterator[_Part]:
-        """Sums of the gradients of one parameter in stages of several ranks: one for each set of holders."""
+        """Yield sums of gradients of a parameter in stages of several ranks: one for each set of holders."""
         topology = self.topology
         holders: defaultdict[Weight, set[int]] = defaultdict(set)
         for holder in range(topology.pipeline):
@@ -153,7 +153,7 @@ class _Rank:
             yield Axis.PIPELINE, Call.ALL_REDUCE, 1, FP32 * numbers
 
     def sequences(self, stage: Stage, number: int) -> Iterator[_Part]:
-        """What tensor and context ranks gather and scatter of one stage's activations."""
+        """Yield gathers and scatters of one stage's activations, by tensor and context ranks."""
         if self.topology.context > 1:
             yield from self._keys_and_values(len(stage.blocks))
         if self.topology.tensor > 1:
@@ -167,7 +167,7 @@ class _Rank:
                 yield from self._head()
 
     def messages(self, number: int, mine: tuple[int, ...]) -> Iterator[_Part]:
-        """To and from the stages before and behind; the turn of a V stays on its rank."""
+        """Yield messages to and from the neighbouring stages; the turn of a V stays on its rank."""
         batch = self.step.batch
         numbers = batch.sequences * self.shape.hidden // self.topology.tensor
         for length in self._lengths():
@@ -177,14 +177,14 @@ class _Rank:
                         yield Axis.PIPELINE, call, batch.count, self.step.compute * numbers * length
 
     def _lengths(self) -> list[int]:
-        """Positions of each chain on this rank's context piece; a decoder's are filled up to equal pieces."""
+        """Return the positions of each chain on this rank's context piece; a decoder's fill equal pieces."""
         tensor, chains = self.topology.tensor, [self.shape.context // self.topology.context]
         if self.shape.architecture is Architecture.ENCODER_DECODER:
             chains.append(-(-self.step.decoder_length // tensor) * tensor)
         return chains
 
     def _around_block(self, crosses: bool) -> Iterator[_Part]:
-        """Before attention and feed-forward layer a sequence is gathered, behind them sums are scattered."""
+        """Yield gathers of a sequence before attention and feed-forward layer, and scatters behind them."""
         source, *rest = self._lengths()
         layers = 3 if crosses else 2
         # What is computed again stops at the last sum, which nothing keeps; a norm behind it keeps it.
@@ -197,7 +197,7 @@ class _Rank:
             yield from self._pieces(source, _Forward(gathers=1, gathers_again=again))
 
     def _pieces(self, length: int, forward: _Forward, width: int | None = None) -> Iterator[_Part]:
-        """Each gather and scatter of the forward pass, with the other of them in the backward pass."""
+        """Yield each gather and scatter of the forward pass, with its opposite in the backward pass."""
         count, both = self.step.batch.count, forward.gathers + forward.scatters
         whole = self.step.compute * self.step.batch.sequences * length * (width or self.shape.hidden)
         piece = whole // self.topology.tensor
@@ -205,7 +205,7 @@ class _Rank:
         yield Axis.TENSOR, Call.REDUCE_SCATTER, count * (both + forward.scatters_again), whole
 
     def _head(self) -> Iterator[_Part]:
-        """The last hidden states, whole for the loss, and three numbers a token for its normaliser."""
+        """Yield gathers of the last hidden states for the loss, and of a token's three normaliser numbers."""
         shape, batch, length = self.shape, self.step.batch, self._lengths()[-1]
         # An encoder's has a column more, which multiplies the bias of its projection.
         width = shape.hidden + (shape.architecture is Architecture.ENCODER)
@@ -218,7 +218,7 @@ class _Rank:
         yield Axis.TENSOR, Call.ALL_GATHER, batch.count if left else 0, _STATISTICS * left
 
     def _keys_and_values(self, blocks: int) -> Iterator[_Part]:
-        """Keys and values of each block, gathered forward, their gradients summed and scattered backward."""
+        """Yield gathers of each block's keys and values, and the reduce-scatters of their gradients."""
         shape, topology, batch = self.shape, self.topology, self.step.batch
         heads = max(1, shape.key_value_heads // topology.tensor)
         piece = 2 * batch.sequences * (shape.context // topology.context) * heads * shape.head_size
