@@ -23,7 +23,7 @@ def read(settings: type[Settings]) -> Settings:
 
 
 def _mistake(settings: type[BaseModel], error: ValidationError) -> str:
-    """Return the first error: the variable, its value and what is right; or our own validator's message."""
+    """Return the first error: the variable, its value and the right ones; or our own validator's message."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])

@@ -132,7 +132,7 @@ class FailureReport(Report):
 
 
 def remedy_of(report: FailureReport) -> str:
-    """Return what mends the machine of `report`; empty where its message does not name the trouble."""
+    """Return the remedy for the machine of `report`; empty if its message does not identify the error."""
     found = ((outcome, remedy) for pattern, outcome, remedy in _TEXTS if pattern.search(report.message))
     outcome, remedy = next(found, (None, ""))
     same = outcome is not None and (outcome.cause, outcome.reason) == (report.cause, report.reason)

@@ -73,7 +73,7 @@ class World(Contract):
 
 
 class RunConfig(Contract):
-    """Configuration of a rank, with all optional fields of the spec filled in."""
+    """Configuration of a rank: the spec with defaults filled in, but model and data beside initFrom."""
 
     run: RunIdentity
     world: World

@@ -41,7 +41,7 @@ class PipelineSchedule(StrEnum):
 
 
 class Parallelism(Part):
-    """Degrees of each axis; data parallelism is what remains of the ranks."""
+    """Degrees of each axis; data parallelism has the remaining ranks."""
 
     tensor: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share each matrix")
     pipeline: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="ranks that share the layers")

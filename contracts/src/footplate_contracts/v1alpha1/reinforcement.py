@@ -87,7 +87,7 @@ class Clip(Part):
 
 
 class KlPenalty(Part):
-    """Penalty that keeps the model near its reference: their KL divergence, estimated from sampled tokens."""
+    """Penalty on the distance from the reference: their KL divergence, estimated from sampled tokens."""
 
     coefficient: _Weight | None = Field(
         None,

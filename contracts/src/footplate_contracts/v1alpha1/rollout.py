@@ -15,7 +15,7 @@ _Degree = Annotated[int, Field(ge=1, le=1024)]
 
 
 class RolloutParallelism(Part):
-    """Degrees while answers are generated; data parallelism is what remains of the ranks."""
+    """Degrees while answers are generated; data parallelism has the remaining ranks."""
 
     tensor: _Degree = Field(1, description="ranks that share each matrix")
     pipeline: _Degree = Field(1, description="ranks that share the layers")
@@ -57,7 +57,7 @@ class Output(Part):
 
 
 class Rollout(Part):
-    """Answers to prompts; a rollout is what is generated with one and the same weights."""
+    """Answers to prompts; all answers of a rollout are generated with the same weights."""
 
     samples: Count | None = Field(
         None,
