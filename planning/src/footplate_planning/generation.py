@@ -46,7 +46,7 @@ def answer_blocks(lengths: Iterable[int], block_size: int) -> int:
 def cache_blocks(answers: int, longest: int, cache_tokens: int | None, most: int | None = None) -> int:
     """Return the blocks of a rollout, for the answers in flight at once, each of `longest` tokens.
 
-    Fewer where `cache_tokens` (of the spec) says so, or else where memory has room for `most`; one answer
+    Fewer where `cache_tokens` (of the spec) is lower, or else where memory has room for `most`; one answer
     has room in any case.
     """
     one = -(-longest // BLOCK_SIZE)

@@ -58,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """Settings behind a rank's memory and traffic; without a decoder behind an encoder `decoder_length` is 0."""
+    """Settings behind a rank's memory and traffic; `decoder_length` is 0 unless an encoder feeds a decoder."""
 
     batch: Batch
     precision: Precision = Precision.FP32

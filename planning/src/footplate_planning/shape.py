@@ -182,7 +182,7 @@ def _numbers(weights: Iterable[Weight]) -> int:
 
 
 def block_weights(shape: ModelShape, number: int) -> Iterator[Weight]:
-    """Yield the weights of block `number`; a decoder's behind an encoder have cross-attention and its norm."""
+    """Yield the weights of block `number`; a decoder's behind an encoder have cross-attention and a norm."""
     prefix, inner, bias = f"blocks.{number}", shape.feed_forward, shape.feed_forward_bias
     yield from _norm(shape, f"{prefix}.attention_norm")
     yield from _attention(shape, f"{prefix}.attention")

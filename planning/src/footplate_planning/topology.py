@@ -183,7 +183,7 @@ def split_layers(costs: Sequence[float], stages: int, first: float, last: float)
 def _best_cut(
     dearest: list[float], sums: list[float], stage: int, end: int, extra: float
 ) -> tuple[float, int]:
-    """Return (cost of the dearest stage, first layer of the last one) of `stage` stages before layer `end`."""
+    """Return (cost of the dearest stage, first layer of the last) of `stage` stages before layer `end`."""
     best = (math.inf, 0)
     for cut in range(end - 1, stage - 2, -1):
         own = sums[end] - sums[cut] + extra
@@ -206,7 +206,7 @@ def stage_layers(shape: ModelShape, topology: Topology) -> tuple[range, ...]:
 
 
 def schedule_wants(topology: Topology, micro_batches: int) -> str | None:
-    """Return what the schedule requires and a rank's `micro_batches` a step do not meet; None if they do."""
+    """Return the requirement of the schedule that a rank's `micro_batches` a step fail; None if they fit."""
     schedule, stages = topology.schedule, topology.pipeline
     if stages == 1:
         return None
