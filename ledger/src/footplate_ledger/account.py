@@ -1,8 +1,7 @@
 """Dollars, energy and carbon of pods, for any window; pure.
 
-Operator and API call `accounts` with what they know of the same pods and nodes, and show what it gives. A
-pod's energy was consumed evenly over its time, as far as anybody knows: parts of the time are together the
-whole.
+Operator and API call `accounts` with the pods and nodes that they have records of, and show its result. A
+pod's energy counts as consumed evenly over its time: parts of the time add up to the whole.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from footplate_ledger.usage import NodeUsage, PodUsage
 
 @dataclass(frozen=True)
 class Account:
-    """What some pods have cost. `device_seconds` are those that they held, whatever the price."""
+    """Cost of some pods. `device_seconds` are those that they held, whatever the price."""
 
     cost: Cost = field(default_factory=Cost)
     consumption: Consumption = field(default_factory=Consumption)
@@ -45,12 +44,12 @@ class Account:
 
     @property
     def emitted(self) -> Carbon:
-        """All of it, wherever the intensities are from."""
+        """Emissions by all sources of intensities together."""
         return sum(self.carbon.values(), Carbon())
 
     @property
     def energy_known(self) -> bool:
-        """Whether the energy of any second of a device is known, or that of the rest of a node."""
+        """True if the energy of any second of a device is known, or that of the rest of a node."""
         return bool(self.consumption.energies) or any(
             seconds.exact
             for method, seconds in self.consumption.seconds.items()
@@ -60,7 +59,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Tariff:
-    """What turns usage into amounts: the price book, and what a kilowatt-hour emits."""
+    """Prices and intensities that turn usage into amounts."""
 
     book: Book
     series: Series = field(default_factory=Series)
@@ -69,9 +68,9 @@ class Tariff:
 def accounts(
     nodes: Iterable[NodeUsage], pods: Iterable[PodUsage], tariff: Tariff, now: int, window: Span = ALWAYS
 ) -> dict[str, Account]:
-    """By uid of the pod; what is idle under IDLE.
+    """Build an account for each pod, by its uid; idle time has the key IDLE.
 
-    Nodes that nobody told of are shared by the workers and spares on them, as `told_by` has it. A
+    The workers and spares on a node share it if `nodes` lacks it, as `told_by` infers it. A
     coordinator costs what has a stated price, and is free otherwise: for it nothing is ever unpriced.
     """
     told = {node.uid: node for node in nodes}
@@ -107,7 +106,7 @@ def _of_devices(pod: PodUsage, series: Series, now: int, window: Span) -> Accoun
 
 
 def _of_rest(pod: PodUsage, line: Line, series: Series) -> Account:
-    """What the rest of the node consumed in the part of it that the pod had."""
+    """Return the energy of the rest of the node in the pod's part of it."""
     rest = pod.site.rest
     if rest is None:
         return Account(consumption=Consumption(devices_only=not _is_free(pod)))
@@ -116,7 +115,7 @@ def _of_rest(pod: PodUsage, line: Line, series: Series) -> Account:
 
 
 def _consumed(pod: PodUsage, consumption: Consumption, span: Span, series: Series) -> Account:
-    """What was consumed evenly over `span`, with what the data centre adds, and what that emitted."""
+    """Return energy consumed evenly over `span`, times PUE, and its emissions."""
     whole = consumption.times(pod.site.effectiveness)
     if not (energy := whole.energy).exact:
         return Account(consumption=whole)

@@ -1,11 +1,11 @@
-"""What closed months were billed, and what later entries of the price book changed about them; pure.
+"""Bills of closed months, and their changes by later entries of the price book; pure.
 
-A month is closed when it ends. What it cost is what the book said by then: whoever was shown that is shown
-the same ever after. An entry that was written later and concerns it appears as an adjustment, on the day on
-which it was written. Months and adjustments together are what the whole book says.
+A month is closed when it ends. Its cost follows from the book's entries by then: its bill stays the same
+ever after. A later entry that concerns it appears as an adjustment, on the day on
+which it was written. Months and adjustments together are the cost by the whole book.
 
-Only what was found is looked up: a book of thousands of entries and an answer of ten years have very many
-states, of which hardly any changes a price by which somebody pays.
+Only used prices are looked up: a book of thousands of entries and a response over ten years have very many
+states, of which hardly any changes a price that anybody pays.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from footplate_ledger.units import HOUR, Rate
 
 
 def months(window: Span) -> Iterator[Span]:
-    """The parts of `window` that lie in one month each."""
+    """Split `window` into parts that lie in one month each."""
     start = window.start
     while start < window.end:
         end = min(month_end(start), window.end)
@@ -32,9 +32,9 @@ def months(window: Span) -> Iterator[Span]:
 
 
 class Closing:
-    """The prices of a month as they stood when it was closed, and how they changed later.
+    """Prices of a month when it was closed, and their later changes.
 
-    One that has not ended by `now` is open: whatever there is in the book counts, also what was written by a
+    A month that has not ended by `now` is open: all entries of the book count, also those written by a
     clock that is ahead.
     """
 
@@ -45,11 +45,11 @@ class Closing:
         self._known: dict[Stretch, tuple[Fraction | None, Sequence[tuple[int, Fraction]]]] = {}
 
     def __call__(self, stretch: Stretch) -> Fraction | None:
-        """Nano-dollars a second when the month was closed; None: nobody had said."""
+        """Return nano-dollars a second when the month was closed; None: the book had no price."""
         return self._said(stretch)[0]
 
     def later(self, stretch: Stretch) -> Sequence[tuple[int, Fraction]]:
-        """When something else was written, and by how much a second became dearer."""
+        """Return the later changes: when they were written, and by how much a second became dearer."""
         return self._said(stretch)[1]
 
     def _said(self, stretch: Stretch) -> tuple[Fraction | None, Sequence[tuple[int, Fraction]]]:
@@ -70,7 +70,7 @@ def _a_second(rate: Rate) -> Fraction:
 
 
 def adjustments(tallies: Iterable[Tally], closing: Closing) -> Mapping[int, Sum]:
-    """By how many nano-dollars what is in `tallies` became dearer, by when that was written."""
+    """Sum the nano-dollars by which `tallies` became dearer, by the second of the change."""
     found: dict[int, Sum] = defaultdict(Sum)
     for tally in tallies:
         for held in (tally.paid, tally.free, tally.idle):

@@ -1,8 +1,8 @@
-"""What usage costs: lines for each pod, and what is idle; pure.
+"""Bill of usage: lines for each pod, and for idle time; pure.
 
-The sum over pods and idle is what the nodes cost, to the last digit, for any window: every line is a part
-of a node's time at one price, and shares are exact. Time without a price costs an unknown amount: it is
-counted beside, in seconds of a node, and never as nothing.
+The sum over pods and idle time is the cost of the nodes, to the last digit, for any window: every line is a
+part of a node's time at one price, and shares are exact. Time without a price costs an unknown amount: it is
+counted beside, in node-seconds, and never as nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALWAYS: Final = Span(-FOREVER, FOREVER)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A part of a node's time that one pod has, or nobody, at one price."""
+    """Part of a node's time at one price, which one pod has, or is idle."""
 
     pod: str  # uid; IDLE
     node: str
@@ -43,13 +43,13 @@ class Line:
 
     @property
     def cost(self) -> Money | None:
-        """None: nobody has said what it costs."""
+        """Cost of the line; None without a price."""
         return None if self.rate is None else self.rate * self.node_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A sum of lines: what is known of it, and for how many seconds of a node nobody has said a price."""
+    """Sum of lines: known costs, and node-seconds without a price."""
 
     money: Money = NOTHING
     node_seconds: Seconds = NO_TIME
@@ -66,7 +66,7 @@ class Cost:
 
     @classmethod
     def of(cls, line: Line) -> Cost:
-        """That of one line."""
+        """Return the cost of one line."""
         cost, seconds = line.cost, line.node_seconds
         return cls(
             NOTHING if cost is None else cost,
@@ -79,7 +79,7 @@ class Cost:
 def lines(
     nodes: Iterable[NodeUsage], pods: Iterable[PodUsage], book: Book, now: int, window: Span = ALWAYS
 ) -> Iterator[Line]:
-    """All lines within `window`, node by node and in the order of time."""
+    """Yield all lines within `window`, node by node and in the order of time."""
     on: dict[str, list[PodUsage]] = defaultdict(list)
     for pod in pods:
         on[pod.node].append(pod)
@@ -90,7 +90,7 @@ def lines(
 def of_node(
     node: NodeUsage, pods: Iterable[PodUsage], book: Book, now: int, window: Span = ALWAYS
 ) -> Iterator[Line]:
-    """The lines of one node and its pods."""
+    """Yield the lines of one node and its pods."""
     known = {pod.uid: pod for pod in pods}
     for part in held(node, known.values(), now):
         for span, rate in book.priced(node.goods, part.span.within(window)):

@@ -1,4 +1,4 @@
-"""What the devices of a run did while it held them; pure.
+"""Time of a run's devices by activity, while it held them; pure.
 
 | bucket | devices |
 |---|---|
@@ -9,9 +9,9 @@
 | restarting | after faults |
 | waiting | held while the run stands: spares, and all of a run that is queued, suspended or over |
 
-`status.time` says where the wall time went and only grows: what it grew by between two looks is how the
-devices' time between them is shared out. In all phases but Running it grows in one bucket, and a run's
-devices do not change within Running, so that a look every few minutes gives the sums of one every second.
+`status.time` splits the wall time and only grows: its growth between two observations divides the devices'
+time between them. In all phases but Running it grows in one bucket, and a run's devices do not change within
+Running, so that an observation every few minutes gives the sums of one every second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from footplate_ledger.units import Seconds
 
 
 class Bucket(StrEnum):
-    """What a second of a device was spent on."""
+    """Activity in a second of a device."""
 
     PRODUCTIVE = "productive"
     CHECKPOINTING = "checkpointing"
@@ -53,7 +53,7 @@ Sums = Mapping[Bucket, Seconds]
 
 
 def shared(workers: Seconds, spares: Seconds, passed: Mapping[str, Fraction]) -> Sums:
-    """Seconds of devices by bucket: those of `workers` as `passed` says, those of `spares` wait.
+    """Split seconds of devices by bucket: those of `workers` as `passed` says, those of `spares` wait.
 
     `passed` is by how much each member of `status.time` grew, in seconds. Where none did, the run stood.
 
@@ -72,7 +72,7 @@ def shared(workers: Seconds, spares: Seconds, passed: Mapping[str, Fraction]) ->
 
 
 def joined(known: Sums, more: Sums) -> Sums:
-    """The sums of both."""
+    """Add two sums by bucket."""
     found = dict(known)
     for bucket, seconds in more.items():
         _add(found, bucket, seconds)

@@ -1,12 +1,12 @@
-"""Emissions of consumed energy, by the place where it was consumed; pure but for its table.
+"""Emissions of consumed energy, by the location where it was consumed; pure but for its table.
 
-Location-based, as the Greenhouse Gas Protocol has it: kilowatt-hours times what a kilowatt-hour emits there.
-The best that is known counts:
+Location-based, as the Greenhouse Gas Protocol has it: kilowatt-hours times the emissions of a kilowatt-hour
+there. The first source with a value counts:
 
 | rank | grams a kilowatt-hour |
 |---|---|
-| profile | what the profile states |
-| series | what administrators loaded for the zone, from a moment on; hourly if they have it |
+| profile | the profile's own value |
+| series | the series that administrators loaded for the zone, from a moment on; hourly if they have it |
 | zone | the yearly mean of the country (ISO 3166 alpha-3), of the cloud's region, or of its country |
 | world | 475, the world's mean of 2018 by the IEA |
 
@@ -34,7 +34,7 @@ CLOUDS: Final = ("aws", "azure", "gcp")
 
 
 def zone_key(zone: str) -> str:
-    """By what zones are compared: without regard to case.
+    """Return the key by which zones are compared: without regard to case.
 
     >>> zone_key("fra"), zone_key("FRA")
     ('FRA', 'FRA')
@@ -53,7 +53,7 @@ class Rank(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An intensity, and where it is from."""
+    """An intensity with its source."""
 
     intensity: Intensity
     rank: Rank
@@ -62,7 +62,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Place of a node, by its profile."""
+    """Location of a node, by its profile."""
 
     grams: Fraction | None = None  # a kilowatt-hour, as stated
     zone: str = ""
@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True)
 class _Zone:
-    """Points in the order of time, and what one watt would have emitted by each, in gram-seconds."""
+    """Points of a zone in the order of time, and the emissions of one watt by each, in gram-seconds."""
 
     seconds: Sequence[int]
     grams: Sequence[Fraction]
@@ -88,11 +88,11 @@ class _Zone:
         return cls([second for second, _ in ordered], [grams for _, grams in ordered], list(sums))
 
     def place(self, second: int) -> int:
-        """Index of the newest point that is not later; -1 before the first."""
+        """Return the index of the newest point that is not later; -1 before the first."""
         return bisect_right(self.seconds, second) - 1
 
     def until(self, second: int) -> Fraction:
-        """Gram-seconds from the first point on; `second` is not before it."""
+        """Return the gram-seconds from the first point to `second`, which is not before it."""
         at = self.place(second)
         return self.sums[at] + self.grams[at] * (second - self.seconds[at])
 
@@ -101,7 +101,7 @@ class _Zone:
 class Series:
     """Emissions of a kilowatt-hour in a zone from a second on; each zone and second once, in any order.
 
-    Zones are compared as zone_key() has it.
+    Zones are compared by zone_key().
     """
 
     points: Mapping[str, Sequence[tuple[int, Fraction]]] = field(default_factory=dict)
@@ -112,23 +112,23 @@ class Series:
         object.__setattr__(self, "_zones", zones)
 
     def at(self, zone: str, second: int) -> Fraction | None:
-        """The newest that is not later; None before the first."""
+        """Return the newest intensity that is not later; None before the first."""
         known = self._zones.get(zone_key(zone))
         place = -1 if known is None else known.place(second)
         return None if known is None or place < 0 else known.grams[place]
 
     def since(self, zone: str) -> int | None:
-        """The first second of which it says anything."""
+        """Return the first second with an intensity; None for an unknown zone."""
         known = self._zones.get(zone_key(zone))
         return None if known is None else known.seconds[0]
 
     def mean(self, zone: str, span: Span) -> Fraction:
-        """Over `span`, which begins no earlier than that second and is not empty."""
+        """Return the mean over `span`, which is not empty and begins no earlier than the first second."""
         known = self._zones[zone_key(zone)]
         return (known.until(span.end) - known.until(span.start)) / (span.end - span.start)
 
     def edges(self, zone: str, span: Span) -> Sequence[int]:
-        """The seconds within `span` in which it changes."""
+        """Return the seconds within `span` in which the intensity changes."""
         known = self._zones.get(zone_key(zone))
         if known is None:
             return ()
@@ -137,7 +137,7 @@ class Series:
 
 @cache
 def table() -> Mapping[str, Any]:
-    """Yearly means by country and by a cloud's region, with their sources."""
+    """Load the yearly means by country and by a cloud's region, with their sources."""
     found: Mapping[str, Any] = json.loads(
         (files("footplate_ledger") / "data" / "carbon_intensities.json").read_text("utf-8")
     )
@@ -145,7 +145,7 @@ def table() -> Mapping[str, Any]:
 
 
 def known(place: Place, series: Series, second: int) -> Known:
-    """The best that is known of `place` in a second."""
+    """Return the best known intensity of `place` in a second."""
     if place.grams is not None:
         return Known(Intensity(place.grams), Rank.PROFILE, "the profile's gramsPerKilowattHour")
     loaded = series.at(place.zone, second) if place.zone else None
@@ -155,9 +155,9 @@ def known(place: Place, series: Series, second: int) -> Known:
 
 
 def yearly(place: Place) -> Known:
-    """The yearly mean of the zone, else of the cloud's region, else of its country, else the world's.
+    """Return the yearly mean of the zone, else of the cloud's region, else of its country, else the world's.
 
-    A zone or region of which nothing is known, such as a misspelt one, is named by the source of what counts.
+    The result's source names a zone or region without a mean, such as a misspelt one.
     """
     country = _mean_of_country(zone_key(place.zone))
     if country is not None:
@@ -195,15 +195,15 @@ def _mean_of_region(provider: str, region: str) -> Known | None:
 
 
 def parts(place: Place, series: Series, span: Span) -> Iterator[tuple[Span, Known]]:
-    """The parts of `span` in each of which one intensity holds."""
+    """Split `span` into parts with one intensity each."""
     edges = () if place.grams is not None or not place.zone else series.edges(place.zone, span)
     return ((part, known(place, series, part.start)) for part in span.cut(edges))
 
 
 def emitted(energy: Energy, place: Place, series: Series, span: Span) -> Mapping[Rank, Carbon]:
-    """Return what `energy`, consumed evenly over `span`, emitted, by where the intensity is from.
+    """Return the emissions of `energy`, consumed evenly over `span`, by source of the intensity.
 
-    That of a series is its mean: a run of a month has some hundred hours of it for each of its pods.
+    The intensity of a series is its mean: a run of a month has some hundred hours of it for each of its pods.
     """
     since = series.since(place.zone) if place.zone else None
     if place.grams is not None or since is None or not span:

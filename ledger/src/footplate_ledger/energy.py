@@ -1,4 +1,4 @@
-"""What devices consumed, by the best measure that there is of each second; pure.
+"""Energy of devices, by the best method for each second; pure.
 
 | method | of a device, for a part of time |
 |---|---|
@@ -7,8 +7,8 @@
 | rated | its rated power (TDP), where samples are too far apart, or there are none |
 | unknown | nothing: neither a sample nor a rated power is known |
 
-A counter begins at zero again when its driver is loaded anew: what it shows then has been consumed since.
-Each total says which method gave which share of the devices' time, and whether it counts the rest of the
+A counter begins at zero again when its driver is loaded anew: its value then has been consumed since.
+Each total has each method's share of the devices' time, and whether it counts the rest of the
 node or devices only.
 """
 
@@ -28,7 +28,7 @@ NO_TIME: Final = Seconds()
 
 
 class Method(StrEnum):
-    """How well it is known, best first."""
+    """Measuring method, best first."""
 
     COUNTER = "counter"
     POWER = "power"
@@ -38,7 +38,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True)
 class Consumption:
-    """Energy by the method that it is known by, none that is zero; and seconds of a device by the same."""
+    """Energy by method, none that is zero; and device-seconds by method."""
 
     energies: Mapping[Method, Energy] = field(default_factory=dict)
     seconds: dict[Method, Seconds] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Consumption:
 
     @property
     def energy(self) -> Energy:
-        """By all methods together."""
+        """Energy by all methods together."""
         return sum(self.energies.values(), NO_ENERGY)
 
     def __add__(self, other: Consumption) -> Consumption:
@@ -61,16 +61,16 @@ class Consumption:
         return Consumption(energies, seconds, self.devices_only or other.devices_only)
 
     def times(self, factor: int | Fraction) -> Consumption:
-        """With a factor on the energy alone, such as the PUE of a data center."""
+        """Scale the energy alone by a factor, such as the PUE of a data center."""
         return Consumption(_scaled(self.energies, factor), self.seconds, self.devices_only)
 
     def part(self, fraction: Fraction) -> Consumption:
-        """That of so much of its time, if it was consumed evenly."""
+        """Return the consumption in a fraction of the time, consumed evenly."""
         seconds = {method: time * fraction for method, time in self.seconds.items()}
         return Consumption(_scaled(self.energies, fraction), seconds, self.devices_only)
 
     def share(self, method: Method) -> Fraction:
-        """Of the devices' time; none of no time."""
+        """Return the method's share of the devices' time; 0 of no time."""
         whole = sum((seconds.exact for seconds in self.seconds.values()), Fraction(0))
         return self.seconds.get(method, NO_TIME).exact / whole if whole else Fraction(0)
 
@@ -80,10 +80,10 @@ def _scaled(energies: Mapping[Method, Energy], factor: int | Fraction) -> Mappin
 
 
 def of_pod(usage: PodUsage, now: int) -> Consumption:
-    """What the devices of a pod consumed until `now`: as measured, and by their rated power for the rest.
+    """Return the consumption of a pod's devices until `now`: as measured, and by rated power for the rest.
 
-    A sum may cover a little more than the pod's seconds, which are whole; it is not cut. Where it was found
-    by counter and by power it is one sum all the same, which is told apart by the seconds of each.
+    A sum may cover a little more than the pod's seconds, which are whole; it is not cut. Where it was
+    measured by counter and by power it is one sum all the same, which the seconds of each split.
     """
     held = usage.span(now).seconds * usage.devices
     measured, device = usage.measured, usage.site.device
@@ -102,7 +102,7 @@ def of_pod(usage: PodUsage, now: int) -> Consumption:
 
 
 def _told_apart(measured: Energy, seconds: Mapping[Method, Seconds]) -> dict[Method, Energy]:
-    """By seconds of each method; what was measured in less than any second is the counter's."""
+    """Split `measured` by the seconds of each method; without any seconds it is the counter's."""
     if len(seconds) < len((Method.COUNTER, Method.POWER)):
         return {next(iter(seconds), Method.COUNTER): measured}
     whole = sum(time.exact for time in seconds.values())
@@ -110,5 +110,5 @@ def _told_apart(measured: Energy, seconds: Mapping[Method, Seconds]) -> dict[Met
 
 
 def rated(devices: int | Fraction, seconds: Seconds, watts: Power, effectiveness: Fraction) -> Energy:
-    """What so many devices consume at this power, times PUE: devices x hours x watts x PUE."""
+    """Return the energy of devices at rated power, times PUE: devices x hours x watts x PUE."""
     return watts * seconds * devices * effectiveness

@@ -1,8 +1,8 @@
 """Exact sums of very many fractions; pure.
 
-A sum is kept by denominators, so that adding is of whole numbers alone: fractions of a million pods, each
+A sum has numerators by denominator, so that it adds whole numbers alone: fractions of a million pods, each
 of another length, have no common denominator that anybody would want to write down. It is divided when it
-is shown, and then rounded right, half to even.
+is formatted, and then rounded right, half to even.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Sum:
         self._others: dict[int, int] | None = None  # numerators of the other denominators
 
     def add(self, numerator: int, denominator: int = 1) -> None:
-        """Adds a fraction; `denominator` is above zero."""
+        """Add a fraction; `denominator` is above zero."""
         if denominator == self._denominator:
             self._numerator += numerator
         elif self._others is not None:
@@ -43,20 +43,20 @@ class Sum:
             self._denominator, self._numerator = denominator, numerator
 
     def take(self, other: Sum, factor: Fraction = Fraction(1)) -> None:
-        """Adds another sum, times `factor`."""
+        """Add another sum, times `factor`."""
         for denominator, numerator in other._parts():
             if numerator:
                 self.add(numerator * factor.numerator, denominator * factor.denominator)
 
     def __bool__(self) -> bool:
-        """Whether anything was added but zeros; no sum here has parts below zero beside others above."""
+        """Return whether the sum is not zero; no sum here has parts below zero beside others above."""
         return any(numerator for _, numerator in self._parts())
 
     def __iter__(self) -> Iterator[Fraction]:
         return (Fraction(numerator, denominator) for denominator, numerator in self._parts())
 
     def _parts(self) -> Sequence[tuple[int, int]]:
-        """Denominators, each once, and numerators."""
+        """Return denominators, each once, and numerators."""
         return [(self._denominator, self._numerator), *(self._others or {}).items()]
 
     @property
@@ -68,7 +68,7 @@ class Sum:
         return parts[0]
 
     def shown(self, unit: int | Fraction, digits: int) -> Decimal:
-        """In units of so much, with so many decimal places; rounded once, half to even.
+        """Convert to a decimal in units of `unit` with `digits` decimal places; rounded once, half to even.
 
         >>> third = Sum()
         >>> third.add(1, 3), third.add(1, 6)
@@ -83,7 +83,7 @@ class Sum:
         return rounded(self.exact / unit, digits)
 
     def _near(self, factor: Fraction) -> int | None:
-        """The sum times `factor`, rounded; None where that cannot be told without a common denominator."""
+        """Return the sum times `factor`, rounded; None if that needs a common denominator."""
         least = 0
         parts = self._parts()
         for denominator, numerator in parts:

@@ -1,8 +1,8 @@
-"""What nobody held, shared out among those who held something of the kind; pure.
+"""Idle time, shared out among holders of the same kind of node; pure.
 
-Nodes wait so that runs need not, and who uses them pays for that, too. So what was idle of some goods, in a
-part of time and at one price, is divided among all who held such goods meanwhile, by the node-seconds that
-each held. What was idle while nobody held any of its kind is nobody's still.
+Nodes wait so that runs need not, and their users pay for that, too. So the idle time of one kind of node, in
+a part of time and at one price, is divided among all holders of such nodes meanwhile, by the node-seconds of
+each. Idle time without any holder of its kind stays unassigned.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from footplate_ledger.tally import Key, Stretch, Tally
 
 
 def share(found: Mapping[tuple[Key, int], Tally], is_idle: Callable[[Key], bool]) -> None:
-    """Moves the idle time in `found`, by key and part of time, to `Tally.idle` of those who share it."""
+    """Move the idle time in `found`, by key and part of time, to `Tally.idle` of those who share it."""
     parts: dict[int, tuple[list[Tally], list[Tally]]] = defaultdict(lambda: ([], []))
     for (key, at), tally in found.items():
         idle, used = parts[at]

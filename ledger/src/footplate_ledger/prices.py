@@ -1,10 +1,10 @@
-"""The price book: entries that are never changed, and what was in force when; pure.
+"""Price book: entries that are never changed, and the prices in force at any time; pure.
 
 An entry holds from `effective_from` to `effective_to`, or until a later one begins. A correction names
 the entry of its profile that it supersedes, which from then on never was. An entry of no region holds in
 each region in which none of its own is in force.
 
-A month that is over is closed: what is said of it rests on the entries that were there when it ended.
+A month that is over is closed: its bill rests on the entries that were there when it ended.
 Later ones change the amounts through adjustments with their own date (`ledger.adjustments`), never the month.
 """
 
@@ -26,7 +26,7 @@ _NEVER: Final = FOREVER + 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the book; moments in seconds since 1970."""
+    """Entry of the book; times in seconds since 1970."""
 
     id: str
     goods: Goods
@@ -70,12 +70,12 @@ class Book:
         object.__setattr__(self, "_cuts", cuts)
 
     def rate(self, goods: Goods, moment: int) -> Rate | None:
-        """What an hour of `goods` costs in the second `moment`; None: nobody has said, which is not zero."""
+        """Return the hourly price of `goods` in the second `moment`; None: no entry, which is not zero."""
         entry = self.entry(goods, moment)
         return None if entry is None else entry.rate
 
     def entry(self, goods: Goods, moment: int) -> Entry | None:
-        """The entry by which `goods` have their price in the second `moment`."""
+        """Return the entry with the price of `goods` in the second `moment`; None if there is none."""
         for wanted in candidates(goods):
             entries = self._by_goods.get(wanted, [])
             at = bisect_right(entries, moment, key=lambda entry: entry.effective_from)
@@ -85,13 +85,13 @@ class Book:
         return None
 
     def corrected_by(self, name: str) -> Entry | None:
-        """The entry by which that of this name never was; None: it stands."""
+        """Return the entry that superseded the entry of this name; None: it stands."""
         return self._corrections.get(name)
 
     def said(self, goods: Goods, moment: int, closed: int) -> list[tuple[int, Rate | None]]:
-        """What the book said of the second `moment` in the second `closed`, and whatever else it said later.
+        """Return the price in the second `moment` by the book of the second `closed`, and its later values.
 
-        Each with the second from which on it said that; the first is `closed` itself.
+        Each has the second from which on the book had it; the first is `closed` itself.
         """
         found = list(self._candidates(goods, moment, closed))
         ended = [self._ended(entry) for entry in found]
@@ -110,9 +110,9 @@ class Book:
         return said
 
     def _candidates(self, goods: Goods, moment: int, closed: int) -> Iterator[Entry]:
-        """The entries by which `goods` may have their price in a second, by whatever state since `closed`.
+        """Yield the entries that may price `goods` in a second, by whatever state since `closed`.
 
-        The first of those that stand is in force; one that was there then, and stands for good, is the last.
+        The first of those that stand is in force. The last was there at `closed` and stands for good, if any.
         """
         for wanted in candidates(goods):
             entries = self._written.get(wanted, [])
@@ -129,17 +129,17 @@ class Book:
         return _NEVER if by is None else by.created_at
 
     def priced(self, goods: Goods, span: Span) -> Iterable[tuple[Span, Rate | None]]:
-        """The parts of `span` in each of which one price holds."""
+        """Split `span` into parts with one price each."""
         cuts = [cut for wanted in candidates(goods) for cut in self._cuts.get(wanted, ())]
         return ((part, self.rate(goods, part.start)) for part in span.cut(cuts))
 
 
 def corrections(entries: Iterable[Entry]) -> dict[str, Entry]:
-    """Id -> the first entry that superseded it, for each that never was.
+    """Map each superseded id to the first entry that superseded it.
 
-    Kubernetes cannot compare an object with another one, so it takes an entry that supersedes one of another
-    profile; that ends nothing. Which of two was made first does not matter: a cluster that is restored from a
-    backup makes them in any order.
+    Kubernetes cannot compare an object with another one, so it accepts an entry that supersedes an entry of
+    another profile; that ends nothing. The order of creation does not matter: a cluster that is restored from
+    a backup makes them in any order.
 
     >>> h100, a100 = Goods("h100"), Goods("a100")
     >>> wrong = Entry("e1", h100, Rate.dollars_per_hour(10), 0, created_at=1)
@@ -159,5 +159,5 @@ def corrections(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 
 def candidates(goods: Goods) -> list[Goods]:
-    """Whose entries hold for `goods`, the nearest first."""
+    """Return the goods whose entries price `goods`, the nearest first."""
     return [goods, replace(goods, region="")] if goods.region else [goods]

@@ -1,4 +1,4 @@
-"""Between what stands in the cluster and what the ledger reckons with; pure.
+"""Conversion between custom resources and the ledger's types; pure.
 
 Times of objects are RFC 3339; those of the ledger are whole seconds since 1970. Numbers of objects are read
 as they are written: 0.1 is a tenth.
@@ -48,7 +48,7 @@ Used = TypeVar("Used", PodUsage, NodeUsage)
 
 
 def moment(text: str) -> int:
-    """The second of an RFC 3339 time; ValueError for anything else.
+    """Parse an RFC 3339 time to its second; ValueError for anything else.
 
     >>> moment("1970-01-01T00:01:00.9Z")
     60
@@ -60,7 +60,7 @@ def moment(text: str) -> int:
 
 
 def written(moment: int) -> str:
-    """As Kubernetes writes a second; ValueError for one after the year 9999.
+    """Format a second as Kubernetes does; ValueError for one after the year 9999.
 
     >>> written(60), written(-62135596800)
     ('1970-01-01T00:01:00Z', '0001-01-01T00:00:00Z')
@@ -69,7 +69,7 @@ def written(moment: int) -> str:
 
 
 def exact(number: float) -> Fraction:
-    """The number that somebody wrote, and not the binary one that is nearest to it.
+    """Convert to the decimal number that a person wrote, and not the binary one that is nearest to it.
 
     >>> exact(0.1) == Fraction(1, 10)
     True
@@ -81,7 +81,7 @@ def exact(number: float) -> Fraction:
 
 
 def pods_of(record: UsageRecordSpec) -> list[PodUsage]:
-    """The pods of one record; ValueError for a time that is none."""
+    """Return the pods of one record; ValueError for an invalid time."""
     if record.owner is None:
         return []
     owner = Owner(**record.owner.model_dump())
@@ -89,7 +89,7 @@ def pods_of(record: UsageRecordSpec) -> list[PodUsage]:
 
 
 def nodes_of(record: UsageRecordSpec) -> list[NodeUsage]:
-    """The Nodes of one record; ValueError for a time that is none."""
+    """Return the Nodes of one record; ValueError for an invalid time."""
     return [
         NodeUsage(uid, entry.name, _goods(entry), moment(entry.start), _evidence(entry), *_capacity(entry))
         for uid, entry in record.nodes.items()
@@ -97,7 +97,7 @@ def nodes_of(record: UsageRecordSpec) -> list[NodeUsage]:
 
 
 def entry_of(pod: PodUsage, name: str) -> PodEntry:
-    """How a pod is written down."""
+    """Build the record entry of a pod."""
     measured = pod.measured
     used = EnergyUsed(
         millijoules=round(measured.energy.exact),
@@ -117,24 +117,24 @@ def entry_of(pod: PodUsage, name: str) -> PodEntry:
 
 
 def node_entry_of(node: NodeUsage, provider: str) -> NodeEntry:
-    """How a Node is written down."""
+    """Build the record entry of a Node."""
     return NodeEntry(**_held(node, provider), name=node.name)
 
 
 def holdable(used: Used) -> Used:
-    """With the most devices and CPU that a record can hold, where there are more."""
+    """Cap devices and CPU at the most that a record can hold."""
     if used.devices <= MOST_WHOLE and used.cpu <= _MOST_CPU:
         return used
     return replace(used, devices=min(used.devices, MOST_WHOLE), cpu=min(used.cpu, _MOST_CPU))
 
 
 def owner_of(owner: Owner) -> UsageOwner:
-    """How an owner is written down."""
+    """Build the record entry of an owner."""
     return UsageOwner(kind=owner.kind, namespace=owner.namespace, name=owner.name, uid=owner.uid)
 
 
 def site_of(profile: ComputeProfileSpec, provider: str, region: str) -> Site:
-    """What a profile says of its nodes' power, and where a node is."""
+    """Return a profile's power of its nodes, with the location of a node."""
     energy, gpu = profile.energy, profile.gpu
     return Site(
         device=None if gpu is None or not gpu.tdp_watts else Power(exact(gpu.tdp_watts)),
@@ -228,9 +228,9 @@ def _rating(site: Site) -> Rating:
 
 
 def price(name: str, created: str, spec: PriceEntrySpec) -> Entry:
-    """An entry of the book; `created` is when Kubernetes took the object.
+    """Build an entry of the book; `created` is the creation time of the Kubernetes object.
 
-    ValueError for a bad time, and for one that could never be told.
+    ValueError for an invalid time, and for one after the year 9999.
     """
     for told in (created, spec.effective_from, spec.effective_to):
         if told is not None:
@@ -249,7 +249,7 @@ def price(name: str, created: str, spec: PriceEntrySpec) -> Entry:
 
 
 def series(specs: Mapping[str, CarbonIntensitySpec]) -> Series:
-    """What CarbonIntensity objects say, by name; of two that say something of one second the last by name."""
+    """Build the series of CarbonIntensity objects, by name; for the same second the last by name wins."""
     found: dict[str, dict[int, Fraction]] = {}
     for _, spec in sorted(specs.items()):
         points = found.setdefault(zone_key(spec.zone), {})

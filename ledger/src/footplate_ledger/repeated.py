@@ -1,9 +1,9 @@
-"""Accounts of one run that are asked for again and again; pure but for what it remembers.
+"""Cached accounts of one run, for repeated requests; pure but for the cache.
 
-A run has had thousands of pods in the end, of which hundreds are there. What is over on a node, before the
-first pod began that goes on there, never changes: it is reckoned once, and again only where anything of it is
-told otherwise. What goes on is added up in whole numbers, as `tally` does. The amounts are those of
-`account.accounts`, to the last digit.
+A run has had thousands of pods in the end, of which hundreds are there. The usage of a node that ended
+before the first running pod began there never changes: it is computed once, and again only if a
+record of it changes. Usage that goes on is added up in whole numbers, as `tally` does. The amounts are
+those of `account.accounts`, to the last digit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OWN: Final = 0  # the key of the run's pods in a tally; nothing else is counted
 
 @dataclass(frozen=True)
 class _Part:
-    """Of what was on one node; `node` is None where only pods tell of it."""
+    """Part of a node's usage; `node` is None where only pods report it."""
 
     node: NodeUsage | None
     pods: Sequence[PodUsage]
@@ -32,7 +32,7 @@ class _Part:
 
 @dataclass
 class Accounts:
-    """What is remembered of one run: by node what is over there, with what it cost."""
+    """Cache of one run: by node its ended usage, with the cost."""
 
     _tariff: Tariff | None = None
     _over: dict[str, tuple[_Part, Account]] = field(default_factory=dict)
@@ -46,11 +46,11 @@ class Accounts:
         tariff: Tariff,
         at: int,
     ) -> Callable[[int], Account]:
-        """What `pods` have cost by any second from `at` on.
+        """Return a function from any second since `at` to the account of `pods` by then.
 
         Args:
-            others: of other runs, on the same nodes.
-            nodes: those that are known.
+            others: pods of other runs, on the same nodes.
+            nodes: the known nodes.
         """
         own = {pod.uid: pod for pod in pods}
         told, on = {node.uid: node for node in nodes}, _by_node([*own.values(), *others])
@@ -88,7 +88,7 @@ def _by_node(pods: Iterable[PodUsage]) -> Mapping[str, Sequence[PodUsage]]:
 
 
 def _split(pods: Sequence[PodUsage], at: int) -> tuple[Sequence[PodUsage], Sequence[PodUsage]]:
-    """Those that had ended before any of the others began, and the others."""
+    """Split into the pods that had ended before any of the others began, and the others."""
     live = [pod for pod in pods if pod.end.known == RUNNING or pod.end.until >= at]
     begins = min((pod.start for pod in live), default=FOREVER)
     staying = {pod.uid for pod in live}
@@ -101,7 +101,7 @@ def _split(pods: Sequence[PodUsage], at: int) -> tuple[Sequence[PodUsage], Seque
 
 
 def _until(node: NodeUsage | None, second: int, at: int) -> NodeUsage | None:
-    """As if the node had been gone then."""
+    """Return the node as if it had been gone in `second`."""
     if node is None:
         return None
     return replace(node, end=Evidence(TOLD, min(node.span(at).end, second)))

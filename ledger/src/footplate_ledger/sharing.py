@@ -1,10 +1,10 @@
-"""Who has how much of a node, second by second; pure.
+"""Shares of pods in a node, second by second; pure.
 
 Pods on one node share its seconds by their devices; where the node has none, by the CPU that they request.
-What nobody holds is idle. A share is an exact fraction, and at any second shares and idle are one together.
+The rest is idle. A share is an exact fraction, and at any second shares and idle add up to one.
 
-Devices are held by one pod at a time, but intervals of whole seconds, and a pod that nobody saw end, may
-overlap: where more is held than there is, all that hold it share the whole.
+Devices are held by one pod at a time, but intervals of whole seconds, and a pod whose end was not observed,
+may overlap: where pods hold more than there is, all of them share the whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from footplate_ledger.usage import TOLD, Evidence, Goods, NodeUsage, PodUsage
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A part of a node's time: which pods have which share of it, and what nobody holds."""
+    """Part of a node's time, with the pods' shares of it and the idle rest."""
 
     span: Span
     shares: Mapping[str, Fraction]  # by the pod's uid, of those that were asked about
@@ -31,7 +31,7 @@ class Held:
 
 @dataclass(slots=True)
 class _Sums:
-    """What the pods hold that are on a node at once; there may be very many, so they come and go."""
+    """Totals of the pods on a node at once, updated as pods come and go, since there may be very many."""
 
     devices: int = 0
     cpu: Fraction = Fraction(0)
@@ -46,10 +46,10 @@ class _Sums:
 def held(
     node: NodeUsage, pods: Iterable[PodUsage], now: int, wanted: Collection[str] | None = None
 ) -> Iterator[Held]:
-    """The time of `node` until `now`, in parts during which its pods are the same; in order, without gaps.
+    """Yield parts of the time of `node` until `now` with the same pods; in order, without gaps.
 
-    There are none of a node that ends before it begins, or begins later than now: clocks differ.
-    Shares are told of the pods whose uids are `wanted`, or of all; what is idle always counts all.
+    Yields nothing for a node that ends before it begins, or begins later than now: clocks differ.
+    Shares are of the pods whose uids are `wanted`, or of all; the idle rest always counts all.
     """
     whole = node.span(now)
     if not whole:
@@ -78,9 +78,9 @@ def held(
 def _shares(
     node: NodeUsage, sums: _Sums, pods: Iterable[PodUsage]
 ) -> tuple[Mapping[str, Fraction], Fraction]:
-    """What each of the pods has while so much is held on `node`, and what is idle.
+    """Return the share of each of the pods while `sums` is held on `node`, and the idle rest.
 
-    A node of which it is not known what it has is shared by what its pods hold. Pods that hold nothing
+    Pods share a node of unknown size by what they hold. Pods that hold nothing
     at all have equal parts of a node that has nothing to be counted, and none of one that has.
     """
     amounts: dict[str, int] | dict[str, Fraction]
@@ -100,12 +100,12 @@ def _shares(
 
 
 def told_by(pods: Iterable[PodUsage], now: int) -> list[tuple[NodeUsage, Sequence[PodUsage]]]:
-    """Nodes that nobody told of but their pods, and who is on each: it is there while one of them is.
+    """Infer nodes without records from their pods, with the pods on each.
 
-    What such a node is follows, in each second, from the pods that are on it then, and from nothing else: who
-    asks about an hour knows of no other pods, and parts of a time are together the whole. It has the price of
-    the first of them, and as many devices as their profiles say, so that nobody's share rests on what is
-    known of others; what they do not hold is idle. Where no profile says it, what the node has is not
+    A node exists while one of its pods does. It follows, in each second, from the pods that are on it then,
+    and from nothing else: a query for one hour sees no other pods, and parts of a time add up to the whole.
+    It has the price of the first of them, and as many devices as their profiles state, so that no share
+    depends on records of other pods; the rest is idle. Where no profile states it, the node's size is not
     known, and nothing of it is ever idle.
     """
     on: dict[str, list[tuple[Span, PodUsage]]] = defaultdict(list)
@@ -116,7 +116,7 @@ def told_by(pods: Iterable[PodUsage], now: int) -> list[tuple[NodeUsage, Sequenc
 
 
 def _stretches(there: Iterable[tuple[Span, PodUsage]]) -> Iterator[tuple[NodeUsage, Sequence[PodUsage]]]:
-    """One for each stretch of time in which pods of one node are there, and say the same of it."""
+    """Yield a node for each period in which pods of one node are there and imply the same node."""
     coming = deque(sorted(there, key=lambda at: (at[0].start, at[1].uid)))
     edges = sorted({edge for span, _ in coming for edge in (span.start, span.end)})
     present: deque[tuple[Span, PodUsage]] = deque()  # in the order in which they came, and some who left

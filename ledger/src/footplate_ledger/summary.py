@@ -1,6 +1,6 @@
-"""An account as people are shown it: `status.cost`, rounded at the very end; pure.
+"""Conversion of an account to `status.cost`, rounded at the very end; pure.
 
-Dollars have four decimal places, kilowatt-hours and kilograms six, seconds none. What is not known is absent.
+Dollars have four decimal places, kilowatt-hours and kilograms six, seconds three. Unknown amounts are absent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Name = TypeVar("Name", bound=StrEnum)
 
 
 def summary(account: Account, buckets: Sums, until: int) -> CostStatus:
-    """`status.cost` of a run that has this account, counted up to the second `until`."""
+    """Build `status.cost` of a run with this account, counted up to the second `until`."""
     cost, consumption = account.cost, account.consumption
     priced = cost.node_seconds > cost.unpriced
     known = account.energy_known
@@ -46,7 +46,7 @@ def summary(account: Account, buckets: Sums, until: int) -> CostStatus:
 
 
 def shares(amounts: Mapping[Name, Amount]) -> str:
-    """In percent, the largest first, those of nothing left out.
+    """Format shares in percent, the largest first, without those of zero.
 
     >>> from footplate_ledger.energy import Method
     >>> shares({Method.RATED: Seconds(Fraction(1)), Method.COUNTER: Seconds(Fraction(3))})
@@ -61,7 +61,7 @@ def shares(amounts: Mapping[Name, Amount]) -> str:
 
 
 def _joules(consumption: Consumption) -> EnergyByMethod:
-    """To the millijoule, in which they are measured."""
+    """Round to the millijoule, in which energies are measured."""
     energies = consumption.energies.items()
     return EnergyByMethod(**{method.value: round(energy.exact) / _MILLI for method, energy in energies})
 

@@ -1,8 +1,8 @@
-"""Costs of very many pods, by whatever they are grouped by and in parts of time; pure.
+"""Costs of very many pods, by any key and by parts of time; pure.
 
-The same amounts as `account.accounts`, added up in whole numbers. What nodes were held for is kept by what
-has a price and by the stretches between all that was ever written of its price: so one pass over the usage
-serves every state of the price book, and with it what closed months were billed and what changed since.
+The amounts are those of `account.accounts`, added up in whole numbers. Node time is stored by kind of node
+and by the periods between all changes of its price that were ever written: so one pass over the usage
+serves every state of the price book, and with it the bills of closed months and their later changes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _MILLI: Final = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """Goods, and the second from which on, until the next one, nothing ever written changes their price.
+    """Goods, and the second from which on, until the next stretch, no entry ever changes their price.
 
-    Tallies makes each once: they are told apart by identity, which is quick.
+    Tallies makes each once: they are compared by identity, which is quick.
     """
 
     goods: Goods
@@ -50,13 +50,13 @@ _Timeline = Sequence[tuple[int, Rank, int, int]]
 
 @dataclass(slots=True)
 class Stretches:
-    """Seconds of a node by stretch, and those of them that are estimates."""
+    """Node-seconds by stretch, and those of them that are estimates."""
 
     seconds: dict[Stretch, Sum] = field(default_factory=dict)
     estimated: dict[Stretch, Sum] = field(default_factory=dict)
 
     def add(self, stretch: Stretch, seconds: int, denominator: int, estimated: bool) -> None:
-        """Adds a share of a node's time."""
+        """Add a share of a node's time."""
         _sum_of(self.seconds, stretch).add(seconds, denominator)
         if estimated:
             _sum_of(self.estimated, stretch).add(seconds, denominator)
@@ -64,7 +64,7 @@ class Stretches:
 
 @dataclass(slots=True)
 class Priced:
-    """What a book says of some seconds: nano-dollars, and seconds of a node."""
+    """Cost of some seconds by a book: nano-dollars, and node-seconds."""
 
     money: Sum = field(default_factory=Sum)
     node_seconds: Sum = field(default_factory=Sum)
@@ -73,7 +73,7 @@ class Priced:
     known: bool = False  # whether any of it has a price
 
     def add(self, held: Stretches, rates: Callable[[Stretch], Fraction | None], free: bool) -> None:
-        """Adds what was held; of what is `free` only that which has a price."""
+        """Add held time; of `free` time only that which has a price."""
         for stretch, seconds in held.seconds.items():
             rate = rates(stretch)
             if rate is None and free:
@@ -88,7 +88,7 @@ class Priced:
                 self.estimated.take(held.estimated[stretch])
 
     def cost(self) -> Cost:
-        """As one amount each; slow where there are thousands of denominators."""
+        """Convert to one amount each; slow where there are thousands of denominators."""
         return Cost(
             Money(self.money.exact),
             *(Seconds(part.exact) for part in (self.node_seconds, self.unpriced, self.estimated)),
@@ -96,14 +96,14 @@ class Priced:
 
 
 class Rates:
-    """Nano-dollars a second by one state of the book, of each stretch looked up once."""
+    """Nano-dollars a second by one state of the book; each stretch is looked up once."""
 
     def __init__(self, book: Book) -> None:
         self._book = book
         self._known: dict[Stretch, Fraction | None] = {}
 
     def __call__(self, stretch: Stretch) -> Fraction | None:
-        """None: nobody has said."""
+        """Return the rate; None without a price."""
         if stretch not in self._known:
             rate = self._book.rate(stretch.goods, stretch.since)
             self._known[stretch] = None if rate is None else rate.exact / HOUR
@@ -112,7 +112,7 @@ class Rates:
 
 @dataclass(slots=True)
 class Tally:
-    """Of one key in one part of time."""
+    """Usage of one key in one part of time."""
 
     paid: Stretches = field(default_factory=Stretches)
     free: Stretches = field(default_factory=Stretches)  # of coordinators, which cost only what has a price
@@ -124,14 +124,14 @@ class Tally:
     devices_only: bool = False
 
     def priced(self, rates: Callable[[Stretch], Fraction | None]) -> Priced:
-        """What a book says of it."""
+        """Compute the cost by `rates`."""
         found = Priced()
         found.add(self.paid, rates, free=False)
         found.add(self.free, rates, free=True)
         return found
 
     def add(self, other: Tally) -> None:
-        """Takes another one in."""
+        """Add another tally."""
         for mine, theirs in ((self.paid, other.paid), (self.free, other.free), (self.idle, other.idle)):
             _join(mine.seconds, theirs.seconds)
             _join(mine.estimated, theirs.estimated)
@@ -142,7 +142,7 @@ class Tally:
         self.devices_only = self.devices_only or other.devices_only
 
     def account(self, book: Book) -> Account:
-        """As `account.accounts` gives it; slow where there are thousands of denominators."""
+        """Convert to an account as of `account.accounts`; slow where there are thousands of denominators."""
         energies = {method: Energy(energy.exact) for method, energy in self.energies.items() if energy}
         methods = {method: Seconds(seconds.exact) for method, seconds in self.methods.items()}
         return Account(
@@ -162,7 +162,7 @@ class Tally:
 
     @property
     def energy_known(self) -> bool:
-        """As `Account.energy_known`."""
+        """True if `Account.energy_known` is true of its account."""
         return any(self.energies.values()) or any(
             seconds for method, seconds in self.methods.items() if method is not Method.UNKNOWN
         )
@@ -175,14 +175,14 @@ def _join(mine: dict[Name, Sum], theirs: Mapping[Name, Sum]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
-    """Where a part of time or a stretch begins."""
+    """First seconds of parts of time and of stretches."""
 
     seconds: Sequence[int]
     slots: Sequence[int]
     stretches: Sequence[Stretch]
 
     def cut(self, span: Span) -> Iterator[tuple[int, int, int, Stretch]]:
-        """(from, to, part of time, stretch) of `span`, which lies within them."""
+        """Yield (from, to, part of time, stretch) of `span`, which lies within them."""
         start, at = span.start, bisect_right(self.seconds, span.start) - 1
         while start < span.end:
             end = min(self.seconds[at + 1], span.end)
@@ -195,9 +195,9 @@ Found = dict[tuple[Key, int], Tally]
 
 
 class Tallies:
-    """Adds up usage node by node: by key, and by the parts of time between `edges`, which are in order.
+    """Sums of usage, node by node: by key, and by the parts of time between `edges`, which are in order.
 
-    `found` makes those that are missing; one of the caller's own may refuse to make too many.
+    `found` makes missing tallies; a caller's own may refuse to make too many.
     """
 
     def __init__(self, tariff: Tariff, now: int, edges: Sequence[int], found: Found | None = None) -> None:
@@ -221,9 +221,9 @@ class Tallies:
         key: Callable[[PodUsage], Key | None],
         idle: Callable[[Goods], Key | None],
     ) -> None:
-        """Adds a node and all pods on it; `node` is None where only they tell of it.
+        """Add a node and all pods on it; `node` is None where only they report it.
 
-        Pods whose `key` is None are not counted, but share the node all the same; so with what is `idle`.
+        Pods whose `key` is None are not counted, but share the node all the same; so is idle time, by `idle`.
         """
         known = {pod.uid: pod for pod in pods if node is not None or pod.role is not Role.COORDINATOR}
         keys = {uid: key(pod) for uid, pod in known.items()}
@@ -292,7 +292,7 @@ class Tallies:
                 _add_energy(tally, method, timeline, Span(start, end), *part_of)
 
     def _of_site(self, site: Site) -> tuple[Fraction, _Timeline]:
-        """What `_rest` gives, and what a millijoule emits there; looked up once for all that share it."""
+        """Return `_rest` and the emissions of a millijoule there; looked up once for all that share it."""
         found = self._sites.get(id(site))
         if found is None:
             place = Place(site.grams, site.zone, site.provider, site.region)
@@ -326,14 +326,14 @@ class Tallies:
 
 
 def _rest(site: Site) -> Fraction:
-    """Millijoules of each second of a whole node beside its devices, with what the data centre adds."""
+    """Return the millijoules of each second of a whole node beside its devices, times PUE."""
     return Fraction(0) if site.rest is None else site.rest.exact * _MILLI * site.effectiveness
 
 
 def _add_energy(
     tally: Tally, method: Method, timeline: _Timeline, span: Span, numerator: int, denominator: int
 ) -> None:
-    """Adds millijoules that were consumed evenly over `span`, and what that emitted."""
+    """Add millijoules that were consumed evenly over `span`, and their emissions."""
     _sum_of(tally.energies, method).add(numerator, denominator)
     if len(timeline) == 1:
         _, rank, grams, over = timeline[0]

@@ -13,12 +13,12 @@ from footplate_ledger.units import Seconds
 
 
 def second(moment: datetime) -> int:
-    """The whole second in which `moment` lies, since 1970."""
+    """Return the whole second in which `moment` lies, since 1970."""
     return math.floor(moment.timestamp())
 
 
 def month_end(second: int) -> int:
-    """The first second of the month after the one of `second`.
+    """Return the first second of the month after the month of `second`.
 
     >>> month_end(0) == 31 * 86400
     True
@@ -30,25 +30,25 @@ def month_end(second: int) -> int:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """From `start` up to, and without, `end`; seconds since 1970."""
+    """Interval from `start` up to, and without, `end`; seconds since 1970."""
 
     start: int
     end: int
 
     @property
     def seconds(self) -> Seconds:
-        """Its length; none where it ends before it begins."""
+        """Length of the interval; 0 where it ends before it begins."""
         return Seconds(Fraction(max(0, self.end - self.start)))
 
     def __bool__(self) -> bool:
         return self.start < self.end
 
     def within(self, other: Span) -> Span:
-        """The part of it that lies in `other`."""
+        """Return the part of it that lies in `other`."""
         return Span(max(self.start, other.start), min(self.end, other.end))
 
     def cut(self, at: Iterable[int]) -> Iterator[Span]:
-        """Its parts between the seconds `at`.
+        """Split it at the seconds `at`.
 
         >>> [(part.start, part.end) for part in Span(0, 10).cut([7, 3, 3, 12])]
         [(0, 3), (3, 7), (7, 10)]
@@ -58,6 +58,6 @@ class Span:
 
 
 def segments(spans: Sequence[Span]) -> list[Span]:
-    """The parts between all their edges, in order."""
+    """Split at all edges of `spans`, in order."""
     edges = sorted({edge for span in spans for edge in (span.start, span.end)})
     return [Span(start, end) for start, end in pairwise(edges)]

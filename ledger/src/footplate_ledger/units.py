@@ -9,7 +9,7 @@
 
 Amounts of one kind are added and compared with each other, and with nothing else. Each has one base
 unit, in which it is a fraction: sums of parts are the whole, in any order. They are divided and rounded,
-half to even, only when they are shown.
+half to even, only when they are formatted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DIGITS: Final = 60  # of a decimal on its way to be rounded
 
 @dataclass(frozen=True, slots=True, order=True)
 class Amount:
-    """The base of all amounts: `exact` in the base unit of its kind."""
+    """Base of all amounts: `exact` in the base unit of its kind."""
 
     exact: Fraction = Fraction(0)
 
@@ -44,7 +44,7 @@ class Amount:
         return type(self)(-self.exact)
 
     def _times(self, factor: object) -> Self:
-        """Scaled by a number; anything else has no meaning. A boolean or a float is no exact number."""
+        """Scale by a number; anything else has no meaning. A boolean or a float is no exact number."""
         if type(factor) is int or type(factor) is Fraction:
             return type(self)(self.exact * factor)
         refused: Self = NotImplemented  # what Python asks an operator to return
@@ -64,13 +64,13 @@ class Seconds(Amount):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Money(Amount):
-    """Nano-dollars."""
+    """Amount of money, in nano-dollars."""
 
     NANO: ClassVar[int] = 10**9
 
     @classmethod
     def dollars(cls, text: str | int) -> Money:
-        """From a decimal number of dollars, exactly.
+        """Convert from a decimal number of dollars, exactly.
 
         >>> Money.dollars("0.1") + Money.dollars("0.2") == Money.dollars("0.3")
         True
@@ -81,7 +81,7 @@ class Money(Amount):
         return self._times(factor)
 
     def shown(self, digits: int = 2) -> Decimal:
-        """In dollars, rounded half to even.
+        """Convert to dollars, rounded half to even.
 
         >>> Money.dollars("0.125").shown(), Money.dollars("0.135").shown()
         (Decimal('0.12'), Decimal('0.14'))
@@ -91,11 +91,11 @@ class Money(Amount):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Rate(Amount):
-    """Nano-dollars an hour."""
+    """Price in nano-dollars an hour."""
 
     @classmethod
     def dollars_per_hour(cls, text: str | int) -> Rate:
-        """From a decimal number of dollars an hour; ValueError for more than nine places."""
+        """Convert from a decimal number of dollars an hour; ValueError for more than nine places."""
         nano = Fraction(text) * Money.NANO
         if nano.denominator != 1:
             raise ValueError(f"a price has at most nine decimal places, not {text}")
@@ -111,18 +111,18 @@ class Rate(Amount):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Energy(Amount):
-    """Millijoules."""
+    """Energy in millijoules."""
 
     PER_KILOWATT_HOUR: ClassVar[int] = 3_600_000 * 1000
 
     @classmethod
     def kilowatt_hours(cls, text: str | int | Fraction) -> Energy:
-        """From a decimal number of kilowatt-hours, exactly."""
+        """Convert from a decimal number of kilowatt-hours, exactly."""
         return cls(Fraction(text) * cls.PER_KILOWATT_HOUR)
 
     @classmethod
     def joules(cls, text: str | int | Fraction) -> Energy:
-        """From a decimal number of joules, exactly."""
+        """Convert from a decimal number of joules, exactly."""
         return cls(Fraction(text) * 1000)
 
     @overload
@@ -135,13 +135,13 @@ class Energy(Amount):
         return self._times(factor)
 
     def shown(self, digits: int = 3) -> Decimal:
-        """In kilowatt-hours, rounded half to even."""
+        """Convert to kilowatt-hours, rounded half to even."""
         return rounded(self.exact / self.PER_KILOWATT_HOUR, digits)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Power(Amount):
-    """Watts."""
+    """Power in watts."""
 
     @overload
     def __mul__(self, factor: Seconds) -> Energy: ...
@@ -153,7 +153,7 @@ class Power(Amount):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Intensity(Amount):
-    """Grams of CO2 equivalent a kilowatt-hour."""
+    """Carbon intensity in grams of CO2 equivalent a kilowatt-hour."""
 
     def __mul__(self, factor: int | Fraction) -> Intensity:
         return self._times(factor)
@@ -161,13 +161,13 @@ class Intensity(Amount):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Carbon(Amount):
-    """Grams of CO2 equivalent."""
+    """Emissions in grams of CO2 equivalent."""
 
     def __mul__(self, factor: int | Fraction) -> Carbon:
         return self._times(factor)
 
     def shown(self, digits: int = 3) -> Decimal:
-        """In kilograms, rounded half to even."""
+        """Convert to kilograms, rounded half to even."""
         return rounded(self.exact / 1000, digits)
 
 
@@ -175,7 +175,7 @@ Kind = TypeVar("Kind", bound=Amount)
 
 
 def total(kind: type[Kind], amounts: Iterable[Kind]) -> Kind:
-    """Their sum, `kind()` where there are none.
+    """Return the sum of `amounts`, `kind()` where there are none.
 
     >>> total(Money, [Money.dollars(1), Money.dollars("0.5")]).shown()
     Decimal('1.50')
@@ -187,7 +187,7 @@ def total(kind: type[Kind], amounts: Iterable[Kind]) -> Kind:
 
 
 def rounded(exact: Fraction, digits: int) -> Decimal:
-    """`exact` with so many decimal places, half to even.
+    """Round `exact` to so many decimal places, half to even.
 
     A decimal quotient could itself be rounded, onto a half that is none: the integer quotient cannot.
 

@@ -1,10 +1,10 @@
-"""What was used: one interval for each pod, and one for each node; pure.
+"""Usage: one interval for each pod, and one for each node; pure.
 
 A pod counts from the moment a node was bound to it until its containers have ended, by Kubernetes' own
-times. Where nobody saw it end, the last evidence of it counts, and the usage says `estimated`.
+times. Where its end was not observed, the last evidence of it counts, and the usage is `estimated`.
 
-The same pod may be told of any number of times, in any order, by programs that were away in between:
-`merged` is associative, commutative and idempotent, so that what is known does not depend on that.
+The same pod may be reported any number of times, in any order, by programs that were away in between:
+`merged` is associative, commutative and idempotent, so that the result does not depend on that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from footplate_ledger.units import Energy, Power, Seconds
 
 @dataclass(frozen=True, slots=True, order=True)
 class Goods:
-    """What has a price: nodes of one profile, bought in one way, in one place."""
+    """Priced kind of node: nodes of one profile, bought in one way, in one region."""
 
     profile: str
     capacity: Capacity = Capacity.ON_DEMAND
@@ -31,7 +31,7 @@ class Goods:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Owner:
-    """The object whose pods they are; a TrainingRun today."""
+    """The object that owns the pods; a TrainingRun today."""
 
     kind: str
     namespace: str
@@ -41,7 +41,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Site:
-    """What a node draws and where, as the profile said it when the pod was made; None is unknown."""
+    """Power and location of a node, by its profile when the pod was created; None is unknown."""
 
     device: Power | None = None  # rated power of one device (TDP)
     rest: Power | None = None  # of the node beside its devices
@@ -54,7 +54,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Measured:
-    """Sums since the pod began; they only grow. The seconds are those of a device, by each method."""
+    """Energy sums since the pod began; they only grow. The seconds are device-seconds, by each method."""
 
     energy: Energy = field(default_factory=Energy)
     counter: Seconds = field(default_factory=Seconds)
@@ -63,10 +63,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Evidence:
-    """When a pod's containers ended, and how well that is known.
+    """End of a pod's containers, and its certainty.
 
-    `known` of it: 0 it is not over as far as is known, 1 by the last evidence, 2 by Kubernetes' times.
-    Later knowledge of the same quality counts; `until` of a pod that is not over is the last evidence.
+    `known` is 0 for a pod that has not ended as far as is known, 1 for an end by the last evidence, 2 for
+    Kubernetes' times. Of two ends of the same certainty the later counts; `until` of a pod that has not ended
+    is the last evidence.
     """
 
     known: int
@@ -74,7 +75,7 @@ class Evidence:
 
     @property
     def estimated(self) -> bool:
-        """Nobody saw it end."""
+        """True if the end was not observed."""
         return self.known == 1
 
 
@@ -83,10 +84,10 @@ RUNNING, LAST_SEEN, TOLD = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class PodUsage:
-    """One pod on one node.
+    """Usage of one node by one pod.
 
-    `devices` are what it holds there; `cpu` counts where it holds none. `node_devices` are those of the whole
-    node, by the pod's profile: they count where nobody tells of the node; 0 is not known.
+    `devices` are those that it holds there; `cpu` counts where it holds none. `node_devices` are those of the
+    whole node, by the pod's profile: they count where the node has no record; 0 is not known.
     """
 
     uid: str
@@ -104,13 +105,13 @@ class PodUsage:
     node_devices: int = 0
 
     def span(self, now: int) -> Span:
-        """What it has used until `now`."""
+        """Return the interval of its usage until `now`."""
         return Span(self.start, now if self.end.known == RUNNING else min(self.end.until, now))
 
 
 @dataclass(frozen=True, slots=True)
 class NodeUsage:
-    """One node, from when it was made until it was gone."""
+    """Lifetime of one node, from its creation until it was gone."""
 
     uid: str
     name: str
@@ -121,7 +122,7 @@ class NodeUsage:
     cpu: Fraction = Fraction(0)  # cores that pods may request
 
     def span(self, now: int) -> Span:
-        """For how long it was there, until `now`."""
+        """Return the interval of its lifetime until `now`."""
         return Span(self.start, now if self.end.known == RUNNING else min(self.end.until, now))
 
 
@@ -129,11 +130,11 @@ _ROLES: Final = (Role.COORDINATOR, Role.SPARE, Role.WORKER)  # which may become 
 
 
 def merged(known: PodUsage, told: PodUsage) -> PodUsage:
-    """What is known of one pod after it was told of twice; ValueError for two pods.
+    """Merge two reports of one pod; ValueError for two pods.
 
     A start is Kubernetes' own and never changes; of two that differ, by a clock that was set, the
-    earlier counts. A spare that became a worker is one, whenever that was told. All else that differs is
-    decided by its order, so that every order of tellings agrees.
+    earlier counts. A spare that became a worker is a worker, in whatever order the reports came. All else
+    comes from the report that is greater in a fixed order, so that every order of reports agrees.
     """
     if known.uid != told.uid:
         raise ValueError(f"usage of the pod {told.uid} cannot be merged into that of {known.uid}")
@@ -154,7 +155,7 @@ def _rank(usage: PodUsage) -> tuple[object, ...]:
 
 
 def merged_node(known: NodeUsage, told: NodeUsage) -> NodeUsage:
-    """As `merged`, of a node; ValueError for two nodes."""
+    """Merge two reports of one node, as `merged` does; ValueError for two nodes."""
     if known.uid != told.uid:
         raise ValueError(f"usage of the node {told.uid} cannot be merged into that of {known.uid}")
     last = max(known, told, key=lambda node: (node.end, node.goods, node.devices, node.cpu, node.name))
@@ -162,7 +163,7 @@ def merged_node(known: NodeUsage, told: NodeUsage) -> NodeUsage:
 
 
 def gathered(tellings: Iterable[PodUsage]) -> dict[str, PodUsage]:
-    """Each pod once, by uid."""
+    """Merge reports into one usage for each pod, by uid."""
     found: dict[str, PodUsage] = {}
     for usage in tellings:
         known = found.get(usage.uid)
