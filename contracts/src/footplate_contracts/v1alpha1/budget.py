@@ -21,7 +21,7 @@ class OnExceeded(StrEnum):
 
 
 class Budget(Part):
-    """Limits of a run's cost; the first that is spent counts, and an absent amount is not limited."""
+    """Limits of a run's cost: the first one spent counts; an absent amount is not limited."""
 
     dollars: Allowed | None = Field(None, description="as status.cost.dollars counts them")
     carbon_kilograms: Allowed | None = Field(

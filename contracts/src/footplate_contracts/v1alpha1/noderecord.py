@@ -34,7 +34,7 @@ class PreflightVerdict(Part):
 
 
 class NodeRecordStatus(Part):
-    """Faults and checks of a node, written by the operator alone."""
+    """State of a node, written by the operator alone."""
 
     strikes: Annotated[list[Strike], Field(max_length=32)] = Field([], description="the newest ones")
     excluded_until: Time | None = Field(None, description="no worker is placed here before then")

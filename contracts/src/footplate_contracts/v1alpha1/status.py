@@ -263,7 +263,7 @@ class CostStatus(Part):
 
 
 class TrainingRunStatus(Part):
-    """Status of a TrainingRun, written by the operator alone."""
+    """Status of a run, written by the operator alone."""
 
     phase: Phase | None = None  # of those that a newer release added: the nearest
     observed_generation: Whole | None = Field(None, description="of the spec that was acted upon")
