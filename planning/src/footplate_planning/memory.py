@@ -58,7 +58,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """Settings behind a rank's memory and traffic; `decoder_length` is 0 unless an encoder feeds a decoder."""
+    """Settings behind a rank's memory and traffic; `decoder_length` is 0 if no decoder follows an encoder."""
 
     batch: Batch
     precision: Precision = Precision.FP32
