@@ -1,1 +1,1 @@
-"""TrainingRun: how it is decoded, what should exist for it, and what its status says."""
+"""Controller of TrainingRuns: decodes runs, decides on their children and writes their status."""

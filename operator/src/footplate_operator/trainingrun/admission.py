@@ -1,7 +1,4 @@
-"""What the pods of a run are made of: the profile as it is now, or as it was when the run was admitted.
-
-And by which credentials they know one another.
-"""
+"""Admits runs: chooses the revision and credentials of their pods, from the current or the frozen profile."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ _GOES_ON: Final = "the run goes on as it was admitted, and cannot be resumed bef
 
 @dataclass(frozen=True)
 class Admission:
-    """Of all runs; `release` is what this operator calls its build."""
+    """Admission of all runs; `release` is the version of this operator's build."""
 
     cluster: Cluster
     profiles: Profiles
@@ -58,9 +55,9 @@ class Admission:
     async def admitted(
         self, run: Run, cache: RunCache, revisions: Sequence[AnyRevision]
     ) -> AnyRevision | MissingRevision | Problem | None:
-        """What its pods are made of; why it cannot be admitted, or what it waits for.
+        """Return the revision of the run's pods, or the problem that prevents its admission.
 
-        None where its profile is missing, or where a suspended run still has to wait for others. Raises
+        Return None if its profile is missing, or if a suspended run still has to wait for other runs. Raise
         ClusterError.
         """
         admits = needs_admission(run, suspension.asked(run) is not None)
@@ -98,7 +95,7 @@ class Admission:
         return admitted
 
     def _unknown_topology(self, run: Run, profile: Scheduling) -> str:
-        """Return why the placement means nothing on the known Nodes; empty where it does."""
+        """Return why the placement selects none of the known Nodes; empty if it selects some."""
         compute = run.spec.compute
         scheduling = profile.placed(compute.placement)
         key = scheduling.placement_key
@@ -112,7 +109,7 @@ class Admission:
         )
 
     async def _pod_refusal(self, run: Run, admitted: Revision, cache: RunCache) -> str:
-        """Return why the run's namespace admits no such worker; ask once for each revision that it admits."""
+        """Return why the run's namespace admits no such worker; dry-run once for each admitted revision."""
         frozen, trainer = admitted.frozen, run.spec.trainer
         if cache.tried == (frozen, trainer):
             return ""
@@ -131,14 +128,17 @@ class Admission:
     async def _lineage(
         self, run: Run, revisions: Sequence[AnyRevision], admits: bool
     ) -> list[LineageEntry] | Problem | None:
-        """What stands for the runs that its spec names, as it was resolved first; None while nobody asks."""
+        """Return the lineage entries frozen for the runs that the spec names, else resolve them on admission.
+
+        Return None if nothing is frozen and the run is not being admitted.
+        """
         frozen = frozen_lineage(run, revisions)
         return await self.chains.resolve(run) if frozen is None and admits else frozen
 
     async def profile_since(
         self, run: Run, cache: RunCache, admitted: AnyRevision | MissingRevision | Problem | None
     ) -> Problem | list[str]:
-        """What became of the profile of an admitted run: why it is of no use now, or what changed."""
+        """Return what changed in an admitted run's profile, or the problem that makes it unusable now."""
         name = run.spec.compute.profile
         if run.ended is not None or not isinstance(admitted, Revision) or needs_admission(run, False):
             return []
@@ -159,7 +159,10 @@ class Admission:
         admitted: AnyRevision | MissingRevision | Problem | None,
         pods: Sequence[PodView],
     ) -> Credentials | None:
-        """None where nobody knows them, or needs to; raises ClusterError while the key is not known."""
+        """Return the credentials of a run that has pods or may get some; None if unknown or not needed.
+
+        Raise ClusterError while the installation's key is not read yet.
+        """
         if admitted is None or isinstance(admitted, Problem) or (run.ended is not None and not pods):
             return None
         key = self.keys.current if isinstance(admitted, MissingRevision) else admitted.run_key
@@ -170,7 +173,10 @@ class Admission:
 
 
 def _became(run: Run, live: ComputeProfileSpec, frozen: RevisionData) -> Problem | list[str]:
-    """What is to be said of `live`, the profile as it is now, to a run that was admitted as `frozen`."""
+    """Compare `live`, the current profile, with the profile of a run that was admitted as `frozen`.
+
+    Return the fields that changed, or the problem if the run could not be admitted with `live`.
+    """
     name = frozen.profile_name
     try:
         wrong = refusal(resolved_config(run, live, frozen.config.lineage or ()), name, live)

@@ -1,8 +1,8 @@
-"""Nodes that a run keeps away from, since its own pods ended, or could not start, there.
+"""Nodes that a run avoids because its own pods ended, or could not start, there.
 
-A broken GPU works again after a reset, and breaks again under load: one failure is evidence for days. What a
-kubelet rejects, or what two nodes do not reach of each other, passes sooner. All of it is read from pods, the
-coordinator and the status, so an operator that starts anew knows most of it again.
+A broken GPU works again after a reset, and breaks again under load: one failure is evidence for days. A
+kubelet's rejection, or a lost connection between two nodes, passes sooner. All evidence is read from pods,
+the coordinator and the status, so an operator that restarts recovers most of it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Grounds(NamedTuple):
 
     @property
     def lasts(self) -> bool:
-        """True where only a repair of the node ends it."""
+        """True if only a repair of the node ends it."""
         return self.why in _LASTING
 
 
 @dataclass
 class Avoidance:
-    """The nodes that one run avoids."""
+    """Nodes that one run avoids."""
 
     _known: dict[str, Grounds] = field(default_factory=dict)  # by name of the node
     _displaced: dict[str, str] = field(default_factory=dict)  # pod uid -> its node, where no peer reached it
@@ -62,7 +62,7 @@ class Avoidance:
     def look(
         self, status: TrainingRunStatus, pods: Iterable[PodView], state: CoordinatorState, now: datetime
     ) -> AvoidedNodes:
-        """Return the nodes to avoid, by what the run's pods, coordinator and attempts tell at `now`."""
+        """Return the nodes to avoid at `now`, according to the run's pods, coordinator and attempts."""
         known = list(pods)
         for node, grounds in (*self._of_pods(known, now), *self._of_failures(status, state, now)):
             self._note(node, grounds)
@@ -81,7 +81,7 @@ class Avoidance:
 
     @property
     def view(self) -> AvoidedNodes:
-        """The nodes that are avoided after the last look."""
+        """Nodes avoided after the last call of `look`."""
         broken = self._broken
         return AvoidedNodes(frozenset(self._known) - broken, broken, self._dropped)
 
@@ -91,13 +91,13 @@ class Avoidance:
 
     @property
     def message(self) -> str:
-        """The nodes that are avoided, newest first, and why; empty for none."""
+        """Avoided nodes, newest first, with reasons; empty if there are none."""
         newest = sorted(self._known.items(), key=lambda known: known[1].since, reverse=True)
         words = shorten([f"{node} ({grounds.why})" for node, grounds in newest])
         return f"the run avoids {words}" if words else ""
 
     def explained(self, pod: PodView) -> PodView:
-        """Return `pod`, with the nodes that it keeps away from where the scheduler finds none."""
+        """Return `pod`, with the avoided nodes in its message if the scheduler finds no node for it."""
         if not pod.unschedulable or not pod.avoids & self._known.keys():
             return pod
         return replace(pod, unschedulable=f"{pod.unschedulable[:512]}; {self.message}"[:1024])
@@ -133,7 +133,7 @@ class Avoidance:
             self._known[node] = grounds
 
     def _forget(self, lost: Iterable[str], now: datetime) -> None:
-        """Drop what is too old, and the oldest of what is too much; `lost`: other nodes without room."""
+        """Drop expired evidence, and the oldest above the limits; `lost`: further nodes beyond the limits."""
         newest = sorted(self._known.items(), key=lambda known: (known[1].since, known[0]), reverse=True)
         fresh = {
             node: grounds
@@ -147,7 +147,7 @@ class Avoidance:
         self._known = {node: fresh[node] for node in kept[:MOST]}
 
     def _forgive(self, status: TrainingRunStatus, pods: Iterable[PodView], now: datetime) -> None:
-        """Try the oldest of the broken nodes again, where the run has found no room without them for long."""
+        """Retry the oldest broken node if the run has found no room without broken nodes for FORGIVEN."""
         if status.phase in TRAINING:
             self._idle = None
             return

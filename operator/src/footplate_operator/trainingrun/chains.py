@@ -1,7 +1,7 @@
-"""Runs that name each other, as the watch tells of them: who is to be looked at when one of them changes.
+"""Index of the runs that name each other, from the watch: lists the runs to reconcile when one changes.
 
-What a run is given of another one is decided on what the API server has at that moment, and never on what
-a watch told: so nobody who has just started takes a run for missing that it was not told of yet.
+The operator resolves a reference from the API server's state at that moment, never from the watch, so a
+replica that has just started does not take a run for missing because no event has arrived yet.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LISTED_FOR: Final = timedelta(seconds=10)
 
 @dataclass(frozen=True)
 class _Seen:
-    """What of a run concerns others."""
+    """Facts about a run that concern other runs."""
 
     uid: str
     version: int
@@ -46,29 +46,29 @@ class _Seen:
 
     @cached_property
     def naming(self) -> NamingRun | UnreadRun | None:
-        """The run as one that names others; None for one that has ended."""
+        """Decoded run with its references; None if it has ended."""
         return _naming(self.body) if self.names else None
 
 
 @dataclass
 class _Listed:
-    """Who waited for whom in a namespace when its runs were listed last; one list is made at a time."""
+    """Waiting runs of a namespace by awaited run, from the last list call; one call runs at a time."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     began: datetime | None = None
     waiting: Mapping[str, Sequence[NamingRun]] = field(default_factory=dict)  # by the name of the other run
 
     def is_fresh(self, now: datetime) -> bool:
-        """Whether it was listed a moment ago."""
+        """Return whether the list is at most LISTED_FOR old."""
         return self.began is not None and now - self.began <= LISTED_FOR
 
     def answers(self, due: datetime, now: datetime) -> bool:
-        """Whether that tells who waited for a run when it was `due` to be deleted, or later."""
+        """Return whether the list is fresh and was made when a run was `due` for deletion, or later."""
         return self.began is not None and due <= self.began and self.is_fresh(now)
 
 
 class Chains:
-    """Of all runs that this operator looks after."""
+    """References among all runs that this operator manages."""
 
     def __init__(self, cluster: Cluster, now: Callable[[], datetime]) -> None:
         self._cluster = cluster
@@ -78,7 +78,7 @@ class Chains:
         self._listed: dict[str, _Listed] = {}  # by namespace
 
     def hear(self, body: Json, gone: bool) -> list[Key]:
-        """A run came, changed or is gone: the runs that this concerns."""
+        """Update the index for a run that was added, changed or deleted; return the runs to reconcile."""
         key = key_of(body)
         known = self._seen.get(key)
         if known is None and key not in self._naming and not _named(body):
@@ -98,7 +98,7 @@ class Chains:
         return sorted(concerned, key=str)
 
     async def resolve(self, run: Run) -> list[LineageEntry] | Problem:
-        """What the runs that `run` names give to it; why one does not yet. Raises ClusterError."""
+        """Resolve the references of `run`; return the problem if one is unresolved. Raise ClusterError."""
         cycle = self._cycle(run.key)
         if cycle and await self._stands(cycle):
             names = " -> ".join(key.name for key in cycle)
@@ -120,9 +120,10 @@ class Chains:
         return [answer for answer in answers if isinstance(answer, LineageEntry)]
 
     async def naming(self, other: Run) -> list[NamingRun | UnreadRun]:
-        """Runs that wait for checkpoints of `other`, or stand on them. Raises ClusterError.
+        """Return the runs that wait for checkpoints of `other`, or begin from them. Raise ClusterError.
 
-        Those that its status lists and no watch has told of are asked for: they may be gone.
+        Runs that its status lists and no watch event has named are read from the API server: they may be
+        gone.
         """
         known = [self._seen[key].naming for key in sorted(self._naming.get(other.key, ()), key=str)]
         untold = {Key(other.namespace, follower.name) for follower in other.status.followers or ()}
@@ -133,13 +134,13 @@ class Chains:
     async def is_awaited(
         self, other: Run, naming: Sequence[NamingRun | UnreadRun], due: datetime | None
     ) -> bool:
-        """Whether somebody waits for `other`, which has ended; raises ClusterError.
+        """Return whether another run waits for `other`, which has ended; raise ClusterError.
 
-        A watch tells of a run a moment after it was created, and not at all of one that went while it was
-        closed. So where `other` is to be deleted now those of `naming` that wait are asked for, and, where
-        none does, all of the namespace are listed, once for all that were due before that.
+        A watch event arrives a moment after a run was created, and never for a run that was deleted while the
+        watch was closed. So if `other` is due for deletion, read the waiting runs of `naming` again, and, if
+        none waits, list the namespace, once for all runs that were due before that.
 
-        `due`: since when `other` is to be deleted; None: it is not.
+        `due`: time since which `other` is due for deletion; None: it is not.
         """
         if other.ended is None or due is None:
             return other.ended is not None and keeping.awaited(other, naming)
@@ -178,7 +179,7 @@ class Chains:
                 self._naming.pop(name, None)
 
     async def _one_waits(self, other: Run, naming: Sequence[NamingRun | UnreadRun]) -> bool:
-        """Whether one of `naming` waits for `other`, as the API server has it now."""
+        """Return whether a run of `naming` waits for `other`, according to the API server now."""
         for known in naming:
             if isinstance(known, NamingRun) and keeping.awaited(other, [known]):
                 fresh = await self._asked_for(known.run.key)
@@ -187,13 +188,13 @@ class Chains:
         return False
 
     async def _asked_for(self, key: Key) -> NamingRun | UnreadRun | None:
-        """The run as one that names others, as the API server has it."""
+        """Read the run and its references from the API server; return None if it is gone or has ended."""
         with suppress(NotFound):
             return _naming(await self._cluster.get(TRAINING_RUN, key.namespace, key.name))
         return None
 
     async def _waiting_for(self, other: Run, due: datetime) -> Sequence[NamingRun]:
-        """Those that waited for `other` when it was `due`, or later, as all of its namespace were listed."""
+        """Return the runs that waited for `other` when it was `due` or later, from its namespace's list."""
         now = self._now()
         self._listed = {
             namespace: listed
@@ -212,7 +213,7 @@ class Chains:
             return listed.waiting.get(other.name, ())
 
     async def _stands(self, cycle: Sequence[Key]) -> bool:
-        """Whether each run of `cycle` waits for the next as the API server has it, and not a watch alone."""
+        """Return whether the API server, not only the watch, has each run of `cycle` waiting for the next."""
         for key, following in pairwise(cycle):
             try:
                 fresh = _seen(await self._cluster.get(TRAINING_RUN, key.namespace, key.name))
@@ -223,7 +224,7 @@ class Chains:
         return True
 
     def _waiting_through(self, key: Key) -> set[Key]:
-        """All runs that wait for `key`, directly or through others."""
+        """Return all runs that wait for `key`, directly or through other runs."""
         found: set[Key] = set()
         left = [key]
         while left:
@@ -234,9 +235,9 @@ class Chains:
         return found
 
     def _cycle(self, start: Key) -> Sequence[Key]:
-        """The fewest runs through which `start` waits for itself, beginning and ending with it; else nothing.
+        """Return the shortest path on which `start` waits for itself, with `start` at both ends, or nothing.
 
-        Breadth first, so that each run is looked at once, however many ways lead to it.
+        Search breadth first, so that each run is visited once, however many paths lead to it.
         """
         came_from: dict[Key, Key] = {}
         left = deque([start])
@@ -293,13 +294,13 @@ def _naming(body: Json) -> NamingRun | UnreadRun | None:
 
 
 def _waiting(body: Json) -> NamingRun | None:
-    """The run as one that waits for another; those that name none are not decoded."""
+    """Return the run if it waits for another one; bodies that name no run are not decoded."""
     known = _naming(body) if _named(body) else None
     return known if isinstance(known, NamingRun) and known.awaited else None
 
 
 def _named(body: Json) -> list[str]:
-    """Other runs that the spec names, without its being decoded."""
+    """Return the names of other runs in the spec, without decoding it."""
     names: dict[str, None] = {}
     for place in ReferenceField:
         part: Any = body.get("spec")

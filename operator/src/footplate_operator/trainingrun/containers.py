@@ -1,7 +1,7 @@
-"""The container of a pod by which it is judged: the trainer's, or the coordinator's; pure.
+"""Main container of a pod, the trainer's or the coordinator's, whose state decides the pod's; pure.
 
-Beside it there may be init containers and sidecars, of a profile's podTemplate or of a webhook. A pod whose
-sidecar runs on never comes to an end by itself, and one whose sidecar failed is no failed worker.
+A profile's podTemplate or a webhook may add init containers and sidecars. A pod whose sidecar keeps running
+never ends by itself, and a pod whose sidecar failed is no failed worker.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Shown = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Containers:
-    """The containers of one version of a Pod."""
+    """Containers of one version of a Pod."""
 
     spec: Shown
     status: Shown
 
     @cached_property
     def main(self) -> Shown:
-        """The main one, as the spec has it."""
+        """Main container in the spec."""
         known: list[Shown] = list(self.spec.get("containers", ()))
         return next((item for item in known if item.get("name") in _MAIN), known[0] if known else {})
 
     @property
     def has_sidecars(self) -> bool:
-        """Containers run beside the main one whose end is not the pod's."""
+        """True if containers run beside the main one."""
         return max(len(self.spec.get("containers", ())), len(self._shown)) > 1
 
     @cached_property
@@ -56,17 +56,17 @@ class Containers:
 
     @property
     def any_shown(self) -> bool:
-        """A kubelet says something of them."""
+        """True if a kubelet has reported a status for any container."""
         return bool(self._prepared or self._shown)
 
     @property
     def started(self) -> bool:
-        """The main one has run."""
+        """True if the main container has run."""
         return "running" in self._own.get("state", {}) or bool(_end(self._own).get("startedAt"))
 
     @property
     def waiting(self) -> Shown:
-        """Wait of the main one: its own, or that of an init container or sidecar before it."""
+        """Waiting state of the main container, or of an init container or sidecar that it waits for."""
         if self._own.get("state", {}).keys() & {"running", "terminated"}:
             return {}
         shown = (self._own, *self._prepared, *self._shown)
@@ -75,7 +75,7 @@ class Containers:
 
     @property
     def end(self) -> Shown:
-        """End of the main one, or of the init container for whose failure it never began."""
+        """Terminated state of the main container, or of the init container whose failure kept it away."""
         failed = next((shown for shown in self._prepared if _end(shown).get("exitCode")), {})
         if (own := _end(self._own)) or not failed:
             return own
@@ -84,7 +84,7 @@ class Containers:
 
     @property
     def lived(self) -> float | None:
-        """Seconds from its start to its end, both by its kubelet's clock; None without one."""
+        """Seconds from its start to its end, both by its kubelet's clock; None without both times."""
         started, finished = self.end.get("startedAt"), self.end.get("finishedAt")
         if not started or not finished:
             return None
@@ -92,19 +92,19 @@ class Containers:
 
     @property
     def phase(self) -> str:
-        """The phase of a pod that would have the main one alone."""
+        """Phase that the pod would have if it had the main container alone."""
         if not self._outlived or self.reason:
             return str(self.status.get("phase", "Pending"))
         return "Failed" if _end(self._own).get("exitCode") else "Succeeded"
 
     @property
     def reason(self) -> str:
-        """Cause of the pod's end as a whole; not that sidecars were ended after the main one."""
+        """Reason of the pod's end; empty if only sidecars hit the deadline, after the main one's end."""
         return "" if self._overran else str(self.status.get("reason", ""))
 
     @property
     def message(self) -> str:
-        """Kubernetes' words on the pod, which say most at their beginning, else a program's last lines."""
+        """Beginning of the pod's status message, else the end of its container's message."""
         if (told := self.status.get("message")) and not self._overran:
             return str(told).strip()[:1024]
         return str(self.end.get("message") or "").strip()[-MESSAGE_TAIL:]
@@ -119,20 +119,20 @@ class Containers:
 
     @property
     def lingers(self) -> bool:
-        """Sidecars run on though the main one has ended, and nobody ends them."""
+        """True if sidecars run on after the main container's end, and no deadline ends them."""
         if not self._outlived or "activeDeadlineSeconds" in self.spec:
             return False
         return any("running" in shown.get("state", {}) for shown in self._shown)
 
     def is_ready(self, condition: Shown) -> bool:
-        """Return whether the main one is ready: an ended sidecar makes the pod's condition Ready false."""
+        """Return whether the main container is ready: an ended sidecar makes the pod's Ready false."""
         if condition.get("status") == "True":
             return True
         spoiled = self.has_sidecars and condition.get("reason") == "ContainersNotReady"
         return spoiled and bool(self._own.get("ready"))
 
     def variable(self, name: str) -> str:
-        """Return a variable of the main one's environment; empty where it has none of that name."""
+        """Return a variable of the main container's environment; empty if it has none of that name."""
         env = self.main.get("env", ())
         return next((str(item.get("value", "")) for item in env if item["name"] == name), "")
 

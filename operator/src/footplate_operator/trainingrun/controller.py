@@ -1,8 +1,6 @@
-"""TrainingRun as the machinery knows it: what is watched, read, observed, decided and told.
+"""Controller of TrainingRuns: the kinds that it watches, and the observation and decision for each run.
 
-Decisions are made in `desired`, as a pure function. Here stands what they need
-from outside: pods and other children, what coordinators say, profiles, Events
-about volumes, and credentials.
+The package `desired` decides, in a pure function. This module supplies the observations that it needs.
 """
 
 from __future__ import annotations
@@ -86,7 +84,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunView:
-    """What a decision about a run looks at; without `revision` it could not be admitted."""
+    """Input of a decision about a run; `revision` is None if the run could not be admitted."""
 
     observed: Observed
     revision: AnyRevision | MissingRevision | None
@@ -95,7 +93,7 @@ class RunView:
 
 
 class TrainingRuns(Controller[Run, RunView, Desired]):
-    """The controller of TrainingRuns; `release` is what this operator calls its build."""
+    """Controller of TrainingRuns; `release` is the version of this operator's build."""
 
     kind = TRAINING_RUN
     noun = "run"
@@ -368,7 +366,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
         return cache.credible(self._coordinators.state(run.uid))
 
     def _listen(self, run: Run, desired: Desired) -> None:
-        """Follow the coordinator that serves, and none that was left behind."""
+        """Poll the coordinator that serves, and stop polling if the run has ended or is suspended."""
         pod, known = desired.coordinator, self._caches[run.uid].credentials
         if pod is None or not pod.address:
             if run.ended is not None:
@@ -389,7 +387,7 @@ class TrainingRuns(Controller[Run, RunView, Desired]):
 
 
 def _doubtful(pods: Iterable[PodView], state: CoordinatorState, ending: Iterable[str]) -> set[str]:
-    """Nodes that are looked at anew before anything is concluded from them."""
+    """Return the Nodes to read again before the operator concludes anything from them."""
     missed = {missed.agent.node_name for missed in state.missed}
     return missed | {pod.node for pod in pods if pod.live}.intersection(ending)
 

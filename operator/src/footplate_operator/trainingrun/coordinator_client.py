@@ -1,11 +1,11 @@
-"""What the coordinators say, and what they are told: one long-poll per live run.
+"""Client of the runs' coordinators: one long-poll for each live run, and the sending of directives.
 
 The coordinator of a run that trains knows within a millisecond what Kubernetes
-learns within a minute. A poll that fails tells nothing about the run, only
-about the way to it: it is tried again, and nobody is declared dead.
+learns within a minute. A poll that fails proves nothing about the run, only
+about the connection: the client retries, and declares no worker dead.
 
-What a coordinator should be told is told by the one who listens to it, the newest
-word only and until it is there. Reconciliations wait for no coordinator.
+The task that polls a coordinator also sends its directives, only the newest ones, until the coordinator
+has them. Reconciliations wait for no coordinator.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a coordinator listens and how it is recognised."""
+    """Address and credentials of a coordinator."""
 
     pod_uid: str
     epoch: int
@@ -77,29 +77,29 @@ class Endpoint:
 
 
 def retry_delay(failures: int, followed: float) -> float:
-    """Seconds before the next try after `failures` in a row; the first try was `followed` seconds ago."""
+    """Return the seconds to wait after `failures` in a row; the first try was `followed` seconds ago."""
     late = followed - STARTING_SECONDS
     longest = min(LONGEST_RETRY_SECONDS, max(LONGEST_RETRY_STARTING_SECONDS, late))
     return backoff(failures, first=FIRST_RETRY_SECONDS, longest=longest, factor=1.5)
 
 
 class Client(Protocol):
-    """The way to one coordinator."""
+    """Connection to one coordinator."""
 
     endpoint: Endpoint
 
     async def state(self, after: int, wait: float) -> CoordinatorState:
-        """The state, as soon as its version is above `after` or `wait` seconds have passed.
+        """Return the state once its version is above `after` or `wait` seconds have passed.
 
         Raises CoordinatorUnreachable.
         """
 
     async def tell(self, directives: Directives) -> CoordinatorState:
-        """Say how the gang should be, which is idempotent; raises CoordinatorUnreachable."""
+        """Send the gang's desired state, which is idempotent; raise CoordinatorUnreachable."""
 
 
 class CoordinatorClient(Client):
-    """That way over HTTP."""
+    """Connection to one coordinator over HTTPS."""
 
     def __init__(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> None:
         self._session = session
@@ -163,7 +163,7 @@ class CoordinatorClient(Client):
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """Of an answer; raises CoordinatorUnreachable where that is more than any run needs."""
+    """Read the body of a response; raise CoordinatorUnreachable if it is larger than any run needs."""
     read = bytearray()
     async for part in response.content.iter_any():
         read += part
@@ -176,32 +176,32 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 
 class Coordinators(Protocol):
-    """What a reconciliation needs of the coordinators; runs go by their uid."""
+    """Coordinators as a reconciliation uses them; runs are identified by uid."""
 
     def state(self, uid: RunUid) -> CoordinatorState:
-        """What the run's coordinator answered last."""
+        """Return the last state that the run's coordinator reported."""
 
     def follow(self, key: Key, uid: RunUid, endpoint: Endpoint) -> None:
-        """Listen to this coordinator, and to no other of the same run."""
+        """Poll this coordinator, and no other one of the same run."""
 
     def leave(self, uid: RunUid) -> None:
-        """Stop listening; the last word stays known."""
+        """Stop polling; retain the last state."""
 
     def forget(self, uid: RunUid) -> None:
-        """Stop listening, and forget what was said."""
+        """Stop polling, and drop the last state."""
 
     def silence(self, uid: RunUid) -> float:
-        """Seconds for which the run's coordinator has not answered; 0 where that says nothing of it.
+        """Return the seconds since the run's coordinator last answered; 0 if its silence proves nothing.
 
-        They count half for each one before it that never answered either: then it is rather the way
-        to them that is broken.
+        They count half for each predecessor in a row that never answered either: then the
+        network path is more likely to be broken.
         """
 
     def unanswered(self, uid: RunUid) -> tuple[str, float]:
-        """UID of the coordinator's pod that is listened to, and such seconds whatever others do."""
+        """Return the polled pod's UID and its seconds of silence, whatever other coordinators do."""
 
     def tell(self, uid: RunUid, directives: Directives | None) -> None:
-        """Have the coordinator that is listened to told `directives`, and nothing older; None: nothing."""
+        """Send `directives` to the polled coordinator, in place of any older ones; None: send nothing."""
 
 
 @dataclass
@@ -233,7 +233,7 @@ class _Watch:
         self.expects(look)
 
     def expects(self, look: Callable[[Key], None]) -> None:
-        """Have somebody look once it has been silent for long, though nothing more happens."""
+        """Schedule a reconciliation once it has been silent for SILENT_SECONDS, even without other events."""
         if self.timer is not None:
             self.timer.cancel()
         first = disturbance.SILENT_SECONDS + LEAST_INTERVAL_SECONDS
@@ -254,7 +254,7 @@ class _Watch:
 
 @dataclass(eq=False)
 class Watchers:
-    """The long-polls of all live runs, and the last word of each; `requeue` is told whose word is new."""
+    """Long-polls of all live runs, and their last states; calls `requeue` with runs whose state is new."""
 
     connect: Callable[[Endpoint], Client]
     requeue: Callable[[Key], None]
@@ -296,7 +296,7 @@ class Watchers:
             watch.telling = asyncio.create_task(self._tell(uid, watch), name=f"directives of {watch.key}")
 
     def silence(self, uid: RunUid) -> float:
-        """Return seconds of silence; 0 where no other is heard either and its port is not closed."""
+        """Return the seconds of silence; 0 if the others are silent too, and its port has not refused."""
         watch = self._watches.get(uid)
         if watch is None:
             return 0.0
@@ -312,7 +312,7 @@ class Watchers:
         return watch.client.endpoint.pod_uid, watch.silence / 2.0 ** min(watch.unanswered, MOST_UNANSWERED)
 
     async def close(self) -> None:
-        """Stop listening to all."""
+        """Stop polling all coordinators."""
         tasks = [task for watch in self._watches.values() for task in watch.tasks()]
         for uid in list(self._watches):
             self.leave(uid)
@@ -372,7 +372,7 @@ class Watchers:
             await asyncio.sleep(LEAST_INTERVAL_SECONDS)
 
     def _about(self, uid: RunUid, watch: _Watch, **more: object) -> dict[str, object]:
-        """Fields of a line about a run; its tasks outlive generations."""
+        """Return log fields about a run; its tasks outlive generations."""
         return fields(run=watch.key, uid=uid, generation=self.state(uid).generation, **more)
 
     async def _pause(self, watch: _Watch, failures: int) -> None:
@@ -381,5 +381,5 @@ class Watchers:
 
 
 def _says_as(known: CoordinatorState | None, state: CoordinatorState) -> bool:
-    """Whether nothing but the energy has changed, which grows by itself: it is read when others are."""
+    """Return whether only the energy differs, which grows by itself and is read along with other changes."""
     return known is not None and known.model_copy(update={"energy": state.energy}) == state

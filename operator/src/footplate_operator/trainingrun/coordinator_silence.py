@@ -1,8 +1,8 @@
-"""Silence of coordinators: evidence against one of them, unless none is heard.
+"""Distinguishes a silent coordinator from an operator that reaches none.
 
-Where no coordinator is heard, it may be the operator that hears nobody. The Lease of a coordinator's node
-tells the two apart: its kubelet renews it through the API server, which the operator reaches by another way.
-Leases are read only then, and the times in them are not compared: they are of the node's clock.
+If no coordinator answers, the fault may be the operator's. The Lease of a coordinator's node
+decides: its kubelet renews it through the API server, which the operator reaches by another path.
+Leases are read only then, and their times are not compared with others: they are by the node's clock.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Sight:
-    """A Lease as it was read last."""
+    """Last observed state of a Lease."""
 
     renewed: str
     since: datetime  # when it was first seen so
@@ -45,12 +45,12 @@ class _Sight:
 
     @property
     def is_late(self) -> bool:
-        """Return whether two renewals were missed while it was looked at."""
+        """True if two renewals were missed between its first and its last read."""
         return self.read - self.since >= timedelta(seconds=self.duration / RENEWALS * LATE_RENEWALS) + SLACK
 
 
 class CoordinatorSilence:
-    """Silence of the coordinators of all runs."""
+    """Silence of all runs' coordinators."""
 
     def __init__(self, cluster: Cluster, coordinators: Coordinators) -> None:
         self._cluster = cluster
@@ -59,7 +59,7 @@ class CoordinatorSilence:
         self._resumes: datetime | None = None  # before that nothing is read
 
     async def find(self, uid: RunUid, pods: Iterable[PodView], now: datetime) -> float:
-        """Return the seconds for which the run's coordinator has not answered; 0 where that says nothing."""
+        """Return the seconds since the run's coordinator last answered; 0 if its silence proves nothing."""
         silence = self._coordinators.silence(uid)
         listened, unanswered = self._coordinators.unanswered(uid)
         if silence or unanswered < SILENT_SECONDS:

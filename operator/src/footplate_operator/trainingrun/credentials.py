@@ -1,8 +1,9 @@
-"""A run's token and certificate: they follow from the installation's key and the uid of the run; pure.
+"""Derives a run's token and certificate from the installation's key and the run's uid; pure.
 
-So nobody has to read a Secret to know them, whoever leads: the operator may create and delete Secrets where
-runs are, and read none. The certificate signs itself and is the run's only authority, so nobody needs a
-certificate manager, and what one run has opens no other. Ed25519 signs the same bytes the same way each time.
+So no replica has to read a Secret to know them: the operator may create and delete Secrets in the
+namespaces of runs, and read none. The certificate is self-signed and the run's only authority, so no
+certificate manager is needed, and a run's credentials open no other run. Ed25519 signatures are
+deterministic.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ _SERIAL_BYTES: Final = 16
 
 
 def key_id(key: bytes) -> str:
-    """What tells keys apart, and from which nobody learns one: a revision has it."""
+    """Return an identifier of the key, which reveals nothing of it: the operator stores it in revisions."""
     return hashlib.sha256(b"footplate run key " + key).hexdigest()[:16]
 
 
 def derived(key: bytes, uid: str, names: Sequence[str], created: datetime) -> Credentials:
-    """The credentials of the run `uid`; `names` are the DNS names of its coordinator, the main one first.
+    """Derive the credentials of the run `uid`; `names` are its coordinator's DNS names, the main one first.
 
     Args:
-        key: of the installation, KEY_BYTES long.
-        created: when the run was, by its metadata.
+        key: the installation's key, KEY_BYTES long.
+        created: the run's creation time, from its metadata.
     """
     private = Ed25519PrivateKey.from_private_bytes(_part(key, uid, "tls", KEY_BYTES))
     serial = int.from_bytes(_part(key, uid, "serial", _SERIAL_BYTES), "big") or 1
@@ -51,7 +52,7 @@ def derived(key: bytes, uid: str, names: Sequence[str], created: datetime) -> Cr
 
 
 def _part(key: bytes, uid: str, what: str, length: int) -> bytes:
-    """RFC 5869; other words, other bytes."""
+    """Derive `length` bytes for the use `what` by RFC 5869; another use yields other bytes."""
     info = f"{what} of run {uid}".encode()
     return HKDF(hashes.SHA256(), length, salt=b"footplate", info=info).derive(key)
 

@@ -1,8 +1,8 @@
-"""What of a coordinator's word a status can hold; the rest is passed over.
+"""Sanitizes a coordinator's report: drops the fields that a status cannot hold.
 
-A coordinator tells what ranks and agents told it, and all of them are programs of the run's owner. None of
-their words may keep the run from being reconciled, so what follows from them is within bounds before
-anything is decided upon it.
+A coordinator reports what ranks and agents sent it, and all of them are programs of the run's owner. None of
+their values may keep the run from being reconciled, so the operator bounds them before it decides
+anything upon them.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Credible:
-    """A coordinator's word, and the fields of which something was passed over."""
+    """Sanitized report of a coordinator, and the names of the fields from which something was dropped."""
 
     state: CoordinatorState
     passed_over: tuple[str, ...] = ()
 
 
 def credible(said: CoordinatorState) -> Credible:
-    """What counts of what a coordinator `said`."""
+    """Return the report `said` without the values that a status cannot hold."""
     if not _fits(said.epoch):
         return Credible(CoordinatorState.silent(), ("epoch",))
     update = {
@@ -59,7 +59,7 @@ def credible(said: CoordinatorState) -> Credible:
 
 
 def _fits(number: float, most: float = MOST_WHOLE) -> bool:
-    """Whether `number` is from 0 to `most`; NaN is not."""
+    """Return whether `number` is from 0 to `most`; NaN is not."""
     return 0 <= number <= most
 
 
@@ -81,7 +81,7 @@ def _is_missed(missed: MissedAgent) -> bool:
 
 
 def _progress(progress: Progress) -> Progress:
-    """Nothing of it where one of its counts is none; without a speed where that is none."""
+    """Return empty progress if one of its counts is invalid; drop an invalid speed."""
     counts = (progress.step, progress.total_steps, progress.tokens, progress.finished or 0)
     if not all(_fits(count) for count in counts):
         return Progress()
@@ -105,7 +105,7 @@ def _checkpoint(record: CheckpointRecord | None) -> CheckpointRecord | None:
 
 
 def _failure(numbered: NumberedFailure) -> NumberedFailure:
-    """It counts in any case; what is odd about it is not said."""
+    """Return the failure without its invalid fields: it counts in any case."""
     failure, agent = numbered.failure, numbered.agent
     code = failure.exit_code
     cleaned = failure.model_copy(
@@ -128,7 +128,7 @@ def _failure(numbered: NumberedFailure) -> NumberedFailure:
 
 
 def _by_cause(counts: dict[str, int]) -> dict[str, int]:
-    """As many as a status holds; those of a newer release come last."""
+    """Return as many causes as a status holds; causes of a newer release come last."""
     fit = [cause for cause, count in counts.items() if len(cause) <= REASON_LIMIT and _fits(count, MOST)]
     fit.sort(key=lambda cause: (cause not in _CAUSES, cause))
     return {cause: counts[cause] for cause in fit[:_MOST_CAUSES]}

@@ -1,9 +1,9 @@
-"""What somebody changed by hand of a run's children, and what sets it right.
+"""Finds and reverts manual changes to a run's children.
 
-The operator owns what it says of a child: its labels and its content, and nothing that others
-add. Whatever of that differs is made as it was, within seconds: a pod's labels in place, any
-other child anew, as most of them cannot be changed. An Event tells of it. Where that does not
-last, something else writes there as well, and a condition says so.
+The operator owns its labels and content in a child, and nothing that others
+add. It reverts any difference within seconds: a pod's labels in place, any
+other child by replacing it, as most of them are immutable. An Event reports it. If the change
+comes back, another program writes the child as well, and a condition says so.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LABELS: Final = (MANAGED_BY_LABEL, RUN_LABEL, RUN_UID_LABEL)
 
 @dataclass(frozen=True)
 class Wanted:
-    """A child other than a pod, as it should be."""
+    """Desired state of a child other than a pod."""
 
     kind: Kind
     name: str
@@ -51,7 +51,7 @@ class Wanted:
 
 
 def essence(kind: Kind, body: Mapping[str, Any]) -> str:
-    """A digest of what the operator says of a child, whatever the API server and others add to it."""
+    """Return a digest of the operator's part of a child, whatever the API server and others add to it."""
     labels = body["metadata"].get("labels", {})
     said = {"labels": {name: labels.get(name) for name in _LABELS}, "content": _content(kind, body)}
     return digest(_plain(said))
@@ -60,7 +60,7 @@ def essence(kind: Kind, body: Mapping[str, Any]) -> str:
 def set_right(
     edited: Sequence[tuple[Child, Json]], pods: Sequence[PodView]
 ) -> tuple[tuple[Replace | Patch, ...], tuple[Event, ...]]:
-    """The changes that undo what was edited, and what is told of them."""
+    """Return the changes that revert manual edits, and the Events that report them."""
     anew = [Replace(child, manifest) for child, manifest in edited]
     labelled = [pod for pod in pods if pod.edited_labels and pod.live]
     patches = [
@@ -73,7 +73,7 @@ def set_right(
 
 
 def renewed(wanted: Sequence[Wanted], children: Sequence[Child]) -> tuple[Replace, ...]:
-    """What brings those children up to date that change while a run trains, whoever changed them."""
+    """Return the replacements of children that change while a run trains and are out of date."""
     there = {(child.kind, child.name): child for child in children if not child.terminating}
     found = [(there.get((want.kind, want.name)), want) for want in wanted]
     return tuple(
@@ -84,7 +84,7 @@ def renewed(wanted: Sequence[Wanted], children: Sequence[Child]) -> tuple[Replac
 
 
 def insisted_on(child: Child) -> Problem:
-    """Somebody changes `child` again and again."""
+    """Return the problem of a `child` that another program changes again and again."""
     message = (
         f"{child.kind.name} {child.name} is not as Footplate makes it, and was made anew {OFTEN} times within"
         " ten minutes: find out what writes it (kubectl get -o yaml --show-managed-fields), and stop that"
@@ -126,7 +126,7 @@ def _parsed(text: str) -> object:
 
 
 def _plain(value: object) -> object:
-    """`value` with whole numbers as the API server gives them back."""
+    """Return `value` with whole numbers as integers, as the API server returns them."""
     if isinstance(value, dict):
         return {name: _plain(member) for name, member in value.items()}
     if isinstance(value, list | tuple):

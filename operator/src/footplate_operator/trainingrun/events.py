@@ -1,4 +1,4 @@
-"""What is told of a run as a Kubernetes Event: phases, failures and budgets, no more."""
+"""Kubernetes Events of a run: phases, failures and budgets, no more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOT_MEANT_TO_TRAIN: Final = frozenset(
 
 
 def phase_event(run: Run, after: TrainingRunStatus) -> Event | None:
-    """The Event for a change of phase; None where it stays what it is."""
+    """Return the Event for a change of phase; None if the phase stays, or moves to or from a checkpoint."""
     phase, ready = after.phase, find(after.conditions, ConditionType.READY)
     if phase is None or phase is run.phase or {phase, run.phase} == _SAVES:
         return None
@@ -31,7 +31,7 @@ def phase_event(run: Run, after: TrainingRunStatus) -> Event | None:
 
 
 def held_up_event(run: Run, after: TrainingRunStatus) -> Event | None:
-    """The Event for something that begins to hold the run up."""
+    """Return the Event for a reason that begins to hold the run up; None if there is none."""
     before = find(run.status.conditions, ConditionType.PROGRESSING)
     now = find(after.conditions, ConditionType.PROGRESSING)
     if after.phase in _NOT_MEANT_TO_TRAIN or now is None or now.status == "True":
@@ -44,7 +44,7 @@ def held_up_event(run: Run, after: TrainingRunStatus) -> Event | None:
 
 
 def budget_event(run: Run, after: TrainingRunStatus) -> Event | None:
-    """The Event for 80 % of a budget, and for all of it; each is told once, whoever leads then."""
+    """Return the Event for 80 % of a budget, and for all of it; each is sent once, across leaders."""
     before = find(run.status.conditions, ConditionType.WITHIN_BUDGET)
     now = find(after.conditions, ConditionType.WITHIN_BUDGET)
     if now is None or now.reason not in (Reason.BUDGET_NEARLY_SPENT, Reason.BUDGET_EXCEEDED):
@@ -56,7 +56,7 @@ def budget_event(run: Run, after: TrainingRunStatus) -> Event | None:
 
 
 def not_avoided_events(nodes: Sequence[str]) -> list[Event]:
-    """Return the Event for nodes that a run should avoid, and has no room for in its list; none for none."""
+    """Return the Event for nodes that exceed the run's list of avoided nodes; empty if there are none."""
     if not nodes:
         return []
     note = f"the run avoids so many nodes already that it does not avoid {', '.join(nodes)}"
@@ -74,7 +74,7 @@ def _so_far(status: TrainingRunStatus) -> str:
 
 
 def unrecorded_event(recorded: Recorded | None) -> Event:
-    """The Event for a run that is deleted before the API has its final status."""
+    """Return the Event for a run that is deleted before the API has its final status."""
     why = recorded.said if recorded is not None and recorded.said else "it did not answer"
     note = f"deleted, as ttlSecondsAfterFinished asks, though the API has not its final status: {why}"
     return Event(Reason.NOT_RECORDED, note, warning=True, once=Reason.NOT_RECORDED)

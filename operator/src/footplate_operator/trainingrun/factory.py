@@ -1,4 +1,4 @@
-"""Makes the controller of TrainingRuns, with those to whom it listens."""
+"""Creates the controller of TrainingRuns, with its clients."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ async def training_runs(
     usage_kept_for: timedelta,
     scope: Scope,
 ) -> AsyncIterator[TrainingRuns]:
-    """The controller of TrainingRuns, which listens to their coordinators for the block.
+    """Open the controller of TrainingRuns, which polls their coordinators for the block.
 
-    `check` raises before a coordinator is told anything, unless this replica leads; `now` is a clock in
-    UTC. Usage that nobody took is kept for so long; `scope` is what this installation looks after.
+    `check` raises before the operator sends directives, unless this replica leads; `now` is a clock in
+    UTC. Unread usage is deleted after `usage_kept_for`; `scope` is what this installation manages.
     """
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=0)
     async with aiohttp.ClientSession(connector=connector) as session:

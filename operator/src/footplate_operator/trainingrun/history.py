@@ -1,6 +1,6 @@
-"""What has happened to a run: built once from its status and what was seen since, read by policies.
+"""History of a run: built once from its status and what was observed since, read by policies.
 
-The operator may die between any two calls, so nothing of this is kept
+The operator may die between any two calls, so nothing of this is stored
 anywhere else.
 """
 
@@ -25,7 +25,7 @@ WAITS: Final = frozenset(
 
 @dataclass(frozen=True)
 class History:
-    """A run so far: what its status lists, and where it stands now."""
+    """History of a run so far: the lists of its status, and its current state."""
 
     now: datetime
     created: datetime
@@ -44,12 +44,12 @@ class History:
 
     @property
     def time(self) -> str:
-        """Now, as a status says it."""
+        """Current time, as a status writes it."""
         return format_time(self.now)
 
     @property
     def open(self) -> Attempt | None:
-        """The attempt that is running."""
+        """Running attempt; None if there is none."""
         last = self.attempts[-1] if self.attempts else None
         return last if last is not None and last.end is None else None
 
@@ -60,27 +60,27 @@ class History:
 
     @property
     def disturbed(self) -> bool:
-        """True once anything but turns without enough nodes has come between its first pods and now."""
+        """True if anything but turns without enough nodes has come between its first pods and now."""
         return bool(self.failures) or any(attempt.reason not in WAITS for attempt in self.closed)
 
     @property
     def start_step(self) -> int:
-        """The step from which the running attempt began, or the next one would."""
+        """Step from which the running attempt began, or the next one would."""
         return self.open.start_step if self.open else (self.checkpoint_step or 0)
 
     @property
     def generation(self) -> str:
-        """The generation of the attempt that is running; empty while none is sealed."""
+        """Generation of the running attempt; empty while none is sealed."""
         return self.open.generation if self.open else ""
 
     @property
     def broken(self) -> str:
-        """The generation that the newest interruption ended; empty for none."""
+        """Generation that the newest interruption ended; empty for none."""
         return self.closed[-1].generation if self.closed else ""
 
 
 def history_of(run: Run, seen: TrainingRunStatus, now: datetime) -> History:
-    """The history of `run`, `seen` being its status with what was seen since it was written."""
+    """Build the history of `run`, `seen` being its status with what was observed since it was written."""
     status = run.status
     step = seen.progress.step if seen.progress else 0
     reached = max([step, *(attempt.end_step or 0 for attempt in status.attempts)])
@@ -103,7 +103,7 @@ def history_of(run: Run, seen: TrainingRunStatus, now: datetime) -> History:
 
 
 def _looked(run: Run) -> datetime:
-    """When the status written last says that training was seen."""
+    """Return the last time, according to the status written last, at which training was observed."""
     status = run.status
     times = [attempt.end or attempt.start for attempt in status.attempts[-1:]]
     if status.progress is not None and status.progress.last_updated_time:
@@ -112,7 +112,7 @@ def _looked(run: Run) -> datetime:
 
 
 def _recent(run: Run, now: datetime) -> tuple[RecentFailures, ...]:
-    """The failures that budgets count; where an earlier release wrote the status, as it counted them."""
+    """Return the failures that budgets count; rebuild them from a status of an earlier release."""
     status = run.status
     if status.recent_failures is not None:
         return tuple(status.recent_failures)

@@ -1,8 +1,8 @@
-"""Whether the API has the final status of runs that are about to be deleted.
+"""Client of the API that checks for the final status of runs due for deletion.
 
 The API mirrors runs by a watch of its own, so it may be behind, and it may be away for
-hours. It is asked run by run, a few at a time, less and less often, and only by tasks of
-their own: a reconciliation reads the last answer and waits for none.
+hours. Separate tasks query it run by run, a few at a time, with growing pauses:
+a reconciliation reads the last answer and waits for none.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinalStatus:
-    """What the API should have: a terminal phase, from this version of the object or a later one."""
+    """Status that the API should have: a terminal phase, from this object version or a later one."""
 
     key: Key
     uid: RunUid
@@ -47,11 +47,11 @@ class FinalStatus:
 
     @classmethod
     def of(cls, run: Run) -> FinalStatus:
-        """That of a run that has ended, as the operator sees it."""
+        """Return the final status of a run that has ended, from the operator's object."""
         return cls(run.key, run.uid, run.phase, int(run.version or 0))
 
     def missing(self, known: RecordedRun) -> str:
-        """Why `known` is not it; empty where it is."""
+        """Return how `known` differs from this status; empty if it is this one or a later version."""
         if known.uid != self.uid:
             return f"it knows the uid {known.uid} only"
         if known.phase != self.phase:
@@ -62,14 +62,14 @@ class FinalStatus:
 
 
 class HistoryClient(Protocol):
-    """The way to the API."""
+    """Connection to the API."""
 
     async def missing(self, final: FinalStatus) -> str:
-        """Why the API has not this status; empty where it has. Raises ApiUnreachable."""
+        """Return why the API does not have this status; empty if it has. Raise ApiUnreachable."""
 
 
 class HttpHistory(HistoryClient):
-    """That way over HTTP."""
+    """Connection to the API over HTTP."""
 
     def __init__(self, session: aiohttp.ClientSession, api: ApiAccess) -> None:
         self._session = session
@@ -100,7 +100,7 @@ class HttpHistory(HistoryClient):
             raise ApiUnreachable(f"an answer that cannot be read: {error}") from error
 
     def _refusal(self, status: int, namespace: str) -> str:
-        """What is missing, for whoever installed both."""
+        """Return what is misconfigured, for the administrator of operator and API."""
         if status == 403:
             return (
                 f"HTTP 403: the operator's service account may not get trainingruns in namespace {namespace}:"
@@ -120,23 +120,23 @@ class HttpHistory(HistoryClient):
 
 
 class Histories(Protocol):
-    """What a reconciliation needs of the API; runs go by their uid."""
+    """Queries for final statuses as a reconciliation uses them; runs are identified by uid."""
 
     def recorded(self, final: FinalStatus) -> Recorded | None:
-        """What the API answered last about this status; None where no API is known."""
+        """Return the API's last answer about this status; None if no API is configured."""
 
     def ask(self, final: FinalStatus) -> None:
-        """Ask until the API has this status, and for no earlier one of the same run."""
+        """Query the API until it has this status, in place of any earlier one of the same run."""
 
     def leave(self, uid: RunUid) -> None:
-        """Ask no more; what is known stays so."""
+        """Stop querying; retain the last answer."""
 
     def forget(self, uid: RunUid) -> None:
-        """Ask no more, and forget what was answered."""
+        """Stop querying, and drop the last answer."""
 
 
 class NoHistories(Histories):
-    """An operator that knows no API: nothing waits for one."""
+    """Null implementation for an operator without an API: nothing waits for one."""
 
     def recorded(self, final: FinalStatus) -> None:
         return None
@@ -161,7 +161,7 @@ class _Asked:
 
 @dataclass(eq=False)
 class Askers(Histories):
-    """One task for each run that waits; `requeue` is told whose final status the API has."""
+    """Queries to the API, in a task per waiting run; calls `requeue` with runs whose final status it has."""
 
     client: HistoryClient
     requeue: Callable[[Key], None]
@@ -197,7 +197,7 @@ class Askers(Histories):
         self._asked.pop(uid, None)
 
     async def close(self) -> None:
-        """Ask no more for any."""
+        """Stop querying for all runs."""
         tasks = [asked.task for asked in self._asked.values() if asked.task is not None]
         for uid in list(self._asked):
             self.forget(uid)
@@ -222,7 +222,7 @@ class Askers(Histories):
             )
 
     async def _answer(self, final: FinalStatus) -> str:
-        """Why the API has not this status, an API that is away included."""
+        """Return why the API does not have this status, including that it is unreachable."""
         try:
             missing = await self.client.missing(final)
         except ApiUnreachable as error:
@@ -234,7 +234,7 @@ class Askers(Histories):
         return missing
 
     def _tell(self, error: ApiUnreachable) -> None:
-        """One that is away is told once; what somebody has to mend, again and again."""
+        """Log an unreachable API once, and a refusal every TOLD_AGAIN_SECONDS, as somebody has to mend it."""
         refused, now = isinstance(error, ApiRefused), asyncio.get_running_loop().time()
         again = refused and self._fault is not None and now - self._fault[1] >= TOLD_AGAIN_SECONDS
         if self._fault is None or self._fault[0] is not type(error) or again:
@@ -247,7 +247,7 @@ class Askers(Histories):
 async def asking(
     session: aiohttp.ClientSession, api: ApiAccess, requeue: Callable[[Key], None]
 ) -> AsyncIterator[Histories]:
-    """Ask the API for the block, or nobody where there is none."""
+    """Open the queries to the API for the block; none if no API is configured."""
     if not api.url:
         yield NoHistories()
         return

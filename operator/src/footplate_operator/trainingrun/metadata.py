@@ -1,4 +1,4 @@
-"""What every object of a run has, and how it is found: name, labels and owner, selectors and host names."""
+"""Metadata of a run's objects: name, labels, owner, selectors and host names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from footplate_operator.trainingrun.run import TRAINING_RUN, Run
 
 
 def metadata(run: Run, name: str) -> Json:
-    """Metadata of a child."""
+    """Build the metadata of a child."""
     return {
         "name": name,
         "namespace": run.namespace,
@@ -28,23 +28,23 @@ def metadata(run: Run, name: str) -> Json:
 
 
 def match_role(uid: RunUid, role: Role) -> dict[str, str]:
-    """Labels that the pods of one role of a run have, as manifests select them."""
+    """Return the labels of a run's pods of one role, as manifests select them."""
     return {RUN_UID_LABEL: uid, ROLE_LABEL: role.value}
 
 
 def selector(uid: RunUid, role: Role | None = None) -> str:
-    """Label selector of a run's objects, or of its pods of one role, as requests name it."""
+    """Return the label selector of a run's objects, or of its pods of one role, for list requests."""
     own = f"{RUN_UID_LABEL}={uid}"
     return f"{own},{ROLE_LABEL}={role}" if role else own
 
 
 def coordinator_host(run: Run) -> str:
-    """DNS name of the coordinator; also the name in its certificate."""
+    """Return the DNS name of the coordinator, which is also the name in its certificate."""
     return f"{coordinator_service_name(run.name)}.{run.namespace}.svc"
 
 
 def certificate_names(run: Run) -> list[str]:
-    """Every name under which the coordinator may be asked."""
+    """Return every DNS name of the coordinator, the main one first."""
     short = coordinator_service_name(run.name)
     host = coordinator_host(run)
     return [host, f"{host}.cluster.local", f"{short}.{run.namespace}", short]

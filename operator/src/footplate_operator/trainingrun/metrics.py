@@ -1,4 +1,4 @@
-"""What the operator measures of runs."""
+"""Prometheus metrics of runs."""
 
 from __future__ import annotations
 
@@ -47,24 +47,24 @@ class RunMetrics:
             self.runs.labels(phase.value).set(phases.get(phase, 0))
 
     def count_recovery(self, recovered: Recovered) -> None:
-        """A run trains again."""
+        """Observe a completed recovery's seconds, by part and in total."""
         cause = _known(recovered.cause)
         for part, seconds in recovered.seconds.items():
             self.recoveries.labels(cause, part.value).observe(seconds)
         self.recoveries.labels(cause, "all").observe(sum(recovered.seconds.values()))
 
     def count_time(self, before: TimeStatus | None, after: TimeStatus | None) -> None:
-        """Count what a run's time went into since the status `before`."""
+        """Count the growth of a run's time accounts since the status `before`."""
         spent, known = (after or TimeStatus()).model_dump(), (before or TimeStatus()).model_dump()
         for account, seconds in spent.items():
             self.seconds.labels(account).inc(max(0.0, seconds - known[account]))
 
     def count_restarts(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
-        """Count what has interrupted a run since the status `before`."""
+        """Count a run's failures by cause since the status `before`."""
         for cause, count in after.items():
             self.restarts.labels(_known(cause)).inc(max(0, count - before.get(cause, 0)))
 
 
 def _known(cause: str) -> str:
-    """One that a newer release has written would be another series for ever."""
+    """Return `cause` if this release knows it, else "Unknown": other values would add series for ever."""
     return str(cause) if cause in frozenset(Cause) else _UNKNOWN

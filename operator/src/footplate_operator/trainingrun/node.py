@@ -1,6 +1,6 @@
-"""A Node as far as decisions read it: whether Kubernetes hears its kubelet, and what keeps pods away.
+"""Reduced view of a Node: readiness, taints and labels.
 
-A Node object also has the names of all images that lie there, its addresses, its capacity and
+A Node object also has the names of all images on it, its addresses, its capacity and
 more: a hundred times as much.
 """
 
@@ -21,7 +21,7 @@ _READY: Final = "Ready"
 
 @dataclass(frozen=True, slots=True)
 class Taint:
-    """As in a Node."""
+    """Taint of a Node."""
 
     key: str
     value: str
@@ -30,7 +30,7 @@ class Taint:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One Node object; its name may be used again, its uid never is."""
+    """View of a Node object; its name may be used again, its uid never is."""
 
     name: str
     uid: str
@@ -40,17 +40,17 @@ class NodeView:
     labels: tuple[str, ...] = ()  # key, value, key, value, …: a tenth of what a dict takes
 
     def label(self, key: str) -> str:
-        """Return the value of a label; empty where the Node has none."""
+        """Return the value of a label; empty if the Node has none."""
         keys = self.labels[::2]
         return self.labels[2 * keys.index(key) + 1] if key in keys else ""
 
     def says_as(self, other: NodeView) -> bool:
-        """Whether a decision would read the same in both."""
+        """Return whether decisions read the same in both, labels apart."""
         return (self.uid, self.unheard, self.taints) == (other.uid, other.unheard, other.taints)
 
 
 def view_node(body: Mapping[str, Any]) -> NodeView:
-    """The view of a Node as the API server gave it."""
+    """Return the view of a Node object from the API server."""
     metadata = body["metadata"]
     ready = next(iter(_ready(body)), {})
     status = ready.get("status", "True")  # a kubelet that has just begun says so in a moment
@@ -71,14 +71,14 @@ def _taints(spec: Mapping[str, Any]) -> frozenset[Taint]:
 
 
 def gives_room(before: NodeView | None, after: NodeView | None) -> bool:
-    """Return whether pods may find room on a Node that found none before: it is new, ready or untainted."""
+    """Return whether pods may find room on a Node that had none before: it is new, ready or untainted."""
     if after is None or after.unheard:
         return False
     return before is None or bool(before.unheard) or bool(before.taints - after.taints)
 
 
 def lean_node(body: Json) -> Json:
-    """A Node without what neither `view_node` nor `usage.nodes.sighted_node` reads."""
+    """Return a Node reduced to the fields that `view_node` and `usage.nodes.sighted_node` read."""
     metadata, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
     return {
         **{name: body[name] for name in ("apiVersion", "kind") if name in body},

@@ -1,7 +1,7 @@
-"""The Nodes that are known: as the watch told them, or as the API server answers.
+"""Cache of Nodes, from the watch and from reads of the API server.
 
-Where this replica may not see them, none is known, and nothing follows from that. A watch that
-was cut off never tells what went meanwhile; so what others miss is asked about.
+If this replica may not read Nodes, it knows none, and concludes nothing from that. A closed watch
+never reports what was deleted meanwhile; so the cache reads again the Nodes that others miss.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_ABSENT: Final = 10_000
 
 
 class Nodes:
-    """By name."""
+    """Cached Nodes by name."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -48,7 +48,7 @@ class Nodes:
     # -- what is known -------------------------------------------------------------------
 
     def put(self, body: Json) -> list[Key]:
-        """A Node as it is now; the runs that have pods there, if that is news for them."""
+        """Store the current version of a Node; return the runs with pods there, if it changes for them."""
         fresh = view_node(body)
         known = self._known.get(fresh.name)
         if self._absent.get(fresh.name) == fresh.uid or (known is not None and known.version > fresh.version):
@@ -61,7 +61,7 @@ class Nodes:
         return self._runs_on(fresh.name)
 
     def drop(self, body: Json) -> list[Key]:
-        """The Node is gone; the runs that have pods there."""
+        """Remove a deleted Node; return the runs that have pods there."""
         name, uid = body["metadata"]["name"], body["metadata"]["uid"]
         known = self._known.get(name)
         if known is not None and known.uid != uid:
@@ -70,11 +70,11 @@ class Nodes:
         return self._runs_on(name)
 
     def get(self, name: str) -> NodeView | None:
-        """Return the Node of this name, as far as it is known."""
+        """Return the Node of this name; None if it is not known."""
         return self._known.get(name)
 
     async def ask(self, names: Iterable[str], now: datetime) -> None:
-        """Look at Nodes that something is to be concluded from; what may not be seen is not known."""
+        """Read Nodes again before the operator concludes anything from them; drop those it may not read."""
         self._ask_from = {name: due for name, due in self._ask_from.items() if due > now}
         wanted = {name for name in names if name} - self._ask_from.keys()
         self._ask_from |= dict.fromkeys(wanted, now + ASK_AGAIN)
@@ -83,7 +83,7 @@ class Nodes:
     # -- what follows for pods -----------------------------------------------------------
 
     def stand(self, key: Key, uid: str, pods: Iterable[PodView]) -> None:
-        """Note where the pods of a run are, to know whom a change of a Node concerns."""
+        """Note the nodes of a run's pods, to find the runs that a change of a Node concerns."""
         there = {pod.uid: pod.node for pod in pods if pod.node and not pod.ended}
         self._leave(uid, self._stands.get(uid, {}), there)
         self._stands[uid] = there
@@ -94,22 +94,22 @@ class Nodes:
                 self._first.setdefault(pod, known.uid)
 
     def forget(self, uid: str) -> None:
-        """The run is gone, or has ended long ago."""
+        """Forget a run that is gone, or ended long ago."""
         self._leave(uid, self._stands.pop(uid, {}), {})
 
     def ending(self, scheduling: Scheduling) -> dict[str, str]:
-        """Nodes that are about to end for pods of such a profile, and why, in words."""
+        """Return the Nodes that are about to end for pods of such a profile, with the reason as text."""
         keys = {named.key for named in scheduling.disruption_taints}
         tainted = {name for key in keys for name in self._tainted.get(key, ())}
         words = {name: notices.ending(self._known[name].taints, scheduling) for name in sorted(tainted)}
         return {name: said for name, said in words.items() if said}
 
     def usable(self, names: Iterable[str], scheduling: Scheduling) -> frozenset[str]:
-        """Those of `names` to which the scheduler would bind pods of such a profile."""
+        """Return the `names` of Nodes to which the scheduler would bind pods of such a profile."""
         return frozenset(name for name in names if notices.admits(self._known[name].taints, scheduling))
 
     def complete(self, pod: PodView, ending: Mapping[str, str]) -> PodView:
-        """`pod` with what its Node says of it; `ending`: as above."""
+        """Return `pod` with the state of its Node; `ending`: the result of the method `ending`."""
         if not pod.node:
             return pod
         lost = self._lost(pod)
@@ -132,10 +132,10 @@ class Nodes:
     def packing(
         self, scheduling: Scheduling, nodes: int, pods: Iterable[PodView], failed: frozenset[str]
     ) -> Packing | None:
-        """Return the topology domains of a run's `pods`; None where its profile packs nothing.
+        """Return the topology domains of a run's `pods`; None if its profile packs nothing.
 
         Args:
-            nodes: which its gang needs.
+            nodes: the number that its gang needs.
             failed: domains in which it was incomplete of late.
         """
         pack = scheduling.pack
@@ -166,7 +166,7 @@ class Nodes:
         return frozenset(domain for domain in labelled.values() if free[domain] < nodes)
 
     def _selected(self, names: Iterable[str], scheduling: Scheduling) -> list[str]:
-        """Return those of `names` that the profile's nodeSelector selects."""
+        """Return the `names` of Nodes that the profile's nodeSelector selects."""
         wanted = [(self.list_labelled(key), value) for key, value in scheduling.node_selector.items()]
         return [name for name in names if all(values.get(name) == value for values, value in wanted)]
 
@@ -197,7 +197,7 @@ class Nodes:
         return list(self._runs.get(name, {}).values())
 
     def _learn(self, name: str, fresh: NodeView | None) -> None:
-        """The Node is so; None: it is not known."""
+        """Store the current view of a Node; None: remove it."""
         before = self._known.pop(name, None)
         for taint in before.taints if before is not None else ():
             self._tainted[taint.key].discard(name)
@@ -217,7 +217,7 @@ class Nodes:
             self._absent.popitem(last=False)
 
     def _leave(self, uid: str, before: Mapping[str, str], there: Mapping[str, str]) -> None:
-        """Forget the pods of a run, and the Nodes, that were there `before` and are not any more."""
+        """Forget the pods of a run, and their Nodes, that were there `before` and are not any more."""
         for pod in before.keys() - there.keys():
             self._first.pop(pod, None)
         for name in set(before.values()).difference(there.values()):

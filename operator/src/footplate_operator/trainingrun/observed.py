@@ -1,4 +1,4 @@
-"""What was seen of a run in the cluster, reduced to what decisions read.
+"""Observed state of a run in the cluster, reduced to the fields that decisions read.
 
 Whole pods would be a hundred times larger in memory than these views, and a
 thousand runs have ten thousand of them.
@@ -32,7 +32,7 @@ _REJECTIONS: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "Top
 
 @dataclass(frozen=True, kw_only=True)
 class PodView(Child):
-    """One pod of a run."""
+    """View of one pod of a run."""
 
     kind: Kind = POD
     role: str
@@ -78,7 +78,7 @@ class PodView(Child):
 
     @property
     def worker(self) -> WorkerId:
-        """Its slot and which pod of that slot it is; of workers."""
+        """Slot and incarnation; of workers."""
         return WorkerId(self.index, self.incarnation)
 
     @cached_property
@@ -97,26 +97,26 @@ class PodView(Child):
         return self.live and not self.node and not self.accepted
 
     def unready_for(self, now: datetime) -> float:
-        """Seconds for which it was seen to be not ready, though it ran; 0 while it is."""
+        """Return the seconds for which it was observed not ready, though it ran; 0 while it is ready."""
         if self.ready or self.unready_since is None:
             return 0.0
         return (now - self.unready_since).total_seconds()
 
     def seen_for(self, now: datetime) -> float:
-        """Seconds since it was seen first."""
+        """Return the seconds since it was first observed."""
         return (now - self.seen_since).total_seconds() if self.seen_since else 0.0
 
     def running_for(self, now: datetime) -> float:
-        """Seconds since its container was first seen to run."""
+        """Return the seconds since its container was first observed to run."""
         return (now - self.ran_since).total_seconds() if self.ran_since else 0.0
 
     def noticed_for(self, now: datetime) -> float:
-        """Seconds for which it was seen that it should leave its node; 0 while it should not."""
+        """Return the seconds since it was observed that it should leave its node; 0 if it should not."""
         return (now - self.noticed_since).total_seconds() if self.noticed_since else 0.0
 
     @property
     def rejected(self) -> bool:
-        """Whether its kubelet would not have it at all, for want of a device or a resource."""
+        """True if its kubelet rejected it, for want of a device or a resource."""
         return self.phase == "Failed" and not self.started and self._refusal
 
     @property
@@ -124,32 +124,32 @@ class PodView(Child):
         return self.reason in _REJECTIONS or self.reason.startswith("OutOf")
 
     def stuck_for(self, now: datetime) -> float:
-        """Seconds for which it was held up on the node that it is bound to."""
+        """Return the seconds for which something has held it up on the node that it is bound to."""
         held = self.live and bool(self.node) and not self.started and self.held_since is not None
         return (now - self.held_since).total_seconds() if held and self.held_since else 0.0
 
     def bound_for(self, now: datetime) -> float:
-        """Seconds for which it was seen to be bound to its node."""
+        """Return the seconds since it was observed to be bound to its node."""
         return (now - self.bound_since).total_seconds() if self.bound_since else 0.0
 
     def unaccepted_for(self, now: datetime) -> float:
-        """Seconds for which it was seen to be bound to a node without a word of its kubelet."""
+        """Return the seconds since it was bound to a node, without a status from that node's kubelet."""
         return 0.0 if self.accepted or self.started else self.bound_for(now)
 
     @property
     def end(self) -> datetime:
-        """When it was first seen to have ended; where nobody noted that, when it was made."""
+        """Time at which its end was first observed; its creation time if nobody noted that."""
         return self.ended_since or self.created
 
     @property
     def order(self) -> tuple[int, int]:
-        """Grows with every pod of a role."""
+        """Sort key that grows with every pod of a role."""
         return self.epoch, self.incarnation
 
 
 @dataclass(frozen=True)
 class LostWorker:
-    """A slot whose pod is gone."""
+    """Slot whose pod is gone."""
 
     index: int
     pod: PodView | None  # what is left of it, if anything
@@ -157,7 +157,7 @@ class LostWorker:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What agents and operator prove to the coordinator, and it to them."""
+    """Token and TLS key pair by which coordinator, agents and operator authenticate each other."""
 
     token: str
     certificate: bytes  # PEM, self-signed: the run's only authority
@@ -166,7 +166,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Api:
-    """Where coordinators bring their telemetry; an empty `url` is nowhere."""
+    """URL to which coordinators send their telemetry; empty: none."""
 
     url: str = ""
     # Certificates in PEM that vouch for it, empty while they are not known; None: those of the image.
@@ -174,13 +174,13 @@ class Api:
 
     @property
     def vouched(self) -> bool:
-        """Whether coordinators are told who vouches for it."""
+        """True if coordinators get a CA bundle for it."""
         return self.url.startswith("https://") and self.bundle is not None
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the API answered last, when it was asked for the final status of a run."""
+    """Last answer of the API to the query for a run's final status."""
 
     known: bool = False  # it has it
     said: str = ""  # why it has not; empty where it did not answer yet
@@ -189,7 +189,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class AvoidedNodes:
-    """Nodes that a run keeps away from, by what its own pods met there."""
+    """Nodes that a run avoids because of its own pods' failures there."""
 
     refused: frozenset[str] = frozenset()  # where a pod could not start of late, or was not reached
     broken: frozenset[str] = frozenset()  # whose GPUs are broken, which does no coordinator harm
@@ -198,7 +198,7 @@ class AvoidedNodes:
 
 @dataclass(frozen=True)
 class Turn:
-    """Place of a gang in the line of its profile, and whether it may create its pods."""
+    """Position of a gang in its profile's queue, and its permission to create pods."""
 
     granted: bool = True
     place: int = 1
@@ -210,7 +210,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that a decision about one run may look at."""
+    """Input of a decision about one run: everything that was observed."""
 
     pods: Sequence[PodView] = ()
     children: Sequence[Child] = ()
@@ -244,11 +244,11 @@ class Observed:
 
     @property
     def may_create(self) -> bool:
-        """Whether to make what is missing; False right after a refusal."""
+        """True if missing children may be created; False right after a refusal."""
         return self.problem is None and not self.hindered
 
     def with_pods(self, changed: Iterable[PodView]) -> Observed:
-        """The same, with `changed` in place of the pods that have their uids."""
+        """Return a copy with `changed` in place of the pods that have their uids."""
         by_uid = {pod.uid: pod for pod in changed}
         return replace(self, pods=tuple(by_uid.get(pod.uid, pod) for pod in self.pods))
 
@@ -274,21 +274,21 @@ class Observed:
 
     @property
     def reachable(self) -> PodView | None:
-        """The newest live coordinator that has an address, to listen to."""
+        """Newest live coordinator that has an address; None if there is none."""
         found = [pod for pod in self.coordinators if pod.live and pod.address]
         return max(found, key=lambda pod: pod.epoch, default=None)
 
     def of_kind(self, *kinds: Kind) -> tuple[Child, ...]:
-        """Children of these kinds."""
+        """Return the children of these kinds."""
         return tuple(child for child in self.children if child.kind in kinds)
 
     def has(self, kind: Kind, name: str) -> bool:
-        """Whether the child exists."""
+        """Return whether the child exists."""
         return any(child.kind == kind and child.name == name for child in self.children)
 
 
 def live_nodes(pods: Iterable[PodView]) -> list[str]:
-    """Return the nodes of those of `pods` that live, by slot."""
+    """Return the nodes of live `pods`, by slot."""
     return [pod.node for pod in sorted(pods, key=lambda pod: pod.index) if pod.live]
 
 
@@ -301,7 +301,7 @@ def by_index(pods: Iterable[PodView]) -> dict[int, list[PodView]]:
 
 
 def view_pod(pod: Mapping[str, Any]) -> PodView:
-    """The view of a pod as the API server gave it."""
+    """Return the view of a pod object from the API server."""
     metadata, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
     slot = pod_slot(pod)
     conditions = {condition["type"]: condition for condition in status.get("conditions", [])}

@@ -1,8 +1,8 @@
-"""Packing of a gang into one topology domain: a worker first, whose node decides where the others go.
+"""Packing of a gang into one topology domain: a first worker, whose node decides where the others go.
 
 A nodeSelector for all but the first worker costs the scheduler far less than pod affinity among
-all of them. Domains in which the gang was incomplete before, or has too few free nodes, are what the first
-worker prefers to avoid; it is not forbidden them, as programs of others come and go.
+all of them. The first worker prefers to avoid domains in which the gang was incomplete before, or that have
+too few free nodes; it may use them, as other programs come and go.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from footplate_contracts.v1alpha1.placement import Pack
 
 @dataclass(frozen=True)
 class TargetDomain:
-    """Topology domain of a pod that is made now."""
+    """Topology domain for a new pod."""
 
     pack: Pack
     domain: str = ""  # of its gang; empty: it is the first, or its gang's nodes have no such label
@@ -27,7 +27,7 @@ class TargetDomain:
 class Packing:
     """Domains of a run's nodes by the label of its pack.
 
-    `nodes` below are those of live workers, by slot, each empty before the worker has one.
+    `nodes` below are the nodes of live workers, by slot, each empty before the worker has one.
     """
 
     pack: Pack
@@ -35,16 +35,16 @@ class Packing:
     find_avoided: Callable[[], frozenset[str]]  # costs a look at every Node
 
     def find_domain(self, nodes: Iterable[str]) -> str:
-        """Return the domain of most workers, of equal ones that of the lowest slot; empty for none."""
+        """Return the domain of most workers, in a tie that of the lowest slot; empty for none."""
         found = Counter(domain for node in nodes if (domain := self.domains.get(node, "")))
         return found.most_common(1)[0][0] if found else ""
 
     def awaits_first(self, nodes: Sequence[str]) -> bool:
-        """Return whether no second worker may be made yet."""
+        """Return whether no second worker may be created yet."""
         # A node without the label holds nobody up, unless the label is required.
         return not self.find_domain(nodes) and (self.pack.required or not any(nodes))
 
     def find_target(self, nodes: Iterable[str]) -> TargetDomain:
-        """Return the place of the next pod."""
+        """Return the target domain of the next pod."""
         domain = self.find_domain(nodes)
         return TargetDomain(self.pack, domain, frozenset() if domain else self.find_avoided())

@@ -1,4 +1,4 @@
-"""The ComputeProfiles that are known: as the watch told them, or as the API server answers."""
+"""Cache of ComputeProfiles, from the watch and from reads of the API server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from footplate_operator.trainingrun.run import PROFILE, decode_profile
 
 
 class Profiles:
-    """By name; one that this release cannot read, or that contradicts itself, is kept with the reason."""
+    """Cached profiles by name; an unreadable or contradictory profile is stored as its problem."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -21,7 +21,7 @@ class Profiles:
         self._gone: set[str] = set()  # as the watch told, or the API server when it was asked
 
     def put(self, body: Json) -> None:
-        """A profile as it is now."""
+        """Store the current version of a profile."""
         name = body["metadata"]["name"]
         self._gone.discard(name)
         try:
@@ -35,12 +35,12 @@ class Profiles:
         self._known[name] = refused if wrong else spec
 
     def drop(self, name: str) -> None:
-        """The profile is gone."""
+        """Remove a deleted profile."""
         self._known.pop(name, None)
         self._gone.add(name)
 
     async def look_for(self, name: str) -> None:
-        """Before a profile is said to be missing, the API server is asked; may raise ClusterError."""
+        """List all profiles from the API server if this one is not cached; may raise ClusterError."""
         if name not in self._known:
             for body in await self._cluster.find(PROFILE, ""):
                 self.put(body)
@@ -48,19 +48,19 @@ class Profiles:
                 self._gone.add(name)
 
     async def is_gone(self, name: str) -> bool:
-        """Whether there is no such profile; may raise ClusterError."""
+        """Return whether there is no such profile; may raise ClusterError."""
         if name not in self._known and name not in self._gone:
             await self.look_for(name)
         return name in self._gone
 
     def get(self, name: str) -> ComputeProfileSpec | Problem | None:
-        """The profile, why it cannot be read, or None for one that is not known."""
+        """Return the profile, the problem with it, or None if it is not cached."""
         return self._known.get(name)
 
     def readable(self) -> dict[str, ComputeProfileSpec]:
-        """Those that can be read, by name."""
+        """Return the readable profiles by name."""
         return {name: known for name, known in self._known.items() if isinstance(known, ComputeProfileSpec)}
 
     def names(self) -> frozenset[str]:
-        """Their names."""
+        """Return the names of the readable profiles."""
         return frozenset(self.readable())

@@ -1,7 +1,7 @@
-"""How long a run took to train again after an interruption, and what of that took how long.
+"""Measures how long a run took to train again after an interruption, in parts.
 
-The operator sees each moment as it is told: a second at most after it happened. What it did not see
-itself, as it was away, is not measured.
+The operator observes each moment a second at most after it happened. Moments
+that it missed, as it was down, are not measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from footplate_contracts.v1alpha1.status import Attempt, TrainingRunStatus
 
 
 class Part(StrEnum):
-    """Of a recovery, each from the end of the one before."""
+    """Part of a recovery, each from the end of the one before."""
 
     # From the last word of who was lost, or from what it told, until the interruption was one.
     DETECT = "detect"
@@ -28,7 +28,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True)
 class Recovery:
-    """Moments of one interruption, so far."""
+    """Timestamps of one interruption, so far."""
 
     noticed: datetime  # when the last word came of an agent that is missed
     interrupted: datetime | None = None
@@ -40,7 +40,7 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Recovered:
-    """A run trains again."""
+    """Completed recovery of a run that trains again."""
 
     cause: Cause
     seconds: Mapping[Part, float]
@@ -49,11 +49,11 @@ class Recovered:
 def follow(
     known: Recovery | None, status: TrainingRunStatus, state: CoordinatorState, now: datetime
 ) -> tuple[Recovery | None, Recovered | None]:
-    """What is known of a recovery that goes on, if one does, and of one that has just ended.
+    """Return the recovery that goes on, if there is one, and the recovery that has just ended.
 
     Args:
-        status: as it was written last.
-        state: as the coordinator answered last.
+        status: the status written last.
+        state: the coordinator's last answer.
     """
     if status.phase in (Phase.RUNNING, Phase.CHECKPOINTING):
         return _while_training(known, status, state, now)

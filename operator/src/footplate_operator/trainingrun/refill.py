@@ -1,11 +1,11 @@
-"""Budgets refill: a failure counts until three checkpoints are durable since, and for a day at least.
+"""Window of failures that budgets count: until three checkpoints are durable since, and for a day at least.
 
 A healthy month on a large machine has more failures than any budget, and more than a
-status can list. So they are counted by the hour, by the newest durable checkpoint at that
-time and by cause; what no longer tells two failures apart is merged. No more than 25 hours,
-three checkpoints and what lies before them are ever told apart, whatever the number of
-failures, and the count is exact: it is that of all failures since the third-newest durable
-checkpoint, and of all of the present hour and of the 24 before it.
+status can list. So the status counts them by the hour, by the newest durable checkpoint at that
+time and by cause, and merges failures that need not be distinguished any more. No more than 25 hours,
+three checkpoints and the time before them are ever distinguished, whatever the number of
+failures, and the count is exact: all failures since the third-newest durable
+checkpoint, and all of the present hour and of the 24 before it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Recent = tuple[RecentFailures, ...]
 
 
 def spent(recent: Recent, cause: str, steps: Sequence[int], now: datetime) -> int:
-    """How many failures by `cause` count; `steps` are those of the last three durable checkpoints."""
+    """Count the failures by `cause` in the window; `steps`: the last three durable checkpoints."""
     return sum(part.failures.get(cause, 0) for part in counting(recent, steps, now))
 
 
 def counting(recent: Recent, steps: Sequence[int], now: datetime) -> Recent:
-    """What of `recent` still counts, merged as far as it never matters again."""
+    """Return the failures of `recent` in the window, merged where no difference matters any more."""
     since = steps[-CHECKPOINTS] if len(steps) >= CHECKPOINTS else 0
     yesterday = _hour(now) - DAY
     parts: list[tuple[datetime, int, RecentFailures]] = []
@@ -51,14 +51,14 @@ def counting(recent: Recent, steps: Sequence[int], now: datetime) -> Recent:
 
 
 def noted(recent: Recent, cause: str, moment: datetime, checkpoint: int, number: int = 1) -> Recent:
-    """`recent` with so many more failures by `cause`, of `moment`, when `checkpoint` was the newest."""
+    """Return `recent` with `number` more failures by `cause` at `moment`; `checkpoint`: the newest then."""
     hour = _hour(moment)
     new = _part(hour, checkpoint, {cause: number})
     return _merged((parse_time(part.hour), part.checkpoint_step, part) for part in (*recent, new))
 
 
 def taken_back(recent: Recent, cause: str, seen: datetime, instead: str | None = None) -> Recent:
-    """`recent` without the last failure by `cause` that was seen at `seen`, or with it by `instead`."""
+    """Return `recent` without the last failure by `cause` seen at `seen`, or with it moved to `instead`."""
     those = [number for number, part in enumerate(recent) if part.failures.get(cause)]
     if not those:
         return recent
@@ -73,7 +73,7 @@ def taken_back(recent: Recent, cause: str, seen: datetime, instead: str | None =
 
 
 def of_attempts(attempts: Iterable[Attempt]) -> Recent:
-    """What the listed attempts tell: an earlier release counted by them."""
+    """Count the failures of the listed attempts, as an earlier release did."""
     recent: Recent = ()
     for attempt in attempts:
         if attempt.cause is not None and attempt.end is not None:
@@ -87,7 +87,7 @@ def _hour(moment: datetime) -> datetime:
 
 
 def _merged(parts: Iterable[tuple[datetime, int, RecentFailures]]) -> Recent:
-    """One part for each hour and checkpoint, in this order."""
+    """Merge parts of the same hour and checkpoint; return them in this order."""
     merged: list[RecentFailures] = []
     ordered = sorted(parts, key=lambda part: part[:2])
     for (hour, step), same in groupby(ordered, key=lambda part: part[:2]):
@@ -99,7 +99,7 @@ def _merged(parts: Iterable[tuple[datetime, int, RecentFailures]]) -> Recent:
 
 
 def _bounded(recent: Recent) -> Recent:
-    """What clocks that run backwards made too long: the oldest count as if they had come a little later."""
+    """Merge the oldest parts, as if they had come a little later, where backward clocks made too many."""
     while len(recent) > RECENT_LIMIT:
         first, second, *rest = recent
         hour, step = parse_time(second.hour), max(first.checkpoint_step, second.checkpoint_step)

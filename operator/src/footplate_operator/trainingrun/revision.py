@@ -1,10 +1,10 @@
-"""The resolved profile and all defaults, frozen when a run is admitted.
+"""Revisions: the resolved profile and all defaults, frozen when a run is admitted.
 
 A profile that an administrator edits, or an operator that is upgraded, must not
 give the substitute of a lost pod another image or another batch than its
-neighbours have. So what workers are made of is written down once, in a
-ControllerRevision owned by the run, and only a resumption makes a new one. What
-may change while ranks train reaches them through the coordinator instead.
+neighbours have. So the operator writes a worker's parts once, to a
+ControllerRevision owned by the run, and only a resumption makes a new one. Settings that
+may change while ranks train reach them through the coordinator instead.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _IN_SPEC: Final = {"world": "compute", "hang": "resilience.hang"}  # what RunCon
 
 
 class Defaults(Contract):
-    """What the installation says where a run says nothing."""
+    """Defaults of the installation for fields that a run does not set."""
 
     trainer_image: str
     coordinator_image: str
@@ -54,7 +54,7 @@ _PROFILES: Final = WeakValueDictionary[str, ComputeProfileSpec]()
 
 
 class RevisionData(Contract):
-    """The `data` of a ControllerRevision of ours."""
+    """`data` of a ControllerRevision of ours."""
 
     profile_name: str
     profile: ComputeProfileSpec
@@ -64,7 +64,7 @@ class RevisionData(Contract):
 
 @dataclass(frozen=True)
 class Revision:
-    """One frozen state and its number, from 1."""
+    """Frozen state of a run and its number, from 1."""
 
     number: int
     frozen: RevisionData
@@ -72,33 +72,33 @@ class Revision:
     packed: bytes = field(default=b"", compare=False)  # the `data` that it was read from; empty: it is new
 
     def name(self, run: str) -> str:
-        """Name of its ControllerRevision."""
+        """Return the name of its ControllerRevision."""
         return revision_name(run, self.number)
 
     @property
     def written(self) -> Json:
-        """The `data` that it was read from; empty where it is new. Few read it, and each live run has it."""
+        """`data` that it was read from; empty if it is new. Few read it, and each live run has it."""
         unpacked: Json = json.loads(zlib.decompress(self.packed)) if self.packed else {}
         return unpacked
 
     @property
     def config(self) -> Json:
-        """The RunConfig as ranks are given it: a substitute gets what its peers got, whoever froze it.
+        """RunConfig as ranks read it: a substitute gets the config of its peers, whoever froze it.
 
-        What another release left out, or said beside what this one reads, is nobody's to mend: the digest of
-        this is in the name of the ConfigMap that pods mount.
+        Fields that another release left out, or added to those that this one reads, stay as they are: the
+        digest of this is in the name of the ConfigMap that pods mount.
         """
         read = self.frozen.config.to_json()
         config: Json = _as_written(read, self.written["config"]) if self.packed else read
         return config
 
     def config_map(self, run: str) -> str:
-        """Name of the ConfigMap of that."""
+        """Return the name of its ConfigMap."""
         return config_map_name(run, self._digest)
 
     @property
     def run_key(self) -> str | None:
-        """What the key is called of which the run's credentials are; None: an earlier operator made them."""
+        """Identifier of the key that the run's credentials derive from; None from an earlier operator."""
         return self.frozen.defaults.run_key
 
     @cached_property
@@ -108,7 +108,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class UnreadableRevision:
-    """A frozen state of another release, which this one cannot read."""
+    """Frozen state of another release, which this one cannot read."""
 
     number: int
     written_by: str  # version of the operator; empty where it did not say
@@ -116,22 +116,22 @@ class UnreadableRevision:
     run_key: str | None = None  # as far as that can be read
 
     def name(self, run: str) -> str:
-        """Name of its ControllerRevision."""
+        """Return the name of its ControllerRevision."""
         return revision_name(run, self.number)
 
     def problem(self, run: str) -> str:
-        """For whoever installed this release over that one."""
+        """Return a message for the administrator who installed this release over that one."""
         return unreadable(f"ControllerRevision {self.name(run)}", self.written_by, self.error)
 
 
 @dataclass(frozen=True)
 class MissingRevision:
-    """The frozen state of a run that may have pods, where there is none of that name."""
+    """Frozen state that does not exist, of a run that may have pods."""
 
     named: str  # by the status; empty where that names none
 
     def problem(self, run: str) -> str:
-        """For whoever can bring it back."""
+        """Return a message for the person who can restore it."""
         lost = (
             f"ControllerRevision {self.named} is not there" if self.named else "its status names no revision"
         )
@@ -145,7 +145,7 @@ AnyRevision = Revision | UnreadableRevision
 
 
 def view_revision(body: Json) -> AnyRevision:
-    """The revision in a ControllerRevision; raises ValueError for an object that is none of ours."""
+    """Decode the revision in a ControllerRevision; raise ValueError for an object that is none of ours."""
     number = int(str(body["metadata"]["name"]).rpartition("-")[2])
     written_by = body["metadata"].get("annotations", {}).get(WRITTEN_BY_ANNOTATION, "")
     data = body.get("data", {})
@@ -163,18 +163,18 @@ def view_revision(body: Json) -> AnyRevision:
 
 
 class Misnumbered(Exception):
-    """A ControllerRevision has another number than its name says."""
+    """ControllerRevision whose number differs from its name's."""
 
 
 def _run_key(data: Any) -> str | None:
-    """What of a revision that cannot be read tells how to talk to the run's coordinator."""
+    """Return the key identifier of an unreadable revision, by which the operator can poll its coordinator."""
     defaults = data.get("defaults") if isinstance(data, dict) else None
     key = defaults.get("runKey") if isinstance(defaults, dict) else None
     return key if isinstance(key, str) else None
 
 
 def _as_written(read: Any, written: Any) -> Any:
-    """What was `written`, with numbers as whoever wrote it had them: the API server gives 3.0 back as 3."""
+    """Return `written` with numbers as in `read`: the API server returns 3.0 as 3."""
     if isinstance(read, dict) and isinstance(written, dict):
         return {name: _as_written(read.get(name, value), value) for name, value in written.items()}
     if isinstance(read, list) and isinstance(written, list) and len(read) == len(written):
@@ -190,13 +190,13 @@ def needs_admission(run: Run, suspend: bool) -> bool:
 
 
 def in_force(run: Run, revisions: Sequence[AnyRevision]) -> AnyRevision | None:
-    """The revision that the status names; None where it is not there."""
+    """Return the revision that the status names; None if it does not exist."""
     named = (revision for revision in revisions if revision.name(run.name) == run.status.revision)
     return next(named, None)
 
 
 def frozen_lineage(run: Run, revisions: Sequence[AnyRevision]) -> list[LineageEntry] | None:
-    """What was resolved of the runs that its spec names; None where that has not happened yet."""
+    """Return the resolved lineage of the runs that the spec names; None while it is not resolved."""
     fields = references(run.spec).keys()
     newest = max(revisions, key=lambda revision: revision.number, default=None)
     frozen = newest.frozen.config.lineage if isinstance(newest, Revision) else None
@@ -214,13 +214,13 @@ def admit(
     version: str,
     lineage: Sequence[LineageEntry] = (),
 ) -> Revision:
-    """The revision that a run starts with: the newest if nothing has changed, else the next number.
+    """Return the revision that a run starts with: the newest if nothing has changed, else a new one.
 
     Args:
-        version: of this operator, which is noted in a new one.
-        lineage: what stands for other runs that the spec names.
+        version: of this operator, which is written to a new revision.
+        lineage: entries for the other runs that the spec names.
 
-    Raises ValueError where spec and profile cannot be resolved to a RunConfig.
+    Raises ValueError if spec and profile cannot be resolved to a RunConfig.
     """
     frozen = RevisionData(
         profile_name=run.spec.compute.profile,
@@ -235,7 +235,7 @@ def admit(
 
 
 def not_in_force(run: Run, frozen: RevisionData, state: CoordinatorState) -> list[str]:
-    """Fields of the spec that ranks read, and that say something else than when they were frozen."""
+    """Return the spec fields that ranks read, and that differ from the frozen ones."""
     wanted = resolved_config(run, frozen.profile, frozen.config.lineage or ())
     if wanted == frozen.config:
         return []
@@ -245,7 +245,7 @@ def not_in_force(run: Run, frozen: RevisionData, state: CoordinatorState) -> lis
 
 
 def _fields(config: Json) -> dict[str, object]:
-    """The members of a RunConfig by their path in a spec, two levels deep."""
+    """Return the members of a RunConfig by their path in a spec, two levels deep."""
     spec: Json = {_IN_SPEC.get(name, name): value for name, value in config.items()}
     parts = {name: value if isinstance(value, dict) else {"": value} for name, value in spec.items()}
     return {
@@ -254,7 +254,7 @@ def _fields(config: Json) -> dict[str, object]:
 
 
 def resolved_config(run: Run, profile: ComputeProfileSpec, lineage: Sequence[LineageEntry] = ()) -> RunConfig:
-    """The RunConfig of this spec on nodes of `profile`, with `lineage` for the runs that it names."""
+    """Resolve the RunConfig of this spec on nodes of `profile`, with `lineage` for the runs that it names."""
     compute = run.spec.compute
     world = World(
         nodes=compute.nodes,

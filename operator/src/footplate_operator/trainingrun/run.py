@@ -1,4 +1,4 @@
-"""A TrainingRun as the operator works with it."""
+"""TrainingRun as the operator uses it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROFILE: Final = Kind(API_VERSION, "ComputeProfile", "computeprofiles", namespac
 
 @dataclass(frozen=True)
 class Run(Object[TrainingRunSpec, TrainingRunStatus]):
-    """One TrainingRun."""
+    """Decoded TrainingRun, with the operator's own facts about it."""
 
     uid: RunUid
     # What does not count of its phase: nobody led then, or the last leader's clock was another.
@@ -32,7 +32,7 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
 
     @property
     def phase(self) -> Phase | None:
-        """The phase that was written last."""
+        """Phase that was written last."""
         return self.status.phase
 
     @property
@@ -44,12 +44,12 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
 
     @property
     def has_gang(self) -> bool:
-        """True where it may have pods, so that it is not admitted anew."""
+        """True if it may have pods, so that it is not admitted anew."""
         return self.phase not in WITHOUT_PODS or self.gathers
 
     @property
     def phase_since(self) -> datetime:
-        """Since when the phase is what it is, later by what does not count of it."""
+        """Start of the phase, later by the time that does not count."""
         return self._phase_time + self.unobserved
 
     @property
@@ -58,7 +58,7 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
 
     @property
     def told_until(self) -> datetime | None:
-        """The latest moment that its status names, by the clock of whoever wrote it."""
+        """Latest time in its status, by the writer's clock; None for none."""
         status = self.status
         times = [status.phase_time, status.progress.last_updated_time if status.progress else None]
         times += [attempt.end or attempt.start for attempt in status.attempts[-1:]]
@@ -67,12 +67,12 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
 
     @property
     def reference(self) -> Child:
-        """The run itself, as something to delete."""
+        """Reference to the run itself, for its deletion."""
         return Child(kind=TRAINING_RUN, name=self.name, uid=self.uid, namespace=self.namespace)
 
     @property
     def ended(self) -> datetime | None:
-        """When it came to a terminal phase; None while it may still train."""
+        """Time at which it came to a terminal phase; None while it may still train."""
         if self.phase is None or not self.phase.terminal:
             return None
         time = self.status.completion_time
@@ -80,7 +80,7 @@ class Run(Object[TrainingRunSpec, TrainingRunStatus]):
 
 
 def waits_in(status: TrainingRunStatus) -> GatheringStatus | None:
-    """Return the wait for nodes that `status` tells of; an earlier release told it by an attempt alone."""
+    """Return the wait for nodes in `status`; an earlier release wrote it as an attempt alone."""
     last = status.attempts[-1] if status.attempts else None
     if status.gathering is not None or status.phase is not Phase.QUEUED or last is None:
         return status.gathering
@@ -90,7 +90,7 @@ def waits_in(status: TrainingRunStatus) -> GatheringStatus | None:
 
 
 def phase_of(body: Mapping[str, Any]) -> Phase:
-    """The phase that an object has, decoded or not; one that no release here knows counts as Queued."""
+    """Return the phase of an object, decoded or not; a phase unknown to this release counts as Queued."""
     try:
         return Phase(body.get("status", {}).get("phase") or Phase.QUEUED)
     except ValueError:
@@ -109,10 +109,10 @@ def has_gang(body: Mapping[str, Any]) -> bool:
 
 
 def decode(body: Mapping[str, Any], before: tuple[Mapping[str, Any], Run] | None = None) -> Run:
-    """The run in `body`; raises Undecodable. `before`: what was read last, and the run that it is."""
+    """Decode the run in `body`; raise Undecodable. `before`: the body read last, and its run."""
     return Run.read(body, TrainingRunSpec, TrainingRunStatus, before)
 
 
 def decode_profile(body: Mapping[str, Any]) -> ComputeProfileSpec:
-    """The spec of a ComputeProfile object; raises Undecodable."""
+    """Decode the spec of a ComputeProfile object; raise Undecodable."""
     return read(ComputeProfileSpec, body.get("spec", {}))

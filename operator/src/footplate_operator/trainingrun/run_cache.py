@@ -1,4 +1,4 @@
-"""What the operator remembers of a run beside its status: nothing that may not be forgotten."""
+"""Per-run memory of the operator beside the status; the operator may lose all of it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INCOMPLETE: Final = timedelta(hours=1)  # for which a domain without room for th
 
 @dataclass(frozen=True)
 class Found:
-    """A run as this leader saw it first."""
+    """First observation of a run by this leader."""
 
     phase_time: str | None
     told_until: datetime | None
@@ -51,7 +51,7 @@ class Found:
 
 @dataclass
 class RunCache:
-    """Of one run."""
+    """Memory of one run."""
 
     read: tuple[Json, Run] | None = None  # the object as it was looked at last, and the run that it is
     credentials: tuple[str | None, Credentials] | None = None  # and of which key they are
@@ -87,7 +87,7 @@ class RunCache:
     counted: tuple[str | None, TimeStatus | None] | None = None
 
     def credible(self, said: CoordinatorState) -> CoordinatorState:
-        """What counts of what its coordinator `said`; a field of which something does not is logged once."""
+        """Return the sanitized form of its coordinator's report `said`; log each dropped field once."""
         if self.said is None or self.said[0] is not said:
             found = credible(said)
             self.said = said, found.state
@@ -98,7 +98,7 @@ class RunCache:
         return self.said[1]
 
     def counted_since(self, run: Run) -> TimeStatus | None:
-        """`status.time` as it was when `status.cost` was counted last; None: it never was."""
+        """Return `status.time` as it was when `status.cost` was counted last; None if it never was."""
         until = run.status.cost.until if run.status.cost is not None else None
         if self.counted is None or self.counted[0] != until:
             self.counted = (until, run.status.time)
@@ -107,22 +107,22 @@ class RunCache:
     def compared(
         self, these: tuple[object, ...], compare: Callable[[], Problem | list[str]]
     ) -> Problem | list[str]:
-        """What `compare` says of `these`: a spec, its profile, and what was frozen of both; none changes."""
+        """Return the cached result of `compare` for `these`: spec, profile and frozen data, all immutable."""
         known = self.profile
         if known is None or any(this is not that for this, that in zip(these, known[0], strict=True)):
             known = self.profile = these, compare()
         return known[1]
 
     def find(self, run: Run) -> None:
-        """This leader sees the run; before anything is written of it, that counts."""
+        """Note this leader's first observation of the run, before it writes anything."""
         if self.found is None:
             status = run.status
             self.found = Found(status.phase_time, run.told_until, status.phase_unobserved_seconds)
 
     def unobserved_of(self, run: Run, now: datetime) -> timedelta:
-        """What does not count of its phase: from what its status told last until this leader looked.
+        """Return the part of its phase that does not count: from the status's last time to this leader's.
 
-        Who led before may have had another clock, and what the run did since is still to be heard.
+        The previous leader may have had another clock, and the run's events since are still to come.
         """
         found = self.found
         if found is None or run.status.phase_time != found.phase_time:
@@ -134,9 +134,9 @@ class RunCache:
         return found.unobserved
 
     async def complete(self, pod: PodView, cluster: Cluster, now: datetime) -> PodView:
-        """`pod` with what it does not say: why its volumes cannot be mounted, and since when what holds.
+        """Return `pod` with the mount error from its Events, and the times since which its states hold.
 
-        Times that a kubelet writes are of its own clock; these are of ours.
+        Times that a kubelet writes are by its own clock; these are by ours.
         """
         seen = await self._told(pod, cluster, now)
         found = diagnose(seen)
@@ -151,7 +151,7 @@ class RunCache:
         )
 
     def noticed(self, pod: PodView, now: datetime) -> PodView:
-        """`pod`, whose node was looked at, with since when it should leave that, and which it avoids."""
+        """Return `pod`, whose Node was read, with avoided nodes and the time since which it should leave."""
         pod = self.avoidance.explained(pod)
         since = self._since(pod, "notice", "yes" if pod.notice else "", now)
         return replace(pod, noticed_since=since) if since else pod
@@ -169,7 +169,7 @@ class RunCache:
     def edited(
         self, children: Iterable[Child], wanted: Iterable[Wanted], now: datetime
     ) -> tuple[list[tuple[Child, Json]], Child | None]:
-        """Of `children` those that somebody changed, and as they should be; and one that always is."""
+        """Return manually changed children with their manifests, and a child that changes again and again."""
         there = {(child.kind, child.name): child for child in children if not child.terminating}
         found: list[tuple[Child, Json]] = []
         insisted = None
@@ -197,7 +197,7 @@ class RunCache:
         self.noted = {key: seen for key, seen in self.noted.items() if key[0] in uids}
 
     async def _told(self, pod: PodView, cluster: Cluster, now: datetime) -> PodView:
-        """`pod` with what stands in Events only: why it cannot mount, or gets no claim of its devices."""
+        """Return `pod` with the errors that only Events hold: a failed mount, or a failed device claim."""
         if pod.live and pod.node and not pod.started:
             return replace(pod, mount_error=await self._event(pod, "FailedMount", cluster, now))
         if pod.live and not pod.node and pod.has_claims:
@@ -206,7 +206,7 @@ class RunCache:
         return pod
 
     async def _event(self, pod: PodView, reason: str, cluster: Cluster, now: datetime) -> str:
-        """The message of its newest Event of this reason, once it has waited for some seconds."""
+        """Return the message of its newest Event of this reason, once it has waited for MOUNT_SECONDS."""
         since = self._since(pod, "on its way", reason, now)
         if since is None or now - since < timedelta(seconds=MOUNT_SECONDS):
             return ""
@@ -226,7 +226,7 @@ class RunCache:
         return told
 
     def misses_secret(self, run: Run, pods: Iterable[PodView], now: datetime) -> bool:
-        """Whether the run's Secret is to be made anew; the Event that says so stands for long after."""
+        """Return whether to create the run's Secret anew, at most once a minute: the Event outlasts it."""
         if not any(misses_secret(run.name, pod) for pod in pods):
             return False
         if self.secret_made is not None and now - self.secret_made < SECRET_ANEW:
@@ -235,7 +235,7 @@ class RunCache:
         return True
 
     def _since(self, pod: PodView, what: str, value: str, now: datetime) -> datetime | None:
-        """Since when `what` of `pod` was seen to be `value`; None where that is empty."""
+        """Return since when `what` of `pod` has had this `value`; None if `value` is empty."""
         key = (pod.uid, what)
         if not value:
             self.noted.pop(key, None)

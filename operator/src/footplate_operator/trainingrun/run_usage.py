@@ -1,4 +1,4 @@
-"""What the pods of runs have used: noted while a run lives, counted anew when prices of the past changed."""
+"""Usage of runs' pods: recorded while a run lives, counted anew when earlier prices have changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from footplate_operator.usage.known import OwnUsage
 
 
 class RunUsage:
-    """The usage of runs, in `keeper`'s records, as the costs of `tariffs` want it."""
+    """Usage of runs in `keeper`'s records, at the prices of `tariffs`."""
 
     def __init__(self, keeper: UsageKeeper, tariffs: Tariffs) -> None:
         self._keeper = keeper
@@ -32,7 +32,7 @@ class RunUsage:
         self._recounts: dict[Key, int] = {}  # amounts from which second on may be others since
 
     def recount(self, since: int, keys: Iterable[Key]) -> Iterable[Key]:
-        """What has ended may have been billed wrongly from the second `since` on, by whatever profile."""
+        """Mark runs for a recount, as costs from the second `since` on may be wrong; return these runs."""
         self._recounts = {key: min(since, self._recounts.get(key, since)) for key in keys}
         return list(self._recounts)
 
@@ -45,7 +45,7 @@ class RunUsage:
         energy: Iterable[PodEnergy],
         now: datetime,
     ) -> OwnUsage | None:
-        """Its usage; None while that is not known, and of a run that ended long ago, whose cost stands.
+        """Record and return a run's usage; None if unknown, or if the run ended long ago and its cost stands.
 
         Raises ClusterError when records of a run whose cost is to be corrected cannot be read.
         """
@@ -64,7 +64,7 @@ class RunUsage:
         return cache.usage
 
     def _is_corrected(self, run: Run, since: int) -> bool:
-        """Whether amounts of a run that ended are others now: from the second `since` on, or by the book."""
+        """Return whether an ended run's amounts have changed, from the second `since` on or by the book."""
         counted = run.status.cost.until if run.status.cost is not None else None
         if run.ended is None or counted is None:
             return False

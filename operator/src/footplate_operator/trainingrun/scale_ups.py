@@ -1,6 +1,6 @@
-"""Autoscalers' Events about pods that wait for nodes.
+"""Events of autoscalers about pods that wait for nodes.
 
-cluster-autoscaler says TriggeredScaleUp of pods for which it adds nodes, Karpenter says Nominated.
+cluster-autoscaler writes TriggeredScaleUp for pods for which it adds nodes, Karpenter Nominated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ScaleUps:
     async def find(
         self, namespace: str, pods: Sequence[PodView], cluster: Cluster, now: datetime
     ) -> datetime | None:
-        """Return when an autoscaler was last seen to add nodes for one of `pods`; None where none did."""
+        """Return when an autoscaler was last seen to add nodes for one of `pods`; None if it never was."""
         waiting = {pod.uid for pod in pods if pod.unbound and pod.unschedulable}
         if not waiting or (self.asked is not None and now - self.asked < ASK_AGAIN):
             return self.newest

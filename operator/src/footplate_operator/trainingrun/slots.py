@@ -1,8 +1,8 @@
-"""Which slot of which run a pod has: its name says so, and its labels repeat it.
+"""Slot of a pod, and the run that it belongs to: from its name, and repeated in its labels.
 
-Everybody who may change pods may change their labels, and a name is given once. So what a pod is
-stands in its name, and labels that say something else are set back. Only a spare that has
-become a worker is told by its labels, which the operator wrote.
+Every user who may change pods may change their labels, and a name is immutable. So a pod's slot
+is in its name, and the operator reverts labels that differ. Only for a spare that has
+become a worker the labels decide, which the operator wrote.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _COORDINATOR: Final = re.compile(r"-c(\d+)")
 
 @dataclass(frozen=True)
 class PodSlot:
-    """What a pod does, and for which slot or epoch."""
+    """Role of a pod, and its slot or epoch."""
 
     role: str
     index: int = 0
@@ -43,7 +43,7 @@ class PodSlot:
 
 
 def slot_labels(role: Role, worker: WorkerId) -> dict[str, str]:
-    """What a pod does and for which slot; the labels that change when a spare takes a slot."""
+    """Return the labels of role and slot, which change when a spare takes a slot."""
     return {
         ROLE_LABEL: role.value,
         INDEX_LABEL: str(worker.index),
@@ -52,12 +52,12 @@ def slot_labels(role: Role, worker: WorkerId) -> dict[str, str]:
 
 
 def coordinator_labels(epoch: int) -> dict[str, str]:
-    """What tells a coordinator from other pods of its run."""
+    """Return the labels that distinguish a coordinator from other pods of its run."""
     return {ROLE_LABEL: Role.COORDINATOR.value, EPOCH_LABEL: str(epoch)}
 
 
 def pod_slot(pod: Mapping[str, Any]) -> PodSlot:
-    """The slot of `pod`, a child of a run."""
+    """Return the slot of `pod`, a child of a run."""
     labels, owner = pod["metadata"].get("labels", {}), controller_of(pod)
     run, name = str(owner.get("name", "")), str(pod["metadata"]["name"])
     own = {MANAGED_BY_LABEL: MANAGED_BY, RUN_LABEL: run, RUN_UID_LABEL: str(owner.get("uid", ""))}

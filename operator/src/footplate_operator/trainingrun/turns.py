@@ -1,7 +1,7 @@
-"""Lines of gangs that wait for nodes, one for each ComputeProfile, as this leader knows them.
+"""Queues of gangs that wait for nodes, one for each ComputeProfile, in this leader's memory.
 
-Nothing of this has to outlive the leader: each run's status says since when it waits and whether it has the
-turn, and a leader that begins looks at each run.
+Nothing of this has to outlive the leader: each run's status holds its wait and its
+turn, and a new leader looks at each run.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HOLDS_NODES: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.CHECKPOINT
 
 @dataclass
 class _Line:
-    """Gangs of one profile."""
+    """Queue of one profile's gangs."""
 
     candidates: dict[str, Candidate] = field(default_factory=dict)  # by uid
     keys: dict[str, Key] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Facts:
-    """Facts of a run that concern those that wait."""
+    """Facts about a run that concern waiting gangs."""
 
     phase: Phase
     gathers: bool
@@ -70,7 +70,7 @@ def _candidate(run: Run, priority: int, status: TrainingRunStatus) -> Candidate:
 
 
 class Turns:
-    """All lines."""
+    """Queues of all profiles."""
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = defaultdict(_Line)
@@ -87,13 +87,13 @@ class Turns:
         pods: Sequence[PodView],
         now: datetime,
     ) -> Turn:
-        """Return the turn of `run`; one that does not wait for nodes leaves the line and needs none.
+        """Return the turn of `run`; a run that does not wait for nodes leaves the queue and needs none.
 
         While some pod of a run that trains has no node, no other gang gathers: for its gatherDeadlineSeconds
         at most, as a spare may never find room.
 
         Args:
-            admitted: what its pods are made of; why it may not gather, where it may not.
+            admitted: its revision, or the problem that keeps it from gathering.
             pods: of the run, any state.
         """
         line, stops = self._lines[run.spec.compute.profile], run.ended or suspension.asked(run)
@@ -116,7 +116,7 @@ class Turns:
         return Turn()
 
     def decided(self, run: Run, after: TrainingRunStatus) -> None:
-        """Note what was decided of a run that waits; others decide before its status is written."""
+        """Note the decision about a waiting run, as other runs are decided before its status is written."""
         line = self._lines[run.spec.compute.profile]
         if after.gathering is None:
             line.drop(run.uid)
@@ -126,7 +126,7 @@ class Turns:
     # -- what gives others their turn ----------------------------------------------------
 
     def hear(self, body: Json, gone: bool, now: datetime) -> list[Key]:
-        """Note a run as the watch tells of it; return those that wait in its line, if that concerns them."""
+        """Note a watch event of a run; return the runs that wait in its queue, if it concerns them."""
         uid, profile = body["metadata"]["uid"], body.get("spec", {}).get("compute", {}).get("profile", "")
         phase, turn = phase_of(body), gathers(body)
         fresh = _Facts(phase, turn, holds_nodes=phase in _HOLDS_NODES and not turn)
@@ -144,7 +144,7 @@ class Turns:
         return [key for key in line.keys.values() if key != key_of(body)]
 
     def grow(self, now: datetime) -> list[Key]:
-        """Note that a Node came; return all that wait."""
+        """Note that a Node came; return all waiting runs."""
         for line in self._lines.values():
             line.grown = now
         return [key for line in self._lines.values() for key in line.keys.values()]

@@ -1,4 +1,4 @@
-"""What is said of a run's pods to whoever notes their usage; pure."""
+"""Conversion of a run's pods and attempts to usage records' terms; pure."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from footplate_operator.usage.pods import Terms
 
 
 def owner(run: Run) -> Owner:
-    """The run, as the owner of its pods."""
+    """Return the run as the owner of its pods."""
     return Owner(TRAINING_RUN.name, run.namespace, run.name, run.uid)
 
 
 def owner_of(body: Mapping[str, Any]) -> Owner:
-    """The same, of a run that was not decoded."""
+    """Return the owner for a run that is not decoded."""
     metadata = body["metadata"]
     return Owner(TRAINING_RUN.name, metadata["namespace"], metadata["name"], metadata["uid"])
 
 
 def owner_in(pod: Mapping[str, Any]) -> Owner:
-    """The owner that a pod names."""
+    """Return the owner that a pod names."""
     named = controller_of(pod)
     return Owner(
         str(named.get("kind", "")),
@@ -41,14 +41,14 @@ def owner_in(pod: Mapping[str, Any]) -> Owner:
 
 
 def terms(admitted: object) -> Terms:
-    """By what the pods of a run are made that was admitted so; nothing is known of any other."""
+    """Return the profile of a run admitted as `admitted`; empty terms if that is no readable revision."""
     if not isinstance(admitted, Revision):
         return Terms()
     return Terms(admitted.frozen.profile_name, admitted.frozen.profile)
 
 
 def measured(energy: Iterable[PodEnergy]) -> dict[str, Measured]:
-    """What pods have consumed, by uid, as their coordinator tells it."""
+    """Return the energy of pods, by uid, that their coordinator measured."""
     return {
         told.pod_uid: Measured(
             Energy(Fraction(told.millijoules)),
@@ -60,9 +60,9 @@ def measured(energy: Iterable[PodEnergy]) -> dict[str, Measured]:
 
 
 def attempt_at(attempts: Sequence[Attempt], start: int) -> int:
-    """The number of the attempt to which a pod belongs that was bound in the second `start`.
+    """Return the number of the attempt to which a pod belongs that was bound in the second `start`.
 
-    It is the first that had not ended by then: what comes between two of them prepares the next.
+    It is the first that had not ended by then: the time between two attempts prepares the next.
     """
     for attempt in attempts:
         if attempt.end is None or start < second(parse_time(attempt.end)):

@@ -1,4 +1,4 @@
-"""What is kept of a run's children: of pods and revisions more than that they exist."""
+"""Views of a run's children, with more than their existence for pods and revisions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RevisionView(Child):
-    """A ControllerRevision, with what it froze."""
+    """ControllerRevision with its frozen data."""
 
     revision: AnyRevision
 
 
 def view_of(kind: Kind, body: Json, api_url: str) -> Child:
-    """The view of a child; `api_url` is where coordinators should bring their telemetry."""
+    """Return the view of a child; `api_url` is the current URL for telemetry."""
     if kind == POD:
         return sent_elsewhere(view_pod(body), api_url)
     child = replace(view_child(kind, body), essence=essence(kind, body))

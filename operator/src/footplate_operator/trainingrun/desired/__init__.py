@@ -1,1 +1,1 @@
-"""The decision: what should exist for a run, and what is said of it."""
+"""Decisions: the children that should exist for a run, and its status."""

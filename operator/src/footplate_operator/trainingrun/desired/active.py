@@ -1,4 +1,4 @@
-"""A run that should train: coordinator first, then workers, then whatever was lost."""
+"""Decision about a run that should train: coordinator first, then workers, then substitutes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PENDING_SECONDS: Final = 15.0  # between two looks at a gang that holds no node:
 
 
 def active(situation: Situation) -> Desired:
-    """What is missing, what is too much, and what is seen."""
+    """Return the decision about a run that should train: children to create or delete, and its status."""
     run, revision, gang = situation.run, situation.revision, situation.gang
     serving = gang.coordinator.current
     address = serving.address if serving else ""
@@ -89,7 +89,7 @@ def active(situation: Situation) -> Desired:
 
 
 def _poll_seconds(situation: Situation, phase: Phase) -> float | None:
-    """Return after how long something may have changed that no watch tells; None where it does."""
+    """Return the seconds until a change that no watch reports is possible; None if watches suffice."""
     gang = situation.gang
     if phase is Phase.QUEUED and not any(pod.node for pod in gang.workers.current):
         return POLL_SECONDS if gang.observed.turn.contested else PENDING_SECONDS
@@ -127,7 +127,7 @@ def _status(situation: Situation, may_start: bool) -> tuple[TrainingRunStatus, P
 
 
 def _gathering(situation: Situation) -> GatheringStatus | None:
-    """Return the run's wait for nodes, in a turn of its own; None once each of its workers has had one."""
+    """Return the run's wait for nodes, with its turn; None once each of its workers has had a node."""
     run, before, now = situation.run, waits_in(situation.run.status), format_time(situation.now)
     if situation.gang.workers.bound or (run.phase is Phase.STARTING and before is None):
         return None
@@ -136,7 +136,7 @@ def _gathering(situation: Situation) -> GatheringStatus | None:
 
 
 def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[NewCondition]:
-    """Ready, Progressing and Reconciled of a run that should train."""
+    """Build Ready, Progressing and Reconciled of a run that should train."""
     reason, message = _activity(situation, phase, may_start)
     ready = NewCondition(ConditionType.READY, phase in TRAINING, reason, message)
     progressing = NewCondition(ConditionType.PROGRESSING, True, reason, message)
@@ -146,7 +146,7 @@ def _conditions(situation: Situation, phase: Phase, may_start: bool) -> list[New
 
 
 def _activity(situation: Situation, phase: Phase, may_start: bool) -> tuple[Reason, str]:
-    """Reason and message of what is going on."""
+    """Return reason and message for what the run is doing."""
     run, state, closed = situation.run, situation.gang.state, situation.history.closed
     nodes = run.spec.compute.nodes
     if phase in TRAINING:
@@ -181,7 +181,7 @@ def _disturbance(situation: Situation) -> str:
 
 
 def _held_up(situation: Situation) -> NewCondition | None:
-    """That the run does not progress, and why; None for one that does."""
+    """Return the condition Progressing=False with its reason; None if nothing holds the run up."""
     diagnosis, closed = situation.diagnosis, situation.history.closed
     if said := losses.partition(situation.gang.state):
         held = f"{said}; {diagnosis.message}" if diagnosis is not None else said
@@ -206,7 +206,7 @@ def _held_up(situation: Situation) -> NewCondition | None:
 
 
 def _without_node(situation: Situation) -> str:
-    """Return how many workers have no node, and since when; empty where all have one."""
+    """Return how many workers have no node, and since when; empty if all have one."""
     run, gang = situation.run, situation.gang
     unbound = run.spec.compute.nodes - sum(not pod.unbound for pod in gang.workers.current)
     return without_node(run, unbound, gang.observed.turn) if unbound > 0 else ""
@@ -244,16 +244,17 @@ def _wanted(situation: Situation) -> list[Wanted]:
 
 
 def _following(situation: Situation) -> list[Wanted]:
-    """Children that say where others are, and follow them while the run trains."""
+    """List the children that hold addresses and certificates of others, and change while the run trains."""
     run, observed = situation.run, situation.gang.observed
     guarding = children.guarding(run, situation.revision, observed.home)
     return [*children.vouching(run, observed.api), *guarding]
 
 
 def _secret(situation: Situation) -> list[Create]:
-    """Nobody here sees whether it is there: it is made as the run is admitted, and where a pod misses it.
+    """Create the Secret when the run is admitted, and when a pod cannot mount it.
 
-    The Service is made after it, so one that is there tells that it was.
+    The operator may not read Secrets. The Service is created after the Secret, so an existing Service proves
+    that the Secret was created.
     """
     run, observed, credentials = situation.run, situation.gang.observed, situation.gang.observed.credentials
     assert credentials is not None, "this run may train"

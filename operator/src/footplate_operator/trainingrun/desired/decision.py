@@ -1,4 +1,4 @@
-"""The answer of `desire`: what to make, what to take away, what to say."""
+"""Type of a decision about a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POLL_SECONDS: Final = 2.0  # how often to look again while something is about to
 
 @dataclass(frozen=True, kw_only=True)
 class Desired(Decision[TrainingRunStatus]):
-    """One decision about one run, what its coordinator is told, and what the API is asked."""
+    """Decision about one run, with the directives for its coordinator and the query to the API."""
 
     coordinator: PodView | None = None  # to listen to
     directives: Directives | None = None  # for a coordinator that was told others
@@ -23,6 +23,6 @@ class Desired(Decision[TrainingRunStatus]):
 
 
 def soonest(*waits: float | None) -> float | None:
-    """The shortest of the waits that there are."""
+    """Return the shortest of the waits that are not None; None if all are."""
     known = [wait for wait in waits if wait is not None]
     return min(known) if known else None

@@ -24,7 +24,7 @@ _REFUSALS: Final = frozenset({Reason.QUOTA_EXCEEDED, Reason.ADMISSION_REFUSED})
 
 @dataclass(frozen=True)
 class Release:
-    """One reason, in one word and for a person."""
+    """Reason to release a gang's nodes, as one word and as a message."""
 
     reason: str
     message: str
@@ -38,10 +38,10 @@ def find_release(
     held_up: Diagnosis | None,
     now: datetime,
 ) -> Release | None:
-    """Return why `run` deletes its pods now; None where it keeps them.
+    """Return why `run` deletes its pods now; None if it retains them.
 
     Args:
-        held_up: what holds up one of its pods, if anything does.
+        held_up: the diagnosis of a pod that cannot start, if there is one.
     """
     waits = run.status.gathering
     gathers = run.gathers or not run.has_gang
@@ -112,7 +112,7 @@ def _fruitless(run: Run, history: History, now: datetime) -> Release | None:
 def _restarting_for(history: History, now: datetime) -> timedelta:
     """Return how long restarts have followed each other since the newest checkpoint, or the last release.
 
-    Of restarts that are no longer listed only the hour is known: then it is that long at least.
+    For restarts that are no longer listed only the hour is known: the result is then a lower bound.
     """
     step = history.checkpoint_step or 0
     ends = [parse_time(attempt.end) for attempt in history.closed if attempt.end and attempt.end_step != step]

@@ -1,4 +1,4 @@
-"""Runs whose gang is gone, or was never made: ended, suspended, queued, or frozen by another release."""
+"""Decisions about runs without a gang: ended, suspended, queued, or frozen by another release."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _UNWATCHED: Final = (Reason.TOPOLOGY_UNKNOWN, Reason.CONFIG_REFUSED)  # which la
 
 
 def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> Desired:
-    """What is still to be taken away from a run in a terminal phase."""
+    """Return the decision about a run in a terminal phase: which of its children to delete."""
     status = last_seen(run, observed, now)
     pods = retire.of_ended(run, status, observed, seconds_between(ended_at + run.unobserved, now), now)
     # RunConfig and revision stay: they are the record of what was trained.
@@ -60,7 +60,10 @@ def ended(run: Run, ended_at: datetime, observed: Observed, now: datetime) -> De
 
 
 def _secret(run: Run, observed: Observed) -> list[Delete]:
-    """Nobody here sees whether it is there: it goes before the Service does, whose end tells that it went."""
+    """Delete the Secret before the Service, whose absence then proves that the Secret was deleted.
+
+    The operator may not read Secrets.
+    """
     if not observed.of_kind(SERVICE):
         return []
     return [Delete(Child(kind=SECRET, name=secret_name(run.name), uid="", namespace=run.namespace))]
@@ -69,7 +72,7 @@ def _secret(run: Run, observed: Observed) -> list[Delete]:
 def _end(
     run: Run, ended_at: datetime, status: TrainingRunStatus, observed: Observed, now: datetime
 ) -> deletion.Deletion | None:
-    """When the run itself goes; None where it stays."""
+    """Return the deletion of the run itself; None if it stays."""
     lifetime, recorded = run.spec.ttl_seconds_after_finished, observed.recorded
     if lifetime is None or observed.awaited:
         return None
@@ -79,7 +82,7 @@ def _end(
 
 
 def suspended(run: Run, asked: Suspension, observed: Observed, now: datetime) -> Desired:
-    """No worker; Secret and RunConfig stay for the day it is resumed."""
+    """Return the decision about a suspended run: no workers; Secret and RunConfig stay for its resumption."""
     seen = last_seen(run, observed, now)
     pods = retire.of_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
     # How it came to be so is worth more, where that is known: which step is durable.
@@ -95,7 +98,7 @@ def suspended(run: Run, asked: Suspension, observed: Observed, now: datetime) ->
 
 
 def queued(run: Run, observed: Observed, now: datetime) -> Desired:
-    """It cannot be admitted: say why, and what there is instead."""
+    """Return the decision about a run that cannot be admitted: report the problem, or the known profiles."""
     problem = observed.problem
     if problem is None:
         there = ", ".join(sorted(observed.profiles)) or "none"
@@ -108,7 +111,7 @@ def queued(run: Run, observed: Observed, now: datetime) -> Desired:
 
 
 def unwritten(run: Run, observed: Observed, now: datetime) -> Desired:
-    """The API server refused its revision: no pod was made, and its status keeps phase and revision."""
+    """Return the decision about a run whose revision the API server refused: no pod, an unchanged phase."""
     problem = observed.problem
     if problem is None:  # over in a moment
         return Desired(status=run.status)
@@ -138,7 +141,7 @@ def _without_gang(
     now: datetime,
     gathering: GatheringStatus | None = None,
 ) -> Desired:
-    """Return the decision about a run that has no gang, and lets go what is left of an earlier one."""
+    """Return the decision about a run that has no gang, and deletes the remains of an earlier one."""
     seen = last_seen(run, observed, now).model_copy(update={"gathering": gathering})
     pods = retire.of_suspended(run, seen, observed, seconds_between(run.phase_since, now), now)
     return Desired(
@@ -152,12 +155,15 @@ def _without_gang(
 def untouched(
     run: Run, revision: UnreadableRevision | MissingRevision, observed: Observed, now: datetime
 ) -> Desired:
-    """Nobody here knows what its pods are made of: say who does, and tell what its coordinator says."""
+    """Return the decision about a run whose revision this operator cannot read: report the problem only.
+
+    Nothing is created or deleted; the operator still polls its coordinator.
+    """
     return _untouched(run, Reason.REVISION_UNREADABLE, revision.problem(run.name), observed, now)
 
 
 def unheard(run: Run, observed: Observed, now: datetime) -> Desired:
-    """Nobody here knows how to talk to its coordinator: say so, and look again."""
+    """Return the decision about a run whose credentials are unknown: report the problem, and look again."""
     message = (
         f"this operator does not know what Secret {secret_name(run.name)} holds, and may not read it: an"
         " earlier operator made it, or one with another key, and it was not handed over. What trains goes on;"

@@ -1,7 +1,7 @@
-"""What should exist for a run, decided in one pure function.
+"""Decides what should exist for a run, in one pure function.
 
-Nothing here reads a clock, a cluster or the network: the same arguments give the
-same answer, so any situation of a run's life can be written down as a test.
+No code here reads a clock, a cluster or the network: the same arguments give the
+same answer, so any state of a run can be written down as a test.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from footplate_operator.trainingrun.run import Run
 def desire(
     run: Run, revision: AnyRevision | MissingRevision | None, observed: Observed, now: datetime
 ) -> Desired:
-    """What should exist for `run`, and what its status should say.
+    """Decide what should exist for `run`, and what its status should say.
 
     Args:
         run: the run with the status written last.
-        revision: what its pods are made of, readable, there, or not; None where it could not be admitted.
-        observed: what was seen.
+        revision: the revision of its pods, readable, unreadable or missing; None if it could not be admitted.
+        observed: the observed state.
     """
     if run.ended is not None:
         return ended(run, run.ended, observed, now)

@@ -1,4 +1,4 @@
-"""A run and all that can be concluded about it, before anything is decided."""
+"""Conclusions about a run, before anything is decided."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LAST_ANSWER_SECONDS: Final = 10.0  # that a coordinator has for the last numbers
 
 @dataclass(frozen=True)
 class Situation:
-    """The conclusions, each drawn once."""
+    """Conclusions about a run, each drawn once."""
 
     run: Run
     revision: Revision
@@ -53,7 +53,7 @@ class Situation:
     def report(
         self, phase: Phase, said: Sequence[NewCondition], history: History, **decided: object
     ) -> TrainingRunStatus:
-        """The next status: what was seen, with `history` and what else was `decided`, by field."""
+        """Build the next status: the observed one, with `history` and the `decided` fields."""
         so_far = {
             "attempts": list(history.attempts),
             "failures": dict(history.failures),
@@ -70,7 +70,7 @@ class Situation:
 
 
 def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> Situation:
-    """What follows from what was seen."""
+    """Draw the conclusions from what was observed."""
     frozen = revision.frozen.config
     gang = plan(run, observed, frozen.world.nodes, now)
     state, pods = gang.state, gang.observed
@@ -104,10 +104,11 @@ def assess(run: Run, revision: Revision, observed: Observed, now: datetime) -> S
 
 
 def _general(gang: GangPlan, history: History, now: datetime) -> Diagnosis | None:
-    """What holds pods up that no other node would mend.
+    """Return the diagnosis of pods that no other node would mend.
 
-    Where others of the same image have started it would, and while one is on its way, or a worker is to
-    be made, that may yet be seen. After a disturbance the ones that have started may be gone.
+    Another node may mend a pod if others of the same image have started; while one of them may still start,
+    or a worker is still to be created, that may yet show. After a disturbance the pods that had started may
+    be gone.
     """
     coming = {pod.role for pod in gang.observed.pods if pod.started or _on_its_way(pod, now)}
     coordinator = Role.COORDINATOR in coming or any(pod.epoch > 1 for pod in gang.observed.coordinators)
@@ -124,9 +125,9 @@ def _on_its_way(pod: PodView, now: datetime) -> bool:
 
 
 def _finished(gang: GangPlan, now: datetime) -> bool:
-    """Whether the last step is trained and saved.
+    """Return whether the last step is trained and saved.
 
-    Where only the pods say so, the coordinator is given a moment to tell
+    If only the pods say so, the coordinator has LAST_ANSWER_SECONDS to report
     the last numbers.
     """
     if gang.state.state is RunState.FINISHED:
@@ -138,7 +139,7 @@ def _finished(gang: GangPlan, now: datetime) -> bool:
 
 
 def _coordinator_error(gang: GangPlan) -> str:
-    """What the newest coordinator ended with, while none serves; empty where one does or none ended."""
+    """Return the error of the newest failed coordinator; empty if one serves or none failed."""
     ended = [pod for pod in gang.observed.coordinators if pod.phase == "Failed"]
     serving = gang.coordinator.current
     if not ended or (serving is not None and serving.started):

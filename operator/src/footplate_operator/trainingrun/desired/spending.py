@@ -1,4 +1,4 @@
-"""What a run has spent of its budget, and what that adds to a decision."""
+"""Checks a run's budget, and adds the result to a decision."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from footplate_operator.usage.known import OwnUsage
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was found of a run by its account; it holds until the second `until`, if nothing else changes.
+    """Cached result of a budget check; valid until the second `until`, if nothing else changes.
 
-    An account of hundreds of pods takes longer than all else that is decided, and news come every second.
+    An account of hundreds of pods takes longer than the rest of a decision, and events arrive every second.
     """
 
     budget: Budget
@@ -38,7 +38,7 @@ class Judgement:
     spending: Spending
 
     def holds(self, budget: Budget, usage: OwnUsage, tariff: Tariff, at: int) -> bool:
-        """Whether it does in the second `at`."""
+        """Return whether the result is valid in the second `at`, for the same budget, usage and tariff."""
         return at < self.until and tariff is self.tariff and (budget, usage) == (self.budget, self.usage)
 
 
@@ -50,13 +50,13 @@ def judge(
     before: Judgement | None,
     known: Accounts | None = None,
 ) -> Judgement | None:
-    """What is found by an account; None where there is no budget, or nothing to count by.
+    """Check the budget by an account; return None without a budget, or without data to count by.
 
-    Records that are gone say nothing: what was counted by them stands in the status.
+    Deleted records prove nothing: the status holds what was counted by them.
 
     Args:
-        before: what was found last.
-        known: what is remembered of earlier accounts.
+        before: the previous result.
+        known: earlier accounts.
     """
     limit, at = run.spec.budget, second(now)
     if limit is None or usage is None or tariff is None or (not usage.pods and run.status.cost is not None):
@@ -69,9 +69,9 @@ def judge(
 
 
 def spent(run: Run, judgement: Judgement | None, now: datetime, known: bool = True) -> Spending | None:
-    """What a run has spent of its budget, if it has one: as was found, else as its status says.
+    """Return what a run has spent of its budget, from the check, else from its status; None without a budget.
 
-    `known`: whether usage and tariff are; while they are not, a run that goes on may have spent more.
+    `known`: usage and tariff are known; while they are not, a run that goes on may have spent more.
     """
     if run.spec.budget is None:
         return None
@@ -86,17 +86,20 @@ def spent(run: Run, judgement: Judgement | None, now: datetime, known: bool = Tr
 
 
 def _is_final(ended: datetime | None, cost: CostStatus) -> bool:
-    """Whether all of a run was counted."""
+    """Return whether the status counts all of the run's usage."""
     return ended is not None and cost.until is not None and moment(cost.until) >= second(ended)
 
 
 def judged(run: Run, spending: Spending | None) -> Run:
-    """`run`, knowing whether it is to be suspended for what it has spent."""
+    """Return `run`, with the reason to suspend it for its spending, if any."""
     return replace(run, exceeded="" if spending is None else spending.exceeded)
 
 
 def with_budget(run: Run, desired: Desired, spending: Spending | None, now: datetime) -> Desired:
-    """`desired`, with a condition and a look for a run that has spent so much; None: it has no budget."""
+    """Return `desired` with the budget's condition and the time of the next check.
+
+    `spending` is None for a run without a budget: then the condition is removed.
+    """
     known = desired.status.conditions
     if spending is None:
         said = [other for other in known if other.type != ConditionType.WITHIN_BUDGET]

@@ -1,4 +1,4 @@
-"""A run that stops training: at its last step, with a failure, or because it is to be suspended."""
+"""Decisions about a run that stops training: last step, failure, suspension, or release of its nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from footplate_operator.trainingrun.status.report import (
 
 
 def succeed(situation: Situation) -> Desired:
-    """The run has come to its last step."""
+    """Return the decision about a run that has trained its last step."""
     progress = situation.seen.progress
     total = progress.total_steps if progress else 0
     if situation.run.spec.stage is Stage.GENERATE:
@@ -48,13 +48,13 @@ def succeed(situation: Situation) -> Desired:
 
 
 def fail(situation: Situation, failure: FailureDecision) -> Desired:
-    """The run ends with `failure`."""
+    """Return the decision that ends the run with `failure`."""
     history = attempts.end(situation.history, failure.reason, failure.message, failure.cause)
     return _end(situation, history, Phase.FAILED, failure.reason, failure.message)
 
 
 def _end(situation: Situation, history: History, phase: Phase, reason: str, message: str) -> Desired:
-    """What is left to be done is decided from the terminal phase on."""
+    """Write the terminal phase; the next decision does the rest."""
     said = [
         NewCondition(ConditionType.COMPLETE, phase is Phase.SUCCEEDED, reason, message),
         *not_training(reason, message, situation.gang.observed.problem),
@@ -69,7 +69,7 @@ def _end(situation: Situation, history: History, phase: Phase, reason: str, mess
 
 
 def suspend(situation: Situation, asked: Suspension) -> Desired:
-    """First the checkpoint, then the pods."""
+    """Return the decision to suspend: request the checkpoint first, then delete the pods."""
     run, state = situation.run, situation.gang.state
     acknowledged = state.state is RunState.SUSPENDED
     began = run.phase_since if run.phase is Phase.SUSPENDING else situation.now
@@ -107,7 +107,7 @@ def give_back(situation: Situation, release: Release) -> Desired:
 
 
 def _durable(situation: Situation) -> str:
-    """What of the training is saved, and what is not."""
+    """Describe which step is saved, and how many steps after it are lost."""
     checkpoint, progress = situation.seen.checkpoint, situation.seen.progress
     durable, reached = checkpoint.latest_step if checkpoint else 0, progress.step if progress else 0
     said = f"step {durable} is durable" if checkpoint else "no step is durable"
@@ -120,7 +120,7 @@ def _durable(situation: Situation) -> str:
 
 
 def _training(situation: Situation) -> bool:
-    """Whether ranks hold steps that no checkpoint does; while they restart they hold none."""
+    """Return whether ranks hold steps that no checkpoint holds; ranks that restart hold none."""
     phase, state = situation.run.phase, situation.gang.state
     if phase is Phase.STARTING and not state.heard:
         # Whoever leads since a moment ago knows nothing yet of what was trained while nobody looked.

@@ -1,4 +1,4 @@
-"""The coordinator that comes next: as a pod, and as the status tells of it before there is one."""
+"""Next coordinator: its pod, and its entry in the status before the pod exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_operator.trainingrun.manifests import coordinator
 
 
 def coordinator_pod(situation: Situation) -> Json:
-    """The coordinator of the next epoch, where no earlier one is that may not answer for its node's sake."""
+    """Build the next epoch's coordinator pod, away from nodes that may have silenced earlier ones."""
     gang = situation.gang
     # Who is missed is what an earlier one said, and nobody takes it back where none finds room.
     missed = frozenset() if gang.coordinator.cramped else gang.avoided
@@ -21,6 +21,6 @@ def coordinator_pod(situation: Situation) -> Json:
 
 
 def next_coordinator(situation: Situation) -> CoordinatorStatus:
-    """Its epoch is fixed before it is made."""
+    """Return the status of the next coordinator, whose epoch is fixed before its pod is created."""
     epoch = situation.gang.coordinator.epoch
     return CoordinatorStatus(pod_name=coordinator_pod_name(situation.run.name, epoch), epoch=epoch)

@@ -1,1 +1,1 @@
-"""Which pods a run should have, and which of them should go: plans, without a manifest."""
+"""Plans of the pods that a run should have, and of the pods to delete, without manifests."""

@@ -1,12 +1,12 @@
-"""Which coordinator serves, and when another one is made.
+"""Plans which coordinator serves, and when to create another one.
 
 It is small, without GPU or user volumes, and cheap to replace. Its
-replacement gets the next epoch, which is how agents tell the new one from a
-stale one that comes back from behind a partition. Workers are not touched: they train on, and the
-new one adopts what they run. So one that does not answer need not be dead to be replaced.
+replacement gets the next epoch, by which agents distinguish the new one from a
+stale one that comes back from behind a partition. Workers are not restarted: they train on, and the
+new coordinator adopts their generation. So a silent coordinator need not be dead to be replaced.
 
-One whose node is about to end serves until its successor has started, which may be never, for want of room:
-without a coordinator no checkpoint is committed. Workers that leave the same node save first.
+A coordinator whose node is about to end serves until its successor has started, which may be never, for want
+of room: without a coordinator no checkpoint is committed. Workers that leave the same node save first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CRAMPED_SECONDS: Final = 10.0
 
 @dataclass(frozen=True)
 class CoordinatorPlan:
-    """`current` serves; where one is `wanted`, `epoch` is to be made, not before `due`."""
+    """Plan for the coordinator: `current` serves; if `wanted`, create `epoch`, not before `due`."""
 
     current: PodView | None
     epoch: int
@@ -42,15 +42,15 @@ class CoordinatorPlan:
     unusable: frozenset[str] = frozenset()  # nodes where none is put, whoever was there
 
     def running_for(self, now: datetime) -> float:
-        """Seconds for which the one that serves has run."""
+        """Return the seconds for which the serving coordinator has run."""
         return self.current.running_for(now) if self.current is not None else 0.0
 
     @property
     def avoided(self) -> frozenset[str]:
-        """Nodes for the next one to keep away from: where earlier ones are may be why they do not answer.
+        """Nodes for the next one to avoid: nodes of earlier ones may be why these do not answer.
 
-        Not so where no other node has room. Such a pod may stay for long, though its node is well: one that
-        is told to end while it starts may never hear it, and has ten minutes to hand over what it has.
+        Only the unusable nodes if no other node has room. An earlier pod may stay for long though its node is
+        well: a pod that gets SIGTERM while it starts may miss it, and has ten minutes to send its data.
         """
         beside = frozenset() if self.cramped else frozenset(pod.node for pod in self.left if pod.node)
         return self.unusable | beside
@@ -67,18 +67,18 @@ def plan_coordinator(
     deaf: int = 0,
     unusable: frozenset[str] = frozenset(),
 ) -> CoordinatorPlan:
-    """Which coordinator should exist.
+    """Plan which coordinator should exist.
 
     Args:
         pods: the run's coordinator pods, any state.
-        known: the highest epoch that the status knows.
+        known: the highest epoch in the status.
         begun: the run is under way. When it is resumed, the coordinator from before
             the suspension has closed it and cannot open it again.
-        silence: seconds for which the one that is listened to has not answered.
-        taken: the highest epoch of a pod that a deleted run of the same name has left.
-        held: it is needed where it is, though its node is about to end.
-        deaf: the epoch of one that hears none of the workers; 0 for none.
-        unusable: nodes where none is put now, whoever was there.
+        silence: seconds since the polled coordinator last answered.
+        taken: the highest epoch of the pods that a deleted run of the same name has left.
+        held: the coordinator must stay where it is, though its node is about to end.
+        deaf: the epoch of a coordinator that receives nothing from the workers; 0 for none.
+        unusable: nodes that take no coordinator now, whoever was there.
     """
     lowest = known if begun else known + 1
     serving = [pod for pod in pods if pod.live and pod.epoch >= lowest]
@@ -101,9 +101,9 @@ def plan_coordinator(
 
 
 def sent_elsewhere(pod: PodView, api_url: str) -> PodView:
-    """`pod`, which should give its place up if it brings its telemetry where no API is now.
+    """Return `pod`, with a notice to leave if it sends its telemetry to an outdated API URL.
 
-    It does so as one whose node is about to end. Its agents keep what it could not bring, for its successor.
+    It leaves as a pod whose node is about to end. Its agents store unsent telemetry for its successor.
     """
     if pod.role != Role.COORDINATOR or not api_url or pod.api_url == api_url:
         return pod
@@ -111,7 +111,10 @@ def sent_elsewhere(pod: PodView, api_url: str) -> PodView:
 
 
 def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | None) -> CoordinatorState:
-    """Only the coordinator that serves now is heard; a resumed run has none yet."""
+    """Return `state` if the serving coordinator reported it, else an empty one.
+
+    While no coordinator serves, the last state stays, except for a suspended run.
+    """
     if serving.current is None:
         return CoordinatorState.silent() if phase is Phase.SUSPENDED else state
     return state if state.epoch == serving.current.epoch else CoordinatorState.silent()
@@ -120,7 +123,7 @@ def said_now(state: CoordinatorState, serving: CoordinatorPlan, phase: Phase | N
 def _handing_over(
     pods: Sequence[PodView], successor: PodView | None, silence: float, now: datetime, deaf: int
 ) -> PodView | None:
-    """The one that has to leave its node and serves on, as its `successor` has not started."""
+    """Return the coordinator that has to leave its node and serves until its `successor` has started."""
     if successor is not None and successor.started:
         return None
     below = successor.epoch if successor is not None else float("inf")
@@ -130,13 +133,13 @@ def _handing_over(
 
 
 def _cramped(pod: PodView, unusable: frozenset[str], now: datetime) -> bool:
-    """Whether `pod` finds no room, and is kept away from nodes that are not `unusable`."""
+    """Return whether `pod` finds no room, and avoids nodes that are not `unusable`."""
     waits = pod.live and not pod.node and bool(pod.unschedulable)
     return waits and pod.seen_for(now) >= CRAMPED_SECONDS and bool(pod.avoids - unusable)
 
 
 def _given_up(current: PodView, silence: float, now: datetime, deaf: int) -> bool:
-    """Whether another one should take over from `current`, which is live as far as Kubernetes says."""
+    """Return whether another coordinator should take over from `current`, which is live for Kubernetes."""
     if not current.started:
         late = current.unaccepted_for(now) >= UNACCEPTED_SECONDS
         return late or current.stuck_for(now) >= STUCK_SECONDS

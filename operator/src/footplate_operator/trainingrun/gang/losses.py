@@ -1,9 +1,9 @@
-"""Which workers are gone, or may be, and where none should be put for now.
+"""Workers that are gone, or may be, and nodes to avoid for now.
 
-The coordinator hears of a loss first, and may be deaf; Kubernetes takes a minute, and may be wrong about an
-agent that trains on behind a broken kubelet. So what one of them suspects, the other one confirms. Whoever is
-held to be gone is fenced and substituted, and both can be taken back: its pod is left alone as long as it may
-still come back.
+The coordinator notices a loss first, and may be cut off; Kubernetes takes a minute, and may be wrong about an
+agent that trains on behind a broken kubelet. So each confirms what the other suspects. A worker that
+counts as gone is fenced and substituted, and both can be undone: the operator leaves its pod alone as long
+as it may still come back.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def lost(
     serving: float = 0.0,
     waited: float = 0.0,
 ) -> frozenset[WorkerId]:
-    """Workers that need a substitute, though their pods are there.
+    """Return the workers that need a substitute, though their pods exist.
 
     Args:
-        serving: seconds for which the coordinator that said `state` has run.
+        serving: seconds for which the coordinator that reported `state` has run.
         waited: seconds for which the run has been about to train.
     """
     known = list(pods)
@@ -51,7 +51,7 @@ def lost(
 
 
 def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[GoneWorker]:
-    """Workers that the coordinator suspects, and Kubernetes misses as well; and of any, that it has ended."""
+    """Return suspected workers that Kubernetes misses as well, and missed workers whose pods have ended."""
     known = list(pods)
     here = {pod.worker for pod in known if pod.live and not _missed_by_kubernetes(pod, now)}
     # Of a pod that went with its Node nobody knows what runs there.
@@ -65,12 +65,12 @@ def gone(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> lis
 
 
 def to_avoid(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[str]:
-    """Nodes that may be gone without Kubernetes knowing it yet: so many as the list holds."""
+    """Return the nodes that may be gone without Kubernetes knowing yet, at most as many as the list holds."""
     return frozenset(_suspects(state, pods, now)[:_MOST_AVOIDED])
 
 
 def not_avoided(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> list[str]:
-    """Return such nodes beyond those that the list holds."""
+    """Return the nodes that may be gone beyond those that the list holds."""
     return _suspects(state, pods, now)[_MOST_AVOIDED:]
 
 
@@ -90,19 +90,19 @@ def _suspects(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -
 
 
 def hears_nobody(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> bool:
-    """Whether a coordinator that answers us has heard nobody, though workers have run for long."""
+    """Return whether a coordinator that answers has no contact to workers, though some have run for long."""
     gathers = state.heard and state.state is RunState.GATHERING
     running = any(pod.live and pod.running_for(now) >= MUTE_SECONDS for pod in pods)
     return gathers and running and not heard(state) and not state.waiting
 
 
 def unreachable(state: CoordinatorState) -> frozenset[WorkerId]:
-    """Workers that are heard, and should have another place, since a peer does not reach them."""
+    """Return the workers that the coordinator reaches and a peer does not: they should run elsewhere."""
     return frozenset(m.agent.worker for m in state.missed if m.verdict is Verdict.UNREACHABLE)
 
 
 def partition(state: CoordinatorState) -> str:
-    """Which nodes do not reach each other, though the coordinator hears all of them; empty for none."""
+    """Describe the nodes that do not reach each other, though all reach the coordinator; empty for none."""
     said = [
         f"{_where(pair.one)} and {_where(pair.other)} do not reach each other"
         for pair in state.unreachable[:_MOST_SHOWN]
@@ -116,7 +116,7 @@ def _where(agent: AgentIdentity) -> str:
 
 
 def heard(state: CoordinatorState) -> frozenset[WorkerId]:
-    """Workers that train, or are ready to."""
+    """Return the workers that train, or are ready to."""
     missed = {missed.agent.worker for missed in state.missed}
     newest: dict[int, int] = {}  # a member of a generation that is over may have been replaced since
     for agent in (*(member.agent for member in state.members), *state.waiting):
@@ -127,7 +127,7 @@ def heard(state: CoordinatorState) -> frozenset[WorkerId]:
 
 
 def _listed(state: CoordinatorState) -> frozenset[WorkerId]:
-    """A coordinator of an earlier release tells of one loss a generation only, among its failures."""
+    """Return the lost workers among the failures: an earlier release lists one loss per generation there."""
     missing = set(state.missing)
     return frozenset(
         failure.agent.worker
@@ -137,11 +137,11 @@ def _listed(state: CoordinatorState) -> frozenset[WorkerId]:
 
 
 def _unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
-    """Workers that both coordinator and Kubernetes miss.
+    """Return the workers that both coordinator and Kubernetes miss.
 
-    The coordinator gathers, or trains without the slot, and has not heard of it,
+    The coordinator gathers, or trains without the slot, and has no contact to it,
     and Kubernetes says that the pod there, which ran, is not ready any more, or that its node is gone. A
-    coordinator that went with the same node has a successor that never knew
+    coordinator that was lost with the same node has a successor that never knew
     the worker, so it cannot call it lost.
     """
     gathers = state.state is RunState.GATHERING
@@ -154,14 +154,14 @@ def _unheard(state: CoordinatorState, pods: Iterable[PodView], now: datetime) ->
 
 
 def _missed_by_kubernetes(pod: PodView, now: datetime) -> bool:
-    """Whether Kubernetes, too, does not hear of `pod`, or not of its node."""
+    """Return whether Kubernetes, too, misses `pod` or its node."""
     return bool(pod.node_lost) or pod.unready_for(now) >= UNREADY_SECONDS
 
 
 def _mute(
     state: CoordinatorState, pods: Iterable[PodView], now: datetime, waited: float
 ) -> frozenset[WorkerId]:
-    """Workers that have run for long without a word to a coordinator that hears others, or to two in turn."""
+    """Return long-running workers without contact to a coordinator that has others, or to two in turn."""
     if not heard(state) and not state.waiting and waited < ALL_MUTE_SECONDS:
         return frozenset()
     missing = set(state.missing)
@@ -173,7 +173,7 @@ def _mute(
 
 
 def _not_starting(pods: Iterable[PodView], now: datetime) -> frozenset[WorkerId]:
-    """Workers that were bound to a node whose kubelet takes no note of them, or that cannot start there."""
+    """Return the workers that their node's kubelet has not accepted, or that cannot start there."""
     return frozenset(pod.worker for pod in pods if pod.live and _cannot_start(pod, now))
 
 

@@ -1,11 +1,11 @@
 """Pods that leave their nodes, because those are about to end: together, and before they have to.
 
-Each of them saves with all the others before it ends, and a save is what a move costs. Where an end was
-announced they leave at once, and the substitute goes where the scheduler finds room.
+Each of them saves with all the others before it ends, and a save is the cost of a move. If a node's end was
+announced they leave at once, and the scheduler places the substitutes.
 
-A cordon announces no end by itself, and where no other node is free a run that left would stop. So a worker
-on a cordoned node trains on until a spare waits for its slot. One is made beside those that the spec asks
-for, and goes when the cordon does. An eviction on the same node says that the node is drained.
+A cordon announces no end by itself, and if no other node is free a run whose worker left would stop. So a
+worker on a cordoned node trains on until a spare waits for its slot. The operator creates that spare beside
+the spec's, and deletes it with the cordon. An eviction on the same node shows that the node is drained.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TOGETHER_SECONDS: Final = 10.0
 
 @dataclass(frozen=True)
 class Moves:
-    """Pods that leave now, and in how many seconds others may."""
+    """Pods that leave now, and the seconds after which others may."""
 
     pods: tuple[PodView, ...] = ()
     wait: float | None = None
@@ -46,7 +46,7 @@ class Relief:
 
     @property
     def message(self) -> str:
-        """Workers that stay on cordoned nodes; empty for none."""
+        """Workers that stay on cordoned nodes, as text; empty for none."""
         words = shorten([f"worker {pod.index} on node {pod.node}" for pod in self.workers])
         return f"{words} waits for a substitute: its node is cordoned" if words else ""
 
@@ -59,11 +59,11 @@ def relief(
     asked: int,
     now: datetime,
 ) -> Relief:
-    """Return the workers that are to leave cordoned nodes, and their spares.
+    """Return the workers on cordoned nodes, and their spares.
 
     Args:
         workers: the pod of each slot.
-        covered: slots that are free, and that spares take in a moment.
+        covered: free slots that spares take in a moment.
         asked: `compute.spares`.
     """
     leaving = tuple(pod for pod in workers if pod.cordoned and pod.live)
@@ -80,7 +80,7 @@ def relief(
 
 
 def due(pods: Iterable[PodView], now: datetime, patience: float = SETTLE_SECONDS) -> Moves:
-    """Those of `pods` that leave: all that should, once one of them should for so many seconds."""
+    """Return all of `pods` that should leave, once one of them has been due for `patience` seconds."""
     told = tuple(pod for pod in pods if pod.live and pod.notice)
     if not told:
         return Moves()
@@ -89,7 +89,7 @@ def due(pods: Iterable[PodView], now: datetime, patience: float = SETTLE_SECONDS
 
 
 def relieved(relief: Relief, now: datetime) -> Moves:
-    """Return the workers on cordoned nodes that leave now: all at once where that is possible soon."""
+    """Return the workers on cordoned nodes that leave now: all at once if that is possible soon."""
     workers = sorted(relief.workers, key=lambda pod: (-pod.noticed_for(now), pod.index))
     if not workers:
         return Moves()
@@ -101,6 +101,6 @@ def relieved(relief: Relief, now: datetime) -> Moves:
 
 
 def drained(workers: Iterable[PodView], pods: Iterable[PodView]) -> list[PodView]:
-    """Return those of `workers` on cordoned nodes from which one of the run's `pods` is being evicted."""
+    """Return the workers on cordoned nodes from which one of the run's `pods` is being evicted."""
     places = {pod.node for pod in pods if pod.terminating and pod.disruption}
     return [pod for pod in workers if pod.live and pod.cordoned and pod.node in places]

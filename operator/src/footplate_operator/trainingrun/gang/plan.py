@@ -1,13 +1,12 @@
-"""Which pods a run that should train is short of: coordinator, workers, spares.
+"""Plans the missing pods of a run that should train: coordinator, workers, spares.
 
-A slot of the gang is an index; whoever fills it is an incarnation. A pod that
-failed, was deleted or is merely Terminating is replaced at once by the next
-incarnation: waiting for a Terminating pod means waiting for a dead node.
+A slot of the gang is an index; each pod that fills it is an incarnation. The next incarnation replaces a pod
+that failed, was deleted or is merely Terminating at once: waiting for a Terminating pod means waiting for a
+dead node.
 
-The coordinator gives a spare the slot of a lost worker without asking anybody.
-From then on the operator counts the pod as a worker, and labels it so for everybody else.
-
-Where pods of a deleted run of the same name are still there, numbers begin after theirs.
+The coordinator gives a spare the slot of a lost worker on its own.
+From then on the operator counts the pod as a worker, and labels it so.
+If pods of a deleted run of the same name still exist, numbers begin after theirs.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ EXPLANATION: Final = timedelta(seconds=10)
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What to make now, and what was lost."""
+    """Worker pods to create now, and lost workers."""
 
     missing: tuple[WorkerId, ...] = ()
     lost: tuple[LostWorker, ...] = ()
@@ -51,23 +50,23 @@ class WorkerPlan:
 
     @property
     def complete(self) -> bool:
-        """Whether every slot is filled."""
+        """True if every slot is filled."""
         return not self.missing and not self.covered and not self.held and self.due is None
 
     @property
     def bound(self) -> bool:
-        """True where every slot is filled by a pod that has a node."""
+        """True if every slot is filled by a pod that has a node."""
         return self.complete and not any(pod.unbound for pod in self.current)
 
     @property
     def succeeded(self) -> bool:
-        """Whether every worker ended with success, which they do only when the run is over."""
+        """True if every worker ended with success, which they do only when the run is over."""
         return self.complete and bool(self.current) and all(pod.phase == "Succeeded" for pod in self.current)
 
 
 @dataclass(frozen=True)
 class SparePlan:
-    """Spares to make now, `index` being their number, and when the next one may be made that has to wait."""
+    """Spares to create now, `index` being their number, and the due time of the next one that has to wait."""
 
     missing: tuple[WorkerId, ...] = ()
     due: datetime | None = None
@@ -75,7 +74,7 @@ class SparePlan:
 
 @dataclass(frozen=True)
 class GangPlan:
-    """All pods of a run, and what its coordinator says of them."""
+    """Plan for all pods of a run, and its coordinator's report on them."""
 
     state: CoordinatorState  # of the coordinator that serves now
     observed: Observed  # spares that have a slot are workers in it
@@ -92,13 +91,13 @@ class GangPlan:
 
     @property
     def closed(self) -> bool:
-        """Whether the gang was told to save and end, and has: it trains no more, whoever asked for it."""
+        """True if the gang has saved and ended on command: it trains no more, whatever the reason was."""
         said = self.coordinator.current is not None and self.state.state is RunState.SUSPENDED
         return said or any(pod.exit_code == ExitCode.SUSPENDED for pod in self.workers.ended)
 
     @property
     def quiet(self) -> bool:
-        """Whether nobody is missed, and so nothing is to be concluded from how long that lasts."""
+        """True if no worker is missed and all are ready, so no silence has to be watched."""
         return (
             not self.state.missed
             and not self.state.missing
@@ -106,19 +105,19 @@ class GangPlan:
         )
 
     def find_target(self) -> TargetDomain | None:
-        """Return the topology domain of pods that are made now; None for a gang that is not packed."""
+        """Return the topology domain of pods that are created now; None for a gang that is not packed."""
         packing = self.observed.packing
         return None if packing is None else packing.find_target(live_nodes(self.observed.workers))
 
     @property
     def due(self) -> list[datetime]:
-        """When the next pod of a role may be made that has to wait."""
+        """Times at which the next pod of each role may be created, if one has to wait."""
         dues = (self.coordinator.due, self.workers.due, self.spares.due)
         return [due for due in dues if due is not None]
 
 
 def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
-    """What the gang of `run` should be, after what was `seen`; `admitted`: nodes of its revision."""
+    """Plan the gang of `run`, from the observed state `seen`; `admitted`: nodes of its revision."""
     status, compute = run.status, run.spec.compute
     known_epoch = status.coordinator.epoch if status.coordinator else 0
     begun = run.has_gang
@@ -180,10 +179,10 @@ def plan(run: Run, seen: Observed, admitted: int, now: datetime) -> GangPlan:
 
 
 def _waited(run: Run, now: datetime) -> float:
-    """Seconds for which the run has been about to train again; 0 while it trains, or is not to.
+    """Return the seconds for which the run has been about to train again; 0 while it trains, or is not to.
 
-    Before its first generation nobody knows how long its image takes to start an agent: half of the time
-    that the run has to start in.
+    Before its first generation the time that its image takes to start an agent is unknown: subtract half of
+    the startup deadline; the result may be negative.
     """
     if run.phase not in (Phase.STARTING, Phase.RESTARTING) or suspension.asked(run) is not None:
         return 0.0
@@ -199,7 +198,7 @@ def _holds_coordinator(run: Run, seen: Observed) -> bool:
 
 
 def _leaves(pod: PodView) -> bool:
-    """Whether a worker saves before it ends, or is about to: its coordinator should stay until it has."""
+    """Return whether a worker still has to save before it ends: its coordinator should stay until then."""
     return not pod.ended and (pod.terminating or (bool(pod.notice) and not pod.cordoned))
 
 
@@ -208,7 +207,7 @@ def _leaves(pod: PodView) -> bool:
 
 @dataclass(frozen=True)
 class Slots:
-    """What is known of the gang's slots, beside their pods."""
+    """Facts about the gang's slots, beside their pods."""
 
     nodes: int  # how many there are
     counter: int  # `status.incarnation`
@@ -226,10 +225,10 @@ class Slots:
 
 
 def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> WorkerPlan:
-    """Which workers should be made now.
+    """Plan the workers to create now.
 
-    A loss is counted when its substitute is made; a substitute that exists but
-    is newer than the status knows was made just before a crash, and its loss is
+    A loss is counted when its substitute is created; a substitute that exists but
+    is newer than the status knows was created just before a crash, and its loss is
     counted now.
     """
     pods_of = by_index(pods)
@@ -281,14 +280,14 @@ def plan_workers(slots: Slots, pods: Sequence[PodView], now: datetime) -> Worker
 
 
 def _fills(pod: PodView, slots: Slots) -> bool:
-    """Whether `pod` fills its slot, now or in a moment."""
+    """Return whether `pod` fills its slot, now or in a moment."""
     if pod.phase == "Succeeded":
         return True
     return pod.live and pod.worker not in slots.lost
 
 
 def _without_taken_back(pods: list[PodView], slots: Slots) -> list[PodView]:
-    """`pods` of one slot but substitutes that go unstarted, since the one before them is heard again."""
+    """Return the pods of one slot without unstarted, terminating substitutes of a pod that is back."""
     last = max((at for at, pod in enumerate(pods) if _fills(pod, slots)), default=-1)
     later = pods[last + 1 :]
     taken_back = last >= 0 and all(pod.terminating and not pod.started for pod in later)
@@ -296,12 +295,12 @@ def _without_taken_back(pods: list[PodView], slots: Slots) -> list[PodView]:
 
 
 def _saves(pod: PodView | None, slots: Slots) -> bool:
-    """Whether a pod that is being deleted still trains: its agent ends once all have saved, and tells so."""
+    """Return whether a pod that is being deleted still trains: its agent ends once all have saved."""
     return pod is not None and pod.terminating and not pod.ended and pod.worker in slots.heard
 
 
 def _due(filled: Sequence[PodView], slots: Slots, now: datetime) -> datetime:
-    """When the next pod of a slot may be made, after those that `filled` it."""
+    """Return when the next pod of a slot may be created, after the pods `filled`."""
     due = not_before(filled, now)
     if filled and slots.silent and filled[-1].exit_code == ExitCode.CONFIG:
         return max(due, filled[-1].end + EXPLANATION)  # the coordinator knows why, and that ends the run
@@ -309,10 +308,10 @@ def _due(filled: Sequence[PodView], slots: Slots, now: datetime) -> datetime:
 
 
 def interrupting(lost: Iterable[LostWorker], state: CoordinatorState, trained: int) -> tuple[LostWorker, ...]:
-    """Return those of `lost` that may have ended a generation.
+    """Return the `lost` workers that may have ended a generation.
 
-    A pod beside the generation that trains, and a slot that never had one,
-    are missed by nobody. `trained`: the nodes that the run trained with last, or
+    The loss of a pod outside the generation that trains, or of a slot that never had one,
+    interrupts nothing. `trained`: the nodes that the run trained with last, or
     was admitted with.
     """
     members = {member.agent.worker for member in state.members}
@@ -329,7 +328,7 @@ def interrupting(lost: Iterable[LostWorker], state: CoordinatorState, trained: i
 
 
 def plan_spares(wanted: int, pods: Sequence[PodView], counter: int, now: datetime) -> SparePlan:
-    """Which of `wanted` spares should be made; `counter` is the highest incarnation of any worker."""
+    """Plan which of `wanted` spares to create; `counter` is the highest incarnation of any worker."""
     newest = max([counter, *(pod.incarnation for pod in pods)])
     missing: list[WorkerId] = []
     waits: list[datetime] = []
@@ -346,7 +345,7 @@ def plan_spares(wanted: int, pods: Sequence[PodView], counter: int, now: datetim
 
 
 def _ready(state: CoordinatorState, pods: Sequence[PodView]) -> int:
-    """Spares among `pods` that will take a lost slot in a moment, so that no substitute is needed."""
+    """Count the spares among `pods` that will take a lost slot in a moment and spare a substitute."""
     if state.generation is None:
         return 0
     live = {pod.name for pod in pods if pod.live}
@@ -354,7 +353,7 @@ def _ready(state: CoordinatorState, pods: Sequence[PodView]) -> int:
 
 
 def promoted(pods: Sequence[PodView], state: CoordinatorState) -> tuple[PodView, ...]:
-    """Spares among `pods` that have a slot of the gang, as the workers that they are."""
+    """Return the spares among `pods` that have a slot of the gang, as workers."""
     # One that has a slot already waits for the others before it is a member.
     agents = [*state.waiting, *(member.agent for member in state.members)]
     slots = {agent.pod_name: agent.worker for agent in agents if not agent.spare}

@@ -1,8 +1,8 @@
-"""Pods that are not needed any more, and when they go.
+"""Plans the deletion of pods that are not needed any more.
 
-An ended pod holds no GPU but is the only place where its log can be read, so it
-stays for a while. A pod that was superseded is deleted as any other: its kubelet
-ends it, as soon as that answers. None that runs is ever deleted by force.
+An ended pod holds no GPU but is the only place to read its log, so it
+stays for a while. The operator deletes a superseded pod as any other: its kubelet
+ends it, as soon as it answers. The operator never force-deletes a running pod.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Removal = Delete | Patch
 
 @dataclass(frozen=True)
 class Retirement:
-    """Pods that go now; no pod twice."""
+    """Pods to delete now; no pod twice."""
 
     removals: tuple[Removal, ...]
     waits: Sequence[float]  # seconds until more of them go by themselves
@@ -50,7 +50,7 @@ class Retirement:
 
 
 def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
-    """Of a run that should train: what was superseded, is too much, or has been kept long enough."""
+    """Plan the deletions for a run that should train: superseded, surplus and expired pods."""
     compute, retention, observed = run.spec.compute, run.spec.pod_retention_seconds, gang.observed
     workers, coordinators, spares = observed.workers, observed.coordinators, observed.spares
     found = superseded_workers(workers, compute.nodes, gang.state, now)
@@ -86,14 +86,14 @@ def of_training(run: Run, gang: GangPlan, now: datetime) -> Retirement:
 def of_suspended(
     run: Run, seen: TrainingRunStatus, observed: Observed, waited: float, now: datetime
 ) -> Retirement:
-    """Of a run that has been suspended for `waited` seconds: all of its gang; `seen`: what is seen of it."""
+    """Plan the deletions for a run suspended for `waited` seconds: its gang; `seen`: its observed status."""
     return _at_rest(run, seen, observed, release(observed), [], waited, now)
 
 
 def of_ended(
     run: Run, seen: TrainingRunStatus, observed: Observed, waited: float, now: datetime
 ) -> Retirement:
-    """Of a run that ended `waited` seconds ago: give the GPUs back, keep the logs for a while."""
+    """Plan the deletions for a run that ended `waited` seconds ago: free GPUs, retain logs for a while."""
     working = [pod for pod in observed.gang if pod.live]
     due = run.phase is Phase.FAILED or waited >= EXIT_SECONDS
     found = stop(working, overdue=waited >= STOP_SECONDS) if due else []
@@ -101,7 +101,7 @@ def of_ended(
 
 
 def release(observed: Observed) -> list[Removal]:
-    """Every pod of the gang that is not on its way out, whatever its state."""
+    """Delete every pod of the gang that is not terminating, whatever its state."""
     return [Delete(pod, grace=WORKER_GRACE) for pod in observed.gang if not pod.terminating]
 
 
@@ -114,13 +114,13 @@ def _at_rest(
     waited: float,
     now: datetime,
 ) -> Retirement:
-    """Those of the gang that are `leaving`, the coordinator once nobody works and all is told, and old logs.
+    """Combine the `leaving` pods, the coordinator once it is idle and flushed, and expired pods.
 
-    A coordinator that went before the status has its last word would take that along.
+    A coordinator deleted before the status has its last report would lose that.
 
     Args:
-        seen: the status written last, with what was seen since.
-        working: pods of the gang that are live, and shall not be.
+        seen: the status written last, with what was observed since.
+        working: pods of the gang that are live, and should not be.
     """
     retention = run.spec.pod_retention_seconds
     coordinators = [pod for pod in observed.coordinators if pod.live]
@@ -134,7 +134,7 @@ def _at_rest(
 
 
 def _furthest(status: TrainingRunStatus) -> tuple[int | None, int | None, str | None]:
-    """The last step and checkpoint: lists of others are cut where a status is too long to be written."""
+    """Return the last step and checkpoint: the status truncates lists of others if it is too long."""
     progress, checkpoint = status.progress, status.checkpoint
     return (
         progress.step if progress else None,
@@ -144,9 +144,9 @@ def _furthest(status: TrainingRunStatus) -> tuple[int | None, int | None, str | 
 
 
 def _flushed(run: Run, state: CoordinatorState, waited: float) -> bool:
-    """Whether the telemetry of a coordinator that is not needed any more is out, or has had its time.
+    """Return whether a coordinator that is not needed any more has sent its telemetry, or has had its time.
 
-    Of a run that has succeeded as its pods say, what the coordinator said before is not its last word.
+    If a run has succeeded according to its pods, an earlier report of the coordinator is not its last one.
     `waited`: seconds since it is not needed.
     """
     if not state.heard:
@@ -158,7 +158,7 @@ def _flushed(run: Run, state: CoordinatorState, waited: float) -> bool:
 
 
 def _unique(found: Iterable[Removal]) -> tuple[Removal, ...]:
-    """`found` without a second removal of the same pod."""
+    """Return `found` without a second removal of the same pod."""
     by_uid: dict[str, Removal] = {}
     for removal in found:
         by_uid.setdefault(removal.child.uid, removal)
@@ -166,31 +166,32 @@ def _unique(found: Iterable[Removal]) -> tuple[Removal, ...]:
 
 
 def _kept(pods: Iterable[PodView]) -> list[PodView]:
-    """Those of `pods` that have ended and are still there for their logs."""
+    """Return the pods that have ended and still exist for their logs."""
     return [pod for pod in pods if pod.ended and not pod.terminating]
 
 
 def _expired(pods: Iterable[PodView], retention: int, now: datetime) -> list[Removal]:
-    """Ended pods whose time is over."""
+    """Delete ended pods whose retention is over."""
     return [Delete(pod, grace=0) for pod in _kept(pods) if ttl.expired(pod.end, retention, now)]
 
 
 def _until_expiry(pods: Iterable[PodView], retention: int, now: datetime) -> list[float]:
-    """Seconds until the next ended pod expires, if there is one."""
+    """Return the seconds until the next ended pod expires, as a list; empty if there is none."""
     waits = [ttl.remaining(pod.end, retention, now) for pod in _kept(pods)]
     return [max(_SOON, min(waits))] if waits else []
 
 
 def crowded(pods: Sequence[PodView]) -> list[Removal]:
-    """Ended pods of one slot beyond the newest few."""
+    """Delete ended pods of one slot beyond the newest few."""
     ended = sorted(_kept(pods), key=lambda pod: pod.order)
     return [Delete(pod, grace=0) for pod in ended[: max(0, len(ended) - KEPT_ENDED)]]
 
 
 def surplus_spares(spares: Sequence[PodView], kept: int, now: datetime) -> list[Removal]:
-    """Live spares beyond the number `kept`, those that have not started first.
+    """Delete live spares beyond the number `kept`, unready ones first.
 
-    Nodes are known a moment after a run, so a spare whose worker's node is not known yet is not withdrawn.
+    The operator sees Nodes a moment after runs, so a spare seen for less than SURPLUS_SECONDS stays: the
+    cordon of its worker's node may not be known yet.
     """
     live = sorted((pod for pod in spares if pod.live), key=lambda pod: (not pod.ready, pod.index))
     return [Delete(pod, grace=STALE_GRACE) for pod in live[kept:] if pod.seen_for(now) >= SURPLUS_SECONDS]
@@ -199,11 +200,11 @@ def surplus_spares(spares: Sequence[PodView], kept: int, now: datetime) -> list[
 def superseded_workers(
     pods: Sequence[PodView], nodes: int, state: CoordinatorState, now: datetime
 ) -> list[Removal]:
-    """Live pods of a slot that has a newer one, once that one trains or the old one was given its time.
+    """Delete live pods of a slot that has a newer one, once that one trains or the old one had its time.
 
-    Their kubelets end them as soon as they answer; an agent that is merely not heard may come back
-    before, and then its substitute goes instead, unless it has started. One that a peer does not reach
-    stays until its substitute has joined: it trains on where the network is mended before. Slots
+    Their kubelets end them as soon as they answer; an agent that is merely silent may come back
+    before, and then its substitute is deleted instead, unless it has started. A pod that a peer cannot reach
+    stays until its substitute has joined: it trains on if the network recovers before. Slots
     beyond `nodes` are given up once they do not train: a run that is made smaller saves first.
     """
     heard, training, unreachable = losses.heard(state), state.member_indices, losses.unreachable(state)
@@ -231,10 +232,10 @@ def superseded_workers(
 def misplaced(
     pods: Iterable[PodView], avoided: frozenset[str], excluded: Iterable[str], now: datetime
 ) -> list[Removal]:
-    """Pods that wait for room, and keep away from a node that is not to be avoided any more.
+    """Delete pods that wait for room, and avoid a node that need not be avoided any more.
 
-    The scheduler had its time to find another one: it may just have bound a pod that we still see waiting,
-    which ends as any other then. One that is on no node is gone at once, whatever its grace.
+    The scheduler had its time to find another node: it may just have bound a pod that still looks pending,
+    which then ends as any other. A pod on no node is gone at once, whatever its grace period.
     """
     wanted = avoided | frozenset(excluded)
     return [
@@ -253,7 +254,7 @@ def _given_up(pod: PodView, training: frozenset[int]) -> bool:
 
 
 def stop(pods: Iterable[PodView], overdue: bool) -> list[Removal]:
-    """End the containers of live pods and keep the logs; delete what has none, or does not obey.
+    """End the containers of live pods and retain the logs; delete unstarted pods, and all when overdue.
 
     A pod's own deadline ends its containers, and leaves the pod.
     """
@@ -269,7 +270,7 @@ def stop(pods: Iterable[PodView], overdue: bool) -> list[Removal]:
 
 
 def _without_sidecars(pods: Iterable[PodView]) -> list[Removal]:
-    """End the sidecars of pods that have ended otherwise, and keep the logs."""
+    """End the sidecars of pods whose main container has ended, and retain the logs."""
     return [_deadline(pod, "ending the sidecars of") for pod in pods if pod.lingers and not pod.terminating]
 
 

@@ -1,1 +1,1 @@
-"""What the children of a run are made of, without a decision."""
+"""Manifests of a run's children, without decisions."""

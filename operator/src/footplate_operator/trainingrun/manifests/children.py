@@ -1,8 +1,8 @@
-"""The children of a run other than pods, as manifests.
+"""Manifests of a run's children other than pods.
 
-Every one is owned by the run directly, so that garbage collection needs no
+The run directly owns every one, so that garbage collection needs no
 chain, and `blockOwnerDeletion` is false, so that a foreground deletion waits
-for nobody.
+for no child.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OPERATOR_LABELS: Final = {
 
 
 def wanted(run: Run, revision: Revision) -> list[Wanted]:
-    """Every child of a run that should train, but pods and the Secret, which is not looked at."""
+    """List the children of a run that should train, except pods and the Secret, which is not read."""
     return [
         Wanted(REVISION, revision.name(run.name), lambda: controller_revision(run, revision)),
         Wanted(CONFIG_MAP, revision.config_map(run.name), lambda: config_map(run, revision)),
@@ -57,7 +57,7 @@ def wanted(run: Run, revision: Revision) -> list[Wanted]:
 
 
 def vouching(run: Run, api: Api) -> list[Wanted]:
-    """The child that tells its coordinator who vouches for the API; none while nobody is known."""
+    """Return the ConfigMap with the API's CA certificates for the coordinator; empty while there are none."""
     bundle = api.bundle
     if not api.vouched or not bundle:
         return []
@@ -65,14 +65,14 @@ def vouching(run: Run, api: Api) -> list[Wanted]:
 
 
 def guarding(run: Run, revision: Revision, home: str) -> list[Wanted]:
-    """The child that says who reaches its pods; none of a run that was admitted without."""
+    """Return the NetworkPolicy of the run's pods; empty if the run was admitted without one."""
     if not revision.frozen.defaults.network_policy or not home:
         return []
     return [Wanted(NETWORK_POLICY, run.name, lambda: network_policy(run, home))]
 
 
 def secret(run: Run, credentials: Credentials) -> Json:
-    """The Secret with the run's token and TLS key; immutable, as agents read it once."""
+    """Build the Secret with the run's token and TLS key; immutable, as agents read it once."""
     data = {
         SECRET_TOKEN_KEY: credentials.token.encode(),
         SECRET_CERTIFICATE_KEY: credentials.certificate,
@@ -89,7 +89,7 @@ def secret(run: Run, credentials: Credentials) -> Json:
 
 
 def read_secret(body: Json) -> Credentials:
-    """The inverse of `secret`; raises KeyError where somebody emptied it, else ValueError."""
+    """Decode the Secret that `secret` builds; raise KeyError if a key is missing, else ValueError."""
     data = {key: base64.b64decode(value) for key, value in (body.get("data") or {}).items()}
     return Credentials(
         token=data[SECRET_TOKEN_KEY].decode(),
@@ -99,7 +99,7 @@ def read_secret(body: Json) -> Credentials:
 
 
 def config_map(run: Run, revision: Revision) -> Json:
-    """The ConfigMap with the RunConfig; another content has another name."""
+    """Build the ConfigMap with the RunConfig; other content gets another name."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -110,7 +110,7 @@ def config_map(run: Run, revision: Revision) -> Json:
 
 
 def api_ca(run: Run, bundle: str) -> Json:
-    """The ConfigMap with the certificates that vouch for the API, which its coordinator mounts."""
+    """Build the ConfigMap with the API's CA certificates, which the run's coordinator mounts."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -120,7 +120,7 @@ def api_ca(run: Run, bundle: str) -> Json:
 
 
 def service(run: Run) -> Json:
-    """The headless Service in front of the coordinator.
+    """Build the headless Service in front of the coordinator.
 
     Not-ready addresses are published: an agent that waits for the coordinator
     learns more from a refused connection than from a missing name.
@@ -139,9 +139,9 @@ def service(run: Run) -> Json:
 
 
 def disruption_budget(run: Run) -> Json:
-    """One worker after the other may be evicted: all save before it ends, which the next one waits for.
+    """Build the PodDisruptionBudget: one worker at a time may be evicted, and all save before it ends.
 
-    `maxUnavailable` asks the run's scale subresource how many there should be,
+    `maxUnavailable` compares with the run's scale subresource,
     which counts workers only; so only workers are selected.
     """
     return {
@@ -157,9 +157,9 @@ def disruption_budget(run: Run) -> Json:
 
 
 def network_policy(run: Run, home: str) -> Json:
-    """Who reaches the pods of a run: they themselves, and the operator, in namespace `home`, its coordinator.
+    """Build the NetworkPolicy: the run's pods reach each other; the operator in `home`, the coordinator.
 
-    Where they go to is not said: their storage and the API are, and whatever their code needs.
+    Egress is unrestricted: pods reach their storage, the API, and whatever their code needs.
     """
     operator = {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": home}},
@@ -182,7 +182,7 @@ def network_policy(run: Run, home: str) -> Json:
 
 
 def controller_revision(run: Run, revision: Revision) -> Json:
-    """The ControllerRevision that keeps `revision`."""
+    """Build the ControllerRevision that stores `revision`."""
     body = metadata(run, revision.name(run.name))
     body["annotations"] = {WRITTEN_BY_ANNOTATION: revision.written_by}
     return {

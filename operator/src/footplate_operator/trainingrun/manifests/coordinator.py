@@ -1,4 +1,4 @@
-"""The manifest of the coordinator: a small pod without GPU or user volumes, cheap to replace."""
+"""Manifest of the coordinator: a small pod without GPU or user volumes, cheap to replace."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ API_TOKEN_SECONDS: Final = 3600  # the kubelet renews it after four fifths of th
 def pod(
     run: Run, revision: Revision, epoch: int, api: Api = NO_API, avoided: frozenset[str] = frozenset()
 ) -> Json:
-    """The manifest of the coordinator of `epoch`, to be put on none of the nodes `avoided`.
+    """Build the pod of the coordinator of `epoch`, which is scheduled on none of the nodes `avoided`.
 
-    One node that is lost should not take a worker and the one who notices that. Where the API is, is no
-    part of the revision: what ranks compute does not depend on it, and the one that served then may be gone.
+    One lost node should not take both a worker and the coordinator that detects the loss. The API's URL is no
+    part of the revision: what ranks compute does not depend on it, and an earlier API may be gone.
     """
     name = coordinator_pod_name(run.name, epoch)
     body = metadata(run, name)
@@ -118,11 +118,11 @@ def _container(run: Run, revision: Revision, epoch: int, api: Api, standard: Sec
 
 
 def _api_volumes(run: Run, api: Api) -> list[Json]:
-    """What the API is shown, and who vouches for it; none where there is no API.
+    """Return the volume with the API's token and CA certificates; empty without an API.
 
-    The token is one of the pod's service account, which the API alone accepts: it is no way to the API
-    server of Kubernetes, for which it has the wrong audience. The kubelet brings the folder up to date. The
-    pod starts without a bundle, too: rows wait, and training does not.
+    The token is a service account token, which the API alone accepts: the API
+    server of Kubernetes refuses its audience. The kubelet updates the folder. The
+    pod starts without a CA bundle, too: rows wait, and training does not.
     """
     if not api.url:
         return []

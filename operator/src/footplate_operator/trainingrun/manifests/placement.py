@@ -1,4 +1,4 @@
-"""Where pods of a run should be: apart from each other, and never on some nodes."""
+"""Affinity of a run's pods: apart from each other, and never on avoided nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DURING_SCHEDULING: Final = "DuringSchedulingIgnoredDuringExecution"
 def affinity(
     uid: RunUid, apart: Mapping[Role, int], never: Iterable[str], target: TargetDomain | None = None
 ) -> Json:
-    """Prefer nodes without pods of the roles `apart`, by weight up to 100; use none of the nodes `never`.
+    """Prefer nodes without pods of the roles `apart`, by weight up to 100; exclude the nodes `never`.
 
     A pod whose gang is packed goes to its `target`.
     """
@@ -49,14 +49,14 @@ def affinity(
 
 
 def select_domain(target: TargetDomain | None) -> dict[str, str]:
-    """Node labels that a pod needs to be in the domain of its gang."""
+    """Return the node labels that a pod needs to be in its gang's domain."""
     if target is None or not target.pack.required or not target.domain:
         return {}
     return {target.pack.topology_key: target.domain}
 
 
 def _required(target: TargetDomain | None) -> list[Json]:
-    """Choose a domain by the first worker of a gang that must be in one: its node says which."""
+    """Require the topology label for a packed gang's first worker, whose node chooses the domain."""
     if target is None or not target.pack.required or target.domain:
         return []
     return [{"key": target.pack.topology_key, "operator": "Exists"}]

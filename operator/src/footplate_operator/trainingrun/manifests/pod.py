@@ -1,8 +1,8 @@
 """Common parts of worker and coordinator pods: security, scratch space, names.
 
 Restricted Pod Security with a read-only root breaks whatever writes beside its
-code; torch, Triton and the Hugging Face libraries all do. So every place they
-write to is an emptyDir, and the variables that lead them there are set.
+code; torch, Triton and the Hugging Face libraries all do. So every directory they
+write to is an emptyDir, and environment variables point to it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _FIELDS: Final[Mapping[Env, str]] = {
 
 
 def security_context(run: Run, profile: ComputeProfileSpec) -> SecurityContext:
-    """The ids of the run's pods: its own, else its profile's, else the usual ones."""
+    """Return the ids of the run's pods: the run's, else its profile's, else the defaults."""
     for stated in (run.spec.trainer.security_context, profile.security_context):
         if stated is not None:
             return stated
@@ -54,7 +54,7 @@ def security_context(run: Run, profile: ComputeProfileSpec) -> SecurityContext:
 
 
 def pod_security(ids: SecurityContext, standard: SecurityProfile) -> Json:
-    """Pod-level half of a Pod Security standard."""
+    """Build the pod-level half of a Pod Security standard."""
     found: Json = {"runAsNonRoot": True} if standard is SecurityProfile.RESTRICTED else {}
     found |= ids.to_json()
     if ids.fs_group is not None:
@@ -66,7 +66,7 @@ def pod_security(ids: SecurityContext, standard: SecurityProfile) -> Json:
 
 
 def container_security(standard: SecurityProfile, capabilities: Sequence[str] = ()) -> Json:
-    """Container-level half of a Pod Security standard."""
+    """Build the container-level half of a Pod Security standard."""
     if standard is SecurityProfile.RESTRICTED:
         return {
             "allowPrivilegeEscalation": False,
@@ -82,12 +82,12 @@ def container_security(standard: SecurityProfile, capabilities: Sequence[str] = 
 
 
 def secret_mode(ids: SecurityContext) -> int:
-    """The mode of the run's Secret, whose files are root's: of `fsGroup` only where there is one."""
+    """Return the mode of the run's Secret, whose files root owns: readable by `fsGroup` only, if set."""
     return 0o444 if ids.fs_group is None else 0o440
 
 
 def shared_environment(run: Run, defaults: Defaults) -> dict[str, str]:
-    """Variables of every pod of a run."""
+    """Return the environment variables of every pod of a run."""
     return {
         Env.RUN_CONFIG: f"{RUN_CONFIG_MOUNT}/{RUN_CONFIG_FILE}",
         Env.RUN_TOKEN_FILE: f"{RUN_SECRET_MOUNT}/{SECRET_TOKEN_KEY}",
@@ -102,7 +102,7 @@ def shared_environment(run: Run, defaults: Defaults) -> dict[str, str]:
 
 
 def as_env(variables: Mapping[str, str]) -> list[Json]:
-    """`variables` as a container's env, and the pod's own name, address and node."""
+    """Convert `variables` to a container's env, and add the pod's own name, UID, address and node."""
     own: list[Json] = [{"name": str(name), "value": value} for name, value in variables.items()]
     own += [
         {"name": str(name), "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _FIELDS.items()
@@ -111,7 +111,7 @@ def as_env(variables: Mapping[str, str]) -> list[Json]:
 
 
 def merged_env(ours: Sequence[Json], users: Sequence[Json]) -> list[Json]:
-    """The user's variables win, except over those by which our programs find each other."""
+    """Merge env lists: the user's variables win, except over those by which our programs find each other."""
     wanted = [variable for variable in users if variable["name"] not in _RESERVED]
     stated = {variable["name"] for variable in wanted}
     return [variable for variable in ours if variable["name"] not in stated] + wanted
@@ -120,7 +120,7 @@ def merged_env(ours: Sequence[Json], users: Sequence[Json]) -> list[Json]:
 def base_volumes(
     run: Run, revision: Revision, secret_keys: Sequence[str], ids: SecurityContext
 ) -> list[Json]:
-    """RunConfig, the named keys of the run's Secret, and scratch space."""
+    """Build the volumes of RunConfig, the named keys of the run's Secret, and scratch space."""
     return [
         {"name": CONFIG_VOLUME, "configMap": {"name": revision.config_map(run.name)}},
         {
@@ -137,7 +137,7 @@ def base_volumes(
 
 
 def base_mounts() -> list[Json]:
-    """Mounts of `base_volumes`."""
+    """Build the mounts of `base_volumes`."""
     return [
         {"name": CONFIG_VOLUME, "mountPath": RUN_CONFIG_MOUNT, "readOnly": True},
         {"name": SECRET_VOLUME, "mountPath": RUN_SECRET_MOUNT, "readOnly": True},
@@ -147,7 +147,7 @@ def base_mounts() -> list[Json]:
 
 
 def tolerate_lost_node(seconds: int | None) -> list[Json]:
-    """Stay bound to a node that is not ready or unreachable; None: until somebody deletes the pod."""
+    """Tolerate a node that is not ready or unreachable for `seconds`; None: until the pod is deleted."""
     extent = {} if seconds is None else {"tolerationSeconds": seconds}
     return [
         {"key": f"node.kubernetes.io/{taint}", "operator": "Exists", "effect": "NoExecute", **extent}
@@ -158,9 +158,9 @@ def tolerate_lost_node(seconds: int | None) -> list[Json]:
 def common_spec(
     run: Run, defaults: Defaults, name: str, grace: int, security: Json, *, general_secrets: bool
 ) -> Json:
-    """Pod fields that every pod of a run has.
+    """Build the spec fields that every pod of a run has.
 
-    `general_secrets`: its image is pulled with the installation's secrets, too, where the run names some.
+    `general_secrets`: pull its image with the installation's secrets, too, if the run names some.
     """
     secrets = [secret.name for secret in run.spec.trainer.image_pull_secrets]
     if general_secrets or not secrets:
@@ -177,7 +177,7 @@ def common_spec(
 
 
 def keep_annotations() -> dict[str, str]:
-    """Ask autoscalers to leave the pod where it is."""
+    """Return the annotations that prevent autoscalers from evicting the pod."""
     return {
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
         "karpenter.sh/do-not-disrupt": "true",

@@ -1,7 +1,7 @@
 """Merges the podTemplate of a ComputeProfile into a pod, by the table of docs/operations/profiles.md.
 
-An admission policy refuses a template that takes what holds a run together. Where none was in force, what
-the pod states already stays.
+An admission policy refuses a template that overrides what a run depends on. If none was in force, the
+pod's own values win.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REPLACED: Final = (".securityContext.", ".containers.securityContext.", ".dnsPo
 
 
 def merged(ours: Json, template: Mapping[str, Any], standard: SecurityProfile) -> Json:
-    """Return the spec `ours` of a pod with that of `template`, whose sidecars keep to `standard`."""
+    """Merge the spec of `template` into the pod spec `ours`; the sidecars comply with `standard`."""
     theirs = dict(template.get("spec") or {})
     for kind in theirs.keys() & {"containers", "initContainers"}:
         theirs[kind] = [_secured(container, standard) for container in theirs[kind]]
@@ -36,7 +36,7 @@ def _secured(container: Json, standard: SecurityProfile) -> Json:
 
 
 def _merged(ours: Any, theirs: Any, path: str) -> Any:
-    """Return `theirs` over `ours`, which stand at `path` of a pod's spec."""
+    """Merge `theirs` over `ours`, which are at `path` of a pod's spec."""
     replaced = path.startswith(_REPLACED)
     if isinstance(ours, dict) and isinstance(theirs, dict):
         both = ((name, value) for name, value in theirs.items() if name in ours)

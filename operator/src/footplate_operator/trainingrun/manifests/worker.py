@@ -1,4 +1,4 @@
-"""The manifests of workers and spares."""
+"""Manifests of workers and spares."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def pods(
 
     Args:
         role: WORKER, or SPARE: workers whose slots, beyond the gang's, are their numbers.
-        coordinator_address: a hint; empty where it is not known.
-        avoided: nodes that none of them is put on.
-        target: the domain that all are put into.
+        coordinator_address: a hint; empty if it is not known.
+        avoided: nodes that take none of them.
+        target: the topology domain of all of them.
     """
     if not workers:
         return []
@@ -73,7 +73,7 @@ def pods(
 
 
 def _like(first: Json, run: Run, role: Role, worker: WorkerId) -> Json:
-    """Return `first`, the manifest of a pod of this role, for another slot."""
+    """Copy `first`, the manifest of a pod of this role, for another slot."""
     name, slot = _name(run, role, worker), _slot(role, worker)
     containers = [
         {**container, "env": [_told(variable, slot) for variable in container["env"]]}
@@ -99,7 +99,7 @@ def _name(run: Run, role: Role, worker: WorkerId) -> str:
 
 
 def _slot(role: Role, worker: WorkerId) -> dict[str, str]:
-    """Return the variables that tell an agent which slot it has."""
+    """Return the variables from which an agent reads its slot."""
     index = worker.index + (FIRST_SPARE if role is Role.SPARE else 0)
     return {Env.WORKER_INDEX: str(index), Env.WORKER_INCARNATION: str(worker.incarnation)}
 
@@ -139,7 +139,7 @@ def _pod(
 
 
 def _site(run: Run, profile: ComputeProfileSpec) -> Json:
-    """Fields of a pod that are passed through, where they are stated."""
+    """Return the pod fields that run and profile pass through, if stated."""
     trainer = run.spec.trainer
     found: Json = {}
     if runtime := trainer.runtime_class_name or profile.runtime_class_name:
@@ -184,10 +184,10 @@ def _overridden(spec: Json, run: Run) -> Json:
 
 
 def _variables(run: Run) -> list[Json]:
-    """Return `trainer.env`. What a reward function wants of a Secret has a name that no rank looks for.
+    """Return `trainer.env`; a reward function's Secret variables get a prefix that no rank looks for.
 
-    One that is no Secret's is refused at admission (`policies/reward_secrets.py`), and left out of the pods
-    of whatever was admitted before there was that refusal.
+    Such a variable without a Secret is refused at admission (`policies/reward_secrets.py`), and left out of
+    the pods of runs admitted before that check existed.
     """
     reward = run.spec.reward
     wanted = set() if reward is None else set(secret_names(reward.functions))
@@ -221,7 +221,7 @@ def _environment(run: Run, frozen: RevisionData, slot: Mapping[str, str]) -> dic
 
 
 def _resources(run: Run, profile: ComputeProfileSpec) -> Json:
-    """Profile first, then the run's own; devices are requested as limits, as they cannot be overcommitted."""
+    """Merge resources, the run's over the profile's, with devices as limits: they cannot be overcommitted."""
     own = run.spec.trainer.resources or {}
     devices: dict[str, str] = {}
     if profile.gpu is not None and profile.gpu.resource_claim is None:

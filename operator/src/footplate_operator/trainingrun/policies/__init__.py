@@ -1,1 +1,1 @@
-"""The rules for runs, one a file, each a pure function."""
+"""Rules for runs, one a file, each a pure function."""

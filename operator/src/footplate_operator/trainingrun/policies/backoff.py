@@ -1,4 +1,4 @@
-"""A substitute is made at once, unless its predecessors died young as well.
+"""Backoff between substitutes of a slot: the first is created at once, later ones after early deaths wait.
 
 One lost pod deserves no waiting. A pod that dies in its first seconds again and
 again would turn the operator into a fork bomb, so each further early death
@@ -20,7 +20,7 @@ WAITS: Final = (0.0, 0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 
 
 def not_before(pods: Iterable[PodView], now: datetime) -> datetime:
-    """When the successor of `pods` may be made, counted from the last early death of the last ten minutes.
+    """Return when the successor of `pods` may be created, from the last early death of the last ten minutes.
 
     `now` or earlier: at once.
     """
@@ -30,5 +30,5 @@ def not_before(pods: Iterable[PodView], now: datetime) -> datetime:
 
 
 def _young(pod: PodView) -> bool:
-    """How long it lived is a difference of one clock, and so right; who never started died young."""
+    """Return whether a pod died young, or never started; its lifetime is by one clock, and so right."""
     return pod.lived is None or timedelta(seconds=pod.lived) < YOUNG

@@ -1,11 +1,11 @@
-"""What of a run's budget is spent, what that asks for, and when to look again; pure.
+"""Assesses a run's budget: the amounts spent, the consequence, and the time of the next look; pure.
 
-A budget is nearly spent from 80 % on. What the pods that there are will have cost is known beforehand, with
-changes of prices that are in the book by then: so the second in which a share is reached is computed, and
-nobody need look all the time. Pods that come and entries that are written are news, and it is computed anew.
+A budget is nearly spent from 80 % on. The future cost of the present pods is known beforehand, with
+price changes that are in the book by then: so the code computes the second in which a share is reached, and
+no poll is needed. New pods and new price entries are events, which cause a new computation.
 
-What nobody knows is not spent, and is never taken for nothing: the condition is Unknown then, unless what is
-known is too much already.
+Unknown amounts do not count as spent, nor as zero: the condition is Unknown then, unless the known amounts
+exceed the budget already.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNKNOWN: Final = {
 
 
 class Level(IntEnum):
-    """How much is spent."""
+    """Level of spending."""
 
     WITHIN = 0
     NEARLY = 1
@@ -49,10 +49,10 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Spending:
-    """Of one run, by one account.
+    """Assessment of one run's budget, by one account.
 
-    `exceeded` says why it is to be suspended, empty where it is not; `look_after` are seconds until it may
-    be otherwise without news; `nearly` are amounts of which 80 % are spent.
+    `exceeded` says why to suspend the run, empty for no reason; `look_after` are seconds until the result may
+    change without news; `nearly` are amounts of which 80 % are spent.
     """
 
     level: Level
@@ -64,7 +64,7 @@ class Spending:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a run has spent by some second, and whether that is all of it."""
+    """Amounts that a run has spent by some second, and whether they are complete."""
 
     money: Money = field(default_factory=Money)
     priced: bool = True
@@ -73,7 +73,7 @@ class Spent:
 
     @classmethod
     def of(cls, account: Account) -> Spent:
-        """By an account."""
+        """Build the amounts from an account."""
         doubtful = account.consumption.seconds.get(Method.UNKNOWN, Seconds()).exact
         known = account.energy_known or not account.cost.node_seconds.exact
         return cls(
@@ -82,7 +82,7 @@ class Spent:
 
     @classmethod
     def told(cls, cost: CostStatus) -> Spent:
-        """By the status, while there is no account."""
+        """Build the amounts from the status, while there is no account."""
         money, carbon = cost.dollars or 0.0, cost.carbon_kilograms or 0.0
         return cls(
             Money(exact(money) * Money.NANO),
@@ -94,7 +94,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class _Limit:
-    """One amount of a budget, and what is spent of it."""
+    """Amount of a budget, and the share of it that is spent."""
 
     said: str
     share: Fraction
@@ -102,9 +102,9 @@ class _Limit:
 
 
 def remembered(budget: Budget, cost: CostStatus, known: bool = True) -> Spending:
-    """What `budget` means for a run of whose usage nothing is known just now, but what its status says.
+    """Assess `budget` by the cost in the run's status, while no usage is known.
 
-    `known`: nothing was used beside that.
+    `known`: nothing else was used since.
     """
     limits = _limits(budget, Spent.told(cost))
     if not known:
@@ -113,10 +113,10 @@ def remembered(budget: Budget, cost: CostStatus, known: bool = True) -> Spending
 
 
 def spending(budget: Budget, account_at: Callable[[int], Account], at: int) -> Spending:
-    """What `budget` means for a run.
+    """Assess `budget` by an account.
 
     Args:
-        account_at: what the run's pods will have cost by a second, where they go on.
+        account_at: the cost of the run's pods by a second, if they go on.
         at: the second of now.
     """
     now = _limits(budget, Spent.of(account_at(at)))
@@ -142,11 +142,11 @@ def _spending(
 
 
 def still(budget: Budget, found: Spending, said: str) -> Spending:
-    """`found`, of a run whose condition WithinBudget has said `said` until now.
+    """Return `found`, raised to EXCEEDED for a suspended run whose spending stays above 80 %.
 
-    What becomes known later may be less: an end that was a few seconds earlier, energy that was measured. A
+    Later data may lower the amounts: a pod's end a few seconds earlier, measured energy. A
     run that is suspended for an amount stays so while 80 % of it are spent, or it would go on for seconds,
-    and be suspended again.
+    and be suspended again. `said` is the message of the run's condition WithinBudget until now.
     """
     if found.level is not Level.NEARLY or budget.on_exceeded is not OnExceeded.SUSPEND:
         return found
@@ -169,7 +169,7 @@ def _worst(limits: Sequence[_Limit]) -> _Limit:
 
 
 def _limits(budget: Budget, spent: Spent) -> Sequence[_Limit]:
-    """Those that there are; one at least, as the API server sees to it."""
+    """Return the limits of the budget; at least one, as the API server requires it."""
     found = []
     if budget.dollars is not None:
         found.append(
@@ -193,7 +193,7 @@ def _limits(budget: Budget, spent: Spent) -> Sequence[_Limit]:
 def _condition(
     level: Level, limits: Sequence[_Limit], unknown: Reason | None, suspends: bool
 ) -> NewCondition:
-    """Its message names no amount that grows: status.cost has them, and the status is written for each."""
+    """Build the condition; its message names no growing amount, as each change writes the status."""
     kind, worst = ConditionType.WITHIN_BUDGET, _worst(limits)
     if level is Level.EXCEEDED:
         then = (
@@ -214,7 +214,7 @@ def _condition(
 
 
 def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, level: Level) -> int | None:
-    """Seconds until the next level is reached, at most LONGEST_LOOK; None where none is, or no pod."""
+    """Return the seconds until the next level, at most LONGEST_LOOK; None without a next level or a pod."""
     if level is Level.EXCEEDED:
         return None
     if account_at(at + LONGEST_LOOK).cost.node_seconds == account_at(at).cost.node_seconds:
@@ -230,10 +230,10 @@ def _look_after(budget: Budget, account_at: Callable[[int], Account], at: int, l
 
 
 def _first(share: Callable[[int], Fraction], threshold: Fraction, last: int) -> int:
-    """The first second after 0 and up to `last`, by which it is reached, in which it is.
+    """Return the first second after 0 and up to `last` in which the share reaches the threshold.
 
-    An account is dear, and mostly grows along a line: where that would reach it is tried first, and the
-    second before; what is left after that is halved.
+    The share reaches it by `last`. An account is dear, and mostly grows along a line: try the second in which
+    that line would reach it first, and the second before; then halve the rest.
     """
     low, high = 0, last
     while high - low > 1:

@@ -1,8 +1,9 @@
-"""What another run that a spec names comes to: a checkpoint, something to wait for, or what to mend.
+"""Resolves a reference to another run: to a checkpoint, to a wait, or to a problem to mend.
 
 While a run may still save, its newest and its best checkpoint are not known yet: `latest` and `best`
-mean those of its end. A step and a mark mean one checkpoint, which may be had as soon as it stands. A run
-that still trains may remove it, by retention, so it has to say first that it keeps it (`keeping.py`).
+mean the checkpoints at its end. A step and a mark name one checkpoint, which is available once it exists. A
+run that still trains may remove it, by retention, so it has to report first that it retains it
+(`keeping.py`).
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _GOES_ON: Final = "this run goes on by itself then"
 def resolve(
     run: Run, field: ReferenceField, reference: Reference, other: Run | None
 ) -> LineageEntry | Problem:
-    """What `other`, which `run` names by `reference` in `field`, gives to it; why it gives nothing yet.
+    """Return the entry for `other`, which `run` names by `reference` in `field`, or why there is none yet.
 
     Args:
-        other: as the API server has it now; None where there is none of that name.
+        other: as the API server has it now; None if no run has that name.
     """
     if other is None or other.deleted:
         gone = "is being deleted" if other is not None else "is not in this namespace"
@@ -65,7 +66,7 @@ def _waits(message: str) -> Problem:
 
 
 def _state(other: Run) -> str:
-    """How far it is, in words."""
+    """Describe the run's phase and step."""
     phase, progress = other.phase or Phase.QUEUED, other.status.progress
     said = f"{phase.value} at step {progress.step}" if progress is not None else phase.value
     return f"{said}; it goes on once that is resumed" if phase is Phase.SUSPENDED else said
@@ -88,7 +89,7 @@ def _answers(field: ReferenceField, other: Run) -> LineageEntry | Problem:
 
 
 class _Search:
-    """For the checkpoint that a reference means, among those of `other`."""
+    """Search for a reference's checkpoint among the checkpoints of `other`."""
 
     def __init__(self, run: Run, field: ReferenceField, reference: RunReference, other: Run) -> None:
         self._run = run
@@ -159,7 +160,7 @@ class _Search:
         return entry
 
     def _entry(self, step: int) -> LineageEntry | None:
-        """The checkpoint of `step`, as far as it stands and it is known where."""
+        """Return the lineage entry for the checkpoint of `step`, if it exists and its directory is known."""
         known, folder = self._known, self._other.spec.checkpoint.uri.rstrip("/")
         kept = next((found for found in (known.kept if known else None) or () if found.step == step), None)
         if kept is not None:
@@ -191,7 +192,7 @@ class _Search:
         )
 
     def _never_best(self) -> str:
-        """What is to be done about a run that is asked for its best checkpoint, and compares none."""
+        """Return the remedy for a reference to the best checkpoint of a run without validation, else ""."""
         if self._asked != "best" or self._other.spec.validation is not None:
             return ""
         return (
@@ -200,7 +201,7 @@ class _Search:
         )
 
     def _untold(self) -> str:
-        """Of a run whose pods alone said that it has ended: what may stand beside what it lists."""
+        """Describe the checkpoints that may exist unlisted, for a run whose end only its pods reported."""
         there = _listed(self._known) or "none"
         return (
             "nobody heard which checkpoints it saved last: it lists"
@@ -209,9 +210,9 @@ class _Search:
         )
 
     def _unlisted(self, step: int) -> Problem:
-        """Of a checkpoint that the other run does not list, and that may stand beside those that it does.
+        """Return the problem for a checkpoint that may exist though the other run does not list it.
 
-        While it may save again it is told that somebody waits for this step, and lists it from then on.
+        While that run may save again, its coordinator learns that a run waits for this step, and lists it.
         """
         other, there = self._other, _listed(self._known)
         if other.ended is None and self._known is not None and self._known.kept is not None:
@@ -225,11 +226,11 @@ class _Search:
 
     @property
     def _moved(self) -> str:
-        """What is to be done with a mark whose step is not to be had."""
+        """Remedy for a mark whose step is not available; empty for other references."""
         return "move the mark to one of these" if self._asked == "promoted" else ""
 
     def _missing(self, why: str, there: str = "") -> Problem:
-        """What keeps this run from ever beginning; what done `there`, with the other run, would mend it."""
+        """Return the problem that prevents this run; the remedy `there` applies to the other run."""
         anew = "create this run anew with another checkpoint"
         if self._asked == "promoted":
             anew += " or mark"
@@ -241,23 +242,23 @@ class _Search:
 
 
 def _told_its_end(other: Run) -> bool:
-    """Whether a run that has succeeded has told of the checkpoint of its last step.
+    """Return whether a run that has succeeded has reported the checkpoint of its last step.
 
-    Of one whose pods alone say that it has ended, the status has what was heard before: its newest checkpoint
-    is not the last one, and what is best is not known.
+    If only its pods reported its end, the status has an earlier report: its newest checkpoint
+    is not the last one, and the best one is not known.
     """
     progress, known = other.status.progress, other.status.checkpoint
     return progress is not None and known is not None and known.latest_step >= progress.total_steps > 0
 
 
 def kept_for(other: Run, run: Run) -> frozenset[int]:
-    """Steps whose checkpoints `other` says that it keeps for `run`."""
+    """Return the steps whose checkpoints `other` retains for `run`, by its status."""
     followers = other.status.followers or ()
     return frozenset(step for follower in followers if follower.uid == run.uid for step in follower.steps)
 
 
 def _without_room(other: Run, run: Run) -> str:
-    """Why `other` keeps nothing for `run` though it has looked; empty while it has not."""
+    """Return why `other` retains nothing for `run` though it has looked; empty while it has not."""
     known = other.status.followers or ()
     if len(known) < MOST_FOLLOWERS and all(follower.uid != run.uid for follower in known):
         return ""
@@ -269,7 +270,7 @@ def _without_room(other: Run, run: Run) -> str:
 
 
 def wanted_steps(reference: Reference, other: Run) -> set[int]:
-    """Steps of `other` that `reference` means, which may not stand yet; none while nobody knows."""
+    """Return the steps of `other` that `reference` names, which may not exist yet; empty while unknown."""
     if isinstance(reference, AnswersOf) or reference.checkpoint in ("latest", "best"):
         return set()
     if reference.checkpoint != "promoted":
@@ -280,10 +281,10 @@ def wanted_steps(reference: Reference, other: Run) -> set[int]:
 
 
 def _may_stand_unlisted(other: Run) -> bool:
-    """Whether checkpoints of `other` may stand that it does not list.
+    """Return whether checkpoints of `other` may exist that it does not list.
 
-    Ranks list so many and no more, and a status that would be too long only those that somebody names: then
-    one that retention keeps anyway is missing.
+    Ranks list a limited number, and a status that would be too long lists only the named ones: then
+    a checkpoint that retention keeps anyway is missing.
     """
     known = other.status.checkpoint
     if known is None or known.kept is None:
@@ -294,7 +295,7 @@ def _may_stand_unlisted(other: Run) -> bool:
 
 
 def _listed(known: CheckpointStatus | None) -> str:
-    """The steps of the checkpoints that stand, as far as a run tells."""
+    """Return the steps of the existing checkpoints that a run lists, as text."""
     if known is None:
         return ""
     steps = sorted({known.latest_step, *(found.step for found in known.kept or ())})

@@ -1,7 +1,7 @@
-"""When a run that has ended is deleted: after its time to live, and once the API has its final status.
+"""Decides when to delete an ended run: after its time to live, and once the API has its final status.
 
-The API learns of runs by watching them. One that is deleted while the API is away
-would stay in the history as it was seen last, as `Running` for ever. So the operator
+The API learns of runs by watching them. If a run is deleted while the API is away, the history
+keeps its last known state, such as `Running`, for ever. So the operator
 waits for the API, but not without end: it is no part of the cluster's life.
 """
 
@@ -24,7 +24,7 @@ LEAST_ASKED_SECONDS: Final = 900.0
 
 @dataclass(frozen=True)
 class Deletion:
-    """What follows for a run that has ended; `left`: seconds until it is deleted, if nothing else comes."""
+    """Deletion of a run that has ended; `left`: seconds until then, if nothing else happens."""
 
     left: float
     ask: bool = False  # the API, whether it has the final status
@@ -32,12 +32,12 @@ class Deletion:
 
     @property
     def due(self) -> bool:
-        """Whether it is deleted now."""
+        """True if it is due now."""
         return self.left <= 0.0
 
 
 def due_since(run: Run, pods: Iterable[PodView], recorded: Recorded | None, now: datetime) -> datetime | None:
-    """Since when `run` is deleted unless another one waits for it; None while it is not.
+    """Return since when `run` is due for deletion, unless another run waits for it; None if it is not.
 
     It stays until its `pods` have ended.
     """
@@ -49,7 +49,7 @@ def due_since(run: Run, pods: Iterable[PodView], recorded: Recorded | None, now:
 
 
 def of_ended(ended_at: datetime, lifetime: Seconds, recorded: Recorded | None, now: datetime) -> Deletion:
-    """Whether a run that ended at `ended_at` is deleted by now; `recorded` is None where nobody is asked."""
+    """Plan the deletion of a run that ended at `ended_at`; `recorded` is None if no API is configured."""
     left = ttl.remaining(ended_at, lifetime, now)
     if left > 0.0 or recorded is None or recorded.known:
         return Deletion(left)

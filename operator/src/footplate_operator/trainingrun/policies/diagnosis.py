@@ -1,7 +1,7 @@
-"""Why a pod does not run, in words for the person who waits for it.
+"""Explains why a pod does not run, for the person who waits for it.
 
 Kubernetes spreads the answer over waiting reasons, conditions and Events, and
-retries most mistakes for ever without a word. This turns what a pod shows into
+retries most mistakes for ever without a message. This module turns a pod's state into
 one reason, one message, and how long it may be hoped to pass.
 """
 
@@ -42,7 +42,7 @@ _CLAIM_MISSING: Final = re.compile(r"persistentvolumeclaim \S+ not found", re.IG
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What holds a pod up, and after how many seconds of it hope is lost."""
+    """Reason that holds a pod up, and the seconds after which hope is lost."""
 
     reason: Reason
     message: str
@@ -50,7 +50,7 @@ class Diagnosis:
 
 
 def diagnose(pod: PodView) -> Diagnosis | None:
-    """What holds `pod` up; None for one that runs, has ended, or is merely on its way."""
+    """Return the reason that holds `pod` up; None if it runs, has ended, or is merely on its way."""
     if pod.ended or pod.terminating:
         return None
     if pod.waiting_reason:
@@ -72,15 +72,15 @@ def diagnose(pod: PodView) -> Diagnosis | None:
 
 
 def misses_secret(run: str, pod: PodView) -> bool:
-    """Whether `pod` cannot mount the Secret of the run of this name, which somebody has deleted."""
+    """Return whether `pod` cannot mount the Secret of the run of this name, as it was deleted."""
     return f'secret "{secret_name(run)}" not found' in pod.mount_error
 
 
 def worst(pods: Iterable[PodView], now: datetime) -> Diagnosis | None:
-    """What holds up that pod which leaves the least hope, with the patience that is left; None for nothing.
+    """Return the diagnosis of the pod with the least patience left, with that patience; None for none.
 
-    A pod may have waited for a node or its image for minutes before: that says nothing of its Secret.
-    Where nobody noted since when it waits for what it waits for, it is since it was made.
+    A pod may have waited for a node or its image for minutes before: that proves nothing about its Secret.
+    If the start of the present wait is not known, count from the pod's creation.
     """
     left = []
     for pod in pods:
@@ -103,7 +103,10 @@ def _waiting(pod: PodView) -> Diagnosis | None:
 
 
 def _pull_patience(message: str) -> float:
-    """A registry's answer is final, its silence is not, and neither is a full disk of a node."""
+    """Return the patience with a failed pull: a registry's refusal is final, its silence is not.
+
+    A full disk of a node is not final, either.
+    """
     message = _QUOTED.sub("", message)  # an image may be called sierra
     if _NO_REGISTRY.search(message):
         return 0.0
@@ -111,7 +114,7 @@ def _pull_patience(message: str) -> float:
 
 
 def _tells_why(message: str) -> bool:
-    """Whether the message holds more than the name of the image that is waited for."""
+    """Return whether the message holds more than the name of the image."""
     return bool(re.search(r"fail|err|not found|denied|unauthorized|unknown", message, re.IGNORECASE))
 
 

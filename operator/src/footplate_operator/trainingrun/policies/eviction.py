@@ -1,10 +1,10 @@
-"""Whose doing an eviction is, as the kubelet's message tells.
+"""Decides from the kubelet's message whether the user or the node caused an eviction.
 
-The kubelet evicts a pod that exceeds a limit of its own, and for a node that runs
-short whichever pod exceeds its requests most. The first is the user's doing, and so
-is the second where the pod used more than it had asked for. A pod that asked for
-nothing exceeds that with its first byte: it is blamed only where it filled the node's
-disk with more than all that the node keeps in reserve. Every other eviction is the
+The kubelet evicts a pod that exceeds a limit of its own, and on a node that runs
+short the pod that exceeds its requests most. The first is the user's doing, and so
+is the second if the pod used more than it had requested. A pod that requested
+nothing exceeds that with its first byte: it is blamed only if it filled the node's
+disk with more than the node's whole reserve. Every other eviction is the
 node's trouble.
 """
 
@@ -32,7 +32,7 @@ _CAUSES: Final = {"memory": Cause.OUT_OF_MEMORY, "ephemeral-storage": Cause.STOR
 
 
 def own_doing(message: str) -> Cause | None:
-    """The cause that an eviction of this `message` counts against; None where it is the node's trouble."""
+    """Return the cause that an eviction of this `message` counts against; None if the node is at fault."""
     if _OWN_LIMIT.search(message):
         return Cause.STORAGE
     short_of, reserve = _SHORT_OF.search(message), _RESERVE.search(message)
@@ -49,7 +49,7 @@ def own_doing(message: str) -> Cause | None:
 
 
 def _containers(message: str) -> Iterator[tuple[float, float]]:
-    """What each container of the pod used, and what it had requested, in bytes."""
+    """Yield the bytes that each container of the pod used, and the bytes that it had requested."""
     for used, request, earlier in _USED.findall(message):
         amounts = amount(used.rstrip(".")), amount((request or earlier).rstrip("."))
         if amounts[0] is not None and amounts[1] is not None:

@@ -1,14 +1,14 @@
-"""Does this failure end the run, or is it worth another try?
+"""Decides whether a failure ends the run or is worth another try.
 
 Hardware breaks daily on a large machine, a bug breaks every time: one retry
 counter for both either gives up on a healthy month or repeats a bug for ever.
 So every cause has a budget of its own, and the same error without progress ends
-early. What can only be the infrastructure's doing ends no run by itself: it spends
-no progress, and has a budget only where a user sets one. What may be the user's
+the run early. What can only be the infrastructure's doing ends no run by itself: it spends
+no progress, and has a budget only if a user sets one. What may be the user's
 doing always has one.
 
-Progress is whatever a restart can begin from, copies in memory included: an attempt
-that began at a later step than the one before it.
+Progress is an attempt that began at a later step than the one before it, from a
+checkpoint or from copies in memory.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _EVICTED_HINT: Final = "resources of the ComputeProfile may request and allow mo
 
 
 class FailureAction(StrEnum):
-    """What follows from a failure."""
+    """Consequence of a failure."""
 
     RESTART = "restart"
     FAIL = "fail"
 
 
 class Source(StrEnum):
-    """Who tells of a failure."""
+    """Source of a failure report."""
 
     COORDINATOR = "coordinator"  # what a rank or its agent reported: it knows why
     KUBERNETES = "kubernetes"  # the end of a pod: it knows that, and hardly why
@@ -71,7 +71,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Failure:
-    """One failure of a run, as it was seen."""
+    """Observed failure of a run."""
 
     report: FailureReport
     generation: str | None = ""  # that it ended; empty: none was sealed; None: whichever the pod was part of
@@ -83,7 +83,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class FailureDecision:
-    """The decision, with what a user should read."""
+    """Decision about a failure, with the reason and message for the user."""
 
     action: FailureAction
     cause: Cause
@@ -92,11 +92,11 @@ class FailureDecision:
 
 
 def next_action(budgets: Mapping[str, int], history: History, failure: Failure) -> FailureDecision:
-    """Restart or fail, after `failure`.
+    """Decide on a restart or the run's end, after `failure`.
 
     Args:
         budgets: failures allowed by cause, beside the defaults.
-        history: what happened before this failure.
+        history: the history before this failure.
     """
     report = failure.report
     if _hopeless(history, report):
@@ -121,7 +121,7 @@ def next_action(budgets: Mapping[str, int], history: History, failure: Failure) 
 def overspent(
     budgets: Mapping[str, int], history: History, causes: Iterable[Cause]
 ) -> FailureDecision | None:
-    """The end of a run of which more failures by one of `causes` were counted than its budget allows."""
+    """Return the decision that ends a run with more failures by one of `causes` than allowed, if any."""
     for cause in causes:
         budget, number = _budget(budgets, cause), spent(history, cause)
         if budget is not None and number > budget:
@@ -131,12 +131,12 @@ def overspent(
 
 
 def spent(history: History, cause: Cause) -> int:
-    """Failures by `cause` since the third-newest durable checkpoint or for 24 h, whichever is longer."""
+    """Count failures by `cause` since the third-newest durable checkpoint, and for 24 h at least."""
     return refill.spent(history.recent, cause, history.checkpoint_steps, history.now)
 
 
 def fruitless_restarts(history: History, causes: Collection[Cause]) -> int:
-    """Restarts after failures by `causes`, newest first, since the last progress."""
+    """Count restarts after failures by `causes`, newest first, since the last progress."""
     if _checkpointed(history):
         return 0
     count, next_start = 0, history.start_step
@@ -169,22 +169,22 @@ def _identical(history: History, report: FailureReport) -> bool:
 
 
 def _gist(message: str) -> str:
-    """`message` without what differs from one time to the next: addresses, ranks, counts."""
+    """Return `message` without the parts that differ from one time to the next: addresses, ranks, counts."""
     return re.sub(r"0x[0-9a-f]+|\d+", "#", message.lower())
 
 
 def _checkpointed(history: History) -> bool:
-    """Whether the running attempt got as far as a checkpoint of its own."""
+    """Return whether the running attempt got as far as a checkpoint of its own."""
     return (history.checkpoint_step or 0) > history.start_step
 
 
 def _retried_elsewhere(history: History, report: FailureReport) -> bool:
-    """An image that one node cannot pull, while the run has trained: another node may have it."""
+    """Return whether a node cannot pull an image that the run has trained with: others may have it."""
     return report.cause is Cause.IMAGE_OR_CONFIG and history.stepped
 
 
 def _budget(budgets: Mapping[str, int], cause: Cause) -> int | None:
-    """Failures by `cause` that are allowed; None: any number."""
+    """Return the failures by `cause` that are allowed; None: any number."""
     return budgets.get(cause, DEFAULT_BUDGETS[cause])
 
 
@@ -194,13 +194,13 @@ def _fail(report: FailureReport, reason: str, before: str = "") -> FailureDecisi
 
 
 def _with_hint(report: FailureReport, hint: str, before: str = "") -> str:
-    """The message of `report` between `before` and `hint`, which a long one does not push out."""
+    """Return the message of `report` between `before` and `hint`, which a long one does not push out."""
     after = f"; {hint}" if hint else ""
     return before + fit(report.message.rstrip(), MESSAGE_LIMIT - len(before) - len(after)) + after
 
 
 def _hint(report: FailureReport) -> str:
-    """What would help, where that is known."""
+    """Return a remedy for the failure; empty if none is known."""
     if report.reason == "Evicted":
         return _EVICTED_HINT
     if report.cause is not Cause.OUT_OF_MEMORY:

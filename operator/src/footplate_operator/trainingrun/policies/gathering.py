@@ -1,7 +1,8 @@
 """Deadlines of a gang that holds nodes, or its turn, while some of its workers have none.
 
-A pod that fits nowhere holds its mates' GPUs for nothing. A gang that holds none keeps its pods pending, as
-autoscalers act on nothing else. A gang for which one of them adds nodes is given the time that those take.
+A pod that fits nowhere holds the GPUs of its gang for nothing. A gang without nodes keeps its pods pending,
+as autoscalers act on nothing else. If an autoscaler adds nodes for a gang, the gang gets the time that those
+take.
 """
 
 from __future__ import annotations

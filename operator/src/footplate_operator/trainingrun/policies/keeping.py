@@ -1,8 +1,8 @@
-"""Which checkpoints a run keeps for others that wait for them, or stand on them.
+"""Chooses the checkpoints that a run retains for other runs that wait for them, or began from them.
 
-A run that trains removes old checkpoints. So its ranks are told of these steps as of marks, and its status
-says for whom: whoever waits is given nothing of a run that still trains before it stands there, and an
-operator that has just started forgets none of them.
+A run that trains removes old checkpoints. So its ranks receive these steps like marks, and its status
+lists the follower of each: a waiting run gets nothing from a run that still trains before it is listed there,
+and an operator that has just started forgets none of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from footplate_operator.trainingrun.run import Run
 
 @dataclass(frozen=True)
 class NamingRun:
-    """A run that has not ended, and names another one."""
+    """Run that has not ended, and names another one."""
 
     run: Run
     named: Mapping[ReferenceField, Reference]
@@ -38,14 +38,14 @@ class NamingRun:
 
     @property
     def awaited(self) -> dict[ReferenceField, Reference]:
-        """The references that are not resolved."""
+        """References that are not resolved."""
         resolved = {entry.field for entry in self.lineage}
         return {field: reference for field, reference in self.named.items() if field not in resolved}
 
 
 @dataclass(frozen=True)
 class UnreadRun:
-    """One that a later release wrote, or whose status this one cannot read: it may train on untouched."""
+    """Run that this release cannot decode, spec or status: it may train on untouched."""
 
     uid: str
 
@@ -60,7 +60,7 @@ def followers(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> list[Follo
     wanted = [found for known in naming if (found := _wanted(other, known, before)) is not None]
 
     def order(follower: Follower) -> tuple[bool, bool, str]:
-        """Those for whom steps are kept, those who want some, and at last those who want none."""
+        """Sort followers with retained steps first, then those that want steps, then the others, by name."""
         known = before.get(follower.uid)
         stands = known is not None and bool(known.steps) and bool(follower.steps)
         return not stands, not follower.steps, follower.name
@@ -78,13 +78,15 @@ def followers(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> list[Follo
 def listed(
     run: Run, wanted: Sequence[Follower], state: CoordinatorState, *, has_workers: bool
 ) -> list[Follower]:
-    """Those of `wanted` that the status of `run` lists, which is to whom it gives something.
+    """Return the `wanted` followers to list in the status of `run`, with the steps that it already retains.
 
-    While it trains, a step is listed once its coordinator, in this `state`, says that it was told to keep it:
-    from then on its ranks are told before they save again. Whoever wants steps is not listed before one is.
-    A run that is Queued or Suspended, maybe for hours, has no coordinator that could say so: once all its
-    workers have ended (not `has_workers`), none can remove anything, and its next coordinator is told all.
-    Until then one whose suspension did not wait for its checkpoint may save once more.
+    While it trains, a step is listed once its coordinator, in this `state`, has the directive to retain it:
+    from then on its ranks receive it before they save again. A follower that wants steps is not listed before
+    one of them is.
+
+    A run that is Queued or Suspended, maybe for hours, has no coordinator to confirm: once all its
+    workers have ended (not `has_workers`), none can remove anything, and its next coordinator receives all.
+    Until then a run whose suspension did not wait for its checkpoint may save once more.
     """
     at_rest = not run.has_gang and not has_workers
     if run.ended is not None or at_rest:
@@ -101,7 +103,7 @@ def listed(
 
 
 def awaited(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> bool:
-    """Whether `other`, which has ended, may still give somebody what it waits for."""
+    """Return whether `other`, which has ended, may still resolve a reference of a waiting run."""
     answers = (
         resolve(follower.run, field, reference, other)
         for follower in naming
@@ -113,7 +115,7 @@ def awaited(other: Run, naming: Sequence[NamingRun | UnreadRun]) -> bool:
 
 
 def _wanted(other: Run, follower: NamingRun | UnreadRun, before: Mapping[str, Follower]) -> Follower | None:
-    """What is to be kept for `follower`; None for one that cannot be read, and is not listed `before`."""
+    """Return the entry for `follower`; None if it cannot be decoded and is not listed `before`."""
     if isinstance(follower, UnreadRun):
         return before.get(follower.uid)
     steps = sorted(_steps(other, follower))

@@ -1,6 +1,6 @@
-"""Which run may give what to another one: by their stages, their models and their folders.
+"""Checks whether a run may use another one: by their stages, their models and their folders.
 
-The operator sees what specs say. Of a model that came from a folder it knows what was stated beside it;
+The operator compares specs. Of a model that came from a folder it knows only what the spec states;
 ranks compare the rest, before they load anything.
 """
 
@@ -30,9 +30,9 @@ _UNVALIDATED: Final = frozenset({Stage.PPO, Stage.GRPO})
 
 
 def misfit(run: Run, field: ReferenceField, reference: RunReference | AnswersOf, other: Run) -> str:
-    """Why `other` cannot give what `run` asks of it by `reference` in `field`.
+    """Return why `other` cannot provide what `run` references by `reference` in `field`.
 
-    Empty where it can, as far as specs tell.
+    Empty if it can, as far as specs show.
     """
     givers = _GIVERS[field]
     if field is ReferenceField.INIT_FROM and run.spec.stage is Stage.REWARD:
@@ -46,12 +46,12 @@ def misfit(run: Run, field: ReferenceField, reference: RunReference | AnswersOf,
 
 
 def path_of(uri: str) -> str:
-    """A path as it is; `file://` before one says the same."""
+    """Return the path of a URI, without `file://` and a trailing slash."""
     return uri.removeprefix("file://").rstrip("/")
 
 
 def _same_folder(run: Run, other: Run) -> str:
-    """Ranks of `run` would find checkpoints of another run where their own should be."""
+    """Return an error if both runs share a folder: ranks of `run` would find the other run's checkpoints."""
     own = run.spec.checkpoint.uri
     if path_of(own) != path_of(other.spec.checkpoint.uri):
         return ""
@@ -68,7 +68,7 @@ def _no_best(reference: RunReference, other: Run) -> str:
 
 
 def _other_model(run: Run, field: ReferenceField, other: Run) -> str:
-    """Why the model of `other` is not one for `field`, where the spec of that has all of it."""
+    """Return why the model of `other` does not suit `field`; empty if it does, or the spec is incomplete."""
     if other.spec.model is None or other.spec.init_from is not None:
         return ""
     try:
@@ -84,7 +84,7 @@ def _other_model(run: Run, field: ReferenceField, other: Run) -> str:
 
 
 def _other_shape(stated: Model, theirs: Model) -> str:
-    """What `stated` says otherwise than the model of the other run."""
+    """Return how `stated` contradicts the model of the other run; empty if it does not."""
     try:
         agreed(stated, theirs)
     except ValueError as error:

@@ -1,9 +1,9 @@
-"""The taints that announce the end of a node.
+"""Taints that announce the end of a node.
 
-A profile names them. A cordon is one of them, though it says less: nothing new comes to the node, and what
-runs there may go on until it is evicted. Whoever tolerates such a taint by its name says that its pods may
-stay; a toleration of whatever there is says nothing of the kind, but then the scheduler would use the node,
-and has to be kept from it.
+A profile lists them. A cordon is one of them, though a weaker sign: no new pod comes to the node, and running
+pods may stay until they are evicted. A toleration of such a taint by name allows the pods to
+stay; a toleration of all taints does not, but then the scheduler would use the node,
+and the operator has to exclude it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REPELLING = frozenset({"NoSchedule", "NoExecute"})
 
 
 def ending(taints: Iterable[Taint], scheduling: Scheduling) -> str:
-    """Why pods should leave a node with these `taints`, in words; empty where they need not."""
+    """Return why pods should leave a node with these `taints`, as text; empty if they need not."""
     by_name = [toleration for toleration in scheduling.tolerations if toleration.get("key")]
     told = [
         taint
@@ -34,7 +34,7 @@ def ending(taints: Iterable[Taint], scheduling: Scheduling) -> str:
 
 
 def admits(taints: Iterable[Taint], scheduling: Scheduling) -> bool:
-    """Whether the scheduler would bind pods to a node with these `taints`."""
+    """Return whether the scheduler would bind pods to a node with these `taints`."""
     return all(
         any(_tolerated(taint, toleration) for toleration in scheduling.tolerations)
         for taint in taints
@@ -49,7 +49,7 @@ def _named(taint: Taint, named: DisruptionTaint) -> bool:
 
 
 def _tolerated(taint: Taint, toleration: Mapping[str, Any]) -> bool:
-    """As Kubernetes has it."""
+    """Return whether the toleration matches the taint, by the rules of Kubernetes."""
     if toleration.get("effect") and toleration["effect"] != taint.effect:
         return False
     if toleration.get("operator") == "Exists":

@@ -1,4 +1,4 @@
-"""Refuses what a run states of its pods beside its profile.
+"""Refuses fields of a run that its profile does not let it override.
 
 The admission policy of the chart refuses the same; a run may be written before its profile is.
 """
@@ -19,7 +19,7 @@ _STATES: Final = {"envFrom": Overridable.ENV, "volumeMounts": Overridable.VOLUME
 
 
 def refusal(run: Run, profile: ComputeProfileSpec) -> str:
-    """Return the first field that the run may not state, with the remedy; empty where there is none."""
+    """Return the first field that the run may not state, with the remedy; empty if there is none."""
     name = run.spec.compute.profile
     overridable = USUALLY_OVERRIDABLE if profile.overridable is None else tuple(profile.overridable)
     for field, section in _stated(run, profile).items():
@@ -38,7 +38,7 @@ def refusal(run: Run, profile: ComputeProfileSpec) -> str:
 
 
 def _stated(run: Run, profile: ComputeProfileSpec) -> dict[Overridable, str]:
-    """Return fields that the run states beside the profile, and the section of each."""
+    """Return the fields that the run states beside the profile, with their sections."""
     spec, found = run.spec, {}
     for section, part in (("spec", spec), ("spec.compute", spec.compute), ("spec.trainer", spec.trainer)):
         for name in part.model_dump(by_alias=True, exclude_defaults=True):

@@ -1,7 +1,7 @@
-"""Names the field of profile or run for which a namespace admits no pod, before any child is made.
+"""Names the field of profile or run for which a namespace admits no pod, before any child is created.
 
-The API server's answer to a dry run tells. A quota, a webhook that is away and a service account that is
-not there yet pass by themselves, and are left to the creation of the pods.
+The API server's answer to a dry run shows it. A quota, an unavailable webhook and a missing service account
+pass by themselves, and are left to the creation of the pods.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _NO_DRY_RUN: Final = "does not support dry run"
 
 
 def refusal(error: ClusterError, run: Run, profile: ComputeProfileSpec, ids: SecurityContext) -> str:
-    """By field, with the remedy; empty for an error that says nothing of the profile or the run's ids.
+    """Return the refused field with the remedy; empty for an error about neither profile nor run's ids.
 
     Args:
         error: the API server's answer to a dry run of a worker.
-        ids: those of the run's pods.
+        ids: the ids of the run's pods.
     """
     if not isinstance(error, Forbidden | Invalid) or _NO_DRY_RUN in str(error):
         return ""

@@ -1,7 +1,7 @@
-"""What a ComputeProfile cannot mean, which runs it does not suit, and what of it was changed.
+"""Checks of a ComputeProfile: contradictions in it, runs that it does not suit, and changes since admission.
 
-The CRD's rules see what has a schema; quantities of `resources` have none. A run was checked against
-its profile when it was written, and the profile may have been changed since. What trains goes on as
+The CRD's rules check fields with a schema; quantities of `resources` have none. A run was checked against
+its profile when it was written, and the profile may have been changed since. A training run goes on as
 it was admitted, whatever becomes of its profile.
 """
 
@@ -22,7 +22,7 @@ _GIBIBYTE: Final = 1024.0**3
 
 
 def contradiction(profile: ComputeProfileSpec) -> str:
-    """What the profile says twice and differently, by field, with the remedy; empty where it does not."""
+    """Return two fields of the profile that contradict each other, with the remedy; empty for none."""
     requests, limits = _part(profile, "requests"), _part(profile, "limits")
     for field, resource, count in _devices(profile):
         for part, said in (("requests", requests), ("limits", limits)):
@@ -48,7 +48,7 @@ def contradiction(profile: ComputeProfileSpec) -> str:
 
 
 def refusal(config: RunConfig, name: str, profile: ComputeProfileSpec) -> str:
-    """Why a run of this config cannot train on nodes of profile `name`; empty where it can."""
+    """Return why a run of this config cannot train on nodes of profile `name`; empty if it can."""
     world, training = config.world, config.training
     processes = world.processes_per_node
     if profile.gpu is not None and processes > profile.gpu.count:
@@ -78,9 +78,9 @@ def refusal(config: RunConfig, name: str, profile: ComputeProfileSpec) -> str:
 
 
 def changed(frozen: ComputeProfileSpec, live: ComputeProfileSpec) -> list[str]:
-    """Fields of the profile that say something else than when a run was admitted, two levels deep.
+    """Return the profile's fields that differ from those at the run's admission, two levels deep.
 
-    Its price is none of them: it is in force at once, through the price book. How nodes are bought waits.
+    Its price is not among them: it takes effect at once, through the price book. How nodes are bought waits.
     """
     before, after = _fields(frozen), _fields(live)
     names = {*before, *after} - _IN_FORCE_AT_ONCE
@@ -93,7 +93,7 @@ def _part(profile: ComputeProfileSpec, part: str) -> Mapping[str, object]:
 
 
 def _devices(profile: ComputeProfileSpec) -> list[tuple[str, str, int]]:
-    """Field, resource and count of what has a field of its own."""
+    """Return field, resource and count of each device that has a field of its own."""
     found = []
     if profile.gpu is not None:
         found.append(("gpu.count", profile.gpu.resource, profile.gpu.count))

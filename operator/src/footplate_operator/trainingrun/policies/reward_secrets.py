@@ -1,4 +1,4 @@
-"""Whether the variables that reward functions want of Secrets are there, before any pod is made.
+"""Checks that reward functions' Secret variables are in `trainer.env`, before any pod is created.
 
 CEL sees neither what stands within valueFrom, nor so many names at once.
 """
@@ -10,7 +10,7 @@ from footplate_operator.trainingrun.run import Run
 
 
 def refusal(run: Run) -> str:
-    """Which of them `trainer.env` does not take from a Secret, with the remedy; empty where it has all."""
+    """Return the first variable that `trainer.env` takes from no Secret, with the remedy; empty for none."""
     known = {variable.name: variable for variable in run.spec.trainer.env}
     for name in secret_names(run.spec.reward.functions if run.spec.reward is not None else None):
         variable = known.get(name)

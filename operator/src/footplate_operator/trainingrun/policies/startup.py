@@ -1,6 +1,6 @@
-"""Deadline of a run that has never trained, and what it need not wait for.
+"""Deadline of a run that has never trained, and the failures that end it before.
 
-An image that never comes holds GPUs for nothing; after the deadline the run fails and says what it waited
+An image that never comes holds GPUs for nothing; after the deadline the run fails and reports what it waited
 for. A wait for nodes does not count. What waiting cannot mend fails the run at once, unless it has trained
 before: another node may do better.
 """
@@ -25,7 +25,7 @@ _STARTING: Final = frozenset({None, Phase.QUEUED, Phase.ADMITTED, Phase.STARTING
 
 
 def untrained(phase: Phase | None) -> bool:
-    """Whether nothing has been trained since the run was admitted: there is nothing to save or wait for."""
+    """Return whether nothing has been trained since the run was admitted: nothing to save or wait for."""
     return phase in _STARTING
 
 
@@ -36,7 +36,7 @@ def waits_for_nodes(pods: Iterable[PodView], now: datetime) -> bool:
 
 
 def remaining(phase: Phase | None, since: datetime, deadline: float, now: datetime) -> float | None:
-    """Seconds left to start in; None for a run that is not starting.
+    """Return the seconds left to start in; None for a run that is not starting.
 
     Args:
         since: when `phase` began.
@@ -56,13 +56,13 @@ def failed(
     coordinator_error: str,
     now: datetime,
 ) -> FailureDecision | None:
-    """The end of a run that cannot start; None for one that may still, has, or is not to.
+    """Return the end of a run that cannot start; None for a run that may still, has, or is not to.
 
     Args:
         stepped: it has trained before, in whatever phase it is now: it is tried again, elsewhere and later.
-        held_up: what holds up one of its pods, if anything does.
-        everywhere: that, if another node would not mend it.
-        coordinator_error: what its coordinator ended with, while none serves.
+        held_up: the diagnosis of one of its pods, if one is held up.
+        everywhere: that diagnosis, if another node would not mend it.
+        coordinator_error: the error of its newest coordinator, while none serves.
     """
     if not untrained(run.phase) or suspension.asked(run) is not None:
         return None
@@ -82,7 +82,7 @@ def failed(
 def hopeless(
     held_up: Diagnosis | None, problem: Problem | None, coordinators: Iterable[PodView]
 ) -> FailureDecision | None:
-    """The end of a run that has never trained, and never will as it is; None where there is hope."""
+    """Return the end of a run that has never trained and never will as it is; None if there is hope."""
     if held_up is not None and held_up.patience <= 0:
         return _fail(held_up.reason, held_up.message)
     if problem is not None and problem.final:
@@ -95,7 +95,7 @@ def hopeless(
 
 
 def _refusal(run: Run) -> str:
-    """What the API server said when it last refused a child; empty where it did not."""
+    """Return the API server's last refusal of a child; empty if there is none."""
     known = find(run.status.conditions, ConditionType.RECONCILED)
     return known.message if known is not None and known.status == "False" else ""
 

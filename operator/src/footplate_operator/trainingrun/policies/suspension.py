@@ -1,7 +1,7 @@
-"""Whether a run is to be suspended, and how: in two phases, first a checkpoint, then the pods.
+"""Decides whether and how to suspend a run: in two phases, first a checkpoint, then the pods.
 
-Whoever kills pods first loses the work since the last checkpoint. So the
-coordinator is asked for a checkpoint, and pods go when it is durable, when
+Deleting pods first loses the work since the last checkpoint. So the operator requests a checkpoint
+from the coordinator, and deletes the pods when it is durable, when
 there is nothing to save, or when the deadline has passed.
 """
 
@@ -19,13 +19,13 @@ ALLOWANCE_SECONDS: Final = 15.0  # for the command to arrive, the step to end an
 
 @dataclass(frozen=True)
 class Suspension:
-    """Why a run is to be suspended: in one word, and for a person."""
+    """Reason to suspend a run, as one word and as a message."""
 
     reason: Reason
     message: str
 
     def told(self, state: str) -> str:
-        """`state` of the suspension, with why it is suspended where that is not a person's word."""
+        """Return `state` of the suspension, with its reason unless a person requested it."""
         return state if self.reason is Reason.SUSPENDED else f"{self.message}; {state}"
 
 
@@ -33,14 +33,14 @@ BY_HAND: Final = Suspension(Reason.SUSPENDED, "spec.suspend is true")
 
 
 def asked(run: Run) -> Suspension | None:
-    """Whether `run` is to be suspended now: by `spec.suspend`, or as its budget is spent."""
+    """Return the reason to suspend `run` now, `spec.suspend` or its spent budget; None if there is none."""
     if run.spec.suspend:
         return BY_HAND
     return Suspension(Reason.BUDGET_EXCEEDED, run.exceeded) if run.exceeded else None
 
 
 class Step(StrEnum):
-    """The next thing to do."""
+    """Next step of a suspension."""
 
     COMMAND = "command"
     RELEASE = "release"
@@ -48,11 +48,11 @@ class Step(StrEnum):
 
 
 def next_step(training: bool, acknowledged: bool, waited: float, deadline: float) -> Step:
-    """Ask for the checkpoint (again: it is idempotent), or let the pods go.
+    """Return the next step: request the checkpoint (again: it is idempotent), or delete the pods.
 
     Args:
         training: ranks have finished steps that no checkpoint holds.
-        acknowledged: the coordinator says that the checkpoint is durable and all ranks ended.
+        acknowledged: the coordinator reports that the checkpoint is durable and all ranks ended.
         waited: seconds since the first command.
         deadline: seconds that a checkpoint may take (`checkpoint.emergencyDeadlineSeconds`).
     """

@@ -1,4 +1,4 @@
-"""When something that has ended may be deleted."""
+"""Time to live of objects that have ended."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from footplate_contracts.v1alpha1.types import Seconds
 
 
 def expired(finished_at: datetime, ttl: Seconds, now: datetime) -> bool:
-    """Whether `ttl` seconds have passed since `finished_at`."""
+    """Return whether `ttl` seconds have passed since `finished_at`."""
     return remaining(finished_at, ttl, now) <= 0.0
 
 
 def remaining(finished_at: datetime, ttl: Seconds, now: datetime) -> float:
-    """Seconds until it is expired; negative after that."""
+    """Return the seconds until it expires; negative after that."""
     return ttl - (now - finished_at).total_seconds()

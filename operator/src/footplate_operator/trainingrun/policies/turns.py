@@ -22,7 +22,7 @@ _LARGEST_JITTER: Final = 1.2
 
 @dataclass(frozen=True)
 class Candidate:
-    """A gang some of whose workers have no node, and that never trained since its pods were created."""
+    """Gang with workers that have no node, and that never trained since its pods were created."""
 
     uid: str
     priority: int
@@ -43,8 +43,8 @@ def get_turn(
     """Return the turn of the gang `uid`.
 
     Args:
-        line: all that wait, in their order; `uid` is among them.
-        grown: when a Node came or a run ended last.
+        line: all waiting gangs, in their order; `uid` is among them.
+        grown: the last time at which a Node came or a run ended.
         is_short: a gang that has trained waits for a substitute, a spare or growth.
     """
     place, own = next((at, known) for at, known in enumerate(line, 1) if known.uid == uid)
@@ -68,7 +68,7 @@ def get_turn(
 
 
 def _unblocked(line: Sequence[Candidate]) -> Iterable[Candidate]:
-    """Return those before which no aged gang of the same priority waits."""
+    """Yield the gangs before which no aged gang of the same priority waits."""
     aged: int | None = None  # the priority of the newest aged gang met so far
     for known in line:
         if known.priority == aged:

@@ -1,1 +1,1 @@
-"""The parts of a run's status, each a function of what was written last and what was seen."""
+"""Parts of a run's status, each a function of the status written last and of what was observed."""

@@ -1,8 +1,8 @@
-"""The attempts, failures and restarts of a run, as its status lists them.
+"""Attempts, failures and restarts of a run in its status.
 
 The operator may die between any two calls, so the list is a function of the
-status written last and of what is seen now: nothing counts twice, and nothing
-is kept anywhere else.
+status written last and of the observed state: nothing counts twice, and nothing
+is stored anywhere else.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from footplate_operator.trainingrun.status.failures import SeenFailures
 def record(
     history: History, seen: SeenFailures, state: CoordinatorState, budgets: Mapping[str, int]
 ) -> tuple[History, FailureDecision | None]:
-    """The history with all that was `seen`, and the first failure that ends the run, if one does.
+    """Return the history with all failures of `seen`, and the first failure that ends the run, if one does.
 
     Args:
-        history: as the status written last tells it.
-        state: of the coordinator, which says in what generation the open attempt trains.
+        history: from the status written last.
+        state: of the coordinator, which reports the generation of the open attempt.
         budgets: failures allowed by cause, beside the defaults.
     """
     history = _with_unlisted(history, seen)
@@ -56,10 +56,10 @@ def record(
 def interrupt(
     history: History, failure: Failure, budgets: Mapping[str, int]
 ) -> tuple[History, FailureDecision | None]:
-    """The history after `failure`, and what the policy makes of it.
+    """Return the history after `failure`, and the policy's decision on it.
 
-    Of an end that is written down already, `failure` is at most a better reason; where it is
-    none, the history stays and the decision is None.
+    For an end that is recorded already, `failure` is at most a better reason; if it is
+    none, the history stays, but for a later step, and the decision is None.
     """
     known = _known(history, failure)
     if known is not None and not _better(failure, known):
@@ -87,7 +87,7 @@ def begin(history: History) -> History:
 
 
 def sealed(history: History, generation: str, start_step: int | None, nodes: int) -> History:
-    """Note which generation the open attempt trains in, on how many nodes, and where it began."""
+    """Write the open attempt's generation, its number of nodes, and its first step."""
     attempt = history.open
     if attempt is None or not generation:
         return history
@@ -98,7 +98,7 @@ def sealed(history: History, generation: str, start_step: int | None, nodes: int
 
 
 def end(history: History, reason: str, message: str = "", cause: Cause | None = None) -> History:
-    """Close the open attempt, if there is one; `cause`: of a failure that nobody counted."""
+    """Close the open attempt, if there is one; `cause`: of a failure that is not counted."""
     attempt = history.open
     if attempt is None:
         return history
@@ -107,7 +107,7 @@ def end(history: History, reason: str, message: str = "", cause: Cause | None = 
 
 
 def without_repetition(history: History) -> History:
-    """Return `history` with one attempt for all consecutive turns in which nothing ran."""
+    """Merge consecutive attempts in which nothing ran into one."""
     *earlier, last = history.attempts
     if not earlier or not (_waited(earlier[-1]) and _waited(last)):
         return history
@@ -120,7 +120,7 @@ def _waited(attempt: Attempt) -> bool:
 
 
 def renewed(history: History, generation: str, nodes: int) -> History:
-    """A newer generation trains on so many `nodes`, and nobody said yet why the last one ended."""
+    """Open a new attempt for a newer generation on `nodes`, while the end of the last one is unexplained."""
     attempt = history.open
     if attempt is None or attempt.generation in ("", generation):
         return history
@@ -133,10 +133,10 @@ def renewed(history: History, generation: str, nodes: int) -> History:
 
 
 def _placed(history: History, failure: Failure) -> Failure:
-    """`failure` with the generation that it ended; empty where its pod had joined none.
+    """Return `failure` with the generation that it ended; empty if its pod had joined none.
 
-    While the open attempt has none yet, a pod that was there before that attempt was part
-    of the generation before, and its loss is the one that is known already.
+    While the open attempt has none yet, a pod that existed before that attempt was part
+    of the generation before, and its loss is recorded already.
     """
     if failure.generation is not None:
         return failure
@@ -151,7 +151,7 @@ def _placed(history: History, failure: Failure) -> Failure:
 
 
 def _made_since(attempt: Attempt, incarnation: int | None) -> bool:
-    """Whether the pod of that `incarnation` was made for `attempt`; None: nothing is left of the pod."""
+    """Return whether the pod of `incarnation` was created for `attempt`; None: nothing is left of the pod."""
     if incarnation is None:
         return False
     # Nothing was made before the first attempt. An earlier release noted nothing: one loss more may count.
@@ -159,7 +159,7 @@ def _made_since(attempt: Attempt, incarnation: int | None) -> bool:
 
 
 def _in_generation(history: History, state: CoordinatorState) -> History:
-    """The history, its open attempt in the generation that the coordinator has sealed."""
+    """Return the history, its open attempt in the generation that the coordinator has sealed."""
     if state.generation is None or state.state is RunState.GATHERING:
         return history
     generation = str(state.generation)
@@ -170,11 +170,11 @@ def _in_generation(history: History, state: CoordinatorState) -> History:
 
 
 def _named(history: History, failure: Failure) -> History:
-    """The history with the generation that `failure` ended, where Kubernetes told of that end before.
+    """Return the history with the generation that `failure` ended, if Kubernetes reported that end before.
 
-    An operator that begins to lead may see the pod that has ended before it has heard the coordinator,
-    and no status names the generation that was sealed meanwhile. The coordinator tells of the same
-    place, after ends that no generation is known of, and nothing has trained since.
+    An operator that begins to lead may see the pod that has ended before the coordinator's first answer,
+    and no status names the generation that was sealed meanwhile. The coordinator then reports the same
+    node, after ends without a known generation, and nothing has trained since.
     """
     if failure.source is not Source.COORDINATOR or not failure.generation or not failure.node:
         return history
@@ -190,7 +190,7 @@ def _named(history: History, failure: Failure) -> History:
 
 
 def _known(history: History, failure: Failure) -> Attempt | None:
-    """The attempt whose end `failure` tells of, if it is written down already."""
+    """Return the attempt whose end `failure` reports; None if that end is not recorded."""
     if not failure.generation:
         return None
     for attempt in reversed(history.closed):
@@ -200,11 +200,11 @@ def _known(history: History, failure: Failure) -> Attempt | None:
 
 
 def _better(failure: Failure, known: Attempt) -> bool:
-    """Whether `failure` knows more of why an attempt ended than what is written down.
+    """Return whether `failure` explains an attempt's end better than the recorded reason.
 
-    An echo is explained by whatever else is told of the same end. A lost agent says no more than its
-    silence, which Kubernetes may explain. Apart from that a pod's end hardly says why, and a rank
-    that spoke for itself has the last word.
+    Any other report of the same end explains a secondary failure. A lost agent says no more than its
+    silence, which Kubernetes may explain. Apart from that a pod's end hardly says why, and a rank's
+    own report has the last word.
     """
     report = failure.report
     if report.cause is known.cause:
@@ -221,7 +221,7 @@ def _better(failure: Failure, known: Attempt) -> bool:
 
 
 def _reached(history: History, known: Attempt, failure: Failure) -> History:
-    """The history, where the attempt `known` got further than was seen when its end was written down."""
+    """Return the history, with a later last step of the attempt `known` if `failure` reports one."""
     step, saved = failure.report.step, failure.checkpoint_step
     if step is None or saved is None or step <= (known.end_step or 0):
         return history
@@ -229,7 +229,7 @@ def _reached(history: History, known: Attempt, failure: Failure) -> History:
 
 
 def _interrupted(history: History, failure: Failure, decision: FailureDecision) -> History:
-    """The open attempt ends with `failure`, and unless that ends the run the next one begins."""
+    """Close the open attempt with `failure`, and open the next one unless that ends the run."""
     report, failed = failure.report, decision.action is FailureAction.FAIL
     history = begin(history)
     attempt = history.open
@@ -247,14 +247,14 @@ def _interrupted(history: History, failure: Failure, decision: FailureDecision) 
 
 
 def _before(history: History, ended: Attempt) -> History:
-    """The history as it was while the attempt `ended` was open."""
+    """Return the history as it was while the attempt `ended` was open."""
     earlier = (attempt for attempt in history.closed if attempt.number < ended.number)
     reopened = ended.model_copy(update={"end": None})
     return replace(_taken_back(history, ended, None), attempts=(*earlier, reopened))
 
 
 def _corrected(history: History, ended: Attempt, failure: Failure, decision: FailureDecision) -> History:
-    """The history with `failure` as the end of the attempt `ended`."""
+    """Return the history with `failure` as the end of the attempt `ended`."""
     better = ended.model_copy(
         update={
             **_blame(failure),
@@ -270,7 +270,7 @@ def _corrected(history: History, ended: Attempt, failure: Failure, decision: Fai
 
 
 def _blame(failure: Failure) -> dict[str, object]:
-    """Whose failure it was, as an attempt says it; the status knows no negative rank."""
+    """Return the fields of an attempt that say whose failure it was; the status holds no negative rank."""
     report = failure.report
     rank = report.rank if report.rank is None or report.rank >= 0 else None
     return {"cause": report.cause, "node": failure.node, "rank": rank, "exit_code": report.exit_code}
@@ -297,14 +297,14 @@ def _with_last(history: History, attempt: Attempt) -> History:
 
 
 def _with_unlisted(history: History, seen: SeenFailures) -> History:
-    """The history with failures that are too old to be listed: they count as of the oldest that is."""
+    """Return the history with the failures too old to be listed, which count as of the oldest listed one."""
     for cause, number in seen.unlisted.items():
         history = _counted(history, cause, seen.new[0], number)
     return replace(history, restarts=history.restarts + sum(seen.unlisted.values()))
 
 
 def _counted(history: History, cause: Cause, failure: Failure, number: int = 1) -> History:
-    """The history with so many more failures by `cause`, at the time of `failure`."""
+    """Return the history with `number` more failures by `cause`, at the time of `failure`."""
     newest = history.checkpoint_step or 0
     saved = newest if failure.checkpoint_step is None else min(newest, failure.checkpoint_step)
     recent = refill.noted(history.recent, cause.value, _moment(history, failure), saved, number)
@@ -312,7 +312,7 @@ def _counted(history: History, cause: Cause, failure: Failure, number: int = 1) 
 
 
 def _taken_back(history: History, ended: Attempt, instead: Cause | None) -> History:
-    """The history without the failure that closed the attempt `ended`, or with it by the cause `instead`."""
+    """Return the history without the failure that closed the attempt `ended`, or with cause `instead`."""
     if ended.cause is None:
         return history
     difference = {ended.cause.value: -1} | ({instead.value: 1} if instead is not None else {})
@@ -325,7 +325,7 @@ def _taken_back(history: History, ended: Attempt, instead: Cause | None) -> Hist
 
 
 def _moment(history: History, failure: Failure) -> datetime:
-    """When `failure` was, which the clock of another machine says: between the last look and now."""
+    """Return the time of `failure`, by another machine's clock, bounded by the last look and now."""
     earliest = history.looked or history.created
     return from_epoch(min(max(earliest.timestamp(), failure.report.time), history.now.timestamp()))
 

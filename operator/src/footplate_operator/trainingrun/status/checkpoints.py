@@ -1,4 +1,4 @@
-"""A run's durable checkpoints in its status: the newest, those beside it, and which bear a mark. Pure."""
+"""A run's durable checkpoints in its status: the newest, the others, and marks. Pure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from footplate_operator.trainingrun.run import Run
 def checkpoints(
     run: Run, record: CheckpointRecord | None = None, steps: Sequence[int] = ()
 ) -> CheckpointStatus | None:
-    """The status of `run`, with the newest `record` and the `steps` of the last durable ones, if told."""
+    """Build the checkpoint status of `run`, from the newest `record` and last `steps`, if reported."""
     newest = run.status.checkpoint if record is None else _newest(run, record, steps)
     return newest and _marked(newest, run.spec.checkpoint.promoted or ())
 
 
 def named_only(known: CheckpointStatus, followers: Iterable[Follower]) -> CheckpointStatus:
-    """`known`, listing none but the newest, the best and those that bear a mark or are kept for others."""
+    """Return `known`, listing only the newest, the best, and checkpoints with a mark or a follower."""
     named = {known.latest_step, known.best_step, *(mark.step for mark in known.promoted or ())}
     named |= {step for follower in followers for step in follower.steps}
     kept = [found for found in known.kept or () if found.step in named]
@@ -58,7 +58,7 @@ def _newest(run: Run, record: CheckpointRecord, steps: Sequence[int]) -> Checkpo
 
 
 def _recent_steps(known: CheckpointStatus | None, every: int) -> list[int]:
-    """The steps of the last durable checkpoints; an earlier release held them to be regular."""
+    """Return the steps of the last durable checkpoints; an earlier release assumed regular ones."""
     if known is None:
         return []
     return known.recent_steps or [known.latest_step - number * every for number in range(refill.CHECKPOINTS)]
@@ -75,13 +75,13 @@ def _kept(found: StandingCheckpoint) -> KeptCheckpoint:
 
 
 def _best(kept: Iterable[KeptCheckpoint]) -> int | None:
-    """As retention chooses: of equal losses, the newest."""
+    """Return the step of the lowest validation loss, in a tie the newest, as retention does."""
     losses = [(found.validation_loss, -found.step) for found in kept if found.validation_loss is not None]
     return -min(losses)[1] if losses else None
 
 
 def _marked(newest: CheckpointStatus, promotions: Iterable[Promotion]) -> CheckpointStatus:
-    """`newest`, with what is known of each checkpoint that bears a mark."""
+    """Return `newest` with a record of each checkpoint that bears a mark."""
     kept = {found.step: found for found in newest.kept or ()}
     marks = [_mark(newest, promotion, kept.get(promotion.step)) for promotion in promotions] or None
     return newest if marks == newest.promoted else newest.model_copy(update={"promoted": marks})

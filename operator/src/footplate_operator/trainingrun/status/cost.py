@@ -1,9 +1,8 @@
-"""What a run has cost: `status.cost`; pure.
+"""Cost of a run: `status.cost`; pure.
 
-What that is the ledger says, of the run's pods and of those with whom they shared their nodes.
-
-Seconds of devices are shared out as `status.time` has grown since the last account. What turns out to have
-been less, because a pod ended earlier than was known, is taken from all members alike.
+The ledger computes it, from the run's pods and the pods that shared their nodes.
+Seconds of devices are distributed as `status.time` has grown since the last account. A later correction
+downwards, because a pod ended earlier than was known, reduces all members alike.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ _MILLI: Final = 1000
 def account_from(
     usage: OwnUsage, tariff: Tariff, at: int, known: Accounts | None = None
 ) -> Callable[[int], Account]:
-    """What the pods have cost until any second from `at` on; of time to come: if they go on.
+    """Return the pods' account by second, for seconds from `at` on; in the future: if they go on.
 
     Args:
-        known: what is remembered of earlier accounts of the same run.
+        known: earlier accounts of the same run.
     """
     return (known or Accounts()).of(usage.pods, usage.others, usage.nodes, tariff, at)
 
 
 def account(usage: OwnUsage, tariff: Tariff, at: int, known: Accounts | None = None) -> Account:
-    """What they have cost until the second `at`."""
+    """Return the pods' account until the second `at`."""
     return account_from(usage, tariff, at, known)(at)
 
 
@@ -52,12 +51,12 @@ def cost(
     now: datetime,
     known: Accounts | None = None,
 ) -> CostStatus:
-    """`status.cost` at `now`.
+    """Build `status.cost` at `now`.
 
     Args:
-        before: that was written last.
-        passed: by how much each member of `status.time` has grown since, in seconds.
-        known: what is remembered of earlier accounts.
+        before: the cost written last.
+        passed: the growth of each member of `status.time` since, in seconds.
+        known: earlier accounts.
     """
     at = second(now)
     found = account(usage, tariff, at, known)
@@ -68,11 +67,11 @@ def cost(
 
 
 def shared_out(known: Sums, whole: Seconds, spares: Seconds, passed: Mapping[str, float]) -> Sums:
-    """`known`, with what is missing of `whole`; the members are together `whole`, to the millisecond.
+    """Distribute the missing part of `whole` over `known`; the members sum to `whole`, to the millisecond.
 
     Args:
-        spares: what spares have held of it since.
-        passed: as above.
+        spares: device time of spares since.
+        passed: see `cost`.
     """
     so_far = total(Seconds, known.values())
     more = whole - so_far
@@ -85,7 +84,7 @@ def shared_out(known: Sums, whole: Seconds, spares: Seconds, passed: Mapping[str
 
 
 def growth(before: TimeStatus | None, after: TimeStatus | None) -> dict[str, float]:
-    """By how much each member of `status.time` has grown, in seconds."""
+    """Return the growth of each member of `status.time`, in seconds."""
     known = {} if before is None else before.model_dump()
     return {} if after is None else {name: value - known.get(name, 0.0) for name, value in after}
 
@@ -99,7 +98,7 @@ def _read(known: DeviceTime | None) -> Sums:
 
 
 def _rounded(sums: Sums, whole: Seconds) -> Sums:
-    """To milliseconds, the largest taking what is left over, so that they are still `whole` together."""
+    """Round to milliseconds; the largest member takes the rest, so that the sum is still `whole`."""
     found = {
         bucket: Seconds(Fraction(round(_MILLI * seconds.exact), _MILLI)) for bucket, seconds in sums.items()
     }

@@ -1,7 +1,7 @@
-"""What is seen of a run that trains, and may end its generation in a moment.
+"""Signs that a run that trains may lose its generation in a moment.
 
-Nothing of it is a failure yet: an agent that is not heard may speak again, and a pod that is being
-deleted saves first. Whoever looks at the run should see it all the same, and before it is over.
+None of them is a failure yet: a silent agent may answer again, and a pod that is being
+deleted saves first. The status shows them all the same, before it is over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SILENT_SECONDS: Final = 5.0  # of a coordinator; each long-poll is answered with
 
 
 def disturbance(state: CoordinatorState, observed: Observed, unready: frozenset[str] = frozenset()) -> str:
-    """Who of the generation that trains is missed or on the way out; empty for nobody.
+    """Describe the members of the training generation that are missed or being deleted; empty for none.
 
     `unready`: uids of pods that have not been ready for a while.
     """
@@ -34,7 +34,7 @@ def disturbance(state: CoordinatorState, observed: Observed, unready: frozenset[
 
 
 def _of_pod(pod: PodView | None, unready: frozenset[str]) -> str:
-    """What a member's pod says, where it is not well; one that is gone is a failure already."""
+    """Describe the trouble of a member's pod; empty for none, and for a missing pod, a failure already."""
     if pod is None or pod.phase == "Succeeded":
         return ""
     where = f"pod {pod.name} on node {pod.node}"

@@ -1,8 +1,8 @@
-"""Failures of a run as they are seen: those that the coordinator lists, and pods that are gone.
+"""Observed failures of a run: the coordinator's list, and lost pods.
 
-Both may tell of the same event. A rank's traceback says more than the exit code
-of its pod, so what ended one generation is one interruption, and who knows more
-of it is believed.
+Both may report the same event. A rank's traceback says more than the exit code
+of its pod, so the end of one generation is one interruption, and the more
+detailed report wins.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _TAKEN: Final = ("Preempting", "Shutdown", "Terminated", "NodeShutdown")
 
 @dataclass(frozen=True)
 class SeenFailures:
-    """What was seen of failures since the status was written."""
+    """Failures observed since the status was written."""
 
     new: tuple[Failure, ...]  # the coordinator's first, as it knows why; then pods that are gone
     explanations: tuple[Failure, ...]  # what Kubernetes came to say of ends that are known already
@@ -71,7 +71,7 @@ def seen(
     workers: Iterable[PodView],
     now: datetime,
 ) -> SeenFailures:
-    """The failures of `run` that its status does not know.
+    """Return the failures of `run` that its status does not know.
 
     Args:
         lost: workers whose loss may have ended a generation.
@@ -100,7 +100,7 @@ def seen(
 
 
 def _newest(failures_seen: str) -> tuple[int, int]:
-    """Epoch and number of the newest failure that is counted; zeros before the first."""
+    """Return epoch and number of the newest failure that is counted; zeros before the first."""
     epoch, _, number = failures_seen.partition(".")
     return (int(epoch), int(number)) if epoch.isdigit() and number.isdigit() else (0, 0)
 
@@ -108,9 +108,9 @@ def _newest(failures_seen: str) -> tuple[int, int]:
 def _unlisted(
     state: CoordinatorState, fresh: Sequence[NumberedFailure], known: int, counted: Mapping[str, int]
 ) -> dict[Cause, int]:
-    """How many failures after number `known`, of those `counted`, are too old to be among `fresh`.
+    """Count by cause the failures after number `known`, not yet `counted`, that are too old for `fresh`.
 
-    Empty where an earlier release of either side did not count by cause.
+    Empty if an earlier release of either side did not count by cause.
     """
     listed = Counter(failure.failure.cause.value for failure in fresh)
     older = Counter(state.failures_by_cause) - Counter(counted) - listed
@@ -127,9 +127,9 @@ def _listed(numbered: NumberedFailure) -> Failure:
 
 
 def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetime) -> Iterator[Failure]:
-    """What Kubernetes says of the ends of workers that the coordinator merely lost.
+    """Yield Kubernetes' reasons for the ends of workers that the coordinator merely lost.
 
-    It heard no more than the end of a connection, and the pod tells why a moment
+    The coordinator saw only a closed connection, and the pod shows the reason a moment
     later: when the kernel ends a container for memory, its agent goes with it.
     """
     ended = {pod.worker: pod for pod in pods if pod.ended or (pod.terminating and pod.notice)}
@@ -142,7 +142,7 @@ def _explanations(state: CoordinatorState, pods: Iterable[PodView], now: datetim
 
 
 def from_lost(worker: LostWorker, generation: str | None, now: datetime) -> Failure:
-    """What the end of a worker pod says about why."""
+    """Build the failure that the end of a worker's pod reports."""
     pod = worker.pod
     if pod is None:
         cause, reason = Cause.NODE_LOST, Reason.POD_DELETED.value
@@ -186,7 +186,7 @@ def _cause(pod: PodView) -> tuple[Cause, str]:
 
 
 def _cause_of_code(code: int | None) -> tuple[Cause, str]:
-    """What the exit code of an agent says; None where no container told one."""
+    """Return cause and reason of an agent's exit code; `code` is None if no container reported one."""
     if code is None or code in _NOBODYS_FAULT:
         return Cause.NODE_LOST, Reason.POD_FAILED
     if code in _NOT_STARTED:
@@ -198,7 +198,7 @@ def _cause_of_code(code: int | None) -> tuple[Cause, str]:
 
 
 def words(pod: PodView) -> str:
-    """What the end of a pod says, for a person."""
+    """Describe the end of a pod, for a person."""
     where = f" on node {pod.node}" if pod.node else ""
     if pod.terminating:
         return f"pod {pod.name}{where} is being deleted" + (f": {pod.notice}" if pod.notice else "")
@@ -215,7 +215,7 @@ def words(pod: PodView) -> str:
 
 
 def _signal(code: int) -> str:
-    """The signal that an exit code tells of, as containers do; empty for none."""
+    """Return the name of the signal in a container's exit code, as text; empty for none."""
     try:
         return f", which is {signal.Signals(code - 128).name}" if code > 128 else ""
     except ValueError:

@@ -1,6 +1,6 @@
-"""What coordinator and pods show of a run, field by field of its status.
+"""Observed fields of a run's status, from its coordinator and pods.
 
-Where nothing was seen, what the status written last says stays.
+If nothing was observed, the status written last stays.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def told(
     parallelism: Parallelism,
     now: datetime,
 ) -> TrainingRunStatus:
-    """The status of `run`, with what its coordinator says of the training, and which pods there are.
+    """Return the status of `run` with its coordinator's report, and the pods that exist.
 
     Args:
         state: of the coordinator that is to be believed.
         serving: that coordinator, if there is one.
-        parallelism: that ranks were started with.
+        parallelism: the parallelism that ranks were started with.
     """
     before = run.status
     return before.model_copy(
@@ -55,9 +55,9 @@ def told(
 
 
 def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
-    """The status of `run`, with what is still seen after it had ended or was suspended.
+    """Return the status of `run` with reports that arrived after it had ended or was suspended.
 
-    A checkpoint may be told of long after the step that it is of: that was known while it was written.
+    A coordinator may report a checkpoint long after its step: that step was known while it was written.
     """
     before, state = run.status, observed.coordinator
     gone_on = state.progress.step > (before.progress.step if before.progress else 0)
@@ -76,13 +76,13 @@ def last_seen(run: Run, observed: Observed, now: datetime) -> TrainingRunStatus:
 
 
 def _newer(before: TrainingRunStatus, state: CoordinatorState) -> bool:
-    """Whether `state` knows a later checkpoint, or another one of the same step."""
+    """Return whether `state` knows a later checkpoint, or one of the same step."""
     known, told = before.checkpoint, state.checkpoint
     return told is not None and (known is None or told.step >= known.latest_step)
 
 
 def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime) -> ProgressStatus | None:
-    """How far the training is. A coordinator that has just begun knows no step, and is no news."""
+    """Return the training's progress; a coordinator without a step, as it has just begun, changes nothing."""
     if not state.heard:
         return before.progress
     seen = state.progress
@@ -106,14 +106,14 @@ def _progress(before: TrainingRunStatus, state: CoordinatorState, now: datetime)
 
 
 def _data(before: TrainingRunStatus, state: CoordinatorState) -> DataStatus | None:
-    """Which data was read and written. What was told once stays: a coordinator may be replaced at the end."""
+    """Return the digests of data read and written; a reported one stays, as coordinators may be replaced."""
     known, told = before.data or DataStatus(), state.progress
     after = DataStatus(digest=told.data or known.digest, answers=told.answers or known.answers)
     return before.data if after == known else after
 
 
 def _at_nothing(known: ProgressStatus | None) -> ProgressStatus | None:
-    """`known`, without what ranks were at besides computing."""
+    """Return `known` without the ranks' activities besides computing."""
     if known is None or (known.phase is None and known.finished is None):
         return known
     return known.model_copy(update={"phase": None, "finished": None})
@@ -122,7 +122,7 @@ def _at_nothing(known: ProgressStatus | None) -> ProgressStatus | None:
 def _world(
     before: TrainingRunStatus, state: CoordinatorState, parallelism: Parallelism
 ) -> WorldStatus | None:
-    """The generation that trains, or trained last."""
+    """Return the generation that trains, or trained last."""
     if state.generation is None or not state.members:
         return before.world
     ranks = sum(member.agent.local_world_size for member in state.members)
@@ -139,7 +139,7 @@ def _world(
 
 
 def _coordinator(run: Run, serving: PodView | None, pods: Iterable[PodView]) -> CoordinatorStatus | None:
-    """The coordinator that serves; where none does yet, the highest epoch that any of `pods` was given."""
+    """Return the coordinator that serves; while none does, the highest epoch of `pods` or status."""
     if serving is not None and serving.epoch >= max((pod.epoch for pod in pods), default=0):
         return CoordinatorStatus(
             pod_name=serving.name, pod_uid=serving.uid, address=serving.address, epoch=serving.epoch
@@ -152,10 +152,10 @@ def _coordinator(run: Run, serving: PodView | None, pods: Iterable[PodView]) -> 
 
 
 def _replicas(pods: Observed) -> int:
-    """Worker pods that exist and have not ended."""
+    """Count the worker pods that exist and have not ended."""
     return sum(pod.live for pod in pods.workers)
 
 
 def _finite(value: float) -> float | None:
-    """For people, in a table; the history has every digit. JSON has no NaN, and the API server takes none."""
+    """Round for people, as the history has every digit; None for NaN and infinity, which JSON lacks."""
     return round(value, 4) if value == value and abs(value) != float("inf") else None

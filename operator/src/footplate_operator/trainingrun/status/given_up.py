@@ -1,6 +1,6 @@
-"""Telemetry that will never be in the history, over all coordinators of a run.
+"""Counts of telemetry that the history will never get, over all coordinators of a run.
 
-Each coordinator counts from zero. Its successor goes on where the agents say that it stopped.
+Each coordinator counts from zero. Its successor goes on where the agents report that it stopped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from footplate_contracts.v1alpha1.status import TelemetryStatus
 
 
 def counted(before: TelemetryStatus | None, state: CoordinatorState) -> TelemetryStatus | None:
-    """The counts of the status, which only grow, with what `state` adds; None while nothing is given up."""
+    """Return the status's counts, which only grow, plus those of `state`; None while nothing is lost."""
     known = before or TelemetryStatus()
     epoch, refused, overflowed = _seen(known.seen)
     told = state.given_up
@@ -29,7 +29,7 @@ def counted(before: TelemetryStatus | None, state: CoordinatorState) -> Telemetr
 
 
 def _seen(text: str) -> tuple[int, int, int]:
-    """Epoch and counts that are in the status; zeros before the first."""
+    """Return epoch and counts that are in the status; zeros before the first."""
     parts = text.split(".")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         return 0, 0, 0

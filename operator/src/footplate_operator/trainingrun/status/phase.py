@@ -1,7 +1,7 @@
-"""Which phase a run that should train is in.
+"""Phase of a run that should train.
 
-What the coordinator says counts, and its silence does not: a run whose coordinator
-cannot be reached is in the phase it was last known to be in.
+The coordinator's answers count, and its silence does not: a run whose coordinator
+cannot be reached stays in its last known phase.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _TRAINED: Final = TRAINING | {Phase.RESTARTING}
 def active_phase(
     before: Phase | None, state: CoordinatorState, broken: str, current: str, interrupted: bool
 ) -> Phase:
-    """Starting, Running, Checkpointing or Restarting.
+    """Return Starting, Running, Checkpointing or Restarting.
 
     Args:
         before: the phase written last.
-        state: as the coordinator answered last.
+        state: the coordinator's last answer.
         broken: the generation that the newest interruption ended; empty for none.
         current: the generation of the running attempt; empty while none is sealed.
         interrupted: an interruption was seen just now, or a worker is missing.
@@ -42,7 +42,7 @@ def active_phase(
 
 
 def _merely_met(state: CoordinatorState, generation: str, current: str) -> bool:
-    """A new coordinator that has not heard its agents yet, or has just adopted what they run."""
+    """Return whether a new coordinator has no agents yet, or has just adopted their generation."""
     if not generation:
         return True
     return state.state is RunState.LOADING and generation == current

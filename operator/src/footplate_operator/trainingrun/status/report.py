@@ -1,10 +1,10 @@
-"""The next status: what was seen, and what follows from it for phase, conditions and time.
+"""Builds the next status: the observed fields, and the phase, conditions and time that follow.
 
 Every watcher of TrainingRuns receives each version of each status, so one stays
 within 16 KiB, whatever happened to the run. Twenty attempts with a traceback
-each would be larger than that: the newest keep their words, the older ones are cut,
-then checkpoints that nobody names are no longer listed, and at last attempts go. What
-budgets count is never cut.
+each would be larger than that: the newest keep their messages, older ones are cut,
+then checkpoints without a name are no longer listed, and at last attempts are removed. The
+failures that budgets count are never cut.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def report(
     now: datetime,
     blocked: float = 0.0,
 ) -> TrainingRunStatus:
-    """`seen` with phase, conditions and time, cut where it is too long.
+    """Return `seen` with phase, conditions and time, cut if it is too long.
 
     Args:
-        seen: the status written last, with what has been seen since.
+        seen: the status written last, with what has been observed since.
         blocked: seconds that checkpoints newer than the status written last blocked the training.
     """
     before = run.status
@@ -76,14 +76,14 @@ def report(
 
 
 def _unobserved(run: Run, phase: Phase) -> float:
-    """What does not count of a phase that has a deadline; nothing is written for the others."""
+    """Return the seconds of a phase with a deadline that do not count; 0 for other phases."""
     return round(run.unobserved.total_seconds(), 3) if phase in _WITH_DEADLINE else 0.0
 
 
 def fit(status: TrainingRunStatus) -> TrainingRunStatus:
-    """`status`, with messages cut as far as needed: of older attempts first, of everything last.
+    """Cut messages of `status` as far as needed: of older attempts first, of everything last.
 
-    Where all that is not enough, the oldest attempts are left out.
+    If that is not enough, drop the checkpoints that nothing names, then the oldest attempts.
     """
     for characters in _CUTS:
         if bytes_of(status) <= STATUS_LIMIT:
@@ -102,7 +102,7 @@ def fit(status: TrainingRunStatus) -> TrainingRunStatus:
 
 
 def bytes_of(status: TrainingRunStatus) -> int:
-    """Size as JSON; what the API server keeps is within a few bytes of it."""
+    """Return the size as JSON; the API server's stored size is within a few bytes of it."""
     return len(status.model_dump_json(by_alias=True, exclude_none=True).encode())
 
 
@@ -113,7 +113,7 @@ def _cut(status: TrainingRunStatus, characters: int, newest: int) -> TrainingRun
 
 
 def _shortened(status: TrainingRunStatus, characters: int) -> TrainingRunStatus:
-    """`status` with no message of more than so many characters."""
+    """Return `status` with no message of more than so many characters."""
     conditions = [
         condition.model_copy(update={"message": _short(condition.message, characters)})
         for condition in status.conditions
@@ -128,7 +128,7 @@ def _short(message: str, characters: int) -> str:
 def not_training(
     reason: str, message: str, problem: Problem | None, progressing: bool = False
 ) -> list[NewCondition]:
-    """Ready, Progressing and Reconciled of a run that does not train; `problem`: what the operator met."""
+    """Build Ready, Progressing and Reconciled of a run that does not train; `problem`: the operator's."""
     return [
         NewCondition(ConditionType.READY, False, reason, message),
         NewCondition(ConditionType.PROGRESSING, progressing, reason, message),
@@ -137,7 +137,7 @@ def not_training(
 
 
 def reconciled(problem: Problem | None, waiting: Sequence[str] = ()) -> NewCondition:
-    """Whether the operator could do what the spec asks; `waiting`: fields that wait for a resumption."""
+    """Build the condition Reconciled; `waiting`: fields that take effect on resumption."""
     if problem is not None:
         return NewCondition(ConditionType.RECONCILED, False, problem.reason, problem.message)
     if waiting:
@@ -148,7 +148,7 @@ def reconciled(problem: Problem | None, waiting: Sequence[str] = ()) -> NewCondi
 
 
 def who_trains(training: int, wanted: int, refusal: str) -> str:
-    """Of a run in Running; `refusal`: why the coordinator cannot have the size that is asked for."""
+    """Describe a run in Running; `refusal`: why the coordinator cannot have the requested size."""
     if refusal:
         return f"{training} nodes train, and go on so; {refusal}"
     if training == wanted:
@@ -157,7 +157,7 @@ def who_trains(training: int, wanted: int, refusal: str) -> str:
 
 
 def at_samples(progress: Progress) -> str:
-    """What ranks of a run in Running do before a step; empty where they sample nothing and score nothing."""
+    """Describe the ranks' work before a step; empty if they neither sample nor score."""
     finished = progress.finished or 0
     if progress.phase is RankPhase.ROLLOUT:
         return f"they sample, {finished} tokens so far"
@@ -167,7 +167,7 @@ def at_samples(progress: Progress) -> str:
 
 
 def waiting_for(missing: Sequence[int], running: int, wanted: int) -> str:
-    """Of a run that starts; `missing`: indices of workers that have not joined, `running`: worker pods."""
+    """Describe a run that starts; `missing`: indices of workers not joined yet, `running`: worker pods."""
     if missing:
         shown = ", ".join(str(index) for index in missing[:8])
         return f"{wanted - len(missing)} of {wanted} workers have joined; missing: {shown}"
@@ -175,7 +175,7 @@ def waiting_for(missing: Sequence[int], running: int, wanted: int) -> str:
 
 
 def finished(total_steps: int, wanted: int) -> str:
-    """Of a run that has trained to its end, and of a length that it was given too late."""
+    """Describe a run that has trained to its end, and a length that was requested too late."""
     if total_steps in (0, wanted):
         return "trained to the last step"
     return (
@@ -185,7 +185,7 @@ def finished(total_steps: int, wanted: int) -> str:
 
 
 def answered(rollouts: int) -> str:
-    """Of a run of stage generate that ended, whichever of its starts wrote the answers."""
+    """Describe the end of a run of stage generate, whichever of its starts wrote the answers."""
     counted = "1 rollout" if rollouts == 1 else f"{rollouts} rollouts"
     return f"the answers of {counted} are written"
 
@@ -193,9 +193,9 @@ def answered(rollouts: int) -> str:
 def already_trained(
     state: CoordinatorState, seen: TrainingRunStatus, attempts: Iterable[Attempt], total_steps: int
 ) -> bool:
-    """Whether a run that has finished began at its last step: another one had trained in its folder.
+    """Return whether a finished run began at its last step: another one had trained in its folder.
 
-    One that trained itself, and was interrupted after its last checkpoint, has attempts that got on.
+    A run that trained itself, and was interrupted after its last checkpoint, has attempts that advanced.
     """
     began = state.start_step
     if began is None or not 0 < total_steps <= began:
@@ -205,7 +205,7 @@ def already_trained(
 
 
 def nothing_to_train(uri: str, total_steps: int) -> str:
-    """Of such a run."""
+    """Describe a run that began at its last step."""
     return (
         f"nothing was trained: checkpoint.uri {uri} holds step {total_steps}, the last one, already; to train"
         " anew name another checkpoint.uri, to go on raise training.steps"
@@ -213,7 +213,7 @@ def nothing_to_train(uri: str, total_steps: int) -> str:
 
 
 def compare(before: TrainingRunStatus, after: TrainingRunStatus) -> StatusChange:
-    """Whether `after` says something new, and whether that may wait."""
+    """Return whether `after` changes the status, and whether that may wait."""
     if before.model_copy(update=_PASSED_OVER) == after.model_copy(update=_PASSED_OVER):
         # Nothing else will be written of such a run that would take its last cost along.
         last = after.phase in AT_REST and _spent_more(before, after)

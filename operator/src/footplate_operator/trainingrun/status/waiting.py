@@ -1,4 +1,4 @@
-"""Words for a run that waits for nodes: its place, what is missing, and since when."""
+"""Messages for a run that waits for nodes: its place, the missing workers, and since when."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from footplate_operator.trainingrun.run import Run
 
 
 def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: Turn) -> tuple[str, str]:
-    """Return reason and message for a run that has no pods, as it waits for its turn or its next try."""
+    """Return reason and message for a run without pods that waits for its turn or its next try."""
     since = _second(parse_time(gathering.since))
     missing = f"{run.spec.compute.nodes} workers wait for nodes since {since}"
     place = _place(run, turn)
@@ -26,7 +26,7 @@ def waiting_for_turn(run: Run, gathering: GatheringStatus, turn: Turn) -> tuple[
 
 
 def without_node(run: Run, unbound: int, turn: Turn) -> str:
-    """Return what is missing of a gang that has pods without a node."""
+    """Describe the workers without a node, of a gang that has pods."""
     waits = run.status.gathering
     since = parse_time(waits.since) if waits is not None else run.phase_since
     said = f"{unbound} of {run.spec.compute.nodes} workers have no node, waiting since {_second(since)}"

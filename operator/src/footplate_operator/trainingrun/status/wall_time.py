@@ -1,8 +1,8 @@
-"""Where the wall time of a run went.
+"""Accounts of a run's wall time.
 
 The members of `status.time` add up to the wall time by construction: each
-account books what has passed since the last one, and the sum so far says when
-that was. So there is no clock to keep and no interval to lose, whoever writes.
+account books the time that has passed since the last one, and the sum so far shows when
+that was. So there is no clock to store and no interval to lose, whichever replica writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ACCOUNTS: dict[Phase | None, str] = {
 
 @dataclass(frozen=True)
 class Steps:
-    """What was trained since the last account."""
+    """Steps trained since the last account."""
 
     before: int  # step at the last account
     after: int  # step now
@@ -40,15 +40,15 @@ class Steps:
 
 
 def total(time: TimeStatus) -> float:
-    """Seconds accounted for."""
+    """Return the seconds accounted for."""
     return float(sum(time.model_dump().values()))
 
 
 def book(time: TimeStatus, created: datetime, phase: Phase | None, steps: Steps, now: datetime) -> TimeStatus:
-    """`time` up to `now`, where `phase` lasted since the last account.
+    """Return `time` up to `now`, as `phase` lasted since the last account.
 
     Of the time in Running, steps that an earlier attempt had finished already
-    are recomputed, not productive, and a blocking checkpoint is neither.
+    are recomputed, not productive, and a blocking checkpoint is neither. A terminal phase adds nothing.
     """
     passed = seconds_between(created + timedelta(seconds=total(time)), now)
     if phase is not None and phase.terminal:
@@ -64,14 +64,14 @@ def book(time: TimeStatus, created: datetime, phase: Phase | None, steps: Steps,
 
 
 def blocked(known: CheckpointStatus | None, newest: CheckpointRecord | None) -> float:
-    """Seconds that a checkpoint newer than the `known` one has blocked the training."""
+    """Return the seconds that a checkpoint newer than the `known` one has blocked the training."""
     if newest is None or (known is not None and known.uri == newest.uri):
         return 0.0
     return newest.seconds_blocked
 
 
 def goodput(time: TimeStatus) -> float | None:
-    """Productive share of the wall time since admission; None before that."""
+    """Return the productive share of the wall time since admission; None before that."""
     since_admission = total(time) - time.queued
     return round(min(1.0, time.productive / since_admission), 4) if since_admission > 0 else None
 
