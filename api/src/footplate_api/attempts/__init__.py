@@ -1,1 +1,1 @@
-"""Every attempt of every run, beyond the newest ones that a status holds."""
+"""All attempts of all runs, including attempts that a run's status no longer lists."""

@@ -1,4 +1,4 @@
-"""What the statuses of runs say of attempts -> rows of ours; pure, and lenient as runs.record is."""
+"""Converts the attempts in run statuses into rows; pure, and as tolerant of bad input as runs.record."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from footplate_api.ports import Manifest
 
 
 def rows(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
-    """Column -> value for the table `attempts`, one for each attempt that any of `manifests` tells of.
+    """Return column -> value for the table `attempts`, one row for each attempt in `manifests`.
 
-    They come in the order in which they were told: the last word on an attempt stands. Runs are those
-    that runs.record could read; an attempt without a number is left out.
+    `manifests` are in the order in which they were reported: the last report of an attempt wins. runs.record
+    has accepted the runs; an attempt without a positive number is left out.
     """
     last: dict[tuple[str, int], dict[str, Any]] = {}
     for manifest in manifests:

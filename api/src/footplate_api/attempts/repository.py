@@ -17,9 +17,9 @@ _SAID: Final = [column for column in Attempt.__table__.columns if column.name no
 
 
 async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]], listed: int | None = None) -> None:
-    """Inserts or renews attempts, one row each; what an older status said changes nothing.
+    """Insert or update attempts, one row each; ignore what an older status reports.
 
-    Of rows that a list of version `listed` showed, see runs.repository.store.
+    Rows from a list of version `listed` are treated as in runs.repository.store.
     """
 
     def renews(new: Any) -> ColumnElement[bool]:
@@ -39,14 +39,14 @@ async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]], listed
 
 
 async def forget_versions(session: WriteSession, above: int) -> None:
-    """Lets any status correct those attempts whose versions are of a timeline that is no more."""
+    """Reset versions above `above`, of a timeline that has ended: any status may correct these attempts."""
     await session.execute(update(Attempt).where(Attempt.resource_version > above).values(resource_version=0))
 
 
 async def newest_first(
     session: ReadSession, run_uid: str, before: int | None, limit: int
 ) -> Sequence[Attempt]:
-    """At most `limit` attempts below number `before`."""
+    """Return at most `limit` attempts, newest first, with numbers below `before` if it is set."""
     statement = select(Attempt).where(Attempt.run_uid == run_uid)
     if before is not None:
         statement = statement.where(Attempt.number < before)
@@ -54,14 +54,14 @@ async def newest_first(
 
 
 async def starts(session: ReadSession, run_uid: str) -> Sequence[tuple[int, datetime]]:
-    """(number, beginning) of those that say when they began, in order of numbers."""
+    """Return (number, start) of the attempts that have a start, ordered by number."""
     statement = select(Attempt.number, Attempt.start).where(Attempt.run_uid == run_uid)
     rows = await session.execute(statement.order_by(Attempt.number))
     return [(number, start) for number, start in rows if start is not None]
 
 
 async def holes(session: ReadSession, run_uid: str) -> Sequence[tuple[int, int]]:
-    """(first, last) of each range of numbers below the newest that no status told of, ascending."""
+    """Return (first, last) of each range of missing numbers below the newest attempt, ascending."""
     before = func.lag(Attempt.number, 1, 0).over(order_by=Attempt.number)
     known = select(Attempt.number, before.label("before")).where(Attempt.run_uid == run_uid).subquery()
     gaps = select(known.c.before + 1, known.c.number - 1).where(known.c.number - known.c.before > 1)

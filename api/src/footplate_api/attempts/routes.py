@@ -1,4 +1,4 @@
-"""REST of attempts."""
+"""REST endpoint of attempts."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"
 async def list_attempts(
     namespace: Namespace, name: RunName, query: Annotated[AttemptQuery, Query()], session: Reading
 ) -> AttemptList:
-    """Every attempt that a status told of, also those beyond the twenty that the status keeps."""
+    """List every attempt that the run's status ever reported, not only the newest twenty."""
     return await service.list_attempts(session, namespace, name, query)

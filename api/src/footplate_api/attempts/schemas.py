@@ -1,4 +1,4 @@
-"""Attempts as callers see them."""
+"""Request and response schemas of attempts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_api.schemas import LARGEST, Asked, FormerNamespaces, Schema, Uid
 
 
 class AttemptQuery(Asked):
-    """Which attempts."""
+    """Query parameters of a run's attempts."""
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
@@ -19,7 +19,7 @@ class AttemptQuery(Asked):
 
 
 class AttemptRecord(Schema):
-    """One stretch of training between two interruptions, as the run's status told it."""
+    """Training between two interruptions, as the run's status reported it."""
 
     number: int = Field(description="from 1")
     start: datetime | None
@@ -41,7 +41,7 @@ class AttemptRecord(Schema):
 
 
 class AttemptHole(Schema):
-    """Numbers of attempts that nobody saw, from `first` to `last`."""
+    """Attempt numbers, from `first` to `last`, that no status reported."""
 
     first: int
     last: int

@@ -9,7 +9,7 @@ from footplate_api.runs import service as runs
 
 
 async def list_attempts(session: ReadSession, namespace: str, name: str, query: AttemptQuery) -> AttemptList:
-    """A page of a run's attempts, newest first, and what is not known of; raises RunNotFound."""
+    """Return a page of a run's attempts, newest first, and the missing numbers; raises RunNotFound."""
     uid = await runs.uid_of(session, namespace, name, query.uid, query.former_namespaces)
     rows = await repository.newest_first(session, uid, query.before, query.limit + 1)
     items = [AttemptRecord.model_validate(row) for row in rows[: query.limit]]

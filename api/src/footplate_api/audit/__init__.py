@@ -1,1 +1,1 @@
-"""Who asked for which write through the API, and what came of it."""
+"""Audit log of the writes that callers requested through the API, and of their results."""

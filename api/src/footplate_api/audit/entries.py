@@ -1,7 +1,7 @@
-"""A write as the audit keeps it, by column; pure.
+"""Audit log rows by column; pure.
 
-What callers and clusters say is of any length: each text is cut to its column, and what was cut keeps a
-digest, so that two that differ do not become one.
+Callers and clusters send texts of any length: each text is truncated to its column, and a truncated text
+ends with a digest, so that two different texts stay different.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DIGEST: Final = 16  # characters
 
 
 def bounded(text: str, most: int) -> str:
-    """`text` with at most `most` characters, of which any database takes each.
+    """Return `text` with at most `most` characters, all of which any database stores.
 
     >>> bounded("system:admin", 512), bounded("x" * 30, 20)
     ('system:admin', 'xxx…666a596df2cf2181')
@@ -35,7 +35,7 @@ def bounded(text: str, most: int) -> str:
 
 
 def kept(groups: Sequence[str]) -> list[str]:
-    """The first of `groups`, as many as there is room for, and how many more there are.
+    """Return the first `groups` that fit into the column, followed by the number of the others.
 
     >>> kept(["team-a", "people"]), kept(["a" * 200] * 7)[5:]
     (['team-a', 'people'], ['…2 more'])
@@ -53,7 +53,7 @@ def kept(groups: Sequence[str]) -> list[str]:
 
 
 def entry(caller: Caller, right: Right, request_id: str, at: datetime) -> dict[str, Any]:
-    """What is noted of a request of `caller` for `right`."""
+    """Return the row of a request in which `caller` uses `right`."""
     kind = f"{right.resource}.{right.group}" if right.group else right.resource
     return {
         "at": at,
@@ -69,7 +69,7 @@ def entry(caller: Caller, right: Right, request_id: str, at: datetime) -> dict[s
 
 
 def result(entry_id: int, status: int, at: datetime, message: str, name: str, uid: str) -> dict[str, Any]:
-    """What is noted of what came of it."""
+    """Return the row of a request's result."""
     return {
         "entry_id": entry_id,
         "at": at,

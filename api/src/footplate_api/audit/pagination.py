@@ -1,4 +1,4 @@
-"""Cursors of the audit: where a page ended, for the query whose page it was; pure."""
+"""Cursors of the audit log: the position of a page's last entry, bound to the page's query; pure."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _DIGEST: Final = 12  # bytes
 
 @dataclass(frozen=True)
 class Place:
-    """The last entry of a page, in the order newest first."""
+    """Position of a page's last entry, in the order newest first."""
 
     at: datetime
     id: int
 
 
 def encode(place: Place, query: str) -> str:
-    """An opaque text that is safe in a URL; `query` says all that the next page shares with this one."""
+    """Return an opaque, URL-safe cursor; `query` contains all that the next page shares with this one."""
     said = f"{place.at.isoformat()} {place.id}".encode()
     return base64.urlsafe_b64encode(_digest(said, query) + said).decode().rstrip("=")
 
 
 def decode(cursor: str, query: str) -> Place:
-    """The inverse of encode(); raises Invalid for anything else, and for a cursor of another query."""
+    """Return the position that encode() wrote; raises Invalid for other texts and other queries' cursors."""
     try:
         known = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         digest, said = known[:_DIGEST], known[_DIGEST:]

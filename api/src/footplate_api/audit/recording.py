@@ -1,9 +1,9 @@
-"""Notes what a caller asks for before it is done, and then what came of it.
+"""Records what a caller requests before it is done, and then its result.
 
-An effect in Kubernetes is never without its entry: that is committed before Kubernetes is asked, and without
-a database nothing is asked. The result is a row of its own afterwards. Where it could not be written, because
-this process was killed or the database went away meanwhile, the entry stands without: then nobody knows here
-what came of it, and the entry says so.
+No change in Kubernetes lacks an entry: the entry is committed before the API sends the request to Kubernetes,
+and without a database it sends none. The result is a row of its own, written afterwards. If that row could
+not be written, because this process was killed or the database became unavailable, the entry has no result:
+the API does not know the result then, and the entry shows so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """What came of a write: the status of its answer, and the object that Kubernetes told of."""
+    """Result of a write: the status of its response, and the object that Kubernetes returned."""
 
     status: int
     message: str = ""
@@ -33,7 +33,7 @@ class Outcome:
 
 
 class Auditor:
-    """Notes what one caller asks for in one request; `now` is the clock of the notes."""
+    """Recorder of one caller's writes in one request; `now` is the clock of the rows."""
 
     def __init__(
         self, database: Database, caller: Caller, request_id: str, now: Callable[[], datetime]
@@ -45,9 +45,9 @@ class Auditor:
 
     @asynccontextmanager
     async def noted(self, right: Right, status: int) -> AsyncIterator[Outcome]:
-        """Notes that `right` is made use of, and after the block what came of it: `status`, or its error's.
+        """Record a use of `right`, and after the block its result: `status`, or the error's.
 
-        The block completes the Outcome. Raises DatabaseUnavailable before it begins.
+        The block completes the Outcome. Raises DatabaseUnavailable before the block begins.
         """
         async with self._database.write() as session:
             entry_id = await repository.add_entry(session, self._entry(right))
@@ -60,7 +60,7 @@ class Auditor:
         await self._conclude(entry_id, outcome)
 
     async def refused(self, right: Right, refusal: Forbidden) -> None:
-        """Notes a write that the caller may not do, with its result; raises DatabaseUnavailable."""
+        """Record a write that the caller may not do, with its result; raises DatabaseUnavailable."""
         async with self._database.write() as session:
             entry_id = await repository.add_entry(session, self._entry(right))
             result = entries.result(entry_id, refusal.status, self._now(), refusal.detail, "", "")

@@ -1,4 +1,4 @@
-"""Adds and reads rows of the audit; nothing here changes or deletes one."""
+"""Inserts and reads rows of the audit log; nothing here updates or deletes one."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from footplate_api.models.audit import AuditEntry, AuditResult
 
 
 async def add_entry(session: WriteSession, row: Mapping[str, Any]) -> int:
-    """Notes what is asked for; returns the entry's id."""
+    """Insert a requested write; return the entry's id."""
     statement = insert(AuditEntry).values(**row).returning(AuditEntry.id)
     return (await session.execute(statement)).scalar_one()
 
 
 async def add_result(session: WriteSession, row: Mapping[str, Any]) -> None:
-    """Notes what came of it."""
+    """Insert the result of a write."""
     await session.execute(insert(AuditResult).values(**row))
 
 
 async def page(
     session: ReadSession, query: AuditQuery, after: Place | None
 ) -> Sequence[Row[AuditEntry, AuditResult]]:
-    """Entries with their results after a place, newest first: one more than the limit if there are."""
+    """Return entries and results after a position, newest first: up to one more than the limit."""
     return (await session.execute(statement(query, after))).all()
 
 
 def statement(query: AuditQuery, after: Place | None) -> Select[AuditEntry, AuditResult]:
-    """What page() asks."""
+    """Return the SELECT of page()."""
     asked = (
         select(AuditEntry, AuditResult)
         .outerjoin(AuditResult, AuditResult.entry_id == AuditEntry.id)
@@ -63,7 +63,7 @@ def _filters(query: AuditQuery) -> list[ColumnElement[bool]]:
 
 
 def _named(name: str) -> ColumnElement[bool]:
-    """Asked for by this name, or given it by Kubernetes; those of one name are few."""
+    """Return a filter for objects requested by this name, or named so by Kubernetes; few share a name."""
     asked = select(AuditEntry.id).where(AuditEntry.name == name)
     given = select(AuditResult.entry_id).where(AuditResult.name == name)
     return AuditEntry.id.in_(union(asked, given))

@@ -1,4 +1,4 @@
-"""REST of the audit."""
+"""REST endpoint of the audit log."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ router = APIRouter(prefix="/v1", tags=["audit"], **ROUTER)
     responses=raises(DatabaseUnavailable),
 )
 async def list_audit(query: Annotated[AuditQuery, Query()], session: Reading) -> AuditList:
-    """Every write through this API, also those that were refused; telemetry and dry runs are none.
+    """List every write through this API, including refused ones, but neither telemetry nor dry runs.
 
-    For whoever may list the runs of all namespaces; follow `nextCursor` for the next page.
+    Requires the right to list the runs of all namespaces; follow `nextCursor` for the next page.
     """
     return await service.list_audit(session, query)

@@ -1,4 +1,4 @@
-"""The audit as callers see it."""
+"""Request and response schemas of the audit log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+
 
 
 def _written(given: object) -> object:
-    """Not a number, of which nobody knows the unit."""
+    """Return an RFC 3339 instant; raises ValueError otherwise, as for a number, whose unit is unknown."""
     if not isinstance(given, str) or not _INSTANT.fullmatch(given):
         raise ValueError("must be an instant as RFC 3339 has it, such as 2026-11-25T10:00:00Z")
     return given
@@ -34,7 +34,7 @@ Instant = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_in
 
 
 class AuditQuery(Asked):
-    """Which entries."""
+    """Query parameters of the audit log."""
 
     namespace: Namespace | None = None
     name: str | None = Field(None, max_length=audit.LONGEST_NAME, pattern=_TEXT, description="of the object")
@@ -46,12 +46,12 @@ class AuditQuery(Asked):
     cursor: str | None = Field(None, max_length=LONGEST, description="nextCursor of the page before")
 
     def identity(self) -> str:
-        """All that the pages of one list have in common."""
+        """Return the filters, which all pages of one list share, as JSON."""
         return self.model_dump_json(exclude={"limit", "cursor"})
 
 
 class AuditOutcome(Schema):
-    """What came of a write."""
+    """Result of a write."""
 
     at: datetime
     status: int = Field(description="of the HTTP answer; after a 503 it may have been done all the same")
@@ -59,7 +59,7 @@ class AuditOutcome(Schema):
 
 
 class AuditEvent(Schema):
-    """A write that somebody asked for."""
+    """A write that a caller requested."""
 
     id: int
     at: datetime = Field(description="when it was asked for, before Kubernetes was")
@@ -80,7 +80,7 @@ class AuditEvent(Schema):
 
 
 class AuditList(Schema):
-    """A page of the audit, newest first."""
+    """A page of the audit log, newest first."""
 
     items: list[AuditEvent]
     next_cursor: str | None = Field(description="null on the last page")

@@ -1,4 +1,4 @@
-"""Reads the audit."""
+"""Reads the audit log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_api.models.audit import AuditEntry, AuditResult
 
 
 async def list_audit(session: ReadSession, query: AuditQuery) -> AuditList:
-    """A page of the writes that callers asked for, newest first."""
+    """Return a page of the writes that callers requested, newest first."""
     after = None if query.cursor is None else pagination.decode(query.cursor, query.identity())
     rows = await repository.page(session, query, after)
     items = [_event(entry, result) for entry, result in rows[: query.limit]]

@@ -1,4 +1,4 @@
-"""The one way in which callers change something in Kubernetes: noted, and with their name on it."""
+"""The only path by which callers change Kubernetes: audited, and annotated with the caller's name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from footplate_contracts.names import REQUESTED_BY_ANNOTATION
 class AuditedWriter:
     """`ports.Writer` for one caller.
 
-    Raises also DatabaseUnavailable: what cannot be noted is not asked of Kubernetes.
+    Also raises DatabaseUnavailable: a write that cannot be recorded is not sent to Kubernetes.
     """
 
     def __init__(self, cluster: Writer, auditor: Auditor) -> None:
@@ -22,16 +22,16 @@ class AuditedWriter:
 
     @property
     def caller(self) -> Caller:
-        """For whom it writes."""
+        """Caller for whom it writes."""
         return self._auditor.caller
 
     @property
     def username(self) -> str:
-        """Of the caller."""
+        """Name of the caller."""
         return self.caller.username
 
     def signed(self, manifest: Manifest) -> Manifest:
-        """`manifest` with the name of the caller."""
+        """Return `manifest` annotated with the caller's name."""
         return signed(manifest, self.username)
 
     async def create_run(self, namespace: str, manifest: Manifest) -> Manifest:
@@ -52,7 +52,7 @@ class AuditedWriter:
         return outcome.uid
 
     async def create_price(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
-        """A dry run changes nothing, and is not noted."""
+        """Create a price; a dry run changes nothing and is not recorded."""
         if dry_run:
             return await self._cluster.create_price(self.signed(manifest), dry_run)
         name = str(manifest["metadata"].get("name", ""))
@@ -67,7 +67,7 @@ class AuditedWriter:
 
 
 def signed(manifest: Manifest, username: str) -> Manifest:
-    """`manifest` with the name of whoever asked for it."""
+    """Return `manifest` annotated with the name of the user who requested it."""
     metadata = manifest["metadata"]
     annotations = metadata.get("annotations")
     if not isinstance(annotations, dict | None):

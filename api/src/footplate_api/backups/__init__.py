@@ -1,1 +1,1 @@
-"""Back-ups of the SQLite file: made while it is written, verified, kept by number, and restored."""
+"""Backups of the SQLite file: created while it is written, verified, limited in number, and restored."""

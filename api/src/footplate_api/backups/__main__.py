@@ -1,7 +1,7 @@
-"""`python -m footplate_api.backups`: makes, lists, verifies and restores back-ups of the SQLite file.
+"""`python -m footplate_api.backups`: creates, lists, verifies and restores backups of the SQLite file.
 
-The API has it make one on schedule, as a process of its own: a copy of a gigabyte and its verification take
-neither the API's event loop nor its memory. By hand it does the same beside the API, in its pod.
+The API runs it on schedule as a separate process: copying and verifying a gigabyte needs neither the API's
+event loop nor its memory. Run by hand in the API's pod, it does the same beside the API.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _database(settings: Settings) -> Path:
-    """The SQLite file. Raises ValueError where there is none."""
+    """Return the SQLite file; raises ValueError if the URL names none."""
     if settings.database_file is None:
         raise ValueError("FOOTPLATE_DATABASE_URL names no SQLite file, of which alone this makes back-ups")
     return settings.database_file
 
 
 def _plan(settings: Settings) -> BackupPlan:
-    """Raises ValueError where no folder is set, or the database is no file."""
+    """Return the settings; raises ValueError if no folder is set, or the database is no file."""
     if settings.backups is None:
         raise ValueError("FOOTPLATE_BACKUP_FOLDER is not set: name the folder of the back-ups")
     return settings.backups
 
 
 def _named(settings: Settings, file: str) -> Path:
-    """The path of a back-up that is named by its name or its path. Raises Unsound where there is none."""
+    """Return the path of a backup, given its name or its path; raises Unsound if there is no such file."""
     folder = settings.backup_folder
     found = folder / file if folder is not None and "/" not in file else Path(file)
     if found.is_file():
@@ -108,7 +108,7 @@ def _restore(settings: Settings, file: str, replace: bool, once: bool) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 78 for a configuration that no repetition mends, 1 for what else keeps it from being done."""
+    """Run the command; return 0, 78 for a configuration that no retry mends, or 1 for any other failure."""
     chosen = _arguments(argv)
     try:
         settings = environment.read(Settings)

@@ -1,10 +1,10 @@
-"""Copies one committed state of a database that others write meanwhile.
+"""Copies one committed state of a database while others write to it.
 
-SQLite's backup begins anew whenever another connection commits, and under telemetry that is every few
-milliseconds. So a read transaction is begun first: its state stands still, writers go on into the write-ahead
-log, and the copy takes as many steps as it likes. What it costs them is that nothing of the log beyond that
-state can be written back before the copy is done. So the copy gives up before the log takes the room that the
-database needs, and writes the log back itself, or the next telemetry would wait for all of that.
+SQLite's backup restarts whenever another connection commits, which telemetry does every few milliseconds. So
+the copy begins a read transaction first: its state stands still, writers continue in the write-ahead log,
+and the copy may take any number of steps. The cost is that SQLite cannot checkpoint the log beyond that state
+before the copy is done. So the copy gives up before the log fills the space that the database needs, and
+checkpoints the log itself at the end, or the next telemetry would wait for all of that.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _LEFT: Final = 2  # the log may take one part in so many of the room that there 
 
 
 def free_at(folder: Path) -> int:
-    """Bytes that the volume of `folder` has left."""
+    """Return the free bytes on the volume of `folder`."""
     return shutil.disk_usage(folder).free
 
 
 def copy(database: Path, target: Path, free: Callable[[Path], int] = free_at) -> str | None:
-    """Makes `target` of what is committed in `database` now; the schema's revision of that.
+    """Copy what is committed in `database` now to `target`; return the copy's schema revision.
 
-    `free` tells what a folder's volume has left. `target` is on the disk when it returns. Raises NoRoom,
-    Unsound, sqlite3.Error or OSError; then `target` may be there, and is nothing.
+    `free` returns the free bytes on a folder's volume. `target` is on the disk when copy() returns. Raises
+    NoRoom, Unsound, sqlite3.Error or OSError; then `target` may exist, and is worthless.
     """
     descriptor = created(target)
     try:
@@ -58,14 +58,14 @@ def copy(database: Path, target: Path, free: Callable[[Path], int] = free_at) ->
 
 
 def size_of(database: Path) -> int:
-    """Bytes that a copy of it takes. Raises Unsound where it is no database, or sqlite3.Error."""
+    """Return the bytes that a copy takes; raises Unsound if `database` is no file, or sqlite3.Error."""
     with closing(_opened(database)) as live:
         [[pages]], [[size]] = (live.execute(f"PRAGMA {name}") for name in ("page_count", "page_size"))
     return int(pages) * int(size)
 
 
 def _opened(database: Path) -> sqlite3.Connection:
-    """Its file is not made where there is none."""
+    """Open the database without creating a missing file; raises Unsound if there is none."""
     if not database.is_file():
         raise Unsound(f"{database} is not there, or no file")
     address = f"{database.resolve().as_uri()}?mode=rw"
@@ -75,7 +75,7 @@ def _opened(database: Path) -> sqlite3.Connection:
 def _watch(
     database: Path, target: Path, descriptor: int, free: Callable[[Path], int]
 ) -> Callable[[int, int, int], None]:
-    """What is done after each step."""
+    """Return the progress callback, which flushes the copy and raises NoRoom if the log takes too much."""
     folder = database.parent
     room = free(folder)
     if folder.stat().st_dev == target.stat().st_dev:

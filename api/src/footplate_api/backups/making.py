@@ -1,4 +1,4 @@
-"""Makes one back-up: copied under another name, verified, and only then given its own; then old ones go."""
+"""Creates one backup: copies to a temporary name, verifies the copy, renames it, then deletes old backups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FULL: Final = "lower api.backup.keep, or enlarge the volume of back-ups (api.ba
 
 @dataclass(frozen=True)
 class Backup:
-    """One that is there, whole."""
+    """A complete backup."""
 
     file: Path
     size: int
@@ -40,11 +40,12 @@ def make(
     now: Callable[[], datetime],
     copied: Callable[[], object] = lambda: None,
 ) -> Backup:
-    """A back-up of `database` in `folder`, where the `keep` newest remain; waits while another is made.
+    """Create a backup of `database` in `folder`, keep the `keep` newest; wait while another is created.
 
-    `copied` is called once nothing more is asked of the database.
+    `copied` is called once the database is no longer needed.
 
-    Raises BackupFailed; then no file more counts as a back-up, and none less.
+    Raises BackupFailed; unless that happens while it deletes old backups, no backup has been added or
+    deleted.
     """
     try:
         database, folder = database.resolve(), folder.resolve()  # as SQLite takes them
@@ -80,7 +81,7 @@ def _made(database: Path, folder: Path, keep: int, moment: datetime, copied: Cal
 
 
 def _clear(folder: Path) -> None:
-    """What a process left behind that ended in the middle."""
+    """Delete what an interrupted process left behind."""
     for file in folder.iterdir():
         if names.moment_of(file.name.removesuffix(names.PARTIAL)) and file.name.endswith(names.PARTIAL):
             file.unlink()
@@ -88,7 +89,7 @@ def _clear(folder: Path) -> None:
 
 @contextmanager
 def _turn(database: Path) -> Iterator[None]:
-    """One back-up of a database is made at a time, by whichever process."""
+    """Lock `database` against backups by other processes."""
     beside = database.with_name(database.name + _SUFFIX)
     descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -1,7 +1,7 @@
-"""What files of back-ups are called, and which of them go: pure, by their names alone.
+"""File names of backups, and the choice of those to delete: pure, by their names alone.
 
-A name says when the state that it holds was the newest one, in UTC. What is being written has another one and
-counts as nothing, however it was left behind.
+A name states when the backup's state was the newest one, in UTC. A file in progress has another name and
+never counts as a backup, whatever left it behind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FORMAT: Final = "footplate-%Y-%m-%dT%H-%M-%SZ.db"
 
 
 def name_of(moment: datetime) -> str:
-    """The name of a back-up of what was committed at `moment`.
+    """Return the name of a backup of what was committed at `moment`.
 
     >>> name_of(datetime(2026, 1, 31, 3, 17, tzinfo=UTC))
     'footplate-2026-01-31T03-17-00Z.db'
@@ -24,7 +24,7 @@ def name_of(moment: datetime) -> str:
 
 
 def moment_of(name: str) -> datetime | None:
-    """When the back-up of that name was made; None for a file that is none.
+    """Return when the backup of that name was created; None for a file that is no backup.
 
     >>> moment_of("footplate-2026-01-31T03-17-00Z.db.partial") is None
     True
@@ -37,18 +37,21 @@ def moment_of(name: str) -> datetime | None:
 
 
 def complete(names: Iterable[str]) -> list[str]:
-    """Those of `names` that are back-ups, the newest first."""
+    """Return the backups among `names`, newest first."""
     return sorted((name for name in names if moment_of(name) is not None), reverse=True)
 
 
 def newest(names: Iterable[str], now: datetime) -> str | None:
-    """The newest back-up; none that a clock which was ahead has named, as no later one would ever be due."""
+    """Return the newest backup up to `now`.
+
+    A later one, named by a clock that was ahead, is ignored, or no new backup would ever be due.
+    """
     known = ((moment_of(name), name) for name in complete(names))
     return next((name for moment, name in known if moment is not None and moment <= now), None)
 
 
 def surplus(names: Iterable[str], keep: int) -> list[str]:
-    """Back-ups beyond the `keep` newest ones, and nothing that has another name.
+    """Return the backups beyond the `keep` newest; files with other names never count.
 
     >>> surplus(["footplate-2026-01-02T00-00-00Z.db", "footplate-2026-01-01T00-00-00Z.db", "mine.db"], 1)
     ['footplate-2026-01-01T00-00-00Z.db']

@@ -1,4 +1,4 @@
-"""When back-ups are due, of which file, and where they go: decided without looking at either."""
+"""Folder, schedule and number of backups, evaluated without access to files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ANY_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Schedule:
-    """Points in time as cron and CronJobs write them: minute, hour, day, month, day of week, in UTC.
+    """A schedule as cron and CronJobs write it: minute, hour, day, month, day of week, in UTC.
 
-    Raises ValueError for a text that is none, or that never comes to pass.
+    Raises ValueError for a text that is no schedule, or that matches no time.
     """
 
     text: str
@@ -29,7 +29,7 @@ class Schedule:
         self.after(_ANY_DAY)
 
     def after(self, moment: datetime) -> datetime:
-        """The first point in time after `moment`."""
+        """Return the first scheduled time after `moment`."""
         try:
             points: Iterator[datetime] = CronSim(self.text, moment.astimezone(UTC))
             found = next(points, None)
@@ -42,16 +42,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class BackupPlan:
-    """What an installation was told of back-ups."""
+    """Backup settings of an installation."""
 
     folder: Path
     schedule: Schedule = Schedule("17 3 * * *")
     keep: int = 7
 
     def due(self, newest: datetime | None, now: datetime) -> datetime:
-        """When the next one is to be made, where the newest was made at `newest`, which is not after `now`.
+        """Return when the next backup is due; `newest` is the time of the newest one, not after `now`.
 
-        One whose time came while no process ran is made up for, once. The first one is due at once: whoever
-        has just asked for back-ups sees whether they can be had.
+        A backup that was missed while no process ran is made up for, once. The first one is due at once, so
+        that whoever enables backups sees whether they work.
         """
         return now if newest is None else self.schedule.after(newest)

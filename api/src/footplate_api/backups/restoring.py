@@ -1,9 +1,9 @@
-"""Puts a back-up in the place of the database, which nobody has open meanwhile: whole, or not at all.
+"""Replaces the database by a backup, entirely or not at all; no other process may have the database open.
 
-The database is three files, and a write-ahead log that is older than its database destroys it. So the log
-of the one that is there is written back first; then both are given another name beside their own, and the
-back-up, copied and verified under a third one, takes its place in one step of the file system. Whatever ends
-this in the middle, under its name stands the one or the other.
+The database is three files, and a write-ahead log that is older than its database destroys it. So restore()
+first checkpoints the current database's log; then it gives both files a second name beside their own, and
+renames the backup, which it has copied and verified under a third name, to the database's name. Whatever
+interrupts this, the database's name refers to the old database or to the new one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROOM: Final = "what is there is kept beside; delete what an earlier restore kep
 
 @dataclass(frozen=True)
 class Restored:
-    """A back-up that is the database now."""
+    """A backup that is the database now."""
 
     revision: str
     kept: Path | None  # what was there
@@ -40,12 +40,12 @@ class Restored:
 def restore(
     file: Path, database: Path, known: Collection[str], moment: datetime, *, replace: bool = False
 ) -> Restored:
-    """Makes `database` of the back-up `file`; whoever calls holds the lock of its sole writer.
+    """Replace `database` by the backup `file`; the caller holds the lock of its sole writer.
 
     Args:
-        known: the schemas that this release knows: an older one is migrated when the API starts.
-        moment: now, for the name under which what was there is kept.
-        replace: it may take the place of a database.
+        known: the schema revisions of this release; an older one is migrated when the API starts.
+        moment: the current time, for the name under which the previous database is stored.
+        replace: allow the replacement of an existing database.
 
     Raises RestoreRefused, Unsound, NoRoom or OSError; then the database is as it was.
     """
@@ -77,13 +77,13 @@ def restore(
 
 
 def asked_before(database: Path, name: str) -> bool:
-    """Whether the back-up of that name was restored already, and nobody has withdrawn the word since."""
+    """Return whether the backup of that name was restored already, and the record of that still exists."""
     mark = _beside(database, _MARK)
     return mark.exists() and mark.read_text() == name
 
 
 def note(database: Path, name: str) -> None:
-    """It was restored once, and is not again when the next pod is told the same."""
+    """Record the restored backup, so that the next pod with the same setting does not restore it again."""
     half = _beside(database, _MARK + _NEW)
     half.write_text(name)
     half.rename(_beside(database, _MARK))
@@ -91,7 +91,7 @@ def note(database: Path, name: str) -> None:
 
 
 def withdraw(database: Path) -> None:
-    """Nobody asks for a back-up any more: the next word counts, whatever it names."""
+    """Delete the record of the restored backup: the next setting counts, whatever it names."""
     _beside(database, _MARK).unlink(missing_ok=True)
 
 
@@ -107,7 +107,7 @@ def _copy(file: Path, new: Path) -> None:
 
 
 def _revision_there(database: Path) -> str | None:
-    """The schema of the database that is there; the API worked with it, whoever made it."""
+    """Return the current database's schema, with which the API worked; None if unreadable."""
     if not database.exists():
         return None
     try:
@@ -118,7 +118,7 @@ def _revision_there(database: Path) -> str | None:
 
 
 def _keep(database: Path, moment: datetime) -> Path | None:
-    """Gives what is there a second name, its log too where that cannot be written back; the first one."""
+    """Link the current database to a second name, and its log if that remains; return the name."""
     if database.exists():
         try:
             with closing(_opened(database)) as there:

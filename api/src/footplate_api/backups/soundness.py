@@ -1,4 +1,4 @@
-"""Whether a file is a whole database of Footplate, and of which schema."""
+"""Integrity and schema checks of Footplate's database files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_api.errors import Unsound
 
 
 def revision_of(connection: sqlite3.Connection) -> str | None:
-    """The schema's revision of a database; None where it has none of ours."""
+    """Return the schema revision of a database; None if it has none of Footplate's."""
     try:
         found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.OperationalError:  # there is no such table
@@ -19,14 +19,14 @@ def revision_of(connection: sqlite3.Connection) -> str | None:
 
 
 def at_rest(file: Path) -> None:
-    """Raises Unsound where `file` is not all of a database, as that of a running API is not."""
+    """Raise Unsound if `file` has a write-ahead log beside it, as a running API's database does."""
     log = file.with_name(file.name + "-wal")
     if log.exists():
         raise Unsound(f"{file} is a database in use: {log.name} beside it holds what it does not")
 
 
 def verify(file: Path) -> str:
-    """The schema's revision of a database that nobody writes, and all of whose pages and indexes are whole.
+    """Return the schema revision of an unused database, after checking all its pages and indexes.
 
     Raises Unsound, or OSError.
     """

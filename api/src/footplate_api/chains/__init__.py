@@ -1,1 +1,1 @@
-"""What a run stands on, and what stands on it: runs that name one another."""
+"""Lineage: references from runs to other runs, in both directions."""

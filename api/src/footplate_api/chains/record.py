@@ -1,4 +1,4 @@
-"""What the statuses of runs say of other runs -> rows of ours; pure, and lenient as runs.record is."""
+"""Converts the lineage in run statuses into rows; pure, and as tolerant of bad input as runs.record."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FIELD: Final = 63
 
 
 def rows(manifests: Iterable[Manifest]) -> list[dict[str, Any]]:
-    """Column -> value for the table `run_references`, one for each run and field.
+    """Return column -> value for the table `run_references`, one row for each run and field.
 
-    Runs are those that runs.record could read. An entry without field, uid, name or uri is left out, and so
-    is a run that names itself.
+    runs.record has accepted the runs. An entry without field, uid, name or uri is left out, and so
+    is a run that references itself.
     """
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for manifest in manifests:

@@ -1,4 +1,4 @@
-"""Queries on what runs got from other runs."""
+"""Queries on references from runs to runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS: Final = tuple(column.name for column in _TABLE.columns)
 
 
 async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts what is not known yet; what is stays as it is: a reference is resolved once."""
+    """Insert missing references; existing ones never change, as a reference is resolved once."""
     values = sorted(tuple(row[name] for name in _COLUMNS) for row in rows)
     await insert_missing(session, _TABLE, _COLUMNS, values)
 
@@ -30,12 +30,12 @@ async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> Non
 async def chain(
     session: ReadSession, namespace: str, uid: str, depth: int, most: int
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """(direction, depth, RunReference's columns, the run that names, the one that is named): one query.
+    """Return (direction, depth, RunReference's columns, the referring run, the referenced run): one query.
 
-    At most `most` of them in each direction, upwards first and the nearest first, of runs of this namespace.
-    Runs are (name, stage, phase, deleted_at, data, read) each, all NULL where the mirror never saw it: what
-    of data the spec names, and what ranks told of it. No way is followed for more than `depth` references, so
-    that rows of a ring, which nobody should have written, have an end too.
+    At most `most` rows in each direction, upwards first and the nearest first, of runs of this namespace.
+    Each run is (name, stage, phase, deleted_at, data, read), all NULL if the mirror never saw it: `data` is
+    the spec's section, `read` is the data that ranks reported. No path is followed for more than `depth`
+    references, so that rows that form a cycle, which should not exist, end too.
     """
     edges = union_all(
         _directed(UP, uid, namespace, depth, most),
@@ -66,7 +66,7 @@ def _about(run: Any, spec: Any, prefix: str) -> list[Any]:
 
 
 def _directed(direction: str, uid: str, namespace: str, depth: int, most: int) -> Any:
-    """References from `uid` on, up to what it stands on, or down to what stands on it."""
+    """Return the references from `uid` up to its ancestors, or down to its descendants."""
     known, run = RunReference, aliased(Run)
     upwards = direction == UP
     begin = known.run_uid if upwards else known.other_uid

@@ -1,4 +1,4 @@
-"""REST of lineage."""
+"""REST endpoint of lineage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["runs"
 async def read_lineage(
     namespace: Namespace, name: RunName, query: Annotated[LineageQuery, Query()], session: Reading
 ) -> RunLineage:
-    """The runs that gave this one weights, references, rewards and data, theirs too, and so on; and likewise
-    those that it gave something to. All are of one namespace.
+    """Return the ancestors and descendants of a run, all of its namespace.
+
+    Ancestors are the runs that provided weights, references, rewards or data, directly or through other runs;
+    descendants are the runs to which this run provided any of these in the same way.
     """
     return await service.lineage(session, namespace, name, query)

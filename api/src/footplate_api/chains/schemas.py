@@ -1,4 +1,4 @@
-"""Lineage as callers see it."""
+"""Request and response schemas of lineage."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MOST = 1000  # references of one answer, in each direction
 
 
 class LineageQuery(Asked):
-    """Of which of the runs that have had this name."""
+    """Query parameters that select one of the runs that have had this name."""
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
 
 
 class LineageReference(Schema):
-    """What one run got from another: resolved once, when it was admitted."""
+    """Reference from one run to another: resolved once, when the run was admitted."""
 
     depth: int = Field(description="references between it and the run that was asked for; 1 is its own")
     run_uid: str = Field(description="of the run that names the other")
@@ -33,7 +33,7 @@ class LineageReference(Schema):
 
 
 class LineageRun(Schema):
-    """A run that is named in the lineage."""
+    """A run in the lineage."""
 
     uid: str
     name: str
@@ -51,7 +51,7 @@ class LineageRun(Schema):
 
 
 class RunLineage(Schema):
-    """What a run stands on, and what stands on it; runs that are gone are in it as they were last."""
+    """Ancestors and descendants of a run; deleted runs appear as the API last saw them."""
 
     run_uid: str
     ancestors: list[LineageReference] = Field(description="upwards, the nearest first")

@@ -15,7 +15,7 @@ from footplate_api.runs import service as runs
 
 
 async def lineage(session: ReadSession, namespace: str, name: str, query: LineageQuery) -> RunLineage:
-    """What the run of this name stands on and what stands on it; raises RunNotFound."""
+    """Return a run's ancestors and descendants; raises RunNotFound."""
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     asked = None if run.spec else await run_repository.spec_of(session, run.uid)
     found = await repository.chain(session, run.namespace, run.uid, DEPTH + 1, MOST + 1)
@@ -44,7 +44,7 @@ async def lineage(session: ReadSession, namespace: str, name: str, query: Lineag
 
 
 def _nearest(rows: Iterable[Any]) -> tuple[list[LineageReference], bool]:
-    """The references that are shown, and whether some are left out."""
+    """Return the references to show, and whether any are left out."""
     known = list(rows)
     shown = [row for row in known if row.depth <= DEPTH][:MOST]
     return [_reference(row) for row in shown], len(shown) < len(known)
@@ -68,13 +68,13 @@ def _digest(read: object) -> str | None:
 
 
 def _path(namespace: str, name: str, uid: str, query: LineageQuery) -> str:
-    """Of a run that has a row; it answers as `query` was answered, whatever namespaces had this name."""
+    """Return the API path of a stored run, with the `formerNamespaces` of `query`."""
     former = "&formerNamespaces=true" if query.former_namespaces else ""
     return f"/v1/namespaces/{quote(namespace)}/runs/{quote(name)}?uid={quote(uid)}{former}"
 
 
 def _runs(row: Any, namespace: str, query: LineageQuery) -> Iterator[LineageRun]:
-    """Both ends of a reference; of one that was never seen what the reference says."""
+    """Yield both ends of a reference; an end that was never seen has only what the reference states."""
     told = row._mapping
     for uid, prefix in ((row.run_uid, "by"), (row.other_uid, "of")):
         known = told[f"{prefix}_name"]
@@ -92,7 +92,7 @@ def _runs(row: Any, namespace: str, query: LineageQuery) -> Iterator[LineageRun]
 
 
 def data_sets(data: object) -> list[str]:
-    """Where the data sets of a spec's `data` lie; those of another run stand in the references.
+    """Return the URIs of the data sets in a spec's `data`; those of other runs are in the references.
 
     >>> data_sets({"uri": "/a"}), data_sets({"sources": [{"uri": "/a"}, {"uri": "/b"}]}), data_sets(None)
     (['/a'], ['/a', '/b'], [])

@@ -20,9 +20,9 @@ PAGE_CHARACTERS: Final = 2_000_000  # of the places on one page: an earlier rele
 
 
 async def store(session: WriteSession, records: Sequence[tuple[str, CheckpointRecord]]) -> None:
-    """Upserts (run uid, record) under (run, step).
+    """Upsert (run uid, record) under (run, step).
 
-    What a newer generation committed stands, whatever the clocks; of one generation the later commit.
+    A newer generation's commit wins, whatever the clocks; within one generation the later commit wins.
     """
     if records:
         statement = upsert(session, Checkpoint, _replaces, _still_removed)
@@ -31,7 +31,7 @@ async def store(session: WriteSession, records: Sequence[tuple[str, CheckpointRe
 
 
 async def remove(session: WriteSession, removals: Sequence[tuple[str, CheckpointRemoval]]) -> None:
-    """Marks what retention removed, also where the record of it is still to come."""
+    """Mark the checkpoints that retention removed, even before their records arrive."""
     if removals:
         statement = upsert(session, Checkpoint, _is_gone, _marked)
         await session.execute(statement, _in_order(_removed(uid, removal) for uid, removal in removals))
@@ -39,7 +39,7 @@ async def remove(session: WriteSession, removals: Sequence[tuple[str, Checkpoint
 
 
 async def _forget(session: WriteSession, runs: Set[str]) -> None:
-    """Of each of `runs` the newest KEPT stay; those that retention removed go first."""
+    """Delete all but the newest KEPT checkpoints of each run; removed checkpoints go first."""
     row = Checkpoint
     for run in sorted(runs):
         of_run = row.run_uid == run
@@ -52,7 +52,7 @@ async def _forget(session: WriteSession, runs: Set[str]) -> None:
 
 
 def _in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """So that two writers of the same checkpoints never wait for each other in a ring."""
+    """Sort rows, so that two writers of the same checkpoints never deadlock."""
     return sorted(rows, key=itemgetter("run_uid", "step"))
 
 
@@ -69,7 +69,7 @@ def _removed(uid: str, removal: CheckpointRemoval) -> dict[str, Any]:
 
 
 def _generation(row: Any) -> ColumnElement[Any]:
-    """Comparable also where an earlier release noted none."""
+    """Return the generation in a form that is comparable even if an earlier release stored none."""
     return tuple_(func.coalesce(row.epoch, -1), func.coalesce(row.number, -1))
 
 
@@ -97,7 +97,7 @@ def _is_gone(new: Any) -> ColumnElement[bool]:
 
 
 def _marked(new: Any) -> Mapping[str, ColumnElement[Any]]:
-    """Of the generation that is known all stays as it is; of a newer one nothing is known but its end."""
+    """Return column values: unchanged for the stored generation; of a newer one only the end is known."""
     kept = ("uri", "time", "bytes", "seconds_blocked", "seconds_total")
     return {name: case((_same(new), getattr(Checkpoint, name)), else_=new[name]) for name in kept}
 
@@ -105,9 +105,9 @@ def _marked(new: Any) -> Mapping[str, ColumnElement[Any]]:
 async def newest_first(
     session: ReadSession, run_uid: str, before: int | None, limit: int, removed: bool
 ) -> tuple[Sequence[Checkpoint], bool]:
-    """Checkpoints below step `before`, as many as fit a page of `limit`, and whether there are more.
+    """Return checkpoints below step `before`, as many as fit a page of `limit`, and whether there are more.
 
-    `removed`: also those that retention removed.
+    `removed` includes the checkpoints that retention removed.
     """
     chosen = [Checkpoint.run_uid == run_uid]
     if not removed:
@@ -123,6 +123,6 @@ async def newest_first(
 
 
 async def count(session: ReadSession, run_uid: str) -> int:
-    """How many steps of a run were committed, those that retention removed included; at most KEPT."""
+    """Return how many steps of a run were committed, including removed checkpoints; at most KEPT."""
     committed = select(func.count()).where(Checkpoint.run_uid == run_uid, Checkpoint.uri != "")
     return await session.scalar(committed) or 0

@@ -1,4 +1,4 @@
-"""REST of checkpoints."""
+"""REST endpoint of checkpoints."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ router = APIRouter(prefix="/v1/namespaces/{namespace}/runs/{name}", tags=["check
 async def list_checkpoints(
     namespace: Namespace, name: RunName, query: Annotated[CheckpointQuery, Query()], session: Reading
 ) -> CheckpointList:
-    """Checkpoints that were committed and are there; `removed=true` adds those that retention removed."""
+    """List the committed checkpoints; `removed=true` adds checkpoints that retention removed."""
     return await service.list_checkpoints(session, namespace, name, query)

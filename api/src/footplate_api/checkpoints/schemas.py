@@ -1,4 +1,4 @@
-"""Checkpoints as callers see them."""
+"""Request and response schemas of checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from footplate_api.schemas import Asked, FormerNamespaces, Schema, Step, Uid
 
 
 class CheckpointQuery(Asked):
-    """Which checkpoints."""
+    """Query parameters of a run's checkpoints."""
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
@@ -18,7 +18,7 @@ class CheckpointQuery(Asked):
 
 
 class CheckpointItem(Schema):
-    """A checkpoint that was committed."""
+    """A committed checkpoint."""
 
     step: int
     uri: str = Field(description="the committed directory; empty where only its removal was told")
@@ -31,7 +31,7 @@ class CheckpointItem(Schema):
 
 
 class CheckpointList(Schema):
-    """Checkpoints, newest step first; of each step the one of its newest generation."""
+    """Checkpoints, newest step first, each of its step's newest generation."""
 
     run_uid: str
     items: list[CheckpointItem]

@@ -12,7 +12,7 @@ from footplate_api.runs import service as runs
 async def list_checkpoints(
     session: ReadSession, namespace: str, name: str, query: CheckpointQuery
 ) -> CheckpointList:
-    """A page of a run's checkpoints, newest first; raises RunNotFound."""
+    """Return a page of a run's checkpoints, newest first; raises RunNotFound."""
     run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
     rows, more = await repository.newest_first(session, run.uid, query.before, query.limit, query.removed)
     items = [_item(row) for row in rows]

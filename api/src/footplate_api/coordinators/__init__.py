@@ -1,1 +1,1 @@
-"""The pods that coordinate runs, or did: they alone send telemetry."""
+"""Current and former coordinator pods of runs, the only senders of telemetry."""

@@ -1,4 +1,4 @@
-"""Which pod coordinates a run, as the run's status says; pure."""
+"""Reads the coordinator pod from a run's status; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LONGEST_UID: Final = 64
 
 
 class Coordinator(NamedTuple):
-    """A pod that coordinates this run, or did; `epoch` is the number that the operator gave the pod."""
+    """A pod that coordinates this run, or did; the operator assigned `epoch` to it."""
 
     pod_uid: str
     run_uid: str
@@ -22,7 +22,7 @@ class Coordinator(NamedTuple):
 
 
 def told(manifest: Manifest) -> Coordinator | None:
-    """The one that the status of a run names; None while the operator has not seen its pod.
+    """Return the coordinator that a run's status names; None while the operator has not seen its pod.
 
     The run is one that runs.record could read.
     """
@@ -35,5 +35,5 @@ def told(manifest: Manifest) -> Coordinator | None:
 
 
 def all_told(manifests: Iterable[Manifest]) -> list[Coordinator]:
-    """Those that any of `manifests` names, each once, in one order."""
+    """Return the coordinators that `manifests` name, each once, sorted."""
     return sorted({found for manifest in manifests if (found := told(manifest)) is not None})

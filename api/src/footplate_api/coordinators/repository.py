@@ -14,7 +14,7 @@ from footplate_api.models.coordinator import RunCoordinator
 
 
 async def store(session: WriteSession, coordinators: Sequence[Coordinator]) -> None:
-    """Notes those that are not known yet; of the others nothing changes: a pod has one run and one epoch."""
+    """Insert missing coordinators; existing rows never change: a pod has one run and one epoch."""
     if coordinators:
         postgres = session.get_bind().dialect.name == "postgresql"
         statement = (postgresql if postgres else sqlite).insert(table_of(RunCoordinator))
@@ -23,7 +23,7 @@ async def store(session: WriteSession, coordinators: Sequence[Coordinator]) -> N
 
 
 async def find(session: ReadSession, namespace: str, name: str, pod_uid: str) -> Coordinator | None:
-    """That of a run of this name, if this pod is or was one."""
+    """Return the coordinator of a run with this name, if this pod is or was one."""
     table = RunCoordinator
     statement = select(*(getattr(table, column) for column in Coordinator._fields)).where(
         table.pod_uid == pod_uid, table.namespace == namespace, table.name == name

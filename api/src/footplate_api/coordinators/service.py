@@ -1,13 +1,13 @@
-"""Whose telemetry is taken: of the pod that coordinates the run, or did.
+"""Authorizes telemetry senders: the pod that coordinates the run, or did.
 
-A thousand coordinators send a batch a second each, so whoever was once found is kept in memory: that a pod
-is or was a run's coordinator never ceases to be true. Nor does it matter which token shows it, of which the
-kubelet makes a new one each hour: the pod stays the same.
+A thousand coordinators send a batch a second each, so a verified sender is cached: a pod that is or was a
+run's coordinator stays one. The token does not matter either: the kubelet renews it each hour, but the pod
+stays the same.
 
-One that is not in memory is looked for in the database, where the mirror notes what statuses say. The
-mirror may lag behind, so Kubernetes has the last word. It is asked once in a moment for each pod, whatever
-that one claims to coordinate. A whole fleet may be unknown at once, as after a restart: a few at a time
-are looked for, so that the time which a database has to answer is not spent in a queue.
+The API looks up other senders in the database, where the mirror stores what statuses report. The mirror may
+lag behind, so Kubernetes has the last word. The API queries it once at a time for each pod, whatever run that
+pod claims to coordinate. A whole fleet may be unknown at once, as after a restart: only a few look-ups run at
+a time, so that the time which a database has to answer is not spent in a queue.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Value = TypeVar("Value")
 
 
 class Coordinators:
-    """Tells the run whose telemetry a caller may send.
+    """Authorizer of telemetry senders.
 
-    `clock` gives seconds that never step; `most` bounds what is kept in memory, `patience` in seconds the
-    wait for Kubernetes.
+    `clock` returns monotonic seconds; `most` limits the cached pods, `patience` in seconds the wait for
+    Kubernetes.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Coordinators:
         self._looking = asyncio.Semaphore(LOOKED_FOR_AT_ONCE)
 
     async def sender(self, caller: Caller, namespace: str, name: str) -> Coordinator:
-        """The coordinator that `caller` is or was of the run with this name; both words may be any text.
+        """Return `caller` as the run's current or former coordinator; both names may be any text.
 
-        Raises NotItsCoordinator, the same for whatever is wrong; ClusterUnavailable, InstallationLacksRights,
+        Raises NotItsCoordinator, the same for every cause; ClusterUnavailable, InstallationLacksRights,
         DatabaseUnavailable.
         """
         pod_uid = caller.pod_uid
@@ -99,7 +99,7 @@ class Coordinators:
             return await repository.find(session, namespace, name, pod_uid)
 
     async def _live(self, namespace: str, name: str, pod_uid: str) -> Coordinator | None:
-        """As Kubernetes has the run now; noted, as it may be gone before the mirror sees that."""
+        """Return the coordinator from Kubernetes; store it, as the run may go before the mirror sees it."""
         manifest = await self._asked(namespace, name)
         found = None if manifest is None else record.told(manifest)
         if found is None or found.pod_uid != pod_uid:
@@ -122,7 +122,7 @@ class Coordinators:
 
 
 def refusal(namespace: str, name: str) -> NotItsCoordinator:
-    """What everybody is told who is not the coordinator of this run, whether there is one or not."""
+    """Return the error for everyone but this run's coordinator, whether there is one or not."""
     return NotItsCoordinator(
         f"Telemetry of the run {namespace}/{name} is taken from the pod of its coordinator alone."
     )

@@ -1,1 +1,1 @@
-"""What runs cost: dollars, energy and carbon, reckoned anew from what was used whenever somebody asks."""
+"""Costs of runs: dollars, energy and carbon, computed from the stored usage for each request."""

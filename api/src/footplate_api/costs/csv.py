@@ -1,4 +1,4 @@
-"""Costs as a table of text, for whoever asks for `text/csv`; pure."""
+"""Costs as CSV, for requests that accept `text/csv`; pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ AMOUNTS: Final = (
 
 
 def wanted(accept: str | None) -> bool:
-    """Whether a header asks for CSV rather than JSON.
+    """Return whether an Accept header prefers CSV to JSON.
 
     >>> wanted("text/csv"), wanted("application/json, text/csv;q=0.5"), wanted("*/*"), wanted(None)
     (True, False, False, False)
@@ -50,7 +50,7 @@ def _quality(text: str) -> float:
 
 
 def table(grouping: Grouping, rows: Sequence[CostLine], names: Sequence[str]) -> bytes:
-    """A header and a line for each row; what is unknown is empty. `names` are those of AMOUNTS."""
+    """Return a header and a line for each row; unknown values are empty. `names` are those of AMOUNTS."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow(["kind", "from", "to", "at", *grouping.names, *names])
@@ -70,7 +70,8 @@ def table(grouping: Grouping, rows: Sequence[CostLine], names: Sequence[str]) ->
 
 
 def _safe(value: str | None) -> str:
-    """
+    """Return `value` in a form that no spreadsheet takes for a formula.
+
     >>> _safe("team-a"), _safe("=HYPERLINK(1)")
     ('team-a', "'=HYPERLINK(1)")
     """

@@ -1,4 +1,4 @@
-"""By what costs are grouped; pure."""
+"""Dimensions by which costs are grouped; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LABEL: Final = "label:"
 
 
 class Dimension(StrEnum):
-    """What a run or its nodes have."""
+    """A property of a run or of its nodes."""
 
     NAMESPACE = "namespace"
     QUEUE = "queue"
@@ -35,23 +35,23 @@ Group = tuple[str | None, ...]
 
 @dataclass(frozen=True)
 class Grouping:
-    """Dimensions in the order in which they were asked for, as they were written."""
+    """The requested dimensions, in their order and as they were written."""
 
     names: tuple[str, ...]
 
     def kept(self, name: str) -> str | None:
-        """Under which key what a run has of it is kept beside the labels; None of what its usage says."""
+        """Return the key under which a dimension is stored beside the labels; None if the usage has it."""
         if name.startswith(_LABEL):
             return name.removeprefix(_LABEL)
         return _PROPERTIES.get(Dimension(name))
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All that kept() gives."""
+        """The keys that kept() returns."""
         return tuple(key for name in self.names if (key := self.kept(name)) is not None)
 
     def of_pod(self, pod: PodUsage, kept: Mapping[str, Mapping[str, str]]) -> Group:
-        """The group of a pod; `kept` has for each key the values by the uids of runs."""
+        """Return the group of a pod; `kept` maps each key to its values by run uid."""
         return tuple(self._value(name, pod, kept) for name in self.names)
 
     def _value(self, name: str, pod: PodUsage, kept: Mapping[str, Mapping[str, str]]) -> str | None:
@@ -61,7 +61,7 @@ class Grouping:
         return pod.owner.namespace if name == Dimension.NAMESPACE else _of_goods(name, pod.goods)
 
     def of_idle(self, goods: Goods) -> Group:
-        """The group of what nobody holds of a node."""
+        """Return the group of a node's idle capacity."""
         return tuple(_of_goods(name, goods) if name in _OF_NODES else None for name in self.names)
 
 
@@ -70,7 +70,7 @@ def _of_goods(name: str, goods: Goods) -> str:
 
 
 def parse(text: str) -> Grouping:
-    """The dimensions that `text` names; raises Invalid."""
+    """Parse the dimensions in `text`; raises Invalid."""
     names = tuple(part.strip() for part in text.split(","))
     for name in names:
         known = name in set(Dimension) or (

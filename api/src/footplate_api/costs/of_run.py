@@ -1,4 +1,4 @@
-"""What one run has cost, by attempt and by pod: the numbers of its `status.cost`, from what is stored."""
+"""Costs of one run, by attempt and by pod: the numbers of its `status.cost`, from the stored usage."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _OF_TIME: Final = frozenset({"device_seconds", "until"})  # what a summary says 
 
 
 class Used:
-    """When a run used nodes, and the parts of that time: months, and the time of each attempt.
+    """Time in which a run used nodes, split into months and attempts.
 
-    An attempt has the seconds until the next one begins: most pods outlive one. What there was before the
-    first one is its own; where none is known, a pod is of the one in which it began.
+    An attempt lasts until the next one begins: most pods outlive one. Usage before the first attempt belongs
+    to it; if no attempt is known, a pod belongs to the one in which it began.
     """
 
     def __init__(self, spans: Mapping[str, Span], attempts: Sequence[tuple[int, int]], now: int) -> None:
-        """`spans` are by node, while pods of the run may be on it.
+        """Split `spans`, the times by node in which pods of the run may be on it.
 
         `attempts` are numbers, and the second in which each begins, in order.
         """
@@ -61,7 +61,7 @@ class Used:
 
     @property
     def ends(self) -> list[int]:
-        """The edges of all of the time."""
+        """First and last edge of the whole time."""
         return [self.edges[0], self.edges[-1]] if self.edges else []
 
     def _edges(self) -> list[int]:
@@ -71,21 +71,22 @@ class Used:
         return sorted({whole.start, *begin, *(month.end for month in months(whole))})
 
     def months(self) -> list[tuple[Span, range]]:
-        """Each, and the places of its parts."""
+        """Return each month, and the indexes of its parts."""
         return [
             (month, range(bisect_left(self.edges, month.start), bisect_left(self.edges, month.end)))
             for month in (months(Span(*self.ends)) if self.edges else ())
         ]
 
     def key(self, pod: PodUsage) -> Key:
-        """Under what a pod of the run is added up, so that there are few: (attempt, is it a coordinator).
+        """Return the key under which a pod of the run is summed: (attempt, whether it is a coordinator).
 
-        The attempt is 0 where those that are known say whose time each part is.
+        The attempt is 0 if the attempts are known, as these determine whose time each part is: so there are
+        few keys.
         """
         return 0 if self._attempts else pod.attempt, pod.role is Role.COORDINATOR
 
     def attempt(self, key: Key, place: int) -> int:
-        """Whose time a part of what is added up under `key` is."""
+        """Return the attempt whose time a part is, of what is summed under `key`."""
         if not self._attempts:
             return _said(key)[0]
         return self._attempts[max(0, bisect_right(self._starts, self._parts[place].start) - 1)][0]
@@ -99,7 +100,7 @@ def _said(key: Key) -> tuple[int, bool]:
 
 @dataclass(frozen=True)
 class Made:
-    """The run, and what it made."""
+    """A run and what it produced."""
 
     namespace: str
     name: str
@@ -111,9 +112,9 @@ class Made:
 
 
 def shown(made: Made, used: Used, found: Found, book: Book, pods: list[PodCost] | None) -> RunCost:
-    """The answer; exact sums, divided and rounded at its very end.
+    """Build the response; exact sums are divided and rounded at its very end.
 
-    `found` has a tally by Used.key() and part of the time; each is taken out once its account is made.
+    `found` has a sum by Used.key() and part of the time; each is removed once its account is built.
     """
     billed, changed = _bill(used, found, book)
     attempts: dict[int, Account] = defaultdict(Account)
@@ -143,12 +144,12 @@ def shown(made: Made, used: Used, found: Found, book: Book, pods: list[PodCost] 
 
 
 def shown_pods(pods: Iterable[ToldPod], found: Found, book: Book) -> list[PodCost]:
-    """Each pod; `found` has a tally of all its time by its uid, which is taken out."""
+    """Build the cost of each pod; `found` has the sum of all its time by its uid, which is removed."""
     return [_pod(pod, found.pop((pod.usage.uid, 0), Tally()).account(book)) for pod in pods]
 
 
 def _accounts(used: Used, found: Found, book: Book) -> Iterator[tuple[tuple[int, bool], Account]]:
-    """By number of the attempt, and whether it is that of coordinators."""
+    """Yield the accounts by (number of the attempt, whether of coordinators); their sums are removed."""
     places: dict[tuple[int, bool], list[tuple[Key, int]]] = defaultdict(list)
     for key, at in found:
         places[used.attempt(key, at), _said(key)[1]].append((key, at))
@@ -164,7 +165,7 @@ def _sum(accounts: Iterable[Account]) -> Account:
 
 
 def _bill(used: Used, found: Found, book: Book) -> tuple[list[MonthCost], list[CostAdjustment]]:
-    """The months of the run, and what was written later about those that were closed."""
+    """Return the run's months, and the later changes to closed months."""
     by_place: dict[int, list[Tally]] = defaultdict(list)
     for (_, place), tally in found.items():
         by_place[place].append(tally)
@@ -220,7 +221,7 @@ def _buckets(cost: Mapping[str, Any]) -> DeviceSeconds | None:
 
 
 def _ratio(total: Account, units: Fraction) -> Ratio | None:
-    """Of one unit; None where there is none."""
+    """Return the cost per unit; None without units."""
     if not units:
         return None
     priced = total.cost.node_seconds > total.cost.unpriced

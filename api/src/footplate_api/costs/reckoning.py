@@ -1,8 +1,8 @@
-"""Reads what was used in a time, node by node, and adds it up in a thread.
+"""Reads usage node by node, and adds it up in a thread.
 
-Whoever shares a node with whom decides what each of them has of it: so all pods of a node are read, also of
-those who are not asked about. A month of ten thousand runs is hundreds of thousands of rows: they are read
-some at a time, and added up beside the event loop.
+The pods that share a node determine each other's share: so all pods of a node are read, also pods that the
+query excludes. A month of ten thousand runs is hundreds of thousands of rows: they are read in batches, and
+added up beside the event loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATIENCE_SECONDS: Final = WORK_SECONDS  # with a database that answers late
 
 @dataclass(frozen=True)
 class Keys:
-    """What is added up under what; None is not counted."""
+    """Functions that return the key under which a pod or idle capacity is summed; None is not counted."""
 
     of_pod: Callable[[PodUsage], Key | None]
     of_idle: Callable[[Goods], Key | None] = lambda goods: None
@@ -42,9 +42,9 @@ async def add_all(
     namespaces: Collection[str] | None = None,
     idle: bool = False,
 ) -> None:
-    """Adds what was used in `span`; of `namespaces` alone and who shared nodes with them, if given.
+    """Add the usage in `span`; given `namespaces`, only theirs and that of pods which shared their nodes.
 
-    Nodes on which there was no pod are added where `idle` is asked for.
+    Nodes without pods are added if `idle` is set.
     """
     crowds = await repository.crowds(session, span, namespaces)
     for nodes in together(crowds, ROWS_AT_ONCE):
@@ -56,7 +56,7 @@ async def add_all(
 
 
 async def add_beside(session: ReadSession, tallies: Tallies, spans: Mapping[str, Span], keys: Keys) -> None:
-    """Adds what was used of these nodes, of each in its own time."""
+    """Add the usage of these nodes, each within its own span."""
     nodes = sorted(spans)
     for start in range(0, len(nodes), SPANS_AT_ONCE):
         part = {node: spans[node] for node in nodes[start : start + SPANS_AT_ONCE]}
@@ -76,7 +76,7 @@ async def _add_empty(
 
 
 def together(crowds: Iterable[tuple[str, int]], most: int) -> Iterator[Sequence[str]]:
-    """Nodes, as many at a time as have at most so many pods.
+    """Yield batches of nodes that have at most `most` pods together; a node with more is a batch of its own.
 
     >>> list(together([("a", 2), ("b", 1), ("c", 9), ("d", 1)], 3))
     [['a', 'b'], ['c'], ['d']]
@@ -94,7 +94,7 @@ def together(crowds: Iterable[tuple[str, int]], most: int) -> Iterator[Sequence[
 
 
 def add(tallies: Tallies, rows: Iterable[Any], told: Mapping[str, NodeUsage], keys: Keys) -> None:
-    """Adds pods that come node by node; `told` are the nodes that somebody told of, by uid."""
+    """Add pods, which come node by node; `told` maps uids to the nodes that the operator reported."""
     for node, on in groupby(rows, key=attrgetter("node")):
         tallies.add(told.get(node), map(record.usage_of, on), keys.of_pod, keys.of_idle)
 

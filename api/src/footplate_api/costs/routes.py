@@ -1,4 +1,4 @@
-"""REST of costs."""
+"""REST endpoints of costs."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ async def read_run_cost(
     costs: Costing,
     caller: Calling,
 ) -> Response:
-    """Dollars, energy and carbon of a run, by attempt and, with `pods=true`, by pod.
+    """Return dollars, energy and carbon of a run, by attempt and, with `pods=true`, by pod.
 
-    The numbers are those of the run's `status.cost`, reckoned from what is stored here: also of a run that
-    is gone from Kubernetes, and of one that came and went while this API was away.
+    The numbers are those of the run's `status.cost`, computed from the stored usage: also for a run that is
+    gone from Kubernetes, or that came and went while this API was down.
     """
     body = await costs.of_run(namespace, name, query, second(context.now()), caller.username)
     return Response(body, media_type="application/json")
@@ -77,7 +77,7 @@ async def list_costs(
     authorization: Authorizing,
     accept: Accept = None,
 ) -> Response:
-    """Costs of the runs that the caller may list, in any namespace.
+    """List the costs of the runs that the caller may list, in any namespace.
 
     With `idle=true&formerNamespaces=true` all rows together are what the nodes cost, to the nano-dollar
     before they are rounded.

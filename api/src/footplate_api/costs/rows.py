@@ -1,8 +1,7 @@
-"""What was added up -> rows of an answer; pure.
+"""Converts cost sums into the rows of a response; pure.
 
-A month that is over is told by the price book as that was when it ended; what was written later about it
-are rows of their own, with the day on which it was written. Amounts are divided and rounded here and nowhere
-before.
+A closed month uses the price book as it was at the month's end; later price entries become rows of their own,
+with the time at which they were written. Amounts are divided and rounded only here.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _PLACES: Final = 3  # of seconds of a node
 
 
 class Kind(StrEnum):
-    """What a row tells of: what runs held, what nobody held, and what changed about a closed month."""
+    """Kind of a row: usage, idle capacity, or a closed month's adjustment of either."""
 
     USAGE = "usage"
     IDLE = "idle"
@@ -44,7 +43,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class CostLine:
-    """One line; None is unknown. `at` is when an adjustment was written."""
+    """A row of the response; None means unknown. `at` is when an adjustment was written."""
 
     kind: Kind
     span: Span
@@ -63,15 +62,15 @@ class CostLine:
 
 
 def edges(window: Span, steps: Sequence[Span]) -> list[int]:
-    """Where a step or a month of `window` begins, and its end."""
+    """Return the boundaries of the steps and months in `window`, ascending."""
     return sorted({edge for part in (*steps, *months(window)) for edge in (part.start, part.end)})
 
 
 class Limited(Found):
-    """Tallies by (kind, group) and part of time, made when they are asked for: no more than an answer has.
+    """Sums by (kind, group) and part of time, created on access, at most as many as a response may have.
 
-    So a question that would make too many rows is refused before they take any memory, with Invalid. What
-    nobody held is not counted where it is shared out, for then it has hardly any rows.
+    A query with too many rows is refused with Invalid before these take any memory. Idle capacity is not
+    counted if it is distributed, for then it has hardly any rows.
     """
 
     def __init__(self, window: Span, steps: Sequence[Span], share_idle: bool = False) -> None:
@@ -102,10 +101,10 @@ def rows(
     now: int,
     share_idle: bool = False,
 ) -> list[CostLine]:
-    """The rows of what was added up between edges(), by (kind, group); raises Invalid for too many.
+    """Return the rows of sums between edges(), by (kind, group); raises Invalid for too many.
 
-    With `share_idle` what nobody held is shared out in `found`, and each row of usage tells its share. What a
-    row was made of is taken out of `found`, so that both are not there at once.
+    With `share_idle` idle capacity is distributed within `found`, and each usage row has its share. The sums
+    of a row are removed from `found`, so that both are not in memory at once.
     """
     if share_idle:
         idle.share(found, lambda key: _said(key)[0] is Kind.IDLE)
@@ -146,7 +145,7 @@ def _order_of_adjustment(line: CostLine) -> tuple[int, Span, Kind, list[str]]:
 
 
 def _places(parts: Sequence[Span], wholes: Sequence[Span]) -> dict[int, Span]:
-    """In which of `wholes` each of `parts` lies; both are in order."""
+    """Return which of `wholes` contains each of `parts`, by index; both are in order."""
     starts = [whole.start for whole in wholes]
     return {at: wholes[bisect_right(starts, part.start) - 1] for at, part in enumerate(parts)}
 
@@ -167,7 +166,7 @@ def _said(key: Key) -> tuple[Kind, Group]:
 
 
 def _is_left(key: Key, tally: Tally) -> bool:
-    """Whether a row has to tell of it: of idle time that all was shared out there is nothing to tell."""
+    """Return whether a row is needed for it: idle time that was all distributed needs none."""
     return _said(key)[0] is not Kind.IDLE or bool(tally.paid.seconds)
 
 
@@ -203,7 +202,7 @@ def _of_cell(key: Key, step: Span, parts: Iterable[tuple[Tally, Closing]], share
 
 
 def _line(kind: Kind, step: Span, group: Group, priced: Priced, free: Priced) -> CostLine:
-    """What was paid, coordinators included."""
+    """Return the row of what was paid, coordinators included."""
     for of_all, of_free in (
         (priced.money, free.money),
         (priced.node_seconds, free.node_seconds),
@@ -224,7 +223,7 @@ def _line(kind: Kind, step: Span, group: Group, priced: Priced, free: Priced) ->
 def _adjustments(
     found: Mapping[tuple[Key, int], Tally], closings: Mapping[Span, Closing], of_month: Mapping[int, Span]
 ) -> Iterator[CostLine]:
-    """What was written after a month was closed, in no order."""
+    """Yield the changes that were written after a month was closed, in no order."""
     own: dict[tuple[Span, Key], list[Tally]] = defaultdict(list)
     for (key, at), tally in found.items():
         own[of_month[at], key].append(tally)

@@ -1,4 +1,4 @@
-"""Costs as callers ask for them and see them."""
+"""Request and response schemas of costs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES: Final = ", ".join(f"`{name}`" for name in Dimension)
 
 
 class CostQuery(Asked):
-    """Which costs, and how they are told apart."""
+    """Query parameters of costs: window, steps and grouping."""
 
     group_by: str = Field(
         Dimension.NAMESPACE.value,
@@ -47,7 +47,7 @@ class CostQuery(Asked):
 
 
 class RunCostQuery(Asked):
-    """Of which run, and how much of it."""
+    """Query parameters of one run's costs."""
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
@@ -55,7 +55,7 @@ class RunCostQuery(Asked):
 
 
 class CostRow(Schema):
-    """What one group cost in one part of time; null is unknown, and not nothing."""
+    """Cost of one group in one part of time; null means unknown, not zero."""
 
     kind: Kind = Field(
         description="what runs held; `idle`: what nobody held; `adjustment`, `idleAdjustment`: what prices"
@@ -80,7 +80,7 @@ class CostRow(Schema):
 
 
 class CostTable(Schema):
-    """Costs of some time; a month that is over is told as it stood when it ended."""
+    """Costs over a window; a closed month appears as it stood when it ended."""
 
     since: Moment = Field(serialization_alias="from")
     until: Moment = Field(serialization_alias="to")
@@ -91,7 +91,7 @@ class CostTable(Schema):
 
 
 class Joules(Schema):
-    """Energy by how it was found."""
+    """Energy by the method that measured it."""
 
     counter: float
     power: float
@@ -99,7 +99,7 @@ class Joules(Schema):
 
 
 class Amounts(Schema):
-    """Of some pods; null is unknown, and not nothing. As `status.cost` has it."""
+    """Amounts of some pods, as in `status.cost`; null means unknown, not zero."""
 
     dollars: float | None
     kilowatt_hours: float | None
@@ -115,7 +115,7 @@ class Amounts(Schema):
 
 
 class DeviceSeconds(Schema):
-    """What the devices did, in seconds of a device, as the operator tells it in `status.cost`."""
+    """Device-seconds by activity, as the operator reports them in `status.cost`."""
 
     productive: float
     checkpointing: float
@@ -126,13 +126,13 @@ class DeviceSeconds(Schema):
 
 
 class AttemptCost(Amounts):
-    """Of the time of one attempt, whichever pods there were."""
+    """Cost of one attempt's time, over all pods in it."""
 
     attempt: int
 
 
 class PodCost(Amounts):
-    """Of one pod."""
+    """Cost of one pod."""
 
     uid: str
     name: str
@@ -145,7 +145,7 @@ class PodCost(Amounts):
 
 
 class MonthCost(Schema):
-    """A month as it stood when it was closed, or stands now."""
+    """Cost of a month as of its closing, or so far."""
 
     since: Moment = Field(serialization_alias="from")
     until: Moment = Field(serialization_alias="to")
@@ -153,7 +153,7 @@ class MonthCost(Schema):
 
 
 class CostAdjustment(Schema):
-    """What a price that was written after a month had ended changed about it."""
+    """Change in a closed month's cost by a price that was written after its end."""
 
     since: Moment = Field(serialization_alias="from")
     until: Moment = Field(serialization_alias="to")
@@ -162,7 +162,7 @@ class CostAdjustment(Schema):
 
 
 class Ratio(Schema):
-    """Cost of a unit of what the run made."""
+    """Cost per unit of the run's output."""
 
     dollars: float | None
     kilowatt_hours: float | None
@@ -170,7 +170,7 @@ class Ratio(Schema):
 
 
 class RunCost(Schema):
-    """What a run has cost; months and adjustments are together `total.dollars`, before each is rounded."""
+    """Cost of a run; months and adjustments add up to `total.dollars` before each is rounded."""
 
     namespace: str
     name: str

@@ -1,4 +1,4 @@
-"""Sums of usage for callers who may see it."""
+"""Costs of usage, for callers with the right to see them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _PODS_AT_ONCE: Final = 500
 
 @dataclass(frozen=True)
 class Question:
-    """Question about costs."""
+    """A cost query with all defaults resolved."""
 
     window: Span
     steps: list[Span]
@@ -59,7 +59,7 @@ class Question:
 
 @dataclass
 class Costs:
-    """One for the process."""
+    """Reader of costs; one instance per process."""
 
     database: Database
     tariffs: Tariffs
@@ -74,7 +74,7 @@ class Costs:
     ) -> list[CostLine]:
         """Return the rows of the namespaces `among`, or of all; raises CostsBusy, TooManyRequests.
 
-        `begun` is called once its turn has come.
+        `begun` is called when the request leaves the queue.
         """
         async with self.turns.turn(caller):
             begun()
@@ -92,7 +92,7 @@ class Costs:
             )
 
     async def of_run(self, namespace: str, name: str, query: RunCostQuery, now: int, caller: str) -> bytes:
-        """Return a run's costs as JSON; raises RunNotFound, and Invalid for too many pods, beside `rows`."""
+        """Return a run's costs as JSON; raises RunNotFound, Invalid for too many pods, and as rows() does."""
         async with self.turns.turn(caller):
             tariff = await self.tariffs.now()
             async with self.database.read(PATIENCE_SECONDS) as session:
@@ -143,14 +143,14 @@ async def _kept(session: ReadSession, key: str, window: Span) -> Mapping[str, st
 
 
 async def _begins(session: ReadSession, among: Collection[str] | None) -> Mapping[str, int]:
-    """Since when the namespaces of these names are the present ones; nothing in one is older than it."""
+    """Return when the current namespaces of these names were created; nothing in one is older than it."""
     names = await repository.namespaces(session) if among is None else among
     found = await namespaces.generations(session, names)
     return {name: second(known[-1].created_at) for name, known in found.items()}
 
 
 def question(query: CostQuery, now: datetime) -> Question:
-    """Return the question of `query`; raises Invalid with the parameter that cannot be."""
+    """Resolve the defaults of `query`; raises Invalid with the invalid parameter."""
     until = now if query.until is None else query.until
     since = steps.month_of(until - timedelta(seconds=1)) if query.since is None else query.since
     window = Span(second(since), second(until) + (until.microsecond > 0))
@@ -172,7 +172,7 @@ def question(query: CostQuery, now: datetime) -> Question:
 
 
 async def visible(authorization: Authorization, caller: Caller, database: Database) -> frozenset[str] | None:
-    """The namespaces whose costs `caller` may see: those whose runs they may list; None: all."""
+    """Return the namespaces whose runs `caller` may list, and so whose costs it may see; None: all."""
     if await authorization.allowed(caller, LIST_EVERYWHERE):
         return None
     async with database.read() as session:
@@ -181,7 +181,7 @@ async def visible(authorization: Authorization, caller: Caller, database: Databa
 
 
 def as_json(asked: Question, query: CostQuery, found: list[CostLine]) -> bytes:
-    """The answer; row by row, for objects of all of them would take ten times as much."""
+    """Return the response as JSON, row by row: objects for all rows would take ten times the memory."""
     names = asked.grouping.names
     table = CostTable(
         since=written(asked.window.start),
@@ -197,7 +197,7 @@ def as_json(asked: Question, query: CostQuery, found: list[CostLine]) -> bytes:
 
 
 def as_csv(asked: Question, found: list[CostLine]) -> bytes:
-    """The answer as a table of text."""
+    """Return the response as CSV."""
     return csv.table(asked.grouping, found, [to_camel(name) for name in csv.AMOUNTS])
 
 
@@ -231,7 +231,7 @@ async def _added(
 
 
 async def _pods(session: ReadSession, uid: str) -> list[ToldPod]:
-    """All pods of a run, from the first to the last; raises Invalid for more than are told."""
+    """Return all pods of a run, from the first to the last; raises Invalid for more than MOST_PODS."""
     count = await repository.count_of(session, uid)
     if count > MOST_PODS:
         right = (
@@ -254,7 +254,7 @@ def _run_as_json(
 
 
 async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQuery) -> Made:
-    """A run and what it made; of one that only its usage tells of, that. Raises RunNotFound."""
+    """Return a run and what it produced, or, for a run without a row, its usage. Raises RunNotFound."""
     try:
         run = await runs.get(session, namespace, name, query.uid, query.former_namespaces)
         return Made(
@@ -276,6 +276,6 @@ async def _made(session: ReadSession, namespace: str, name: str, query: RunCostQ
 
 
 async def _attempts(session: ReadSession, uid: str) -> list[tuple[int, int]]:
-    """Number and beginning of each that is known, in order; each begins in a second of its own."""
+    """Return (number, start in seconds) of the known attempts, in order; in each second only the last one."""
     begun = {second(start): number for number, start in await attempts.starts(session, uid)}
     return [(number, start) for start, number in sorted(begun.items())]

@@ -1,11 +1,11 @@
-"""The parts of time in which costs are told; pure.
+"""Splits a time window into the steps of a cost query; pure.
 
 | step | begins |
 |---|---|
 | hour, day | with each hour and day of UTC |
 | week | on Mondays |
 | month | on the first of each |
-| a number of seconds | with the beginning of what is asked for |
+| a number of seconds | with the beginning of the window |
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _RIGHT: Final = f"must be hour, day, week, month or a whole number of seconds fr
 
 
 def steps(window: Span, step: str | None) -> list[Span]:
-    """The parts of `window`, which has an end and a beginning; one without a step.
+    """Split `window`, which is not empty, into steps; without `step` it is one part.
 
-    Raises Invalid for a step that there is not, and for more parts than are told at once.
+    Raises Invalid for an unknown step, and for more than MOST parts.
     """
     found: list[Span] = []
     for part in [window] if step is None else _parts(window, step):
@@ -55,7 +55,7 @@ def _parts(window: Span, step: str) -> Iterator[Span]:
 
 
 def _length(window: Span, step: str) -> tuple[int, int]:
-    """Seconds of a regular step, and a second in which one begins."""
+    """Return the seconds of a regular step, and a second in which one begins."""
     if step in _REGULAR:
         return _REGULAR[step]
     if not step.isascii() or not step.isdigit() or len(step) > 12 or int(step) < _SHORTEST:
@@ -64,7 +64,7 @@ def _length(window: Span, step: str) -> tuple[int, int]:
 
 
 def month_of(moment: datetime) -> datetime:
-    """The first moment of its month.
+    """Return the first moment of the month.
 
     >>> month_of(datetime(2026, 2, 28, 12, tzinfo=UTC)).isoformat()
     '2026-02-01T00:00:00+00:00'

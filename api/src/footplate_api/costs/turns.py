@@ -1,4 +1,4 @@
-"""Turns of requests about costs: each answer takes a connection, memory and a thread for seconds."""
+"""Concurrency limit of cost requests: each takes a connection, memory and a thread for seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS: Final = 20.0  # that one waits for its turn
 
 
 def of_costs() -> Turns:
-    """Turns of the process's callers; who gets none hears CostsBusy."""
+    """Return the process's concurrency limit; refused requests raise CostsBusy."""
     return Turns(AT_ONCE, WAITING, SECONDS, _refusal, OF_ONE_CALLER)
 
 

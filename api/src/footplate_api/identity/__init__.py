@@ -1,1 +1,1 @@
-"""Who calls, and what Kubernetes lets them do: asked before anything of a request's body is read."""
+"""Authentication and authorization of callers by Kubernetes, before the API reads a request's body."""

@@ -1,4 +1,4 @@
-"""Who is let in at all: what an installation decides, and Kubernetes does not."""
+"""Access settings that an installation decides, and Kubernetes does not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from footplate_contracts.names import API_AUDIENCE
 
 @dataclass(frozen=True)
 class Access:
-    """Audiences of the tokens of Kubernetes that are taken, how often their owners may call, and what
-    everybody may read without one."""
+    """Accepted audiences of Kubernetes' tokens, rate limits of their owners, and what is public."""
 
     audiences: tuple[str, ...] = (API_AUDIENCE,)
     metrics_public: bool = False

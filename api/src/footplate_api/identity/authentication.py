@@ -1,4 +1,4 @@
-"""Whose token a request carries."""
+"""Identifies the caller of a request by its token."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _SCHEME: Final = "bearer"
 
 
 class Issuer(Protocol):
-    """Gives out tokens that are no Kubernetes', and verifies them."""
+    """Issuer of tokens that are not Kubernetes' own, and their verifier."""
 
     def issued(self, claims: dict[str, Any]) -> bool:
-        """Whether a token with these claims, which nobody has verified, says that it is from there."""
+        """Return whether a token with these claims, which nobody has verified, names this issuer."""
         ...
 
     async def caller(self, token: str) -> Caller:
-        """Whose it is; raises Unauthenticated with a sentence, or IssuerUnavailable."""
+        """Return the owner of `token`; raises Unauthenticated with a sentence, or IssuerUnavailable."""
         ...
 
 
 class Authentication:
-    """Tells callers by their tokens; `clock` gives seconds that never step, `now` those since 1970."""
+    """Identification of callers by token; `clock` returns monotonic seconds, `now` those since 1970."""
 
     def __init__(
         self,
@@ -56,9 +56,9 @@ class Authentication:
         self._acquainted = turns.of_reviews()
 
     async def caller(self, header: str | None, of_a_component: bool = False) -> Caller:
-        """Whose the token in the header Authorization is.
+        """Return the owner of the token in the header Authorization.
 
-        `of_a_component`: tokens for the API server itself do as well, as Prometheus has one.
+        `of_a_component`: tokens for the API server itself are accepted as well, as Prometheus has one.
         Raises Unauthenticated, ClusterUnavailable, IssuerUnavailable or InstallationLacksRights.
         """
         token = bearer(header)
@@ -91,7 +91,7 @@ class Authentication:
 
 
 def bearer(header: str | None) -> str:
-    """The token of the header Authorization; raises Unauthenticated with what is wrong with it.
+    """Return the token in the header Authorization; raises Unauthenticated with the cause.
 
     >>> bearer("Bearer abc.def")
     'abc.def'
@@ -111,7 +111,7 @@ def bearer(header: str | None) -> str:
 
 
 def unverified(token: str) -> dict[str, Any]:
-    """What a JSON Web Token says of itself, which nobody has verified; nothing of any other token."""
+    """Return the claims of a JSON Web Token, which nobody has verified; none for any other token."""
     parts = token.split(".")
     if len(parts) != 3:
         return {}
@@ -123,7 +123,7 @@ def unverified(token: str) -> dict[str, Any]:
 
 
 def ending(claims: dict[str, Any]) -> float:
-    """When a token ends by its own word, in seconds since 1970; infinity where it does not say so."""
+    """Return when a token ends by its own claim, in seconds since 1970; infinity if it has none."""
     said = claims.get("exp")
     if not isinstance(said, int | float) or isinstance(said, bool):
         return math.inf

@@ -1,10 +1,10 @@
-"""What callers may do: Kubernetes' word, remembered for a little while.
+"""Rights of callers: Kubernetes' answers, cached for a short time.
 
-A look at all namespaces is one request and as many reviews as there are namespaces. Those of all callers
-share a few turns, and who has begun one begins no second: what is asked meanwhile is the same look.
+A listing over all namespaces is one request, and as many reviews as there are namespaces. The reviews of all
+callers share a concurrency limit, and a user has one such listing at a time: equal requests share its result.
 
-What is remembered has its caller by a digest: each request of a token of a hundred groups makes that caller
-anew, and each verdict would keep one of them.
+Cached answers identify their caller by a digest: each request of a token with a hundred groups creates that
+caller anew, and each answer would retain one of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AT_ONCE: Final = 16  # reviews of looks at all namespaces, for one caller and fo
 
 
 class Authorization:
-    """The rights of callers; `clock` gives seconds that never step."""
+    """Rights of callers; `clock` returns monotonic seconds."""
 
     def __init__(self, reviewer: Reviewer, clock: Callable[[], float] = time.monotonic) -> None:
         self._reviewer = reviewer
@@ -35,18 +35,18 @@ class Authorization:
         self._users: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one has many tokens
 
     async def allowed(self, caller: Caller, right: Right) -> bool:
-        """Whether `caller` has `right`; raises ClusterUnavailable or InstallationLacksRights."""
+        """Return whether `caller` has `right`; raises ClusterUnavailable or InstallationLacksRights."""
         return await self._verdicts.of(
             (_digest(caller), right), lambda: self._reviewer.allowed(caller, right)
         )
 
     async def demand(self, caller: Caller, right: Right) -> None:
-        """Raises Forbidden where `caller` has not `right`: the same for what exists and what does not."""
+        """Raise Forbidden if `caller` lacks `right`: the same for what exists and what does not."""
         if not await self.allowed(caller, right):
             raise Forbidden(f"{caller.username} may not {right}.")
 
     async def listable(self, caller: Caller, namespaces: Iterable[str]) -> frozenset[str] | None:
-        """Those of `namespaces` whose runs `caller` may list; None: the runs of all there are."""
+        """Return the `namespaces` whose runs `caller` may list; None: the runs of all there are."""
         if await self.allowed(caller, LIST_EVERYWHERE):
             return None
         key = caller, frozenset(namespaces)
@@ -86,5 +86,5 @@ class Authorization:
 
 
 def _digest(caller: Caller) -> bytes:
-    """The same for equal callers alone: what is written quotes every text within it."""
+    """Return a digest that only equal callers share: repr() quotes every text within it."""
     return hashlib.sha256(repr(caller).encode()).digest()

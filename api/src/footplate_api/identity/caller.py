@@ -1,4 +1,4 @@
-"""Who sends a request, and what may be asked about them; pure."""
+"""Callers of the API, and the rights that reviews check; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRITES: Final = frozenset({"create", "update", "patch", "delete", "deletecollec
 
 @dataclass(frozen=True)
 class Caller:
-    """A user as Kubernetes knows one: what its reviews name, and are asked about."""
+    """A user as Kubernetes defines it: the fields that its reviews return and accept."""
 
     username: str
     uid: str = ""
@@ -26,14 +26,14 @@ class Caller:
 
     @property
     def pod_uid(self) -> str | None:
-        """Of the pod that the token is bound to; None where it is bound to none."""
+        """UID of the pod that the token is bound to; None if it is bound to none."""
         return next((values[0] for key, values in self.extra if key == POD_UID and values), None)
 
     @property
     def sender(self) -> str:
-        """Who it is of those that send telemetry.
+        """Identity of a telemetry sender: the pod's uid, else the username.
 
-        Coordinators of a namespace have one account, and a pod each.
+        Coordinators of a namespace share one service account, and have a pod each.
 
         >>> Caller("alice").sender
         'alice'
@@ -42,7 +42,7 @@ class Caller:
 
     @property
     def namespace(self) -> str | None:
-        """Of the service account; None of other users.
+        """Namespace of the service account; None for other users.
 
         >>> Caller("system:serviceaccount:team-a:trainer").namespace, Caller("alice").namespace
         ('team-a', None)
@@ -54,9 +54,9 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What somebody wants to do, in the words of an RBAC rule; an empty namespace stands for all of them.
+    """An action in the terms of an RBAC rule; an empty namespace stands for all of them.
 
-    `path` instead is that of a URL that belongs to no resource, such as /metrics.
+    `path` is used instead for a URL that belongs to no resource, such as /metrics.
     """
 
     verb: str
@@ -69,11 +69,11 @@ class Right:
 
     @property
     def writes(self) -> bool:
-        """Whether whoever makes use of it changes something."""
+        """True if the action changes something."""
         return self.verb in _WRITES
 
     def __str__(self) -> str:
-        """As a refusal says it.
+        """Return the text for a refusal.
 
         >>> print(Right("list", namespace="team-a"))
         list trainingruns.footplate.dev in the namespace "team-a"

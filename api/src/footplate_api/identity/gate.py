@@ -1,4 +1,4 @@
-"""The layer that lets nobody through whose token says nothing, before the router or anybody reads on."""
+"""Middleware that refuses requests without a valid token, before the router or anything else reads on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CALLER: Final = "footplate.caller"  # in the scope of a request
 
 
 class IdentityGate:
-    """Notes who calls in the scope; `public` are further paths that everybody may read."""
+    """Middleware that stores the caller in the scope; `public` are further paths that need no token."""
 
     def __init__(self, app: ASGIApp, authentication: Authentication, public: Collection[str] = ()) -> None:
         self._app = app
@@ -35,7 +35,7 @@ class IdentityGate:
 
 
 def _header(scope: Scope) -> str | None:
-    """The one header Authorization; raises Unauthenticated for several, of which none is the right one."""
+    """Return the header Authorization; raises Unauthenticated for several, as none is the right one."""
     found = [value for name, value in scope["headers"] if name == b"authorization"]
     if len(found) > 1:
         raise Unauthenticated("The request has several headers Authorization: send one.")

@@ -1,8 +1,8 @@
-"""Rate limits of callers: a token bucket for each, by its own name.
+"""Rate limits of callers: a token bucket for each, by its name.
 
-The package `limits` counts in windows, which has no burst, keeps the time of each request, and brings four
-distributions; a bucket is one number. That is when it would be full again, the generic cell rate algorithm
-of ATM: one that is full already is as good as none, so what is forgotten first has nothing to lose.
+The package `limits` counts in windows, which have no burst, stores the time of each request, and requires
+four distributions; a bucket here is one number. That is when it would be full again, the generic cell rate
+algorithm of ATM: a full bucket equals none, so the bucket that is deleted first has nothing to lose.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TELEMETRY: Final = re.compile("/v1/namespaces/[^/]+/runs/[^/]+/telemetry")
 
 @dataclass(frozen=True)
 class Rate:
-    """`per_second` requests for ever, and `burst` of them at once after a pause."""
+    """Limit of `per_second` requests for ever, and `burst` of them at once after a pause."""
 
     per_second: float
     burst: int
@@ -34,10 +34,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of a person or a program by name, and of a coordinator that sends telemetry.
+    """Limits of a person or a program by name, and of a coordinator that sends telemetry.
 
-    `noted_refusals` refuses nobody: writes that somebody may not do are in the audit for good, and whoever
-    has a token could fill its database with them.
+    `noted_refusals` refuses no request: the audit log stores denied writes for ever, and whoever has a token
+    could fill its database with them.
     """
 
     requests: Rate = Rate(50.0, 200)
@@ -46,7 +46,7 @@ class Rates:
 
 
 class Buckets:
-    """One for each key; `clock` gives seconds that never step."""
+    """Token buckets by key; `clock` returns monotonic seconds."""
 
     def __init__(self, rate: Rate, clock: Callable[[], float], most: int = MOST) -> None:
         self._interval = 1.0 / rate.per_second
@@ -56,9 +56,9 @@ class Buckets:
         self._full: OrderedDict[str, float] = OrderedDict()  # when each would be
 
     def take(self, key: str, amount: float = 1.0) -> float:
-        """Takes one, or says in how many seconds there is one to take; 0.0 where it was taken.
+        """Take a token and return 0.0, or return in how many seconds there is one.
 
-        An `amount` beyond it, of a burst at most, is owed: it delays what is taken next.
+        An `amount` above one, of a burst at most, is owed: it delays the next requests.
 
         >>> bucket = Buckets(Rate(per_second=2.0, burst=1), lambda: 0.0)
         >>> bucket.take("alice"), bucket.take("alice"), bucket.take("bob")
@@ -80,7 +80,7 @@ class Buckets:
 
 
 class RateGate:
-    """The layer behind that which tells callers: refuses one who calls too often, before a body is read."""
+    """Middleware after authentication: refuses a caller that calls too often, before it reads a body."""
 
     def __init__(self, app: ASGIApp, rates: Rates, clock: Callable[[], float], requests: Buckets) -> None:
         self._app = app
@@ -108,5 +108,5 @@ class RateGate:
 
 
 def sends_telemetry(method: str, path: str) -> bool:
-    """Return whether it is a batch of a run, whether or not a run has this name."""
+    """Return whether the request is a run's telemetry batch, whether or not a run has this name."""
     return method == "POST" and _TELEMETRY.fullmatch(path) is not None

@@ -1,7 +1,7 @@
-"""What Kubernetes is asked about a caller, as its review objects have it, and what their answers say; pure.
+"""Kubernetes' review objects about a caller, and their answers; pure.
 
-A TokenReview tells whose token it is, a SubjectAccessReview whether that one may do a thing. The answers
-are Kubernetes' own, whatever authenticators and authorizers the cluster has.
+A TokenReview returns the token's owner, a SubjectAccessReview whether that user has a right. The answers are
+Kubernetes' own, whatever authenticators and authorizers the cluster has.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ ACCESS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 
 
 class Reviewer(Protocol):
-    """Asks Kubernetes. Raises ClusterUnavailable where it does not answer, InstallationLacksRights."""
+    """Client of Kubernetes' reviews.
+
+    Raises ClusterUnavailable if the API server does not answer, or InstallationLacksRights.
+    """
 
     async def authenticate(self, token: str, audiences: Sequence[str]) -> Caller | None:
-        """Whose `token` for one of `audiences` it is, those of the API server itself where there are none.
+        """Return the owner of `token` for one of `audiences`, or for the API server itself if there are none.
 
-        None: nobody's, or it is meant for others.
+        None: the token is not valid, or is meant for others.
         """
         ...
 
     async def allowed(self, caller: Caller, right: Right) -> bool:
-        """Whether `caller` has this right."""
+        """Return whether `caller` has this right."""
         ...
 
 
 class Reviewing(Protocol):
-    """The client that review objects are sent with."""
+    """Client that sends review objects."""
 
     async def review(self, path: str, manifest: Manifest) -> Manifest:
-        """The review with its status."""
+        """Send a review; return it with its status."""
         ...
 
 
@@ -56,15 +59,15 @@ class KubernetesReviewer:
 
 
 def token_review(token: str, audiences: Sequence[str]) -> Manifest:
-    """Asks whose `token` it is."""
+    """Build the TokenReview of `token`."""
     asked = {"token": token, **({"audiences": list(audiences)} if audiences else {})}
     return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": asked}
 
 
 def caller(status: Mapping[str, Any], audiences: Sequence[str]) -> Caller | None:
-    """Whose token it was, by the `status` of its review; None for nobody's.
+    """Return the token's owner by the `status` of its review; None if it is not valid here.
 
-    An authenticator that knows no audiences names none: its tokens are for the API server alone.
+    An authenticator without support for audiences names none: its tokens are for the API server alone.
     """
     if not status.get("authenticated"):
         return None
@@ -83,7 +86,7 @@ def caller(status: Mapping[str, Any], audiences: Sequence[str]) -> Caller | None
 
 
 def access_review(caller: Caller, right: Right) -> Manifest:
-    """Asks whether `caller` has `right`."""
+    """Build the SubjectAccessReview of `right` for `caller`."""
     what: dict[str, Any]
     if right.path:
         what = {"nonResourceAttributes": {"verb": right.verb, "path": right.path}}

@@ -1,4 +1,4 @@
-"""What a route asks of its caller: said where the route is, and decided before its parameters are read."""
+"""Rights that routes require: declared at the route, and checked before its parameters are read."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ _NAME: Final = 254
 
 
 def caller(request: Request) -> Caller:
-    """Who sends `request`; raises KeyError on a path that is open to everybody."""
+    """Return the caller of `request`; raises KeyError on a path that is open to everybody."""
     found = request.scope[CALLER]
     assert isinstance(found, Caller)
     return found
 
 
 def authorization(request: Request) -> Authorization:
-    """That of the application that answers `request`."""
+    """Return the Authorization of the application that answers `request`."""
     found = request.app.state.authorization
     assert isinstance(found, Authorization)
     return found
 
 
 def auditor(request: Request) -> Auditor:
-    """Notes what the caller of `request` asks for."""
+    """Return the auditor of the caller's writes in `request`."""
     given = context(request)
     return Auditor(given.database, caller(request), request_id(request), given.now)
 
 
 def writer(request: Request) -> AuditedWriter:
-    """Writes to Kubernetes for the caller of `request`."""
+    """Return a writer to Kubernetes for the caller of `request`."""
     return AuditedWriter(context(request).cluster, auditor(request))
 
 
@@ -56,11 +56,11 @@ Writing = Annotated[AuditedWriter, Depends(writer)]
 
 @dataclass(frozen=True)
 class Demand:
-    """A right on the namespace of the path, and on its name where `named`; a dependency of a route.
+    """Route dependency: a right on the namespace of the path, and on its name if `named`.
 
-    The words of the path are taken as they are, of what is too long to be one the beginning: whoever may
-    not read a namespace learns nothing from what is wrong with the rest. `everywhere`: in all namespaces,
-    by a path that names none.
+    The parameters of the path are used as they are, and truncated if they are too long: a caller that may not
+    read a namespace learns nothing from errors in the others. `everywhere`: in all namespaces, by a path that
+    names none.
     """
 
     verb: str
@@ -70,9 +70,9 @@ class Demand:
     everywhere: bool = False
 
     async def __call__(self, request: Request) -> None:
-        """Raises Forbidden, once that is noted where it was a write; else DatabaseUnavailable.
+        """Raise Forbidden, after recording it if it was a write; or else DatabaseUnavailable.
 
-        Whose refusals are too many has the same answer, and no entry of those.
+        A caller with too many refusals gets the same response, without a record.
         """
         may, who = authorization(request), caller(request)
         right = self.right(request.path_params)
@@ -85,7 +85,7 @@ class Demand:
         await _lists_former(request)
 
     def right(self, path: dict[str, Any]) -> Right:
-        """What is asked for a path with these parameters."""
+        """Return the right that a path with these parameters requires."""
         return Right(
             self.verb,
             self.resource,
@@ -96,12 +96,12 @@ class Demand:
 
 
 def namespace_of(path: dict[str, Any]) -> str:
-    """That of these parameters of a path, which is kept and said: cut where it cannot be one."""
+    """Return the namespace in a path's parameters, to be stored and echoed: truncated if it cannot be one."""
     return str(path["namespace"])[:_NAMESPACE]
 
 
 def name_of(path: dict[str, Any]) -> str:
-    """That of these parameters of a path, which is kept and said: cut where it cannot be one.
+    """Return the name in a path's parameters, to be stored and echoed: truncated if it cannot be one.
 
     >>> name_of({"name": "gpt"}), len(name_of({"name": "a" * 1000}))
     ('gpt', 254)
@@ -119,7 +119,7 @@ async def _note(request: Request, right: Right, refusal: Forbidden) -> None:
 
 
 def asks_for_former(request: Request) -> bool:
-    """Whether runs of namespaces that are gone are wanted: only who may read all namespaces sees them."""
+    """Return whether runs of deleted namespaces are requested, which needs rights on all namespaces."""
     return _asks_for(request, "formerNamespaces")
 
 
@@ -129,7 +129,7 @@ def _asks_for(request: Request, name: str) -> bool:
 
 
 def only_tries(request: Request) -> bool:
-    """Whether it is a dry run, which changes nothing; what could be read in two ways is none."""
+    """Return whether the request is a dry run, which changes nothing; an ambiguous value is none."""
     given = request.query_params.getlist("dryRun")
     return bool(given) and all(value.strip().lower() in _TRUE for value in given)
 
@@ -153,9 +153,9 @@ async def _reads_metrics(request: Request) -> None:
 def may(
     verb: str, resource: str = RUNS, *, named: bool = False, subresource: str = "", everywhere: bool = False
 ) -> Any:
-    """A dependency that lets those pass who may do `verb` to runs of the path's namespace, or of all.
+    """Return a dependency that requires the right to `verb` on runs of the path's namespace, or of all.
 
-    A `resource` of the whole cluster is one of all namespaces.
+    A cluster-scoped `resource` counts as one of all namespaces.
     """
     return Depends(Demand(verb, resource, subresource, named, everywhere))
 

@@ -1,4 +1,4 @@
-"""What the route of telemetry asks of its caller: to be the coordinator of the run, with whatever rights."""
+"""Route dependency of telemetry: the caller must be the run's coordinator, whatever its rights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from footplate_api.identity.rights import caller, name_of, namespace_of
 
 
 async def _its_coordinator(request: Request) -> Coordinator:
-    """Raises NotItsCoordinator; the words of the path are taken before anything is read."""
+    """Return the coordinator that sends; raises NotItsCoordinator before the API validates the parameters."""
     known = request.app.state.coordinators
     assert isinstance(known, Coordinators)
     path = request.path_params

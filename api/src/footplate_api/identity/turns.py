@@ -1,7 +1,7 @@
-"""How many ask Kubernetes at once: whoever sends it ever new tokens does not send them to its API server.
+"""Concurrency limits of Kubernetes' reviews: a flood of new tokens does not reach the API server.
 
-A review costs the API server more than a request costs its sender. Those who are known ask in a line of
-their own, or strangers would keep them waiting.
+A review costs the API server more than a request costs its sender. Known callers have a limit of their own,
+or unknown ones would delay them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SECONDS: Final = 5.0  # that one waits for its turn
 
 
 def of_reviews(at_once: int = AT_ONCE, waiting: int = WAITING, seconds: float = SECONDS) -> Turns:
-    """Turns of one line; who gets none hears TooManyTokens."""
+    """Return one concurrency limit; refused requests raise TooManyTokens."""
     return Turns(at_once, waiting, seconds, _refusal)
 
 

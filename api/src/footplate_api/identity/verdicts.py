@@ -1,12 +1,12 @@
-"""Answers of Kubernetes that are remembered for a while, and asked for once by all who wait for them.
+"""Cache of Kubernetes' answers; all requests that wait for the same answer share one question.
 
-A verdict is fresh for at most thirty seconds: for so long somebody whose right was taken away may still
-have it here. While the API server does not answer, one that was good at its last asking goes on to be good
-for some minutes, so that histories can be read meanwhile: there is nobody who could have told of a change.
-An API server that takes the question and says nothing is waited for once, not by every request.
+An answer is fresh for at most thirty seconds: for so long a user whose right was revoked may still have it
+here. While the API server does not answer, an answer that was positive last time stays valid for some
+minutes, so that histories can be read meanwhile: without the API server nobody could have reported a change.
+One request, not each of them, waits for an API server that accepts the question and does not answer.
 
-Refusals are remembered apart: whoever is refused a thousand times takes no room from who is not. What can
-stand in for nothing any more is forgotten with the next answer.
+Refusals are cached apart: a caller that is refused a thousand times takes no room from others. Answers that
+are too old for any use are deleted with the next answer.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class _Question(Generic[Answer]):
 
 
 class Verdicts(Generic[Key, Answer]):
-    """Remembers answers by their question; whatever is false, such as None, is a refusal.
+    """Cache of answers by their question; a false answer, such as None, is a refusal.
 
-    `clock` gives seconds that never step; `most` are good ones that are remembered, `refused` others, and
-    `patience` are seconds for an answer where there is a good one of before.
+    `clock` returns monotonic seconds; `most` limits the cached positive answers, `refused` the refusals, and
+    `patience` is the timeout in seconds if an earlier positive answer exists.
     """
 
     def __init__(
@@ -71,9 +71,10 @@ class Verdicts(Generic[Key, Answer]):
         self._missed = float("-inf")  # when nobody answered a question for which a good verdict stood in
 
     async def of(self, key: Key, ask: Callable[[], Awaitable[Answer]], until: float = float("inf")) -> Answer:
-        """The fresh answer to `key`, else what `ask` gives; raises what that raises.
+        """Return the fresh answer to `key`, else what `ask` returns; raises what that raises.
 
-        After `until` the answer is not used any more, whatever happens.
+        While the API server does not answer, an earlier positive answer is returned. After `until` the answer
+        is never used.
         """
         known = self._verdict(key)
         if known is not None and self._fresh(known):
@@ -97,7 +98,7 @@ class Verdicts(Generic[Key, Answer]):
         return known.answer
 
     def stands(self, key: Key) -> bool:
-        """Whether there is a good answer to `key` that would do for an API server that is away."""
+        """Return whether a positive answer to `key` exists for while the API server is unavailable."""
         known = self._known[True].get(key)
         return known is not None and self._stands(known)
 
@@ -135,7 +136,7 @@ class Verdicts(Generic[Key, Answer]):
         return answer
 
     def _forget(self) -> None:
-        """What is too old, of which the oldest is first."""
+        """Delete the answers that are too old; the oldest come first."""
         now = self._clock()
         for good, seconds in ((True, STALE_SECONDS), (False, REFUSED_SECONDS)):
             found = self._known[good]

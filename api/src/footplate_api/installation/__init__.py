@@ -1,1 +1,1 @@
-"""Whose history the database holds, and how far it has come."""
+"""Identity of the cluster whose history the database holds, and the progress of its mirrors."""

@@ -1,4 +1,4 @@
-"""The one row that says whose history this is. It is also the lock under which mirrors take turns."""
+"""The row that identifies the cluster whose history is stored. Mirrors also use it as their lock."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ROW = Installation.id == 1
 
 @dataclass(frozen=True)
 class Moment:
-    """How far the mirrors have come: the newest version of the present timeline."""
+    """Progress of the mirrors: the newest version of the current timeline."""
 
     timeline: int
     newest_version: int
 
 
 async def moment(session: ReadSession) -> Moment:
-    """What was heard of until now."""
+    """Return the progress of the mirrors."""
     row = (
         await session.execute(select(Installation.timeline, Installation.newest_version).where(_ROW))
     ).one()
@@ -29,9 +29,9 @@ async def moment(session: ReadSession) -> Moment:
 
 
 async def reach(session: WriteSession, version: int, timeline: int | None = None) -> bool:
-    """Notes that Kubernetes has come to `version`, and holds other mirrors up until the commit.
+    """Record that Kubernetes has come to `version`, and block other mirrors until the commit.
 
-    False where the cluster was set back since `timeline`: nothing of that one may be written then.
+    False if the cluster was restored since `timeline`: nothing of that timeline may be written then.
     """
     statement = update(Installation).where(_ROW)
     if timeline is not None:
@@ -42,12 +42,12 @@ async def reach(session: WriteSession, version: int, timeline: int | None = None
 
 
 async def take_turn(session: WriteSession) -> None:
-    """Holds other mirrors up until the commit."""
+    """Block other mirrors until the commit."""
     await reach(session, 0)
 
 
 async def claim(session: WriteSession, cluster_uid: str) -> str:
-    """Makes the database this cluster's if it is nobody's; returns the uid of the one that it belongs to."""
+    """Assign the database to this cluster if it has none; return the uid of the database's cluster."""
     free = update(Installation).where(_ROW, Installation.cluster_uid.is_(None))
     await session.execute(free.values(cluster_uid=cluster_uid))
     noted = await session.scalar(select(Installation.cluster_uid).where(_ROW))
@@ -56,7 +56,7 @@ async def claim(session: WriteSession, cluster_uid: str) -> str:
 
 
 async def set_back(session: WriteSession, timeline: int, version: int) -> bool:
-    """Begins the next timeline at `version`; False where another mirror has ended this one already."""
+    """Begin the next timeline at `version`; return False if another mirror has ended this one already."""
     statement = update(Installation).where(_ROW, Installation.timeline == timeline)
     statement = statement.values(timeline=timeline + 1, newest_version=version)
     return await session.scalar(statement.returning(Installation.id)) is not None

@@ -1,1 +1,1 @@
-"""What runs are found by: their labels, and what else a list is filtered by and no column holds."""
+"""Values by which runs are found: labels, and other filters of lists that no column holds."""

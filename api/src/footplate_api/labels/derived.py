@@ -1,7 +1,7 @@
-"""What a run is found by, out of what it was asked to be; pure.
+"""Derives the labels and properties by which runs are found; pure.
 
-Its labels, and beside them what else a list is filtered by and is said in the spec or the
-annotations, under names that no label can have.
+Beside a run's labels these are other values by which a list is filtered: they are in the spec or the
+annotations, and are stored under names that no label can have.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ASKED_UNDER: Final = f"{GROUP}/idempotency-key"  # an annotation of runs that we
 
 
 class Property(StrEnum):
-    """What is kept beside the labels; a label's key has no colon."""
+    """A property stored beside the labels; its key has a colon, which no label's key has."""
 
     PROFILE = ":profile"
     QUEUE = ":queue"
@@ -31,7 +31,7 @@ class Property(StrEnum):
 
 
 def labels(asked: Mapping[str, Any]) -> dict[str, str]:
-    """Key -> value of a run with these `labels`, `annotations` and `spec`."""
+    """Return key -> value of a run with these `labels`, `annotations` and `spec`."""
     given = lenient.mapping(asked, "labels")
     found: dict[str, str | None] = {
         key[:_LONGEST_KEY]: lenient.text(given, key, LONGEST_VALUE) for key in given if key[:1] != ":"
@@ -45,7 +45,7 @@ def labels(asked: Mapping[str, Any]) -> dict[str, str]:
 
 
 def digest(asked: Mapping[str, Any]) -> str:
-    """What tells two versions of what a run is asked to be apart."""
+    """Return a digest that differs if the labels, annotations or spec of a run differ."""
     kept = {name: asked[name] for name in ("labels", "annotations", "spec")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Queries on what runs are found by."""
+"""Queries on the labels of runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _COLUMNS: Final = ("key", "value", "run_uid")
 
 
 async def store(session: WriteSession, asked: Mapping[str, Mapping[str, Any]]) -> None:
-    """Replaces the labels of these runs, uid -> labels, annotations and spec; the caller has locked them."""
+    """Replace the labels of these runs; `asked` maps uids to labels, annotations and spec.
+
+    The caller has locked the runs.
+    """
     if not asked:
         return
     await session.execute(delete(RunLabel).where(RunLabel.run_uid.in_(asked)))
@@ -30,10 +33,10 @@ async def store(session: WriteSession, asked: Mapping[str, Mapping[str, Any]]) -
 
 
 def meets(requirement: Requirement) -> ColumnElement[bool]:
-    """Whether the run of the query at hand meets it; a look into the index of its labels.
+    """Return the condition that the queried run meets `requirement`: a look-up in the index of its labels.
 
-    For its value, not for a row that meets the requirement: PostgreSQL would make a join of that, of all
-    runs that do with the page.
+    It compares the label's value, and does not search for a row that meets the requirement: PostgreSQL would
+    make a join of that, of all runs that do with the page.
     """
     value = select(RunLabel.value).where(RunLabel.run_uid == Run.uid, RunLabel.key == requirement.key)
     found = value.scalar_subquery()
@@ -49,7 +52,7 @@ def meets(requirement: Requirement) -> ColumnElement[bool]:
 
 
 async def few(session: ReadSession, requirements: Sequence[Requirement], most: int) -> Sequence[str] | None:
-    """The runs that meet all requirements, if they are at most so many and one leads to them; else None."""
+    """Return the runs that meet all requirements; None if they exceed `most` or none of these is positive."""
     first = next((asked for asked in requirements if asked.positive), None)
     if first is None:
         return None
@@ -62,7 +65,7 @@ async def few(session: ReadSession, requirements: Sequence[Requirement], most: i
 
 
 def _beside(requirement: Requirement) -> ColumnElement[bool]:
-    """Whether the run of a label meets another requirement."""
+    """Return the condition that a label's run meets another requirement."""
     other = aliased(RunLabel)
     asked = select(other.key).where(other.run_uid == RunLabel.run_uid)
     found = asked.where(_says(other, requirement)).exists()
@@ -70,19 +73,19 @@ def _beside(requirement: Requirement) -> ColumnElement[bool]:
 
 
 def _says(label: type[RunLabel], requirement: Requirement) -> ColumnElement[bool]:
-    """Whether a row of the table is what a requirement speaks of."""
+    """Return the condition that a row has the requirement's key and, if it has values, one of these."""
     of_this_key = label.key == requirement.key
     return and_(of_this_key, label.value.in_(requirement.values)) if requirement.values else of_this_key
 
 
 async def unlabelled(session: ReadSession, limit: int) -> Sequence[RunSpec]:
-    """Runs whose labels are not those of what they are asked to be: a former release wrote the latter."""
+    """Return runs whose labels do not match their specs, as an earlier release wrote those."""
     stale = or_(RunSpec.labelled.is_(None), RunSpec.labelled != RunSpec.digest)
     return (await session.scalars(select(RunSpec).where(stale).limit(limit))).all()
 
 
 async def label(session: WriteSession, specs: Sequence[RunSpec]) -> None:
-    """Gives runs the labels of `specs`, save one that was asked to be something else meanwhile."""
+    """Store the labels of `specs`, except those of a run whose spec has changed meanwhile."""
     asked = {}
     for spec in sorted(specs, key=lambda spec: spec.uid):
         same = update(RunSpec).where(RunSpec.uid == spec.uid, RunSpec.digest == spec.digest)
@@ -92,12 +95,12 @@ async def label(session: WriteSession, specs: Sequence[RunSpec]) -> None:
 
 
 def asked_of(spec: RunSpec) -> Mapping[str, Any]:
-    """What labels() reads."""
+    """Return the input of labels()."""
     return {"labels": spec.labels, "annotations": spec.annotations, "spec": spec.spec}
 
 
 async def take_specs(session: WriteSession, limit: int) -> int:
-    """Notes what runs were asked to be that only a release before run_specs has written; how many."""
+    """Insert the specs of runs that only a release before run_specs has written; return how many."""
     missing = ~select(RunSpec.uid).where(RunSpec.uid == Run.uid).exists()
     columns = (Run.uid, Run.labels, Run.annotations, Run.spec)
     rows = [row._asdict() for row in await session.execute(select(*columns).where(missing).limit(limit))]

@@ -1,7 +1,7 @@
-"""Label selectors, as `kubectl get -l` takes them; pure.
+"""Label selectors, as `kubectl get -l` accepts them; pure.
 
-The grammar, its odd corners included, and what is said of a mistake are those of
-k8s.io/apimachinery/pkg/labels: whoever knows kubectl knows this. Only `<` and `>` are missing,
+The grammar, its odd corners included, and the error messages are those of
+k8s.io/apimachinery/pkg/labels: whoever knows kubectl knows these. Only `<` and `>` are missing,
 which compare values as numbers. tests/component/footplate_api/test_kubernetes.py compares both
 with an API server.
 """
@@ -18,7 +18,7 @@ MOST: Final = 20  # requirements; each is a look into the table of labels for ev
 
 
 class Operator(StrEnum):
-    """What a requirement asks of the value under a key; one without the key has `notin`, not `in`."""
+    """Comparison of a requirement; a run without the key satisfies `notin`, not `in`."""
 
     IN = "in"
     NOT_IN = "notin"
@@ -28,7 +28,7 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True)
 class Requirement:
-    """One of the conditions that all have to hold; `values` are sorted, and none for existence."""
+    """A condition of a selector, all of which must hold; `values` are sorted, and empty for existence."""
 
     key: str
     operator: Operator
@@ -36,7 +36,7 @@ class Requirement:
 
     @property
     def positive(self) -> bool:
-        """Whether only runs that have the key can meet it."""
+        """True if only runs that have the key can meet it."""
         return self.operator in (Operator.IN, Operator.EXISTS)
 
 
@@ -77,7 +77,7 @@ _OPERATORS: Final = {
 
 
 def parse(text: str) -> tuple[Requirement, ...]:
-    """The requirements of a selector; raises ValueError with kubectl's message.
+    """Parse a selector into its requirements; raises ValueError with kubectl's message.
 
     >>> parse("team=a, tier notin (x, y), !legacy")[1]
     Requirement(key='tier', operator=<Operator.NOT_IN: 'notin'>, values=('x', 'y'))
@@ -106,7 +106,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 def _symbol(text: str, begin: int) -> tuple[_Token, int]:
-    """The symbol at `begin`, as long as it is one, and where it ends."""
+    """Return the longest symbol that begins at `begin`, and where it ends."""
     known: _Token | None = None
     end = begin
     while end < len(text) and text[end] in _SYMBOLS:
@@ -121,7 +121,7 @@ def _symbol(text: str, begin: int) -> tuple[_Token, int]:
 
 
 class _Parser:
-    """Reads tokens one by one; the words `in` and `notin` are operators only where one may stand."""
+    """Parser that reads tokens one by one; `in` and `notin` are operators only where one may stand."""
 
     def __init__(self, text: str) -> None:
         self._tokens = [*_tokens(text), _END]
@@ -258,7 +258,7 @@ _SUBDOMAIN_SAID: Final = (
 
 
 def key_faults(key: str) -> Sequence[str]:
-    """What is wrong with a label's key."""
+    """Return the errors in a label's key."""
     prefix, slash, name = key.rpartition("/")
     if "/" in prefix:
         return [
@@ -287,7 +287,7 @@ def _subdomain_faults(prefix: str) -> Iterator[str]:
 
 
 def value_faults(value: str) -> Sequence[str]:
-    """What is wrong with a label's value."""
+    """Return the errors in a label's value."""
     faults = []
     if len(value.encode()) > 63:
         faults.append("must be no more than 63 bytes")

@@ -1,1 +1,1 @@
-"""The metric history of runs: telemetry in, curves out."""
+"""Metric history of runs: telemetry in, curves out."""

@@ -1,7 +1,7 @@
-"""The columns of a history while it is read: as compact as they come, and JSON one after another; no IO.
+"""Compact columns of a history while it is read, and their JSON, one after another; no IO.
 
-A row that is an object, of objects, takes many times what its numbers take. So rows are taken apart a bite
-at a time, and of what not every row has only the places are kept at which it occurs.
+A row that is an object, of objects, takes many times what its numbers take. So rows are split into columns
+batch by batch, and a column that not every row has stores the indexes of its rows.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def _empty(kind: Scalar) -> MutableSequence[Any]:
 
 @dataclass
 class _Sparse:
-    """Values of some rows, each with the place of its row."""
+    """Values of some rows, each with the index of its row."""
 
     values: MutableSequence[Any]
     places: array[int] = field(default_factory=lambda: array("I"))
 
     def add(self, found: Sequence[Any], begin: int) -> None:
-        """`found` from the row at `begin` on; None where a row has none."""
+        """Append `found` from the row at `begin` on; None if a row has no value."""
         missing = found.count(None)
         if missing == 0:
             self.values.extend(found)
@@ -49,12 +49,12 @@ class _Sparse:
         self.places.append(place)
 
     def cut(self, rows: int) -> None:
-        """Forgets what is of no row before the place `rows`."""
+        """Delete the values of rows from index `rows` on."""
         count = bisect_left(self.places, rows)
         del self.values[count:], self.places[count:]
 
     def dense(self, rows: int) -> list[Any]:
-        """A value or None of each of so many rows."""
+        """Return a value or None for each of `rows` rows."""
         if len(self.places) == rows:
             return list(self.values)
         found: list[Any] = [None] * rows
@@ -67,7 +67,7 @@ class Table:
     """Rows of a history, in order of steps, by columns.
 
     `asked` are columns of the rows; `names` those of further numbers, by their number; `generations` the
-    text of each segment's, None where it is not asked for.
+    text of each segment's, None if it is not requested.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Table:
 
     @property
     def asked(self) -> list[str]:
-        """The columns of the rows that are read."""
+        """Names of the columns that are read."""
         return [column.name for column in self._asked] + ["further"] * bool(self._names)
 
     def __len__(self) -> int:
@@ -89,12 +89,12 @@ class Table:
 
     @property
     def steps(self) -> Sequence[int]:
-        """Of the rows."""
+        """Steps of the rows."""
         return self._steps
 
     @property
     def cells(self) -> int:
-        """Rows times the columns that occur."""
+        """Number of rows times the number of columns that occur."""
         return len(self) * (self._always + sum(1 for _ in self._firsts()))
 
     @property
@@ -102,13 +102,13 @@ class Table:
         return 1 + (self._generations is not None) + len(self._dense)
 
     def _firsts(self) -> Iterator[int]:
-        """Where the other columns that occur begin to."""
+        """Yield the first row of each optional column that occurs."""
         for known in (*self._sparse.values(), *self._further.values()):
             if known.places:
                 yield known.places[0]
 
     def add(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Rows that follow: segment, step, and a value of each column in `asked`."""
+        """Append the rows that follow: segment, step, and a value of each column in `asked`."""
         if not rows:
             return
         begin = len(self)
@@ -130,7 +130,7 @@ class Table:
                     self._further[number].put(place, value)
 
     def fit(self, cells: int) -> bool:
-        """Forgets the last rows until at most so many cells are left; whether there were more.
+        """Delete the last rows until at most `cells` cells are left; return whether there were more.
 
         Rows of one step stay together, and those of the first step stay in any case.
         """
@@ -149,7 +149,7 @@ class Table:
         return rows < whole
 
     def _fitting(self, cells: int) -> int:
-        """How many rows have no more cells; fewer than there are."""
+        """Return how many rows have at most `cells` cells; fewer than there are."""
         columns, most = self._always, cells // self._always
         for first in sorted(self._firsts()):  # from the row at `first` on there is a column more
             if most <= first:
@@ -159,7 +159,7 @@ class Table:
         return most
 
     def json(self, head: bytes) -> bytes:
-        """An object of what is in `head`, and of the columns; they are gone afterwards."""
+        """Return a JSON object of the fields in `head` and of the columns, which are released."""
         parts = [head[:-1]]
         for column in SHOWN:
             if (values := self._taken(column)) is not None:

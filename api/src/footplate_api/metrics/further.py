@@ -1,4 +1,4 @@
-"""Numbers of a row that are no columns, as bytes: two for the name of each, eight for its value; pure."""
+"""Packs a row's numbers that have no column into bytes: two for each name, eight for each value; pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _BYTES = 10  # a number
 
 
 def pack(values: Mapping[int, float]) -> bytes:
-    """`values` by the number of their name, which is below 65,536."""
+    """Pack `values` by the number of their name, which is below 65,536."""
     return struct.pack(f"<{len(values)}H{len(values)}d", *values, *values.values())
 
 
 def unpack(packed: bytes) -> dict[int, float]:
-    """The inverse of pack().
+    """Invert pack().
 
     >>> unpack(pack({3: 0.5, 0: -1.0}))
     {3: 0.5, 0: -1.0}

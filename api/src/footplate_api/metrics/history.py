@@ -1,4 +1,4 @@
-"""Which part of a history is shown, and how dense; pure."""
+"""Selects the part of a history that is shown, and its density; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Span = tuple[int, int, int]
 
 
 def clipped(stretches: Sequence[Stretch], first: int, last: int | None) -> list[Stretch]:
-    """What lies from `first` to `last`; None: to the end."""
+    """Return the stretches' parts from `first` to `last`; None: to the end."""
     cut = [
         replace(part, first=max(part.first, first), last=part.last if last is None else min(part.last, last))
         for part in stretches
@@ -21,12 +21,12 @@ def clipped(stretches: Sequence[Stretch], first: int, last: int | None) -> list[
 
 
 def stored(stretches: Sequence[Stretch], extents: Extents) -> int:
-    """How many rows `stretches` have, as far as that is known, or had before they were thinned."""
+    """Return how many rows `stretches` have, as far as that is known, or had before they were thinned."""
     return sum(last - first + 1 for part in stretches for first, last in extents.within(part))
 
 
 def page_end(stretches: Sequence[Stretch], extents: Extents, limit: int) -> int:
-    """The step with which a page of at most `limit` rows ends; of one step there may be more than that."""
+    """Return the last step of a page of at most `limit` rows; a single step may have more rows than that."""
     low, high = min(part.first for part in stretches), max(part.last for part in stretches)
     turns = sorted(
         turn
@@ -45,7 +45,7 @@ def page_end(stretches: Sequence[Stretch], extents: Extents, limit: int) -> int:
 
 
 def pages(stretches: Sequence[Stretch], extents: Extents, limit: int) -> Iterator[list[Stretch]]:
-    """All of `stretches`, in order, in parts of at most `limit` rows; of one step there may be more."""
+    """Yield all of `stretches`, in order, in parts of at most `limit` rows; a single step may have more."""
     rest = list(stretches)
     while rest:
         end = page_end(rest, extents, limit)
@@ -54,7 +54,7 @@ def pages(stretches: Sequence[Stretch], extents: Extents, limit: int) -> Iterato
 
 
 def stride(first: int, last: int, limit: int) -> int:
-    """The smallest `every` for which steps first..last give at most `limit` rows.
+    """Return an `every` for which steps first..last have at most `limit` rows.
 
     Shown are the multiples of `every`, and the last step whether it is one or not.
 
@@ -69,10 +69,10 @@ def stride(first: int, last: int, limit: int) -> int:
 
 
 def buckets(stretches: Sequence[Stretch], every: int, limit: int) -> tuple[list[Span], int | None]:
-    """Spans of which the last row each is shown, at most `limit`, and the step that follows upon them.
+    """Return at most `limit` spans, whose last rows are shown, and the step that follows them.
 
-    A span ends with a multiple of `every`, or with the history: where each step has a row, its last one is
-    that multiple. Where two generations share one, the later rows are shown.
+    A span ends with a multiple of `every`, or with the history: if each step has a row, its last one is that
+    multiple. If two generations share a multiple, the later rows are shown.
     """
     found: list[Span] = []
     shown = -1  # the multiple with which the last of them ends

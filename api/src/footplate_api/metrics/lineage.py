@@ -1,9 +1,9 @@
-"""Which rows of a run are its history: those of the weights that exist; pure.
+"""Selects the rows that are a run's history: those of the weights that exist; pure.
 
-A generation that begins again at an earlier step makes the later rows of those before it a future that was
-given up. So a row counts only if no row of an earlier or the same step has a newer generation: of every
-generation the steps from its first one up to where the next newer one begins. Nothing is rewritten for that:
-what a generation has stored is known as extents, stretches of steps without a gap, and the history follows.
+A generation that begins again at an earlier step supersedes the later rows of the generations before it. So a
+row counts only if no row of an earlier or the same step has a newer generation: each generation counts from
+its first step up to where the next newer one begins. Nothing is rewritten for that: the stored steps of a
+generation are known as extents, ranges of steps without a gap, and the history follows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Extent = tuple[int, int]
 
 @dataclass(frozen=True)
 class Segment:
-    """What one generation of a run has stored: rows from step `first` to `last`, with gaps or without."""
+    """Stored rows of one generation of a run: from step `first` to `last`, with gaps or without."""
 
     id: int
     epoch: int
@@ -27,7 +27,7 @@ class Segment:
 
     @property
     def generation(self) -> tuple[int, int]:
-        """By which segments of a run are ordered."""
+        """Generation, by which segments of a run are ordered."""
         return self.epoch, self.number
 
 
@@ -42,13 +42,13 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Extents:
-    """Which steps have rows, as far as that was read: of all segments the extents up to step `known`."""
+    """Steps that have rows, as far as they were read: the extents of all segments up to step `known`."""
 
     of: Mapping[int, Sequence[Extent]]  # segment -> ascending
     known: int | None = None  # None: all of them
 
     def within(self, part: Stretch) -> Iterator[Extent]:
-        """Those of a stretch, cut at its ends and where they are known no more."""
+        """Yield the extents of a stretch, cut at its ends and at `known`."""
         end = part.last if self.known is None else min(part.last, self.known)
         for first, last in self.of.get(part.segment.id, ()):
             first, last = max(first, part.first), min(last, end)
@@ -57,7 +57,7 @@ class Extents:
 
 
 def standing(segments: Iterable[Segment]) -> list[Stretch]:
-    """The history, ascending: at most one stretch of each segment, and none overlaps another.
+    """Return the history, ascending: at most one stretch of each segment, and none overlaps another.
 
     >>> old, new = Segment(1, 1, 1, 1, 10), Segment(2, 1, 2, 6, 7)
     >>> [(part.segment.id, part.first, part.last) for part in standing([old, new])]
@@ -72,7 +72,7 @@ def standing(segments: Iterable[Segment]) -> list[Stretch]:
 
 
 def superseded(segments: Iterable[Segment]) -> list[Stretch]:
-    """The rows that are no history any more, by segment, oldest generation first."""
+    """Return the rows that are no history any more, by segment, oldest generation first."""
     found: list[Stretch] = []
     for segment, end in _ends(segments):
         if end is not None and end < segment.last:
@@ -81,7 +81,7 @@ def superseded(segments: Iterable[Segment]) -> list[Stretch]:
 
 
 def _ends(segments: Iterable[Segment]) -> Iterable[tuple[Segment, int | None]]:
-    """Segments, newest first, each with the last step up to which its rows count; None: all do."""
+    """Yield segments, newest first, each with the last step up to which its rows count; None: all do."""
     end: int | None = None
     for segment in sorted(segments, key=lambda segment: segment.generation, reverse=True):
         yield segment, end
@@ -89,9 +89,9 @@ def _ends(segments: Iterable[Segment]) -> Iterable[tuple[Segment, int | None]]:
 
 
 def holes(stretches: Sequence[Stretch], extents: Extents, first: int, last: int) -> list[Extent]:
-    """Steps from `first` to `last` that no stretch has a row of, ascending, as far as that is known.
+    """Return the steps from `first` to `last` without a row in any stretch, ascending, as far as known.
 
-    Every step has one: those that miss were lost, with the coordinator and the pod of rank 0 together.
+    Every step should have one: missing ones were lost, with the coordinator and the pod of rank 0 together.
     """
     missing, expected = [], first
     last = last if extents.known is None else min(last, extents.known)
@@ -109,7 +109,7 @@ def holes(stretches: Sequence[Stretch], extents: Extents, first: int, last: int)
 
 
 def merged(extents: Iterable[Extent], steps: Iterable[int]) -> tuple[Extent, ...]:
-    """`extents` with `steps` in them, ascending, as few as can be.
+    """Return `extents` with `steps` in them, ascending, as few as possible.
 
     >>> merged([(1, 3), (7, 9)], [4, 5, 6, 12])
     ((1, 9), (12, 12))

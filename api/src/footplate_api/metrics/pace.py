@@ -1,10 +1,10 @@
-"""How long senders are asked to gather: the more of them there are, the longer.
+"""Interval between the batches of a telemetry sender: the more senders there are, the longer.
 
-A request costs more than the rows in it. One run alone shows its steps at once; of a thousand, five seconds
-together make two hundred requests a second of them.
+A request costs more than the rows in it. A single run shows its steps at once; a thousand runs with five
+seconds each make two hundred requests a second.
 
-Senders that came together once, as after an outage, come together for good if all gather equally long: so
-each is asked for a time a little shorter or longer.
+Senders that came together once, as after an outage, would come together for good if all intervals were equal:
+so each interval is a little shorter or longer.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ REMEMBERED: Final = 30.0  # seconds since a run sent last
 
 @dataclass
 class Pace:
-    """Who sent lately; `chance` spreads them."""
+    """Recent senders; `chance` spreads their intervals."""
 
     chance: random.Random = field(default_factory=random.Random)
     _last: OrderedDict[str, float] = field(default_factory=OrderedDict)
 
     def gather_seconds(self, run_uid: str, now: float) -> float:
-        """For the sender of `run_uid`, which was heard at `now`, in seconds of any steady clock."""
+        """Return the interval for `run_uid`, whose batch came at `now`, in seconds of a monotonic clock."""
         self._last[run_uid] = now
         self._last.move_to_end(run_uid)
         while next(iter(self._last.values())) < now - REMEMBERED:
@@ -38,7 +38,7 @@ class Pace:
 
 
 def gathering(senders: int, chance: float) -> float:
-    """Seconds for one of `senders` to gather; `chance` in [0, 1) spreads them where there are many.
+    """Return the interval in seconds for one of `senders`; `chance` in [0, 1) spreads it if there are many.
 
     >>> gathering(1, 0.9), gathering(1000, 0.5), gathering(1000, 0.0), gathering(100_000, 0.5)
     (0.5, 5.0, 3.75, 10.0)

@@ -17,7 +17,7 @@ _ROWS: Final = table_of(MetricRow)
 
 
 def _end(segment: Any, step: Any, order: Any) -> Any:
-    """`step` of the first extent of `segment` in this order: one descent of the tree, however many it has."""
+    """Return `step` of the first extent of `segment` in this order: one descent of the tree."""
     return select(step).where(MetricExtent.segment_id == segment).order_by(order).limit(1).scalar_subquery()
 
 
@@ -30,7 +30,7 @@ _LAST: Final = _last(MetricSegment.id)
 
 
 async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[Segment]]:
-    """Run -> what each of its generations has stored."""
+    """Return run -> the stored steps of each of its generations."""
     segment = MetricSegment
     statement = (
         select(segment.run_uid, segment.id, segment.epoch, segment.number, _FIRST, _LAST)
@@ -45,7 +45,7 @@ async def segments(session: ReadSession, uids: Iterable[str]) -> dict[str, list[
 
 
 async def extents(session: ReadSession, stretches: Sequence[Stretch], most: int) -> Extents:
-    """Which steps of `stretches` have rows, from the first on; of no more than `most` extents."""
+    """Return which steps of `stretches` have rows, from the first on, with at most `most` extents."""
     spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in stretches])
     extent = MetricExtent
     of_span = extent.segment_id == spans.c.segment
@@ -77,7 +77,7 @@ async def extents(session: ReadSession, stretches: Sequence[Stretch], most: int)
 async def rows(
     session: ReadSession, stretches: Sequence[Stretch], columns: Sequence[str]
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """(segment, step, *columns) of all rows of `stretches`, in order of steps, then of stretches."""
+    """Return (segment, step, *columns) of all rows of `stretches`, in order of steps, then of stretches."""
     spans = spans_of(session, [(part.segment.id, part.first, part.last) for part in stretches])
     statement = _selected(columns).join_from(spans, _ROWS, _within(spans))
     return (await session.execute(statement.order_by(_ROWS.c.step, spans.c.place))).all()
@@ -86,9 +86,9 @@ async def rows(
 async def thinned(
     session: ReadSession, spans: Sequence[Span], columns: Sequence[str]
 ) -> Sequence[Row[*tuple[Any, ...]]]:
-    """(segment, step, *columns) of the last row of each span, in their order.
+    """Return (segment, step, *columns) of the last row of each span, in their order.
 
-    Each is one descent of the tree, however many rows lie in the span.
+    Each is one descent of the tree, however many rows the span has.
     """
     asked = spans_of(session, spans)
     last = select(func.max(_ROWS.c.step)).where(_within(asked)).correlate(asked).scalar_subquery()
@@ -99,7 +99,7 @@ async def thinned(
 
 
 async def newest_places(session: ReadSession, uids: Sequence[str]) -> Mapping[str, tuple[int, int]]:
-    """Run -> segment and step of the last row of its newest generation, of those that have rows."""
+    """Return run -> segment and step of the last row of its newest generation, for runs that have rows."""
     runs, segment = texts_of(session, uids), MetricSegment
     newest = (
         select(segment.id)
@@ -118,7 +118,7 @@ async def newest_places(session: ReadSession, uids: Sequence[str]) -> Mapping[st
 async def rows_at(
     session: ReadSession, places: Mapping[str, tuple[int, int]], columns: Sequence[str]
 ) -> Mapping[str, tuple[Any, ...]]:
-    """Run -> `columns` of the row at its place, a segment and a step. A row that is stored never changes."""
+    """Return run -> `columns` of the row at its segment and step. A stored row never changes."""
     uids = {place: uid for uid, place in places.items()}
     spans = spans_of(session, [(key, step, step) for key, step in uids])
     on = (_ROWS.c.segment_id == spans.c.segment) & (_ROWS.c.step == spans.c.low)
@@ -128,21 +128,21 @@ async def rows_at(
 
 
 async def last_time(session: ReadSession, uid: str) -> float | None:
-    """The newest time of any row of a run, in seconds since the Unix epoch; None without rows."""
+    """Return the newest time of the last rows of a run's generations, in seconds since 1970; None without."""
     known = (await segments(session, [uid])).get(uid, [])
     found = await thinned(session, [(segment.id, segment.last, segment.last) for segment in known], ["time"])
     return max((row.time for row in found if row.time is not None), default=None)
 
 
 async def names(session: ReadSession, uid: str) -> dict[int, str]:
-    """Number -> name of the further numbers of a run."""
+    """Return number -> name of the further numbers of a run."""
     statement = select(FurtherName.number, FurtherName.name).where(FurtherName.run_uid == uid)
     found = await session.execute(statement.order_by(FurtherName.number))
     return {row.number: row.name for row in found}
 
 
 async def given_up(session: ReadSession, uids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Run -> entries that the API refused, entries that an outbox had no room for, of those with any."""
+    """Return run -> entries that the API refused, entries that overflowed an outbox, for runs with any."""
     table, runs = GivenUpTelemetry, texts_of(session, uids)
     statement = (
         select(table.run_uid, func.sum(table.refused), func.sum(table.overflowed))

@@ -1,11 +1,11 @@
-"""Numbers of rows that runs keep: thinned before anything is deleted; pure.
+"""Row limits of runs: histories are thinned before anything is deleted; pure.
 
-A history is looked at whole while its run trains, and as a curve afterwards. So a run may have so many rows;
-one that ended long ago fewer. Where all together are too many for the volume, namespaces share the room
-equally, and what one of them does not need is the others'. Within a namespace the longest histories are cut
-to one number of rows, those of ended runs to a tenth of it. A part of the room is for rows whatever else is
-stored: no row is deleted to make up for what is none. What a run ended with stays in any case: the last row
-of each of its newest generations.
+A history is read whole while its run trains, and as a curve afterwards. So each run has a row limit, which is
+lower if the run ended long ago. If all rows together are too many for the volume, namespaces share the space
+equally, and what a namespace does not need goes to the others. Within a namespace the longest histories are
+cut to one number of rows, those of ended runs to a tenth of it. A part of the space is reserved for rows: no
+row is deleted to make up for other data. The last row of each of a run's newest generations stays in any
+case.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ENDED_PART: Final = 10  # an ended run has a tenth of the rows of one that trai
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of what is kept; the defaults are those of the chart."""
+    """Retention limits; the defaults are those of the chart."""
 
     rows_per_run: int = 1_000_000
     full: timedelta = timedelta(days=30)  # after its end a run is thinned
@@ -37,7 +37,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Stock:
-    """Rows that a run has stored; `age` is the time since it ended, None while it has not."""
+    """Stored rows of a run; `age` is the time since it ended, None while it has not."""
 
     run_uid: str
     rows: int
@@ -47,14 +47,14 @@ class Stock:
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes that the database may take, and those that all but the metric rows take of them."""
+    """Bytes that the database may take, and bytes that everything but the metric rows takes."""
 
     whole: int
     others: int
 
     @property
     def crowded(self) -> bool:
-        """True where no deletion of rows would make enough room."""
+        """True if no deletion of rows would free enough space."""
         return self.others > self.whole * USABLE
 
     @property
@@ -68,7 +68,7 @@ class Room:
 
 
 def allowances(stocks: Sequence[Stock], limits: Limits, most: int | None) -> dict[str, int]:
-    """Run -> rows that it may keep, of those that have more; `most` is the room for all together.
+    """Return run -> rows that it may keep, for runs that have more; `most` limits all of them together.
 
     >>> old = [Stock("a", 50, timedelta(days=1)), Stock("b", 900, timedelta(days=2)), Stock("c", 900, None)]
     >>> allowances(old, Limits(), 1000)
@@ -87,7 +87,7 @@ def _by_age(stock: Stock, limits: Limits) -> int:
 
 
 class _Claim(NamedTuple):
-    """Rows that a run, or a namespace, has: a part of a common level, and no more than it asks for."""
+    """Rows that a run, or a namespace, may get: a part of a common level, and at most its own."""
 
     most: int
     part: int = 1
@@ -110,7 +110,7 @@ def _fit(stocks: Sequence[Stock], allowed: dict[str, int], most: int) -> None:
 
 
 def _levelled(claims: Sequence[_Claim], room: int) -> list[int]:
-    """Rows of each claim at the highest level at which all fit into `room`, which is not negative.
+    """Return the rows of each claim at the highest level at which all fit into `room`, which is not negative.
 
     >>> _levelled([_Claim(10), _Claim(80), _Claim(90)], 100)
     [10, 45, 45]
@@ -121,7 +121,7 @@ def _levelled(claims: Sequence[_Claim], room: int) -> list[int]:
 
 
 def every(rows: int, keep: int) -> int | None:
-    """Return which multiples of `rows` steps to keep so that at most `keep` are left; None: none of them.
+    """Return a stride whose multiples among `rows` steps are at most `keep`; None: no row is left.
 
     >>> every(1000, 1000), every(1000, 300), every(1000, 0)
     (1, 10, None)

@@ -1,4 +1,4 @@
-"""REST of telemetry and histories."""
+"""REST endpoints of telemetry and metric histories."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ _HISTORY: Final[Responses] = {200: {"model": MetricHistory, "description": "Colu
 async def ingest_telemetry(
     namespace: Namespace, name: RunName, sender: Sender, body: AdmittedBody, ingest: Ingesting
 ) -> TelemetryReceipt:
-    """Stores metric rows under (run uid, generation, step), checkpoints under (run uid, step), idempotently.
+    """Store metric rows under (run uid, generation, step), checkpoints under (run uid, step), idempotently.
 
-    Only the run's coordinator may send it, by the token of its pod; nobody else's rights let them.
-    The receipt is sent once everything is durable, and says how long to gather before the next batch.
+    Only the run's coordinator may send it, by the token of its pod; no other right permits it.
+    The API sends the receipt once everything is durable; it states how long to gather before the next batch.
     """
     return await ingest.receive(sender, body)
 
@@ -71,11 +71,12 @@ async def read_metrics(
     histories: Annotated[Histories, Depends(_histories)],
     caller: Calling,
 ) -> Response:
-    """The rows of the weights that exist, as columns of equal length.
+    """Return the rows of the weights that exist, as columns of equal length.
 
-    A row counts only if no row of an earlier step has a newer generation; `superseded=true` gives the others.
-    Long histories are thinned to `limit` rows unless `every` is given. Where these have more than 1,500,000
-    cells in all columns together, the last of them are left to the next page (`nextStep`).
+    A row counts only if no row of an earlier or the same step has a newer generation; `superseded=true`
+    returns the others. Long histories are thinned to `limit` rows unless `every` is set. If the rows have
+    more than 1,500,000 cells in all columns together, the last of them are left to the next page
+    (`nextStep`).
     """
     found = await histories.read(namespace, name, query, caller.username)
     return Response(found, media_type="application/json")

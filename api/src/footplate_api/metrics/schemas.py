@@ -1,4 +1,4 @@
-"""Metric histories as callers ask for and see them."""
+"""Request and response schemas of metric histories."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN: Final = (
 
 
 class MetricName(StrEnum):
-    """The columns of a history beside `step`."""
+    """Columns of a history beside `step`."""
 
     _ignore_ = ["members", "column"]
     members = vars()
@@ -44,7 +44,7 @@ ColumnName = Annotated[
 
 
 class MetricQuery(Asked):
-    """Which part of a history, how dense, which columns."""
+    """Query parameters of a history: range, density and columns."""
 
     uid: Uid | None = None
     former_namespaces: FormerNamespaces = False
@@ -69,13 +69,13 @@ class MetricQuery(Asked):
     @field_validator("names", mode="before")
     @classmethod
     def split(cls, value: Any) -> Any:
-        """`names=loss,time` as well as `names=loss&names=time`."""
+        """Split `names=loss,time` in the same way as `names=loss&names=time`."""
         parts = [value] if isinstance(value, str) else value
         return [name for part in parts for name in str(part).split(",")]
 
     @model_validator(mode="after")
     def forwards(self) -> MetricQuery:
-        """`to` lies behind `from`."""
+        """Require that `to` is not before `from`, and that `superseded` has no `every`."""
         if self.to_step is not None and self.to_step < self.from_step:
             raise ValueError(f"to={self.to_step} must be at least from={self.from_step}")
         if self.superseded and self.every is not None:
@@ -83,19 +83,19 @@ class MetricQuery(Asked):
         return self
 
     def asks(self, name: str) -> bool:
-        """Whether the column or further number `name` is to be shown."""
+        """Return whether the column or further number `name` is to be shown."""
         return self.names is None or name in self.names
 
 
 class Hole(Schema):
-    """Steps that were trained and have no row: it was lost before anybody had stored it."""
+    """Steps that were trained and have no row: it was lost before the API had stored it."""
 
     from_step: int = Field(alias="from")
     to_step: int = Field(alias="to", description="inclusive")
 
 
 class HistoryPart(Schema):
-    """Columns of equal length, in order of steps; a column not asked for is absent.
+    """Columns of equal length, in order of steps; a column that was not requested is absent.
 
     From `stepSeconds` on, null stands for what a step did not measure, and a column
     that no step has measured is absent too.

@@ -1,4 +1,4 @@
-"""Reads histories back."""
+"""Reads metric histories."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _ENDED: Final = frozenset(phase.value for phase in Phase if phase.terminal)
 
 @dataclass
 class Histories:
-    """One for the process."""
+    """Reader of metric histories; one instance per process."""
 
     database: Database
     turns: Turns = field(default_factory=of_histories)
 
     async def read(self, namespace: str, name: str, query: MetricQuery, caller: str) -> bytes:
-        """The asked part of a run's history, a `MetricHistory` as JSON; raises RunNotFound, HistoriesBusy.
+        """Return the requested history as `MetricHistory` JSON; raises RunNotFound, HistoriesBusy.
 
-        It is put together off the event loop, and once the database is done with: the longest answer has
-        more than a million numbers.
+        The response is built off the event loop, and after the database session: the longest one has more
+        than a million numbers.
         """
         seconds = ANSWER_SECONDS + max(0, query.limit - DEFAULT_ROWS) / _ROWS_A_SECOND
         # Of a database that is silent all are told at once, and not one after the other.
@@ -58,7 +58,7 @@ class Histories:
 
 
 async def _found(session: ReadSession, run: Run, query: MetricQuery) -> tuple[HistoryPart, Table]:
-    """Return the parts of the answer: its columns, and all beside them."""
+    """Return the response without its columns, and its columns."""
     segments = (await repository.segments(session, [run.uid])).get(run.uid, [])
     chosen = lineage.superseded(segments) if query.superseded else lineage.standing(segments)
     part = history.clipped(chosen, query.from_step, query.to_step)
@@ -88,7 +88,7 @@ async def _found(session: ReadSession, run: Run, query: MetricQuery) -> tuple[Hi
 
 
 def _stride(part: Sequence[Stretch], extents: Extents, limit: int) -> int:
-    """All rows where they fit, else what thins them to `limit`."""
+    """Return 1 if all rows fit, else the stride that thins them to `limit`."""
     if history.stored(part, extents) <= limit:
         return 1
     return history.stride(part[0].first, part[-1].last, limit)
@@ -97,7 +97,7 @@ def _stride(part: Sequence[Stretch], extents: Extents, limit: int) -> int:
 async def _gather(
     session: ReadSession, table: Table, part: Sequence[Stretch], extents: Extents, every: int, limit: int
 ) -> int | None:
-    """Puts the rows to show into `table`; the step that follows upon them, None at the end."""
+    """Add the rows to show to `table`; return the step that follows upon them, None at the end."""
     if not part:
         return None
     bites, following = await asyncio.to_thread(_bites, part, extents, every, limit)
@@ -123,7 +123,7 @@ def _bites(
 
 
 def _holes(run: Run, chosen: Sequence[Stretch], extents: Extents, query: MetricQuery) -> list[Hole]:
-    """Steps without a row; behind the last one only of a run that has ended: others may still bring them."""
+    """Return steps without a row; after the last row only of a run that has ended: others may send them."""
     if not chosen:
         return []
     ended = run.deleted_at is not None or run.phase in _ENDED

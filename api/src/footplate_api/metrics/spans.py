@@ -1,4 +1,4 @@
-"""Any number of stretches of steps, or of texts, in one statement, as a table to join with."""
+"""Any number of step ranges, or of texts, as a table with which one statement can join."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Span = tuple[int, int, int]
 
 
 def spans_of(session: AsyncSession, spans: Sequence[Span]) -> Any:
-    """`spans` as a table (place, segment, low, high): one parameter, however many they are."""
+    """Return `spans` as a table (place, segment, low, high) from a constant number of SQL parameters."""
     if session.get_bind().dialect.name == "postgresql":
         source = text(
             "SELECT o AS place, s AS segment, l AS low, h AS high FROM unnest(CAST(:segments AS bigint[]),"
@@ -34,7 +34,7 @@ def spans_of(session: AsyncSession, spans: Sequence[Span]) -> Any:
 
 
 def texts_of(session: AsyncSession, texts: Sequence[str]) -> Any:
-    """`texts` as a table (text): one parameter, however many they are."""
+    """Return `texts` as a table (text): one SQL parameter, however many they are."""
     if session.get_bind().dialect.name == "postgresql":
         source = text("SELECT t AS text FROM unnest(CAST(:texts AS text[])) AS t").bindparams(
             texts=list(texts)

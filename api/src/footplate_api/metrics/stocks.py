@@ -1,4 +1,4 @@
-"""Queries of retention: how many rows there are, and which go."""
+"""Queries of retention: row counts and deletions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StoredSegment:
 
 
 async def segments(session: ReadSession, after: int, limit: int) -> list[StoredSegment]:
-    """At most `limit` segments whose id is above `after`, in order; the database counts their rows."""
+    """Return at most `limit` segments whose id is above `after`, in order; the database counts their rows."""
     chosen = (
         select(MetricSegment).where(MetricSegment.id > after).order_by(MetricSegment.id).limit(limit)
     ).subquery()
@@ -59,7 +59,7 @@ async def segments(session: ReadSession, after: int, limit: int) -> list[StoredS
 
 
 def _left(every: Any, thinned_to: Any) -> Any:
-    """How many rows of an extent are left: those beyond what was thinned, and of the others the multiples."""
+    """Return how many rows of an extent are left: unthinned steps, and the kept multiples of the others."""
     first, last = MetricExtent.first_step, MetricExtent.last_step
     thinned = case((last < thinned_to, last), else_=thinned_to)
     multiples = thinned // every - first // every + case((first % every == 0, 1), else_=0)
@@ -70,7 +70,7 @@ def _left(every: Any, thinned_to: Any) -> Any:
 
 
 async def last_times(session: ReadSession, segments: Sequence[StoredSegment]) -> dict[str, datetime]:
-    """Run -> the newest time of the last rows of its `segments`, of those that have one."""
+    """Return run -> the newest time of the last rows of its `segments`, for runs that have one."""
     runs = {segment.id: segment.run_uid for segment in segments}
     lasts = [(segment.id, segment.last, segment.last) for segment in segments]
     found: dict[str, datetime] = {}
@@ -83,14 +83,14 @@ async def last_times(session: ReadSession, segments: Sequence[StoredSegment]) ->
 
 
 def begin(segment: StoredSegment, every: int) -> int:
-    """The first step that is looked at where only multiples of `every` stay: the last one that was."""
+    """Return the first step to thin to multiples of `every`: where as coarse a thinning ended, else 0."""
     return segment.thinned_to if every <= segment.kept_every else 0
 
 
 async def thin(session: WriteSession, segment: StoredSegment, begin: int, every: int) -> int | None:
-    """Deletes of the next rows from step `begin` all but multiples of `every`, and the segment's last one.
+    """Delete the next rows from step `begin`, except multiples of `every` and the segment's last row.
 
-    The step that follows upon them; None at the end.
+    Return the step that follows upon them; None at the end.
     """
     row = MetricRow
     following = (row.segment_id == segment.id) & row.step.between(begin, segment.last)
@@ -109,7 +109,7 @@ async def thin(session: WriteSession, segment: StoredSegment, begin: int, every:
 
 
 async def note_thinned(session: WriteSession, segment: StoredSegment, every: int) -> None:
-    """Notes that `thin` has been everywhere, unless another replica has thinned more, or further."""
+    """Record that `thin` has finished, unless another replica has thinned more, or further."""
     row, last = MetricSegment, segment.last
     await session.execute(
         update(row)
@@ -119,9 +119,9 @@ async def note_thinned(session: WriteSession, segment: StoredSegment, every: int
 
 
 async def drop(session: WriteSession, segments: Sequence[int]) -> None:
-    """Deletes segments with all that belongs to them; whoever adds to one at the moment is waited for.
+    """Delete segments with all that belongs to them, and wait for concurrent writers of them.
 
-    A trigger deletes their samples: a release that knows of none may be the one that deletes segments.
+    A trigger deletes their samples, as a release that has no samples may delete segments.
     """
     await session.execute(delete(MetricSegment).where(MetricSegment.id.in_(segments)))
     for table in (MetricExtent, MetricRow):
@@ -129,7 +129,7 @@ async def drop(session: WriteSession, segments: Sequence[int]) -> None:
 
 
 async def other_bytes(session: ReadSession, rows: int) -> int:
-    """What all tables but that of the metric rows take, of which there are `rows`."""
+    """Return the bytes that all tables but the metric rows take; `rows` is the number of these."""
     dialect = session.get_bind().dialect.name
     if dialect == "postgresql":
         of_rows = func.pg_total_relation_size(MetricRow.__tablename__)

@@ -1,4 +1,4 @@
-"""Writes deliveries of telemetry, many in one transaction."""
+"""Stores batches of telemetry, many in one transaction."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _COLUMNS: Final = ("segment_id", *STORED, "further")
 
 
 async def store(session: WriteSession, deliveries: Sequence[Delivery]) -> list[ApiError | None]:
-    """Stores the rows of all; of each delivery what is wrong with it, where that shows only here.
+    """Store the rows of all batches; return for each batch the error that shows only here, or None.
 
-    A row is never changed: one that is there already, of the same generation and step, stays as it is.
-    Two writers of one segment wait for each other, in one order for all segments.
+    A row is never changed: an existing row of the same generation and step stays as it is. Two writers of one
+    segment wait for each other, in one order for all segments.
     """
     names, refused = await _names(session, deliveries)
     taken = [delivery for delivery, wrong in zip(deliveries, refused, strict=True) if wrong is None]
@@ -68,7 +68,7 @@ async def _with_room(
     refused: Sequence[ApiError | None],
     missing: Set[SegmentKey],
 ) -> list[ApiError | None]:
-    """What is wrong with each delivery, those included whose generations would be too many of one run."""
+    """Return the error of each batch, with those whose generations would be too many of one run."""
     asked = MetricSegment.run_uid.in_({run for run, _, _ in missing})
     counted = select(MetricSegment.run_uid, func.count()).where(asked).group_by(MetricSegment.run_uid)
     held: dict[str, int] = {}
@@ -87,7 +87,7 @@ async def _with_room(
 
 
 async def _made(session: WriteSession, keys: Sequence[SegmentKey]) -> dict[SegmentKey, int]:
-    """Segments that were missing, locked."""
+    """Insert missing segments; return them locked."""
     if not keys:
         return {}
     await insert_missing(session, _SEGMENTS, ("run_uid", "epoch", "number"), keys)
@@ -126,9 +126,9 @@ async def _insert(
 
 
 async def _extend(session: WriteSession, steps: Mapping[int, Sequence[int]]) -> None:
-    """Notes which steps the segments have now.
+    """Record which steps the segments have now.
 
-    Of their extents those are read that may grow or join: of rows with gaps there may be any number.
+    Only the extents that may grow or join are read: rows with gaps may have any number of extents.
     """
     known: dict[int, list[Extent]] = {segment: [] for segment in steps}
     near = [(segment, min(some) - 1, min(max(some) + 1, LARGEST)) for segment, some in steps.items()]
@@ -174,7 +174,7 @@ async def _write_extents(
 async def _names(
     session: WriteSession, deliveries: Sequence[Delivery]
 ) -> tuple[Mapping[str, Mapping[str, int]], list[ApiError | None]]:
-    """Run -> name -> number of all further numbers; and of each delivery whether it has too many."""
+    """Return run -> name -> number of all further numbers; and for each batch an error if it has too many."""
     asked = [_named(delivery) for delivery in deliveries]
     known = await _known_names(
         session, {delivery.run_uid for delivery, names in zip(deliveries, asked, strict=True) if names}
@@ -199,7 +199,7 @@ async def _names(
 def _numbered(
     known: Mapping[str, Mapping[str, int]], wanted: Mapping[str, Iterable[str]]
 ) -> list[tuple[str, int, str]]:
-    """(run, number, name) of the names that are not known yet."""
+    """Return (run, number, name) of the names that are not stored yet."""
     made = []
     for run, names in sorted(wanted.items()):
         following = max(known[run].values(), default=-1) + 1
@@ -209,7 +209,7 @@ def _numbered(
 
 
 def _named(delivery: Delivery) -> dict[str, None]:
-    """The names of its further numbers, in order."""
+    """Return the names of a batch's further numbers, in order."""
     return {name: None for rows in delivery.rows.values() for row in rows for name in row.further or ()}
 
 
@@ -229,7 +229,7 @@ async def _known_names(session: ReadSession, runs: Iterable[str]) -> dict[str, d
 
 
 async def note_given_up(session: WriteSession, deliveries: Iterable[Delivery]) -> None:
-    """Keeps the most that a coordinator has said of what was given up: the numbers only grow."""
+    """Store the largest counts of dropped entries that a coordinator has reported: the counts only grow."""
     said: dict[tuple[str, int], GivenUp] = {}
     for delivery in sorted(deliveries, key=lambda delivery: _count(delivery.given_up)):
         if _count(delivery.given_up):

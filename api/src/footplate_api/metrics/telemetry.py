@@ -1,7 +1,7 @@
-"""A batch of telemetry -> what is stored of it, or what is wrong with it; pure.
+"""Validates a batch of telemetry, and converts it into what is stored; pure.
 
-All of it runs off the event loop, and before the database is asked for anything: five thousand rows
-are a hundred thousand values.
+All of it runs off the event loop, and before any query to the database: five thousand rows are a hundred
+thousand values.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class Row:
 
     @property
     def step(self) -> int:
-        """Its step."""
+        """Step of the row."""
         return int(self.columns[0])
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What one batch brings, of the run that the path named."""
+    """Contents of one batch, of the run that the path named."""
 
     namespace: str
     name: str
@@ -75,30 +75,30 @@ class Delivery:
 
     @property
     def count(self) -> int:
-        """Rows in it."""
+        """Number of rows."""
         return sum(len(rows) for rows in self.rows.values())
 
     @property
     def points(self) -> int:
-        """Numbers in them."""
+        """Number of values in the rows."""
         each = (row for rows in self.rows.values() for row in rows)
         return sum(len(row.columns) - row.columns.count(None) + len(row.further or ()) for row in each)
 
     @property
     def entries(self) -> int:
-        """What is to be stored of it: rows, their samples, checkpoints and removals."""
+        """Number of entries to store: rows, their samples, checkpoints and removals."""
         samples = sum(len(row.samples) for rows in self.rows.values() for row in rows)
         return self.count + samples + len(self.checkpoints) + len(self.removals)
 
     @property
     def last_time(self) -> float | None:
-        """The latest moment that a row was measured at, in seconds since the Unix epoch; None without."""
+        """Latest time at which a row was measured, in seconds since the Unix epoch; None without one."""
         times = (row.columns[_TIME] for rows in self.rows.values() for row in rows)
         return max((time for time in times if time is not None and 0 <= time < _FAR), default=None)
 
 
 def delivery(namespace: str, name: str, body: bytes) -> Delivery:
-    """The batch in `body`; raises Invalid for what no column could hold: a sender must not try that again."""
+    """Parse the batch in `body`; raises Invalid for what no column could hold: senders must not retry."""
     batch = reading.model(TelemetryBatch, body)
     check(batch)
     rows: dict[Generation, list[Row]] = {}
@@ -119,7 +119,7 @@ def delivery(namespace: str, name: str, body: bytes) -> Delivery:
 
 
 def stored(metrics: StepMetrics, samples: Sequence[ShownSample] = ()) -> Row:
-    """`metrics` as a row, with samples of its step: NaN is NULL, as SQLite has none."""
+    """Return `metrics` as a row, with samples of its step: NaN becomes NULL, as SQLite has no NaN."""
     columns = _values(metrics)
     # Unequal to itself is NaN alone; in most rows there is none, and one pass over them is enough.
     if any(value != value for value in columns):
@@ -128,7 +128,7 @@ def stored(metrics: StepMetrics, samples: Sequence[ShownSample] = ()) -> Row:
 
 
 def check(batch: TelemetryBatch) -> None:
-    """Raises Invalid for the first field whose value cannot be stored."""
+    """Raise Invalid for the first field whose value cannot be stored."""
     if not _UID.fullmatch(batch.run_uid):
         raise Invalid.field("body.runUid", batch.run_uid, "must be the metadata.uid of a TrainingRun")
     _whole("body.epoch", batch.epoch)
@@ -162,7 +162,7 @@ def _check_row(place: str, row: GenerationRow, epoch: int) -> None:
 
 
 def _check_generation(place: str, generation: GenerationId, epoch: int) -> None:
-    """A coordinator tells of its own generations and of those before; a later one would bar all true rows."""
+    """Raise Invalid for a bad number, or an epoch after the sender's, which would bar all true rows."""
     if generation.epoch > epoch:
         raise Invalid.field(f"{place}.epoch", generation.epoch, f"must be at most the sender's own, {epoch}")
     if not 0 <= generation.number <= LARGEST:
@@ -183,7 +183,7 @@ def _check_checkpoint(place: str, record: CheckpointRecord, epoch: int) -> None:
 
 
 def generation_of(record: CheckpointRecord) -> Generation | None:
-    """That committed it: as the record says, else as its directory is called, else unknown."""
+    """Return the generation that committed it, by the record, else by the directory's name, else None."""
     if record.generation is not None:
         return record.generation.epoch, record.generation.number
     found = _DIRECTORY.search(record.uri)

@@ -1,4 +1,4 @@
-"""Turns of requests for histories: a long one takes memory and a thread meanwhile."""
+"""Concurrency limit of history requests: a long one takes memory and a thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS: Final = 20.0  # that one waits for its turn
 
 
 def of_histories() -> Turns:
-    """Turns of the process's callers; who gets none hears HistoriesBusy."""
+    """Return the process's concurrency limit; refused requests raise HistoriesBusy."""
     return Turns(AT_ONCE, WAITING, SECONDS, _refusal, OF_ONE_CALLER)
 
 

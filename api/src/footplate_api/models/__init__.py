@@ -1,4 +1,4 @@
-"""The tables, one file per aggregate; importing this package knows all of them."""
+"""Tables of the database, one file per aggregate; importing this package registers all of them."""
 
 from footplate_api.models.attempt import Attempt
 from footplate_api.models.audit import AuditEntry, AuditResult

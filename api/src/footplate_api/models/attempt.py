@@ -1,4 +1,4 @@
-"""Every attempt of every run that a status told of; the status itself keeps the newest twenty."""
+"""Every attempt of every run that a status reported; the status itself holds the newest twenty."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from footplate_api.models.base import Base, Timestamp
 
 
 class Attempt(Base):
-    """One stretch of training between two interruptions, as `Attempt` of the status has it."""
+    """Training between two interruptions, as in `Attempt` of the status."""
 
     __tablename__ = "attempts"
 

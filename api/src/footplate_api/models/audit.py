@@ -1,7 +1,7 @@
-"""Who asked for which write, and what came of it; rows are added and never changed.
+"""Writes that callers requested, and their results; rows are added and never changed.
 
-A write and its result are two rows, because the first one is there before Kubernetes is asked.
-Triggers refuse whatever else is tried with them.
+A write and its result are two rows, because the first one exists before the API sends the write to
+Kubernetes. Triggers refuse every other statement on them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_MESSAGE: Final = 1024
 
 
 class AuditEntry(Base):
-    """One write as it was asked for; texts are as long as their columns at most (audit.entries)."""
+    """A write as it was requested; texts are at most as long as their columns (audit.entries)."""
 
     __tablename__ = "audit_entries"
 
@@ -49,7 +49,7 @@ class AuditEntry(Base):
 
 
 class AuditResult(Base):
-    """What came of the write of an entry; there is none where the API ended before it knew."""
+    """Result of an entry's write; absent if the API ended before it knew."""
 
     __tablename__ = "audit_results"
 

@@ -1,4 +1,4 @@
-"""What all tables share: names of constraints, and times that keep their zone."""
+"""Base of all tables: names of constraints, timestamps with a zone, and upserts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Base(DeclarativeBase):
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """An instant; SQLite forgets the zone, so UTC goes in and UTC comes out."""
+    """A time in UTC, in and out; SQLite does not store the zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -43,7 +43,7 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 def table_of(model: type[Base]) -> Table:
-    """The bare table of `model`: statements on it pass by what the ORM does for each object."""
+    """Return the bare table of `model`: statements on it skip the work of the ORM for each object."""
     table = inspect(model).local_table
     assert isinstance(table, Table)
     return table
@@ -55,10 +55,10 @@ def upsert(
     newer: Callable[[Any], ColumnElement[bool]],
     changed: Callable[[Any], Mapping[str, ColumnElement[Any]]] | None = None,
 ) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that replaces a row of the same key where `newer(excluded)` holds.
+    """Return an INSERT that replaces a row of the same key if `newer(excluded)` holds.
 
-    `changed(excluded)` names what a column becomes where that is not what is inserted.
-    On the bare table: the ORM's own way takes half as long again for thousands of rows.
+    `changed(excluded)` maps columns to values that differ from the inserted ones.
+    It uses the bare table: the ORM's own way takes half as long again for thousands of rows.
     """
     target = table_of(table)
     postgres = session.get_bind().dialect.name == "postgresql"
@@ -73,6 +73,6 @@ def upsert(
 
 
 def bites(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """`rows` in parts that are small enough for the event loop to serve others between them."""
+    """Yield `rows` in batches that are small enough for the event loop to serve others between them."""
     for start in range(0, len(rows), BITE):
         yield [dict(row) for row in rows[start : start + BITE]]

@@ -1,4 +1,4 @@
-"""Durable checkpoints as the coordinator reported them, and which of them retention removed."""
+"""Durable checkpoints as the coordinator reported them, and their removal by retention."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from footplate_api.models.base import Base
 
 
 class Checkpoint(Base):
-    """The checkpoint of one step that its newest generation committed; times in seconds.
+    """A step's checkpoint that its newest generation committed; times in seconds.
 
-    `epoch` and `number` are NULL in rows of releases that did not note the generation,
-    `uri` is empty where only the removal was told.
+    `epoch` and `number` are NULL in rows of releases that did not store the generation,
+    `uri` is empty if only the removal was reported.
     """
 
     __tablename__ = "checkpoints"

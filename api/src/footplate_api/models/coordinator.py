@@ -1,4 +1,4 @@
-"""Every pod that a status called the coordinator of its run: whose telemetry is taken."""
+"""Every pod that a status named as its run's coordinator: the senders of accepted telemetry."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from footplate_api.models.base import Base
 
 
 class RunCoordinator(Base):
-    """One pod, which may be gone: it ships its last rows when a successor serves, or the run is deleted.
+    """A coordinator pod, perhaps gone: it sends its last rows when a successor serves, or the run is deleted.
 
     The run's namespace and name are here as well, as a coordinator may be known before the mirror has seen
-    its run. The key has the run's uid, so that no status of another run takes a pod away from its own.
+    its run. The key includes the run's uid, so that no other run's status takes a pod away from its own run.
     """
 
     __tablename__ = "run_coordinators"

@@ -1,4 +1,4 @@
-"""Which replica exports the gauges of runs: one row, on PostgreSQL alone."""
+"""Lease of the replica that exports the gauges of runs: one row, on PostgreSQL alone."""
 
 from __future__ import annotations
 

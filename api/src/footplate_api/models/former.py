@@ -1,4 +1,4 @@
-"""Tables of the release before, from which rows are carried over; a later release drops them."""
+"""Tables of the previous release, from which rows are migrated; a later release drops them."""
 
 from __future__ import annotations
 

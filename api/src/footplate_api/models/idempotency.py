@@ -1,4 +1,4 @@
-"""Keys under which callers asked for runs, and what they were answered: whoever asks again gets the same."""
+"""Idempotency keys of requests for runs, with the responses: a repeated request gets the same one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from footplate_api.models.base import Base, Timestamp
 
 
 class IdempotencyKey(Base):
-    """One key of one caller."""
+    """An idempotency key of a caller."""
 
     __tablename__ = "idempotency_keys"
 

@@ -1,4 +1,4 @@
-"""The one cluster whose runs the database holds, and how far its versions have come."""
+"""The cluster whose runs the database holds, and the newest version that mirrors have stored."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from footplate_api.models.base import Base
 
 
 class Installation(Base):
-    """One row. Whoever writes what Kubernetes said touches it first, so that mirrors take turns.
+    """The single row, which writers of Kubernetes' objects update first, so that mirrors take turns.
 
-    `timeline` counts how often the cluster was found set back (restored from a backup): resource
-    versions are numbers of one timeline, and say nothing about those of another.
+    `timeline` counts how often the cluster was restored from a backup: resource versions are numbers of one
+    timeline, and cannot be compared with those of another.
     """
 
     __tablename__ = "installation"

@@ -1,4 +1,4 @@
-"""What runs are found by: JSON cannot be indexed, so labels are rows."""
+"""Labels by which runs are found: JSON cannot be indexed, so labels are rows."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from footplate_api.models.base import Base
 
 
 class RunLabel(Base):
-    """One label of a run, or what is kept like one (labels.derived).
+    """A label of a run, or a property stored like one (labels.derived).
 
-    Its key leads from a value to its runs, its index from a run to its labels.
+    Its primary key leads from a value to its runs, its index from a run to its labels.
     """
 
     __tablename__ = "run_labels"

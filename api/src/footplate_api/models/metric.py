@@ -1,4 +1,4 @@
-"""The metric history: one row for each step of each generation, never changed once it is there.
+"""Metric history: one row for each step of each generation, never changed once it is stored.
 
 A generation's rows are a segment; which of them are the run's history follows from where the segments
 begin (metrics/lineage.py), so that a rollback writes nothing.
@@ -40,7 +40,7 @@ class MetricSegment(Base):
 
 
 class MetricExtent(Base):
-    """Steps `first_step` to `last_step` of a segment were all stored; retention may have thinned them."""
+    """Steps `first_step` to `last_step` of a segment, all once stored; retention may have thinned them."""
 
     __tablename__ = "metric_extents"
 
@@ -52,7 +52,7 @@ class MetricExtent(Base):
 
 
 class FurtherName(Base):
-    """What a run calls the numbers that are no columns; `number` stands for the name in its rows."""
+    """A run's name for numbers that have no column; `number` stands for the name in its rows."""
 
     __tablename__ = "metric_names"
 
@@ -64,7 +64,7 @@ class FurtherName(Base):
 
 
 class MetricRow(Base):
-    """What one step measured.
+    """Metrics of one step.
 
     The other columns are those of `StepMetrics`. NULL stands for NaN, which SQLite
     cannot hold, and for what was not measured; infinities are stored as they are.
@@ -81,7 +81,7 @@ class MetricRow(Base):
 
 
 class GivenUpTelemetry(Base):
-    """How much the coordinator of one epoch and its agents gave up, as it said last."""
+    """Number of entries that the coordinator of one epoch and its agents dropped, as last reported."""
 
     __tablename__ = "given_up_telemetry"
 

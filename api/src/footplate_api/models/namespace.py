@@ -1,4 +1,4 @@
-"""Namespaces that were ever seen: a name may be given again, a uid is not."""
+"""Namespaces that the mirror has ever seen: a name may be used again, a uid is not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from footplate_api.models.base import Base, Timestamp
 
 
 class Namespace(Base):
-    """One namespace, gone or not; of those of one name the youngest is the present one."""
+    """A namespace, gone or not; the youngest namespace of a name is the current one."""
 
     __tablename__ = "namespaces"
 

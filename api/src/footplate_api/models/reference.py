@@ -1,4 +1,4 @@
-"""What runs got from other runs: weights, references, rewards, data."""
+"""References from runs to other runs: for weights, reference models, rewards and data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from footplate_api.models.base import Base
 
 
 class RunReference(Base):
-    """A field of a run's spec that names another run, and what that gave: never changed, as it is frozen.
+    """A field of a run's spec that names another run, and the result: immutable, as the field is.
 
-    No foreign key: the other run may have gone before the mirror ever saw it.
+    No foreign key: the other run may be gone before the mirror ever saw it.
     """
 
     __tablename__ = "run_references"

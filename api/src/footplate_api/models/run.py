@@ -1,9 +1,8 @@
-"""Runs as the mirror saw them last; a deleted run stays, with the time of its end.
+"""Runs as the mirror last saw them; a deleted run stays, with the time of its end.
 
-What a run was asked to be stands in a table of its own: its status changes every few
-seconds and its spec hardly ever, and both are kilobytes. Setting only the columns that
-changed would not do: SQLite writes a row anew whole, and so does PostgreSQL with all
-that it has not moved out of the row.
+The spec of a run is in a table of its own: its status changes every few seconds and its spec hardly ever, and
+both are kilobytes. Updating only the changed columns would not help: SQLite writes the whole row anew, and so
+does PostgreSQL with all that it has not moved out of the row.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ _FILTERED: Final = ("namespace", "created_at", "ended_at", "deleted_at", "phase"
 
 
 class Run(Base):
-    """One TrainingRun, live or gone, under the uid that is never used twice.
+    """A TrainingRun, live or gone, under its uid, which is never used twice.
 
-    The wide JSON columns come after those that a list shows, but for what a migration added
+    The wide JSON columns come after the columns that a list shows, except columns that a migration added
     later: SQLite then reads a page of the list without touching their overflow pages. JSON
     rather than JSONB, because a spec may hold what JSONB refuses (NUL characters) and the
-    mirror must not stumble over it.
+    mirror must not fail on it.
 
-    `labels`, `annotations` and `spec` are an earlier release's, which kept them here and may
-    run beside this one. They are empty unless that one wrote the row last, and then they are
+    `labels`, `annotations` and `spec` are an earlier release's, which stored them here and may
+    run beside this one. They are empty unless that release wrote the row last, and then they are
     newer than what `RunSpec` has.
     """
 
@@ -97,7 +96,7 @@ class Run(Base):
 
 
 class RunSpec(Base):
-    """What a run was asked to be; written when it changes, which `digest` tells."""
+    """Labels, annotations and spec of a run; written when they change, which `digest` shows."""
 
     __tablename__ = "run_specs"
 

@@ -1,4 +1,4 @@
-"""Samples of steps: a few prompts and answers beside a metric row, never changed once they are there."""
+"""Samples of steps: a few prompts and answers beside a metric row, never changed once they are stored."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _FIRST: Final = text("place = 0")
 
 
 class StepSample(Base):
-    """One of those that a step showed; `place` is its place among them, from 0.
+    """A sample of a step; `place` is its index among the step's samples, from 0.
 
-    They belong to the segment of the step's row, so that a rollback writes nothing (metrics/lineage.py).
+    Samples belong to the segment of the step's row, so that a rollback writes nothing (metrics/lineage.py).
     """
 
     __tablename__ = "step_samples"

@@ -1,7 +1,7 @@
-"""What turns usage into amounts: the price book, carbon intensities, and what profiles say.
+"""Inputs of costs: the price book, carbon intensities, and profiles.
 
-Entries of the book are added and never changed, which triggers see to; intensities and profiles are as
-Kubernetes shows them.
+Entries of the book are added and never changed, which triggers enforce; intensities and profiles are as
+Kubernetes has them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from footplate_api.models.base import Base
 
 
 class BookEntry(Base):
-    """One PriceEntry; moments are whole seconds since 1970, an absent `effective_to` is never."""
+    """A PriceEntry; times are whole seconds since 1970, an absent `effective_to` is never."""
 
     __tablename__ = "price_entries"
 
@@ -37,7 +37,7 @@ class BookEntry(Base):
 
 
 class CarbonSeries(Base):
-    """The spec of one CarbonIntensity."""
+    """Spec of a CarbonIntensity."""
 
     __tablename__ = "carbon_series"
 
@@ -47,7 +47,7 @@ class CarbonSeries(Base):
 
 
 class Profile(Base):
-    """The spec of one ComputeProfile."""
+    """Spec of a ComputeProfile."""
 
     __tablename__ = "profiles"
 

@@ -1,7 +1,7 @@
-"""What was used, as the operator told it last: one row for each pod, and one for each node.
+"""Usage as the operator last reported it: one row for each pod, and one for each node.
 
-Amounts are whole numbers, or decimal numbers as text: nothing that was rounded is stored. Moments are whole
-seconds since 1970, as the ledger counts them. A pod's row outlives its run and its namespace.
+Amounts are whole numbers, or decimal numbers as text: no rounded value is stored. Times are whole seconds
+since 1970, as in the ledger. A pod's row outlives its run and its namespace.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from footplate_api.models.base import Base
 
 
 class _Held:
-    """What has a price, from when to when; `end_known` and `end_until` are the evidence of its end."""
+    """A resource with a price and its time; `end_known` and `end_until` are the evidence of its end."""
 
     uid: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(253))
@@ -29,7 +29,7 @@ class _Held:
 
 
 class UsedPod(_Held, Base):
-    """One pod on its node, from when it was bound until its containers had ended."""
+    """A pod on its node, from when it was bound until its containers had ended."""
 
     __tablename__ = "used_pods"
 
@@ -62,7 +62,7 @@ class UsedPod(_Held, Base):
 
 
 class UsedNode(_Held, Base):
-    """One Node, from when it was made until it was gone."""
+    """A Node, from its creation until it was gone."""
 
     __tablename__ = "used_nodes"
 

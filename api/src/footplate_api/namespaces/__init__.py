@@ -1,1 +1,1 @@
-"""Whose runs are whose: history belongs to a namespace's uid, not to its name."""
+"""Namespaces by uid: history belongs to a namespace's uid, not to its name."""

@@ -1,8 +1,8 @@
-"""Which of the namespaces that had one name a run belongs to; pure.
+"""Selects a run's namespace among the namespaces that have had one name; pure.
 
 Nothing is created in a namespace before the namespace itself, and a name is free again
-only when all in the former one is gone. So a run is of the youngest that is no younger
-than the run.
+only when everything in the former namespace is gone. So a run is of the youngest namespace that is no
+younger than the run.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from footplate_api.ports import Manifest
 
 @dataclass(frozen=True)
 class Generation:
-    """One of the namespaces that had a name."""
+    """A namespace among all that have had one name."""
 
     uid: str
     created_at: datetime
 
 
 def owner(generations: Sequence[Generation], created_at: datetime) -> str | None:
-    """The uid of the one that a run of `created_at` is of; `generations` from the oldest to the youngest."""
+    """Return the uid of the namespace of a run created at `created_at`; `generations` are oldest first."""
     owners = [generation.uid for generation in generations if generation.created_at <= created_at]
     return owners[-1] if owners else None
 
 
 def row(manifest: Manifest) -> dict[str, Any]:
-    """Column -> value for the table `namespaces`.
+    """Return column -> value for the table `namespaces`.
 
-    Raises ValueError when the object is none that an API server would send.
+    Raises ValueError if the object is none that an API server would send.
     """
     try:
         metadata = manifest["metadata"]

@@ -18,23 +18,23 @@ from footplate_api.namespaces.generations import Generation
 
 
 def of_the_present(name: str | None) -> ColumnElement[bool]:
-    """Whether the run of the query at hand is of the youngest namespace of its name, which is `name`."""
+    """Return the condition that the queried run is of the youngest namespace of its name, which is `name`."""
     return Run.namespace_uid.is_not_distinct_from(present(Run.namespace if name is None else name))
 
 
 def present(name: str | ColumnElement[str] | InstrumentedAttribute[str]) -> ScalarSelect[str]:
-    """The uid of the youngest namespace of this name, NULL where none was seen; part of a query."""
+    """Return a subquery of the uid of the youngest namespace of this name, NULL if none was seen."""
     youngest = (Namespace.created_at.desc(), Namespace.resource_version.desc())
     return select(Namespace.uid).where(Namespace.name == name).order_by(*youngest).limit(1).scalar_subquery()
 
 
 async def known(session: ReadSession, uids: Collection[str]) -> set[str]:
-    """Those of `uids` that the table has."""
+    """Return the `uids` that the table has."""
     return set(await session.scalars(select(Namespace.uid).where(Namespace.uid.in_(uids))))
 
 
 async def generations(session: ReadSession, names: Collection[str]) -> Mapping[str, Sequence[Generation]]:
-    """All namespaces of each name, from the oldest to the youngest."""
+    """Return all namespaces of each name, from the oldest to the youngest."""
     statement = select(Namespace.name, Namespace.uid, Namespace.created_at).where(Namespace.name.in_(names))
     found: dict[str, list[Generation]] = defaultdict(list)
     for row in await session.execute(statement.order_by(Namespace.created_at, Namespace.resource_version)):
@@ -43,7 +43,7 @@ async def generations(session: ReadSession, names: Collection[str]) -> Mapping[s
 
 
 async def store(session: WriteSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Notes namespaces, and gives all runs of their names to the ones that they belong to."""
+    """Store namespaces, and assign all runs of their names to the ones that they belong to."""
     if not rows:
         return
     first_stands = upsert(session, Namespace, lambda new: new.resource_version < Namespace.resource_version)

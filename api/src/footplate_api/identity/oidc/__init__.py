@@ -1,1 +1,1 @@
-"""Tokens of an OpenID Connect issuer, by the rules of kube-apiserver's flags --oidc-*."""
+"""Authentication by tokens of an OpenID Connect issuer, by the rules of kube-apiserver's flags --oidc-*."""

@@ -1,6 +1,6 @@
-"""Whom the claims of a verified token name, and whether it holds now; pure.
+"""Checks the claims of a verified token, and converts them into a caller; pure.
 
-The rules are those of kube-apiserver, so that a token names here whom it names there.
+The rules are those of kube-apiserver, so that a token names the same user here and there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _EVERYBODY: Final = "system:authenticated"  # Kubernetes adds it to whoever it k
 
 
 def caller(claims: Mapping[str, Any], oidc: Oidc, now: float) -> Caller:
-    """Whom `claims` name `now`, in seconds since 1970; raises Unauthenticated with what is wrong."""
+    """Return the caller in `claims` `now`, in seconds since 1970; raises Unauthenticated with the cause."""
     _hold(claims.get("iss") == oidc.issuer, "iss is not the issuer that is believed here")
     _hold(bool(set(_texts(claims, "aud")) & set(oidc.audiences)), "aud does not name this API")
     _holds_now(claims, now)
@@ -58,7 +58,7 @@ def _allowed(name: str, claim: str) -> str:
 
 
 def _texts(claims: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """The texts of a claim that is one of them or a list."""
+    """Return the strings of a claim that is a string or a list of them."""
     said = claims.get(name)
     texts = said if isinstance(said, list) else [said]
     if not all(isinstance(text, str) for text in texts):
@@ -67,7 +67,7 @@ def _texts(claims: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _moment(claims: Mapping[str, Any], name: str) -> float | None:
-    """Seconds since 1970 that a claim says; None where there is none."""
+    """Return the seconds since 1970 in a claim; None if it is absent."""
     said = claims.get(name)
     if said is None:
         return None

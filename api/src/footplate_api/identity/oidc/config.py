@@ -1,4 +1,4 @@
-"""Which issuer is believed, and what its claims stand for; pure."""
+"""Configuration of the trusted OIDC issuer and of its claims; pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ OF_KUBERNETES: Final = "system:"  # users and groups that nobody else may give o
 
 @dataclass(frozen=True)
 class Oidc:
-    """An issuer. Prefixes are those that names get, with nothing of the flags' special words left.
+    """Configuration of an issuer. Prefixes are final: the flags' special words are resolved.
 
-    `audiences` are client ids, one of which a token has to be for. `required` are claims with their values.
+    `audiences` are client ids; a token must be for one of these. `required` are claims with their values.
     """
 
     issuer: str
@@ -39,7 +39,7 @@ class Oidc:
 
 
 def username_prefix(given: str, claim: str, issuer: str) -> str:
-    """The prefix that `given` stands for, as --oidc-username-prefix has it.
+    """Return the prefix for the setting `given`, by the rules of --oidc-username-prefix.
 
     >>> username_prefix("", "sub", "https://idp"), username_prefix("", "email", "https://idp")
     ('https://idp#', '')
@@ -52,7 +52,7 @@ def username_prefix(given: str, claim: str, issuer: str) -> str:
 
 
 def is_safe(url: str) -> bool:
-    """Whether keys may be fetched from `url`: by HTTPS, or from this machine itself, as tests do.
+    """Return whether keys may be fetched from `url`: by HTTPS, or from this machine itself, as tests do.
 
     >>> is_safe("https://idp.example.com/realm"), is_safe("http://idp.example.com"), is_safe("http://[::1]:1")
     (True, False, True)
@@ -68,7 +68,7 @@ def is_safe(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, an address or a name, is this machine itself.
+    """Return whether `host`, an address or a name, is this machine itself.
 
     >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("10.0.0.1")
     (True, True, True, False)

@@ -1,4 +1,4 @@
-"""Where an issuer's keys come from: OpenID Connect Discovery, and the JWK set that it names."""
+"""Fetches an issuer's keys: OpenID Connect Discovery, and the JWK set that it names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 
 
 class Discovery:
-    """Fetches the keys of an issuer in at most `seconds`.
+    """Client that fetches the keys of an issuer in at most `seconds`.
 
-    Raises ValueError where the certificates in its file cannot be used.
+    Raises ValueError if the certificates in its CA file cannot be used.
     """
 
     def __init__(self, oidc: Oidc, seconds: float = SECONDS) -> None:
@@ -32,7 +32,7 @@ class Discovery:
         _trust(self._ca_file)
 
     async def keys(self) -> tuple[Key, ...]:
-        """Those that it publishes now; raises IssuerUnavailable."""
+        """Return the keys that the issuer publishes now; raises IssuerUnavailable."""
         try:
             async with asyncio.timeout(self._seconds), self._session() as session:
                 return published(await _fetched(session, await self._place(session)))
@@ -60,7 +60,7 @@ class Discovery:
 
 
 async def _fetched(session: aiohttp.ClientSession, url: str) -> Any:
-    """The JSON at `url` itself: whoever answers with a redirection would choose whom we believe."""
+    """Return the JSON at `url`; raises ValueError, also for a redirect, which would choose the keys."""
     async with session.get(url, allow_redirects=False) as answer:
         if answer.status != 200:
             raise ValueError(f"it answered {answer.status}")
@@ -76,7 +76,7 @@ async def _fetched(session: aiohttp.ClientSession, url: str) -> Any:
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
-    """The authorities of `ca_file` and no others, else those of the system."""
+    """Return an SSL context that trusts the authorities in `ca_file` alone, or True for the system's."""
     if ca_file is None:
         return True
     try:

@@ -1,4 +1,4 @@
-"""Tells whose a token of the configured issuer is."""
+"""Identifies callers by tokens of the configured OIDC issuer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from footplate_api.identity.oidc.keyring import Fetch, KeyRing
 class OidcIssuer:
     """`authentication.Issuer` of an OpenID Connect provider.
 
-    `fetch` gives its keys, or raises IssuerUnavailable; `clock` gives seconds that never step, `now` those
+    `fetch` returns its keys, or raises IssuerUnavailable; `clock` returns monotonic seconds, `now` those
     since 1970.
     """
 

@@ -1,4 +1,4 @@
-"""The issuer's keys as they are known here: fetched for tokens, and kept while the issuer is away."""
+"""Cache of the issuer's keys: fetched for tokens, and used further while the issuer is unavailable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class KeyRing:
-    """Keys that `fetch` gives, which raises IssuerUnavailable; `clock` gives seconds that never step."""
+    """Cache of what `fetch` returns, or raises IssuerUnavailable; `clock` returns monotonic seconds."""
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float]) -> None:
         self._fetch = fetch
@@ -30,9 +30,9 @@ class KeyRing:
         self._fetching: asyncio.Task[None] | None = None
 
     async def fitting(self, key: str, algorithm: str) -> tuple[Key, ...]:
-        """The keys of this id that may sign by `algorithm`, none where the issuer has none.
+        """Return the keys of this id that may sign by `algorithm`, none if the issuer has none.
 
-        Raises IssuerUnavailable where it is not known whether it has one.
+        Raises IssuerUnavailable if it is unknown whether the issuer has one.
         """
         known = any(of.id == key for of in self._keys)
         if known and self._clock() - self._fetched < REFRESH_SECONDS:
@@ -45,7 +45,7 @@ class KeyRing:
         return fitting(self._keys, key, algorithm)
 
     async def _renewed(self) -> None:
-        """Returns when the keys are as new as they can be; raises IssuerUnavailable."""
+        """Wait until the keys are as new as they can be; raises IssuerUnavailable."""
         if not self._pauses():
             await asyncio.shield(self._begin())  # others may wait for it, too
         elif self._failure is not None:

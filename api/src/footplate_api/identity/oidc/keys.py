@@ -1,4 +1,4 @@
-"""The keys that an issuer publishes (RFC 7517); pure."""
+"""Public keys that an issuer publishes (RFC 7517); pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MEMBERS: Final = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}
 
 @dataclass(frozen=True)
 class Key:
-    """A public key, for the algorithms that it may sign with."""
+    """A public key, and the algorithms that it may sign with."""
 
     id: str
     algorithms: frozenset[str]
@@ -26,15 +26,14 @@ class Key:
 
 
 def fitting(keys: Sequence[Key], key: str, algorithm: str) -> tuple[Key, ...]:
-    """Those of `keys` that have the id `key` and may sign by `algorithm`."""
+    """Return the `keys` that have the id `key` and may sign by `algorithm`."""
     return tuple(known for known in keys if known.id == key and algorithm in known.algorithms)
 
 
 def published(document: Any) -> tuple[Key, ...]:
-    """The keys of a JWK set that can have signed a token.
+    """Return the keys of a JWK set that can have signed a token.
 
-    Those of a kind that is not known here are left out, as RFC 7517 has it. Raises ValueError where there is
-    nothing left.
+    Keys of an unknown type are left out, as RFC 7517 requires. Raises ValueError if none is left.
     """
     found = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(found, list):

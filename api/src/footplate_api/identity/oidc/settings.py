@@ -1,4 +1,4 @@
-"""What the environment says of an OIDC issuer; the variables follow kube-apiserver's flags --oidc-*."""
+"""OIDC settings from the environment; the variables follow kube-apiserver's flags --oidc-*."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from footplate_api.identity.oidc.config import (
 
 
 class OidcSettings(BaseSettings):
-    """Of one issuer, or of none where `oidc_issuer` is not set."""
+    """Settings of one issuer, or of none if `oidc_issuer` is not set."""
 
     oidc_issuer: str | None = Field(None, description="the URL of an issuer")
     oidc_audiences: str = Field("", description="client ids, separated by commas")
@@ -39,7 +39,7 @@ class OidcSettings(BaseSettings):
 
     @property
     def oidc(self) -> Oidc | None:
-        """The issuer that is believed beside Kubernetes; raises ValueError that names the variable."""
+        """Issuer that is trusted beside Kubernetes; raises ValueError that names the variable."""
         if self.oidc_issuer is None:
             given = {"AUDIENCES": self.oidc_audiences, "GROUPS_CLAIM": self.oidc_groups_claim}
             for name, value in given.items():

@@ -1,7 +1,7 @@
-"""What a JSON Web Token says, and whether a key signed it; pure.
+"""Decodes and verifies JSON Web Tokens; pure.
 
-What its header offers beside that, keys (`jwk`, `x5c`) and places to find some (`jku`, `x5u`), is not
-looked at: keys come from the issuer.
+Keys in a token's header (`jwk`, `x5c`) and their locations (`jku`, `x5u`) are ignored: keys come from the
+issuer.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _UNREADABLE: Final = "The bearer token is no JSON Web Token that can be read."
 
 @dataclass(frozen=True)
 class Header:
-    """By which algorithm and with which key a token says that it is signed."""
+    """Algorithm and key with which a token claims to be signed."""
 
     algorithm: str
     key: str
 
 
 def header(token: str, algorithms: Sequence[str]) -> Header:
-    """What the header of `token` says; raises Unauthenticated where it is none that is taken here."""
+    """Return the algorithm and key in the header of `token`; raises Unauthenticated if it is not accepted."""
     said = _object(_decoded(token.partition(".")[0]))
     if "crit" in said or "b64" in said:
         raise Unauthenticated.refused("The token's header has extensions (crit), which are not taken here.")
@@ -47,7 +47,7 @@ def header(token: str, algorithms: Sequence[str]) -> Header:
 
 
 def verified(token: str, keys: Iterable[Key], algorithm: str) -> dict[str, Any]:
-    """The claims of `token`, which one of `keys` signed; raises Unauthenticated if none of them did."""
+    """Return the claims of `token` if one of `keys` signed it; raises Unauthenticated if none did."""
     for key in keys:
         try:
             payload: bytes = _JWS.decode(token, key.public, algorithms=[algorithm])
@@ -65,7 +65,10 @@ def _decoded(segment: str) -> bytes:
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    """`data` as an object of JSON, in which no name comes twice: readers differ in which one counts."""
+    """Parse a JSON object; refuses duplicate names, which parsers resolve differently.
+
+    Raises Unauthenticated.
+    """
     try:
         found = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError):
