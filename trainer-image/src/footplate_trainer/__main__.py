@@ -1,9 +1,9 @@
 """`footplate-trainer`: train, pack, plan, diagnose, generate, export, inspect, verify.
 
-A wrong argument or manifest should be told at once: torch, which takes seconds
-to import, comes in only where it is needed. Each verb is a module of `commands`,
-imported when it is asked for: `add_arguments(parser)` declares what stands behind
-the verb, and `run(arguments)` does it and returns the exit code.
+A wrong argument or manifest must be reported at once, and importing torch takes
+seconds: it is imported only where it is needed. Each subcommand is a module of
+`commands`, imported when the command line names it: `add_arguments(parser)` declares
+its arguments, and `run(arguments)` executes it and returns the exit code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HELP: Final = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the result is the process's exit code."""
+    """Run one command and return the process's exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(prog="footplate-trainer", description="Train language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _log_to_console() -> None:
-    """What a person at a terminal reads, unless another format is asked for."""
+    """Configure logging: text for a person at a terminal, or the format that the environment names."""
     try:
         log_format = logs.format_of(os.environ, LogFormat.TEXT)
     except ValueError as error:
@@ -71,12 +71,12 @@ def _log_to_console() -> None:
 
 
 def command() -> None:
-    """The console script: main, and an end that waits for nobody."""
+    """Run the console script: call `main` and exit without waiting for other threads if it failed."""
     _end(main())
 
 
 def _end(code: int) -> None:
-    """Leave now when something failed: threads may still wait for peers that are gone."""
+    """Exit with `code`; at once after a failure, as threads may still wait for peers that are gone."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads it, such as head, has heard enough

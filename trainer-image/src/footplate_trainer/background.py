@@ -1,4 +1,4 @@
-"""Work behind the step, in a thread of its own: one piece at a time, and its error for whoever waits."""
+"""Work in a background thread beside the training step: one task at a time, its error raised by the next call."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from concurrent.futures import Future
 
 
 class OneInFlight:
-    """At most one piece of work under way; the next one waits for it.
+    """A background runner of at most one task; the next task waits for the current one.
 
-    The threads are daemons, which no executor's are: a rank that fails must be able to end while
+    Its threads are daemons, unlike those of an executor: a rank that fails must be able to exit while
     its thread waits for ranks that are gone.
     """
 
     def __init__(self, name: str) -> None:
-        """`name` is that of the threads."""
+        """Create the runner; its threads are called `name`."""
         self._name = name
         self._pending: Future[None] | None = None
 
     def start(self, work: Callable[[], None]) -> None:
-        """Begin `work`. First waits for the one before, and raises what that raised."""
+        """Start `work`, after waiting for the previous task and raising its error, if it failed."""
         self.finish()
         pending = self._pending = Future()
         threading.Thread(target=_run, args=(work, pending), name=self._name, daemon=True).start()
 
     @property
     def failed(self) -> bool:
-        """Whether the work under way has ended with an error; never waits."""
+        """True if the current task has ended with an error; never waits."""
         return self._pending is not None and self._pending.done() and self._pending.exception() is not None
 
     def finish(self) -> None:
-        """Wait for the work under way, if there is any; raises, once, what it raised."""
+        """Wait for the current task, if there is one, and raise its error once."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()

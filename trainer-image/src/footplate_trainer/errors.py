@@ -1,9 +1,9 @@
-"""What can go wrong in the trainer, as types that carry their place in the failure policy.
+"""The trainer's errors, as types with their outcome in the failure policy.
 
 A person reads one clear line, the agent reads cause and reason, the pod ends
-with an exit code that the operator understands. Each error knows all three, so
+with an exit code that the operator understands. Each error has all three, so
 that only the edge of a program (`stages`, `__main__`) translates, once. The text ends
-in a condition of the run, read by a person far away: it says which file or field, what
+in a condition of the run, read by a person far away: it names the file or field, what
 was found there and what would be right.
 
 TrainerError
@@ -29,7 +29,7 @@ from footplate_contracts.names import Cause, ExitCode, Reason
 
 
 class TrainerError(Exception):
-    """The root: an error that was foreseen, told in one line and without a traceback."""
+    """Base class of foreseen errors, which are reported in one line and without a traceback."""
 
     outcome: Outcome = OUTCOMES[ExitCode.USER_ERROR]
 
@@ -40,7 +40,7 @@ class TrainerError(Exception):
 
 
 class UserMistake(TrainerError, ValueError):
-    """The configuration cannot work; a restart would not mend it."""
+    """The configuration cannot work; a restart would not help."""
 
     outcome = OUTCOMES[ExitCode.CONFIG]
 
@@ -54,7 +54,7 @@ class CheckpointDamaged(CheckpointError):
 
 
 class StorageError(TrainerError):
-    """Reading or writing failed below us; the reason tells a full volume from the rest."""
+    """A read or write failed in the storage below the trainer; the reason marks a full volume."""
 
     outcome = OUTCOMES[ExitCode.STORAGE]
 
@@ -65,12 +65,12 @@ class StorageError(TrainerError):
 
     @property
     def lasts(self) -> bool:
-        """Whether it will most likely be the same in a minute."""
+        """True if the same error is likely in a minute: the volume is full."""
         return self.outcome.reason is Reason.STORAGE_FULL
 
 
 class NotOneFolder(StorageError):
-    """What one rank has written another one does not see."""
+    """A rank does not see a file that another rank has written."""
 
     lasts = True
 
@@ -82,28 +82,31 @@ class DataError(TrainerError):
 
 
 class BeingWritten(DataError):
-    """Another process writes the same folder at this moment. It may have done so in a minute."""
+    """Another process is writing the same folder; it may have finished in a minute."""
 
 
 class DataMissing(DataError):
-    """`what` is missing at `uri`; `remedy` says what would be right. A restart would not mend it."""
+    """Data is missing at a URI; a restart would not help."""
 
     outcome = OUTCOMES[ExitCode.CONFIG]._replace(reason=Reason.DATA_MISSING)
 
     @classmethod
     def at(cls, uri: str, what: str, remedy: str) -> DataMissing:
-        """With these words. No constructor: verdicts travel between ranks pickled, as their message."""
+        """Build the error for `uri`, the missing `what` and the `remedy`.
+
+        This is no constructor: ranks exchange pickled errors, which are rebuilt from their message alone.
+        """
         return cls(f"{uri}: {what}; {remedy}")
 
 
 class DataCorrupt(DataError):
-    """`file` has another `what` (sha256, size, …) than its manifest says. A restart would not mend it."""
+    """A file's checksum, size or content is not what its manifest says; a restart would not help."""
 
     outcome = OUTCOMES[ExitCode.CONFIG]._replace(reason=Reason.DATA_CORRUPT)
 
     @classmethod
     def at(cls, file: str, what: str, *, expected: str, found: str) -> DataCorrupt:
-        """With these words."""
+        """Build the error for `file`, whose `what` (sha256, size, …) is `found` and should be `expected`."""
         return cls(
             f"{file}: {what} is {found}, should be {expected}; "
             "the file changed after it was packed: restore it or pack again"
@@ -117,7 +120,7 @@ class NumericalDivergence(TrainerError):
 
 
 class TooManyUnrewarded(TrainerError):
-    """Too many samples of a rollout got no reward. What a function asks may answer again in a minute."""
+    """Too many samples of a rollout got no reward; a service that a function calls may answer in a minute."""
 
     outcome = Outcome(ExitCode.USER_ERROR, Cause.USER_ERROR, Reason.SAMPLES_UNREWARDED)
 
@@ -129,6 +132,6 @@ class NoRoomNow(TrainerError):
 
 
 class StaleGeneration(TrainerError):
-    """A newer generation has taken over: whatever this one still holds must not count."""
+    """A newer generation has taken over: nothing that this one still writes may count."""
 
     outcome = OUTCOMES[ExitCode.STALE]

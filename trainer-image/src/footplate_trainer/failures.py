@@ -1,7 +1,7 @@
-"""An exception, told as the failure policy wants to hear it.
+"""Exceptions as failure reports for the failure policy.
 
 The agent cannot see exceptions, only how a process ended. So a rank that fails
-leaves an error file behind, with its FailureReport beside the text.
+writes an error file with its FailureReport beside the text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OF_THE_SYSTEM: Final = frozenset({Cause.OUT_OF_MEMORY, Cause.STORAGE})
 
 
 def describe(error: BaseException, *, rank: int | None, step: int | None, now: float) -> FailureReport:
-    """The report of `error`, raised on `rank` (None: before there were any) after `step` was finished."""
+    """Return the report of `error`, raised on `rank` after `step`; None: before there were ranks or steps."""
     exit_code, cause, reason = outcome_of(error)
     if isinstance(error, TrainerError):
         rank = rank if error.rank is None else error.rank
@@ -47,10 +47,10 @@ def describe(error: BaseException, *, rank: int | None, step: int | None, now: f
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """How a process that met `error` should end, and why.
+    """Return the exit code, cause and reason for a process that met `error`.
 
-    What torch raises of a peer that is gone, or of memory, counts also where other code met it
-    first and raised an error of its own: a stage of a pipeline does.
+    torch's errors about a lost peer or about memory also count where other code caught them
+    first and raised an error of its own, as a pipeline stage does.
     """
     if isinstance(error, TrainerError):
         return error.outcome
@@ -65,7 +65,7 @@ def outcome_of(error: BaseException) -> Outcome:
 
 
 def tell(error: BaseException, report: FailureReport, environment: Mapping[str, str]) -> None:
-    """One clear line, or a traceback, on stderr; and the error file, where one is asked for."""
+    """Print one clear line or a traceback to stderr, and write the error file that the environment names."""
     if isinstance(error, TrainerError) or _peer_gone(error):  # one line says all there is to say
         print(f"error: {report.message}", file=sys.stderr, flush=True)
     else:
@@ -76,7 +76,7 @@ def tell(error: BaseException, report: FailureReport, environment: Mapping[str, 
 
 
 def with_causes(error: BaseException) -> Iterator[BaseException]:
-    """`error`, and the errors that a traceback shows before it, newest first."""
+    """Yield `error` and the errors that a traceback shows before it, newest first."""
     current: BaseException | None = error
     while current is not None:
         yield current
@@ -84,7 +84,7 @@ def with_causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _message(error: BaseException) -> str:
-    """The foreseen message; for anything else the end of the traceback, where the news is."""
+    """Return a foreseen error's message, or the last lines of any other error's traceback."""
     if isinstance(error, TrainerError):
         return str(error)
     if _peer_gone(error):
@@ -94,7 +94,7 @@ def _message(error: BaseException) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """Without the place in gloo's source before it and the advice behind it."""
+    """Return gloo's message without the source location before it and the advice after it."""
     return re.sub(r"^\[\S+:\d+\]\s*", "", text).split(". ")[0]
 
 
@@ -103,7 +103,10 @@ def _peer_gone(error: BaseException) -> bool:
 
 
 def _told_by_torch(error: BaseException) -> Outcome | None:
-    """By type and text: torch and the system raise these types, and a user's ValueError may say anything."""
+    """Return the outcome of an error of torch or the system, or None.
+
+    The type counts too, as a user's ValueError may have any text.
+    """
     if isinstance(error, (ConnectionError, MemoryError, RuntimeError)):
         return outcome_of_text(f"{type(error).__name__}: {error}")
     return None

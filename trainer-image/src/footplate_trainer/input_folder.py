@@ -1,11 +1,10 @@
-"""A folder that a field of a run names, wherever it lies.
+"""A folder that a field of a run names: on a mounted volume, in an object store or at another URI for fsspec.
 
-On a mounted volume, in an object store, or at any other URI that fsspec reads: who
-needs its files does not ask. Small ones are read where they are. Of large ones ranks
-read pieces, so those are copied to the node first, unless they are on a volume.
+Callers read its files in one way wherever it is. Small files are read in place. Ranks read
+slices of large files, so those are copied to the node first, unless they are on a volume.
 
-What is wrong is told with field, URI and remedy: as UserMistake where a restart would
-not mend it, else as StorageError. Nothing here needs torch or numpy.
+Errors name field, URI and remedy: UserMistake where a restart would not help,
+else StorageError. Nothing here needs torch or numpy.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class NodeFolder:
-    """A folder with the files that were asked for, on this machine."""
+    """A folder on this machine with the requested files."""
 
     path: Path
     digest: str = ""  # of what they are, equal on all nodes; "" for a volume, which is not looked through
@@ -49,10 +48,10 @@ class NodeFolder:
 
 
 class InputFolder:
-    """The folder at `uri`, which `field` of the spec names. Names have no "/"."""
+    """The folder at `uri`, which `field` of the spec names. File names have no "/"."""
 
     def __init__(self, uri: str, field: str, environment: Mapping[str, str] = os.environ) -> None:
-        """UserMistake for a URI that nothing here can read; connects to nothing yet."""
+        """Open the storage without connecting to it; UserMistake for a URI that no storage can read."""
         self.uri = uri
         self.field = field
         self._environment = environment
@@ -64,25 +63,29 @@ class InputFolder:
 
     @property
     def name(self) -> str:
-        """The folder as a person would write it."""
+        """The folder as messages show it: a path on a volume, else its URI."""
         return str(self._volume) if self._volume else self.uri.rstrip("/")
 
     @property
     def on_volume(self) -> bool:
-        """Whether it is a folder of this machine, and nothing has to be copied."""
+        """True if the folder is on this machine, so that nothing has to be copied."""
         return self._volume is not None
 
     @property
     def exists(self) -> bool:
-        """Whether there is such a folder; True where only a file in it could tell."""
+        """True if the folder exists; always True off a volume, where only reading a file would show it."""
         return self._volume is None or self._volume.is_dir()
 
     def place(self, file: str) -> str:
-        """One of its files as a person would write it."""
+        """Return the path or URI of a file in the folder, for messages."""
         return join(self.name, file)
 
     def names(self) -> list[str]:
-        """Names of its files and folders; a web server may list none, and have them all the same."""
+        """Return the names of its files and folders, sorted.
+
+        The list is empty where a web server lists none or the credentials may not list; its files may be
+        readable all the same.
+        """
         try:
             return sorted(self._storage.names())
         except OSError as error:
@@ -91,11 +94,11 @@ class InputFolder:
             raise self.unreadable(error) from None
 
     def read(self, name: str) -> bytes | None:
-        """A whole small file; None when it is not there."""
+        """Return the content of a small file, or None if there is no such file."""
         return self._asked(self._storage.read, name)
 
     def stat(self, name: str) -> StoredObject | None:
-        """What is known of a file without reading it; None when it is not there."""
+        """Return a file's size and stamp without reading it, or None if there is no such file."""
         return self._asked(self._storage.stat, name)
 
     def _asked(self, ask: Callable[[str], Answer], name: str) -> Answer | None:
@@ -114,11 +117,11 @@ class InputFolder:
         owner: str = "",
         local_rank: int = 0,
     ) -> NodeFolder:
-        """The folder itself on a volume; else this node's copy of `files`, as stat() told of them.
+        """Return the folder itself on a volume, else this node's copy of `files`, as stat() returned them.
 
-        May be called by all ranks of a node at once. `known` are small files that were read before, and
-        lie beside the others in a copy. A server may not tell whether a file has changed since: a copy of
-        its files is for one `owner` alone, such as a run.
+        All ranks of a node may call it at once. `known` are small files that the caller has read, and that a
+        copy contains too. A server may not report whether a file has changed since: a copy of its files
+        belongs to one `owner` alone, such as a run.
         """
         if self._volume is not None:
             return NodeFolder(self._volume)
@@ -135,16 +138,16 @@ class InputFolder:
         return NodeFolder(copy.folder, key, copy)
 
     def mistake(self, told: str) -> UserMistake:
-        """What to raise of a folder that is not as it should be."""
+        """Return the UserMistake to raise when the folder is not as it should be."""
         return UserMistake(f"{self.field} {self.name}: {told}")
 
     def unreadable(self, error: OSError) -> TrainerError:
-        """What to raise when reading it gave `error`, which names the file."""
+        """Return the error to raise when a read failed with `error`, which names the file."""
         return unreadable(self.field, self.uri, error)
 
 
 def unreadable(field: str, uri: str, error: OSError) -> TrainerError:
-    """What to raise when reading `uri`, which `field` names, gave `error`."""
+    """Return the error to raise when reading `uri`, which `field` names, failed with `error`."""
     if is_local(uri):
         return UserMistake(
             f"{field} {error.filename or uri}: cannot be read ({error.strerror or error}); check the volume "
@@ -161,7 +164,10 @@ def unreadable(field: str, uri: str, error: OSError) -> TrainerError:
 
 
 def copy_key(uri: str, files: Sequence[RemoteFile], known: Mapping[str, bytes], owner: str) -> str:
-    """Another for other files; pure. Equal sizes prove nothing, and one time of change not much."""
+    """Return a key that differs when the files differ.
+
+    Equal sizes prove nothing, and one modification time not much. Pure.
+    """
     seen = [[file.name, file.bytes, file.stamp] for file in files]
     read = [[name, key_of(content)] for name, content in sorted(known.items())]
     whose = "" if all(file.stamp for file in files) else owner

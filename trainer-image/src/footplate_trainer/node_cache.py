@@ -1,15 +1,15 @@
-"""Files from elsewhere on this node's disk, once for all of its ranks.
+"""Cache of remote files on this node's disk, shared by all of its ranks.
 
-Samples come in random order, so every step touches shards everywhere: ranges
+Samples come in random order, so every step reads all shards: ranges
 read on demand would be thousands of small requests, none of which a checksum
 covers. Whole files are copied instead, before the first step, each verified as
-it arrives, and mapped like any other folder. So are the weights of a model, of
-which each rank reads slices, and checkpoints on a server that gives no ranges.
-Ranks of a node share the work: a file is copied by whoever locks it first. A
-copy lies under a key of its content, and stays for the next run.
+it arrives, and memory-mapped like any other folder. So are the weights of a model, of
+which each rank reads slices, and checkpoints on a server that supports no range requests.
+Ranks of a node share the work: the rank that locks a file first copies it. A
+copy is stored under a key of its content, and stays for the next run.
 
-The cache is bounded. What must make room is the copy that was used longest ago
-and is in use by nobody: users hold a lock that ends with their process.
+The cache is bounded. The least recently used copy that nobody uses is removed to
+make space: users hold a lock that ends with their process.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _IN_USE: Final = ".in-use"
 
 
 class CacheError(OSError):
-    """The cache has no room, or cannot be written."""
+    """The cache has too little space, or cannot be written."""
 
 
 class CopyDiffers(OSError):
-    """The file at `place` arrived with another `what` than was announced."""
+    """The file at `place` arrived with another size, checksum or version (`what`) than expected."""
 
     def __init__(self, place: str, what: str, *, expected: str, found: str) -> None:
         super().__init__(f"{place}: {what} is {found}, should be {expected}")
@@ -54,7 +54,7 @@ class CopyDiffers(OSError):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that is to be copied, and what is known of it."""
+    """A file to copy, with its expected size, checksum and stamp."""
 
     name: str  # without "/"
     bytes: int
@@ -64,14 +64,14 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """Where copies lie, and how many bytes they may take; None: what the volume has."""
+    """The cache's folder and its limit in bytes; None: the volume's free space."""
 
     folder: Path
     limit: int | None = None
 
 
 def settings_from(environment: Mapping[str, str]) -> CacheSettings:
-    """The cache that the environment names; by default a folder for temporary files."""
+    """Return the cache settings in the environment; by default a folder for temporary files."""
     folder = environment.get(Env.DATA_CACHE) or f"{tempfile.gettempdir()}/footplate-data"
     limit = environment.get(Env.DATA_CACHE_BYTES, "")
     if limit and not limit.isdecimal():
@@ -82,7 +82,7 @@ def settings_from(environment: Mapping[str, str]) -> CacheSettings:
 
 
 class CachedCopy:
-    """A local copy of files of one folder, in use as long as this object lives."""
+    """A local copy of files of one folder, in use as long as this object exists."""
 
     def __init__(self, folder: Path, lock: BufferedRandom) -> None:
         self.folder = folder
@@ -90,7 +90,7 @@ class CachedCopy:
 
 
 def key_of(content: bytes) -> str:
-    """The key of a copy of which `content` tells all."""
+    """Return the key of a copy that `content` identifies."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 
@@ -102,11 +102,12 @@ def fetch(
     rank: int = 0,
     known: Mapping[str, bytes] | None = None,
 ) -> CachedCopy:
-    """A whole and verified copy of `files`, in the folder `key` of the cache, which may hold others already.
+    """Return a whole, verified copy of `files`, in the folder `key` of the cache, which may contain others.
 
-    `known` are small files by name that have been read before, and lie beside them. May be called by all
-    ranks of a node at once; `rank` lets each begin elsewhere, and the first say so. Raises CopyDiffers for
-    a file that arrives other than announced, CacheError when this disk fails, and what `storage` raises.
+    `known` are small files by name that the caller has read; they are written beside the others. All ranks of
+    a node may call it at once; `rank` makes each begin with another file, and rank 0 log the copy. Raises
+    CopyDiffers for a file that is not as expected, CacheError when this disk fails, and the errors of
+    `storage`.
     """
     folder = settings.folder / key
     with _disk_errors(folder):
@@ -128,7 +129,7 @@ def fetch(
 
 
 def _keep(path: Path, content: bytes) -> None:
-    """Write a small file that other ranks may be writing, too, or reading."""
+    """Write a small file that other ranks may be writing or reading at the same time."""
     if not path.is_file():
         partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         partial.write_bytes(content)
@@ -137,7 +138,7 @@ def _keep(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Tell what the disk says from what a storage or the cache itself has told already."""
+    """Turn errors of the local disk into CacheError; errors of a storage or of the cache pass unchanged."""
     try:
         yield
     except OSError as error:
@@ -147,7 +148,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
 
 
 def _ensure(storage: Storage, folder: Path, record: RemoteFile, *, wait: bool) -> bool:
-    """Whether the file is there, by our hand or another's; False if another is at it and we do not wait."""
+    """Copy the file unless it is there; return False if another rank copies it and `wait` is False."""
     path = folder / record.name
     if _is_there(path, record):
         return True
@@ -185,9 +186,9 @@ def _compare(storage: Storage, record: RemoteFile, path: Path) -> None:
 
 
 def _make_room(settings: CacheSettings, folder: Path, uri: str, files: Sequence[RemoteFile]) -> int:
-    """Remove unused copies, oldest first, until `files` of `uri` fit; the bytes still to copy.
+    """Remove unused copies, oldest first, until `files` of `uri` fit; return the number of bytes to copy.
 
-    CacheError if they never will fit.
+    Raises CacheError if they do not fit even then.
     """
     missing = sum(record.bytes for record in files if not _is_there(folder / record.name, record))
     held = sum(_size(path) for path in folder.iterdir() if not path.name.startswith("."))
@@ -217,7 +218,7 @@ def _too_small(settings: CacheSettings, uri: str, needed: int, free: int) -> str
 
 
 def _remove(folder: Path) -> bool:
-    """Remove a copy, unless somebody uses it."""
+    """Remove a copy unless it is in use; return whether it was removed."""
     with _locked(folder / _IN_USE, wait=False) as unused:
         if not unused:
             return False
@@ -227,7 +228,7 @@ def _remove(folder: Path) -> bool:
 
 
 def _hold(folder: Path) -> BufferedRandom:
-    """A shared lock on a copy, which is now the one used last."""
+    """Acquire a shared lock on a copy and mark it as the most recently used."""
     folder.mkdir(exist_ok=True)
     lock = (folder / _IN_USE).open("ab+")
     fcntl.flock(lock, fcntl.LOCK_SH)
@@ -237,7 +238,7 @@ def _hold(folder: Path) -> BufferedRandom:
 
 @contextmanager
 def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Yields whether `path` is locked by us now; always, if we wait."""
+    """Lock `path` and yield True, or yield False if another holds the lock and `wait` is False."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Functions of one's own, which a field of the spec names as package.module:function."""
+"""User functions, which a field of the spec names as package.module:function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from footplate_trainer.errors import UserMistake
 
 
 def find_function(name: str, field: str) -> Callable[..., Any]:
-    """Imports what `name` names; UserMistake tells, by the name of the field, why there is none."""
+    """Import the function that `name` names; UserMistake, which names the field, if there is none."""
     module, _, attribute = name.partition(":")
     try:
         imported = importlib.import_module(module)

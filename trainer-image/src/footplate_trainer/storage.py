@@ -1,20 +1,20 @@
-"""Objects by URI: the same few verbs on a mounted folder, an object store and a web server.
+"""Objects by URI: one small interface for a mounted folder, an object store and a web server.
 
-Data and checkpoints both live below a URI that a person chose. What they need of
-it is little, and object stores differ from file systems in just that little: an
+A user chooses the URI below which data and checkpoints are stored. They need few
+operations, and object stores differ from file systems in just these: an
 object appears whole or not at all. So there is one small interface, with names
 relative to the URI (a checkpoint folder adds to it, see checkpoint/folder.py):
 
     path, file://             files; written beside and renamed
     s3://, gs://, az://, …    obstore. Its fsspec adapter is not used: that one holds whole files in memory
-    anything else             fsspec: memory://, http://, or what is installed beside it
+    anything else             fsspec: memory://, http://, or any installed file system
 
 Credentials come from where each store's own tools look: for S3 the AWS_*
 variables (AWS_ENDPOINT_URL for a store that is not Amazon's) and the identity
-of the pod. Every failure is an OSError that names the URI; what is not there is
-a FileNotFoundError, what may not be read a PermissionError, and a store for which
-nothing here has credentials NoCredentials. Nothing here imports torch or numpy, and
-a store's library is imported when it is asked for.
+of the pod. Every failure is an OSError that names the URI: FileNotFoundError for an
+object that does not exist, PermissionError where reading is not allowed, and NoCredentials
+for a store without credentials. Nothing here imports torch or numpy, and
+a store's library is imported on first use.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ _STAMPS: Final = (
 
 
 class NoCredentials(OSError):
-    """The environment has no credentials for a store, and no identity of the pod gave any."""
+    """The environment has no credentials for a store, and neither has the pod's identity."""
 
 
 @dataclass(frozen=True, order=True)
 class StoredObject:
-    """One object; `name` is relative to the storage's URI."""
+    """An object's size and stamp; `name` is relative to the storage's URI."""
 
     name: str
     bytes: int
@@ -77,37 +77,38 @@ class Storage(Protocol):
     uri: str
 
     def read(self, name: str) -> bytes:
-        """The whole object; FileNotFoundError when there is none."""
+        """Return the whole object; FileNotFoundError when there is none."""
 
     def size(self, name: str) -> int:
-        """Its size in bytes; FileNotFoundError when there is none."""
+        """Return the object's size in bytes; FileNotFoundError when there is none."""
 
     def stat(self, name: str) -> StoredObject:
-        """What is known of it without reading it; FileNotFoundError when there is none."""
+        """Return the object's size and stamp without reading it; FileNotFoundError when there is none."""
 
     def names(self) -> list[str]:
-        """Names of the objects and folders directly below the URI, hidden ones too; none for no folder.
+        """Return the names of objects and folders directly below the URI, hidden ones too.
 
-        A web server that lists nothing has none either, or PermissionError.
+        For no folder there are none; a web server that lists nothing gives none either, or raises
+        PermissionError.
         """
 
     def list(self, prefix: str = "") -> list[StoredObject]:
-        """All objects at any depth in the folder `prefix`, by name; hidden files are left out."""
+        """Return all objects at any depth in the folder `prefix`, by name; hidden files are left out."""
 
     def upload(self, path: Path, name: str) -> None:
-        """Create or replace from a local file of any size; readers see the old or the new, never a part."""
+        """Create or replace an object from a local file of any size; readers never see a part of it."""
 
     def download(self, name: str, path: Path) -> None:
         """Copy to the local file `path`, a chunk at a time."""
 
 
 def is_local(uri: str) -> bool:
-    """Whether `uri` is a plain path or a file:// URI."""
+    """Return whether `uri` is a plain path or a file:// URI."""
     return "://" not in uri or uri.startswith("file://")
 
 
 def local_path(uri: str) -> Path:
-    """The path of a plain path or file:// URI; ValueError for any other."""
+    """Return the path of a plain path or file:// URI; ValueError for any other."""
     if not is_local(uri):
         raise ValueError(f"{uri} is no path; give a path or a file:// URI")
     if not uri.startswith("file://"):
@@ -119,12 +120,12 @@ def local_path(uri: str) -> Path:
 
 
 def join(uri: str, name: str) -> str:
-    """The URI of the object `name` below `uri`."""
+    """Return the URI of the object `name` below `uri`."""
     return f"{uri.rstrip('/')}/{name}"
 
 
 def open_storage(uri: str) -> Storage:
-    """The storage below `uri`; connects to nothing yet. ValueError for a scheme that is not known."""
+    """Return the storage below `uri` without connecting to it; ValueError for an unknown scheme."""
     if is_local(uri):
         return LocalStorage(uri)
     if urlsplit(uri).scheme in OBJECT_STORES:
@@ -133,7 +134,7 @@ def open_storage(uri: str) -> Storage:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk."""
+    """Wait until the entries of `folder` are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -187,7 +188,7 @@ class LocalStorage:
 
 
 class BucketStorage:
-    """Objects of a bucket, through obstore; one that does not answer, or answers 5xx, is asked again."""
+    """Objects of a bucket, through obstore; requests without an answer or answered with 5xx are retried."""
 
     def __init__(self, uri: str, retries: int = _RETRIES) -> None:
         if not urlsplit(uri).netloc:
@@ -267,7 +268,7 @@ def _first_line(error: BaseException) -> str:
 
 
 class FsspecStorage:
-    """Objects of any file system that fsspec knows."""
+    """Objects of any file system that fsspec supports."""
 
     def __init__(self, uri: str) -> None:
         import fsspec
@@ -343,7 +344,7 @@ class FsspecStorage:
 
 
 def _failures(scheme: str) -> tuple[type[Exception], ...]:
-    """What the file systems of fsspec raise."""
+    """Return the exceptions that fsspec's file system of this scheme raises."""
     if scheme not in ("http", "https"):
         return (OSError, NotImplementedError)
     from aiohttp import ClientError
@@ -352,9 +353,9 @@ def _failures(scheme: str) -> tuple[type[Exception], ...]:
 
 
 def _told(place: str, error: Exception) -> OSError:
-    """`error` as storage tells it.
+    """Return `error` as the OSError that this module documents.
 
-    What fsspec cannot ask a web server for, whatever the reason, it calls not there.
+    fsspec reports any failed request to a web server as FileNotFoundError, so its cause decides.
     """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error  # of the disk that is copied to

@@ -1,10 +1,10 @@
-"""Import this to have imported everything that a rank needs.
+"""Imports everything that a rank needs.
 
-Imports are nearly all of a rank's start-up time. An agent keeps one process
-that imported this module, and forks ranks from it in milliseconds; so nothing
-here, nor in what it imports, may start a thread or touch a device.
-`fully_shard` and the distributed checkpoint import much of torch only when they
-are first called: what they reach for is named here.
+Imports are nearly all of a rank's start-up time. An agent runs one process
+that imported this module, and forks ranks from it in milliseconds; so neither this module
+nor its imports may start a thread or touch a device.
+`fully_shard` and the distributed checkpoint import much of torch only on their
+first call: the modules that they import are named here.
 """
 
 from __future__ import annotations

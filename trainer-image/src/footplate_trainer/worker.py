@@ -1,7 +1,7 @@
 """`python -m footplate_trainer.worker`: the main process of a worker pod, an agent whose ranks train.
 
-It imports next to nothing itself: the agent starts the process that imports
-torch first of all, and registers with the coordinator meanwhile.
+It imports next to nothing itself: the agent first starts the process that imports
+torch, and registers with the coordinator meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WARM: Final = ("torch", "footplate_trainer.warm")
 
 
 def check_data(outline: RunOutline) -> FailureReport | None:
-    """Why the data of a run cannot be trained on; None where it can.
+    """Return the failure report if a run's data cannot be trained on, else None.
 
     Ranks would find the same, after many seconds of imports and of waiting for all members.
     """

@@ -1,1 +1,1 @@
-"""The verbs of `footplate-trainer`: each module has add_arguments(parser) and run(arguments)."""
+"""The subcommands of `footplate-trainer`: each module has add_arguments(parser) and run(arguments)."""

@@ -1,9 +1,8 @@
 """`footplate-trainer generate CHECKPOINT --prompts FILE --out FILE`: answers to all prompts of a file.
 
-Each line of the file is a JSON object with a `prompt`, a text, or with its
-`tokens`. Each line that is written is an answer, in the order of the prompts: its
-text and its tokens, how likely each of them was, and why it ends. Which ranks
-answer which, and how many there are, changes nothing of that.
+Each line of the file is a JSON object with a `prompt`, a text, or with its `tokens`. Each output line is an
+answer, in the order of the prompts: its text and its tokens, their log-probabilities, and the reason for its
+end. The assignment of answers to ranks, and the number of ranks, change none of that.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _CACHE_BYTES: Final = 2**30
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a file of prompts takes beside what a single text does."""
+    """Add the arguments for a file of prompts to those for a single text."""
     group = parser.add_argument_group("answers to a file of prompts")
     group.add_argument("--prompts", metavar="FILE", help='JSON lines with a "prompt" or its "tokens"')
     group.add_argument("--out", metavar="FILE", help="where the answers go, one a line")
@@ -52,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def rule_of(arguments: argparse.Namespace) -> SamplingRule:
-    """How tokens are drawn; UserMistake for arguments that choose nothing."""
+    """Return the sampling rule; UserMistake for invalid arguments."""
     if arguments.text is not None or arguments.out is None:
         raise UserMistake("--prompts FILE takes --out FILE for the answers, and no text beside it")
     if arguments.answers < 1:
@@ -72,7 +71,7 @@ def rule_of(arguments: argparse.Namespace) -> SamplingRule:
 
 
 def read_prompts(file: str, tokenizer: Tokenizer, vocabulary: int) -> list[list[int]]:
-    """The tokens of each line of `file`."""
+    """Return the tokens of each line of `file`; UserMistake for a line that is no prompt."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except OSError as error:
@@ -97,7 +96,7 @@ def read_prompts(file: str, tokenizer: Tokenizer, vocabulary: int) -> list[list[
 
 @dataclass(frozen=True)
 class AskedOfFile:
-    """What a file asks for, of a model whose words `tokenizer` knows."""
+    """The prompts and the options for answers to a file, with the model's `tokenizer`."""
 
     arguments: argparse.Namespace
     tokenizer: Tokenizer
@@ -107,7 +106,7 @@ class AskedOfFile:
 
     @property
     def requests(self) -> list[Request]:
-        """All of them, by prompt and number of the answer."""
+        """All requests, by prompt and number of the answer."""
         return [
             Request(number, sibling, tokens, self.arguments.tokens)
             for number, tokens in enumerate(self.prompts)
@@ -116,13 +115,13 @@ class AskedOfFile:
 
     @property
     def stop(self) -> StopRule:
-        """What ends an answer."""
+        """The rule that ends an answer."""
         return StopRule(self.ends, tuple(self.arguments.stop), lambda tokens: _text(self.tokenizer, tokens))
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What one copy of a model has answered."""
+    """The answers of one copy of the model."""
 
     answers: list[Answer]
     drawn: int  # tokens
@@ -132,9 +131,9 @@ class Answered:
 def room_of(
     asked: AskedOfFile, requests: Sequence[Request], shape: ModelShape, topology: Topology
 ) -> EngineRoom:
-    """For `requests`, on each rank that holds a part of one copy; UserMistake where --cache-bytes hold none.
+    """Return the engine's size for `requests` on each rank of one copy.
 
-    The copies of `topology` are alike.
+    UserMistake if --cache-bytes is too small. The copies of `topology` are alike.
     """
     size, room = EngineRoom.block_size, asked.arguments.cache_bytes
     blocks = blocks_within(shape, room, size, FP32, topology)
@@ -147,7 +146,10 @@ def room_of(
 def answered(
     model: Decoder | RolloutModel, asked: AskedOfFile, requests: Sequence[Request], room: EngineRoom
 ) -> Answered:
-    """The answers to `requests`; UserMistake where one has no room. Collective where ranks share `model`."""
+    """Generate the answers to `requests`; UserMistake if one exceeds the cache.
+
+    Collective where ranks share `model`.
+    """
     engine = Engine(model, room, asked.rule, asked.stop, seed=asked.arguments.seed)
     for request in requests:
         try:
@@ -159,7 +161,7 @@ def answered(
 
 
 def written(asked: AskedOfFile, parts: Sequence[Answered]) -> str:
-    """Write the answers of all copies; returns what to tell of it."""
+    """Write the answers of all copies; return a summary for the user."""
     found = sorted(
         (answer for part in parts for answer in part.answers),
         key=lambda answer: (answer.request.prompt, answer.request.sibling),
@@ -173,7 +175,7 @@ def written(asked: AskedOfFile, parts: Sequence[Answered]) -> str:
 
 
 def _tokens(line: str, tokenizer: Tokenizer) -> list[int]:
-    """Those of a line; none where it is not what it should be."""
+    """Return the tokens of a line; none if it is invalid."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -193,9 +195,9 @@ def _tokens(line: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def prompt_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Those of a text, behind the beginning of text where the tokenizer writes one, as `pack` has them.
+    """Return the tokens of a text, after the tokenizer's beginning of text, if any, as `pack` does.
 
-    None of an empty text. What merely looks like a special token is text.
+    An empty text has none. Text that merely looks like a special token stays text.
     """
     encoder = ChatEncoder(tokenizer)
     ids: list[int] = encoder.encode_text(text).ids.tolist()
@@ -203,13 +205,13 @@ def prompt_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
-    """Of all tokens: the text of a special one can be looked for, too."""
+    """Decode all tokens: a stop text may be that of a special token, too."""
     text: str = tokenizer.decode(list(tokens), skip_special_tokens=False)
     return text
 
 
 def _row(tokenizer: Tokenizer, stop: StopRule, answer: Answer) -> dict[str, Any]:
-    """A line of the answers; its text is without what ends it, its tokens are all that were drawn."""
+    """Return a line of the output; its text lacks what ends it, its tokens are all that were drawn."""
     shown = answer.tokens[:-1] if answer.reason is EndReason.END else answer.tokens
     text = _text(tokenizer, shown)
     if answer.reason is EndReason.STOP:
@@ -226,7 +228,7 @@ def _row(tokenizer: Tokenizer, stop: StopRule, answer: Answer) -> dict[str, Any]
 
 
 def _write(out: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """All of them or, after a failure, none."""
+    """Write all rows or, after a failure, none."""
     partial = out.with_name(f".{out.name}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:

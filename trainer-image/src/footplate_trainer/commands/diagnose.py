@@ -1,7 +1,7 @@
-"""`footplate-trainer diagnose`: ask the ranks of a running job for stacks, a trace or a memory snapshot.
+"""`footplate-trainer diagnose`: request stacks, a trace or a memory snapshot from the ranks of a running job.
 
-It is meant for `kubectl exec` into a pod of the run: where the coordinator is
-and the run's secret are in the environment there.
+It is meant for `kubectl exec` into a pod of the run: the environment there has the coordinator's address and
+the run's secret.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ANSWER_SECONDS: Final = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `diagnose`."""
+    """Add the arguments of `diagnose`."""
     parser.add_argument("kind", choices=[kind.value for kind in DiagnosisKind], help="what every rank gives")
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps to record (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Hand the request to the coordinator; raises UserMistake where there is none."""
+    """Send the request to the coordinator; raises UserMistake where there is none."""
     request = DiagnosisRequest(kind=DiagnosisKind(arguments.kind), steps=arguments.steps)
     diagnosis = ask(endpoint(os.environ), request)
     where = (
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def ask(where: Endpoint, request: DiagnosisRequest) -> Diagnosis:
-    """What the coordinator makes of it; raises UserMistake."""
+    """Request the diagnosis from the coordinator and return its response; raises UserMistake."""
     body = request.model_dump_json(by_alias=True)
     try:
         answer = Connection(Directory(where)).request("POST", wire.DIAGNOSE, body, ANSWER_SECONDS)
@@ -52,7 +52,7 @@ def ask(where: Endpoint, request: DiagnosisRequest) -> Diagnosis:
 
 
 def endpoint(environment: Mapping[str, str]) -> Endpoint:
-    """The coordinator of the pod that this runs in; raises UserMistake outside of one."""
+    """Return the coordinator's endpoint from the pod's environment; raises UserMistake outside of a pod."""
     host = environment.get(Env.COORDINATOR_HOST, "")
     if not host:
         raise UserMistake(f"{Env.COORDINATOR_HOST} is unset: run this in a pod of the run")

@@ -12,7 +12,7 @@ from footplate_trainer.storage import local_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `footplate-trainer export`."""
+    """Add the arguments of `footplate-trainer export`."""
     parser.add_argument("checkpoint", help="a run's checkpoint folder, or one step directory in it")
     parser.add_argument("out", help="the folder to write, a path or file:// URI; made where it is missing")
     parser.add_argument(
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Write the folder and say what is in it."""
+    """Write the folder and print its files."""
     try:
         out = local_path(arguments.out)
     except ValueError as error:

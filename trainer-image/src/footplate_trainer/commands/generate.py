@@ -1,7 +1,7 @@
-"""`footplate-trainer generate`: a text that a trained model goes on with, or answers to a file of prompts.
+"""`footplate-trainer generate`: continues a text with a trained model, or answers a file of prompts.
 
-A checkpoint directory stands alone: it holds the run's shape and tokenizer
-beside the weights, so a folder that was copied to a laptop is enough.
+A checkpoint directory is complete: it holds the run's shape and tokenizer beside the weights, so a folder
+that was copied to a laptop is enough.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MOST_RANKS: Final = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `footplate-trainer generate`."""
+    """Add the arguments of `footplate-trainer generate`."""
     parser.add_argument("checkpoint", help="a run's checkpoint folder, or one step directory in it")
     parser.add_argument("text", nargs="?", help="what the model goes on from")
     parser.add_argument("--tokens", type=int, default=64, help="how many to add (default %(default)s)")
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Print the text and what the model adds to it, or write the answers."""
+    """Print the text and its continuation by the model, or write the answers."""
     _check(arguments)
     rule = None if arguments.prompts is None else answers.rule_of(arguments)
     checkpoint = newest_whole(arguments.checkpoint)
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def answer_on_rank(arguments: argparse.Namespace, rule: SamplingRule) -> str:
-    """One of several ranks, as the environment says; rank 0 writes the answers, and says what to tell."""
+    """Generate on one rank of several; rank 0 writes the answers and returns a summary, others ""."""
     checkpoint = newest_whole(arguments.checkpoint)
     with open_world(read_environment(os.environ), Backend.GLOO) as world:
         asked = _asked(checkpoint, arguments, rule, world.size)
@@ -129,7 +129,7 @@ def _go_on(checkpoint: StepCheckpoint, arguments: argparse.Namespace) -> None:
 def _asked(
     checkpoint: StepCheckpoint, arguments: argparse.Namespace, rule: SamplingRule, ranks: int
 ) -> answers.AskedOfFile:
-    """What the file asks for; UserMistake where it cannot be, or where `ranks` cannot form the layout."""
+    """Read the prompts of the file; UserMistake if it is invalid, or if `ranks` cannot form the layout."""
     shape = _decoder_shape(checkpoint)
     problems = rollout_problems(shape, _degrees(arguments), ranks, of="--")
     if problems:
@@ -145,7 +145,7 @@ def _degrees(arguments: argparse.Namespace) -> RolloutParallelism:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """UserMistake for numbers that choose nothing, and for text that is none."""
+    """Raise UserMistake for numbers out of range, and for an invalid text."""
     if arguments.tokens < 1 or arguments.top_k < 0:
         raise UserMistake("--tokens must be at least 1, --top-k at least 0")
     temperature = arguments.temperature
@@ -172,7 +172,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def load(checkpoint: StepCheckpoint) -> tuple[Decoder, Tokenizer]:
-    """Model, on the CPU in fp32, and tokenizer of a step directory."""
+    """Load the model, on the CPU in fp32, and the tokenizer of a step directory."""
     model = build(_decoder_shape(checkpoint)).eval()
     assert isinstance(model, Decoder)
     load_tensors(checkpoint, state.model_tensors(model))

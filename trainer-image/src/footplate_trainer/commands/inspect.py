@@ -1,4 +1,4 @@
-"""`footplate-trainer inspect CHECKPOINT`: what a checkpoint holds, without loading it."""
+"""`footplate-trainer inspect CHECKPOINT`: the content of a checkpoint, without loading it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from footplate_trainer.checkpoint.store import storage_errors
 
 
 class Inspection(Contract):
-    """All that is known of one step directory."""
+    """The facts about one step directory."""
 
     directory: str
     run: str
@@ -41,7 +41,7 @@ class Inspection(Contract):
 
     @classmethod
     def of(cls, checkpoint: StepCheckpoint) -> Self:
-        """What stands in the directory; CheckpointError when it is torn."""
+        """Read the facts from the directory; CheckpointError when it is torn."""
         files = checkpoint.manifest().files  # first: in another format nothing else may be read
         config, state = checkpoint.config(), checkpoint.state()
         with storage_errors(checkpoint.name):
@@ -69,20 +69,20 @@ class Inspection(Contract):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `footplate-trainer inspect`."""
+    """Add the arguments of `footplate-trainer inspect`."""
     parser.add_argument("checkpoint", help="a run's checkpoint folder (its newest step), or a step directory")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Print it."""
+    """Print the facts."""
     found = Inspection.of(locate(arguments.checkpoint))
     print(json.dumps(found.to_json(), indent=2) if arguments.output == "json" else as_text(found))
     return ExitCode.SUCCESS
 
 
 def as_text(found: Inspection) -> str:
-    """For a person: one fact a line, then key and files as tables."""
+    """Format the facts for a person: one a line, then key and files as tables."""
     facts = {
         "checkpoint": found.directory,
         "run": f"{found.namespace}/{found.run}",

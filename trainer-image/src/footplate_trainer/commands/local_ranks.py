@@ -1,8 +1,7 @@
-"""Several ranks of one command on this machine, started by itself.
+"""Starts several ranks of one command on this machine.
 
-Each is a process of its own that calls the same function, with the environment that
-torchrun would give it. They end together: once one has failed, the others would
-wait for it, and are ended.
+Each is a process of its own that calls the same function, with the environment that torchrun would set. They
+end together: once a rank has failed, the others would wait for it, and are killed.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _HOST: Final = "127.0.0.1"
 
 
 def run_here(function: Callable[..., str], ranks: int, *arguments: Any) -> str:
-    """Call `function(*arguments)`, importable, in each of `ranks` processes; what rank 0's returned.
+    """Call `function(*arguments)`, importable, in each of `ranks` processes; return rank 0's result.
 
-    Raises the TrainerError that the first rank to fail ended with. Whatever else ends a rank, ends all.
+    Raises the TrainerError of the first rank to fail. Any other end of a rank ends all.
     """
     store = TCPStore(_HOST, 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
@@ -77,7 +76,7 @@ def _answer(pipe: Connection, rank: int) -> str:
 def _rank(
     answer: Connection, told: Mapping[str, str], function: Callable[..., str], arguments: tuple[Any, ...]
 ) -> None:
-    """One rank; it leaves the machine's cores to its peers, too."""
+    """Run one rank, with its share of the machine's cores."""
     import torch
 
     os.environ.update(told)

@@ -23,7 +23,7 @@ ALL: Final = "all"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `pack`."""
+    """Add the arguments of `pack`."""
     parser.description = "Turn texts or conversations into token shards with a manifest and checksums."
     parser.add_argument(
         "inputs",
@@ -122,7 +122,7 @@ def _named(text: str) -> tuple[Role, str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Packs, and says what was written; the process's exit code."""
+    """Pack, and print a summary; return the process's exit code."""
     if arguments.format.of_conversations:
         return _finish(arguments.out, partial(samples.write, arguments), samples.summary)
     if given := samples.given(arguments):
@@ -149,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _finish(
     out: str, write: Callable[[Path], ShardManifest], summarize: Callable[[str, ShardManifest], str]
 ) -> int:
-    """Writes to `out`, wherever that is, and says what was written; the process's exit code."""
+    """Write to `out`, a path or URI, and print a summary; return the process's exit code."""
     try:
         manifest = write(local_path(out)) if is_local(out) else write_elsewhere(out, write)
     except ValueError as error:
@@ -163,7 +163,7 @@ def _finish(
 
 
 def summary(out: str, manifest: ShardManifest, asked: int | None) -> str:
-    """What a person wants to know of a folder that was just written."""
+    """Return a summary of a folder that was just written."""
     source_bytes = sum(source.bytes for source in manifest.sources)
     skipped = sum(source.skipped for source in manifest.sources)
     shards = len(manifest.shards)

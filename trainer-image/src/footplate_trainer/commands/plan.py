@@ -32,7 +32,7 @@ MIB: Final = 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `plan`."""
+    """Add the arguments of `plan`."""
     parser.add_argument("run", type=Path, metavar="RUN.yaml", help="a TrainingRun, YAML or JSON")
     parser.add_argument("--ranks", type=int, required=True, metavar="N", help="how many ranks there would be")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="of what (%(default)s)")
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> ExitCode:
 
 
 def _bytes(text: str) -> int:
-    """A quantity as Kubernetes writes it."""
+    """Parse a quantity as Kubernetes writes it."""
     found = amount(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no quantity of bytes, such as 80Gi or 512Mi")
@@ -74,7 +74,7 @@ def _bytes(text: str) -> int:
 
 
 def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
-    """The models that ranks of `config` hold and do not train; UserMistake where one does not suit it."""
+    """Return the models that ranks of `config` hold and do not train; UserMistake if one does not suit it."""
     reference = reference_model(config)
     shapes = []
     if reference is not None and holds_reference(config):
@@ -89,7 +89,7 @@ def frozen_shapes(config: RunConfig, ranks: int) -> list[ModelShape]:
 
 
 def trained_beside(config: RunConfig, ranks: int) -> ModelShape | None:
-    """The value model of stage ppo; UserMistake where it does not suit the run."""
+    """Return the value model of stage ppo, else None; UserMistake if it does not suit the run."""
     if config.stage is not Stage.PPO:
         return None
     found = find_value(config)
@@ -99,7 +99,7 @@ def trained_beside(config: RunConfig, ranks: int) -> ModelShape | None:
 
 
 def as_json(made: Plan) -> dict[str, Any]:
-    """Plain numbers: bytes, FLOPs, counts."""
+    """Return the plan as plain numbers: bytes, FLOPs, counts."""
     topology = made.topology
     return {
         "run": made.config.run.name,
@@ -155,7 +155,7 @@ def _rollout_json(rollout: PlannedRollout) -> dict[str, Any]:
 
 
 def as_text(made: Plan) -> str:
-    """For a person."""
+    """Format the plan for a person."""
     topology = made.topology
     unit, name = (GIB, "GiB") if made.ranks[0].memory.peak >= GIB else (MIB, "MiB")
     head = [
@@ -196,7 +196,7 @@ def as_text(made: Plan) -> str:
 
 
 def _step_lines(made: Plan) -> list[str]:
-    """Of a step that trains."""
+    """Return the lines about a step that trains."""
     per_token = made.flops_per_token(Convention.FULL)
     return [
         f"step: {made.config.training.global_batch_size:,} sequences x {made.shape.context:,} tokens; "
@@ -230,7 +230,7 @@ def _counted(shape: ModelShape) -> str:
 
 
 def _spans(numbers: Sequence[int]) -> str:
-    """[0, 1, 2, 6, 7] -> "0-2 6-7"."""
+    """Format runs of numbers: [0, 1, 2, 6, 7] -> "0-2 6-7"."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""What `footplate-trainer pack` asks and says of conversations."""
+"""The options and the summary of `footplate-trainer pack` for conversations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options for conversations."""
+    """Add the options for conversations."""
     _add_what_is_learnt(parser)
     _add_what_is_read(parser)
 
@@ -104,13 +104,13 @@ def _add_what_is_read(parser: argparse.ArgumentParser) -> None:
 
 
 def given(arguments: argparse.Namespace) -> str:
-    """An option for conversations that was given, if one was."""
+    """Return an option for conversations on the command line, or ""."""
     names = (name for name, default in _DEFAULTS.items() if getattr(arguments, name) != default)
     return next((f"--{name.replace('_', '-')}" for name in names), "")
 
 
 def write(arguments: argparse.Namespace, out: Path) -> ShardManifest:
-    """Packs into the folder `out`; see pack_samples."""
+    """Pack into the folder `out`; see pack_samples."""
     if arguments.tokenizer is None:
         raise ValueError(
             f"--format {arguments.format} needs --tokenizer: the folder of the model to be trained"
@@ -143,7 +143,7 @@ def write(arguments: argparse.Namespace, out: Path) -> ShardManifest:
 
 
 def summary(out: str, manifest: ShardManifest) -> str:
-    """What a person wants to know of a folder that was just written."""
+    """Return a summary of a folder that was just written."""
     assert manifest.samples is not None
     record, count = manifest.samples, manifest.documents // manifest.format.documents_per_sample
     shards = len(manifest.shards)

@@ -17,7 +17,7 @@ from footplate_trainer.manifest.run_file import RunFile, read_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `train`."""
+    """Add the arguments of `train`."""
     parser.add_argument("run", type=Path, metavar="RUN.yaml", help="a TrainingRun, YAML or JSON")
     parser.add_argument("--metrics", type=Path, metavar="FILE", help="write one JSON row a step")
     parser.add_argument(
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Train; a manifest that is refused, or data or a model that is not there, costs no import of torch."""
+    """Train; a refused manifest, or missing data or a missing model, is reported before importing torch."""
     run_file = read_run(arguments.run, arguments.set)
     data = run_file.spec.data
     check_run([uri for _, uri, _ in places(data)], data.tokenizer.uri if data.tokenizer else None)
@@ -69,7 +69,7 @@ def _train(run_file: RunFile, metrics: Path | None) -> ExitCode:
 
 
 def _alone_in(uri: str) -> AbstractContextManager[None]:
-    """Hold the checkpoint folder; under an agent generations keep others out, and of many ranks one does."""
+    """Lock the checkpoint folder; under an agent generations exclude others, and of many ranks one locks."""
     if Env.RANK_LINK in os.environ or os.environ.get("RANK", "0") != "0":
         return nullcontext()
     return only_training(uri)

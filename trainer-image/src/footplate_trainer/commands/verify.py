@@ -1,4 +1,4 @@
-"""`footplate-trainer verify CHECKPOINT`: is every file what it was when it was committed?"""
+"""`footplate-trainer verify CHECKPOINT`: compares every file with its checksum at the commit."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from footplate_trainer.errors import CheckpointDamaged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `footplate-trainer verify`."""
+    """Add the arguments of `footplate-trainer verify`."""
     parser.add_argument(
         "checkpoint", help="a run's checkpoint folder (every committed step), or a step directory"
     )
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
-    """Read everything, name what is bad; exit code 74 when something is."""
+    """Read everything and print each checkpoint's result; return exit code 74 if a file is damaged."""
     asked = step_directory(arguments.checkpoint)
     whole = [_verify(checkpoint) for checkpoint in ([asked] if asked else committed(arguments.checkpoint))]
     return ExitCode.SUCCESS if all(whole) else ExitCode.STORAGE

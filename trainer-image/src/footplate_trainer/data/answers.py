@@ -1,8 +1,7 @@
-"""Answers that a run generated, as the data of another one: the very ones, or none.
+"""Checks that a run's data set is still the data set which the operator recorded.
 
-The operator froze their folder and, as far as it was told, the digest of its manifest when it admitted the
-run that learns from them. Since then somebody may have deleted it, or another run have
-written one in its place.
+When the operator admitted the run, it recorded the folder and, if it was reported, its manifest's digest.
+Since then a user may have deleted the data set, or another run may have written one in its place.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from footplate_trainer.errors import UserMistake
 
 
 def check_answers(config: RunConfig) -> None:
-    """UserMistake where the data of `config` is not what another run gave; nothing for any other data.
+    """Raise UserMistake if the data of `config` is not what its recorded run wrote.
 
-    Raises what reading a manifest does. Not collective.
+    Does nothing for other data. Raises the errors of reading a manifest, too. Not collective.
     """
     entry = next((entry for entry in config.lineage or () if entry.field == ReferenceField.DATA), None)
     if entry is None:
@@ -39,5 +38,5 @@ def check_answers(config: RunConfig) -> None:
 
 
 def answers_digest(uri: str) -> str:
-    """SHA-256 of the manifest of the data set at `uri`, and so of all of it; raises what reading it does."""
+    """Return the SHA-256 of the manifest at `uri`, and so of its data set; raises the read errors."""
     return hashlib.sha256(read_manifest(open_place(uri))[0]).hexdigest()

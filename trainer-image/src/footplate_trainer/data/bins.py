@@ -1,13 +1,12 @@
-"""Whole samples in as few sequences as best-fit decreasing needs, the same ones on every machine.
+"""Best-fit decreasing: whole samples in few sequences, the same ones on every machine.
 
-A conversation is not cut at a window's edge, so samples share a sequence only where
-all of them fit. The longest comes first, of equally long ones the first of the data, and
-each goes where it leaves the least room: of bins with the same room, into the one that
-has had it longest.
+A conversation is not cut at a window's edge, so samples share a sequence only where all of them fit. The
+longest comes first, of equally long ones the first of the data, and each goes into the bin where it leaves
+the least space: of bins with the same space, into the one that has had it longest.
 
-Only integers decide, so each rank finds the same bins alone. Samples are taken by
-length and bins by room: of millions of samples there are only as many kinds as a
-sequence has places, and a whole kind is placed at once.
+Only integers decide, so each rank computes the same bins alone. Samples are grouped by length and bins by
+free space: of millions of samples there are only as many lengths as a sequence has positions, and all samples
+of one length are placed at once.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from footplate_trainer.data.order import Int64s
 
 @dataclass(frozen=True)
 class Bins:
-    """Where each sample lies."""
+    """The bin and the first position of each sample."""
 
     size: int  # places of a bin
     lengths: Int64s  # [n]
@@ -31,21 +30,21 @@ class Bins:
     start: Int64s  # [n]: its first place in the bin
 
     def __len__(self) -> int:
-        """How many bins there are."""
+        """Return the number of bins."""
         return len(self._firsts) - 1
 
     @property
     def used(self) -> float:
-        """The share of all places that hold something."""
+        """The share of all positions that hold a token."""
         return float(self.lengths.sum() / (len(self) * self.size)) if len(self) else 0.0
 
     @property
     def most(self) -> int:
-        """Samples in the fullest bin."""
+        """The number of samples in the fullest bin."""
         return int(np.diff(self._firsts).max(initial=0))
 
     def samples(self, number: int) -> Int64s:
-        """The samples of a bin, in the order in which they lie there: int64 [k]."""
+        """Return the samples of a bin, in the order of their positions: int64 [k]."""
         return self._order[self._firsts[number] : self._firsts[number + 1]]
 
     @cached_property
@@ -59,7 +58,7 @@ class Bins:
 
 
 def best_fit(lengths: Int64s, size: int) -> Bins:
-    """Bins of `size` places for samples of `lengths`, int64 [n], each 1 … size."""
+    """Pack samples of `lengths`, int64 [n], each 1 … size, into bins of `size` positions."""
     if len(lengths) and not 1 <= lengths.min() <= lengths.max() <= size:
         raise ValueError(f"lengths are {lengths.min()} … {lengths.max()}, and a bin has 1 … {size} places")
     places = _OpenBins(size)
@@ -77,7 +76,7 @@ def best_fit(lengths: Int64s, size: int) -> Bins:
 
 
 class _OpenBins:
-    """Bins that are not full, by the room that they have left."""
+    """Bins that are not full, by their free space."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -86,7 +85,7 @@ class _OpenBins:
         self._count = 0
 
     def take(self, length: int, wanted: int) -> tuple[Int64s, Int64s]:
-        """Bin and first place of 1 … `wanted` samples of `length`, in their order: int64 [k] twice."""
+        """Place 1 … `wanted` samples of `length`; return their bins and first positions: int64 [k] twice."""
         place = bisect_left(self._rooms, length)
         room = self._rooms[place] if place < len(self._rooms) else self._size
         holds = room // length

@@ -1,10 +1,8 @@
-"""Whether data can be trained on at all, told before anybody pays for importing torch.
+"""Checks of a run's data that need no torch.
 
-Most runs that fail at once fail for a wrong path or half a folder. The manifest
-says what should be there, so a look at names and sizes finds that out in
-milliseconds, and so does one at the content of little data; an agent takes it
-before it does anything slow, and every rank again when it opens the shards.
-Nothing here needs torch or numpy.
+Most runs that fail at once fail for a wrong path or half a folder. The manifest lists names and sizes, so
+comparing them finds that out in milliseconds, and so does comparing the content of little data; an agent does
+it before anything slow, and every rank again when it opens the shards. Nothing here needs torch or numpy.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ _PACK: Final = "footplate-trainer pack INPUT… OUT --vocabulary-size N"
 
 
 def places(data: Data) -> list[tuple[str, str, float]]:
-    """(name, URI, weight) of each source of a run; an only folder has no name."""
+    """Return (name, URI, weight) of each source of a run; a single folder has no name."""
     if data.sources is not None:
         return [(source.name, source.uri, source.weight) for source in data.sources]
     assert data.uri is not None, "the CRD's rule asks for uri or sources"
@@ -39,7 +37,7 @@ def places(data: Data) -> list[tuple[str, str, float]]:
 
 
 def check_run(uris: Iterable[str], tokenizer: str | None = None) -> None:
-    """check_data for all folders of a run, and the folder of its tokenizer where it has one of its own."""
+    """Run check_data for all folders of a run, and check the folder of its own tokenizer, if it has one."""
     for uri in uris:
         check_data(uri)
     if tokenizer is not None:
@@ -47,10 +45,10 @@ def check_run(uris: Iterable[str], tokenizer: str | None = None) -> None:
 
 
 def check_data(uri: str) -> ShardManifest:
-    """The manifest of the shards at `uri`, when all that it names is there with the right size.
+    """Return the manifest of the shards at `uri` after checking that all its files exist with the right size.
 
-    On a volume, up to LITTLE_BYTES in all are read and their checksums compared too.
-    Raises DataMissing, DataCorrupt; DataError when a store does not answer.
+    On a volume, if all files together have at most LITTLE_BYTES, their checksums are compared too. Raises
+    DataMissing, DataCorrupt; DataError when a store does not answer.
     """
     storage = open_place(uri)
     _, manifest = read_manifest(storage)
@@ -61,7 +59,7 @@ def check_data(uri: str) -> ShardManifest:
 
 
 def tokenizer_bytes(uri: str) -> bytes:
-    """The tokenizer.json in a folder; raises DataMissing, DataCorrupt, DataError."""
+    """Return the tokenizer.json in a folder; raises DataMissing, DataCorrupt, DataError."""
     storage = open_place(uri)
     place = _place(storage, TOKENIZER_FILE)
     try:
@@ -77,7 +75,7 @@ def tokenizer_bytes(uri: str) -> bytes:
 
 
 def open_place(uri: str) -> Storage:
-    """The storage at `uri`; DataMissing for a URI that cannot be read at all."""
+    """Return the storage at `uri`; DataMissing for a URI that no storage can read."""
     try:
         return open_storage(uri)
     except ValueError as error:
@@ -85,7 +83,7 @@ def open_place(uri: str) -> Storage:
 
 
 def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
-    """The manifest, as it stands there and as it reads."""
+    """Return the manifest's bytes and the parsed manifest."""
     place = _place(storage, MANIFEST_FILE)
     try:
         text = storage.read(MANIFEST_FILE)
@@ -99,7 +97,7 @@ def read_manifest(storage: Storage) -> tuple[bytes, ShardManifest]:
 
 
 def check_sizes(storage: Storage, manifest: ShardManifest) -> None:
-    """Compare the size of each file that the manifest names."""
+    """Compare the size of each file that the manifest names; DataCorrupt or DataMissing for a difference."""
     known = _listed_sizes(storage)
     for record in manifest.files():
         found = known.get(record.file)
@@ -121,7 +119,7 @@ def check_sums(storage: LocalStorage, manifest: ShardManifest) -> None:
 
 
 def check_sum(path: Path, record: DataFile, place: str | None = None) -> None:
-    """Compare the checksum of the file at `path`, which a person knows as `place`; may raise OSError."""
+    """Compare the checksum of the file at `path`, which messages call `place`; may raise OSError."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != record.sha256:
@@ -129,7 +127,7 @@ def check_sum(path: Path, record: DataFile, place: str | None = None) -> None:
 
 
 def unreadable(place: str, error: OSError) -> DataError:
-    """What to say of `place`, which is there and cannot be read, or whose store does not answer."""
+    """Return the error for `place`, which exists and cannot be read, or whose store does not answer."""
     if is_local(place):
         what = f"cannot be read ({error.strerror or error})"
         return DataMissing.at(place, what, "check the volume and its permissions")
@@ -152,7 +150,7 @@ def _parsed(text: bytes, place: str) -> ShardManifest:
 
 
 def _listed_sizes(storage: Storage) -> dict[str, int]:
-    """By name, where a store gives a thousand of them in one request."""
+    """Return sizes by name from one listing of a bucket; empty for other storages."""
     if not isinstance(storage, BucketStorage):
         return {}
     try:
@@ -172,5 +170,5 @@ def _size(storage: Storage, record: DataFile) -> int:
 
 
 def _place(storage: Storage, name: str) -> str:
-    """How a person would write it."""
+    """Return the path or URI of a file, for messages."""
     return str(storage.folder / name) if isinstance(storage, LocalStorage) else join(storage.uri, name)

@@ -1,7 +1,7 @@
-"""Conversations as sft trains on them: whole, several in a sequence where they fit, each by itself.
+"""Conversations for stage sft: whole samples, several in a sequence where they fit, each attending to itself.
 
-A sample begins and ends as its template has it. The label of a place is the next
-token of its sample, where that is learnt; the last token of a sample has none.
+A sample begins and ends as its template renders it. The label of a position is the next token of its sample,
+where that is learnt; the last token of a sample has none.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from footplate_trainer.data.shards import TokenShards
 
 
 class SampleSequences(Dataset):
-    """Sequences of `context_length` places over whole samples."""
+    """Sequences of `context_length` positions over whole samples."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class SampleSequences(Dataset):
         *,
         overlong: Overlong = Overlong.REFUSE,
     ) -> None:
-        """Raises ValueError for samples too long where `overlong` refuses them, and where none is left."""
+        """Pack the samples; ValueError if `overlong` refuses a long sample, or if none is left."""
         self.shards = shards
         self.context_length = context_length
         self.samples = Samples(shards)
@@ -41,7 +41,7 @@ class SampleSequences(Dataset):
         )
 
     def __len__(self) -> int:
-        """Sequences in one epoch."""
+        """Return the number of sequences in one epoch."""
         return len(self.bins)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class SampleSequences(Dataset):
 
 
 class ConversationDataset(SampleSequences):
-    """Those of format chat."""
+    """Sequences over samples of format chat."""
 
     def __init__(
         self,
@@ -65,15 +65,15 @@ class ConversationDataset(SampleSequences):
         mask: Mask | None = None,
         overlong: Overlong = Overlong.REFUSE,
     ) -> None:
-        """`mask` None: what was packed as learnt.
+        """Open the samples with `mask`; None: the mask of packing.
 
-        Raises what SampleSequences does, and ValueError for a mask of which the shards know nothing.
+        Raises the errors of SampleSequences, and ValueError for a mask that the shards do not have.
         """
         self._all = _learns_all(shards, mask)
         super().__init__(shards, context_length, packing, overlong=overlong)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset; documents are numbered as they lie in the sequence."""
+        """See Dataset; documents are numbered by their order in the sequence."""
         row = filler_sample(self.context_length, self.shards.special.padding)
         if sample_id < 0:
             return row
@@ -90,7 +90,7 @@ class ConversationDataset(SampleSequences):
 
 
 def _learns_all(shards: TokenShards, mask: Mask | None) -> bool:
-    """Whether all tokens are learnt; ValueError for a mask that is neither this nor what was packed."""
+    """Return whether all tokens are learnt; ValueError for a mask that is neither all nor that of packing."""
     assert shards.manifest.samples is not None, shards.format
     packed = shards.manifest.samples.mask
     if mask not in (None, Mask.ALL, packed):

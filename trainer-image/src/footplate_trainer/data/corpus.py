@@ -1,12 +1,11 @@
-"""Where the documents of a corpus come from, always in the same order.
+"""The documents of a corpus, always in the same order.
 
-An INPUT is a file, a folder, or one of two corpora that every Python brings
-along. Files are listed once, before anything is written, so that an output
-folder inside an input folder is not read back in. The corpus may be iterated
-any number of times: once to learn a tokenizer, once to encode.
+An INPUT is a file, a folder, or one of two corpora that every Python contains. Files are listed once, before
+anything is written, so that an output folder inside an input folder is not read back in. The corpus may be
+iterated any number of times: once to train a tokenizer, once to encode.
 
-What stands in a line of a .jsonl file depends on the format: a text, two texts
-that belong together, or a text and a number.
+The fields of a line in a .jsonl file depend on the format: a text, two texts that belong together, or a text
+and a number.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _NOT_STDLIB: Final = ("site-packages", "dist-packages", "__pycache__", "lib-dynl
 
 @dataclass(frozen=True)
 class Document:
-    """One text."""
+    """A text, with its target value in format regression."""
 
     text: str
     value: float | None = None  # what a regression should give for it
@@ -45,7 +44,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Record:
-    """What one file or line holds: the texts of one or, in a pair, two documents."""
+    """The content of one file or line: the texts of one document or, in a pair, of two."""
 
     texts: tuple[str, ...]
     value: float | None = None
@@ -53,7 +52,7 @@ class Record:
 
 @dataclass
 class SourceCount:
-    """What one INPUT gave on the latest pass."""
+    """Counts of one INPUT in the latest pass."""
 
     input: str
     documents: int = 0
@@ -72,7 +71,7 @@ class Corpus:
     counts: list[SourceCount] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Document]:
-        """All documents, in order; `counts` is what this pass met."""
+        """Yield all documents, in order; `counts` then has the counts of this pass."""
         self.counts[:] = [SourceCount(name) for name in self.inputs]
         for source, (name, count) in enumerate(zip(self.inputs, self.counts, strict=True)):
             records = _python_docs() if name == PYTHON_DOCS else self._file_records(source)
@@ -94,10 +93,10 @@ class Corpus:
 def open_corpus(
     inputs: Sequence[str], include: Sequence[str] = (), shard_format: ShardFormat = ShardFormat.TOKENS
 ) -> Corpus:
-    """Lists the files of `inputs`; of folders those that match a glob of `include`, or all.
+    """List the files of `inputs`; of folders those that match a glob of `include`, or all.
 
-    Raises ValueError for an input that does not exist, holds no file, or cannot
-    hold records of `shard_format`.
+    Raises ValueError for an input that does not exist, contains no file, or cannot hold records of
+    `shard_format`.
     """
     structured = shard_format is not ShardFormat.TOKENS
     if structured:
@@ -120,7 +119,7 @@ def open_corpus(
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text without a byte-order mark, line ends as they are; None when binary or not UTF-8."""
+    """Return the file's text, line ends unchanged, without a byte-order mark; None if binary or not UTF-8."""
     content = path.read_bytes()
     if b"\0" in content:
         return None
@@ -142,7 +141,7 @@ def _input_files(name: str, include: Sequence[str]) -> list[Path]:
 
 
 def _walk(folder: Path, include: Sequence[str], skip: Sequence[str] = ()) -> list[Path]:
-    """Files below `folder`, sorted; hidden files and folders (.git) are left out."""
+    """Return the files below `folder`, sorted; hidden files and folders (.git) are left out."""
     found = []
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in skip)
@@ -176,7 +175,7 @@ def _fields(shard_format: ShardFormat) -> tuple[str, ...]:
 
 
 def _json_lines(path: Path, shard_format: ShardFormat) -> Iterator[Record | None]:
-    """What each line holds; None for one that is empty or not UTF-8."""
+    """Yield the record of each line, None for a line that is not UTF-8; empty lines are skipped."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -208,14 +207,14 @@ def _record(line: bytes, place: str, shard_format: ShardFormat) -> Record | None
 
 
 def _number(value: object) -> float | None:
-    """A number that a float32 holds, or None."""
+    """Return a number that a float32 holds, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < _LARGEST else None
 
 
 def _python_docs() -> Iterator[Record]:
-    """The topics of the language reference, as `help()` shows them, by name."""
+    """Yield the topics of the language reference, as `help()` shows them, by name."""
     from pydoc_data.topics import topics
 
     for name in sorted(topics):

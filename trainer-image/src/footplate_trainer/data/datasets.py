@@ -1,8 +1,7 @@
-"""What one sample is, for each kind of data and each way to learn from it.
+"""Data sets: the samples of each kind of data for each training objective.
 
-A data set knows its length and makes the sample of an id. Where chance decides
-what is hidden, it is that of the sample's place in the endless order, so that
-the next epoch hides something else and any rank hides the same.
+A data set has a length and builds the sample of an id. Random masks depend on the sample's index in the
+endless order, so that the next epoch hides other tokens and any rank hides the same.
 """
 
 from __future__ import annotations
@@ -39,67 +38,71 @@ _SPAN: Final = "data.masking span"
 
 
 class Dataset(ABC):
-    """Samples by id, and the order in which they come: one permutation after the other."""
+    """Samples by id, and their order: one permutation after the other."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """Samples in one epoch."""
+        """Return the number of samples in one epoch."""
 
     @abstractmethod
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """Sample `sample_id`, met at global `index`; a negative id is a filler without weight."""
+        """Return sample `sample_id`, used at global `index`; a negative id is a filler without weight."""
 
     def handed_on(self, sample_id: int) -> SampleDocument | None:
-        """What of a sample the next one of its step is made with; None where each is made by itself."""
+        """Return the document of a sample that the next sample in its step needs; None if none is needed."""
         return None
 
     def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
-        """`get`, where the sample before it in its step, for the first one the last, has `handed` it this."""
+        """Return the sample as `get` does, built with `handed`, the preceding sample's `handed_on`.
+
+        The first sample of a step is preceded by its last.
+        """
         return self.get(sample_id, index)
 
     def arranged(self, ids: Int64s, places: Int64s) -> Int64s:
-        """One rank's `places` of a step's `ids`, FILLER among them, in the micro-batches that suit it best.
+        """Group one rank's `places` of a step's `ids`, FILLER among them, into its best micro-batches.
 
-        int64 [micro-batches, samples], as it was given: a step's loss and gradient are sums over all of it.
+        Returns int64 [micro-batches, samples], as the input: a step's loss and gradient are sums over all of
+        it.
         """
         del ids
         return places
 
     def places_by_width(self, ids: Int64s, ranks: Sequence[Int64s]) -> Mapping[int, int]:
-        """How many places all `ranks` compute of a step's `ids`, by the width of their rows.
+        """Count the positions that all `ranks` compute of a step's `ids`, by row width.
 
-        Each of `ranks` is what `arranged` is given. Empty where all rows are as wide as the context.
+        Each of `ranks` is an argument of `arranged`. Empty where all rows are as wide as the context.
         """
         del ids, ranks
         return {}
 
     def evened(self, samples: Sequence[Sample]) -> Sequence[Sample]:
-        """Those of one micro-batch, in rows of one width."""
+        """Return the samples of one micro-batch, with rows of equal width."""
         return samples
 
     def __str__(self) -> str:
-        """What a person should know of how its samples came about; empty where that is nothing."""
+        """Return a log text about how the samples were built; empty if there is nothing to report."""
         return ""
 
     def sample_ids(self, seed: int, indices: Int64s) -> Int64s:
-        """The samples at global `indices` of the endless order: int64 [k]."""
+        """Return the samples at global `indices` of the endless order: int64 [k]."""
         return order.sample_ids(seed, indices, len(self))
 
     @property
     def count_names(self) -> tuple[str, ...]:
-        """What is counted over a step's samples; the first is what its row has as tokens."""
+        """The names of a step's counts; a metrics row reports the first as tokens."""
         return ("tokens",)
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
-        """What a real `sample` adds to each of these: tokens are its labels that count.
+        """Return the amounts that a real `sample` adds to each count: tokens are its labels that count.
 
-        By one of them, as a rule the first, a step's loss is divided.
+        A step's loss is divided by one of them, as a rule by the first.
         """
         return (int(np.count_nonzero(sample.labels != IGNORED)),)
 
 
 class SequenceDataset(Dataset):
-    """Sequences of `context_length` tokens over packed shards, each token predicting the next."""
+    """Sequences of `context_length` tokens over packed shards; each token predicts the next."""
 
     def __init__(self, shards: TokenShards, context_length: int, packing: Packing = PACKED) -> None:
         self.shards = shards
@@ -113,11 +116,11 @@ class SequenceDataset(Dataset):
 
     @property
     def stride(self) -> int:
-        """Tokens from the start of one packed sequence to the next."""
+        """The number of tokens from the start of one packed sequence to the next."""
         return self.context_length
 
     def __len__(self) -> int:
-        """Samples in one epoch."""
+        """Return the number of samples in one epoch."""
         if self._packing.enabled:
             return window_count(self.shards.tokens, self.stride)
         return self.shards.documents
@@ -138,7 +141,7 @@ class SequenceDataset(Dataset):
         )
 
     def stretch(self, sample_id: int) -> Stretch:
-        """The tokens of a sample before they are corrupted, at most `stride`."""
+        """Return the tokens of a sample before they are corrupted, at most `stride`."""
         if not self._packing.enabled:
             tokens = self.shards.document(sample_id, self.stride)
             return Stretch(tokens, np.zeros(len(tokens), dtype=np.int32))
@@ -151,7 +154,7 @@ class SequenceDataset(Dataset):
 
 
 class MaskedDataset(SequenceDataset):
-    """Sequences in which BERT finds masked tokens again."""
+    """Sequences with masked tokens, which BERT predicts."""
 
     def __init__(
         self, shards: TokenShards, context_length: int, packing: Packing, masking: Masking, seed: int
@@ -173,7 +176,7 @@ class MaskedDataset(SequenceDataset):
 
 
 class SpanDataset(SequenceDataset):
-    """Sequences from which spans are cut that T5 says again."""
+    """Sequences without some spans, which T5 predicts."""
 
     def __init__(
         self, shards: TokenShards, context_length: int, packing: Packing, masking: Masking, seed: int
@@ -186,7 +189,7 @@ class SpanDataset(SequenceDataset):
 
     @property
     def stride(self) -> int:
-        """Longer than the context: hidden spans take less room."""
+        """The number of tokens of a sample, more than the context: a hidden span shrinks to one sentinel."""
         return self.plan.stretch
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
@@ -198,7 +201,7 @@ class SpanDataset(SequenceDataset):
 
 
 class _WholeTexts(Dataset):
-    """Texts that are read and not predicted."""
+    """Texts that a model reads and does not predict."""
 
     def __init__(self, shards: TokenShards, context_length: int) -> None:
         self.shards = shards
@@ -210,7 +213,7 @@ class _WholeTexts(Dataset):
         return ("texts",)
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
-        """Each counts once, a pair too."""
+        """Count each sample once, a pair too."""
         return (1,)
 
 
@@ -218,7 +221,7 @@ class PairDataset(_WholeTexts):
     """Pairs of texts that belong together: documents 2i and 2i + 1."""
 
     def __len__(self) -> int:
-        """Pairs."""
+        """Return the number of pairs."""
         return self.shards.documents // 2
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
@@ -235,10 +238,10 @@ class PairDataset(_WholeTexts):
 
 
 class RegressionDataset(_WholeTexts):
-    """Texts, each with the number that it should give."""
+    """Texts, each with its target value."""
 
     def __len__(self) -> int:
-        """Texts."""
+        """Return the number of texts."""
         return self.shards.documents
 
     def get(self, sample_id: int, index: int = 0) -> Sample:

@@ -1,4 +1,4 @@
-"""How numbers lie in shard files: little-endian, whatever the machine."""
+"""Number types in shard files: little-endian, on any machine."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ PROMPT_DTYPE: Final = np.dtype("<u4")
 
 
 def token_dtype(token_type: TokenType) -> np.dtype[np.generic]:
-    """The numpy type of one stored token."""
+    """Return the numpy type of one stored token."""
     return np.dtype("<u2" if token_type is TokenType.UINT16 else "<u4")

@@ -1,4 +1,4 @@
-"""What a folder of token shards holds, as written by `pack` and read by ranks.
+"""Files of a folder of token shards, as written by `pack` and read by ranks.
 
     manifest.json         this model; written last
     tokenizer.json        Hugging Face tokenizers format
@@ -8,21 +8,21 @@
 
 A shard holds whole documents, so a document is a slice of one file and the shards
 in order are one stream of tokens. In format pairs a query and its positive are two
-documents in a row, the first pair being 0 and 1; in format preferences what was
-chosen and what was rejected are. Texts end with their tokenizer's end of text. What
-was rendered by a chat template (chat, preferences, ratings, prompts) ends as that
-says, and has beside it
+consecutive documents, the first pair being 0 and 1; in format preferences the chosen
+and the rejected answer are. Texts end with their tokenizer's end of text. Conversations
+rendered by a chat template (chat, preferences, ratings, prompts) end as the template
+writes them, and have beside them
 
     chat_template.jinja           the template, if one was applied
-    shard-00000.learnt            a bit for each token, lowest bit first: whether it is learnt
-    shard-00000.prompts           documents little-endian uint32: tokens before the first that is answered
-    shard-00000.columns           a JSON object for each sample, one behind the other
+    shard-00000.learnt            a bit for each token, lowest bit first: 1 if it is learnt
+    shard-00000.prompts           documents little-endian uint32: tokens before the answer's first
+    shard-00000.columns           a JSON object for each sample, one after the other
     shard-00000.columns-offsets   samples + 1 little-endian uint64: where each object starts, and the end
 
-Format prompts has no learnt and no prompts, and always columns. Format chat has them of answers that were
-rewarded.
+Format prompts has no learnt and no prompts, and always columns. Format chat has columns if its answers were
+rewarded, and format preferences if its rows have several raters.
 
-Nothing here imports numpy: an agent reads a manifest before it pays for imports.
+Nothing here imports numpy: an agent reads a manifest before any slow import.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ OFFSET_BYTES: Final = 8
 
 
 class TokenType(StrEnum):
-    """How one token is stored."""
+    """The integer type of a stored token."""
 
     UINT16 = "uint16"
     UINT32 = "uint32"
 
 
 class ShardFormat(StrEnum):
-    """What a record of the packed text was."""
+    """The kind of record in the packed text."""
 
     TOKENS = "tokens"  # a text
     PAIRS = "pairs"  # a query and the text that answers it
@@ -66,12 +66,12 @@ class ShardFormat(StrEnum):
 
     @property
     def of_conversations(self) -> bool:
-        """Whether its records are conversations, of which parts are learnt."""
+        """True if its records are conversations with learnt parts."""
         return self in _CONVERSATIONS
 
     @property
     def documents_per_sample(self) -> int:
-        """How many documents in a row belong together."""
+        """The number of consecutive documents in a sample."""
         return 2 if self in (ShardFormat.PAIRS, ShardFormat.PREFERENCES) else 1
 
 
@@ -81,7 +81,7 @@ _CONVERSATIONS: Final = frozenset(
 
 
 def token_type_for(vocabulary_size: int) -> TokenType:
-    """The narrowest type that holds ids 0 … vocabulary_size - 1."""
+    """Return the narrowest type that holds ids 0 … vocabulary_size - 1."""
     return TokenType.UINT16 if vocabulary_size <= 1 << 16 else TokenType.UINT32
 
 
@@ -92,7 +92,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class DataFile(Contract):
-    """A file beside the manifest, with what proves it whole."""
+    """A file beside the manifest, with its size and checksum."""
 
     file: FileName
     bytes: Count
@@ -112,13 +112,13 @@ class ShardRecord(DataFile):
     columns_offsets: DataFile | None = None
 
     def files(self) -> list[DataFile]:
-        """All files of this shard."""
+        """Return all files of this shard."""
         beside = (self.values, self.learnt, self.prompts, self.columns, self.columns_offsets)
         return [self, self.offsets, *(file for file in beside if file is not None)]
 
 
 class SourceRecord(Contract):
-    """What one INPUT of `pack` gave."""
+    """Counts of one INPUT of `pack`."""
 
     input: str
     documents: Count
@@ -127,7 +127,7 @@ class SourceRecord(Contract):
 
 
 class SamplesRecord(Contract):
-    """How conversations became samples, and which did not."""
+    """The options that turned conversations into samples, and counts of rows without one."""
 
     template: DataFile | None = Field(default=None, description="absent: no template was applied")
     date: str | None = Field(default=None, description="what a template that asks for it was told")
@@ -144,7 +144,7 @@ class SamplesRecord(Contract):
 
 
 class GeneratedRecord(Contract):
-    """Whose answers samples are: what a run of stage generate drew, and from what."""
+    """The origin of generated answers: the run of stage generate and its models and prompts."""
 
     run: str
     uid: str
@@ -163,7 +163,7 @@ class GeneratedRecord(Contract):
 
 
 class Role(StrEnum):
-    """What a special token is for."""
+    """The purpose of a special token."""
 
     PAD = "pad"
     BOS = "bos"
@@ -176,7 +176,7 @@ class Role(StrEnum):
 
 
 class SpecialIds(Contract):
-    """Ids that no text encodes to; what the tokenizer has no token for is absent."""
+    """Ids that no text encodes to; an id that the tokenizer lacks is absent."""
 
     pad: Count | None = None
     bos: Count | None = None
@@ -193,29 +193,29 @@ class SpecialIds(Contract):
     )
 
     def of(self, role: Role) -> list[int]:
-        """The ids of `role`; empty where it has none."""
+        """Return the ids of `role`; empty where it has none."""
         if role is Role.SENTINELS:
             return self.sentinels
         found: int | None = getattr(self, role)
         return [] if found is None else [found]
 
     def all(self) -> list[int]:
-        """Every reserved id once: those of the roles in their order, then other ends."""
+        """Return every reserved id once: those of the roles in their order, then other ends."""
         named = [token for role in Role for token in self.of(role)]
         return list(dict.fromkeys([*named, *(self.ends or ())]))
 
     @property
     def padding(self) -> int:
-        """What fills a sequence behind its text: pad, or else 0.
+        """The id that fills a sequence after its text: pad, or else 0.
 
-        Any id would do: padding is known by its document's number, and never by the id itself. That may
-        be an end of text too, so nobody may look for it to find where a text ends.
+        Any id would do: padding is recognised by its document's number, and never by the id itself. That id
+        may end a text too, so no code may search for it to find where a text ends.
         """
         return 0 if self.pad is None else self.pad
 
     @property
     def end(self) -> int | None:
-        """What ends a document: eos, or else the first of `ends`."""
+        """The id that ends a document: eos, or else the first of `ends`; None without either."""
         return self.ends[0] if self.eos is None and self.ends else self.eos
 
     @model_validator(mode="after")
@@ -226,7 +226,7 @@ class SpecialIds(Contract):
 
 
 class ShardManifest(Contract):
-    """manifest.json."""
+    """The content of manifest.json."""
 
     schema_version: int = SCHEMA_VERSION
     format: ShardFormat = ShardFormat.TOKENS
@@ -244,10 +244,10 @@ class ShardManifest(Contract):
 
     @property
     def digest(self) -> str:
-        """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256.
+        """A digest that is equal for equal tokens in equal shards, at any URI: 16 hex digits of SHA-256.
 
-        What checkpoints compare with; so it stays what it was, and values have `values_digest`. Of
-        conversations it is that of all files of a shard, those two among them.
+        Checkpoints compare it, so its definition stays as it was, and values have `values_digest`. Of
+        conversations it covers all files of a shard, values among them.
         """
         whole = self.format.of_conversations
         files = (shard.files() if whole else [shard, shard.offsets] for shard in self.shards)
@@ -255,7 +255,7 @@ class ShardManifest(Contract):
 
     @property
     def values_digest(self) -> str:
-        """Equal for equal values beside the documents of equal shards, as `digest` is for tokens."""
+        """A digest of the values beside the documents of all shards, as `digest` is of tokens."""
         return _digest([shard.values.sha256 for shard in self.shards if shard.values])
 
     @model_validator(mode="after")
@@ -290,7 +290,7 @@ class ShardManifest(Contract):
         return self
 
     def _sizes(self, shard: ShardRecord) -> dict[str, tuple[int | None, ...]]:
-        """The bytes that each file beside a shard's tokens may have; None: it may be absent."""
+        """Return the allowed sizes in bytes of each file beside a shard's tokens; None: it may be absent."""
         documents, samples = shard.documents, shard.documents // self.format.documents_per_sample
         values, columns = VALUE_BYTES * documents, OFFSET_BYTES * (samples + 1)
         answered = self.format.of_conversations and self.format is not ShardFormat.PROMPTS
@@ -310,7 +310,7 @@ class ShardManifest(Contract):
         }
 
     def files(self) -> list[DataFile]:
-        """Every file that this manifest vouches for."""
+        """Return every file that this manifest lists."""
         template = self.samples.template if self.samples else None
         beside = [self.tokenizer, *([template] if template else [])]
         return [*(file for shard in self.shards for file in shard.files()), *beside]

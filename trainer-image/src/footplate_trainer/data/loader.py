@@ -1,9 +1,8 @@
-"""The batches of a step, dealt to one data rank.
+"""The batches of a step for one data rank.
 
-Every rank computes for itself which samples it trains on (see `order`), so a
-loader has no state to save or hand over: `step(k)` may be asked in any order,
-by any world. While a step computes, the next one is cut in a single background
-thread, which starts with the first step.
+Every rank computes for itself its samples (see `order`), so a loader has no state to save or transfer:
+`step(k)` may be called in any order, in any world. While a step computes, a single background thread builds
+the next batch; the thread starts with the first step.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from footplate_trainer.model.sequence_field import SequenceField
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """What one forward pass takes: b samples in n sequences of S tokens.
+    """The input of one forward pass: b samples in n sequences of S tokens.
 
-    n = b, but for pairs 2b: sequence 2i is a query, 2i + 1 its positive. A
-    filler, which evens out the ranks, has no label that counts and is not real.
+    n = b, but for pairs 2b: sequence 2i is a query, 2i + 1 its positive. A filler, which makes the ranks'
+    shares equal, has no label that counts and is not real.
     """
 
     tokens: Int64s  # [n, S]; the encoder's, where there are two inputs
@@ -49,7 +48,7 @@ class MicroBatch:
 
 @dataclass(frozen=True, slots=True)
 class StepBatch:
-    """One data rank's share of a step."""
+    """The share of one data rank in a step."""
 
     micro_batches: list[MicroBatch]  # equally many on every data rank
     sample_ids: Int64s  # [global batch], the same on every rank
@@ -66,7 +65,7 @@ class StepBatch:
 
 
 class BatchLoader:
-    """`step(k)` for one data rank, with the next step prepared in the background."""
+    """The loader of one data rank: `step(k)` returns a batch and prepares the next in the background."""
 
     def __init__(
         self,
@@ -90,7 +89,7 @@ class BatchLoader:
         self._ahead: tuple[int, Future[StepBatch]] | None = None
 
     def step(self, step: int) -> StepBatch:
-        """The batch of `step`, from 0; global samples [step·B, (step+1)·B)."""
+        """Return the batch of `step`, from 0; global samples [step·B, (step+1)·B)."""
         if self._ahead is not None and self._ahead[0] == step:
             batch = self._ahead[1].result()
         else:
@@ -99,7 +98,7 @@ class BatchLoader:
         return batch
 
     def build(self, step: int) -> StepBatch:
-        """The batch of `step`, computed here and now."""
+        """Build the batch of `step` in this thread."""
         indices = order.global_indices(step, self.global_batch_size)
         ids = self.dataset.sample_ids(self.seed, indices)
         micro_batches = []
@@ -115,7 +114,7 @@ class BatchLoader:
         return StepBatch(micro_batches, ids, told, self.dataset.places_by_width(ids, self._ranks))
 
     def close(self) -> None:
-        """Ends the background thread."""
+        """Stop the background thread."""
         self._executor.shutdown(cancel_futures=True)
 
     def _sample(self, ids: Int64s, indices: Int64s, place: int) -> Sample:
@@ -143,7 +142,7 @@ def _stacked(samples: Sequence[Sample], places: Int64s) -> MicroBatch:
 
 
 def _in_the_batch(sequences: Int32s | None, places: Int64s) -> Int32s | None:
-    """`sequences` with their samples numbered within the global batch, where they were within their rows."""
+    """Number the samples of `sequences` within the global batch instead of within their rows."""
     if sequences is None:
         return None
     numbers = sequences[..., SequenceField.SAMPLE]
@@ -153,12 +152,15 @@ def _in_the_batch(sequences: Int32s | None, places: Int64s) -> Int32s | None:
 
 
 def _stacked_by_name(rows: list[Mapping[str, Floats]]) -> dict[str, Floats]:
-    """Of equal names in all rows; a sample may be several rows."""
+    """Stack the arrays of equal names in all rows; a sample may have several rows."""
     stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     return {name: values.reshape(-1, values.shape[-1]) for name, values in stacked.items()}
 
 
 def _stacked_or_none(rows: list[NDArray[Any] | None], dimensions: int = 1) -> NDArray[Any] | None:
-    """All rows, of which a sample may be several: each has `dimensions`."""
+    """Concatenate the rows, or return None if there are none.
+
+    A row has `dimensions`; a sample may have several rows.
+    """
     present = [row for row in rows if row is not None]
     return np.concatenate([row.reshape(-1, *row.shape[-dimensions:]) for row in present]) if present else None

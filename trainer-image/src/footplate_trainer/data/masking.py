@@ -1,12 +1,11 @@
-"""What is hidden of a text, so that a model may learn by finding it again.
+"""Corruption of texts for masked language modelling and span corruption.
 
-Masked language modelling (Devlin et al., BERT, NAACL 2019, section 3.1): of the
-tokens that are drawn, 80 % become the mask token, 10 % any other token and 10 %
-stay; the label is what stood there. Span corruption (Raffel et al., T5, JMLR
-2020, section 3.1.4): drawn spans are replaced by one sentinel each, and the
-decoder says each sentinel followed by what it stands for.
+Masked language modelling (Devlin et al., BERT, NAACL 2019, section 3.1): of the tokens that are drawn, 80 %
+become the mask token, 10 % any other token and 10 % stay; the label is the original token. Span corruption
+(Raffel et al., T5, JMLR 2020, section 3.1.4): drawn spans are replaced by one sentinel each, and the
+decoder's target is each sentinel followed by the tokens that it replaces.
 
-All functions are pure; the numbers of chance are an argument.
+All functions are pure; random numbers are an argument.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What BERT's corruption may write: the mask, or any id that is not reserved."""
+    """The ids that BERT's corruption may write: the mask, or any id that is not reserved."""
 
     mask: int
     padding: int
@@ -40,7 +39,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, special: SpecialIds, size: int, mask: int) -> Vocabulary:
-        """Of ids 0 … size - 1."""
+        """Build the vocabulary of ids 0 … size - 1."""
         reserved = np.zeros(size, dtype=np.bool_)
         reserved[special.all()] = True
         return cls(mask, special.padding, np.flatnonzero(~reserved), reserved)
@@ -48,7 +47,7 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class SpanIds:
-    """What T5's corruption writes between the tokens of a text."""
+    """The ids that T5's corruption writes between the tokens of a text."""
 
     pad: int  # starts a decoder
     eos: int  # ends what the encoder reads, and what the decoder says
@@ -58,7 +57,7 @@ class SpanIds:
 def masked_sample(
     stretch: Stretch, vocabulary: Vocabulary, probability: float, draws: Float64s, context_length: int
 ) -> Sample:
-    """BERT's corruption of a stretch of n <= S tokens; `draws` is [3, n]. Reserved ids are never drawn."""
+    """Corrupt a span of n <= S tokens as BERT does; `draws` is [3, n]. Reserved ids are never drawn."""
     drawn, kind, other = draws
     tokens = stretch.tokens.copy()
     hidden = (drawn < probability) & ~vocabulary.reserved[tokens]
@@ -75,10 +74,10 @@ def masked_sample(
 
 
 def span_sample(stretch: Stretch, ids: SpanIds, plan: SpanPlan, draws: Float64s) -> Sample:
-    """T5's corruption of a stretch of n <= plan.stretch tokens; `draws` is [2, plan.stretch].
+    """Corrupt a span of n <= plan.stretch tokens as T5 does; `draws` is [2, plan.stretch].
 
-    A span belongs to the document it starts in, so a decoder's token always
-    finds the sentinel it speaks of among its own document's.
+    A hidden span belongs to the document of its first token, so a decoder's token always finds its sentinel
+    in its own document.
     """
     length = len(stretch.tokens)
     number, starts = _spans(length, plan, draws)
@@ -105,7 +104,7 @@ def span_sample(stretch: Stretch, ids: SpanIds, plan: SpanPlan, draws: Float64s)
 
 
 def span_filler(plan: SpanPlan, pad: int) -> Sample:
-    """A sample without weight, in the shapes of the others."""
+    """Return a sample without weight, in the shapes of the others."""
     nothing, nowhere = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
     return _encoder_decoder(nothing, nowhere, nothing, nowhere, pad, plan)
 
@@ -126,7 +125,7 @@ def _encoder_decoder(
 
 
 def _spans(length: int, plan: SpanPlan, draws: Float64s) -> tuple[Int64s, Int64s]:
-    """For each place the number of its span or -1, int64 [length]; and where each span starts."""
+    """Return for each position its span's number or -1, int64 [length], and the start of each span."""
     hidden, spans = plan.counts(length)
     number = np.full(length, -1, dtype=np.int64)
     if spans == 0:
@@ -143,6 +142,6 @@ def _spans(length: int, plan: SpanPlan, draws: Float64s) -> tuple[Int64s, Int64s
 
 
 def _parts(total: int, parts: int, draws: Float64s) -> Int64s:
-    """`total` cut into `parts` numbers >= 1, all ways being equally likely: int64 [parts]."""
+    """Split `total` into `parts` numbers >= 1, all ways being equally likely: int64 [parts]."""
     cuts = np.sort(np.argsort(draws[: total - 1], kind="stable")[: parts - 1]) + 1
     return np.diff(np.concatenate(([0], cuts, [total])))

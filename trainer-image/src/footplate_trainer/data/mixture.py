@@ -1,15 +1,13 @@
-"""Several data sets in fixed shares, and still no state.
+"""A mixture of several data sets in fixed shares, without state.
 
-Sources take turns in a cycle that is worked out once from the weights: the
-"chairman assignment" of Tijdeman (Discrete Mathematics 32, 1980), which keeps
-each source within less than one sample of its share in every prefix. Which
-source sample i of the global order comes from, and how many it gave before, are
-then two table look-ups at i modulo the cycle, so any rank of any world answers
-them for any i. Each source is permuted for itself and has its own epochs, under
-a key made of the seed and its name: adding a source shuffles no other.
+Sources alternate in a cycle that is computed once from the weights: the "chairman assignment" of Tijdeman
+(Discrete Mathematics 32, 1980), in which each source is within less than one sample of its share in every
+prefix. The source of sample i of the global order, and the number of its earlier samples, are then two table
+look-ups at i modulo the cycle, so any rank of any world computes them for any i. Each source has its own
+permutation and its own epochs, under a key made of the seed and its name: adding a source shuffles no other.
 
-Weights as people write them (0.7, 0.2, 0.1; 3, 1) give exact shares. If they
-have no common denominator up to MOST_TURNS, shares are rounded to that.
+Weights as people write them (0.7, 0.2, 0.1; 3, 1) result in exact shares. If they have no common denominator
+up to MOST_TURNS, shares are rounded to that.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ MOST_TURNS: Final = 1 << 14
 
 @dataclass(frozen=True)
 class MixtureSource:
-    """One part; `weight` > 0 is relative to the others'."""
+    """A data set of a mixture; `weight` > 0 is relative to the others'."""
 
     name: str
     weight: float
@@ -42,7 +40,7 @@ class MixtureSource:
 
 
 class Mixture(Dataset):
-    """Sources as one data set; a sample's id is its own plus the lengths of the sources before it."""
+    """Several sources as one data set; a sample's id is its own plus the lengths of the sources before it."""
 
     def __init__(self, sources: Sequence[MixtureSource]) -> None:
         self.sources = tuple(sources)
@@ -88,12 +86,12 @@ class Mixture(Dataset):
         return _widened(source.get(own, index), self._most)
 
     def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
-        """See Dataset; what is handed may be of another source."""
+        """See Dataset; `handed` may come from another source."""
         source, own = self.source_of(sample_id)
         return _widened(source.get_behind(own, index, handed), self._most)
 
     def source_of(self, sample_id: int) -> tuple[Dataset, int]:
-        """The source of a sample, and its id there; of a filler the first one."""
+        """Return the source of a sample, and its id there; for a filler the first source."""
         if sample_id < 0:
             return self.sources[0].dataset, sample_id
         number = int(np.searchsorted(self._first_id, sample_id, side="right")) - 1
@@ -110,7 +108,7 @@ class Mixture(Dataset):
 
 
 def _widened(sample: Sample, most: int) -> Sample:
-    """`sample` with room for `most` sequences, as the source has whose rows hold the most of them."""
+    """Pad the sequences of `sample` to `most`, the largest number in a row of any source."""
     if sample.sequences is None:
         return sample
     more = most - sample.sequences.shape[-2]
@@ -124,15 +122,15 @@ def _widened(sample: Sample, most: int) -> Sample:
 
 
 def source_seed(seed: int, name: str) -> int:
-    """The seed of one source's own order, in 0 … 2**63 - 1."""
+    """Return the seed of one source's own order, in 0 … 2**63 - 1."""
     digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8, person=b"footplate-source").digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def turns(weights: Sequence[float]) -> Int64s:
-    """Whose turn it is in one cycle: int64 [turns], source i as often as its share of `weights` says.
+    """Return the source at each position of one cycle: int64 [turns], each as often as its share says.
 
-    After any number of turns each source is within less than 1 of its share.
+    In every prefix each source is within less than 1 of its share of `weights`.
     """
     counts = shares(weights)
     total, several = sum(counts), len(counts)
@@ -152,10 +150,10 @@ def turns(weights: Sequence[float]) -> Int64s:
 
 
 def shares(weights: Sequence[float]) -> list[int]:
-    """Turns of each source in one cycle: the smallest whole numbers in the ratio of `weights`.
+    """Return each source's number of samples in one cycle: the smallest integers in the ratio of `weights`.
 
-    Rounded to MOST_TURNS in all, by largest remainder and at least 1 each, where
-    those would be more.
+    Where their sum would exceed MOST_TURNS, they are rounded to that sum, by largest remainder and at least 1
+    each.
     """
     exact = [Fraction(str(weight)) for weight in weights]
     whole = _whole(exact)

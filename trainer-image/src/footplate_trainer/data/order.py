@@ -1,17 +1,15 @@
-"""Which samples a step trains on, and what chance they meet, whoever asks and whatever the world size.
+"""The samples and random numbers of each step, independent of the asking rank and the world size.
 
-A run that shrinks, grows or restarts must neither lose nor repeat a sample, and
-no rank should have to remember or be told where it was. So the order is a pure
-function of (seed, global sample index): index // n is the epoch, and within an
-epoch a keyed permutation of 0 … n-1 is evaluated for one index at a time,
-without ever being written out.
+A run that shrinks, grows or restarts must neither lose nor repeat a sample, and no rank should have to store
+or receive its position. So the order is a pure function of (seed, global sample index): index // n is the
+epoch, and within an epoch a keyed permutation of 0 … n-1 is evaluated for one index at a time, without ever
+being written out.
 
-The permutation is a Feistel network over Z_a x Z_b with a·b ≥ n, whose few
-surplus values are walked again until they fall below n: "method 2" and "cycle
-walking" of Black & Rogaway, Ciphers with Arbitrary Finite Domains (CT-RSA
-2002). The round function is the finaliser of SplitMix64 (Steele, Lea & Flood,
-OOPSLA 2014) under round keys from BLAKE2b. What is drawn for a sample comes from
-the same finaliser. Neither may ever change: runs resume on them.
+The permutation is a Feistel network over Z_a x Z_b with a·b ≥ n, whose few surplus values are walked again
+until they fall below n: "method 2" and "cycle walking" of Black & Rogaway, Ciphers with Arbitrary Finite
+Domains (CT-RSA 2002). The round function is the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014)
+under round keys from BLAKE2b. A sample's random numbers come from the same finaliser. Neither may ever
+change: runs resume on them.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's increment
 
 
 def global_indices(step: int, global_batch_size: int) -> Int64s:
-    """Global sample indices of `step` (from 0): int64 [global_batch_size], consecutive."""
+    """Return the global sample indices of `step` (from 0): int64 [global_batch_size], consecutive."""
     if step < 0 or global_batch_size < 1:
         raise ValueError(f"step {step}, global batch size {global_batch_size}: need >= 0 and >= 1")
     first = step * global_batch_size
@@ -42,10 +40,10 @@ def global_indices(step: int, global_batch_size: int) -> Int64s:
 
 
 def sample_ids(seed: int, indices: Int64s, samples: int) -> Int64s:
-    """The samples that stand at global `indices` of the endless order.
+    """Return the samples at global `indices` of the endless order.
 
-    `indices` int64 [k], any values >= 0; `samples` is the length of the data
-    set. Returns int64 [k] in 0 … samples-1; each epoch holds each sample once.
+    `indices` int64 [k], any values >= 0; `samples` is the length of the data set. Returns int64 [k] in 0 …
+    samples-1; each epoch has each sample once.
     """
     if samples < 1:
         raise ValueError(f"the order of {samples} samples is asked for; there must be at least 1")
@@ -58,12 +56,12 @@ def sample_ids(seed: int, indices: Int64s, samples: int) -> Int64s:
 
 
 def sample_digest(ids: Int64s) -> str:
-    """First 16 hex digits of SHA-256 over `ids` as little-endian int64, in order."""
+    """Return the first 16 hex digits of SHA-256 over `ids` as little-endian int64, in order."""
     return hashlib.sha256(np.ascontiguousarray(ids, dtype="<i8").tobytes()).hexdigest()[:16]
 
 
 def permute(seed: int, epoch: int, values: Int64s, size: int) -> Int64s:
-    """Where the permutation of (seed, epoch) sends `values`: int64 [k], all in 0 … size-1."""
+    """Map `values` by the permutation of (seed, epoch): int64 [k], all in 0 … size-1."""
     left_size = math.isqrt(size - 1) + 1  # ceil(sqrt(size))
     right_size = -(-size // left_size)
     keys = _round_keys(seed, epoch)
@@ -74,12 +72,11 @@ def permute(seed: int, epoch: int, values: Int64s, size: int) -> Int64s:
 
 
 def shard_batch(global_batch_size: int, micro_batch_size: int, data_degree: int, data_rank: int) -> Int64s:
-    """Which places of the global batch `data_rank` trains on.
+    """Return the positions of the global batch that `data_rank` trains on.
 
-    The global batch is cut into micro-batches, dealt round-robin; ranks that get
-    fewer are filled up, so that every rank runs equally many and collectives
-    match. Returns int64 [micro-batches, micro_batch_size] of places in 0 …
-    global_batch_size-1, FILLER where the micro-batch has no weight.
+    The global batch is cut into micro-batches, distributed round-robin; ranks with fewer get fillers, so that
+    every rank runs equally many and collectives match. Returns int64 [micro-batches, micro_batch_size] of
+    positions in 0 … global_batch_size-1, FILLER where the micro-batch has no weight.
     """
     if micro_batch_size < 1 or global_batch_size < 1 or global_batch_size % micro_batch_size:
         raise ValueError(
@@ -98,11 +95,11 @@ def shard_batch(global_batch_size: int, micro_batch_size: int, data_degree: int,
 
 
 def uniforms(seed: int, purpose: str, index: int, count: int) -> Float64s:
-    """`count` numbers in [0, 1) of the sample at global `index`: float64 [count].
+    """Return `count` random numbers in [0, 1) for the sample at global `index`: float64 [count].
 
-    What is hidden of a sample must be the same whichever rank trains on it and however often it is read
-    again. So its numbers are a hash of (seed, purpose, global sample index, place). `purpose`, at most 16
-    characters, keeps draws for different things apart.
+    The hidden tokens of a sample must be the same on any rank and however often it is read again. So its
+    numbers are a hash of (seed, purpose, global sample index, position). `purpose`, at most 16 characters,
+    separates draws for different uses.
     """
     message = seed.to_bytes(16, "little", signed=True) + index.to_bytes(8, "little", signed=True)
     key = hashlib.blake2b(message, digest_size=8, person=purpose.encode()).digest()
@@ -118,7 +115,7 @@ def _round_keys(seed: int, epoch: int) -> list[np.uint64]:
 
 
 def _feistel(values: UInt64s, left_size: int, right_size: int, keys: list[np.uint64]) -> UInt64s:
-    """One pass over Z_left_size x Z_right_size, a bijection of 0 … left_size·right_size - 1."""
+    """Apply the network once over Z_left_size x Z_right_size, a bijection of 0 … left_size·right_size - 1."""
     left, right = np.divmod(values, np.uint64(right_size))
     modulus, other = np.uint64(left_size), np.uint64(right_size)
     for key in keys:
@@ -128,7 +125,7 @@ def _feistel(values: UInt64s, left_size: int, right_size: int, keys: list[np.uin
 
 
 def _mix(values: UInt64s) -> UInt64s:
-    """The finaliser of SplitMix64: a bijection of 64-bit numbers that leaves no pattern."""
+    """Apply SplitMix64's finaliser: a bijection of 64-bit numbers that leaves no pattern."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

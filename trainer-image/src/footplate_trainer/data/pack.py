@@ -1,7 +1,7 @@
 """Text to token shards.
 
-The same input gives the same bytes, on any machine: two people who pack a
-corpus can compare one checksum, and a lost folder can be written again.
+The same input gives the same bytes, on any machine: two people who pack a corpus can compare one checksum,
+and a lost folder can be written again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from footplate_trainer.data.writer import ShardWriter, new_folder, write_file
 
 
 class TokenizerKind(StrEnum):
-    """What is learned where no tokenizer is given."""
+    """The kind of tokenizer to train where none is given."""
 
     BPE = "bpe"
     SENTENCEPIECE = "sentencepiece"
@@ -67,12 +67,13 @@ def pack(
     seed: int = 0,
     shard_format: ShardFormat = ShardFormat.TOKENS,
 ) -> ShardManifest:
-    """Writes the shards of `inputs` into the new folder `out`; returns its manifest.
+    """Write the shards of `inputs` into the new folder `out`; return its manifest.
 
-    A tokenizer is learned with at most `vocabulary_size` ids, or is the one in the file `tokenizer`, for
+    The tokenizer is trained with at most `vocabulary_size` ids, or is the one in the file `tokenizer`, for
     which `reserve` and `named` are as in tokenizer.load.
-    Raises ValueError for a mistake in the arguments or the input, DataError
-    when the disk is full; either way `out` is left as it was.
+
+    Raises ValueError for a mistake in the arguments or the input, DataError when the disk is full; either way
+    `out` is left as it was.
     """
     if shard_tokens < 1:
         raise ValueError(f"--shard-tokens {shard_tokens} must be at least 1")
@@ -123,7 +124,7 @@ def _learned(corpus: Corpus, vocabulary_size: int | None, kind: TokenizerKind, s
 
 
 def _end_of(tokens: PackTokenizer, path: Path | None) -> int:
-    """What each document ends with."""
+    """Return the id that ends each document; ValueError if the tokenizer has none."""
     if tokens.special.end is None:
         known = ", ".join((*ALIASES[Role.EOS], *ALIASES[Role.SEP]))
         raise ValueError(
@@ -136,7 +137,7 @@ def _end_of(tokens: PackTokenizer, path: Path | None) -> int:
 def _learning_texts(
     texts: Iterable[str], total_bytes: int, seed: int, wanted_bytes: int, advance: Advance
 ) -> Iterator[str]:
-    """About `wanted_bytes` of the texts in pieces, each drawn by its place alone."""
+    """Yield about `wanted_bytes` of the texts in pieces, each drawn by its position alone."""
     share = wanted_bytes / max(total_bytes, 1)
     pieces = itertools.chain.from_iterable(map(pieces_of, texts))
     for place, piece in enumerate(pieces):
@@ -147,7 +148,7 @@ def _learning_texts(
 
 
 def _draw(seed: int, place: int) -> float:
-    """A number in [0, 1) that depends on the arguments only."""
+    """Return a number in [0, 1) that depends on the arguments only."""
     digest = hashlib.blake2b(f"{seed}/{place}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "little") / (1 << 56)
 

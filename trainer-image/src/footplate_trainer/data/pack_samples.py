@@ -1,7 +1,7 @@
 """Conversations, preferences, ratings and prompts to shards.
 
-As with texts, the same input gives the same bytes on any machine. A template may
-ask for the date; what it was told stands in the manifest, and can be told again.
+As with texts, the same input results in the same bytes on any machine. A template may call for the date; the
+manifest records the date that it used, so that the user can pass the same date again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BATCH_ROWS: Final = 512
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """How samples are to be made."""
+    """Options of packing samples."""
 
     format: ShardFormat
     tokenizer: Path  # a file, or a model's folder with a tokenizer.json
@@ -69,12 +69,12 @@ class SampleOptions:
 
     @property
     def tokenizer_file(self) -> Path:
-        """The file that the tokenizer is in."""
+        """The file with the tokenizer."""
         return self.tokenizer / TOKENIZER_FILE if self.tokenizer.is_dir() else self.tokenizer
 
     @property
     def learnt(self) -> Mask | None:
-        """The mask that is in force; ValueError for one that does not go with the format."""
+        """The mask in force, None for prompts; ValueError for a mask that does not go with the format."""
         if self.format is ShardFormat.CHAT:
             return self.mask or Mask.ASSISTANT
         if self.mask not in (None, Mask.COMPLETION) or (self.mask and self.format is ShardFormat.PROMPTS):
@@ -83,7 +83,7 @@ class SampleOptions:
         return None if self.format is ShardFormat.PROMPTS else Mask.COMPLETION
 
     def check(self) -> None:
-        """ValueError for what does not go together."""
+        """Raise ValueError for options that do not go together."""
         learnt = self.learnt
         for name, value in (("shard-tokens", self.shard_tokens), ("context-length", self.context_length)):
             if value is not None and value < 1:
@@ -102,7 +102,7 @@ class SampleOptions:
 
 @dataclass
 class _Tally:
-    """What became of the rows."""
+    """Counts of packed, cut and dropped rows."""
 
     sources: list[SourceRecord] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -117,11 +117,12 @@ def pack_samples(
     say: Callable[[str], None] = print,
     render: Render | None = None,
 ) -> ShardManifest:
-    """Writes the shards of `inputs` into the new folder `out`; returns its manifest.
+    """Write the shards of `inputs` into the new folder `out`; return its manifest.
 
-    `say` is told the samples to show; `render` renders without a process of its own.
-    Raises ValueError for a mistake in the arguments or the input, DataError when the
-    disk is full, OSError when an input cannot be read; `out` is then left as it was.
+    `say` receives the samples to show; `render` renders without a process of its own.
+
+    Raises ValueError for a mistake in the arguments or the input, DataError when the disk is full, OSError
+    when an input cannot be read; `out` is then left as it was.
     """
     options.check()
     files = [
@@ -223,7 +224,7 @@ def _write(
 def _samples(
     files: Iterable[RowFile], maker: SampleMaker, options: SampleOptions, tally: _Tally, advance: Advance
 ) -> Iterator[tuple[Row, StoredSample]]:
-    """The samples of one INPUT that are kept; ValueError for a row that ends the work."""
+    """Yield the retained samples of one INPUT; ValueError for a row that stops the packing."""
     rows = (row for file in files for row in file.rows())
     size = max(_BATCH_BYTES // _BATCH_ROWS, 1)
     for batch in grouped(rows, _BATCH_BYTES, size=lambda row: max(row.bytes, size)):

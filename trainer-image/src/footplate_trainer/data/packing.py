@@ -1,14 +1,11 @@
-"""How one sequence is cut from the token stream, and which of its labels count.
+"""Cuts sequences from the token stream and masks their labels.
 
-Documents are rarely as long as the context. Packed, they are laid end to end
-and cut into windows of S + 1 tokens: nothing is wasted, but a window may hold
-the end of one document and the start of the next. Unless the run allows
-attention across documents, each token carries its document's number (attention
-is masked block-diagonally with it) and the label that would predict the next
-document's first token is ignored. Unpacked, a sequence is one document, cut or
-padded. Encoders and encoder-decoders corrupt such a stretch (see `masking`);
-what is compared or measured whole, a text of a pair or with a value, is a
-sequence without labels.
+Documents are rarely as long as the context. Packed, they are laid end to end and cut into windows of S + 1
+tokens: nothing is wasted, but a window may hold the end of one document and the start of the next. Unless the
+run allows attention across documents, each token carries its document's number (attention is masked
+block-diagonally with it) and the label that would predict the next document's first token is ignored.
+Unpacked, a sequence is one document, cut or padded. Encoders and encoder-decoders corrupt such a span (see
+`masking`); a text of a pair or with a value is compared or measured whole, and is a sequence without labels.
 
 All functions here are pure; S is the context length.
 """
@@ -35,7 +32,7 @@ Integer = TypeVar("Integer", bound=np.integer[Any])
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sequence: what goes in, what should come out, what may see what."""
+    """The inputs and labels of a sequence, and the limits of its attention."""
 
     tokens: Int64s  # [S]; where it is two sequences [2, S], and all below has two rows
     labels: Int64s  # as tokens, or [T] beside decoder_tokens: what is to be predicted there, or IGNORED
@@ -57,21 +54,24 @@ class Stretch:
 
 
 def window_count(total_tokens: int, context_length: int) -> int:
-    """How many whole windows the stream gives; a window needs S + 1 tokens, of which one is shared."""
+    """Return the number of whole windows in the stream.
+
+    A window has S + 1 tokens and shares one with the next.
+    """
     return max(0, (total_tokens - 1) // context_length)
 
 
 def window_span(index: int, context_length: int) -> tuple[int, int]:
-    """Global token positions [start, stop) of window `index`: S + 1 tokens."""
+    """Return the global token positions [start, stop) of window `index`: S + 1 tokens."""
     start = index * context_length
     return start, start + context_length + 1
 
 
 def packed_sample(tokens: Int64s, ends: Int64s, *, cross_document_attention: bool) -> Sample:
-    """The sample of one window.
+    """Return the sample of one window.
 
-    `tokens` int64 [S + 1]; `ends` int64 [k], ascending, the places within the
-    window (1 … S) where a document ends and the next begins.
+    `tokens` int64 [S + 1]; `ends` int64 [k], ascending, the positions within the window (1 … S) where a
+    document ends and the next begins.
     """
     inputs, labels = tokens[:-1].copy(), tokens[1:].copy()
     if cross_document_attention:
@@ -81,12 +81,15 @@ def packed_sample(tokens: Int64s, ends: Int64s, *, cross_document_attention: boo
 
 
 def document_numbers(ends: Int64s, length: int) -> Int32s:
-    """Which document each of `length` places belongs to; one ends before each place of `ends`."""
+    """Return the document number of each of `length` positions.
+
+    A document ends before each position of `ends`.
+    """
     return np.searchsorted(ends, np.arange(length), side="right").astype(np.int32)
 
 
 def document_sample(tokens: Int64s, context_length: int, pad: int) -> Sample:
-    """The sample of one document, int64 [any length >= 1], cut to S + 1 tokens or padded."""
+    """Return the sample of one document, int64 [any length >= 1], cut to S + 1 tokens or padded."""
     inputs, labels = tokens[:context_length], tokens[1 : context_length + 1]
     return Sample(
         padded(inputs, context_length, pad),
@@ -96,14 +99,14 @@ def document_sample(tokens: Int64s, context_length: int, pad: int) -> Sample:
 
 
 def padded(values: NDArray[Integer], length: int, fill: int) -> NDArray[Integer]:
-    """`values` [at most `length`] followed by `fill`: [length], of their type."""
+    """Return `values` [at most `length`] followed by `fill`: [length], of their type."""
     out = np.full(length, fill, dtype=values.dtype)
     out[: len(values)] = values
     return out
 
 
 def whole_text(tokens: Int64s, context_length: int, pad: int) -> tuple[Int64s, Int32s]:
-    """Tokens and documents, [S] each, of a text that is read and not predicted.
+    """Return tokens and documents, [S] each, of a text that a model reads and does not predict.
 
     `tokens` int64 [any length >= 1] ends with eos, and still does when it is cut.
     """
@@ -113,7 +116,7 @@ def whole_text(tokens: Int64s, context_length: int, pad: int) -> tuple[Int64s, I
 
 
 def filler_sample(context_length: int, pad: int) -> Sample:
-    """A sequence without weight: no label counts."""
+    """Return a sequence without weight: no label counts."""
     return Sample(
         np.full(context_length, pad, dtype=np.int64),
         np.full(context_length, IGNORED, dtype=np.int64),
@@ -122,5 +125,5 @@ def filler_sample(context_length: int, pad: int) -> Sample:
 
 
 def _one_document(length: int, context_length: int) -> Int32s:
-    """`length` places of one document and padding behind it."""
+    """Return `length` positions of one document, then padding."""
     return padded(np.zeros(length, dtype=np.int32), context_length, PADDING_DOCUMENT)

@@ -1,8 +1,9 @@
-"""Pairs of answers as reward models and preferences learn from them: both in one sequence, each by itself.
+"""Pairs of answers for reward models and preference losses: both in one sequence, each attending to itself.
 
-What compares two answers has to see both at once, and whoever has a row has all of it (ADR-0041). So a pair
-shares a sequence, as a rule with other pairs, and its two answers with their prompts are two documents there.
-The label of a place is the next token of its own answer, where that is learnt and stands behind the prompt.
+A comparison needs both answers at once, and a rank with a row has all of it (ADR-0041). So a pair shares a
+sequence, as a rule with other pairs, and its two answers with their prompts are two documents there.
+
+The label of a position is the next token of its own answer, where that is learnt and follows the prompt.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MARGIN = "margin"  # among `sequence_values`: of a pair, at its chosen answer; 0
 
 
 class PreferenceDataset(SampleSequences):
-    """Those of format preferences; the chosen answer of a pair stands before the rejected one."""
+    """Sequences over samples of format preferences; a pair's chosen answer precedes the rejected one."""
 
     reference: Float64s | None = (
         None  # [documents]: what is known of the reference beforehand; rows then have it
@@ -43,14 +44,14 @@ class PreferenceDataset(SampleSequences):
         return (*super().counts(sample), int(sample.sequences[:, SequenceField.SAMPLE].max()) + 1)
 
     def documents_of(self, sample_id: int) -> Int64s:
-        """Which documents of the shards the sequences of a row are: int64 [k], by their number in the row."""
+        """Return the shards' document index of each sequence in a row, by its number there: int64 [k]."""
         pairs = (
             self.kept.numbers[self.bins.samples(sample_id)] if sample_id >= 0 else np.empty(0, dtype=np.int64)
         )
         return (2 * pairs[:, None] + np.arange(2)).ravel()
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset; documents are numbered as they lie in the sequence, two for each pair."""
+        """See Dataset; documents are numbered by their order in the sequence, two for each pair."""
         row = filler_sample(self.context_length, self.shards.special.padding)
         most = 2 * self.bins.most
         sequences = np.full((most, len(SequenceField)), -1, dtype=np.int32)
@@ -77,7 +78,7 @@ class PreferenceDataset(SampleSequences):
         return sample
 
     def labels(self, document: SampleDocument, side: int) -> Int64s:
-        """int64 [n]: the next token where it answers and is learnt."""
+        """Return the labels of a document, int64 [n]: the next token where it is learnt and in the answer."""
         return answer_labels(document)
 
     def _known(self, sample_id: int, most: int) -> Mapping[str, Float64s]:
@@ -88,7 +89,7 @@ class PreferenceDataset(SampleSequences):
 
 
 class OddsDataset(PreferenceDataset):
-    """Pairs of which the chosen sequence is made likelier, too; all of it where `everything` is learnt."""
+    """Pairs for ORPO, whose loss also trains the chosen answer, or with `everything` its whole sequence."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class OddsDataset(PreferenceDataset):
         everything: bool = False,
         overlong: Overlong = Overlong.REFUSE,
     ) -> None:
-        """Raises what SampleSequences does."""
+        """Open the pairs; raises the errors of SampleSequences."""
         super().__init__(shards, context_length, packing, overlong=overlong)
         self._everything = everything
 
@@ -114,7 +115,7 @@ class OddsDataset(PreferenceDataset):
         return (*super().counts(sample), int(np.count_nonzero(chosen & (sample.labels != IGNORED))))
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset; `token_values` tell an answer's labels from others."""
+        """See Dataset; `token_values` mark an answer's labels."""
         sample = super().get(sample_id, index)
         answers = np.zeros(self.context_length, dtype=np.float32)
         start = 0
@@ -131,13 +132,13 @@ class OddsDataset(PreferenceDataset):
         return np.append(document.tokens[1:], IGNORED)
 
     def _documents(self, sample_id: int) -> Iterator[SampleDocument]:
-        """Those of a row, as they lie in it: a bin is filled from its beginning, without gaps."""
+        """Yield a row's documents in order: a bin is filled from its beginning, without gaps."""
         for kept in self.bins.samples(sample_id) if sample_id >= 0 else ():
             yield from self.samples[int(self.kept.numbers[kept])].documents
 
 
 def answer_labels(document: SampleDocument) -> Int64s:
-    """int64 [n]: the next token where it stands behind the prompt and is learnt."""
+    """Return the labels of a document, int64 [n]: the next token if it follows the prompt and is learnt."""
     assert document.learnt is not None, "a sample with answers says what is learnt"
     answers = document.learnt & (np.arange(len(document.tokens)) >= document.prompt)
     labels = np.full(len(document.tokens), IGNORED, dtype=np.int64)
@@ -146,7 +147,7 @@ def answer_labels(document: SampleDocument) -> Int64s:
 
 
 def pair_datasets(dataset: Dataset) -> list[PreferenceDataset]:
-    """The data sets of pairs that `dataset` is made of."""
+    """Return the data sets of pairs in `dataset`."""
     if isinstance(dataset, Mixture):
         return [found for source in dataset.sources for found in pair_datasets(source.dataset)]
     assert isinstance(dataset, PreferenceDataset), type(dataset)

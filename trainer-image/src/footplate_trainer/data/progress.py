@@ -1,7 +1,7 @@
-"""Shows that a long step goes on, to a person or to a log.
+"""Progress of a long step, for a person or a log.
 
-On a terminal a bar; elsewhere one line every few seconds, because a bar's
-control characters make a log unreadable.
+On a terminal a bar; elsewhere one line every few seconds, because a bar's control characters make a log
+unreadable.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def progress(label: str, total_bytes: int, *, bar: bool = True) -> Iterator[Advance]:
-    """Yields advance(bytes); shows how much of `total_bytes` is done on stderr.
+    """Yield advance(bytes), which shows on stderr how much of `total_bytes` is done.
 
-    Without `bar` a terminal is left to somebody else's bar.
+    Without `bar` nothing is shown on a terminal, where another library shows its own bar.
     """
     if sys.stderr.isatty() and not bar:
         yield lambda count: None
@@ -36,12 +36,12 @@ def progress(label: str, total_bytes: int, *, bar: bool = True) -> Iterator[Adva
 
 
 def say(text: str) -> None:
-    """One line on stderr, at once."""
+    """Print one line to stderr and flush it."""
     print(text, file=sys.stderr, flush=True)
 
 
 class ProgressLine:
-    """Says how far it is, at most every LINE_INTERVAL seconds and once at the end."""
+    """Progress as log lines, at most one in LINE_INTERVAL seconds and one at the end."""
 
     def __init__(
         self, label: str, total_bytes: int, clock: Callable[[], float], write: Callable[[str], None]
@@ -54,7 +54,7 @@ class ProgressLine:
         self._started = self._last = clock()
 
     def advance(self, count: int) -> None:
-        """`count` more bytes are done."""
+        """Add `count` bytes to those done."""
         self.done += count
         if self._clock() - self._last >= LINE_INTERVAL:
             self._last = self._clock()
@@ -64,13 +64,13 @@ class ProgressLine:
             )
 
     def close(self) -> None:
-        """All is done."""
+        """Write the last line."""
         seconds = self._clock() - self._started
         self._write(f"[pack] {self.label}: {megabytes(self.done)} in {seconds:.1f} s")
 
 
 def megabytes(count: int) -> str:
-    """`count` bytes for people."""
+    """Format `count` bytes for people."""
     return f"{count / 1e6:.1f} MB"
 
 

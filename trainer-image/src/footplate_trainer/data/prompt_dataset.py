@@ -1,8 +1,8 @@
-"""The prompts of a run, by their place in an endless order.
+"""The prompts of a run, by their position in an endless order.
 
-A place is met once: epochs follow each other, each of them all prompts in another order. So which prompts a
-rollout asks is a function of where in that order it begins, whatever the number of ranks and however often
-the run was interrupted.
+A position is used once: epochs follow each other, each of them all prompts in another order. So the prompts
+of a rollout follow from its first position in that order, whatever the number of ranks and however often the
+run was interrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from footplate_trainer.data.shards import TokenShards
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked, and what its answers are judged by."""
+    """A prompt's tokens, and the columns that its answers are scored by."""
 
     place: int  # in the endless order
     tokens: Int64s  # [n]
@@ -32,36 +32,36 @@ class Prompt:
 
     @property
     def is_text(self) -> bool:
-        """Whether no template wrote it."""
+        """True if no template rendered the prompt."""
         return is_text(self.columns)
 
     def behind(self, end: int) -> Sequence[int]:
-        """What a packed conversation would have behind an answer to it that token `end` ends."""
+        """Return the tokens that a packed conversation would have after an answer that token `end` ends."""
         known = list(self.turn_end)
         return known[known.index(end) + 1 :] if end in known else ()
 
     @property
     def most_behind(self) -> int:
-        """How many tokens that are at most."""
+        """The maximum length of `behind`."""
         return max(0, len(self.turn_end) - 1)
 
 
 def is_text(columns: Mapping[str, Any]) -> bool:
-    """Whether a prompt of these `columns` was packed as a text, to which no template is applied."""
+    """Return whether a prompt with these `columns` was packed as a text, to which no template is applied."""
     return isinstance(columns.get("prompt"), str)
 
 
 def any_rendered(prompts: Samples) -> bool:
-    """Whether a template was applied to any of them, which it is not to texts; reads up to the first."""
+    """Return whether a template rendered any of the prompts; texts have none. Reads up to the first."""
     samples = (prompts[number] for number in range(len(prompts)))
     return any(not is_text(sample.columns or {}) for sample in samples)
 
 
 class PromptDataset(Dataset):
-    """Prompts of one folder, each of which leaves room for an answer."""
+    """Prompts of one folder, all short enough for an answer within the context."""
 
     def __init__(self, shards: TokenShards, context_length: int) -> None:
-        """ValueError where there are none, and for those that fill the context."""
+        """Open the prompts; ValueError if there are none, or some fill the context."""
         self.shards, self.context_length = shards, context_length
         self._samples, record = Samples(shards), shards.manifest.samples
         self._template = record is not None and record.template is not None
@@ -78,14 +78,14 @@ class PromptDataset(Dataset):
             )
 
     def __len__(self) -> int:
-        """Prompts in one epoch."""
+        """Return the number of prompts in one epoch."""
         return len(self._samples)
 
     def __str__(self) -> str:
         return f"{len(self)} prompts of {int(self._samples.lengths.max())} tokens at most"
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """The prompt as a sequence of which nothing is learnt; see Dataset."""
+        """Return the prompt as a sequence without labels; see Dataset."""
         row = filler_sample(self.context_length, self.shards.special.padding)
         if sample_id >= 0:
             tokens = self._samples[sample_id].documents[0].tokens
@@ -100,14 +100,15 @@ class PromptDataset(Dataset):
 
     @property
     def room(self) -> Int64s:
-        """Tokens that the context has left behind each prompt: int64 [n]."""
+        """The number of tokens that the context has left after each prompt: int64 [n]."""
         left: Int64s = self.context_length - self._samples.lengths
         return left
 
     def check_room_behind(self, closing: int = 0) -> None:
-        """ValueError where a prompt leaves no room for an answer and all that a template writes behind it.
+        """Raise ValueError if a prompt leaves no context for an answer and the template's tokens after it.
 
-        Also where nobody knows what that is. `closing` tokens more may stand there.
+        Also if the template was applied and the manifest does not record those tokens. `closing` more tokens
+        may follow them.
         """
         if self._template and self._turn_end is None and any_rendered(self._samples):
             raise ValueError(
@@ -124,7 +125,7 @@ class PromptDataset(Dataset):
             )
 
     def prompt(self, sample_id: int, place: int) -> Prompt:
-        """Prompt `sample_id`, met at `place`."""
+        """Return prompt `sample_id`, used at position `place`."""
         stored = self._samples[sample_id]
         columns = stored.columns or {}
         # A prompt that is a text was rendered by no template, and neither is a text that goes on with it.
@@ -150,7 +151,7 @@ class PromptOrder:
             part.check_room_behind(closing)
 
     def shortage(self, most: int) -> str:
-        """What to tell where the context ends answers before they have `most` tokens; "" where none does."""
+        """Return a warning if the context cuts off answers before they have `most` tokens, else ""."""
         room = np.concatenate([part.room for part in self._parts])
         short = int(np.count_nonzero(room < most))
         if not short:
@@ -169,11 +170,11 @@ class PromptOrder:
         return [part for part in parts if isinstance(part, PromptDataset)]
 
     def number(self, place: int) -> int:
-        """Which prompt of all folders that is: the same in each epoch."""
+        """Return the prompt's id among all folders, which is the same in each epoch."""
         return int(self.dataset.sample_ids(self.seed, np.array([place], dtype=np.int64))[0])
 
     def at(self, place: int) -> Prompt:
-        """The prompt at a place of the order, from 0."""
+        """Return the prompt at a position of the order, from 0."""
         dataset, number = self.dataset, self.number(place)
         if isinstance(dataset, Mixture):
             dataset, number = dataset.source_of(number)

@@ -1,8 +1,8 @@
-"""Rated answers as kto learns from them: each, and its prompt with the answer of another sample of the step.
+"""Rated answers for KTO: each, and its prompt with the answer of another sample of the step.
 
-How far the model has gone from its reference is told by answers that do not belong to their prompts. Behind
-a sample's prompt stands the answer of the sample before it in the step, behind the first one's that of the
-last: so the step alone decides, and no layout.
+Answers that do not belong to their prompts show the model's divergence from its reference. A sample's prompt
+is joined with the answer of the sample before it in the step, the first one's with that of the last: so the
+step alone decides, and no layout.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from footplate_trainer.model.sequence_field import DESIRABLE, SAMPLES, SequenceF
 
 
 class RatingDataset(SampleSequences):
-    """Samples of format ratings, each in two sequences: side 0 its answer, side 1 that of another."""
+    """Samples of format ratings in two sequences each: side 0 with its own answer, side 1 with another's."""
 
     def __init__(
         self, shards: TokenShards, context_length: int, *, overlong: Overlong = Overlong.REFUSE
     ) -> None:
-        """Raises what SampleSequences does."""
+        """Open the samples; raises the errors of SampleSequences."""
         super().__init__(shards, context_length, Packing(enabled=False), overlong=overlong)
 
     @property
@@ -33,7 +33,7 @@ class RatingDataset(SampleSequences):
         return ("tokens", SAMPLES)
 
     def counts(self, sample: Sample) -> tuple[int, ...]:
-        """See Dataset; tokens are those of the rated answer."""
+        """See Dataset; tokens are the labels of the rated answer."""
         assert sample.sequences is not None
         rated = sample.sequences[0, 0]
         return max(0, int(rated[SequenceField.LABELS])), int(rated[SequenceField.SAMPLE] >= 0)
@@ -43,11 +43,11 @@ class RatingDataset(SampleSequences):
         return self._document(sample_id)
 
     def get(self, sample_id: int, index: int = 0) -> Sample:
-        """See Dataset; a sample by itself has its own answer in both sequences."""
+        """See Dataset; a single sample has its own answer in both sequences."""
         return self.get_behind(sample_id, index, self.handed_on(sample_id) if sample_id >= 0 else None)
 
     def get_behind(self, sample_id: int, index: int, handed: SampleDocument | None) -> Sample:
-        """See Dataset; what is too long with the answer of another is cut at its end."""
+        """See Dataset; a sequence that is too long with the other answer is cut at its end."""
         filler = filler_sample(self.context_length, self.shards.special.padding)
         tokens, labels = np.stack([filler.tokens] * 2), np.stack([filler.labels] * 2)
         documents = np.stack([filler.documents] * 2)
@@ -69,7 +69,7 @@ class RatingDataset(SampleSequences):
 
 
 def _with_answer(asked: SampleDocument, other: SampleDocument, most: int) -> SampleDocument:
-    """The prompt of `asked` with the answer of `other`, at most `most` tokens."""
+    """Join the prompt of `asked` with the answer of `other`, at most `most` tokens."""
     assert asked.learnt is not None and other.learnt is not None
     tokens, learnt = (
         np.concatenate((own[: asked.prompt], theirs[other.prompt :]))[:most]

@@ -1,12 +1,10 @@
-"""Rows of data sets, each with its place, from wherever they lie.
+"""Rows of data sets, each with its location, from any storage.
 
-An INPUT is a file (.jsonl, .json with a list, .parquet; .gz of the first two), or a
-folder: of such files, or laid out as data sets on a hub are, where the names of files
-say which split they belong to, or README.md does. Either is a path or any URI that
-the storage knows. What lies elsewhere is copied here one file at a time.
+An INPUT is a file (.jsonl, .json with a list, .parquet; .gz of the first two), or a folder: of such files, or
+with the layout of a hub's data sets, where file names or README.md name the split. Either is a path or any
+URI that the storage supports. Remote files are copied to this machine one at a time.
 
-A row that is broken is handed on as what is wrong with it, so that whoever reads
-decides whether it ends the work.
+A broken row is yielded as a Row with a BadRow, so that the caller decides whether to stop.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class BadRow(ValueError):
-    """A row cannot be used; `reason` is a word or two that such rows are counted by."""
+    """A row cannot be used; `reason` is a word or two under which such rows are counted."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -47,7 +45,7 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True)
 class Row:
-    """One row."""
+    """A row of a file, or the reason why it cannot be used."""
 
     place: str  # "file:line"
     content: Mapping[str, Any] | BadRow
@@ -64,13 +62,13 @@ class RowFile:
 
     @property
     def place(self) -> str:
-        """As a person would write it."""
+        """The file's path or URI, for messages."""
         if isinstance(self.storage, LocalStorage):
             return str(self.storage.folder / self.name)
         return join(self.storage.uri, self.name)
 
     def rows(self) -> Iterator[Row]:
-        """All rows, in order; ValueError when the file is none of its kind, OSError when it is not read."""
+        """Yield all rows, in order; ValueError if the file is not of its kind, OSError if unreadable."""
         with self._local() as path:
             if self.name.endswith(".parquet"):
                 yield from _parquet(path, self.place)
@@ -91,9 +89,9 @@ class RowFile:
 def list_files(
     uri: str, *, split: str = TRAIN, config: str | None = None, include: Sequence[str] = ()
 ) -> list[RowFile]:
-    """The files of an INPUT, by name: of a folder those of `split`, which match a glob of `include`, if any.
+    """List the files of an INPUT by name; of a folder those of `split`.
 
-    Raises ValueError when there are none.
+    They match a glob of `include`, if there are any. Raises ValueError when there are no files.
     """
     if uri.endswith(KINDS):
         return [_file(uri)]
@@ -122,7 +120,7 @@ def list_files(
 
 
 def split_of(name: str) -> str:
-    """The split that a file's name says; without a word of that, all is for training."""
+    """Return the split in a file's name; a name without one is for training."""
     found = _SPLIT.search(name.lower())
     return (
         TRAIN if found is None else next(s for s, word in zip(_SPLITS, found.groups(), strict=True) if word)
@@ -151,7 +149,7 @@ def _matches(name: str, glob: str) -> bool:
 
 
 def _said_by_readme(storage: Storage, uri: str, config: str | None) -> dict[str, list[str]] | None:
-    """Globs by split, as the head of a data set's page says; None where it says nothing of files."""
+    """Return globs by split from the YAML head of README.md; None if it names no files."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -191,7 +189,7 @@ def _globs(said: Any) -> dict[str, list[str]]:
 
 
 def _json(path: Path, place: str, *, list_allowed: bool) -> Iterator[Row]:
-    """A row of each line; of a .json file that holds one list, of each member."""
+    """Yield a row for each line; for a .json file with one list, for each member."""
     with gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb") as file:
         if list_allowed and file.peek(64).lstrip()[:1] == b"[":
             yield from _members(file.read(), place)

@@ -1,8 +1,8 @@
-"""Samples of conversations in shards: how they are written, and read again.
+"""Samples of conversations in shards: writer and reader.
 
-A sample is one document, or in a preference two: what was chosen, and what was
-rejected. Its tokens are stored as a model is fed them; which of them are learnt,
-how many are the prompt's, its number and its columns lie beside them (`layout`).
+A sample is one document, or in a preference two: the chosen answer and the rejected one. Its tokens are
+stored as a model reads them; the mask of learnt tokens, the prompt's length, the value and the columns are
+stored beside them (`layout`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NO_COLUMNS: Final = b"{}"
 
 @dataclass(frozen=True)
 class SampleDocument:
-    """One document of a sample."""
+    """A document of a sample, with its mask of learnt tokens and its prompt's length."""
 
     tokens: NDArray[np.integer[Any]]  # [n]
     learnt: Bools | None = None  # [n]; None: of a prompt, of which nothing is learnt
@@ -42,18 +42,18 @@ class SampleDocument:
 
 @dataclass(frozen=True)
 class StoredSample:
-    """Documents that belong together, and what else their row held."""
+    """Documents that belong together, and the other columns of their row."""
 
     documents: tuple[SampleDocument, ...]
     columns: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
-        """Tokens in all."""
+        """Return the number of tokens in all documents."""
         return sum(len(document.tokens) for document in self.documents)
 
 
 class SampleWriter(ShardWriter):
-    """Cuts a stream of samples into shards of whole samples."""
+    """A writer that cuts a stream of samples into shards of whole samples."""
 
     def __init__(self, folder: Path, token_type: TokenType, shard_tokens: int) -> None:
         super().__init__(folder, token_type, shard_tokens)
@@ -62,7 +62,7 @@ class SampleWriter(ShardWriter):
         self._columns: list[bytes] = []  # as JSON: of many samples parsed ones take far more
 
     def add_sample(self, sample: StoredSample) -> None:
-        """Starts a shard where the sample would overfill the current one."""
+        """Add a sample; starts a new shard where the sample would overfill the current one."""
         self._make_room(len(sample))
         for document in sample.documents:
             self._append(document.tokens.astype(token_dtype(self.token_type)), document.value)
@@ -91,19 +91,19 @@ class Samples:
     """The samples of open shards, by number."""
 
     def __init__(self, shards: TokenShards) -> None:
-        """DataCorrupt where the files beside the tokens do not go together."""
+        """Open the files beside the tokens; DataCorrupt where they do not go together."""
         assert shards.format.of_conversations, shards.format
         self.shards = shards
         self.documents_per_sample = shards.format.documents_per_sample
         self._beside = [_Beside.open(shards.folder, shard) for shard in shards.manifest.shards]
 
     def __len__(self) -> int:
-        """Samples in all."""
+        """Return the number of samples."""
         return self.shards.documents // self.documents_per_sample
 
     @property
     def column_names(self) -> frozenset[str]:
-        """Of all columns that any sample has; reads the columns of each."""
+        """The names of all columns that any sample has; reads the columns of each."""
         of_shard = (
             beside.row(row) or {}
             for beside in self._beside
@@ -112,7 +112,7 @@ class Samples:
         return frozenset().union(*of_shard)
 
     def __getitem__(self, number: int) -> StoredSample:
-        """Sample `number`; tokens are int64."""
+        """Return sample `number`; tokens are int64."""
         first = number * self.documents_per_sample
         documents = tuple(self._document(first + side) for side in range(self.documents_per_sample))
         shard, within = self.shards.place_of(first)
@@ -120,7 +120,7 @@ class Samples:
 
     @cached_property
     def lengths(self) -> Int64s:
-        """Tokens of each sample: int64 [n]."""
+        """The number of tokens of each sample: int64 [n]."""
         lengths: Int64s = self.shards.document_lengths().reshape(-1, self.documents_per_sample).sum(axis=1)
         return lengths
 
@@ -137,7 +137,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class SamplesOfASize:
-    """Which samples a context takes, and how much of each."""
+    """The samples that fit the context, and their lengths after cutting."""
 
     numbers: Int64s  # [k], ascending
     lengths: Int64s  # [k]: tokens that are kept
@@ -146,7 +146,10 @@ class SamplesOfASize:
 
 
 def of_a_size(samples: Samples, size: int, overlong: Overlong) -> SamplesOfASize:
-    """The samples that at most `size` tokens hold; ValueError for one that is refused."""
+    """Select the samples that fit into `size` tokens, after cutting long ones if `overlong` is cut.
+
+    ValueError if `overlong` refuses a sample.
+    """
     numbers, lengths = np.arange(len(samples), dtype=np.int64), samples.lengths.copy()
     too_long = np.flatnonzero(lengths > size)
     if too_long.size and overlong is Overlong.REFUSE:
@@ -164,11 +167,11 @@ def of_a_size(samples: Samples, size: int, overlong: Overlong) -> SamplesOfASize
 
 
 def kept_tokens(document: SampleDocument, most: int) -> int:
-    """How many of a sample's first `most` tokens remain when it is cut behind a whole turn; 0: none fits.
+    """Return the length of a sample cut after its last whole turn within `most` tokens; 0 if none fits.
 
-    A turn ends with the token with which the last one does, and that is learnt: cut
-    in the middle of a turn, a sample would teach an answer without its end. A template
-    may leave parts of a turn out of what is learnt, so not each run of learnt ones is a turn.
+    A turn ends with the same token as the sample's last turn, and that is learnt: cut in the middle of a
+    turn, a sample would teach an answer without its end. A template may leave parts of a turn out of what is
+    learnt, so not each run of learnt tokens is a turn.
     """
     learnt = document.learnt
     if learnt is None or not learnt.any():
@@ -214,14 +217,14 @@ class _Beside:
         return beside
 
     def learnt(self, start: int, count: int) -> Bools:
-        """Of `count` tokens from place `start` of the shard on."""
+        """Return the mask of `count` learnt tokens from position `start` of the shard on."""
         assert self.bits is not None
         first = start // 8
         bits = np.unpackbits(self.bits[first : (start + count + 7) // 8].astype(np.uint8), bitorder="little")
         return bits[start - 8 * first :][:count].astype(bool)
 
     def row(self, number: int) -> Mapping[str, Any] | None:
-        """The columns of the shard's sample `number`."""
+        """Return the columns of the shard's sample `number`; None if the shard has none."""
         if self.columns is None or self.offsets is None:
             return None
         text = self.columns[int(self.offsets[number]) : int(self.offsets[number + 1])].tobytes()

@@ -1,14 +1,13 @@
-"""SentencePiece models as tokenizer.json, so that one format goes beside all shards.
+"""SentencePiece models as tokenizer.json, the one format beside all shards.
 
-Whatever reads a checkpoint (generate, export, transformers) reads tokenizer.json.
-A SentencePiece model is therefore rebuilt from the parts of the tokenizers
-library: its normaliser, then Viterbi over scored pieces (unigram) or merges in
-the order of the scores (BPE), with no splitting into words before. While
-packing, the start of the corpus is encoded by SentencePiece itself as well, and
-a difference is refused: shards hold what the model's own library would give.
+All readers of a checkpoint (generate, export, transformers) read tokenizer.json. A SentencePiece model is
+therefore rebuilt from the parts of the tokenizers library: its normaliser, then Viterbi over scored pieces
+(unigram) or merges in the order of the scores (BPE), with no splitting into words before. While packing, the
+start of the corpus is encoded by SentencePiece itself as well, and a difference is refused: shards hold the
+ids of the model's own library.
 
-Models trained here keep every byte of a text: no Unicode normalisation, no
-invented space, bytes for what was never seen.
+Models trained here preserve every byte of a text: no Unicode normalisation, no invented space, bytes for
+unseen characters.
 """
 
 from __future__ import annotations
@@ -37,10 +36,9 @@ Encode = Callable[[list[str]], list[list[int]]]
 
 
 def learn_model(texts: Iterable[str], vocabulary_size: int, special: list[str]) -> bytes:
-    """A unigram model with at most `vocabulary_size` ids, of which the first are `special`.
+    """Train a unigram model with at most `vocabulary_size` ids, the first of them `special`.
 
-    The first four of `special` are pad, bos, eos and unk. ValueError when the
-    texts do not give a model.
+    The first four of `special` are pad, bos, eos and unk. ValueError when the texts do not yield a model.
     """
     out = io.BytesIO()
     lines = (line for text in texts for line in text.splitlines(keepends=True) if line)
@@ -78,9 +76,9 @@ def learn_model(texts: Iterable[str], vocabulary_size: int, special: list[str]) 
 
 
 def read_model(path: Path) -> tuple[Tokenizer, Encode]:
-    """The tokenizer of a model file, and what SentencePiece itself makes of texts.
+    """Return the tokenizer of a model file, and SentencePiece's own function that encodes texts.
 
-    ValueError when the file is no model, or one of words or characters.
+    ValueError when the file is no model, or a model of words or characters.
     """
     try:
         return from_model(path.read_bytes())
@@ -89,7 +87,7 @@ def read_model(path: Path) -> tuple[Tokenizer, Encode]:
 
 
 def from_model(content: bytes) -> tuple[Tokenizer, Encode]:
-    """As read_model, from a model's bytes."""
+    """Return the same as read_model, from a model's bytes."""
     model = protobuf.ModelProto()  # type: ignore[attr-defined]  # made at run time
     try:
         model.ParseFromString(content)
@@ -131,11 +129,10 @@ def _pieces(model: Any) -> models.Model:
 
 
 def _guard(model: Any) -> pre_tokenizers.PreTokenizer | None:
-    """Cuts "</s>" in a text where the unigram model would take it for the special piece.
+    """Return a splitter that cuts "</s>" in a text where the unigram model would find the special piece.
 
-    _NEVER keeps text from becoming such a piece as long as each letter is a piece
-    as well. If one is not, the only way past it scores worse still: there the
-    text is cut beside that letter.
+    _NEVER prevents text from becoming such a piece as long as each letter is a piece as well. If one is not,
+    the only way past it scores worse still: there the text is cut beside that letter.
     """
     if model.trainer_spec.model_type != _UNIGRAM:
         return None
@@ -150,7 +147,7 @@ def _guard(model: Any) -> pre_tokenizers.PreTokenizer | None:
 
 
 def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:
-    """Every way to make a piece of two others, the best piece first."""
+    """Return every pair of pieces that joins into another, the best piece first."""
     found = [
         (score, piece[:cut], piece[cut:])
         for piece, score in scores.items()

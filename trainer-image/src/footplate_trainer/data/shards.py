@@ -1,12 +1,11 @@
-"""Reads packed token shards, and finds out at once when they are not whole.
+"""Reads packed token shards, and detects damaged ones when they are opened.
 
-A bad shard that is met at step 40,000 costs a night; one that is met silently
-costs the model. Sizes are compared when the folder is opened. Checksums take
-as long as reading everything, so the ranks share the files out between them:
-rank r of n verifies every n-th, and they exchange the verdict. What comes from
-an object store is verified as it arrives.
+A bad shard found at step 40,000 costs a night; a bad shard that nobody finds costs the model. Sizes are
+compared when the folder is opened. Checksums take as long as reading everything, so the ranks share the files
+out between them: rank r of n verifies every n-th, and they exchange the result. Files from an object store
+are verified as they arrive.
 
-Shards are mapped, not read: the ranks of a node share the page cache.
+Shards are memory-mapped: the ranks of a node share the page cache.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _CALLED = {
 
 
 class TokenShards:
-    """One stream of tokens over all shards, and where its documents end."""
+    """All shards as one stream of tokens, with the ends of its documents."""
 
     def __init__(self, uri: str, folder: Path, manifest: ShardManifest, copy: CachedCopy | None) -> None:
         self.uri = uri
@@ -77,11 +76,10 @@ class TokenShards:
         local_rank: int = 0,
         environment: Mapping[str, str] = os.environ,
     ) -> Self:
-        """The shards at `uri`; those on no mounted volume are first copied to where `environment` says.
+        """Open the shards at `uri`; remote ones are first copied to the cache that `environment` names.
 
-        Sizes are always checked; `verify=(rank, world_size)` also reads this
-        rank's share of the files and compares checksums. Raises DataMissing,
-        DataCorrupt, DataError.
+        Sizes are always checked; `verify=(rank, world_size)` also reads this rank's share of the files and
+        compares checksums. Raises DataMissing, DataCorrupt, DataError.
         """
         storage = open_place(uri)
         text, manifest = read_manifest(storage)
@@ -106,35 +104,35 @@ class TokenShards:
 
     @property
     def format(self) -> ShardFormat:
-        """What was packed."""
+        """The format of the packed records."""
         return self.manifest.format
 
     @property
     def tokens(self) -> int:
-        """Tokens in all."""
+        """The number of tokens."""
         return self.manifest.tokens
 
     @property
     def documents(self) -> int:
-        """Documents in all."""
+        """The number of documents."""
         return self.manifest.documents
 
     @property
     def vocabulary_size(self) -> int:
-        """Largest token id + 1; the model's must be at least this."""
+        """The largest token id + 1; the model's must be at least this."""
         return self.manifest.vocabulary_size
 
     @property
     def special(self) -> SpecialIds:
-        """The reserved ids that there are; who cannot do without one calls `need`."""
+        """The reserved ids, as far as the tokenizer has them; callers that require one call `need`."""
         return self.manifest.special_ids
 
     def need(self, role: Role, field: str) -> int:
-        """The id of `role`, without which `field` cannot work; UserMistake where there is none."""
+        """Return the id of `role`, without which `field` cannot work; UserMistake if there is none."""
         return self.need_all(role, field)[0]
 
     def need_all(self, role: Role, field: str) -> list[int]:
-        """All ids of `role`: one, or every sentinel; UserMistake where there is none."""
+        """Return all ids of `role`: one, or every sentinel; UserMistake if there is none."""
         ids = self.special.of(role)
         if not ids:
             otherwise = "" if role is Role.SENTINELS else f" (--special {role}=TOKEN where it has one)"
@@ -147,19 +145,19 @@ class TokenShards:
 
     @property
     def tokenizer_path(self) -> Path:
-        """The tokenizer the shards were written with."""
+        """The path of the tokenizer that encoded the shards."""
         return self.folder / self.manifest.tokenizer.file
 
     @property
     def template(self) -> str | None:
-        """The chat template that was applied; None where none was."""
+        """The chat template that was applied; None if there was none."""
         record = self.manifest.samples
         if record is None or record.template is None:
             return None
         return (self.folder / record.template.file).read_bytes().decode()
 
     def verify(self, rank: int, world_size: int) -> None:
-        """Compares the checksums of every `world_size`-th file.
+        """Compare the checksums of every `world_size`-th file.
 
         Over all ranks each file is read once. Raises DataCorrupt at the first that differs.
         """
@@ -171,7 +169,7 @@ class TokenShards:
                 raise DataError(f"{path}: reading failed ({error.strerror})") from None
 
     def read(self, start: int, stop: int) -> Int64s:
-        """Tokens at global positions [start, stop) as int64 [stop - start], a copy."""
+        """Return the tokens at global positions [start, stop) as int64 [stop - start], a copy."""
         if not 0 <= start <= stop <= self.tokens:
             raise IndexError(f"tokens {start} … {stop} of {self.tokens}")
         out = np.empty(stop - start, dtype=np.int64)
@@ -181,7 +179,7 @@ class TokenShards:
         return out
 
     def document_ends(self, start: int, stop: int) -> Int64s:
-        """Global positions e, start < e < stop, where a document has ended and another begins: int64 [k]."""
+        """Return the ends e of documents, start < e < stop, where another begins: global, int64 [k]."""
         found = [np.empty(0, dtype=np.int64)]
         for shard, first, last in _parts(self._first_token, start, stop):
             base = int(self._first_token[shard])
@@ -193,34 +191,34 @@ class TokenShards:
         return np.concatenate(found)
 
     def document(self, index: int, most: int | None = None) -> Int64s:
-        """Tokens of document `index`, of which at most the first `most`: int64 [k].
+        """Return the tokens of document `index`, at most the first `most`: int64 [k].
 
-        A text that is cut keeps its eos only if the caller puts it there.
+        A text that is cut has its eos only if the caller appends it.
         """
         start, stop = self.document_span(index)
         return self.read(start, stop if most is None else min(stop, start + most))
 
     def value(self, index: int) -> float:
-        """The number of document `index`; of a regression what it should give."""
+        """Return the value of document `index`, such as the target of a regression."""
         shard, within = self.place_of(index)
         return float(self._values[shard][within])
 
     def place_of(self, index: int) -> tuple[int, int]:
-        """The shard that document `index` is in, and its number there."""
+        """Return the shard of document `index`, and the document's index in it."""
         shard = int(np.searchsorted(self._first_document, index, side="right")) - 1
         return shard, index - int(self._first_document[shard])
 
     def first_token(self, shard: int) -> int:
-        """The global position of a shard's first token."""
+        """Return the global position of a shard's first token."""
         return int(self._first_token[shard])
 
     def document_lengths(self) -> Int64s:
-        """Tokens of each document: int64 [documents]."""
+        """Return the number of tokens of each document: int64 [documents]."""
         lengths = [np.diff(offsets.astype(np.int64)) for offsets in self._offsets]
         return np.concatenate([np.empty(0, dtype=np.int64), *lengths])
 
     def document_span(self, index: int) -> tuple[int, int]:
-        """Global token positions [start, stop) of document `index`."""
+        """Return the global token positions [start, stop) of document `index`."""
         if not 0 <= index < self.documents:
             raise IndexError(f"document {index} of {self.documents}")
         shard, within = self.place_of(index)
@@ -232,7 +230,7 @@ class TokenShards:
 def _copied(
     storage: Storage, text: bytes, manifest: ShardManifest, settings: CacheSettings, rank: int
 ) -> CachedCopy:
-    """The node's copy of all that `manifest` names, and of itself: `text` is how it stands there."""
+    """Return the node's copy of the manifest, whose bytes are `text`, and of all files that it names."""
     files = [RemoteFile(record.file, record.bytes, record.sha256) for record in manifest.files()]
     try:
         return fetch(storage, key_of(text), files, settings, rank, {MANIFEST_FILE: text})
@@ -245,7 +243,7 @@ def _copied(
 
 
 def _parts(firsts: Int64s, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """(shard, first, last) for each shard that [start, stop) touches, in global positions."""
+    """Yield (shard, first, last) for each shard that overlaps [start, stop), in global positions."""
     shard = int(np.searchsorted(firsts, start, side="right")) - 1
     while start < stop:
         last = min(stop, int(firsts[shard + 1]))
@@ -259,7 +257,7 @@ def _cumulative(counts: list[int]) -> Int64s:
 
 
 def mapped(path: Path, dtype: np.dtype[np.generic], count: int) -> NDArray[np.generic]:
-    """`count` numbers of a file, mapped; DataError when it cannot be read."""
+    """Memory-map `count` numbers of a file; DataError when it cannot be read."""
     if count == 0:
         return np.empty(0, dtype=dtype)  # an empty file cannot be mapped
     try:

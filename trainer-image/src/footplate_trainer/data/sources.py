@@ -1,8 +1,8 @@
 """The shards of a run: one folder, or the folders of a mixture, which must agree with each other.
 
-One model reads them all, so a token id has to mean the same everywhere; and one
-loss judges them, so they have to hold the same kind of record. Whatever does
-not fit is a mistake of the user's and told with both sides of it.
+One model reads them all, so a token id has to mean the same everywhere; and one loss is computed over them,
+so they have to hold the same kind of record. A difference is the user's mistake, and the message names both
+sides of it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _FORMATS_OF_STAGES = {
 
 @dataclass(frozen=True)
 class OpenSource:
-    """One folder; an only one has no name."""
+    """An open folder of shards; a single one has no name."""
 
     name: str
     weight: float
@@ -70,7 +70,7 @@ class RunShards:
 
     @classmethod
     def open(cls, data: Data, *, verify: tuple[int, int] | None = None, local_rank: int = 0) -> Self:
-        """Open what `data` names (see TokenShards.open).
+        """Open the folders of `data` (see TokenShards.open).
 
         Raises DataError, and UserMistake for sources that do not agree.
         """
@@ -84,34 +84,34 @@ class RunShards:
 
     @property
     def vocabulary_size(self) -> int:
-        """Largest token id + 1; the model's must be at least this."""
+        """The largest token id + 1; the model's must be at least this."""
         return max(source.shards.vocabulary_size for source in self.sources)
 
     @property
     def format(self) -> ShardFormat:
-        """What was packed, in every source."""
+        """The format of the packed records, the same in every source."""
         return self.sources[0].shards.format
 
     @property
     def digest(self) -> str:
-        """Equal for equal tokens in equal shards, wherever they lie: 16 hex digits of SHA-256."""
+        """A digest that is equal for equal tokens in equal shards, at any URI: 16 hex digits of SHA-256."""
         return self._digest(lambda manifest: manifest.digest)
 
     @property
     def values_digest(self) -> str | None:
-        """The same of the numbers that a regression should give; None for other data."""
+        """A digest of the values of a regression, as `digest` is of tokens; None for other data."""
         if self.format is not ShardFormat.REGRESSION:
             return None
         return self._digest(lambda manifest: manifest.values_digest)
 
     @property
     def template(self) -> str | None:
-        """In which the first source's conversations were rendered; None where they are none."""
+        """The first source's chat template; None if no template was applied."""
         return self.sources[0].shards.template
 
     @property
     def turn_ends(self) -> list[JsonValue]:
-        """Ids that the template of each source writes behind an answer to a prompt; null: nobody looked."""
+        """The ids that each source's template writes after an answer to a prompt; null: not recorded."""
         records = [source.shards.manifest.samples for source in self.sources]
         ends = [None if record is None else record.turn_end for record in records]
         return [None if end is None else [*end] for end in ends]
@@ -131,9 +131,9 @@ def dataset_of(
     stage: Stage = Stage.PRETRAIN,
     preference: Preference | None = None,
 ) -> Dataset:
-    """The samples that `loss`, or that of `preference`, is trained on in `stage`.
+    """Build the data set that `loss`, or the loss of `preference`, is trained on in `stage`.
 
-    UserMistake where it asks for other data.
+    UserMistake where the loss or the stage needs data of another format.
     """
     wanted, by = _FORMATS_OF_STAGES.get(stage), f"stage {stage}"
     if preference is not None and preference.loss is PreferenceLoss.KTO:
@@ -193,7 +193,7 @@ def _dataset(
 
 
 def _compared(shards: TokenShards, data: Data, context_length: int, loss: PreferenceLoss) -> Dataset:
-    """What stage dpo reads."""
+    """Build the data set of stage dpo."""
     overlong = data.overlong or Overlong.REFUSE
     if loss is PreferenceLoss.KTO:
         return RatingDataset(shards, context_length, overlong=overlong)
@@ -230,7 +230,7 @@ def _margins(shards: TokenShards) -> str:
 
 
 def _special_ids(shards: TokenShards) -> str:
-    """Each role's, for a person; what ends a text besides is not what an id means."""
+    """Format the ids of each role for a message; other ends of a text do not change an id's meaning."""
     found = {role: shards.special.of(role) for role in Role}
     return ", ".join(
         f"{role} {ids[0]}" + (f" … {ids[-1]}" if len(ids) > 1 else "") for role, ids in found.items() if ids

@@ -1,4 +1,4 @@
-"""What special tokens are called."""
+"""Names of special tokens in common tokenizers."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """tiktoken's vocabularies as tokenizer.json.
 
-A .tiktoken file holds byte strings by rank, and nothing else: how text is cut
-into words before, and which ids are special, is told by the name of the
-encoding, which is the name of the file (gpt2.tiktoken). A tekken.json says it all
-itself; its special ids come first. Nothing is downloaded.
-The merges that tokenizer.json wants follow from the ranks: whatever two parts a
-token falls into when only lower ranks may be joined.
+A .tiktoken file holds byte strings by rank, and nothing else: the pattern that cuts text into words and the
+special ids follow from the encoding's name, which is the name of the file (gpt2.tiktoken). A tekken.json
+contains both; its special ids come first. Nothing is downloaded.
+
+The merges of tokenizer.json follow from the ranks: they are the two parts into which a token falls when only
+lower ranks may be joined.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TEKKEN_SPECIAL: Final = ("<unk>", "<s>", "</s>")  # of files that name none
 
 @dataclass(frozen=True)
 class Encoding:
-    """What the name of an encoding says."""
+    """A tiktoken encoding: its word pattern and its special tokens."""
 
     pattern: str  # of the words that text is cut into
     special: dict[str, int] = field(default_factory=dict)
@@ -66,7 +66,7 @@ ENCODINGS: Final = {
 
 
 def read_ranks(path: Path) -> tuple[Tokenizer, Encode]:
-    """The tokenizer of a .tiktoken file, and what tiktoken itself makes of texts; ValueError for another."""
+    """Return the tokenizer of a .tiktoken file and tiktoken's own encoder; ValueError for another file."""
     encoding = ENCODINGS.get(path.stem)
     if encoding is None:
         raise ValueError(
@@ -81,7 +81,7 @@ def read_ranks(path: Path) -> tuple[Tokenizer, Encode]:
 
 
 def read_tekken(path: Path) -> tuple[Tokenizer, Encode]:
-    """As read_ranks, of a tekken.json."""
+    """Return the tokenizer of a tekken.json and tiktoken's own encoder; ValueError for another file."""
     try:
         content = json.loads(path.read_bytes())
         config = content["config"]
@@ -124,7 +124,7 @@ def _parsed(path: Path) -> dict[bytes, int]:
 
 
 def from_ranks(ranks: dict[bytes, int], encoding: Encoding) -> Tokenizer:
-    """The tokenizer of tokens with their ids; a lower id is joined first."""
+    """Build the tokenizer from tokens with their ids; a lower id is joined first."""
     letters = _byte_letters()
 
     def spelled(token: bytes) -> str:
@@ -153,7 +153,7 @@ def from_ranks(ranks: dict[bytes, int], encoding: Encoding) -> Tokenizer:
 
 
 def _halves(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, bytes]:
-    """The two parts that `token` is joined of; ValueError if it can never be."""
+    """Return the two parts that join into `token`; ValueError if no merge can produce it."""
     parts = [bytes([byte]) for byte in token]
     while len(parts) > 2:
         pairs = [ranks.get(left + right, rank) for left, right in itertools.pairwise(parts)]
@@ -165,7 +165,7 @@ def _halves(ranks: dict[bytes, int], token: bytes, rank: int) -> tuple[bytes, by
 
 
 def _byte_letters() -> dict[int, str]:
-    """The letter that stands for each byte, as in GPT-2: itself where it can be printed."""
+    """Return the letter for each byte, as in GPT-2: itself where it is printable."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}

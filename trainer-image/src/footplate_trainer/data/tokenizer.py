@@ -1,13 +1,11 @@
-"""The tokenizer beside the shards: learned here, or brought along.
+"""The tokenizer beside the shards: trained here, or given by the user.
 
-Special tokens must have ids that no text encodes to, inside the vocabulary the
-model was sized for. They cannot be added later without changing the model's
-shape, so a vocabulary that is learned has all that any stage may want. One that
-is brought along belongs to a model whose embedding ends with it: it keeps its
-ids, and gets others only when asked. Whatever it came from (tokenizer.json, a
-SentencePiece model, tiktoken ranks), what goes beside the shards is a
-tokenizer.json. Text that merely spells a special token
-("<eos>" in a manual) is encoded as ordinary text.
+Special tokens must have ids that no text encodes to, inside the vocabulary the model was sized for. They
+cannot be added later without changing the model's shape, so a trained vocabulary has all that any stage may
+need. A given vocabulary belongs to a model whose embedding ends with it: it retains its ids, and gets others
+only on request. From any source (tokenizer.json, a SentencePiece model, tiktoken ranks), the file beside the
+shards is a tokenizer.json. Text that merely spells a special token ("<eos>" in a manual) is encoded as
+ordinary text.
 """
 
 from __future__ import annotations
@@ -42,11 +40,10 @@ _PROVEN: Final = 1 << 22  # characters
 
 @dataclass
 class Proof:
-    """Whether a converted tokenizer reads as its own library does, tried on the text that is packed.
+    """A comparison of a converted tokenizer with its own library, on the text that is packed.
 
-    A conversion that is right for every text cannot be told from one that is nearly right, but by
-    trying. So the first megabytes are encoded by both, and the first text that comes out differently
-    ends the packing.
+    Only trials distinguish a conversion that is right for every text from one that is nearly right. So both
+    encode the first megabytes, and the first text with different ids stops the packing.
     """
 
     origin: str  # what a person knows the tokenizer by
@@ -54,7 +51,7 @@ class Proof:
     left: int = _PROVEN  # characters to compare yet
 
     def check(self, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
-        """ValueError for the first text whose `ids` differ from the reference's."""
+        """Raise ValueError for the first text whose `ids` differ from the reference's."""
         for text, ours in zip(texts, ids, strict=True):
             if self.left <= 0:
                 return
@@ -78,7 +75,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class PackTokenizer:
-    """A tokenizer, and which of its ids no text encodes to."""
+    """A tokenizer with the ids that no text encodes to."""
 
     tokenizer: Tokenizer
     special: SpecialIds
@@ -88,9 +85,9 @@ class PackTokenizer:
     def encode(
         self, texts: Sequence[str], advance: Callable[[int], None] | None = None
     ) -> list[NDArray[np.uint32]]:
-        """Ids of each text, without special ones: uint32 [tokens]; in parallel over all cores.
+        """Return the ids of each text, without special ones: uint32 [tokens]; in parallel over all cores.
 
-        `advance` is told the UTF-8 bytes of each part that is done.
+        Calls `advance` with the UTF-8 bytes of each part that is done.
         """
         pieces = [list(pieces_of(text)) for text in texts]
         encoded = self._encode_pieces(itertools.chain.from_iterable(pieces), advance)
@@ -109,12 +106,12 @@ class PackTokenizer:
                 yield np.array(encoding.ids, dtype=np.uint32)
 
     def to_json(self) -> str:
-        """tokenizer.json."""
+        """Return the text of tokenizer.json."""
         return self.tokenizer.to_str(pretty=True)
 
 
 def learn(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
-    """A byte-level BPE with at most `vocabulary_size` ids, special tokens first; ValueError if too few."""
+    """Train a byte-level BPE, special tokens first; ValueError if `vocabulary_size` ids are too few for it."""
     _check_room(vocabulary_size)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -131,7 +128,7 @@ def learn(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
 
 
 def learn_sentencepiece(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
-    """A SentencePiece unigram model with at most `vocabulary_size` ids; ValueError if too few."""
+    """Train a SentencePiece unigram model with at most `vocabulary_size` ids; ValueError if too few."""
     from footplate_trainer.data.sentencepiece_model import from_model, learn_model
 
     _check_room(vocabulary_size)
@@ -147,12 +144,12 @@ def load(
     named: Mapping[Role, str] = MappingProxyType({}),
     said: Mapping[Role, str] = MappingProxyType({}),
 ) -> PackTokenizer:
-    """The tokenizer in a file, with its own ids, and behind them what it lacks of the roles in `reserve`.
+    """Load the tokenizer in a file, with its own ids, followed by tokens for the missing roles in `reserve`.
 
-    A tokenizer.json, a SentencePiece .model, a .tiktoken ranks file or a tekken.json, told by its name.
-    `named` says which of its tokens has a role, where that is none of the usual names; so does `said`, of
-    files beside it, which may name tokens that it does not have. ValueError when the file is none of these,
-    lacks a token of `named`, or needs more than `vocabulary_size` ids.
+    The file is a tokenizer.json, a SentencePiece .model, a .tiktoken ranks file or a tekken.json, by its
+    name. `named` names the token of a role where it has none of the usual names; so does `said`, from files
+    beside it, which may name tokens that it does not have. ValueError when the file is none of these, lacks a
+    token of `named`, or needs more than `vocabulary_size` ids.
     """
     if not path.is_file():
         raise ValueError(f"--tokenizer {path}: no such file; give a tokenizer.json, .model or .tiktoken file")
@@ -204,7 +201,7 @@ def _check_room(vocabulary_size: int) -> None:
 
 
 def _names(*roles: Role) -> list[tuple[str, ...]]:
-    """The names that each token of `roles`, or of all, may have, in the order of their ids when reserved."""
+    """Return the possible names of each token of `roles`, or of all, in the order of reserved ids."""
     sentinels = [(f"<extra_id_{index}>",) for index in range(SENTINELS)]
     return [
         names
@@ -237,7 +234,7 @@ def _ready(
 
 
 def pieces_of(text: str, limit: int = PIECE) -> Iterator[str]:
-    """`text` in parts of at most `limit` characters, cut behind a line end where there is one."""
+    """Split `text` into parts of at most `limit` characters, after a line end where there is one."""
     start = 0
     while len(text) - start > limit:
         cut = text.rfind("\n", start, start + limit) + 1
@@ -248,7 +245,7 @@ def pieces_of(text: str, limit: int = PIECE) -> Iterator[str]:
 
 
 def grouped(items: Iterable[T], limit: int, size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Lists of items with about `limit` of `size` together, each of at least one item."""
+    """Yield lists of items with about `limit` of `size` together, each of at least one item."""
     group: list[T] = []
     held = 0
     for item in items:

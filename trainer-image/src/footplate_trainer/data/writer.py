@@ -1,12 +1,11 @@
 """Writes a folder that is either whole or not there.
 
-Everything goes into a hidden folder beside OUT and is synced; the last act is
-one rename. Whoever is killed before leaves OUT as it was, and the next attempt
-clears the remains away. A locked file in the hidden folder keeps two writers
-apart; the lock ends with its owner. (A file, since NFS locks no folders.)
+Everything goes into a hidden folder beside OUT and is synced; the last step is one rename. A writer that is
+killed before that leaves OUT as it was, and the next attempt removes the remains. A locked file in the hidden
+folder excludes a second writer; the lock ends with its owner. (A file, since NFS locks no folders.)
 
-An object store knows no folders and no rename: a reader could meet half of what
-is being written. There the manifest goes last, and without one there are no shards.
+An object store has no folders and no rename: a reader could find an incomplete upload. There the manifest
+goes last, and without one there are no shards.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _NO_ROOM: Final = {
 
 
 class ShardWriter:
-    """Cuts a stream of documents into shards of whole documents."""
+    """A writer that cuts a stream of documents into shards of whole documents."""
 
     def __init__(self, folder: Path, token_type: TokenType, shard_tokens: int) -> None:
         self.folder = folder
@@ -52,7 +51,7 @@ class ShardWriter:
         self._tokens = 0
 
     def add(self, ids: ArrayLike, value: float | None = None) -> None:
-        """One document, [tokens], eos included; starts a shard where it would overfill the current one.
+        """Add one document, [tokens], eos included; starts a new shard if it would overfill the current one.
 
         All documents have a `value`, or none has.
         """
@@ -71,7 +70,7 @@ class ShardWriter:
         self._tokens += len(document)
 
     def flush(self) -> None:
-        """Writes the current shard, if it holds anything."""
+        """Write the current shard, if it holds anything."""
         if not self._pending:
             return
         documents, file = len(self._pending), self.folder / f"shard-{len(self.shards):05d}.bin"
@@ -91,7 +90,7 @@ class ShardWriter:
         self._pending, self._values, self._tokens = [], [], 0
 
     def _write_beside(self, file: Path) -> dict[str, DataFile]:
-        """What else a shard has beside its token file, by member of its record."""
+        """Write the further files of a shard; return them by field of its record."""
         return {}
 
     def _write_values(self, file: Path) -> DataFile:
@@ -100,7 +99,7 @@ class ShardWriter:
 
 
 def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> DataFile:
-    """Writes and syncs `path`; returns its record."""
+    """Write and sync `path`; return its record."""
     digest = hashlib.sha256()
     size = 0
     with path.open("xb") as file:
@@ -114,10 +113,10 @@ def write_file(path: Path, parts: Sequence[bytes | memoryview]) -> DataFile:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `out` that becomes `out` when the block ends without error.
+    """Yield an empty folder beside `out` that is renamed to `out` when the block ends without error.
 
-    Raises ValueError when `out` may not be written, BeingWritten while somebody else does, and DataError
-    when the disk is full.
+    Raises ValueError when `out` may not be written, BeingWritten while another process writes it, and
+    DataError when the disk is full.
     """
     check_free(out)
     partial = out.parent / f".{out.name}.partial"
@@ -143,10 +142,10 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def write_elsewhere(uri: str, write: Callable[[Path], ShardManifest]) -> ShardManifest:
-    """What `write` makes in a new folder of this machine, at `uri`.
+    """Write the shards to a new local folder with `write`, and upload them to `uri`.
 
-    ValueError for a URI that is not known or holds something, OSError when the
-    store refuses. What a failed attempt leaves behind has no manifest.
+    ValueError for a URI with an unknown scheme or with objects below it, OSError when the store refuses. The
+    remains of a failed attempt have no manifest.
     """
     storage = open_storage(uri)
     if storage.list():
@@ -157,9 +156,9 @@ def write_elsewhere(uri: str, write: Callable[[Path], ShardManifest]) -> ShardMa
 def write_again(
     uri: str, write: Callable[[Path], ShardManifest], sent: Callable[[], None] = lambda: None
 ) -> ShardManifest:
-    """As `write_elsewhere`, over what an attempt left at `uri` that would have written the same.
+    """Write and upload as `write_elsewhere` does, over the files of an earlier attempt with the same content.
 
-    `sent` is called behind each file.
+    `sent` is called after each file.
     """
     storage = open_storage(uri)
     with tempfile.TemporaryDirectory(prefix="footplate-pack-") as scratch:
@@ -172,7 +171,7 @@ def write_again(
 
 
 def check_free(out: Path) -> None:
-    """ValueError where no new folder can be written at `out`."""
+    """Raise ValueError if no new folder can be written at `out`."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ValueError(f"OUT {out} is a file or a link; give the name of a folder that does not exist yet")
     if out.is_dir() and any(out.iterdir()):

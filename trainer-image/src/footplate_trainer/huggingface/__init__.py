@@ -1,1 +1,1 @@
-"""Models in the files that Hugging Face's transformers reads and writes."""
+"""Models in the file formats of Hugging Face's transformers."""

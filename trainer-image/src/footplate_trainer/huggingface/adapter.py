@@ -1,8 +1,8 @@
 """Adapters for other programs: merged into the weights, or as a folder that PEFT opens.
 
-PEFT knows modules of transformers, of which one may be several of our layers:
-GPT-2 has query, key and value in one. Their adapters become one of the sum of
-their ranks, with the Bs in a block diagonal, which adds the same.
+PEFT refers to modules of transformers, and one of these may be several of our layers: GPT-2 has query, key
+and value in one. Their adapters become a single adapter whose rank is the sum of their ranks, with the Bs in
+a block diagonal, which adds the same.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TASKS: Final = {Architecture.DECODER: "CAUSAL_LM", Architecture.ENCODER_DECODER
 
 
 def merging(load: Load, model: Model) -> Load:
-    """`load` that gives weights W of adapted layers as W + alpha / rank B A, in fp32."""
+    """Return `load` with weights W of adapted layers merged to W + alpha / rank B A, in fp32."""
     shape = shape_of(model)
     adapter, layers = shape.adapter, shape.adapted_layers()
     if adapter is None:
@@ -50,12 +50,10 @@ def merging(load: Load, model: Model) -> Load:
 
 
 def write_adapter(folder: Path, shape: ModelShape, model: Model, base: str | None, load: Load) -> list[str]:
-    """Write the adapters of `model` to `folder`, for use on `base`; the names of the files.
+    """Write the adapters of `model` to `folder`, for use on `base`; return the names of the files.
 
-    With them goes a head of scores, which no `base` has and PEFT keeps whole.
-
-    `load` gives some of our parameters whole, in fp32. Raises ValueError when
-    transformers has no word for the model.
+    A head of scores is written too: no `base` has it, and PEFT stores it whole. `load` returns some of our
+    parameters whole, in fp32. Raises ValueError when transformers cannot express the model.
     """
     config_of(model)
     assert shape.adapter is not None and model.family is not None
@@ -80,12 +78,12 @@ def write_adapter(folder: Path, shape: ModelShape, model: Model, base: str | Non
 
 
 def matrices(layer: str) -> tuple[str, str]:
-    """The names of A and B of a layer's adapter."""
+    """Return the names of A and B of a layer's adapter."""
     return f"{layer}.adapter.a", f"{layer}.adapter.b"
 
 
 def _joined(parts: Sequence[tuple[str, Place]], ours: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """A and B of a module from those of our layers in it."""
+    """Join the adapters of our layers in a module to its A and B."""
     pairs = [tuple(ours[name] for name in matrices(layer)) for layer, _ in parts]
     rank, rows = pairs[0][0].shape[0], pairs[0][1].shape[0]
     whole = torch.zeros(rows * parts[0][1].parts, rank * len(parts))
@@ -95,7 +93,7 @@ def _joined(parts: Sequence[tuple[str, Place]], ours: Mapping[str, Tensor]) -> t
 
 
 def _settings(model: Model, shape: ModelShape, joined: Mapping[str, int], base: str | None) -> dict[str, Any]:
-    """adapter_config.json; `joined` has of each module the number of our adapters in it."""
+    """Return adapter_config.json; `joined` has for each module the number of our adapters in it."""
     adapter = shape.adapter
     assert adapter is not None
     several = {module: count for module, count in joined.items() if count > 1}

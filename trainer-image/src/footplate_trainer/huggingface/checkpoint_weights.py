@@ -1,6 +1,6 @@
-"""The weights of a run's checkpoint as those that another run begins with, whatever layout wrote them.
+"""Initial weights of a run from another run's checkpoint, written in any layout.
 
-Adapters are merged: the other run begins with what the first one computes, and has adapters of its own.
+Adapters are merged: the new run begins with what the first one computes, and has adapters of its own.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _PREFIX = "model."
 
 
 def load_checkpoint(checkpoint: StepCheckpoint, config: RunConfig, model: nn.Module, world: World) -> str:
-    """Fill this rank's part of `model` from `checkpoint`; its name.
+    """Fill this rank's part of `model` from `checkpoint`; return the checkpoint's name.
 
-    Adapters of `model` are left as they are, and so is a head of scores where `checkpoint` has another. Of
-    a table of positions that is longer there, the first rows are taken. Collective.
+    Adapters of `model` stay unchanged, and so does a head of scores that `checkpoint` lacks. Of a longer
+    table of positions, the first rows are read. Collective.
 
     Raises, on every rank, UserMistake where embeddings should grow, CheckpointError where it is damaged, and
     StorageError while it cannot be read.
@@ -67,7 +67,7 @@ def load_checkpoint(checkpoint: StepCheckpoint, config: RunConfig, model: nn.Mod
 
 
 def _adapters(checkpoint: StepCheckpoint, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Room for the matrices of the checkpoint's adapters, whole, of the layers that are here."""
+    """Return empty whole tensors for the matrices of the checkpoint's adapters of this rank's layers."""
     shape = model_shape(checkpoint.config())
     room: dict[str, Tensor] = {}
     for layer, (inputs, outputs) in (shape.adapted_layers() if shape.adapter else {}).items():
@@ -93,7 +93,7 @@ def _merge(checkpoint: StepCheckpoint, parameters: dict[str, Tensor], thin: dict
 
 
 def _block(whole: Tensor, local: Tensor, start: tuple[int, ...]) -> Tensor:
-    """The part of `whole` that `local` is the place for."""
+    """Return the block of `whole` at `start` with the shape of `local`."""
     for dimension, first in enumerate(start):
         whole = whole.narrow(dimension, first, local.shape[dimension])
     return whole

@@ -1,9 +1,9 @@
-"""The files beside a model's weights: chat template, special tokens, how text is generated.
+"""The files beside a model's weights: chat template, special tokens, generation settings.
 
-Other programs need them to talk with the model, and training leaves them alone. So they go as they are
-from the folder that a run begins with into each of its checkpoints, and from there into an export. The
-tokenizer itself is the one of the data, which every checkpoint has anyway: where that is another one than
-the folder's, these files tell of ids that mean something else here, and are left out (`misfit`).
+Other programs need them to chat with the model, and training does not change them. So they are copied
+unchanged from the folder that a run begins with into each of its checkpoints, and from there into an export.
+The tokenizer itself comes from the data, and every checkpoint has it anyway: where that differs from the
+folder's, the ids in these files mean something else here, and the files are left out (`misfit`).
 """
 
 from __future__ import annotations
@@ -51,30 +51,30 @@ _NO_LIMIT: Final = 10**12  # tokenizers without a longest text say 10^30
 
 @dataclass(frozen=True)
 class Companions:
-    """They, as bytes, by name; none of a model that began with random weights."""
+    """The files, as bytes, by name; none of a model that began with random weights."""
 
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def settings(self, name: str) -> dict[str, Any]:
-        """What a JSON file of them says; nothing where it is not there."""
+        """Return the content of a JSON file among them; empty if there is no such file."""
         return _settings(name, self.files[name]) if name in self.files else {}
 
     def token_ids(self) -> dict[str, Any]:
-        """Ids that the model's config.json has by their roles: bos_token_id, eos_token_id, and so on."""
+        """Return the ids in the model's config.json by their roles: bos_token_id, eos_token_id, and so on."""
         config = self.settings(CONFIG_FILE)
         return {name: value for name, value in config.items() if name.endswith("_token_id")}
 
     def places(self) -> int:
-        """How many positions the model's config.json has; 0 where it does not say."""
+        """Return the number of positions in the model's config.json; 0 if it has none."""
         found = self.settings(CONFIG_FILE).get(POSITIONS)
         return found if isinstance(found, int) else 0
 
     def roles(self) -> dict[str, str]:
-        """Special tokens by their roles: bos_token, eos_token, and so on."""
+        """Return special tokens by their roles: bos_token, eos_token, and so on."""
         return names_in(self.settings(_SPECIAL_TOKENS), self.settings(TOKENIZER_SETTINGS))
 
     def added_tokens(self) -> dict[str, int]:
-        """Ids of tokens behind a vocabulary, as far as these files have them."""
+        """Return the ids of tokens added to a vocabulary, as far as these files have them."""
         found = dict(self.settings(_ADDED_TOKENS))
         decoder = self.settings(TOKENIZER_SETTINGS).get("added_tokens_decoder")
         for place, token in decoder.items() if isinstance(decoder, dict) else ():
@@ -84,7 +84,7 @@ class Companions:
         return {token: place for token, place in found.items() if isinstance(place, int)}
 
     def template(self) -> str | None:
-        """The chat template that is used where none is asked for by name."""
+        """Return the default chat template, or None."""
         if JINJA_FILE in self.files:
             return self.files[JINJA_FILE].decode()
         said = (
@@ -93,13 +93,13 @@ class Companions:
         return next((named[DEFAULT] for named in map(templates_in, said) if DEFAULT in named), None)
 
     def sidecars(self) -> dict[str, bytes]:
-        """The files of a checkpoint that keep them, by name."""
+        """Return the files that store them in a checkpoint, by name."""
         return {layout.companion_file(name): content for name, content in self.files.items()}
 
     def outgoing(self, positions: int, padding: str | None = None) -> dict[str, bytes]:
-        """What stands beside exported weights; a text has no more tokens than the model positions.
+        """Return the files beside exported weights; a text has at most as many tokens as the model positions.
 
-        `padding` is the token that fills a batch up, where it must be a certain one.
+        `padding` is the token that fills up a batch, where it must be a certain one.
         """
         files = {name: content for name, content in self.files.items() if name != CONFIG_FILE}
         longest = self.settings(TOKENIZER_SETTINGS).get("model_max_length")
@@ -119,7 +119,7 @@ NONE: Final = Companions()
 
 
 def read_companions(read: Read, templates: Iterable[str] = ()) -> Companions:
-    """Those of a model's folder; `templates` are the files in its folder TEMPLATES.
+    """Read the files of a model's folder; `templates` are the files in its folder TEMPLATES.
 
     Raises ValueError for a file that is not what its name says.
     """
@@ -132,7 +132,7 @@ def read_companions(read: Read, templates: Iterable[str] = ()) -> Companions:
 
 
 def companions_in(checkpoint: StepCheckpoint) -> Companions:
-    """Those that a checkpoint keeps; CheckpointDamaged where they are not what was written."""
+    """Read the files in a checkpoint; CheckpointDamaged where they are not what was written."""
     files: dict[str, bytes] = {}
     for record in checkpoint.manifest().files:
         name = layout.companion_name(record.file)
@@ -145,7 +145,7 @@ def companions_in(checkpoint: StepCheckpoint) -> Companions:
 
 
 def misfit(companions: Companions, theirs: bytes | None, ours: bytes) -> str | None:
-    """Why what `companions` say of tokens is not true of the tokenizer `ours`, in words; None where it is.
+    """Return why the tokens in `companions` do not agree with the tokenizer `ours`, or None if they do.
 
     `theirs` is the tokenizer.json beside them, if there is one. Ours may have more tokens.
     """
@@ -172,7 +172,7 @@ def _vocabulary(tokenizer: bytes) -> dict[str, int]:
 
 
 def _check(name: str, content: bytes) -> None:
-    """ValueError when a file is not of the kind that its name promises."""
+    """Raise ValueError when a file is not of the kind that its name promises."""
     if name.endswith(".json"):
         _settings(name, content)
         return

@@ -1,4 +1,4 @@
-"""With which tokens a model's answers end, by all that came with its weights."""
+"""The tokens that end a model's answers, from all files beside its weights."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelEnds:
-    """With what a model's texts end."""
+    """The tokens that end a model's texts."""
 
     ids: frozenset[int]  # none where nothing names one
     of_turn: int | None  # the one of `ids` that stands behind an answer in a conversation
 
 
 def model_ends(companions: Companions, tokenizer: Tokenizer, rows: int) -> frozenset[int]:
-    """The ids that end a text of a model with `rows` of its embedding; see `found_ends`."""
+    """Return the ids that end a text of a model with `rows` in its embedding; see `found_ends`."""
     return found_ends(companions, tokenizer, rows).ids
 
 
 def found_ends(
     companions: Companions, tokenizer: Tokenizer, rows: int, template: str | None = None
 ) -> ModelEnds:
-    """The ends of a model with `rows` of its embedding, which talks in `template` or else in its own.
+    """Find the ends for a model with `rows` in its embedding, which chats in `template` or else in its own.
 
-    That which lies outside is left out, with a warning. Without any other word it is the end of a text as
-    well-known tokenizers call it. A turn ends as the chat template says, else as the tokenizer's role does,
-    else with the least of all ends.
+    An end outside the embedding is left out, with a warning. If no file names an end, it is the end of a text
+    in well-known tokenizers. A turn ends as the chat template writes it, else with the tokenizer's eos_token,
+    else with the lowest id.
     """
     said = [
         companions.settings(GENERATION_SETTINGS).get("eos_token_id"),
@@ -60,9 +60,9 @@ def found_ends(
 
 
 def talking(companions: Companions, tokenizer: Tokenizer, rows: int, template: str) -> Companions:
-    """`companions` of a model with `rows` of its embedding that learns to talk in `template`.
+    """Return `companions` of a model with `rows` in its embedding that learns to chat in `template`.
 
-    It, and the tokens with which an answer ends, where the model came with no template of its own.
+    If the model came without a template, this adds it, and the tokens that end an answer.
     """
     if companions.template() is not None:
         return companions
@@ -73,7 +73,7 @@ def talking(companions: Companions, tokenizer: Tokenizer, rows: int, template: s
 
 
 def template_end(companions: Companions, tokenizer: Tokenizer, template: str | None = None) -> str | None:
-    """The added token that `template`, or the model's own, writes behind an answer; None for none."""
+    """Return the added token that `template`, or the model's own, writes after an answer, or None."""
     template = companions.template() if template is None else template
     if template is None:
         return None

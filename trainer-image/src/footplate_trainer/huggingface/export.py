@@ -1,8 +1,7 @@
 """A checkpoint as a Hugging Face folder.
 
-The tensors pass through memory a few gigabytes at a time, so a model that no
-machine holds can be exported on a small one. Adapters are merged into the
-weights, or are all that is written.
+The tensors pass through memory a few gigabytes at a time, so a model larger than any machine's memory can be
+exported on a small one. Adapters are merged into the weights, or are written alone.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ _log = logging.getLogger(__name__)
 
 
 def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> list[str]:
-    """Write the model of a step directory, or only its adapters, to `out`; the names of the files.
+    """Write the model of a step directory, or only its adapters, to `out`; return the names of the files.
 
-    Raises UserMistake when transformers has no word for the model, there are no
-    adapters, or the folder that they are for lacks embeddings, and StorageError when `out` cannot be written.
+    Raises UserMistake when transformers cannot express the model, there are no adapters, or the folder that
+    they are for lacks embeddings, and StorageError when `out` cannot be written.
     """
     config = checkpoint.config()
     if adapter and config.model.adapter is None:
@@ -79,7 +78,10 @@ def export(checkpoint: StepCheckpoint, out: Path, *, adapter: bool = False) -> l
 
 
 def _padding(companions: Companions, tokenizer: bytes, rows: int) -> Padding | None:
-    """What fills up a batch of texts to be scored; warns of texts that transformers will score elsewhere."""
+    """Return the token that fills up a batch of texts to score, or None.
+
+    Logs a warning if transformers will read some scores at another token, or cannot score batches.
+    """
     tokens = Tokenizer.from_str(tokenizer.decode())
     said = (companions.token_ids().get("pad_token_id"), companions.roles().get("pad_token"))
     padding = padding_of(said, tokens, model_ends(companions, tokens, rows), rows)

@@ -1,11 +1,11 @@
-"""A model's folder as transformers writes it, wherever it lies.
+"""A model's folder as transformers writes it, on any storage.
 
     config.json                     the shape
     model.safetensors               the weights,
     model.safetensors.index.json    or an index of the files in which they are
 
-A bucket says what is in a folder; a web server often does not, and then these names are
-tried. Nothing here needs torch: a plan reads the shape, and so does whoever wants the
+A bucket can list a folder; a web server often cannot, and then these names are
+tried. Nothing here needs torch: a plan reads the shape, and other callers only the
 files beside the weights.
 """
 
@@ -33,11 +33,11 @@ class ModelFolder(InputFolder):
     def __init__(
         self, uri: str, field: str = "initFrom.uri", environment: Mapping[str, str] = os.environ
     ) -> None:
-        """UserMistake, which names `field`, for a URI that nothing here can read."""
+        """Open the folder; UserMistake, which names `field`, for a URI that no storage can read."""
         super().__init__(uri, field, environment)
 
     def config(self) -> dict[str, Any]:
-        """What config.json holds; UserMistake when there is none, or it is no object."""
+        """Return the content of config.json; UserMistake when there is none, or it is no object."""
         text, place = self._config_text(), self.place(CONFIG_FILE)
         try:
             config = json.loads(text)
@@ -55,10 +55,10 @@ class ModelFolder(InputFolder):
         return text
 
     def weights(self, owner: str = "", local_rank: int = 0) -> NodeFolder:
-        """The folder itself on a volume; else this node's copy of its weights, index and config.json.
+        """Return the folder itself on a volume; else this node's copy of its weights, index and config.json.
 
-        `owner` and `local_rank` as in `on_node`. UserMistake when weights are missing, elsewhere than on a
-        volume: there whoever reads them finds out.
+        `owner` and `local_rank` as in `on_node`. Off a volume, UserMistake when weights are missing: on a
+        volume the reader of the weights finds out.
         """
         if self.on_volume:
             return self.on_node(())
@@ -80,7 +80,7 @@ class ModelFolder(InputFolder):
 
 
 def weight_map(text: bytes, place: str) -> dict[str, str]:
-    """The file of each tensor, as the index says that stands at `place`; UserMistake when it is none."""
+    """Return the file of each tensor from the index at `place`; UserMistake when it is no index."""
     try:
         files = json.loads(text)["weight_map"]
         if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
@@ -94,6 +94,6 @@ def weight_map(text: bytes, place: str) -> dict[str, str]:
 
 
 def refuse_lost(place: str, lost: Iterable[str]) -> None:
-    """UserMistake when there are `lost` files, which the index at `place` names."""
+    """Raise UserMistake when there are `lost` files, which the index at `place` names."""
     if names := sorted(set(lost)):
         raise UserMistake(f"{place} names files that are not there: {', '.join(names)}; copy them as well")

@@ -1,7 +1,7 @@
-"""`initFrom`: a run whose model is a folder's: one as transformers writes it, or a run's checkpoint.
+"""`initFrom`: a run whose model comes from a folder of transformers or from a run's checkpoint.
 
-The operator cannot see the folder, so a RunConfig comes here with what the user
-stated, and becomes whole before anything else looks at it.
+The operator cannot read the folder, so a RunConfig has only the fields that the user stated, and is completed
+before anything else reads it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from footplate_trainer.huggingface.shape import model_of
 
 
 def folder_model(folder: ModelFolder) -> Model:
-    """The shape of the model in `folder`; UserMistake when there is none that we know."""
+    """Return the shape of the model in `folder`; UserMistake when there is none, or it is unsupported."""
     config, place = folder.config(), folder.place(CONFIG_FILE)
     try:
         return model_of(config)
@@ -39,10 +39,10 @@ def folder_model(folder: ModelFolder) -> Model:
 def initial_checkpoint(
     asked: InitFrom, lineage: Sequence[LineageEntry] | None = None
 ) -> StepCheckpoint | None:
-    """The checkpoint of a run that `asked` means, of its folder the newest; None for any other folder.
+    """Return the run's checkpoint that `asked` means, the newest of its folder; None for any other folder.
 
     Not collective. Raises UserMistake where it is not the one of the `lineage`, CheckpointError for one in a
-    format that this release does not read, and StorageError while where it lies does not answer.
+    format that this release does not read, and StorageError while its storage does not answer.
     """
     if (found := given(lineage, ReferenceField.INIT_FROM)) is not None:
         return found
@@ -58,10 +58,10 @@ def initial_checkpoint(
 
 
 def initial_model(asked: InitFrom, stage: Stage, lineage: Sequence[LineageEntry] | None = None) -> Model:
-    """The shape of the model that `asked` means.
+    """Return the shape of the model that `asked` means.
 
-    Raises as `initial_checkpoint` and `folder_model` do, and UserMistake for a head that `stage` does not go
-    on from.
+    Raises as `initial_checkpoint` and `folder_model` do, and UserMistake for a head that `stage` cannot
+    continue from.
     """
     folder, checkpoint = ModelFolder(asked.place), initial_checkpoint(asked, lineage)
     if checkpoint is None:
@@ -74,7 +74,7 @@ def initial_model(asked: InitFrom, stage: Stage, lineage: Sequence[LineageEntry]
 
 
 def check_rules(folder: ModelFolder, model: Model) -> None:
-    """UserMistake when the `model` of `folder`, which no operator has seen, breaks a rule of the CRD."""
+    """Raise UserMistake when the `model` of `folder`, which the operator cannot read, breaks a CRD rule."""
     # Here, as it is slow to import, and a restart needs it not.
     from footplate_trainer.manifest.cel import violations
 
@@ -84,7 +84,10 @@ def check_rules(folder: ModelFolder, model: Model) -> None:
 
 
 def _check_head(folder: ModelFolder, labels: int, stage: Stage) -> None:
-    """UserMistake where a head of `labels` scores, 0 for one of tokens, is none that `stage` goes on from."""
+    """Raise UserMistake if `stage` cannot continue from a head of `labels` scores.
+
+    0 labels mean a language model's head.
+    """
     if labels and stage is not Stage.REWARD:
         raise folder.mistake(
             f"holds a model that scores texts, and stage {stage} trains one that writes them; name the"
@@ -97,12 +100,12 @@ def _check_head(folder: ModelFolder, labels: int, stage: Stage) -> None:
 
 
 def completed(config: RunConfig, written: RunConfig | None = None) -> RunConfig:
-    """`config` with the model of its initFrom, and what follows from that; itself when it has none.
+    """Return `config` with the model of its initFrom and the settings that follow; unchanged if it has none.
 
-    `written` is the run as a checkpoint of its own has it: then the folder is needed no more.
+    `written` is the run's configuration in its own checkpoint: then the folder is not needed.
 
-    Raises UserMistake that lists the stated fields with which the folder disagrees, or says why it cannot
-    be read, and StorageError while where it lies does not answer.
+    Raises UserMistake that lists the stated fields with which the folder disagrees, or the reason why it
+    cannot be read, and StorageError while its storage does not answer.
     """
     if config.init_from is None:
         return config

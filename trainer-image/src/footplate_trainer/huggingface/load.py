@@ -1,4 +1,4 @@
-"""The weights of a run's initFrom, each rank reading its own part of them."""
+"""Loads the weights of a run's initFrom; each rank reads its own part of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from footplate_trainer.parallel.world import World
 
 @dataclass(frozen=True)
 class Loaded:
-    """Where initial weights came from."""
+    """The origin of initial weights."""
 
     name: str  # as messages have it
     directory: str = ""  # of a run's folder; "" for a folder of weights
@@ -37,7 +37,7 @@ class Loaded:
 def load_initial(config: RunConfig, model: nn.Module, world: World) -> Loaded:
     """Fill this rank's part of `model` from the folder or checkpoint of a completed `config`.
 
-    Collective. Raises what `load_folder`, `initial_checkpoint` and `load_checkpoint` raise, on any rank.
+    Collective. Raises the errors of `load_folder`, `initial_checkpoint` and `load_checkpoint` on any rank.
     """
     assert config.init_from is not None
     asked, lineage = config.init_from, config.lineage
@@ -54,12 +54,13 @@ def load_initial(config: RunConfig, model: nn.Module, world: World) -> Loaded:
 def load_folder(folder: ModelFolder, config: RunConfig, model: nn.Module, world: World) -> None:
     """Fill this rank's part of `model`, which is that of `config`, from `folder`.
 
-    Adapters are left as they are, and so is a head of scores where the folder's model has another. Rows of
-    a vocabulary that grows begin as the mean of the folder's.
+    Adapters stay unchanged, and so does a head of scores where the folder's model has another. Rows of a
+    vocabulary that grows begin as the mean of the folder's.
+
     Collective.
 
-    Raises UserMistake when the folder's tensors are not those of its config.json, or that can be no network,
-    and what `ModelFolder.weights` raises on any rank.
+    Raises UserMistake when the folder's tensors are not those of its config.json, or that describes no valid
+    network, and the errors of `ModelFolder.weights` on any rank.
     """
     check_rules(folder, config.model)
     there = agreed_weights(folder, config.run.uid, world)
@@ -83,9 +84,9 @@ def _located(checkpoint: StepCheckpoint | None) -> tuple[str, str] | None:
 
 
 def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:
-    """The weights as this rank's node has them, which are the same on all nodes. Collective.
+    """Return this rank's node's copy of the weights, which is the same on all nodes. Collective.
 
-    Raises, on every rank, the first error that one met, and StorageError where nodes have copied other files.
+    Raises, on every rank, the first error of any rank, and StorageError where nodes have copied other files.
     """
     error: TrainerError | None = None
     there = NodeFolder(Path())
@@ -103,6 +104,6 @@ def agreed_weights(folder: ModelFolder, run: str, world: World) -> NodeFolder:
 
 
 def _folder_names(model: nn.Module, scored: bool) -> list[str]:
-    """The parameters that a folder has, which may be that of a model that is `scored` with."""
+    """Return the parameters that a folder has; it has a head of scores if its model is `scored`."""
     names = [name for name, _ in model.named_parameters() if not is_adapters(name)]
     return names if scored else [name for name in names if not name.startswith(SCORE)]

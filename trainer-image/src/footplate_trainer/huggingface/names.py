@@ -1,7 +1,7 @@
-"""What transformers calls each of our parameters, family by family; pure.
+"""Names of our parameters in transformers, family by family; pure.
 
-Most are one tensor under another name. GPT-2 keeps its matrices transposed and
-query, key and value in one: such a parameter is some of the columns there.
+Most are one tensor under another name. GPT-2 stores its matrices transposed and query, key and value in one:
+such a parameter is some of the columns there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from footplate_planning.shape import ModelShape
 
 @dataclass(frozen=True)
 class Place:
-    """Where a parameter stands: the whole of tensor `name`, or one of `parts` equal parts of its rows.
+    """A parameter's location: the whole of tensor `name`, or one of `parts` equal parts of its rows.
 
     `transposed`: there, rows are columns (of matrices).
     """
@@ -30,10 +30,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Naming:
-    """One family's names. Keys and values are modules; {n} is a block's number.
+    """The names of one family. Keys and values are modules; {n} is a block's number.
 
-    `prefix` is left out by files that hold the model without its head. `other`
-    are tensors that may be there and say nothing new, or nothing that we use.
+    Files that hold the model without its head omit `prefix`. `other` is a pattern of tensors that may be
+    there and duplicate others, or that we do not use.
     """
 
     modules: Mapping[str, Place]
@@ -156,12 +156,12 @@ _BLOCK: Final = re.compile(r"blocks\.(\d+)\.")
 
 
 def naming(family: Family, shape: ModelShape) -> Naming:
-    """The names of `family`."""
+    """Return the names of `family`."""
     return _t5(shape.gated) if family is Family.T5 else NAMINGS[family]
 
 
 def places(family: Family, shape: ModelShape, parameters: Iterable[str]) -> dict[str, Place]:
-    """Where each of our `parameters` stands; KeyError for one that the family has no place for."""
+    """Return the location of each of our `parameters`; KeyError for one without a name in the family."""
     table = naming(family, shape)
     return {name: _place(table, family, shape, name) for name in parameters}
 

@@ -1,4 +1,4 @@
-"""Weights from a folder of safetensors, in slices: no rank needs more than its own rows."""
+"""Reads weights from a folder of safetensors in slices: no rank needs more than its own rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}  # of norms, in files older
 
 
 class FolderReader:
-    """The tensors of one model's folder under our names."""
+    """The tensors in one model's folder under our names."""
 
     def __init__(
         self,
@@ -37,12 +37,11 @@ class FolderReader:
         *,
         headless: bool = False,
     ) -> None:
-        """`parameters` are our names for all of the network `model`, which is the folder's own.
+        """Open the folder; `parameters` are our names for all of `model`, which is the folder's own network.
 
-        `place` is where `folder` is a copy of. `headless`: a head over the vocabulary is passed over.
-
-        Raises UserMistake that lists missing and surplus tensors, and one that
-        names a file which is no safetensors.
+        `place` is the location of which `folder` is a copy. `headless`: a head over the vocabulary is
+        ignored. Raises UserMistake that lists missing and surplus tensors, and UserMistake that names a file
+        which is no safetensors.
         """
         assert model.family is not None, "resolve_model fills this in"
         shape = shape_of(model)
@@ -63,10 +62,10 @@ class FolderReader:
         self._compare(table, any_head=headless or bool(model.tied_embeddings))
 
     def rows(self, name: str, size: Sequence[int], first: int, rows: int) -> Tensor:
-        """Rows first … first + rows - 1 of our parameter `name`, which has `size` in all.
+        """Return rows first … first + rows - 1 of our parameter `name`, which has `size` in all.
 
-        Where that has more rows than the folder's vocabulary, the others are the mean of all that the folder
-        has, in fp32. Raises UserMistake when the folder's tensor is of another size.
+        Where that has more rows than the folder's vocabulary, the others are the mean of all the folder's
+        rows, in fp32. Raises UserMistake when the folder's tensor is of another size.
         """
         place = self._places[name]
         file, stored = self._files[place.name]
@@ -96,7 +95,7 @@ class FolderReader:
         )
 
     def _index(self, table: Naming) -> dict[str, tuple[str, str]]:
-        """File of each tensor, and its name there, by its name in a whole model."""
+        """Return the file of each tensor, and its name there, by its name in a whole model."""
         stored = dict(self._stored())
         bare = bool(table.prefix) and not any(name.startswith(table.prefix) for name in stored)
         return {_modern(name, table.prefix if bare else ""): (file, name) for name, file in stored.items()}
@@ -121,7 +120,7 @@ class FolderReader:
 
     @contextmanager
     def _opened(self, file: str) -> Iterator[Any]:
-        """A safetensors file of the folder; UserMistake for one that is cut off or something else."""
+        """Open a safetensors file of the folder; UserMistake for a truncated file or another format."""
         try:
             with safe_open(self._folder / file, framework="pt") as opened:
                 yield opened
@@ -142,10 +141,10 @@ class FolderReader:
 
 
 def _mean_row(whole: Any, rows: int) -> Tensor:
-    """The mean over `rows` rows of a stored tensor: fp32, without its first dimension.
+    """Return the mean over `rows` rows of a stored tensor: fp32, without its first dimension.
 
-    Every rank that needs it reads the rows, some at a time. Summed in fp64, so that how many threads a rank
-    has for it is rounded away.
+    Every rank that needs it reads the rows, some at a time. The sum is in fp64, so that rounding removes the
+    influence of a rank's number of threads.
     """
     total = torch.zeros((), dtype=torch.float64)
     for first in range(0, rows, _SLICE):
@@ -161,5 +160,5 @@ def _modern(name: str, prefix: str) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """JSON as transformers writes it."""
+    """Return JSON in the format of transformers."""
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()

@@ -1,8 +1,8 @@
-"""A model that scores sequences as transformers keeps one: …ForSequenceClassification with one label. Pure.
+"""A model that scores sequences, in transformers: …ForSequenceClassification with one label. Pure.
 
-Whoever opens it pads a batch, and transformers reads the score at the last token that is not padding, which
-it finds by its id. Of a text that ends with that id it would read the score of another token. So an export
-names an id that no text ends with, if the tokenizer has one.
+Programs pad a batch, and transformers reads the score at the last token that is not padding, which it finds
+by its id. In a text that ends with that id it would read the score of another token. So an export names an id
+that no text ends with, if the tokenizer has one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEVIATION: Final = "std"
 
 @dataclass(frozen=True)
 class Padding:
-    """The token that fills a batch up."""
+    """The token that fills up a batch."""
 
     token: str
     id: int
@@ -36,13 +36,13 @@ class Padding:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What stands beside the weights of a model that scores sequences."""
+    """The settings beside the weights of a model that scores sequences."""
 
     padding: Padding | None  # None: its tokenizer has no special token at all
     scores: HeldOutScores | None
 
     def settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """What `config`, a language model's of the same family, has otherwise."""
+        """Return the differences from `config`, which is that of a language model of the same family."""
         (language_model,) = config["architectures"]
         said: dict[str, Any] = {
             "architectures": [_LANGUAGE_MODEL.sub(CLASS, language_model)],
@@ -57,7 +57,7 @@ class Scoring:
 
 
 def labels_of(config: Mapping[str, Any]) -> int:
-    """How many scores the model of a config.json gives a sequence; 0 where it gives none."""
+    """Return the number of scores per sequence of a config.json's model; 0 for a language model."""
     classes = config.get("architectures")
     if not isinstance(classes, list) or not any(str(name).endswith(CLASS) for name in classes):
         return 0
@@ -66,7 +66,7 @@ def labels_of(config: Mapping[str, Any]) -> int:
 
 
 def scores_in(config: Mapping[str, Any]) -> HeldOutScores | None:
-    """What a config.json says of held-out scores; None where it says nothing."""
+    """Return the statistics of held-out scores in a config.json, or None."""
     mean, deviation = config.get(_MEAN), config.get(_DEVIATION)
     if not isinstance(mean, int | float) or not isinstance(deviation, int | float):
         return None
@@ -76,10 +76,10 @@ def scores_in(config: Mapping[str, Any]) -> HeldOutScores | None:
 def padding_of(
     said: Iterable[str | int | None], tokenizer: Tokenizer, ends: frozenset[int], rows: int
 ) -> Padding | None:
-    """The padding of a model with `rows` of its embedding, whose texts end with the ids `ends`.
+    """Return the padding of a model with `rows` in its embedding, whose texts end with the ids `ends`.
 
-    It is the first of what is `said` of it, of well-known names, and of all special tokens, that ends no
-    text; else the first of them; None where there is none.
+    It is the first that ends no text of: the tokens in `said`, the well-known names, and all special tokens;
+    else the first of these; None if there is none.
     """
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
     asked = [*said, *ALIASES["pad"], *ALIASES["unk"], *special]

@@ -1,8 +1,7 @@
-"""config.json of transformers to spec.model and back; pure.
+"""Converts transformers' config.json to spec.model and back; pure.
 
-Only what decides the network is read. A setting that would make it another
-network than ours is refused by name, whatever family it is in: a model that is
-nearly right is worse than none.
+Only settings that determine the network are read. A setting that would make it another network than ours is
+refused by name, in any family: a model that is nearly right is worse than none.
 """
 
 from __future__ import annotations
@@ -90,9 +89,9 @@ T5_CONTEXT: Final = 512  # relative positions have no length of their own; T5's 
 
 
 def model_of(config: Config) -> Model:
-    """The resolved spec.model of config.json; its contextLength is the longest possible.
+    """Return the resolved spec.model of config.json; its contextLength is the longest possible.
 
-    Raises ValueError that names the setting, for one that we have no network for.
+    Raises ValueError that names the setting, for a setting without a network of ours.
     """
     kind = config.get("model_type")
     if kind not in _TRANSLATORS:
@@ -110,9 +109,9 @@ def model_of(config: Config) -> Model:
 
 
 def config_of(model: Model) -> dict[str, Any]:
-    """config.json of a resolved spec.model, without token ids.
+    """Return config.json of a resolved spec.model, without token ids.
 
-    Raises ValueError when the family has no word for what the model is.
+    Raises ValueError when the family cannot express the model.
     """
     assert model.family is not None, "resolve_model fills this in"
     sizes = {theirs: getattr(model, ours) for ours, theirs in _SIZES[model.family].items()}
@@ -142,12 +141,12 @@ def _activation(config: Config, key: str, default: str, known: Mapping[str, Acti
 
 
 def _word(activation: Activation | None, known: Mapping[str, Activation]) -> str:
-    """The word for an activation, or what no word stands for, which is then found to be lost."""
+    """Return an activation's name, or if it has none any other; the caller detects the difference."""
     return next((word for word, meant in known.items() if meant is activation), next(iter(known)))
 
 
 def _rope(config: Config) -> Position:
-    """Position of a Llama-like config, in the words of transformers 5 or of those before."""
+    """Return the position settings of a Llama-like config, in the format of transformers 5 or earlier."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
@@ -167,7 +166,7 @@ def _rope(config: Config) -> Position:
 
 
 def _window(family: Family, config: Config) -> int | None:
-    """The sliding window of all layers; ValueError when only some have one."""
+    """Return the sliding window of all layers, or None; ValueError when only some layers have one."""
     window: int | None = config.get("sliding_window")
     if family is Family.LLAMA or window is None:
         return None

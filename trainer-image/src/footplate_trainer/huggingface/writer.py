@@ -1,4 +1,4 @@
-"""A model as a folder that transformers opens as it is: safetensors, config.json, tokenizer."""
+"""Writes a model as a folder that transformers opens unchanged: safetensors, config.json, tokenizer."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ def write_folder(
     shard_bytes: int = SHARD_BYTES,
     scoring: Scoring | None = None,
 ) -> list[str]:
-    """Write the network `model` to `folder`, `companions` beside it; the names of the files.
+    """Write the network `model` to `folder`, with `companions`; return the names of the files.
 
-    `sizes` has the shape of each of our parameters, `load` gives some of them whole, in fp32. `scoring` is of
-    a model that scores sequences.
-    Raises ValueError when transformers has no word for the model.
+    `sizes` has the shape of each of our parameters, `load` returns some of them whole, in fp32. `scoring` is
+    for a model that scores sequences.
+
+    Raises ValueError when transformers cannot express the model.
     """
     config = config_of(model)
     positions = _positions(model, companions)
@@ -86,7 +87,7 @@ def write_folder(
 
 
 def write_companions(folder: Path, model: Model, tokenizer: bytes, companions: Companions) -> list[str]:
-    """Write to `folder` what it takes to talk with the adapters of `model` in it; the names of the files."""
+    """Write the files for chatting with the adapters of `model` to `folder`; return their names."""
     files = {"tokenizer.json": tokenizer}
     if TOKENIZER_SETTINGS not in companions.files:
         files[TOKENIZER_SETTINGS] = json_bytes(_tokenizer_settings(tokenizer, model)[1])
@@ -95,7 +96,7 @@ def write_companions(folder: Path, model: Model, tokenizer: bytes, companions: C
 
 
 def _positions(model: Model, companions: Companions) -> int:
-    """How long a text may be; positions that are not learned go on beyond the run's as they did."""
+    """Return the longest text; positions that are not learned extend beyond the run's as before."""
     rotary = model.position.name is PositionName.ROPE
     return max(model.context_length, companions.places() if rotary else 0)
 
@@ -112,14 +113,14 @@ def _bytes(parts: list[tuple[str, Place]], sizes: Mapping[str, tuple[int, ...]])
 
 
 def _whole(parts: list[tuple[str, Place]], ours: Mapping[str, Tensor]) -> Tensor:
-    """One of their tensors from ours."""
+    """Build one tensor of transformers from ours."""
     ordered = sorted(parts, key=lambda part: part[1].part)
     whole = torch.cat([ours[name] for name, _ in ordered])
     return (whole.T if ordered[0][1].transposed else whole).contiguous()
 
 
 def _tokenizer_settings(tokenizer: bytes, model: Model) -> tuple[dict[str, int], dict[str, Any]]:
-    """Ids for config.json, and tokenizer_config.json, by the special tokens that tokenizer.json has."""
+    """Return ids for config.json, and tokenizer_config.json, from the special tokens in tokenizer.json."""
     added = {token["content"]: token["id"] for token in json.loads(tokenizer).get("added_tokens", [])}
     ids: dict[str, int] = {}
     settings: dict[str, Any] = {

@@ -1,1 +1,1 @@
-"""A TrainingRun file, judged where no API server is."""
+"""Reads and validates a TrainingRun file without an API server."""

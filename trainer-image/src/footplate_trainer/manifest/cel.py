@@ -1,9 +1,8 @@
-"""The CRD's own rules, run where no API server is.
+"""The CRD's own rules, evaluated without an API server.
 
-A file that trains on a laptop must train in the cluster, and the other way
-round; a second implementation of the rules in Python would drift. So the text
-that the API server compiles is evaluated here too, and what it refuses is
-refused with the same words.
+A file that trains on a laptop must train in the cluster, and the other way round; a second implementation of
+the rules in Python would drift. So the text that the API server compiles is evaluated here too, with the same
+messages.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Violation:
 
 
 def violations(part: BaseModel, path: str) -> Iterator[Violation]:
-    """Rules that `part` at `path` or anything below it breaks, in the order of the fields."""
+    """Yield the rules that `part` at `path` or anything below it breaks, in the order of the fields."""
     if isinstance(part, Part):
         yield from broken_rules(part.rules, part.to_json(), path)
     for name, field in type(part).model_fields.items():
@@ -60,7 +59,7 @@ def violations(part: BaseModel, path: str) -> Iterator[Violation]:
 
 
 def broken_rules(rules: Sequence[Rule], value: dict[str, Any], path: str) -> Iterator[Violation]:
-    """Which of `rules` do not hold for `value`, plain JSON with its defaults; transition rules aside."""
+    """Yield those `rules` that do not hold for `value`, plain JSON with defaults; skip transition rules."""
     context = {"self": json_to_cel(value)}
     for rule in rules:
         if rule.is_transition:
@@ -77,7 +76,7 @@ def broken_rules(rules: Sequence[Rule], value: dict[str, Any], path: str) -> Ite
 
 
 def format_double(value: float) -> str:
-    """`value` as CEL's string() writes it, which is Go's "%g": 0.5, 100000, 1e+06, 1e-05."""
+    """Format `value` as CEL's string() does, which is Go's "%g": 0.5, 100000, 1e+06, 1e-05."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -101,7 +100,7 @@ def _below(value: object, path: str) -> Iterator[Violation]:
 
 
 def _string(value: celtypes.Value) -> celtypes.StringType:
-    """What the API server's '%s'.format([value]) gives."""
+    """Return the result of the API server's '%s'.format([value])."""
     if isinstance(value, celtypes.DoubleType):
         return celtypes.StringType(format_double(float(value)))
     if isinstance(value, celtypes.BoolType):
@@ -113,7 +112,7 @@ def _string(value: celtypes.Value) -> celtypes.StringType:
 
 
 class _Evaluator(Evaluator):
-    """celpy's, which computes both sides of `||` and `&&`; here one that settles the result is enough."""
+    """celpy's evaluator, which computes both sides of `||` and `&&`; here a side that decides is enough."""
 
     def visit_children(self, tree: celpy.Expression[Any]) -> list[Result]:
         sides: list[Any] = tree.children
@@ -133,7 +132,7 @@ class _Runner(celpy.InterpretedRunner):
 
 
 def _collapsed(tree: celpy.Expression[Any]) -> celpy.Expression[Any]:
-    """`tree` without nodes that stand for their one child: of a literal the grammar makes nine."""
+    """Return `tree` without nodes that stand for their one child: of a literal the grammar makes nine."""
     children: list[Any] = [
         _collapsed(child) if isinstance(child, celpy.Expression) else child for child in tree.children
     ]

@@ -1,7 +1,7 @@
 """`--set training.steps=10`: a field of the file, changed for one run.
 
-The path is looked up in the contract before anything is changed: a misspelt
-override that is silently a new field would train the wrong model.
+The path is checked against the contract before anything is changed: a misspelt override that silently became
+a new field would train the wrong model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from footplate_contracts.v1alpha1.trainingrun import TrainingRunSpec
 def override(
     spec: dict[str, Any], assignments: Sequence[str], parse: Callable[[str], object]
 ) -> dict[str, Any]:
-    """A copy of `spec` (plain JSON) with each "path=value" applied; `parse` reads the value.
+    """Return a copy of `spec` (plain JSON) with each "path=value" applied; `parse` reads the value.
 
     null removes a field. Raises ValueError for a path that the contract does not have.
     """
@@ -40,7 +40,7 @@ def override(
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """'; did you mean x?' or the names there are, for a name that is not among them."""
+    """Return '; did you mean x?' for an unknown name, else the valid names; "" if there are none."""
     known = {candidate.lower(): candidate for candidate in names}
     sought = name.replace("_", "").lower()
     close = [sought] if sought in known else difflib.get_close_matches(sought, known, n=2, cutoff=0.6)
@@ -50,12 +50,12 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def field_names(model: type[BaseModel]) -> dict[str, object]:
-    """camelCase name -> annotation of each field."""
+    """Return camelCase name -> annotation of each field."""
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
 def model_within(annotation: object) -> type[BaseModel] | None:
-    """The model in `Model`, `Model | None`, `Annotated[Model, …]` or `list[Model]`, if there is one."""
+    """Return the model in `Model`, `Model | None`, `Annotated[Model, …]` or `list[Model]`, or None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if typing.get_origin(annotation) in (types.UnionType, typing.Union, typing.Annotated, list):

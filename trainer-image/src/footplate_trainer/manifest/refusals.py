@@ -1,6 +1,6 @@
-"""pydantic's complaints in the API server's words.
+"""pydantic's validation errors in the API server's words.
 
-A user meets both; two wordings of one mistake look like two mistakes.
+A user reads both; two wordings of one mistake look like two mistakes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TYPES = {
 
 
 def refusals(error: ValidationError, root: type[BaseModel]) -> list[str]:
-    """One line for each complaint: the field's path, what was given, what would be right."""
+    """Return one line for each error: the field's path, the value, and what would be right."""
     return [_refusal(details, root) for details in error.errors()]
 
 

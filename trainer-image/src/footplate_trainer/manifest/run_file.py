@@ -1,9 +1,8 @@
-"""A TrainingRun file, read as the cluster would read it.
+"""Reads a TrainingRun file as the cluster would read it.
 
-The same file goes to `kubectl apply` and to `footplate-trainer train`; it has
-to mean the same in both, and be refused for the same reasons in nearly the same
-words. So: YAML 1.2 numbers (6e-4 is one), strict types, no unknown field, the
-defaults and the CEL rules of the CRD.
+The same file is used by `kubectl apply` and by `footplate-trainer train`; it has to mean the same in both,
+and be refused for the same reasons in nearly the same words. So: YAML 1.2 numbers (6e-4 is one), strict
+types, no unknown field, the defaults and the CEL rules of the CRD.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _TOP_LEVEL = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 class ManifestRefused(UserMistake):
-    """A file that is no valid TrainingRun; `problems` are lines of "field: what is wrong"."""
+    """The file is no valid TrainingRun; `problems` are lines of "field: what is wrong"."""
 
     def __init__(self, path: Path, problems: Sequence[str]) -> None:
         self.problems = tuple(dict.fromkeys(problems))  # two rules may find the same
@@ -42,18 +41,18 @@ class ManifestRefused(UserMistake):
 
 @dataclass(frozen=True)
 class RunFile:
-    """A TrainingRun that keeps all of its rules."""
+    """A valid TrainingRun."""
 
     identity: RunIdentity
     spec: TrainingRunSpec
 
     def config(self, world: World) -> RunConfig:
-        """What a rank reads, for a gang of `world`."""
+        """Return the configuration that a rank reads, for a gang of `world`."""
         return resolve(self.spec, self.identity, world)
 
 
 def read_run(path: Path, overrides: Sequence[str] = ()) -> RunFile:
-    """The one TrainingRun in a YAML or JSON file, with "path=value" overrides of its spec.
+    """Read the one TrainingRun in a YAML or JSON file, with "path=value" overrides of its spec.
 
     Raises ManifestRefused, which is a ValueError.
     """
@@ -75,7 +74,7 @@ def read_run(path: Path, overrides: Sequence[str] = ()) -> RunFile:
 
 
 def parse_documents(text: str) -> list[object]:
-    """The documents of YAML 1.2 (or one of JSON) as plain values; ValueError names the line."""
+    """Parse the documents of YAML 1.2 (or one of JSON) to plain values; ValueError names the line."""
     try:
         return [_as_go_writes(document) for document in _yaml().load_all(text)]
     except MarkedYAMLError as error:
@@ -89,7 +88,7 @@ def parse_documents(text: str) -> list[object]:
 
 
 def parse_value(text: str) -> object:
-    """One YAML scalar or flow collection."""
+    """Parse one YAML scalar or flow collection."""
     documents = parse_documents(text)
     if len(documents) != 1:
         raise ValueError(f"{len(documents)} documents")
@@ -97,7 +96,7 @@ def parse_value(text: str) -> object:
 
 
 class _CoreConstructor(SafeConstructor):
-    """The core schema has no dates: 2026-01-01 is text."""
+    """A constructor without dates, as in YAML's core schema: 2026-01-01 is text."""
 
 
 _CoreConstructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
@@ -110,9 +109,9 @@ def _yaml() -> YAML:
 
 
 def _as_go_writes(value: object) -> object:
-    """`value` as JSON from Go has it: 1e3 and 5.0 are integers, so they may fill an integer field.
+    """Return `value` as Go writes it in JSON: 1e3 and 5.0 are integers, so they may fill an integer field.
 
-    ValueError for what YAML knows and JSON does not, such as sets.
+    ValueError for values of YAML that JSON does not have, such as sets.
     """
     if isinstance(value, dict):
         strange = next((key for key in value if not isinstance(key, str | int | float | None)), None)
@@ -139,7 +138,7 @@ def _the_run(documents: Sequence[object]) -> dict[str, Any]:
 
 
 def _envelope_problems(document: dict[str, Any]) -> list[str]:
-    """What is wrong outside spec."""
+    """Return the errors outside spec."""
     problems = [
         f"{name}: unknown field{near(str(name), _TOP_LEVEL)}" for name in document if name not in _TOP_LEVEL
     ]

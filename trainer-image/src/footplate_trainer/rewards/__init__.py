@@ -1,1 +1,1 @@
-"""Rewards of a rollout: what each of `spec.reward.functions` says of an answer, and what follows from it."""
+"""Rewards of a rollout: calls of `spec.reward.functions` for its answers, and their weighted sums."""

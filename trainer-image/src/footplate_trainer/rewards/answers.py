@@ -1,7 +1,7 @@
-"""What a reward function's answer means.
+"""Parses the return value of a reward function.
 
-Whatever it is, it means a number for each sample or a reason why there is none: an
-answer that cannot be read never stands for 0.
+Any value yields a number for each sample or a reason why there is none: an unreadable value never counts as
+0.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _SHOWN: Final = 60  # characters of a value in a reason
 
 @dataclass(frozen=True)
 class Missing:
-    """What a reward that is built in answers instead of a number."""
+    """The reason that a built-in reward returns instead of a number."""
 
     reason: str
 
 
 def read_answer(answer: object, samples: int) -> list[float | str]:
-    """For each of `samples` its number, or what is wrong with what `answer` has in its place.
+    """Return for each of `samples` its number in `answer`, or an error text in its place.
 
-    An answer is a list, tuple, array or tensor of numbers, one for each sample in their order;
-    None stands for no reward. Never raises of what it is given.
+    An answer is a list, tuple, array or tensor of numbers, one for each sample in their order; None means no
+    reward. Never raises because of `answer`.
     """
     try:
         values = _as_list(answer)
@@ -43,7 +43,7 @@ def read_answer(answer: object, samples: int) -> list[float | str]:
 
 
 def read_number(value: Any) -> float | str:
-    """A finite number within LARGEST, or what is wrong with `value`; true is 1 and false 0."""
+    """Return a finite number within LARGEST, or an error text about `value`; true is 1 and false 0."""
     try:
         value = _as_scalar(value)
         if value is None:
@@ -73,7 +73,7 @@ def _as_list(answer: Any) -> list[Any] | None:
 
 
 def _as_scalar(value: Any) -> Any:
-    """The number in an array or tensor of one element; anything else as it is."""
+    """Return the number in an array or tensor of one element; anything else unchanged."""
     return value.item() if hasattr(value, "item") else value
 
 
@@ -82,5 +82,5 @@ def _kind(value: object) -> str:
 
 
 def short(text: str) -> str:
-    """What of `text` a message shows."""
+    """Truncate `text` for a message."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -1,14 +1,14 @@
-"""The rewards that functions give to the answers of a rollout, as its loop asks for them.
+"""Calls the reward functions for the answers of a rollout, from its loop.
 
     with RewardFunctions(config.reward.functions, columns=…, max_tokens=…) as functions:
         asked = functions.ask(samples, known)          # returns at once
         while not asked.done:
-            for rewarded in asked.poll(seconds):        # what has come meanwhile
+            for rewarded in asked.poll(seconds):        # results since the last call
                 journal.keep(rewarded)
 
-Each function is asked by a thread of its own, which is with its process; so a slow one keeps
-none of the others waiting, and the rank may go on generating. What was answered once is
-`known` to the caller, and not asked again.
+A thread for each function sends requests to the function's process; so a slow function delays
+none of the others, and the rank may go on generating. The caller passes earlier results as
+`known`, and they are not requested again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NOTHING: Final[Known] = {}
 
 
 class AskedRewards:
-    """Outcomes under way: each reward's of each sample that was asked about."""
+    """Pending results: of each reward for each requested sample."""
 
     def __init__(self, expected: int) -> None:
         self._missing = expected
@@ -49,11 +49,11 @@ class AskedRewards:
 
     @property
     def done(self) -> bool:
-        """Whether `poll` has told all."""
+        """True if `poll` has returned all results."""
         return not self._missing
 
     def poll(self, seconds: float) -> list[Rewarded]:
-        """What has come since; waits up to `seconds` where that is nothing yet."""
+        """Return the new results; waits up to `seconds` for the first. Raises the error of a thread."""
         found: list[Rewarded] = []
         try:
             while self._missing:
@@ -67,12 +67,12 @@ class AskedRewards:
         return found
 
     def tell(self, told: Rewarded | BaseException) -> None:
-        """From whichever thread."""
+        """Add a result or an error; may be called from any thread."""
         self._told.put(told)
 
 
 class RewardFunctions:
-    """`spec.reward.functions` on one rank; a context manager that ends their processes."""
+    """The functions of `spec.reward.functions` on one rank; a context manager that ends their processes."""
 
     def __init__(
         self,
@@ -83,10 +83,10 @@ class RewardFunctions:
         environment: MutableMapping[str, str] = os.environ,
         start_seconds: float = START_SECONDS,
     ) -> None:
-        """Starts all processes and waits until they are ready; takes their secrets out of `environment`.
+        """Start all processes and wait until they are ready; remove their secrets from `environment`.
 
-        `columns` are those of the prompts, `max_tokens` is the rollout's. Raises UserMistake, by the name
-        of the field, where one cannot work: before a rank trains is the time to ask.
+        `columns` are those of the prompts, `max_tokens` is the rollout's. Raises UserMistake, by the name of
+        the field, for a function that cannot work: before a rank trains.
         """
         check(functions, columns, max_tokens)
         secrets = take_secrets(functions, environment)
@@ -123,7 +123,7 @@ class RewardFunctions:
         self.close()
 
     def ask(self, samples: Sequence[RolloutSample], known: Known = _NOTHING) -> AskedRewards:
-        """Asks each reward about those of `samples` of which nothing of it is `known`; returns at once."""
+        """Request each reward of those of `samples` that are not `known` for it; returns at once."""
         wanted = {
             name: [sample for sample in samples if name not in known.get(sample.key, {})]
             for name in self.weights
@@ -139,13 +139,13 @@ class RewardFunctions:
         return asked
 
     def close(self) -> None:
-        """Ends the processes; what is under way is not told any more."""
+        """End the processes; pending results are lost."""
         for asker in self._askers:
             asker.close()
 
 
 class _Asker:
-    """Asks one function, in the order in which it is told to."""
+    """A thread that sends requests to one function, in the order in which it gets them."""
 
     def __init__(self, function: RewardFunction, process: FunctionProcess) -> None:
         self.function = function
@@ -206,7 +206,7 @@ class _Asker:
 
 
 def _computed(function: RewardFunction, sample: RolloutSample, max_tokens: int) -> Outcome:
-    """What takes no time and runs nobody's code is computed here."""
+    """Compute a reward that takes no time and runs no user code."""
     if function.length is not None:
         return length.reward(len(sample.tokens), function.length.tokens, max_tokens)
     assert function.number is not None, "set_up_of knows no other"

@@ -1,14 +1,14 @@
-"""Which samples a reward function is asked about next, after what it did with those before.
+"""Chooses the samples of each call of a reward function, from the results of the calls before.
 
-A function that raises says nothing of any sample of its batch, though one alone may be to
-blame. So a batch that fails is asked about again in halves, until that sample is alone; and once
-more where its process ended, as others may have ended that.
+A function that raises returns nothing for any sample of its batch, though a single one may be the cause. So a
+batch that fails is repeated in halves, until that sample is alone; and once more if the function's process
+ended, as another program may have ended it.
 
-What a function stumbles over may be an answer, a prompt, or all. So behind a sample that it failed
-alone, one of another prompt is asked about alone: twenty calls in a row without an answer are those
-of about as many prompts, and then it is not asked for ever. The siblings of that sample are asked
-about last, the first of them alone. They tell of their prompt only: once the function has answered
-for others, they can end no more than that.
+An answer, a prompt, or any input may be the cause of failures. So after a sample that failed alone, a sample
+of another prompt is tried alone: twenty calls in a row without an answer are then calls about nearly as many
+prompts, and the function is not called again. The siblings of that sample are called last, the first of them
+alone. Their failures count for their prompt only: once the function has answered for others, they can stop no
+other calls.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIMEOUTS_IN_A_ROW: Final = 3  # beside the halves of a call
 
 
 class Failure(Enum):
-    """How a call ended without an answer."""
+    """The way in which a call failed."""
 
     RAISED = auto()
     ENDED = auto()  # its process
@@ -38,9 +38,10 @@ GivenUp = list[tuple[RolloutSample, Outcome]]
 
 
 class Calls:
-    """The calls that one reward is asked of `samples`, at most `at_once` in each.
+    """The calls of one reward for `samples`, at most `at_once` samples in each.
 
-    After each `next` comes either `answered` or `failed`; both say what is known now.
+    After each `next` the caller calls either `answered` or `failed`; both return the outcomes decided by
+    then.
     """
 
     def __init__(self, reward: str, samples: Batch, at_once: int) -> None:
@@ -59,7 +60,7 @@ class Calls:
         self._timeouts_of: Counter[int] = Counter()
 
     def next(self) -> Batch:
-        """The samples of the next call; none: there is nothing more to ask."""
+        """Return the samples of the next call; none when all calls are done."""
         if not self._waiting:
             self._recall()
         self._asked = self._waiting.popleft() if self._waiting else ()
@@ -69,7 +70,7 @@ class Calls:
         return self._asked
 
     def answered(self, numbers: Sequence[float | str]) -> list[Outcome]:
-        """The outcomes of the samples of the call, of which `numbers` has a number or what is wrong."""
+        """Return the outcomes for the samples of the call; `numbers` has a number or error text for each."""
         self._failures = self._timeouts = 0
         self._repeated = False
         self._known |= self._alone
@@ -86,7 +87,7 @@ class Calls:
         ]
 
     def failed(self, failure: Failure, what: str) -> GivenUp:
-        """The samples that are given up, after a call that did `what`."""
+        """Return the samples that are given up, after a call that failed with the message `what`."""
         if any(sample.key.prompt not in self._known for sample in self._asked):
             self._failures += 1
             self._timeouts = self._timeouts + 1 if failure is Failure.TIMEOUT else 0
@@ -107,7 +108,7 @@ class Calls:
         return [samples[i : i + self._at_once] for i in range(0, len(samples), self._at_once)]
 
     def _failed_alone(self, prompt: int, failure: Failure, what: str) -> GivenUp:
-        """The sample of the call; and its siblings, where it is one of many that failed alone."""
+        """Give up the sample of the call; and its siblings, if many of them have failed alone."""
         self._alone.add(prompt)
         self._failed_of[prompt] += 1
         self._timeouts_of[prompt] = self._timeouts_of[prompt] + 1 if failure is Failure.TIMEOUT else 0
@@ -123,7 +124,7 @@ class Calls:
         return given_up
 
     def _end(self, what: str) -> GivenUp:
-        """All that are left: the function is not asked any more."""
+        """Give up all remaining samples: the function is not called again."""
         rest = [sample for batch in (*self._waiting, *self._postponed.values()) for sample in batch]
         self._waiting.clear()
         self._postponed.clear()
@@ -132,7 +133,7 @@ class Calls:
         return [*self._given_up(self._asked, what), *self._given_up(rest, never)]
 
     def _take_siblings(self, prompt: int) -> list[RolloutSample]:
-        """Those of `prompt` that come next: siblings lie in a row."""
+        """Remove and return the next samples of `prompt`: siblings are consecutive."""
         siblings = list[RolloutSample]()
         while self._waiting and self._waiting[0][0].key.prompt == prompt:
             batch = self._waiting.popleft()
@@ -143,7 +144,7 @@ class Calls:
         return siblings
 
     def _recall(self) -> None:
-        """One of each prompt whose samples were postponed, alone; the others follow an answer for it."""
+        """Queue the first postponed sample of each prompt, alone; the others follow an answer for it."""
         firsts = [siblings.pop(0) for siblings in self._postponed.values()]
         self._waiting.extend([first] for first in firsts)
         self._postponed = {prompt: siblings for prompt, siblings in self._postponed.items() if siblings}
@@ -156,6 +157,6 @@ class Calls:
         return Unrewarded(f"reward {self._reward}: {sample.key}: {what}")
 
     def _given_up(self, samples: Batch, what: str) -> GivenUp:
-        """Another start may ask about them again."""
+        """Mark `samples` as unrewarded, not settled: another start may call the function for them again."""
         said = f"reward {self._reward}"
         return [(sample, Unrewarded(f"{said}: {sample.key}: {what}", settled=False)) for sample in samples]

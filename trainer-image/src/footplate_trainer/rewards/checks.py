@@ -1,4 +1,4 @@
-"""What of rewards can be seen to be wrong before a rank trains, and what their processes are told."""
+"""Checks of reward functions before a rank trains, and the first message to their processes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from footplate_trainer.errors import UserMistake
 
 
 def place(index: int) -> str:
-    """How messages name a function."""
+    """Return the field path of a function, for messages."""
     return f"reward.functions[{index}]"
 
 
 def check(functions: Sequence[RewardFunction], columns: Collection[str], max_tokens: int) -> None:
-    """UserMistake, by the name of the field, for what the prompts or the rollout do not go with."""
+    """Raise UserMistake, by the name of the field, for a function that prompts or rollout do not suit."""
     for index, function in enumerate(functions):
         compared = function.number is not None or function.math_verify is not None
         if compared and function.column not in columns:
@@ -32,7 +32,7 @@ def check(functions: Sequence[RewardFunction], columns: Collection[str], max_tok
 
 
 def set_up_of(function: RewardFunction, index: int, columns: Collection[str]) -> dict[str, Any] | None:
-    """What a process that is to give this reward is told; None: it needs no process."""
+    """Return the first message to the process of this reward; None if it needs no process."""
     field = place(index)
     told: Mapping[str, Any]
     if function.function is not None:

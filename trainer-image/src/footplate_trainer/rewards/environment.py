@@ -1,4 +1,4 @@
-"""What a reward function's process is told by its environment, and how keys reach it."""
+"""The environment of a reward function's process, and its secrets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALLOWED: Final = (
 def environment_of(
     function: RewardFunction, environment: Mapping[str, str], secrets: Mapping[str, str]
 ) -> dict[str, str]:
-    """The variables of the process of `function`: those that everybody may know, and its own secrets."""
+    """Return the variables for the process of `function`: variables that all may read, and its secrets."""
     known = {name: environment[name] for name in _ALLOWED if name in environment}
     own = {name: secrets[name] for name in secret_names([function])}
     # What it prints is told at once; the devices are the rank's.
@@ -30,10 +30,10 @@ def environment_of(
 def take_secrets(
     functions: Sequence[RewardFunction], environment: MutableMapping[str, str]
 ) -> dict[str, str]:
-    """Takes what the functions' `secrets` name out of `environment`, so that nobody else has it.
+    """Remove the variables of the functions' `secrets` from `environment` and return them.
 
-    In a pod a secret stands behind REWARD_SECRET_PREFIX; elsewhere it may stand there by its name. Raises
-    UserMistake where one is missing. Values are in no message.
+    In a pod a secret's variable has the prefix REWARD_SECRET_PREFIX; elsewhere it may have its plain name.
+    Raises UserMistake if one is missing. No message contains a value.
     """
     found: dict[str, str] = {}
     for index, function in enumerate(functions):

@@ -1,7 +1,7 @@
-"""Values that nobody may read: what a function's process says is told without its keys. Pure.
+"""Redacts secrets in the output of a function's process. Pure.
 
-A key may come back as it is, as Python or a URL writes it, a line at a time, or cut off where a text was too
-long to be shown. What a function makes of it in other ways, as a hash or in Base64, is not seen.
+A key may come back unchanged, as Python or a URL writes it, a line at a time, or cut off where a text was
+truncated. Other transformations, such as a hash or Base64, are not detected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LEAST_BEGINNING: Final = 4  # characters before the place where a text was cut 
 
 
 class Hidden:
-    """Replaces `values` in texts."""
+    """A filter that replaces `values` in texts."""
 
     def __init__(self, values: Iterable[str]) -> None:
         forms = {form for value in values for form in _forms(value) if form}
@@ -27,11 +27,14 @@ class Hidden:
         self._pattern = re.compile("|".join(found)) if found else None
 
     def text(self, said: str) -> str:
-        """`said` without them, and without the beginning of one where it ends or was cut."""
+        """Return `said` without the values.
+
+        The beginning of a value is removed as well where the text ends or was cut.
+        """
         return said if self._pattern is None else self._pattern.sub(SHOWN, said)
 
     def content(self, said: Any) -> Any:
-        """The same of all texts in a message."""
+        """Redact all texts in a message."""
         if isinstance(said, str):
             return self.text(said)
         if isinstance(said, list):
@@ -48,7 +51,7 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _beginning(form: str) -> str:
-    """A pattern of what `form` begins with, as much as there is: abcdef as abcd(?:e(?:f)?)?."""
+    """Return a pattern of the longest beginning of `form`: abcdef as abcd(?:e(?:f)?)?."""
     rest = ""
     for letter in reversed(form[_LEAST_BEGINNING:]):
         rest = f"(?:{re.escape(letter)}{rest})?"

@@ -1,4 +1,7 @@
-"""Whether an answer is JSON that a schema allows. Nothing is fetched: a schema refers to itself alone."""
+"""Reward for an answer that is valid JSON by a schema.
+
+Nothing is fetched: a schema has no outside references.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 def judge(set_up: Mapping[str, Any]) -> Judge:
-    """1 where the whole answer is JSON that the schema allows; UserMistake for what is no schema."""
+    """Return a judge: 1 if the whole answer is JSON that the schema allows, else 0.
+
+    UserMistake if it is no schema.
+    """
     try:
         validator = _validator(set_up["text"])
     except ValueError as error:
@@ -35,7 +41,7 @@ def judge(set_up: Mapping[str, Any]) -> Judge:
 
 
 def _validator(text: str) -> Validator:
-    """What validates by the schema `text`; ValueError for one that is none."""
+    """Return the validator of the schema `text`; ValueError if it is no schema."""
     try:
         schema = _read(text)
     except (ValueError, RecursionError) as error:
@@ -55,7 +61,7 @@ def _validator(text: str) -> Validator:
 
 
 def _resolve_all(registry: Registry[Schema], root: Resource[Schema]) -> None:
-    """ValueError for a reference to what stands neither in the schema nor in the specification."""
+    """Raise ValueError for a reference to something outside the schema and the specification."""
     waiting = [(root, registry.resolver_with_root(root))]
     while waiting:
         resource, resolver = waiting.pop()
@@ -82,7 +88,7 @@ def _allowed(answer: str, validator: Validator) -> bool:
 
 
 def _read(text: str) -> Any:
-    """JSON as its standard has it, so without NaN and Infinity."""
+    """Parse JSON by its standard, so without NaN and Infinity."""
 
     def refuse(name: str) -> NoReturn:
         raise ValueError(f"{name} is no JSON")

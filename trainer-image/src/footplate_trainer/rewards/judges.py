@@ -1,6 +1,7 @@
-"""What a worker judges answers with: a function of one's own, or one of those built in.
+"""Judges, which score answers in a worker: a user's function, or a built-in one.
 
-A judge is given the samples of a call, as `to_json` makes them, and answers as a reward function does.
+A judge's input is the samples of a call, as `to_json` converts them, and it returns what a reward function
+does.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ GIVEN: Final = ("prompts", "completions", "prompt_ids", "completion_ids", "texts
 
 
 def to_json(sample: RolloutSample) -> dict[str, Any]:
-    """What a process is told of a sample."""
+    """Return the JSON of a sample for a worker."""
     return {
         "prompt": sample.asked,
         "prompt_ids": [int(token) for token in sample.prompt_tokens],
@@ -41,12 +42,12 @@ def to_json(sample: RolloutSample) -> dict[str, Any]:
 
 
 def value_of(sample: SampleJson, name: str) -> Any:
-    """What the prompt's row had under `name`; None where it had no such column."""
+    """Return the value of the column `name` in the prompt's row; None if it has no such column."""
     return sample["prompt"] if name == "prompt" else sample["columns"].get(name)
 
 
 def judge_of(set_up: Mapping[str, Any]) -> Judge:
-    """The judge that `set_up` describes; UserMistake where there can be none."""
+    """Return the judge that `set_up` describes; UserMistake if there can be none."""
     kind = set_up["kind"]
     if kind == "function":
         return _OwnFunction(set_up["name"], set_up["field"], set_up["columns"])
@@ -55,7 +56,7 @@ def judge_of(set_up: Mapping[str, Any]) -> Judge:
 
 
 class _OwnFunction:
-    """A function that is called with lists by name, as TRL calls its own; it may be async."""
+    """A user's function, called with lists by name, as TRL does; it may be async."""
 
     def __init__(self, name: str, field: str, columns: Collection[str]) -> None:
         self._function = find_function(name, field)
@@ -73,7 +74,7 @@ async def _awaited(answer: Any) -> object:
 
 
 def _taken(function: Any, said: str, names: Collection[str]) -> list[str]:
-    """Those of `names` that `function` takes; UserMistake where it wants others."""
+    """Return the `names` that `function` accepts; UserMistake if it requires others."""
     if not callable(function):
         raise UserMistake(f"{said} is {type(function).__name__}, no function")
     try:
@@ -104,7 +105,7 @@ def _listed(names: Collection[str]) -> str:
 
 
 def _values(name: str, samples: Sequence[SampleJson]) -> list[Any]:
-    """What each of `samples` has under `name`; None where its row had no such column."""
+    """Return each sample's value of the argument `name`; None if its row has no such column."""
     match name:
         case "prompts":
             return [s["prompt"] for s in samples]

@@ -1,12 +1,13 @@
-"""How long an answer is."""
+"""Reward by the length of an answer."""
 
 from __future__ import annotations
 
 
 def reward(tokens: int, wanted: int | None, most: int) -> float:
-    """The share of `most` tokens; or with `wanted`, below `most`: 0 up to it, then falling to -1 at `most`.
+    """Return the share of `most` tokens; with `wanted`, below `most`, a penalty for a longer answer.
 
-    The penalty is DAPO's (arXiv:2503.14476, section 3.4), whose cache is `most` - `wanted`.
+    The penalty is 0 up to `wanted`, then falls to -1 at `most`. It is DAPO's (arXiv:2503.14476, section 3.4),
+    whose cache is `most` - `wanted`.
     """
     if wanted is None:
         return tokens / most

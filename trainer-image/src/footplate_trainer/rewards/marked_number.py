@@ -1,6 +1,6 @@
-"""The number that an answer gives behind a mark, compared with the reference answer's.
+"""Reward for the number after a mark in an answer, compared with the reference answer's.
 
-As data sets of arithmetic write their solutions: `… so she has 1,200 left. #### 1,200`.
+Data sets of arithmetic write their solutions so: `… so she has 1,200 left. #### 1,200`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _AS_PYTHON: Final = str.maketrans({"−": "-", **dict.fromkeys(",$€£")})
 
 
 def last_number(text: str) -> Decimal | None:
-    """The last number that `text` writes in decimal digits; 1,000.0 and 1000 are one."""
+    """Return the last number that `text` writes in decimal digits; 1,000.0 and 1000 are equal."""
     found = _NUMBER.findall(text)
     return Decimal(found[-1].translate(_AS_PYTHON)) if found else None
 
 
 def number_behind(text: str, mark: str) -> Decimal | None:
-    """The last number behind the last `mark` in `text`; None where there is no mark, or no number."""
+    """Return the last number after the last `mark` in `text`; None if there is no mark, or no number."""
     _, found, behind = text.rpartition(mark)
     return last_number(behind) if found else None
 
 
 def reference_number(value: Any, mark: str) -> Decimal | None:
-    """The number of a reference answer: one itself, or a text that has it behind the mark, or at its end."""
+    """Return the number of a reference answer: a number, or a text with it after the mark or at its end."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -45,7 +45,7 @@ def reference_number(value: Any, mark: str) -> Decimal | None:
 
 
 def reward(answer: str, reference: Any, mark: str) -> float | str:
-    """1 where both numbers are one, 0 where not; a text where the reference answer has no number."""
+    """Return 1 if both numbers are equal, else 0; an error text if the reference answer has no number."""
     expected = reference_number(reference, mark)
     if expected is None:
         return f"the reference answer {short(repr(reference))} has no number"

@@ -1,7 +1,7 @@
-"""Whether an answer and its reference are one in mathematics, as math-verify has it.
+"""Reward for an answer that equals its reference in mathematics, by math-verify.
 
-Its own bounds of time are signals, which need the main thread and do not end all that takes
-for ever. They are off here: whoever asked ends the process.
+math-verify's own timeouts are signals, which need the main thread and do not stop everything that loops. They
+are off here: the caller ends the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DELIMITERS: Final = ("$", r"\(", r"\[", r"\boxed")
 
 
 def judge(set_up: Mapping[str, Any]) -> Judge:
-    """1 where the answer and what `column` holds are one, 0 where not; Missing without a reference."""
+    """Return a judge: 1 if the answer equals the value in `column`, else 0; Missing without a reference."""
     column = set_up["column"]
     # It says with each call that its bounds are off.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
@@ -38,7 +38,7 @@ def _equal(reference: object, answer: str) -> float | Missing:
 
 
 def _gold(reference: object) -> list[Any]:
-    """What a reference says: a number, or a text, which is all mathematics where it marks none as such."""
+    """Parse a reference: a number, or a text, which is all mathematics if it has no delimiters."""
     if not isinstance(reference, str):
         return [] if isinstance(read_number(reference), str) else _parsed(repr(reference))
     if any(delimiter in reference for delimiter in _DELIMITERS):

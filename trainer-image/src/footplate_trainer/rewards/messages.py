@@ -1,4 +1,4 @@
-"""Messages of JSON between a rank and a reward function's process: 8 bytes of length, and the text."""
+"""JSON messages between a rank and a reward function's process: 8 bytes of length, and the text."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class NotAMessage(ValueError):
 
 
 def encode(content: object) -> bytes:
-    """The bytes of a message; halves of surrogate pairs are escaped, as JSON allows."""
+    """Return the bytes of a message; halves of surrogate pairs are escaped, as JSON allows."""
     text = json.dumps(content).encode()
     return _LENGTH.pack(len(text)) + text
 
 
 class MessageReader:
-    """Makes messages of bytes."""
+    """An incremental parser of messages."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def feed(self, chunk: bytes) -> list[Any]:
-        """The messages that `chunk` completes; raises NotAMessage."""
+        """Return the messages that `chunk` completes; raises NotAMessage."""
         self._bytes += chunk
         found = []
         while len(self._bytes) >= _LENGTH.size:

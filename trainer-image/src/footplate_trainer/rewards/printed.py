@@ -1,4 +1,4 @@
-"""What reward functions print, as lines of the rank's log: so many, and no more."""
+"""Logs the output of reward functions as lines of the rank's log, up to a limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNPRINTABLE: Final = re.compile(
 
 
 class PrintedLines:
-    """Cuts a stream of bytes into the lines that are logged."""
+    """A splitter of a byte stream into log lines."""
 
     def __init__(self, hidden: Hidden, lines: int = LINES, longest: int = LINE) -> None:
         self._hidden = hidden
@@ -29,7 +29,7 @@ class PrintedLines:
         self._cut = False  # the line under way is longer than what is shown, and was shown
 
     def take(self, chunk: bytes) -> list[str]:
-        """The lines to be logged, now that `chunk` is there, too."""
+        """Add `chunk` and return the lines to log."""
         *whole, self._begun = (self._begun + chunk).split(b"\n")
         lines = [] if self._cut and whole else [whole[0]] if whole else []
         lines += whole[1:]
@@ -43,7 +43,7 @@ class PrintedLines:
         return self._told(lines)
 
     def end(self) -> list[str]:
-        """The line that nobody has ended."""
+        """Return the last line, which has no line end."""
         return self._told([self._begun] if self._begun else [])
 
     def _told(self, lines: list[bytes]) -> list[str]:
@@ -60,7 +60,7 @@ class PrintedLines:
 
 
 def log_printed(reading: int, reward: str, hidden: Hidden) -> None:
-    """Logs what comes out of the file descriptor `reading` until it ends, and closes it; in a thread."""
+    """Log the lines from the file descriptor `reading` in a thread until it ends, then close it."""
 
     def read() -> None:
         lines = PrintedLines(hidden)

@@ -1,9 +1,8 @@
-"""The process in which a reward function runs, as the rank sees it.
+"""The process in which a reward function runs, on the rank's side.
 
-Somebody else's code may raise, stand still, print, leak, fork or end its process. It runs
-where that harms nobody: in a session of its own, with its own environment and no file of
-the rank's but one end of a socket pair, and it is killed when its time is over. What its
-process says is either a whole message or nothing.
+A user's code may raise, hang, print, leak, fork or end its process. It runs where that harms nothing else: in
+a session of its own, with its own environment and no file of the rank's but one end of a socket pair, and it
+is killed when its time is over. The rank accepts either a whole message of the process or nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _WORKER: Final = "footplate_trainer.rewards.worker"
 
 
 class CallFailed(Exception):
-    """A call ended without an answer; the text says how, for a person."""
+    """A call failed; the text is the reason, for a person."""
 
     def __init__(self, failure: Failure, what: str) -> None:
         super().__init__(what)
@@ -39,9 +38,9 @@ class CallFailed(Exception):
 
 
 class FunctionProcess:
-    """A reward function's process, which is started when it is needed and may be ended at any time.
+    """A reward function's process, which is started on demand and may be ended at any time.
 
-    All of it but `end` is for one thread, for as long as that lives: the process ends with it.
+    A single thread calls all methods but `kill`; when that thread ends, the process ends.
     """
 
     def __init__(
@@ -52,9 +51,9 @@ class FunctionProcess:
         hidden: Hidden,
         start_seconds: float = START_SECONDS,
     ) -> None:
-        """`set_up` is what the worker makes its judge of; `reward` names it in the log.
+        """Set the process up: the worker builds its judge from `set_up`; `reward` names it in the log.
 
-        `hidden` are the secrets in its `environment`: nothing that it says has them.
+        `hidden` are the secrets in its `environment`, which are redacted in all of its output.
         """
         self._hidden = hidden
         self._reward = reward
@@ -66,7 +65,7 @@ class FunctionProcess:
         self._reader = messages.MessageReader()
 
     def start(self) -> None:
-        """Starts it and waits until it is ready; UserMistake where its function cannot be called."""
+        """Start the process and wait until it is ready; UserMistake if its function cannot be called."""
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
         try:
@@ -99,7 +98,7 @@ class FunctionProcess:
             raise UserMistake(str(content))
 
     def call(self, request: object, seconds: float) -> Any:
-        """What it answers within `seconds`; starts it where it is not there. Raises CallFailed."""
+        """Return the process's answer within `seconds`; starts it if it does not run. Raises CallFailed."""
         if self._process is None:
             try:
                 self.start()
@@ -113,7 +112,7 @@ class FunctionProcess:
         return content
 
     def end(self) -> int | None:
-        """Ends it, and whatever it has started in its session; how it ended, where it was there."""
+        """Kill the process and its session; return its exit code, or None if it did not run."""
         self.kill()
         process, self._process = self._process, None
         ours, self._socket = self._socket, None
@@ -122,7 +121,7 @@ class FunctionProcess:
         return None if process is None else process.wait()
 
     def kill(self) -> None:
-        """Makes a call under way fail; from any thread."""
+        """Kill the process's session, so that a call under way fails; may be called from any thread."""
         process = self._process
         # As long as nobody has waited for it its number is that of no other session.
         if process is not None and process.returncode is None:
@@ -130,7 +129,7 @@ class FunctionProcess:
                 os.killpg(process.pid, signal.SIGKILL)
 
     def _exchange(self, request: object, seconds: float) -> tuple[str, Any]:
-        """The one message that answers `request`."""
+        """Send `request` and return the one message that answers it."""
         assert self._process is not None and self._socket is not None
         process, ours = self._process, self._socket
         unsent = memoryview(messages.encode(request))
@@ -154,7 +153,7 @@ class FunctionProcess:
                     raise CallFailed(Failure.ENDED, _how(self.end()))
 
     def _received(self, ours: socket.socket) -> tuple[str, Any] | None:
-        """A message, if one is whole; CallFailed where there can be none any more."""
+        """Return a message if one is complete, else None; CallFailed if there can be none any more."""
         try:
             while chunk := ours.recv(1 << 20):
                 for kind, content in self._reader.feed(chunk):

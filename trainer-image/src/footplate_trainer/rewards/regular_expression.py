@@ -1,4 +1,4 @@
-"""Whether a regular expression is found in an answer. One that takes for ever is the caller's to end."""
+"""Reward for an answer in which a regular expression matches. The caller ends a match that takes too long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from footplate_trainer.rewards.judges import Judge, SampleJson
 
 
 def judge(set_up: Mapping[str, Any]) -> Judge:
-    """1 where `pattern` is found, or, if `whole`, matches all; UserMistake for what is no pattern."""
+    """Return a judge: 1 if `pattern` is found or, with `whole`, matches all, else 0.
+
+    UserMistake if it is no pattern.
+    """
     try:
         pattern = re.compile(set_up["pattern"])
     except (re.error, RecursionError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""What is rewarded, and what comes of it: the words between a rollout and its rewards."""
+"""Samples of a rollout and their rewards: the types shared by both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class SampleKey(NamedTuple):
-    """Which answer of a run it is; nothing else tells samples apart."""
+    """The identity of an answer in a run; nothing else distinguishes samples."""
 
     step: int
     prompt: int
@@ -20,7 +20,7 @@ class SampleKey(NamedTuple):
 
 @dataclass(frozen=True)
 class RolloutSample:
-    """An answer, and all that a reward may know of it."""
+    """An answer with all the data that a reward may use."""
 
     key: SampleKey
     prompt: str  # as the model was given it: a conversation, too, is one text there
@@ -39,7 +39,7 @@ class RolloutSample:
 
 @dataclass(frozen=True)
 class Unrewarded:
-    """A reward that a sample did not get, and why; the reason names the sample."""
+    """A missing reward of a sample and its reason, which names the sample."""
 
     reason: str
     settled: bool = True  # it was answered so; another start may ask again where nothing was answered
@@ -51,7 +51,7 @@ Outcome = float | Unrewarded
 
 @dataclass(frozen=True)
 class Rewarded:
-    """An outcome on its way to the caller, who keeps it: nobody asks for it again."""
+    """A result for the caller, who stores it: it is not requested again."""
 
     key: SampleKey
     reward: str  # its name in the spec

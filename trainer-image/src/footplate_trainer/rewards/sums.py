@@ -1,4 +1,4 @@
-"""The sum of a sample's rewards, and how many samples may have none."""
+"""The sum of a sample's rewards, and the limit of samples without one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SHOWN: Final = 3  # reasons in an error
 
 
 def weighted_sum(outcomes: Mapping[str, Outcome], weights: Mapping[str, float]) -> Outcome:
-    """Σ weight × reward of one sample; Unrewarded where a reward that has a weight is missing.
+    """Return Σ weight × reward of one sample; Unrewarded if a reward with a weight is missing.
 
-    A reward of weight 0 is only reported: it neither adds to the sum nor can be missed. `outcomes` has
-    all names of `weights`. The sum does not depend on the order of names, and is within LARGEST, as each
-    reward is.
+    A reward of weight 0 is only reported: it neither adds to the sum nor can be missed. `outcomes` has all
+    names of `weights`. The sum does not depend on the order of names, and is within LARGEST, as each reward
+    is.
     """
     terms = []
     for name, weight in weights.items():
@@ -38,13 +38,13 @@ def weighted_sum(outcomes: Mapping[str, Outcome], weights: Mapping[str, float]) 
 
 @dataclass(frozen=True)
 class UnrewardedShare:
-    """Samples of a whole rollout, those of all ranks, and how many of them have no sum."""
+    """The number of samples in a rollout over all ranks, and of those without a sum."""
 
     samples: int
     unrewarded: int
 
     def check(self, most: float, reasons: Sequence[str]) -> None:
-        """Raises TooManyUnrewarded where the share is above `most`; `reasons` are those known here."""
+        """Raise TooManyUnrewarded if the share is above `most`; `reasons` are those of this rank."""
         allowed = math.floor(Fraction(repr(most)) * self.samples)  # of the share as it is written
         if self.unrewarded <= allowed:
             return
@@ -58,9 +58,9 @@ class UnrewardedShare:
 
 
 def largest(rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Mapping[str, float]) -> str:
-    """Names the largest of `rewards` in size, as it is in a sum by `weights`, and whose it is.
+    """Describe the largest weighted reward by absolute value, and its sample; "" if there is none.
 
-    What is in no sum, as it has no weight or is no finite number, is none; nothing where there is no other.
+    Rewards without a weight and values that are not finite numbers do not count.
     """
     numbers = [
         (abs(weights[name] * value), key, name, weights[name] * value)
@@ -78,14 +78,14 @@ def largest(rewards: Mapping[SampleKey, Mapping[str, float | str]], weights: Map
 
 
 def means(outcomes: Iterable[Mapping[str, Outcome]], names: Iterable[str]) -> dict[str, tuple[float, int]]:
-    """Of each reward the sum and the count of its numbers, to be added up over ranks."""
+    """Return for each reward the sum and the count of its numbers, which ranks add up."""
     found = list(outcomes)
     numbers = {name: [value for row in found if isinstance(value := row.get(name), float)] for name in names}
     return {name: (math.fsum(values), len(values)) for name, values in numbers.items()}
 
 
 def reasons(sums: Mapping[SampleKey, Outcome]) -> list[str]:
-    """Why samples have no sum, in the order of their keys."""
+    """Return the reasons for missing sums, in the order of the samples' keys."""
     return [
         outcome.reason if str(key) in outcome.reason else f"{key}: {outcome.reason}"
         for key, outcome in sorted(sums.items())

@@ -1,8 +1,8 @@
-"""The process in which a reward function runs, from within: python -m …worker SOCKET PARENT.
+"""The process in which a reward function runs, on its own side: python -m …worker SOCKET PARENT.
 
-A first message says what is judged with; each one after it has the samples of a call. The function
-may print, fork, close files and end the process: what it answered is told as one message, by
-the process that was asked, or not at all.
+The first message describes the judge; each further message has the samples of a call. The function may print,
+fork, close files and end the process: the process that got the request sends one message with the results, or
+nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def serve(connection: socket.socket) -> None:
-    """Answers what comes through `connection`, until it is closed."""
+    """Answer the messages of `connection`, until it is closed."""
     process = os.getpid()
     reader = MessageReader()
     judge: Judge | None = None
@@ -78,7 +78,7 @@ def _told(error: BaseException) -> str:
 
 
 def _bound(parent: int) -> None:
-    """No core files, memory up to a bound, first to go where a container has none left, and no orphan."""
+    """Disable core files, limit memory, be the first to be OOM-killed, and end with the parent."""
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_DATA, MOST_BYTES)
     with suppress(OSError):  # a sandbox may have no such file

@@ -1,6 +1,6 @@
-"""From the conversations of a data set to token ids, and which of them are learnt.
+"""Conversations of a data set as token ids, and masks of the learnt ones.
 
-`fields` reads the shapes in which people keep conversations, `template` renders
-one as text, `renderer` does so in a process that cannot run for ever, `encoding`
-makes ids of the text, and `turns` says which of them a model learns to write.
+`fields` reads the shapes in which data sets store conversations, `template` renders a conversation as text,
+`renderer` does so in a process with limits, `encoding` turns the text into ids, and `turns` selects the ids
+that a model learns to write.
 """

@@ -1,14 +1,13 @@
 """Ids of a rendered conversation, where text that spells a special token stays text.
 
-A template writes special tokens by their names, so the rendered text has to be
-read with them. What people write may spell one, too: a question about ChatML
-holds `<|im_end|>`, and read so it would end their turn. In such a conversation
-each spelling is put between two marks before it is rendered, and the text is
-encoded in pieces, the marked ones without special tokens. Special tokens cut
-text for any tokenizer, so the pieces beside them come out as in one go.
-All other conversations are encoded as one text: their ids are those of
-transformers' `apply_chat_template`; those of marked ones are what it gives with
-`sanitize_control_tokens` where all of the template's tokens are special.
+A template writes special tokens by their names, so the rendered text has to be encoded with them. A user's
+text may spell one, too: a question about ChatML contains `<|im_end|>`, and encoded so it would end the user's
+turn. In such a conversation each spelling is put between two marks before it is rendered, and the text is
+encoded in pieces, the marked ones without special tokens. Special tokens cut text for any tokenizer, so the
+pieces beside them have the same ids as in the whole text.
+
+All other conversations are encoded as one text: their ids are those of transformers' `apply_chat_template`;
+marked ones have the ids of its `sanitize_control_tokens` where all of the template's tokens are special.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _MARKS: Final = range(0xFDD0, 0xFDF0)
 
 @dataclass(frozen=True)
 class Marks:
-    """What stands before and behind a spelling that is text."""
+    """Characters before and after a text that spells a special token."""
 
     start: str
     end: str
@@ -40,7 +39,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class EncodedText:
-    """A rendered text as tokens; places are characters of `text`, which may hold marks."""
+    """A rendered text as tokens; positions are characters of `text`, which may hold marks."""
 
     text: str
     ids: NDArray[np.uint32]  # [n]
@@ -49,38 +48,38 @@ class EncodedText:
     special: NDArray[np.bool_]  # [n]: tokens that the template wrote by name
 
     def within(self, start: int, end: int) -> NDArray[np.bool_]:
-        """Which tokens lie in [start, end), or reach into it: bool [n]."""
+        """Return which tokens overlap [start, end): bool [n]."""
         return (self.ends > start) & (self.starts < end)
 
 
 @dataclass(frozen=True)
 class ChatEncoder:
-    """A tokenizer that reads special tokens in what templates write, and nowhere else."""
+    """A tokenizer that reads special tokens in the text of templates only."""
 
     tokenizer: Tokenizer
 
     @cached_property
     def special(self) -> dict[int, str]:
-        """Ids and names of special tokens."""
+        """The ids and names of special tokens."""
         added = self.tokenizer.get_added_tokens_decoder()
         return {number: token.content for number, token in added.items() if token.special}
 
     @cached_property
     def spoken(self) -> list[int]:
-        """Ids of all added tokens but for those of white space."""
+        """The ids of all added tokens except white space."""
         added = self.tokenizer.get_added_tokens_decoder()
         return sorted(number for number, token in added.items() if token.content.strip())
 
     @cached_property
     def begins_with(self) -> list[int]:
-        """What the tokenizer itself puts before a text: the beginning of text, or nothing."""
+        """The ids that the tokenizer itself puts before a text: the beginning of text, or none."""
         plain = self.tokenizer.encode("a", add_special_tokens=False).ids
         whole = self.tokenizer.encode("a", add_special_tokens=True).ids
         before = next((n for n in range(len(whole)) if whole[n : n + len(plain)] == plain), 0)
         return whole[:before]
 
     def protect(self, conversation: Conversation) -> tuple[Conversation, Marks | None]:
-        """The conversation with marks around what spells a special token; without, where nothing does."""
+        """Put marks around each spelling of a special token; return no marks if there is none."""
         data = (conversation.messages, conversation.tools, conversation.documents, conversation.variables)
         texts = [text for part in data for text in _texts(part)]
         if not any(self._spelling.search(text) for text in texts):
@@ -94,7 +93,7 @@ class ChatEncoder:
         return protected, marks
 
     def encode(self, texts: Sequence[str], marks: Sequence[Marks | None]) -> list[EncodedText]:
-        """Tokens of rendered texts; nothing is put before or behind them."""
+        """Return the tokens of rendered texts; nothing is put before or after them."""
         self.tokenizer.encode_special_tokens = False
         plain = [text for text, mark in zip(texts, marks, strict=True) if mark is None]
         encodings = iter(self.tokenizer.encode_batch(plain, add_special_tokens=False))
@@ -104,7 +103,7 @@ class ChatEncoder:
         ]
 
     def encode_text(self, text: str) -> EncodedText:
-        """A text that no template wrote, in which nothing is a special token."""
+        """Encode a text that no template wrote, in which nothing is a special token."""
         return self._whole(text, self._encoding(text, as_text=True))
 
     @cached_property
@@ -140,7 +139,7 @@ class ChatEncoder:
     def _piece(
         self, piece: str, as_text: bool, place: int
     ) -> tuple[NDArray[np.uint32], Int64s, Int64s, NDArray[np.bool_]]:
-        """Its tokens; SentencePiece puts a space before a text, and none behind a line end."""
+        """Return a piece's tokens; SentencePiece puts a space before a text, and none after a line end."""
         encoding, skipped, moved = self._encoding(piece, as_text=as_text), 0, 0
         if place > 0:
             after = self._encoding("\n" + piece, as_text=as_text)
@@ -160,7 +159,7 @@ class ChatEncoder:
 
 
 def _pieces(text: str, spelling: re.Pattern[str], marks: Marks) -> Iterator[tuple[int, int, bool]]:
-    """(start, end, whether it is text) of each piece; a mark that stands alone only cuts."""
+    """Yield (start, end, whether it is text) of each piece; a mark alone only cuts."""
     cut = re.compile(f"{marks.start}({spelling.pattern}){marks.end}|[{marks.start}{marks.end}]")
     place = 0
     for found in cut.finditer(text):
@@ -204,14 +203,14 @@ def _marked(value: Any, spelling: re.Pattern[str], marks: Marks) -> Any:
 
 
 def _are_blocks(value: Sequence[Any]) -> bool:
-    """Whether these are the content of a message in blocks, which a template writes one behind the other."""
+    """Return whether these are a message's content blocks, which a template concatenates."""
     return bool(value) and all(
         isinstance(block, Mapping) and isinstance(block.get("text"), str) for block in value
     )
 
 
 def _marked_together(texts: Sequence[str], spelling: re.Pattern[str], marks: Marks) -> list[str]:
-    """`texts` with marks around what spells a special token once they are joined."""
+    """Put marks around each spelling of a special token in the concatenation of `texts`."""
     found = [match.span() for match in spelling.finditer("".join(texts))]
     before, behind = {start for start, _ in found}, {end - 1 for _, end in found}
     marked, place = [], 0

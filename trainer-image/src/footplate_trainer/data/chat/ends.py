@@ -1,8 +1,8 @@
 """The tokens with which a model ends a text.
 
-A chat model names several: the end of a turn, the end of a text, sometimes a call of a tool. They are
-found in up to four places, of which none is complete in all models. Padding is none of these places: its
-token is often the end of a text as well, and says nothing of where one ends.
+A chat model has several: the end of a turn, the end of a text, sometimes a tool call. Up to four settings
+name them, and in no setting is the list complete for all models. The padding token is not used here: it is
+often the end of a text as well, and does not show where a text ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MESSAGES: Final = (
 
 @dataclass(frozen=True)
 class Ends:
-    """The ids that end a text, and what was named and can be none of them."""
+    """The ids that end a text, and the named ends that the model cannot generate."""
 
     ids: frozenset[int]
     left_out: tuple[str, ...] = ()  # ids beyond the embedding's rows, and names without an id
@@ -32,10 +32,10 @@ class Ends:
 def ends_of(
     said: Iterable[object], names: Iterable[str], id_of: Callable[[str], int | None], rows: int
 ) -> Ends:
-    """The ends that a model with `rows` of its embedding can say.
+    """Return the ends that a model with `rows` in its embedding can generate.
 
-    `said` are values of `eos_token_id` as files have them: a number, a list of numbers, or None. `names` are
-    tokens, of which `id_of` knows the ids.
+    `said` are values of `eos_token_id` in files: a number, a list of numbers, or None. `names` are tokens,
+    whose ids `id_of` returns.
     """
     ids: set[int] = set()
     left_out: list[str] = []
@@ -54,9 +54,9 @@ def ends_of(
 
 
 def turn_end(render: Render, tokens: Iterable[str]) -> str | None:
-    """That of `tokens` which a chat template writes behind an answer, white space aside; None for no one.
+    """Return the one of `tokens` that a chat template writes after an answer, ignoring white space, or None.
 
-    Raises TemplateFault or ConversationRefused where it does not render a question and its answer.
+    Raises TemplateFault or ConversationRefused if it cannot render a question and its answer.
     """
     [answer] = render([RenderRequest(Conversation(_MESSAGES), [Part(len(_MESSAGES))])])
     if isinstance(answer, ConversationRefused):

@@ -1,13 +1,13 @@
-"""The shapes in which people keep conversations, preferences, ratings and prompts.
+"""The shapes in which data sets store conversations, preferences, ratings and prompts.
 
     chat           messages (or conversations); or prompt, completion
-    preferences    prompt, chosen, rejected; without prompt it is what both begin with
+    preferences    prompt, chosen, rejected; without prompt it is their common beginning
                    margin, or score_chosen and score_rejected: a number, or a list with one of each rater
     ratings        prompt, completion, label; or messages, label
     prompts        prompt (or messages), and any further fields, for rewards
 
 messages are {"role", "content"} or {"from", "value"}. A prompt or completion is a list of
-messages, or a text, which no template is applied to. Beside messages may stand tools,
+messages, or a text, which no template is applied to. Rows with messages may also have tools,
 documents, chat_template_kwargs and system.
 """
 
@@ -82,7 +82,7 @@ Spoken = Dialogue | PlainText
 
 @dataclass(frozen=True)
 class SampleFields:
-    """What one row holds: of a preference two documents, chosen and rejected, else one."""
+    """The documents of a row: of a preference two, chosen and rejected, else one."""
 
     documents: tuple[Spoken, ...]
     value: float | None = None  # the label of a rating, 1 or -1; the margin of a preference
@@ -91,14 +91,14 @@ class SampleFields:
 
 @dataclass(frozen=True)
 class RowReader:
-    """Makes samples of rows; raises BadRow."""
+    """A reader that turns rows into samples; raises BadRow."""
 
     format: ShardFormat
     ignored: frozenset[str] = frozenset()  # fields of rows and messages that are passed over
     texts_are_turns: bool = False  # a text is what a user says, or the answer to it
 
     def read(self, row: Mapping[str, Any]) -> SampleFields:
-        """What `row` holds."""
+        """Return the sample of `row`."""
         # Parquet has a null where a line of JSON has no field.
         fields = {
             name: value for name, value in row.items() if value is not None and name not in self.ignored
@@ -128,7 +128,7 @@ class RowReader:
         return SampleFields((self._answered(fields, context),))
 
     def _answered(self, fields: dict[str, Any], context: _Context) -> Spoken:
-        """messages, or prompt and completion."""
+        """Read messages, or prompt and completion."""
         if (whole := self._take_messages(fields)) is not None:
             return context.dialogue(whole, 0, ends_with="assistant")
         completion = self._part(fields, "completion", "assistant")
@@ -239,7 +239,7 @@ class RowReader:
 
 @dataclass(frozen=True)
 class _Context:
-    """What stands beside messages and is the template's."""
+    """The fields beside messages that a template reads."""
 
     system: str | None
     tools: list[Any] | None
@@ -273,7 +273,7 @@ class _Context:
         ends_with: str | None = None,
         last: str = "messages",
     ) -> Dialogue:
-        """The conversation, if its roles are in order."""
+        """Return the conversation; BadRow if its roles are not in order."""
         if self.system is not None:
             messages, prompt = [{"role": "system", "content": self.system}, *messages], prompt + bool(prompt)
         before: str | None = None
@@ -317,7 +317,7 @@ def _check_content(message: Mapping[str, Any], place: str) -> None:
 def _common_beginning(
     chosen: str | list[Message], rejected: str | list[Message]
 ) -> tuple[str | list[Message], str | list[Message], str | list[Message]]:
-    """What both begin with, and what remains of each: whole turns, or words."""
+    """Return the common beginning, and the rest of each: whole turns, or words."""
     same = next(
         (place for place, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
         min(len(chosen), len(rejected)),
@@ -334,7 +334,7 @@ def _common_beginning(
 
 
 def _margin(fields: dict[str, Any]) -> tuple[float | None, int | None]:
-    """How much better chosen is, and how many said so where they are told one by one."""
+    """Return how much better chosen is, and the number of raters if the row lists their scores."""
     if "margin" in fields:
         values = fields.pop("margin")
         raters = len(values) if isinstance(values, list) else None
@@ -361,7 +361,7 @@ def _mean(values: Any, name: str) -> float:
 
 
 def _no_json(value: Any) -> Iterator[Any]:
-    """What of `value` JSON has no word for."""
+    """Yield the parts of `value` that JSON cannot express."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from _no_json(item)

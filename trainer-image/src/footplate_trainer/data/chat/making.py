@@ -1,4 +1,4 @@
-"""Samples of rows: their conversations rendered and encoded, and what of them is learnt."""
+"""Builds samples from rows: renders and encodes their conversations, and masks the learnt tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Made = StoredSample | BadRow
 
 @dataclass(frozen=True)
 class EndOfText:
-    """What ends a text to which no template is applied."""
+    """The id that ends a text to which no template is applied."""
 
     id: int | None
     name: str  # where a person would name it
@@ -52,7 +52,7 @@ class EndOfText:
 
 @dataclass(frozen=True)
 class Edges:
-    """What a template writes around an answer."""
+    """The text and ids that a template writes around an answer."""
 
     opening: str = ""  # before it
     turn_end: Sequence[int] | None = None  # ids behind it; None where the template refused to show
@@ -60,7 +60,7 @@ class Edges:
 
 @dataclass
 class SampleMaker:
-    """Makes samples, a batch of rows at a time."""
+    """A builder of samples, a batch of rows at a time."""
 
     reader: RowReader
     tokenizer: Tokenizer
@@ -80,7 +80,7 @@ class SampleMaker:
         self._marked = self.template is not None and marks_answers(self.template.source)
 
     def make(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Made]]:
-        """What each of `rows` gives; TemplateFault where the template can be used for none."""
+        """Yield each row with its sample or BadRow; TemplateFault if the template is unusable."""
         read = [(row, self._read(row)) for row in rows]
         dialogues = [
             (row, document)
@@ -141,7 +141,7 @@ class SampleMaker:
     # -- conversations
 
     def _documents(self, dialogues: Sequence[tuple[Row, Dialogue]]) -> Iterator[SampleDocument | BadRow]:
-        """One for each dialogue, in order."""
+        """Yield a document for each dialogue, in order."""
         if not dialogues:
             return
         template = self._needed_template(dialogues)
@@ -177,9 +177,9 @@ class SampleMaker:
     def _around(
         self, requests: Sequence[RenderRequest], plans: Sequence[TurnPlan]
     ) -> list[list[Rendered] | None]:
-        """The first conversations turn by turn as well, where the template says by itself what is learnt.
+        """Render the first conversations turn by turn as well, if the template marks answers itself.
 
-        Where it does not take a part of one, that is no reason to refuse the whole.
+        A conversation whose parts the template refuses is not compared; that does not refuse the whole.
         """
         more = _COMPARED - self._compared if self._marked and self.mask is not Mask.ALL else 0
         if self.reader.format is ShardFormat.PROMPTS:
@@ -247,7 +247,7 @@ class SampleMaker:
     # -- texts
 
     def _of_text(self, text: PlainText) -> SampleDocument | BadRow:
-        """A text without a template: beginning of text, where the tokenizer writes it, and end of text."""
+        """Encode a text without a template, between the tokenizer's beginning of text and the end of text."""
         tokens = self.encoder.encode_text(text.prompt + text.completion)
         before = np.array(self.encoder.begins_with, dtype=np.uint32)
         if self.reader.format is ShardFormat.PROMPTS:
@@ -267,7 +267,7 @@ class SampleMaker:
 
 
 def check_template(template: ModelTemplate, render: Render, encoder: ChatEncoder) -> Edges:
-    """What the template writes around an answer; TemplateFault where it leaves out what people say."""
+    """Return the text and ids around an answer; TemplateFault if the template leaves out a turn's text."""
     roles = ("user", ASSISTANT)
     probe = Conversation([{"role": roles[n % 2], "content": word} for n, word in enumerate(_PROBE)])
     parts = [Part(len(_PROBE)), Part(1), Part(1, Ending.ANSWER)]
@@ -286,10 +286,11 @@ def check_template(template: ModelTemplate, render: Render, encoder: ChatEncoder
 
 
 def _turn_end(whole: str, answer: str, encoder: ChatEncoder) -> list[int]:
-    """Ids of `whole` from the added token that ends its last turn, the `answer`, to its end; [] for none.
+    """Return the ids of `whole` from the added token that ends its last turn, the `answer`, to its end.
 
-    A template may write more behind that token, a line end for instance, which no model writes. Of added
-    tokens those of white space end nothing, and whether a file calls one special says nothing of that.
+    Returns [] if there is no such token. A template may write more after it, such as a line end, which no
+    model writes. Added tokens of white space end nothing, and whether a file calls a token special is not
+    decisive.
     """
     [tokens] = encoder.encode([whole], [None])
     behind = whole.rindex(answer) + len(answer)
@@ -298,7 +299,7 @@ def _turn_end(whole: str, answer: str, encoder: ChatEncoder) -> list[int]:
 
 
 def shown(place: str, sample: StoredSample, tokenizer: Tokenizer) -> str:
-    """A sample for a person: tokens apart by |, what is learnt within ⟦ ⟧."""
+    """Format a sample for a person: tokens separated by |, learnt ones within ⟦ ⟧."""
     lines = []
     for side, document in enumerate(sample.documents):
         count = 0 if document.learnt is None else int(document.learnt.sum())

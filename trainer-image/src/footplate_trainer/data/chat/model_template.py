@@ -1,6 +1,6 @@
-"""The chat template that came with a tokenizer, and the names of the special tokens that it writes.
+"""The chat template of a tokenizer, and the names of the special tokens that it writes.
 
-Models keep both in different files, by when they were published:
+Models store both in different files, depending on when they were published:
 
     chat_template.jinja       the template; in newer folders, before any other
     tokenizer_config.json     a member chat_template, one text or a list of named ones; bos_token, …
@@ -24,7 +24,7 @@ _TOOLS: Final = "tool_use"
 
 @dataclass(frozen=True)
 class ModelTemplate:
-    """A template's text, and what it needs to know of its tokenizer."""
+    """A template's text, and the special tokens of its tokenizer."""
 
     name: str  # its path
     source: str
@@ -33,12 +33,12 @@ class ModelTemplate:
 
 
 def special_names(folder: Path) -> dict[str, str]:
-    """bos_token, eos_token, … as the files beside a tokenizer say."""
+    """Return bos_token, eos_token, … from the files beside a tokenizer."""
     return names_in(_json(folder / "special_tokens_map.json"), _json(folder / "tokenizer_config.json"))
 
 
 def names_in(*settings: Mapping[str, Any]) -> dict[str, str]:
-    """bos_token, eos_token, … as `settings` say, of which a later one counts before an earlier."""
+    """Return bos_token, eos_token, … from `settings`; later ones override earlier ones."""
     found = {}
     for said in settings:
         for name in _NAMES:
@@ -50,7 +50,7 @@ def names_in(*settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_template(folder: Path, own: Path | None = None) -> ModelTemplate | None:
-    """The template in the file `own`, or the one of the tokenizer in `folder`; None when there is none.
+    """Return the template in the file `own`, or else the tokenizer's in `folder`; None when there is none.
 
     Raises ValueError when a file cannot be read.
     """
@@ -67,7 +67,7 @@ def read_template(folder: Path, own: Path | None = None) -> ModelTemplate | None
 
 
 def templates_in(said: Any) -> dict[str, str]:
-    """The templates of a setting chat_template by their names: it is one text or a list."""
+    """Return the templates of a setting chat_template by their names; the setting is one text or a list."""
     if isinstance(said, str):
         return {DEFAULT: said}
     if isinstance(said, list):

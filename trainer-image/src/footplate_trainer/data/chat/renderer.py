@@ -1,13 +1,12 @@
-"""Renders conversations in a process that may be killed.
+"""Renders conversations in a process that can be killed.
 
-Nothing inside an interpreter can stop a template that loops, or one that
-multiplies a text until the memory is gone. So templates run in a process of
-their own, whose seconds and bytes the kernel counts. It knows nothing: no
-environment, and so no credentials; it writes no file. What a template may read and
-call is the sandbox's matter (`template`).
+Nothing inside an interpreter can stop a template that loops, or a template that multiplies a text until
+memory is exhausted. So templates run in a process of their own, with limits of CPU time and memory in the
+kernel. Its environment is empty, and so has no credentials; it writes no file. The sandbox limits what a
+template may read and call (`template`).
 
-Lines of JSON go in and out: first what the template is, then many conversations in one line, each of
-which is answered by a line of its own.
+Lines of JSON go in and out: first the template and its settings, then many conversations in one line, each
+answered by a line of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _BYTES: Final = 1 << 30  # of address space
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """Parts of one conversation that are to be rendered."""
+    """A conversation, and the parts of it to render."""
 
     conversation: Conversation
     parts: Sequence[Part]
@@ -56,7 +55,7 @@ Render = Callable[[Sequence[RenderRequest]], Iterator[Answer]]
 
 
 def within_process(template: ChatTemplate) -> Render:
-    """Renders here and without bounds."""
+    """Return a function that renders in this process, without limits."""
 
     def render(requests: Sequence[RenderRequest]) -> Iterator[Answer]:
         for request in requests:
@@ -69,7 +68,7 @@ def within_process(template: ChatTemplate) -> Render:
 
 
 class Renderer:
-    """Renders in another process; a context manager that ends it."""
+    """A renderer in another process; a context manager that ends it."""
 
     def __init__(
         self,
@@ -79,7 +78,7 @@ class Renderer:
         now: datetime | None = None,
         seconds: int = SECONDS,
     ) -> None:
-        """See ChatTemplate; TemplateFault where the template cannot be read."""
+        """Start the process; arguments as in ChatTemplate. TemplateFault if the template cannot be read."""
         self._name = name
         self._seconds = seconds
         self._set_up = {
@@ -158,7 +157,7 @@ class Renderer:
 
 
 def serve(lines: IO[bytes], out: IO[bytes], bound: Callable[[int], None]) -> None:
-    """Answers each line of `lines`; `bound(seconds)` is called before each part of a conversation."""
+    """Answer each line of `lines` on `out`; calls `bound(seconds)` before each part of a conversation."""
 
     def answer(kind: str, content: object) -> None:
         out.write(json.dumps([kind, content]).encode() + b"\n")
@@ -192,10 +191,10 @@ def _rendered(
     seconds: int | None = None,
     bound: Callable[[int], None] = lambda _: None,
 ) -> list[Rendered]:
-    """All parts of a conversation; ConversationRefused where they are too much together.
+    """Render all parts of a conversation; ConversationRefused if they are too much together.
 
-    A conversation of n turns may have 2n parts, each with all that was said before: that it takes long then
-    is no fault of the template's.
+    A conversation of n turns may have 2n parts, each with all the turns before it: a long time is then not
+    the template's fault.
     """
     rendered: list[Rendered] = []
     characters, begun = 0, time.process_time()
@@ -218,7 +217,7 @@ def _rendered(
 
 
 def _bound(seconds: int) -> None:
-    """From now on at most some `seconds` more of the CPU."""
+    """Limit the process to some `seconds` more of CPU time."""
     limit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
 
 

@@ -1,13 +1,11 @@
 """A chat template, which renders a conversation as the text that a model was trained on.
 
-It is a program in Jinja that came with a model, so code of others. It runs in the
-sandbox, with the functions and with the data that transformers gives it, so that
-both render the same text. What it may do is little: it has no files, and sees no
-objects but plain JSON. What bounds its time and its memory is `renderer`.
+It is a Jinja program that came with a model, so code of others. It runs in the sandbox, with the functions
+and the data that transformers passes to it, so that both render the same text. It can do little: it has no
+files, and sees no objects but plain JSON. `renderer` limits its time and its memory.
 
-A template may say by `{% generation %}` which parts the model writes. Most do not.
-
-Source of names and rules: transformers 5.24, utils/chat_template_utils.py.
+A template may mark the parts that the model writes by `{% generation %}`. Most do not. Source of names and
+rules: transformers 5.24, utils/chat_template_utils.py.
 """
 
 from __future__ import annotations
@@ -38,15 +36,15 @@ _REASONING: Final = ("reasoning_content", "thinking", "reasoning")
 
 
 class TemplateFault(ValueError):
-    """The template cannot be used, whatever it is given."""
+    """The template is unusable for any conversation."""
 
 
 class ConversationRefused(ValueError):
-    """The template refuses this conversation, and says why."""
+    """The template refuses this conversation, with a reason."""
 
 
 class Ending(StrEnum):
-    """What stands behind the last turn."""
+    """The text after the last turn."""
 
     NONE = "none"
     ANSWER = "answer"  # what comes before an answer (add_generation_prompt)
@@ -55,7 +53,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Part:
-    """The first `turns` of a conversation, and what stands behind them."""
+    """The first `turns` of a conversation, and the text after them."""
 
     turns: int
     ending: Ending = Ending.NONE
@@ -63,7 +61,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a template is given; plain JSON throughout."""
+    """The input of a template; plain JSON throughout."""
 
     messages: Sequence[Message]
     tools: Sequence[Any] | None = None
@@ -73,21 +71,21 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A rendered text, and [start, end) of each part of it that lies in `{% generation %}`."""
+    """A rendered text, and [start, end) of each part within `{% generation %}`."""
 
     text: str
     generated: tuple[tuple[int, int], ...] = ()
 
 
 class ChatTemplate:
-    """A template that was read; TemplateFault where it cannot be."""
+    """A parsed template; TemplateFault if it cannot be parsed."""
 
     def __init__(
         self, source: str, name: str, special: Mapping[str, Any] | None = None, now: datetime | None = None
     ) -> None:
-        """`name` is what a person knows it by, `special` what it writes by name (bos_token, …).
+        """Parse `source`; `name` identifies it in messages, `special` are tokens by name (bos_token, …).
 
-        `now` is what `strftime_now` formats: two who pack on different days want the same text.
+        `strftime_now` formats `now`: packing on different days can then render the same text.
         """
         self.name = name
         self._special = dict(special or {})
@@ -101,10 +99,10 @@ class ChatTemplate:
         self._source = source
 
     def render(self, conversation: Conversation, part: Part) -> Rendered:
-        """The text of `part`.
+        """Return the text of `part`.
 
-        ConversationRefused where the template says that this conversation does
-        not go, TemplateFault where it does what no template may.
+        ConversationRefused where the template raises an error about this conversation, TemplateFault where it
+        does something that no template may.
         """
         messages = [_without_none(message) for message in conversation.messages[: part.turns]]
         messages = [_reasoning_by_all_names(message) for message in messages]
@@ -164,19 +162,19 @@ class ChatTemplate:
 
 
 def marks_answers(source: str) -> bool:
-    """Whether a template says itself, by `{% generation %}`, what the model writes."""
+    """Return whether a template itself marks the text that the model writes, by `{% generation %}`."""
     return _MARKED.search(source) is not None
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """The environment, and where the rendering under way is."""
+    """The Jinja environment, with the state of the current rendering."""
 
     tracked: list[tuple[int, int]]
     blocks: list[str]
 
 
 class _Generation(Extension):
-    """`{% generation %} … {% endgeneration %}`."""
+    """The Jinja tag `{% generation %} … {% endgeneration %}`."""
 
     tags = {"generation"}
 
@@ -196,18 +194,18 @@ class _Generation(Extension):
 
 
 class _Dict:
-    """What templates call `dict`: the type itself would lead them to other types."""
+    """The `dict` of templates; the type itself would give access to other types."""
 
     def __call__(self, *arguments: Any, **named: Any) -> dict[Any, Any]:
         return dict(*arguments, **named)
 
     def fromkeys(self, *arguments: Any) -> dict[Any, Any]:
-        """As dict's."""
+        """Return dict.fromkeys of the arguments."""
         return dict.fromkeys(*arguments)
 
 
 class _Namespace(Namespace):
-    """What templates call `namespace`, without the names that lead into Python."""
+    """The `namespace` of templates, without the names that give access to Python."""
 
     def __init__(*arguments: Any, **named: Any) -> None:  # as the base's, which takes a name `self`, too
         self, *rest = arguments
@@ -257,7 +255,7 @@ def _environment(now: datetime) -> _Sandbox:
 
 
 def _without_none(message: Message) -> dict[str, Any]:
-    """Many templates write "None" where a message has no tool_calls; a missing key they know."""
+    """Remove members that are None: many templates write "None" for tool_calls, and handle a missing key."""
     return {name: value for name, value in message.items() if value is not None}
 
 

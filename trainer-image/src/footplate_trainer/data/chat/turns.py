@@ -1,14 +1,12 @@
-"""Which tokens of a rendered conversation are learnt.
+"""Masks of the learnt tokens in a rendered conversation.
 
-What a model writes is its turns: from behind what is put before an answer up to
-the token that ends the turn, which is how it learns to stop. Where a turn begins
-and ends, no rendered text says. A template that has `{% generation %}` says it
-itself; of any other the conversation is rendered up to before the turn, as for an
-answer, and up to behind it: what lies between is the turn. That holds only where
-a template renders the beginning of a conversation as the conversation's beginning.
-Where both can be told they must agree.
+A model writes its own turns: from after the text before an answer up to the token that ends the turn, from
+which it learns to stop. No rendered text shows where a turn begins and ends. A template with `{% generation
+%}` marks it itself; with any other the conversation is rendered up to before the turn, as for an answer, and
+up to its end: the text between them is the turn. That is correct only if the template renders the beginning
+of a conversation as the conversation's beginning. Where both methods work they must agree.
 
-What cannot be told, and a turn whose end the model would not learn, is refused.
+An unclear turn, and a turn whose end the model would not learn, is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ ASSISTANT: Final = "assistant"
 
 @dataclass(frozen=True)
 class Dialogue:
-    """A conversation, of which the first `prompt` turns were not written for this sample."""
+    """A conversation whose first `prompt` turns were not written for this sample."""
 
     conversation: Conversation
     prompt: int = 0
@@ -44,7 +42,7 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class TurnPlan:
-    """What has to be rendered to know what is learnt."""
+    """The parts to render for the mask of learnt tokens."""
 
     template: str  # its name
     mask: Mask
@@ -56,7 +54,7 @@ class TurnPlan:
 
     @property
     def parts(self) -> list[Part]:
-        """First the whole; then for each turn what comes before and, but for the last turn, up to its end."""
+        """The whole, then for each turn the text before it and, except for the last turn, up to its end."""
         whole = Part(self.turns)
         if self.mask is Mask.ALL or self.marked:
             return [whole]
@@ -64,7 +62,7 @@ class TurnPlan:
 
     @property
     def around(self) -> list[Part]:
-        """What tells the turns of a template without `{% generation %}`."""
+        """The parts that delimit each learnt turn of a template without `{% generation %}`."""
         found = []
         for turn in self.learnt:
             found.append(Part(turn, Ending.ANSWER))
@@ -74,7 +72,7 @@ class TurnPlan:
 
 
 def plan_turns(dialogue: Dialogue, mask: Mask, *, template: str, marked: bool, opening: str = "") -> TurnPlan:
-    """What is to be rendered of `dialogue`."""
+    """Return the plan of the parts to render of `dialogue`."""
     messages = dialogue.conversation.messages
     spoken = tuple(turn for turn, message in enumerate(messages) if message["role"] == ASSISTANT)
     first = dialogue.prompt if mask is Mask.COMPLETION else 0
@@ -85,10 +83,9 @@ def plan_turns(dialogue: Dialogue, mask: Mask, *, template: str, marked: bool, o
 
 
 def learnt_tokens(plan: TurnPlan, rendered: Sequence[Rendered], tokens: EncodedText) -> Bools:
-    """Which tokens of the whole conversation are learnt: bool [tokens].
+    """Return the mask of the learnt tokens in the whole conversation: bool [tokens].
 
-    `rendered` are the parts of `plan`. Raises TemplateFault where the template
-    does not let it be told.
+    `rendered` are the parts of `plan`. Raises TemplateFault if the mask does not follow from them.
     """
     if plan.mask is Mask.ALL:
         return np.ones(len(tokens.ids), dtype=bool)
@@ -103,9 +100,9 @@ def learnt_tokens(plan: TurnPlan, rendered: Sequence[Rendered], tokens: EncodedT
 
 
 def check_agreement(plan: TurnPlan, learnt: Bools, around: Sequence[Rendered], tokens: EncodedText) -> None:
-    """TemplateFault where `{% generation %}` and the turns told by `around` are not the same tokens.
+    """Raise TemplateFault if the tokens of `{% generation %}` differ from the turns that `around` delimits.
 
-    Nothing is said where the turns cannot be told without it.
+    Does nothing if those parts do not delimit the turns.
     """
     try:
         turns = turns_around(plan, Rendered(tokens.text), around, tokens)
@@ -128,7 +125,7 @@ def check_agreement(plan: TurnPlan, learnt: Bools, around: Sequence[Rendered], t
 def turns_around(
     plan: TurnPlan, whole: Rendered, around: Sequence[Rendered], tokens: EncodedText
 ) -> list[tuple[int, int]]:
-    """[start, end) in characters of each learnt turn, by what is rendered before it and up to its end."""
+    """Return [start, end) in characters of each learnt turn, from the text before it and up to its end."""
     found = []
     parts = iter(around)
     for turn in plan.learnt:
@@ -150,7 +147,7 @@ def turns_around(
 
 
 def _marked_turns(plan: TurnPlan, whole: Rendered, tokens: EncodedText) -> list[tuple[int, int]]:
-    """[start, end) of what is learnt, by `{% generation %}`; a turn may consist of several parts."""
+    """Return [start, end) of the learnt text, by `{% generation %}`; a turn may consist of several parts."""
     blocks: list[tuple[int, int]] = []
     for start, end in whole.generated:
         if blocks and blocks[-1][1] == start:
@@ -177,9 +174,9 @@ def _marked_turns(plan: TurnPlan, whole: Rendered, tokens: EncodedText) -> list[
 
 
 def _behind_opening(opening: str, start: int, text: str) -> int:
-    """Where an answer begins whose block begins at `start`.
+    """Return the start of an answer whose block begins at `start`.
 
-    Many templates have some of what comes before an answer inside, which no model writes.
+    Many templates have some of the text before an answer inside the block, which no model writes.
     """
     found = text.find(opening, max(start - len(opening), 0), start + len(opening)) if opening else -1
     return found + len(opening) if 0 <= found <= start else start
@@ -197,7 +194,7 @@ def _end_of_turn(plan: TurnPlan, turn: int, start: int, end: int, tokens: Encode
 
 
 def _end_mark(start: int, end: int, tokens: EncodedText) -> int | None:
-    """Where the special token ends that [start, end) ends with; behind it may be white space only."""
+    """Return the end of the special token that [start, end) ends with, apart from white space; else None."""
     marks = np.flatnonzero(tokens.special & (tokens.starts >= start) & (tokens.ends <= end))
     if not marks.size:
         return None
