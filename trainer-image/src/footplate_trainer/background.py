@@ -1,4 +1,4 @@
-"""Work in a background thread beside the training step: one task at a time, its error raised by the next call."""
+"""Work in a background thread beside the training step: one task at a time, with its error for the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samples and random numbers of each step, independent of the asking rank and the world size.
+"""The samples and random numbers of each step, independent of rank and world size.
 
 A run that shrinks, grows or restarts must neither lose nor repeat a sample, and no rank should have to store
 or receive its position. So the order is a pure function of (seed, global sample index): index // n is the

@@ -52,7 +52,7 @@ def is_text(columns: Mapping[str, Any]) -> bool:
 
 
 def any_rendered(prompts: Samples) -> bool:
-    """Return whether a template rendered any of the prompts; texts have none. Reads up to the first."""
+    """Return whether a template rendered any of the prompts; reads up to the first that it rendered."""
     samples = (prompts[number] for number in range(len(prompts)))
     return any(not is_text(sample.columns or {}) for sample in samples)
 

@@ -111,7 +111,7 @@ class PackTokenizer:
 
 
 def learn(texts: Iterable[str], vocabulary_size: int) -> PackTokenizer:
-    """Train a byte-level BPE, special tokens first; ValueError if `vocabulary_size` ids are too few for it."""
+    """Train a byte-level BPE with special tokens first; ValueError if `vocabulary_size` is too small."""
     _check_room(vocabulary_size)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
