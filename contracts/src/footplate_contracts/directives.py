@@ -1,11 +1,10 @@
-"""What the operator tells a gang that runs: one document, whole each time.
+"""Directives: the document that the operator sends to a running gang, whole each time.
 
-It is level-triggered, as a spec is: the coordinator is told how things should
-be, as often as it was told anything else, and says which directives it was told
-last and which of them it refuses. So a setting that may change while ranks train
-is one field here, one line where the operator derives it, and one line where the
-coordinator hands it to whoever acts on it. Where ranks act on it, it is a field of
-`Limits`, and the other two lines are there already.
+It is level-triggered, as a spec is: the operator sends the desired state, and the
+coordinator reports the last directives that it received and which of them it
+refuses. So a setting that may change while ranks train is one field here, one line
+where the operator derives it, and one line where the coordinator applies it. Where
+ranks act on it, it is a field of `Limits`, and the other two lines are there already.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Refusals = dict[str, Annotated[str, Field(max_length=1024)]]
 
 
 class Command(StrEnum):
-    """What an agent's ranks are asked to do."""
+    """Request of the operator to all ranks."""
 
     NONE = "none"
     CHECKPOINT_AND_EXIT = "checkpointAndExit"
@@ -133,13 +132,13 @@ def promoted_steps(checkpoint: Checkpoint) -> list[int] | None:
 
 
 class NumberedLimits(Limits):
-    """What ranks are told of them: of two, the newer one counts."""
+    """Limits as ranks receive them; the newer of two counts."""
 
     epoch: int = Field(default=0, description="of the coordinator that tells; 0: as the RunConfig says")
     number: int = Field(default=0, description="counts up within one epoch")
 
     def newer_than(self, other: NumberedLimits) -> bool:
-        """Whether these were told after `other`."""
+        """Return whether these were sent after `other`."""
         return (self.epoch, self.number) > (other.epoch, other.number)
 
 
@@ -152,7 +151,7 @@ class GoneWorker(Report):
 
 
 class Directives(Report):
-    """How the gang should be; idempotent. What is absent stays as it is."""
+    """Desired state of the gang; idempotent. A field that is absent changes nothing."""
 
     nodes: Annotated[int, Since("0.1.0")] = Field(
         ge=1, description="so many train from the next checkpoint on"

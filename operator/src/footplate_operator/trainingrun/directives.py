@@ -1,4 +1,4 @@
-"""What a run's coordinator is told: the part of the spec that is in force while ranks train. Pure."""
+"""Directives of a run's coordinator: the part of the spec that applies while ranks train. Pure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def directives(
 
 
 def limits(run: Run) -> Limits:
-    """How long the run should train and how often save.
+    """Return the run's length and the intervals of its checkpoints.
 
     Raises ValueError for a spec that says neither, or has no model: admission refuses it first.
     """
@@ -102,17 +102,17 @@ def _as_heard(wanted: Directives, state: CoordinatorState) -> Directives:
 
 
 def size_refusal(wanted: Directives, state: CoordinatorState) -> str:
-    """Why the coordinator cannot have the size that is `wanted` now; empty where it can."""
+    """Return why the coordinator refuses the size in `wanted`; empty if it does not."""
     return _refusal(wanted, state, "nodes", "min_nodes")
 
 
 def length_refusal(wanted: Directives, state: CoordinatorState) -> str:
-    """Why the run cannot have the length that is `wanted` now; empty where it can."""
+    """Return why the coordinator refuses the length in `wanted`; empty if it does not."""
     return _refusal(wanted, state, "limits")
 
 
 def _refusal(wanted: Directives, state: CoordinatorState, *fields: str) -> str:
-    """What is refused of `fields`, which the coordinator was told as they are wanted now."""
+    """Return the first refusal among `fields`, if the coordinator has received them as in `wanted`."""
     told, wanted = state.directives, _as_heard(wanted, state)
     if any(getattr(told, field, None) != getattr(wanted, field) for field in fields):
         return ""

@@ -1,9 +1,9 @@
-"""How far a run trains and how often it saves, where that may change while it trains.
+"""Limits of a run: its length and checkpoint intervals, which may change while it trains.
 
-Each rank hears of new limits from its agent, at a moment of its own. So a rank that
-has heard says so with the next step, all take the newest that any of them knows
-when that step is done, and the step after it is the first under them on every rank.
-A run that nobody speaks to keeps the limits of its RunConfig.
+Each rank receives new limits from its agent at a moment of its own. So the rank sends
+them with the next step, all ranks apply the newest ones when that step is done, and the
+next step is the first under them on every rank. Without an agent the limits of the
+RunConfig stay.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class RunLimits:
         return learning_rate(step, steps=self.steps, peak=peak, schedule=training.schedule)
 
     def bound(self, most: int) -> None:
-        """There is nothing to do in a step beyond `most`: from now on no limits ask for one."""
+        """Cap the length of the run at `most` steps, whatever limits arrive later."""
         self._most = most
         self.take(self.in_force, 0)
 
     def newest(self, told: NumberedLimits | None) -> NumberedLimits:
-        """`told`, or the limits in force where those are newer or nothing was told."""
+        """Return `told`, or the limits in force if those are newer or `told` is None."""
         return told if told is not None and told.newer_than(self.in_force) else self.in_force
 
     def agree(self, told: NumberedLimits | None, world: World, done: int) -> bool:
@@ -69,7 +69,7 @@ class RunLimits:
         return self.take(max(known, key=lambda limits: (limits.epoch, limits.number)), done)
 
     def take(self, told: NumberedLimits, done: int) -> bool:
-        """From step `done` + 1 on `told` holds; whether that changes anything.
+        """Apply `told` from step `done` + 1 on; return whether that changes anything.
 
         A run cannot end in its past: where `told` has fewer steps than are done, the
         length stays as it was. The coordinator sees so, and says it. Nor does it end
@@ -94,7 +94,7 @@ class RunLimits:
 
 
 def limits_of(config: RunConfig) -> NumberedLimits:
-    """What `config` says, older than whatever a coordinator tells."""
+    """Return the limits of `config`, older than any that a coordinator sends."""
     return NumberedLimits(
         steps=total_steps(config), kept_steps=promoted_steps(config.checkpoint), **limit_values(config)
     )
